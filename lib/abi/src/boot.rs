@@ -1,0 +1,40 @@
+//! What the tools tell the kernel, and what the kernel tells the tools.
+//!
+//! The boot command line is a list of words: `init=NAME` (the first program, a member of the boot
+//! archive), `trace` (print the life of environments), `tick=MICROSECONDS`, `nonce=TEXT` (repeated
+//! in the report). Behind a final `--` come the arguments of the first program, each behind
+//! [`ARG_SEPARATOR`].
+
+/// Comes before each argument of the first program on the boot command line.
+pub const ARG_SEPARATOR: char = '\x1f';
+
+/// Ends the words that are for the kernel.
+pub const ARGS_MARK: &str = " --";
+
+/// The default time between timer ticks, in microseconds.
+pub const DEFAULT_TICK_US: u64 = 1000;
+
+/// Writing [`exit_code`] to this port ends the emulator (`-device isa-debug-exit`).
+pub const EXIT_PORT: u16 = 0xf4;
+
+/// Where the kernel writes its report (`-chardev`/`-device isa-debugcon`): one line of
+/// `key=value` words, out of reach of user programs.
+///
+/// `faultline nonce=TEXT status=N free_start=N free_end=N longest=N`: the frames that were free
+/// before the first environment was made and when the machine ended.
+pub const REPORT_PORT: u16 = 0xe9;
+
+/// The word to write to [`EXIT_PORT`] for an exit status.
+///
+/// The emulator then exits with `2 * word + 1`. Inverting the status keeps code 1, the emulator's
+/// own "could not start", apart from every status.
+#[must_use]
+pub const fn exit_code(status: u8) -> u32 {
+    (status ^ 0x7f) as u32 & 0x7f
+}
+
+/// The status behind an exit code of the emulator, if it stands for one.
+#[must_use]
+pub const fn status_of_exit(code: i32) -> Option<u8> {
+    if code > 1 && code < 256 && code % 2 == 1 { Some((code / 2) as u8 ^ 0x7f) } else { None }
+}

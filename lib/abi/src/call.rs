@@ -1,0 +1,106 @@
+//! The system calls.
+//!
+//! Number in `rax`, arguments in `rdi rsi rdx r10 r8 r9`, then the instruction `syscall`. Results
+//! come back in `rax` and `rdx`; `rcx` and `r11` are lost to the instruction; every other register
+//! is preserved. If bit 63 of `rax` is clear the call succeeded and `rax`, `rdx` are its results;
+//! otherwise they are an [`Error`](crate::Error): see [`Error::decode`](crate::Error::decode).
+//!
+//! An environment argument of 0 means the caller. Calls that work on a run of pages report how
+//! many pages are done, which may be fewer than asked: no entry to the kernel runs long, and an
+//! error is reported only by a call that has done nothing. The caller goes on from there.
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// The number of a system call.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u64)]
+        pub enum Call {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Call {
+            /// Every call, in the order of the numbers.
+            pub const ALL: &'static [Call] = &[$(Call::$name),*];
+
+            /// The call with this number.
+            #[inline]
+            #[must_use]
+            pub const fn from_number(number: u64) -> Option<Call> {
+                match number {
+                    $($number => Some(Call::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The name under which `docs/syscalls.md` describes the call.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Call::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    /// `id() -> id`: the caller's own id.
+    Id = 0, "id";
+    /// `write(buffer, bytes) -> written`: console output.
+    Write = 1, "write";
+    /// `read(buffer, bytes) -> count`: console input; waits until there is at least one byte.
+    Read = 2, "read";
+    /// `exofork() -> child | 0`: a child with the caller's registers and no memory, stopped.
+    Exofork = 3, "exofork";
+    /// `destroy(env)`.
+    Destroy = 4, "destroy";
+    /// `exit(status) -> !`.
+    Exit = 5, "exit";
+    /// `set_status(env, status)`: make an environment runnable, or stop it.
+    SetStatus = 6, "set_status";
+    /// `set_regs(env, registers)`: replace the registers of a stopped child, or one's own.
+    SetRegs = 7, "set_regs";
+    /// `set_upcall(env, entry, stack, pages)`: who handles exceptions, and on which stack.
+    SetUpcall = 8, "set_upcall";
+    /// `wait(child | 0, flags) -> id, status`: wait for a child to end, and release its slot.
+    Wait = 9, "wait";
+    /// `yield(env | 0)`: let others run, `env` first.
+    Yield = 10, "yield";
+    /// `alloc(env, va, pages, perms) -> done`: fresh zeroed pages.
+    Alloc = 11, "alloc";
+    /// `map(source, source va, env, va, pages, perms) -> done`: share pages.
+    Map = 12, "map";
+    /// `protect(env, va, pages, perms) -> done`: change permissions.
+    Protect = 13, "protect";
+    /// `unmap(env, va, pages) -> done`: remove pages and marks.
+    Unmap = 14, "unmap";
+    /// `mark(env, va, pages, word) -> done`: store a software word where no page is.
+    Mark = 15, "mark";
+    /// `own(va, pages) -> done`: make pages the caller's alone, and writable.
+    Own = 16, "own";
+    /// `page_ops(operations, count) -> done, pages`: many page calls in one.
+    PageOps = 17, "page_ops";
+    /// `send(env, value, va | NO_PAGE, perms)`: a word and perhaps a page to a receiver.
+    Send = 18, "send";
+    /// `recv(va | NO_PAGE, from | 0) -> sender + flags, value`: wait for a message.
+    Recv = 19, "recv";
+    /// `send_recv(env, value, va, perms, recv va, from)`: both, without a gap between.
+    SendRecv = 20, "send_recv";
+    /// `power_off(status) -> !`: end the machine; first environment only.
+    PowerOff = 21, "power_off";
+}
+
+/// As the page address of [`Call::Send`] and [`Call::Recv`]: no page.
+pub const NO_PAGE: u64 = u64::MAX;
+
+/// Set in the first result of [`Call::Recv`], beside the sender's id, if a page came too.
+pub const GOT_PAGE: u64 = 1 << 32;
+
+/// Flag of [`Call::Wait`]: if no child has ended yet, return id 0 at once.
+pub const WAIT_NO_BLOCK: u64 = 1;
+
+/// The most bytes that one [`Call::Write`] or [`Call::Read`] moves.
+pub const CONSOLE_MAX: u64 = 256;
+
+/// The most operations that one [`Call::PageOps`] takes in; the rest is for the next call.
+pub const PAGE_OPS_MAX: u64 = 64;

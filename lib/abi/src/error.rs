@@ -1,0 +1,116 @@
+//! Every error of every call, with its cause and the offending value.
+
+use core::fmt;
+
+macro_rules! errors {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+        /// Why a call did nothing. The payload is the offending value.
+        ///
+        /// A call that returns an error has changed nothing, unless the description of the call
+        /// says otherwise.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Error {
+            $($(#[$doc])* $name(u64),)*
+        }
+
+        impl Error {
+            /// The two result registers `(rax, rdx)` that stand for this error.
+            #[inline]
+            #[must_use]
+            pub const fn encode(self) -> (u64, u64) {
+                match self {
+                    $(Error::$name(value) => (ERROR | $code, value),)*
+                }
+            }
+
+            /// What the result registers of a call mean.
+            ///
+            /// # Errors
+            /// The error that they stand for, if bit 63 of `rax` is set.
+            #[inline]
+            pub const fn decode(rax: u64, rdx: u64) -> Result<(u64, u64), Error> {
+                if rax & ERROR == 0 {
+                    return Ok((rax, rdx));
+                }
+                Err(match rax & !ERROR {
+                    $($code => Error::$name(rdx),)*
+                    _ => Error::Unknown(rax),
+                })
+            }
+
+            /// One error of each kind, all with this value, in the order of their codes.
+            #[must_use]
+            pub const fn all(value: u64) -> [Error; [$($code),*].len()] {
+                [$(Error::$name(value)),*]
+            }
+        }
+
+        impl fmt::Display for Error {
+            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                match self {
+                    $(Error::$name(value) => write!(f, concat!($text, " ({:#x})"), value),)*
+                }
+            }
+        }
+    };
+}
+
+const ERROR: u64 = 1 << 63;
+
+errors! {
+    /// No call has this number.
+    BadCall = 1, "no call has this number";
+    /// No living environment has this id.
+    BadEnv = 2, "no living environment has this id";
+    /// The environment is neither the caller nor a child of the caller.
+    NotYours = 3, "the environment is neither the caller nor a child of the caller";
+    /// The address is not a multiple of what it must be a multiple of.
+    Unaligned = 4, "the address is not aligned";
+    /// The address is not one that this call may name: in a window, in the kernel's half, not
+    /// canonical, or the run of pages leaves the user's part.
+    BadAddress = 5, "the address is outside the part of the address space that calls may name";
+    /// There is no page at this address.
+    NotMapped = 6, "no page is mapped at the address";
+    /// There is a page at this address, and this call would have lost it.
+    Mapped = 7, "a page is mapped at the address";
+    /// A user buffer cannot be read (or written) at this address: bring it in and call again.
+    Fault = 8, "the buffer is not accessible at the address";
+    /// The page at this address is held with fewer rights than were asked for.
+    NoRight = 9, "the page at the address is not held with the rights asked for";
+    /// Permission bits that mean nothing, belong to the kernel, or exclude each other.
+    BadPerms = 10, "bad permission bits";
+    /// A count of zero, or one that is too large.
+    BadCount = 11, "bad count";
+    /// A software word of more than 40 bits.
+    BadWord = 12, "the word has more than 40 bits";
+    /// Not a status that can be set, or not an exit status of a program.
+    BadStatus = 13, "bad status";
+    /// The environment is in a state (the value) in which this cannot be done to it.
+    BadState = 14, "the environment is in a state that does not allow it";
+    /// The page at this address is pinned: it belongs to a registered exception stack.
+    Pinned = 15, "the page is pinned by an exception stack";
+    /// The page at this address must have no other user, and has one.
+    Shared = 16, "the page has another user";
+    /// The page at this address is executable, and must not be.
+    Executable = 17, "the page is executable";
+    /// No page frame is left. The value is the number of free frames.
+    NoMemory = 18, "out of page frames";
+    /// No slot is left for another environment. The value is the number of slots.
+    NoEnvs = 19, "out of environments";
+    /// The environment is not waiting for a message from the caller.
+    NotReceiving = 20, "the environment is not receiving";
+    /// The caller has no such child (0: no child at all).
+    NoChild = 21, "no such child";
+    /// The page frame at this address has as many references as can be counted.
+    TooManyRefs = 22, "the page frame has too many references";
+    /// Only the first environment may do this. The value is its id.
+    NotFirst = 23, "only the first environment may do this";
+    /// Flags that mean nothing.
+    BadFlags = 24, "bad flags";
+    /// An operation in a batch that is not a page call.
+    BadOp = 25, "not a page operation";
+    /// An error code that this version does not know. Never returned by a kernel of this version.
+    Unknown = 26, "unknown error code";
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,121 @@
+//! The address space, the same in every environment.
+//!
+//! ```text
+//!                                                                        rights
+//!                                                                     kernel  user
+//! ffff_ffff_ffff_ffff +-------------------------------------------+
+//!                     | local APIC                  (DEVICES)     |   RW      -
+//! ffff_ffff_c000_0000 +-------------------------------------------+
+//!                     | kernel image, stacks   (KERNEL_IMAGE)     |   RX/R/RW -     W^X, guard pages
+//! ffff_ffff_8000_0000 +-------------------------------------------+
+//!                     :                                           :
+//!                     | the windows, writable (KERNEL_WINDOWS)    |   RW      -
+//! ffff_c000_0000_0000 +-------------------------------------------+
+//!                     | all physical memory      (DIRECT_MAP)     |   RW      -     large pages
+//! ffff_8000_0000_0000 +-------------------------------------------+
+//!                     |            non-canonical hole             |
+//! 0000_8000_0000_0000 +-------------------------------------------+
+//!                     | page tables: PML4 slot 255 is the PML4    |   R       R     never writable
+//! 0000_7f80_0000_0000 +------------------------------- (UVPT) ----+
+//!                     | boot archive               (ARCHIVE)      |   R       R
+//!                     | frame table                (FRAMES)       |   R       R
+//!                     | environment table          (ENVS)         |   R       R
+//!                     | machine page               (MACHINE)      |   R       R
+//! 0000_7f00_0000_0000 +------------------------- (USER_LIMIT) ----+   calls name addresses below only
+//!                     | user stack, growing down from STACK_TOP   |           RW
+//!                     | exception stack, alone in 2 MiB           |           RW    guard below
+//! 0000_7e80_0000_0000 +------------------------------- (STACKS) --+
+//!                     | free: mappings, shared memory, files      |
+//! 0000_1000_0000_0000 +------------------------- (HEAP_END) ------+
+//!                     | heap, reserved and touched lazily         |           RW
+//! 0000_0010_0000_0000 +----------------------------- (HEAP) ------+
+//!                     | program: text, rodata, data, bss          |           RX/R/RW
+//! 0000_0000_0020_0000 +----------------------------- (TEXT) ------+
+//!                     | never mapped by libos                     |
+//! 0000_0000_0000_0000 +-------------------------------------------+
+//! ```
+//!
+//! Everything from [`USER_LIMIT`] up belongs to the kernel. The windows and the page tables can be
+//! *read* at their addresses, but they cannot be *named* in a call: naming slot 255 would hand out
+//! a live page table. The one exception is the boot archive, which may be named as the source of a
+//! read-only mapping (its pages are ordinary page frames).
+
+use crate::page::{PAGE_SIZE, Va};
+
+/// Bytes covered by one entry of the top-level table: 512 GiB.
+pub const SLOT_SIZE: u64 = 1 << 39;
+
+/// Where programs are linked.
+pub const TEXT: Va = Va(0x0020_0000);
+/// First byte of the heap.
+pub const HEAP: Va = Va(0x0010_0000_0000);
+/// One past the last byte that the heap may grow to.
+pub const HEAP_END: Va = Va(0x1000_0000_0000);
+
+/// Slot 253: the exception stack and the user stack.
+pub const STACKS: Va = Va(253 * SLOT_SIZE);
+/// One past the highest byte of the exception stack that libos registers.
+///
+/// The stack has a table of its own (a 2 MiB span), so that nothing that happens to neighbouring
+/// pages touches the table above it.
+pub const EXCEPTION_STACK_TOP: Va = Va(STACKS.0 + 0x20_0000);
+/// The most pages that an exception stack may have.
+pub const EXCEPTION_STACK_MAX_PAGES: u64 = 16;
+/// One past the highest byte of the user stack.
+pub const STACK_TOP: Va = Va(STACKS.0 + 0x4000_0000);
+
+/// Calls name addresses below this one only (the boot archive, as a source, excepted).
+pub const USER_LIMIT: Va = WINDOWS;
+
+/// Slot 254: the read-only windows.
+pub const WINDOWS: Va = Va(254 * SLOT_SIZE);
+/// One page: [`crate::window::MachineInfo`].
+pub const MACHINE: Va = WINDOWS;
+/// The environment table: [`crate::window::EnvInfo`], indexed by slot.
+pub const ENVS: Va = Va(WINDOWS.0 + 0x20_0000);
+/// The frame table: [`crate::window::FrameInfo`], indexed by frame number.
+///
+/// Only the pages that describe usable memory are there.
+pub const FRAMES: Va = Va(WINDOWS.0 + 0x4000_0000);
+/// The boot archive, a TAR file whose members start on page boundaries.
+pub const ARCHIVE: Va = Va(WINDOWS.0 + 0x40_0000_0000);
+/// One past the last byte that the boot archive can reach: 64 GiB.
+pub const ARCHIVE_END: Va = Va(ARCHIVE.0 + 0x10_0000_0000);
+
+/// The top-level slot that points back at the top-level table.
+pub const UVPT_SLOT: u64 = 255;
+/// Slot 255: the page table entry of page `n` is the 64-bit word at `UVPT + 8 * n`.
+pub const UVPT: Va = Va(UVPT_SLOT * SLOT_SIZE);
+
+/// First byte of the kernel's half.
+pub const KERNEL_HALF: Va = Va(0xffff_8000_0000_0000);
+/// Physical address `p` is at `DIRECT_MAP + p`, where there is memory.
+pub const DIRECT_MAP: Va = KERNEL_HALF;
+/// The kernel's writable view of the windows: the same tables as slot 254.
+pub const KERNEL_WINDOWS: Va = Va(0xffff_c000_0000_0000);
+/// Where the kernel is linked; physical address 0 of the image.
+pub const KERNEL_IMAGE: Va = Va(0xffff_ffff_8000_0000);
+/// Device registers.
+pub const DEVICES: Va = Va(0xffff_ffff_c000_0000);
+
+/// The address, within the self map, of the entry that translates `va` at `level`.
+///
+/// Level 1 is the page table entry itself, level 4 the entry of the top-level table. An entry can
+/// be read only if the entries above it are present: read level 4 first, then 3, 2, 1.
+///
+/// ```
+/// use abi::{Va, layout::{UVPT, uvpt}};
+/// assert_eq!(uvpt(Va(0), 1), UVPT); // uvpt[0] is the entry of page 0
+/// assert_eq!(uvpt(Va(0x5000), 1), Va(UVPT.0 + 5 * 8));
+/// ```
+#[must_use]
+pub const fn uvpt(va: Va, level: u32) -> Va {
+    // Each step up the tree replaces the page with the page that holds its entry.
+    let mut at = va.0 & (256 * SLOT_SIZE - 1);
+    let mut step = 0;
+    while step < level {
+        at = UVPT.0 + (at / PAGE_SIZE) * 8;
+        step += 1;
+    }
+    Va(at)
+}

@@ -1,0 +1,37 @@
+//! The contract of the Faultline kernel.
+//!
+//! Every number, address, layout and error that the kernel and its users must agree on is written
+//! down here and nowhere else. The kernel, `libos` and the host tools all import this crate.
+//!
+//! | module | what it fixes |
+//! | --- | --- |
+//! | [`layout`] | the address space, as a picture and as constants |
+//! | [`call`] | the system calls: numbers and names |
+//! | [`error`] | every error, its cause and the offending value |
+//! | [`page`] | addresses, page frames, permissions, page table entries |
+//! | [`ops`] | one entry of the batched call `page_ops` |
+//! | [`env`](mod@env) | environments: ids, states, registers, exit statuses |
+//! | [`fault`] | exceptions: vectors and the frame that an upcall receives |
+//! | [`window`] | what the read-only windows show |
+//! | [`boot`] | what the tools tell the kernel and the kernel tells the tools |
+
+#![no_std]
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod call;
+pub mod env;
+pub mod error;
+pub mod fault;
+pub mod layout;
+pub mod ops;
+pub mod page;
+pub mod window;
+
+pub use call::Call;
+pub use env::{EnvId, ExitStatus, Registers, Status};
+pub use error::Error;
+pub use fault::{Fault, Vector};
+pub use ops::PageOp;
+pub use page::{Frame, PAGE_SIZE, Perms, Pte, Va};

@@ -1,0 +1,269 @@
+//! Virtual addresses, page frames, permissions and page table entries.
+
+use bitflags::bitflags;
+use core::fmt;
+
+/// Bytes in a page and in a page frame.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// Entries in a table of any level.
+pub const TABLE_ENTRIES: usize = 512;
+
+/// A virtual address, as somebody named it: nothing is promised about it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[repr(transparent)]
+pub struct Va(pub u64);
+
+impl Va {
+    /// The address `pages` pages further up.
+    #[inline]
+    #[must_use]
+    pub const fn add_pages(self, pages: u64) -> Va {
+        Va(self.0.wrapping_add(pages.wrapping_mul(PAGE_SIZE)))
+    }
+
+    /// Bytes from the start of the page.
+    #[inline]
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        self.0 % PAGE_SIZE
+    }
+
+    /// The first byte of the page that holds this address.
+    #[inline]
+    #[must_use]
+    pub const fn page(self) -> Va {
+        Va(self.0 - self.offset())
+    }
+
+    /// The first page boundary at or above this address.
+    #[inline]
+    #[must_use]
+    pub const fn page_up(self) -> Va {
+        Va(self.0.wrapping_add(PAGE_SIZE - 1)).page()
+    }
+
+    /// Whether this is the first byte of a page.
+    #[inline]
+    #[must_use]
+    pub const fn is_page_aligned(self) -> bool {
+        self.offset() == 0
+    }
+
+    /// Which entry of a table of this level (1 to 4) translates the address.
+    #[inline]
+    #[must_use]
+    pub const fn index(self, level: u32) -> usize {
+        ((self.0 >> (12 + 9 * (level - 1))) & 0x1ff) as usize
+    }
+}
+
+impl fmt::Debug for Va {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Display for Va {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl fmt::LowerHex for Va {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
+/// A page frame: 4 KiB of physical memory, by number (physical address / 4096).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Frame(pub u32);
+
+impl Frame {
+    /// The frame that holds a physical address below 16 TiB.
+    #[inline]
+    #[must_use]
+    pub const fn containing(physical: u64) -> Frame {
+        Frame((physical / PAGE_SIZE) as u32)
+    }
+
+    /// The physical address of the first byte.
+    #[inline]
+    #[must_use]
+    pub const fn address(self) -> u64 {
+        self.0 as u64 * PAGE_SIZE
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "frame {:#x}", self.0)
+    }
+}
+
+bitflags! {
+    /// What a page may be used for, and what libos noted about it.
+    ///
+    /// The bits stand where they stand in a page table entry, except that [`Perms::EXEC`] is
+    /// inverted there. A page that is mapped is always readable. A page is never both writable
+    /// and executable.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    #[repr(transparent)]
+    pub struct Perms: u64 {
+        /// The page can be written.
+        const WRITE = 1 << 1;
+        /// For libos: the page is to be copied before it is written.
+        const COW = 1 << 9;
+        /// For libos: the page stays shared over fork.
+        const KEEP = 1 << 10;
+        /// Seven bits that libos and programs may use as they like.
+        const SOFT = 0x7f << 52;
+        /// Instructions can be fetched from the page.
+        const EXEC = 1 << 63;
+    }
+}
+
+impl Perms {
+    /// Readable, and nothing else.
+    pub const READ: Perms = Perms::empty();
+
+    /// These bits as permissions, if a user may ask for them.
+    ///
+    /// # Errors
+    /// The offending bits: those without a meaning, or writable and executable at once.
+    #[inline]
+    pub const fn checked(bits: u64) -> Result<Perms, crate::Error> {
+        const BOTH: u64 = Perms::WRITE.bits() | Perms::EXEC.bits();
+        let stray = bits & !Perms::all().bits();
+        if stray != 0 {
+            Err(crate::Error::BadPerms(stray))
+        } else if bits & BOTH == BOTH {
+            Err(crate::Error::BadPerms(BOTH))
+        } else {
+            Ok(Perms::from_bits_truncate(bits))
+        }
+    }
+}
+
+/// A page table entry, as the processor and UVPT show it.
+///
+/// ```text
+///  63  62..59  58..52   51 ....... 12   11   10    9    8  7  6  5  4  3  2  1  0
+/// +---+-------+-------+---------------+----+----+----+---+--+--+--+--+--+--+--+--+
+/// | NX|   0   | SOFT  | frame number  |MAY |KEEP|COW | 0 | 0| D| A| 0| 0| U| W| P|   a page
+/// +---+-------+-------+---------------+----+----+----+---+--+--+--+--+--+--+--+--+
+/// |         0         | 40-bit word   |             0                         | 0|   a mark
+/// +-------------------+---------------+-----------------------------------------+
+/// |                                 0                                           |   nothing
+/// +-----------------------------------------------------------------------------+
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Pte(pub u64);
+
+impl Pte {
+    /// P: the entry translates.
+    pub const PRESENT: u64 = 1 << 0;
+    /// W: writes are allowed, if they are at every other level too.
+    pub const WRITABLE: u64 = 1 << 1;
+    /// U: user mode may use it.
+    pub const USER: u64 = 1 << 2;
+    /// A: the processor has used the entry.
+    pub const ACCESSED: u64 = 1 << 5;
+    /// D: the processor has written through the entry.
+    pub const DIRTY: u64 = 1 << 6;
+    /// In a table above level 1: the entry maps a large page.
+    pub const LARGE: u64 = 1 << 7;
+    /// The page may be made writable by the environment that holds it. Only the kernel sets it.
+    pub const MAY: u64 = 1 << 11;
+    /// NX: no instruction fetches.
+    pub const NO_EXEC: u64 = 1 << 63;
+    /// The frame number, in place.
+    pub const FRAME: u64 = 0x000f_ffff_ffff_f000;
+    /// The largest word that a mark can hold: 40 bits.
+    pub const MARK_MAX: u64 = (1 << 40) - 1;
+
+    /// An entry for a page.
+    #[inline]
+    #[must_use]
+    pub const fn page(frame: Frame, perms: Perms) -> Pte {
+        let perms = perms.bits() ^ Pte::NO_EXEC;
+        Pte(frame.address() | perms | Pte::PRESENT | Pte::USER)
+    }
+
+    /// An entry that holds a software word of at most 40 bits; word 0 is the empty entry.
+    #[inline]
+    #[must_use]
+    pub const fn mark(word: u64) -> Pte {
+        Pte((word & Pte::MARK_MAX) << 12)
+    }
+
+    /// Whether there is nothing at all in the entry.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the entry translates.
+    #[inline]
+    #[must_use]
+    pub const fn is_present(self) -> bool {
+        self.has(Pte::PRESENT)
+    }
+
+    /// Whether all of these bits are set.
+    #[inline]
+    #[must_use]
+    pub const fn has(self, bits: u64) -> bool {
+        self.0 & bits == bits
+    }
+
+    /// The frame that a present entry names.
+    #[inline]
+    #[must_use]
+    pub const fn frame(self) -> Frame {
+        Frame(((self.0 & Pte::FRAME) >> 12) as u32)
+    }
+
+    /// The permissions of a present entry.
+    #[inline]
+    #[must_use]
+    pub const fn perms(self) -> Perms {
+        Perms::from_bits_truncate(self.0 ^ Pte::NO_EXEC)
+    }
+
+    /// The software word of an entry that is not present; 0 if there is none.
+    #[inline]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        (self.0 & Pte::FRAME) >> 12
+    }
+}
+
+impl fmt::Debug for Pte {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("empty");
+        }
+        if !self.is_present() {
+            return write!(f, "mark {:#x}", self.word());
+        }
+        write!(f, "frame {:#x} ", self.frame().0)?;
+        let flags = [
+            (Pte::WRITABLE, 'W'),
+            (Pte::USER, 'U'),
+            (Pte::ACCESSED, 'A'),
+            (Pte::DIRTY, 'D'),
+            (Perms::COW.bits(), 'C'),
+            (Perms::KEEP.bits(), 'K'),
+            (Pte::MAY, 'M'),
+        ];
+        for (bit, letter) in flags {
+            fmt::Write::write_char(f, if self.has(bit) { letter } else { '-' })?;
+        }
+        f.write_str(if self.has(Pte::NO_EXEC) { "-" } else { "X" })
+    }
+}

@@ -1,0 +1,111 @@
+//! What the read-only windows show. The kernel keeps these up to date; reading costs no call.
+
+use crate::{EnvId, ExitStatus, Status};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// The machine page, at [`MACHINE`](crate::layout::MACHINE).
+#[derive(Debug)]
+#[repr(C)]
+pub struct MachineInfo {
+    /// Usable page frames, those of the kernel and of the boot archive included.
+    pub total_frames: AtomicU64,
+    /// Page frames that are free now.
+    pub free_frames: AtomicU64,
+    /// Timer ticks since the start.
+    pub ticks: AtomicU64,
+    /// Nanoseconds between ticks.
+    pub tick_ns: AtomicU64,
+    /// Bytes of the boot archive.
+    pub archive_bytes: AtomicU64,
+    /// Frames zeroed so far; counted only by a kernel that was built to count.
+    pub frames_zeroed: AtomicU64,
+    /// Frames copied so far; counted only by a kernel that was built to count.
+    pub frames_copied: AtomicU64,
+    /// Instructions of the longest kernel entry so far; counted only by a kernel that was built to
+    /// count, and only where the time stamp counter counts instructions.
+    pub longest_entry: AtomicU64,
+    /// Which call or vector that was: a call's number, or 0x100 + the vector.
+    pub longest_cause: AtomicU64,
+    /// Slots in the environment table.
+    pub env_slots: AtomicU32,
+    /// Processors that run environments.
+    pub cpus: AtomicU32,
+    /// The first environment.
+    pub first_env: AtomicU32,
+    /// Bytes of [`MachineInfo::args`] in use.
+    pub args_len: AtomicU32,
+    /// The arguments of the first program, as on the boot command line: each one behind
+    /// [`ARG_SEPARATOR`](crate::boot::ARG_SEPARATOR).
+    pub args: [core::sync::atomic::AtomicU8; MachineInfo::MAX_ARGS],
+}
+
+impl MachineInfo {
+    /// The most bytes of arguments.
+    pub const MAX_ARGS: usize = 3072;
+}
+
+const _: () = assert!(size_of::<MachineInfo>() <= crate::PAGE_SIZE as usize);
+
+/// The public part of an environment: one entry of the table at [`ENVS`](crate::layout::ENVS).
+#[derive(Debug)]
+#[repr(C)]
+pub struct EnvInfo {
+    /// The id in use, or the last one that was; 0 if the slot was never used.
+    pub id: AtomicU32,
+    /// The parent; 0 if that is the kernel.
+    pub parent: AtomicU32,
+    /// A number of [`Status`].
+    pub status: AtomicU32,
+    /// The exit status of a zombie.
+    pub exit: AtomicU32,
+    /// How often the environment was put on a processor.
+    pub runs: AtomicU64,
+    /// How many upcalls were made to it.
+    pub upcalls: AtomicU64,
+    /// The processor that it ran on last.
+    pub cpu: AtomicU32,
+    /// For later use.
+    pub reserved: [AtomicU32; 7],
+}
+
+impl EnvInfo {
+    /// The id in use, or the last one that was.
+    #[inline]
+    #[must_use]
+    pub fn id(&self) -> EnvId {
+        EnvId(self.id.load(Relaxed))
+    }
+
+    /// The parent.
+    #[inline]
+    #[must_use]
+    pub fn parent(&self) -> EnvId {
+        EnvId(self.parent.load(Relaxed))
+    }
+
+    /// What the environment is doing.
+    #[inline]
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::from_number(self.status.load(Relaxed).into()).unwrap_or(Status::Free)
+    }
+
+    /// How the environment ended, if it did.
+    #[must_use]
+    pub fn exit(&self) -> ExitStatus {
+        ExitStatus(self.exit.load(Relaxed) as u8)
+    }
+}
+
+const _: () = assert!(size_of::<EnvInfo>() == 64);
+
+/// What the kernel knows about a page frame: one entry of the table at
+/// [`FRAMES`](crate::layout::FRAMES).
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct FrameInfo {
+    /// References: page map entries that name the frame, and the kernel's own. 0: free.
+    pub refs: AtomicU32,
+    /// A free frame: the number of the next one. A table: how many of its entries are not empty.
+    pub word: AtomicU32,
+}

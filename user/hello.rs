@@ -1,0 +1,8 @@
+//! Says hello: the smallest program.
+#![no_std]
+#![no_main]
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
