@@ -1,1 +1,51 @@
+//! Page frames and page maps.
+//!
+//! This is the part of the kernel that decides nothing and must never be wrong: who holds which
+//! page frame, with which rights. It is a crate of its own so that it runs on the host too, against
+//! a model of the machine with a TLB (see `tests/`).
+//!
+//! * [`Memory`] hands out page frames and counts references to them.
+//! * [`Space`] is one page map: four levels of tables, edited through the direct map.
+//!
+//! What always holds:
+//! * The reference count of a frame is the number of present entries that name it, plus the
+//!   kernel's own references. A frame with count 0 is on the free list and nowhere else.
+//! * A table below the root has at least one entry that is not empty, and knows how many.
+//! * A leaf that is writable may be writable ([`Pte::MAY`](abi::Pte::MAY)).
+//! * An entry that the processor may have cached is invalidated before the frame that it named
+//!   can be handed out again.
+
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod frames;
+mod space;
+
+pub use frames::Memory;
+pub use space::{Page, Space};
+
+use abi::window::{FrameInfo, MachineInfo};
+use abi::{Frame, Va, page::TABLE_ENTRIES};
+use core::sync::atomic::AtomicU64;
+
+/// The entries of a table.
+pub type Table = [AtomicU64; TABLE_ENTRIES];
+
+/// What page maps need of the machine. The kernel implements it once, the tests once.
+pub trait Machine {
+    /// The entries of a frame that is used as a table.
+    fn table(frame: Frame) -> &'static Table;
+    /// The books about a frame.
+    fn info(frame: Frame) -> &'static FrameInfo;
+    /// The page that everyone can read.
+    fn machine() -> &'static MachineInfo;
+    /// Fill a frame with zeros.
+    fn zero(frame: Frame);
+    /// Copy a whole frame.
+    fn copy(from: Frame, to: Frame);
+    /// A frame was freed: checking kernels fill it with a pattern.
+    fn poison(_frame: Frame) {}
+    /// Forget what the processor cached about one page of the address space with this root.
+    fn invalidate(root: Frame, page: Va);
+}

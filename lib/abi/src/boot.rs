@@ -17,9 +17,11 @@ pub const DEFAULT_TICK_US: u64 = 1000;
 /// Writing [`exit_code`] to this port ends the emulator (`-device isa-debug-exit`).
 pub const EXIT_PORT: u16 = 0xf4;
 
-/// Where the kernel writes its report (`-chardev`/`-device isa-debugcon`): one line of
-/// `key=value` words, out of reach of user programs.
+/// Where the kernel writes its report (`-chardev`/`-device isa-debugcon`): lines of `key=value`
+/// words, out of reach of user programs.
 ///
+/// The first line, `faultline-ready nonce=TEXT`, comes when the console listens: input that was
+/// sent before is lost. The last one is
 /// `faultline nonce=TEXT status=N free_start=N free_end=N longest=N`: the frames that were free
 /// before the first environment was made and when the machine ended.
 pub const REPORT_PORT: u16 = 0xe9;

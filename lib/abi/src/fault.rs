@@ -184,4 +184,4 @@ impl Fault {
     }
 }
 
-const _: () = assert!(size_of::<Fault>() as u64 == Fault::SIZE && Fault::SIZE % 16 == 0);
+const _: () = assert!(size_of::<Fault>() as u64 == Fault::SIZE && Fault::SIZE.is_multiple_of(16));

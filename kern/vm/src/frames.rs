@@ -1,0 +1,115 @@
+//! Page frames: who uses how many of them, and which are free.
+
+use crate::Machine;
+use abi::{Error, Frame};
+use core::marker::PhantomData;
+use core::sync::atomic::Ordering::Relaxed;
+use spin::Mutex;
+
+/// More references than this are refused. Far from the width of the counter, so that a race
+/// between processors cannot wrap it.
+const MAX_REFS: u32 = 1 << 31;
+
+/// Frame 0 is never handed out: on the free list it stands for the end.
+const END: u32 = 0;
+
+/// All page frames.
+///
+/// Free frames form a list through the frame table itself, last freed first: what was used a
+/// moment ago is warm, and the order is the same in every run.
+pub struct Memory<M> {
+    free: Mutex<u32>,
+    machine: PhantomData<M>,
+}
+
+impl<M: Machine> Memory<M> {
+    /// No frames yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Memory { free: Mutex::new(END), machine: PhantomData }
+    }
+
+    /// A frame of zeros with one reference.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    #[inline]
+    pub fn alloc(&self) -> Result<Frame, Error> {
+        let frame = self.alloc_dirty()?;
+        M::zero(frame);
+        Ok(frame)
+    }
+
+    /// A frame with one reference and the contents of another one.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    #[inline]
+    pub fn alloc_copy(&self, of: Frame) -> Result<Frame, Error> {
+        let frame = self.alloc_dirty()?;
+        M::copy(of, frame);
+        Ok(frame)
+    }
+
+    /// The contents are somebody's old secrets: the caller overwrites all of them.
+    fn alloc_dirty(&self) -> Result<Frame, Error> {
+        let mut free = self.free.lock();
+        if *free == END {
+            return Err(Error::NoMemory(0));
+        }
+        let frame = Frame(*free);
+        let info = M::info(frame);
+        *free = info.word.load(Relaxed);
+        M::machine().free_frames.fetch_sub(1, Relaxed);
+        drop(free);
+        info.word.store(0, Relaxed);
+        info.refs.store(1, Relaxed);
+        Ok(frame)
+    }
+
+    /// Add a reference.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRefs`] with the physical address.
+    #[inline]
+    pub fn share(&self, frame: Frame) -> Result<(), Error> {
+        let refs = &M::info(frame).refs;
+        if refs.fetch_add(1, Relaxed) >= MAX_REFS {
+            refs.fetch_sub(1, Relaxed);
+            return Err(Error::TooManyRefs(frame.address()));
+        }
+        Ok(())
+    }
+
+    /// Drop a reference; with the last one the frame is free.
+    #[inline]
+    pub fn release(&self, frame: Frame) {
+        let before = M::info(frame).refs.fetch_sub(1, Relaxed);
+        debug_assert!(before != 0, "{frame:?} was released once too often");
+        if before == 1 {
+            self.put(frame);
+        }
+    }
+
+    /// Whether there is exactly one reference.
+    #[inline]
+    #[must_use]
+    pub fn is_sole(&self, frame: Frame) -> bool {
+        M::info(frame).refs.load(Relaxed) == 1
+    }
+
+    /// Put a frame without references on the free list.
+    pub fn put(&self, frame: Frame) {
+        M::poison(frame);
+        let mut free = self.free.lock();
+        M::info(frame).word.store(*free, Relaxed);
+        *free = frame.0;
+        M::machine().free_frames.fetch_add(1, Relaxed);
+    }
+}
+
+impl<M: Machine> Default for Memory<M> {
+    fn default() -> Self {
+        Memory::new()
+    }
+}

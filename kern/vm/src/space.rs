@@ -1,0 +1,371 @@
+//! Page maps: what the page calls do to one page.
+
+use crate::{Machine, Memory, Table};
+use abi::layout::{KERNEL_HALF, UVPT_SLOT, WINDOWS, uvpt};
+use abi::{Error, Frame, Perms, Pte, Va};
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// An entry that points to a table allows everything: rights are decided in the leaf. (Entries
+/// that are shared with others will allow less; so rights are always the AND over the levels.)
+const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
+
+/// One address space, named by the frame of its top-level table.
+///
+/// Whoever has the value holds the lock of the environment that it belongs to.
+pub struct Space<M> {
+    root: Frame,
+    machine: PhantomData<M>,
+}
+
+/// Where a page is translated: its leaf entry, found by [`Space::find`].
+struct Leaf {
+    entry: &'static AtomicU64,
+    /// The table that holds the entry.
+    table: Frame,
+    /// Whether every level above allows writing.
+    writable_above: bool,
+}
+
+impl Leaf {
+    fn pte(&self) -> Pte {
+        Pte(self.entry.load(Relaxed))
+    }
+
+    /// What the holder may do: the AND over all levels, never the leaf alone.
+    fn allows(&self, right: u64) -> bool {
+        self.writable_above && self.pte().has(right)
+    }
+}
+
+/// A page that is mapped, as [`Space::page`] finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Its frame.
+    pub frame: Frame,
+    /// Whether it can be written at this moment.
+    pub writable: bool,
+}
+
+impl<M: Machine> Space<M> {
+    /// An address space with no pages: the kernel's half and the windows are those of `template`.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn new(memory: &Memory<M>, template: Frame) -> Result<Self, Error> {
+        let root = memory.alloc()?;
+        let (from, to) = (M::table(template), M::table(root));
+        let shared = [WINDOWS.index(4)].into_iter().chain(KERNEL_HALF.index(4)..from.len());
+        for slot in shared {
+            to[slot].store(from[slot].load(Relaxed), Relaxed);
+        }
+        let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
+        to[UVPT_SLOT as usize].store(own.0, Relaxed);
+        Ok(Space { root, machine: PhantomData })
+    }
+
+    /// The frame of the top-level table.
+    #[inline]
+    #[must_use]
+    pub fn root(&self) -> Frame {
+        self.root
+    }
+
+    /// The page at `va`, if one is mapped for the user.
+    #[inline]
+    #[must_use]
+    pub fn page(&self, va: Va) -> Option<Page> {
+        let leaf = self.find(va)?;
+        let pte = leaf.pte();
+        let writable = leaf.allows(Pte::WRITABLE);
+        pte.has(Pte::PRESENT | Pte::USER).then_some(Page { frame: pte.frame(), writable })
+    }
+
+    /// Whether nobody else has the page at `va`, and it can be written at this moment.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::Shared`].
+    pub fn is_private(&self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+        let page = self.page(va).ok_or(Error::NotMapped(va.0))?;
+        if !page.writable {
+            return Err(Error::NoRight(va.0));
+        }
+        if memory.is_sole(page.frame) { Ok(()) } else { Err(Error::Shared(va.0)) }
+    }
+
+    /// Put a fresh page of zeros at `va`, instead of whatever is there.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    #[inline]
+    pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
+        let frame = memory.alloc()?;
+        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+    }
+
+    /// The frame at `va`, to be mapped elsewhere with these permissions, with a reference for that.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`].
+    #[inline]
+    pub fn grant(&self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<Frame, Error> {
+        let leaf = self.find(va).filter(|leaf| leaf.pte().is_present());
+        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        if perms.contains(Perms::WRITE) && !leaf.allows(Pte::WRITABLE) {
+            return Err(Error::NoRight(va.0));
+        }
+        let frame = leaf.pte().frame();
+        memory.share(frame).map(|()| frame)
+    }
+
+    /// Put a granted frame at `va`, instead of whatever is there. The reference moves into the
+    /// entry; if there is an error it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    #[inline]
+    pub fn accept(
+        &mut self,
+        memory: &Memory<M>,
+        va: Va,
+        frame: Frame,
+        perms: Perms,
+    ) -> Result<(), Error> {
+        let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
+        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | may))
+    }
+
+    /// Change the permissions of the page at `va`. A and D stay.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::NoRight`].
+    #[inline]
+    pub fn protect(&mut self, va: Va, perms: Perms) -> Result<(), Error> {
+        const STAYS: u64 = Pte::FRAME | Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
+        let leaf = self.find(va).filter(|leaf| leaf.pte().is_present());
+        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        if perms.contains(Perms::WRITE) && !leaf.allows(Pte::MAY) {
+            return Err(Error::NoRight(va.0));
+        }
+        let new = Pte::page(Frame(0), perms).0;
+        self.change(&leaf, va, |old| (old & STAYS) | new);
+        Ok(())
+    }
+
+    /// Remove the page or mark at `va`.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`].
+    #[inline]
+    pub fn unmap(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+        let leaf = self.find(va).filter(|leaf| !leaf.pte().is_empty());
+        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        self.replace(memory, &leaf, va, Pte(0));
+        self.prune(memory, va);
+        Ok(())
+    }
+
+    /// Store a word of at most 40 bits where no page is; 0 clears it.
+    ///
+    /// # Errors
+    /// [`Error::BadWord`], [`Error::Mapped`], [`Error::NoMemory`].
+    #[inline]
+    pub fn mark(&mut self, memory: &Memory<M>, va: Va, word: u64) -> Result<(), Error> {
+        if word > Pte::MARK_MAX {
+            return Err(Error::BadWord(word));
+        }
+        match self.find(va) {
+            Some(leaf) if leaf.pte().is_present() => return Err(Error::Mapped(va.0)),
+            None if word == 0 => return Ok(()),
+            _ => {}
+        }
+        let leaf = self.make(memory, va)?;
+        self.replace(memory, &leaf, va, Pte::mark(word));
+        self.prune(memory, va);
+        Ok(())
+    }
+
+    /// Make the page at `va` this space's alone and writable; copy it if it has other users.
+    /// Returns whether it was copied.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::Executable`], [`Error::NoMemory`].
+    #[inline]
+    pub fn own(&mut self, memory: &Memory<M>, va: Va) -> Result<bool, Error> {
+        let leaf = self.find(va).filter(|leaf| leaf.pte().is_present());
+        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        let old = leaf.pte();
+        if !old.has(Pte::NO_EXEC) {
+            return Err(Error::Executable(va.0));
+        }
+        let owned = |pte: u64| (pte & !Perms::COW.bits()) | Pte::WRITABLE | Pte::MAY;
+        if memory.is_sole(old.frame()) {
+            self.change(&leaf, va, owned);
+            return Ok(false);
+        }
+        let copy = memory.alloc_copy(old.frame())?;
+        let bits = old.0 & !(Pte::FRAME | Pte::ACCESSED | Pte::DIRTY);
+        self.replace(memory, &leaf, va, Pte(owned(bits) | copy.address()));
+        Ok(true)
+    }
+
+    /// Free what the user's part holds. Gives up when `budget` entries are done; call again then.
+    /// No processor may have this space loaded. Returns whether everything is gone; then the root
+    /// is the last frame to be released.
+    pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
+        clear::<M>(memory, self.root, 4, budget)
+    }
+
+    /// Call `f` with every entry of the user's part that is not empty: tables first, then what
+    /// they hold. For checking kernels and tests.
+    pub fn for_each(&self, f: &mut dyn FnMut(Va, u32, Pte)) {
+        visit::<M>(self.root, 4, Va(0), f);
+    }
+
+    /// Find the leaf entry of `va`, if its table is there and is for users.
+    #[inline]
+    fn find(&self, va: Va) -> Option<Leaf> {
+        let mut table = self.root;
+        let mut above = TABLE;
+        for level in [4, 3, 2] {
+            let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
+            if !pte.is_present() {
+                return None;
+            }
+            above &= pte.0;
+            table = pte.frame();
+        }
+        if above & Pte::USER == 0 {
+            return None;
+        }
+        let writable_above = above & Pte::WRITABLE != 0;
+        Some(Leaf { entry: &M::table(table)[va.index(1)], table, writable_above })
+    }
+
+    /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
+    /// entry has to [prune](Self::prune).
+    fn make(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
+        if let Some(leaf) = self.find(va) {
+            return Ok(leaf);
+        }
+        let mut table = self.root;
+        for level in [4, 3, 2] {
+            let entry = &M::table(table)[va.index(level)];
+            let mut pte = Pte(entry.load(Relaxed));
+            if !pte.is_present() {
+                let frame = memory.alloc().inspect_err(|_| self.prune(memory, va))?;
+                pte = Pte(frame.address() | TABLE);
+                entry.store(pte.0, Relaxed);
+                count::<M>(table, 1);
+            }
+            table = pte.frame();
+        }
+        Ok(Leaf { entry: &M::table(table)[va.index(1)], table, writable_above: true })
+    }
+
+    /// Fill the entry of `va`, which takes over a reference to the frame.
+    fn insert(&mut self, memory: &Memory<M>, va: Va, new: Pte) -> Result<(), Error> {
+        let leaf = self.make(memory, va).inspect_err(|_| memory.release(new.frame()))?;
+        self.replace(memory, &leaf, va, new);
+        Ok(())
+    }
+
+    /// Exchange an entry for another one and give up what it named: first the entry, then the
+    /// processor's copy of it, then the frame. (In any other order somebody could get the frame
+    /// while it can still be reached here.)
+    fn replace(&mut self, memory: &Memory<M>, leaf: &Leaf, va: Va, new: Pte) {
+        let old = Pte(leaf.entry.swap(new.0, Relaxed));
+        if old.is_empty() != new.is_empty() {
+            count::<M>(leaf.table, if new.is_empty() { -1 } else { 1 });
+        }
+        if old.is_present() {
+            M::invalidate(self.root, va);
+            memory.release(old.frame());
+        }
+    }
+
+    /// Change bits of a present entry that the processor may be changing too.
+    fn change(&mut self, leaf: &Leaf, va: Va, f: impl Fn(u64) -> u64) {
+        let mut old = leaf.entry.load(Relaxed);
+        while let Err(now) = leaf.entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
+            old = now;
+        }
+        M::invalidate(self.root, va);
+    }
+
+    /// Free the tables above `va` that have become empty.
+    fn prune(&mut self, memory: &Memory<M>, va: Va) {
+        let mut path = [self.root; 4];
+        let mut depth = 0;
+        while depth < 3 {
+            let entry = &M::table(path[depth])[va.index(4 - depth as u32)];
+            let pte = Pte(entry.load(Relaxed));
+            if !pte.is_present() {
+                break;
+            }
+            depth += 1;
+            path[depth] = pte.frame();
+        }
+        while depth > 0 && M::info(path[depth]).word.load(Relaxed) == 0 {
+            let level = 4 - depth as u32;
+            depth -= 1;
+            M::table(path[depth])[va.index(level + 1)].store(0, Relaxed);
+            count::<M>(path[depth], -1);
+            // The table was visible in the self map, as the page that holds the entry of `va`.
+            M::invalidate(self.root, uvpt(va, level).page());
+            memory.release(path[depth + 1]);
+        }
+    }
+}
+
+/// A table has one entry more, or one less, that is not empty.
+fn count<M: Machine>(table: Frame, change: i32) {
+    let word = &M::info(table).word;
+    word.store(word.load(Relaxed).wrapping_add_signed(change), Relaxed);
+}
+
+/// How many entries of a table belong to the user.
+fn user_entries<M: Machine>(table: Frame, level: u32) -> &'static [AtomicU64] {
+    let entries: &Table = M::table(table);
+    if level == 4 { &entries[..WINDOWS.index(4)] } else { entries }
+}
+
+fn clear<M: Machine>(memory: &Memory<M>, table: Frame, level: u32, budget: &mut u32) -> bool {
+    let left = &M::info(table).word;
+    for entry in user_entries::<M>(table, level) {
+        if left.load(Relaxed) == 0 {
+            break;
+        }
+        let pte = Pte(entry.load(Relaxed));
+        if pte.is_empty() {
+            continue;
+        }
+        if *budget == 0 {
+            return false;
+        }
+        *budget -= 1;
+        if pte.is_present() && level > 1 && !clear::<M>(memory, pte.frame(), level - 1, budget) {
+            return false;
+        }
+        entry.store(0, Relaxed);
+        count::<M>(table, -1);
+        if pte.is_present() {
+            memory.release(pte.frame());
+        }
+    }
+    true
+}
+
+fn visit<M: Machine>(table: Frame, level: u32, base: Va, f: &mut dyn FnMut(Va, u32, Pte)) {
+    for (index, entry) in user_entries::<M>(table, level).iter().enumerate() {
+        let pte = Pte(entry.load(Relaxed));
+        if pte.is_empty() {
+            continue;
+        }
+        let va = Va(base.0 + ((index as u64) << (12 + 9 * (level - 1))));
+        f(va, level, pte);
+        if level > 1 && pte.is_present() {
+            visit::<M>(pte.frame(), level - 1, va, f);
+        }
+    }
+}
