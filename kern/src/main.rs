@@ -1,7 +1,83 @@
+//! The Faultline exokernel.
+//!
+//! It owns the hardware and decides nothing: it hands out page frames, lets programs edit their own
+//! page maps through checked calls, and gives every fault back to the program that caused it.
+//!
+//! Where to begin reading:
+//!
+//! 1. `boot` and [`start`]: from the boot loader to the first program.
+//! 2. `trap`: how programs come in and how they go back. `exception`: the upcall.
+//! 3. `syscall`: the calls; `pages`, `ipc`, `console`: what they do. The crate `vm`: page maps.
+//! 4. `sched` and `life`: who runs, how environments begin and end.
+//!
+//! The kernel runs with interrupts off, except while it idles, and starts every entry on an empty
+//! stack. It has no heap: every table is sized at boot.
+
 #![no_std]
 #![no_main]
+#![warn(clippy::undocumented_unsafe_blocks)]
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
+mod apic;
+mod boot;
+mod check;
+mod console;
+mod cpu;
+mod env;
+mod exception;
+mod ipc;
+mod life;
+mod loader;
+mod mem;
+mod memory;
+mod pages;
+mod panic;
+mod power;
+mod sched;
+mod syscall;
+mod trap;
+mod user;
+
+use boot::BootInfo;
+use core::sync::atomic::Ordering::Relaxed;
+use memory::Kernel;
+use vm::Machine;
+
+/// The first Rust code. `start_info` is the physical address that the boot loader gave.
+extern "C" fn start(start_info: u64) -> ! {
+    cpu::early_init();
+    console::init();
+    // SAFETY: the boot tables are in use, and text can be written.
+    let boot = unsafe {
+        trap::patch_smap();
+        BootInfo::read(start_info)
+    };
+    // SAFETY: called once.
+    unsafe { memory::init(&boot) };
+    cpu::init();
+    let slots = Kernel::machine().env_slots.load(Relaxed) as usize;
+    env::init(slots);
+    sched::init();
+    read_command_line(&boot);
+    power::count_frames();
+    check::init();
+    loader::boot(&boot);
+    sched::switch()
+}
+
+/// The words that are for the kernel.
+fn read_command_line(boot: &BootInfo) {
+    let (words, _) = boot.command_line();
+    console::set_trace(words.split_whitespace().any(|word| word == "trace"));
+    let tick = word(words, "tick=").and_then(|us| us.parse().ok());
+    let tick_us = tick.unwrap_or(abi::boot::DEFAULT_TICK_US);
+    Kernel::machine().tick_ns.store(tick_us * 1000, Relaxed);
+    apic::init(tick_us);
+    power::report_ready(word(words, "nonce=").unwrap_or(""));
+}
+
+/// The value of the word with this prefix.
+fn word<'a>(words: &'a str, prefix: &str) -> Option<&'a str> {
+    words
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(prefix))
 }

@@ -48,7 +48,11 @@ impl Vector {
             "Virtualization",
             "Control Protection",
         ];
-        if (self.0 as usize) < NAMES.len() { NAMES[self.0 as usize] } else { "Interrupt" }
+        if (self.0 as usize) < NAMES.len() {
+            NAMES[self.0 as usize]
+        } else {
+            "Interrupt"
+        }
     }
 }
 
@@ -104,7 +108,11 @@ impl fmt::Display for PageFaultCode {
             (_, true) => "write",
             _ => "read",
         };
-        let why = if self.is_protection() { "protection" } else { "not-present" };
+        let why = if self.is_protection() {
+            "protection"
+        } else {
+            "not-present"
+        };
         write!(f, "[{who}, {what}, {why}]")
     }
 }

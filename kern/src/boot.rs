@@ -1,0 +1,256 @@
+//! From the boot loader to Rust.
+//!
+//! The image carries a PVH note, so QEMU's `-kernel` (and Firecracker, and Cloud Hypervisor) start
+//! it at [`pvh_start`] in 32-bit protected mode without paging, with the physical address of a
+//! [`StartInfo`] in `ebx`. The assembly makes tables just good enough to run on: the first 4 GiB,
+//! seen from 0, from the direct map and (1 GiB of it) from the kernel's own address. `memory::init`
+//! replaces them.
+
+use abi::layout::{DIRECT_MAP, KERNEL_IMAGE};
+use core::arch::global_asm;
+use core::ops::Range;
+
+global_asm!(
+    // An ELF note: "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), the entry point.
+    ".section .note.pvh, \"a\", @note",
+    ".align 4",
+    ".long 4, 4, 18",
+    ".asciz \"Xen\"",
+    ".long pvh_start",
+    "",
+    ".section .boot, \"awx\", @progbits",
+    ".code32",
+    ".global pvh_start",
+    "pvh_start:",
+    "cld",
+    // 4 GiB in pages of 2 MiB: four directories, one after the other.
+    "mov edi, offset boot_directories",
+    "mov eax, 0x83", // present, writable, large
+    "2: mov [edi], eax",
+    "mov dword ptr [edi + 4], 0",
+    "add edi, 8",
+    "add eax, 0x200000",
+    "jnc 2b",
+    "mov eax, cr4",
+    "or eax, 1 << 5", // PAE
+    "mov cr4, eax",
+    "mov eax, offset boot_pml4",
+    "mov cr3, eax",
+    "mov ecx, 0xc0000080", // EFER: LME, NXE
+    "rdmsr",
+    "or eax, 1 << 8 | 1 << 11",
+    "wrmsr",
+    "mov eax, cr0",
+    "or eax, 1 << 31 | 1 << 16", // PG, WP
+    "mov cr0, eax",
+    "lgdt [boot_gdt_pointer]",
+    "ljmp 8, offset boot_long",
+    ".code64",
+    "boot_long:",
+    "xor eax, eax",
+    "mov ds, eax",
+    "mov es, eax",
+    "mov ss, eax",
+    "mov fs, eax",
+    "mov gs, eax",
+    "mov rsp, offset {stack} + {stack_size}",
+    "xor ebp, ebp",
+    "mov edi, ebx",
+    "mov rax, offset {start}",
+    "call rax",
+    "",
+    ".align 8",
+    "boot_gdt: .quad 0, 0x00af9b000000ffff", // null, 64-bit code
+    "boot_gdt_pointer: .word 15",
+    ".long boot_gdt",
+    "",
+    ".align 4096",
+    "boot_pml4:",
+    ".quad boot_pdpt + 3",
+    ".fill 255, 8, 0",
+    ".quad boot_pdpt + 3",
+    ".fill 254, 8, 0",
+    ".quad boot_pdpt_image + 3",
+    "boot_pdpt:",
+    ".quad boot_directories + 0x3, boot_directories + 0x1003",
+    ".quad boot_directories + 0x2003, boot_directories + 0x3003",
+    ".fill 508, 8, 0",
+    "boot_pdpt_image:",
+    ".fill 510, 8, 0",
+    ".quad boot_directories + 3, 0",
+    "boot_directories: .skip 4 * 4096",
+    ".text",
+    stack = sym crate::cpu::BOOT_STACKS,
+    stack_size = const crate::cpu::Stacks::MAIN_TOP,
+    start = sym crate::start,
+);
+
+/// What the boot loader hands over (`hvm_start_info` of the Xen boot protocol, version 1).
+#[repr(C)]
+struct StartInfo {
+    magic: u32,
+    version: u32,
+    flags: u32,
+    modules: u32,
+    module_list: u64,
+    command_line: u64,
+    acpi_root: u64,
+    memory_map: u64,
+    memory_map_entries: u32,
+}
+
+#[repr(C)]
+struct Module {
+    address: u64,
+    bytes: u64,
+}
+
+#[repr(C)]
+struct MemoryMapEntry {
+    address: u64,
+    bytes: u64,
+    kind: u32,
+    reserved: u32,
+}
+
+const MAGIC: u32 = 0x336e_c578;
+const USABLE: u32 = 1;
+const MAX_COMMAND_LINE: usize = 4096;
+/// The first mebibyte belongs to the firmware; we leave it alone.
+const LOW_MEMORY: u64 = 0x10_0000;
+
+/// A list of physical address ranges.
+pub struct Ranges {
+    list: [Range<u64>; Ranges::MAX],
+    len: usize,
+}
+
+impl Ranges {
+    const MAX: usize = 64;
+
+    pub const fn new() -> Ranges {
+        Ranges {
+            list: [const { 0..0 }; Ranges::MAX],
+            len: 0,
+        }
+    }
+
+    pub fn push(&mut self, range: Range<u64>) {
+        if range.start < range.end && self.len < Ranges::MAX {
+            self.list[self.len] = range;
+            self.len += 1;
+        }
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Range<u64>> {
+        self.list[..self.len].iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range<u64>> {
+        self.list[..self.len].iter_mut()
+    }
+
+    /// Take `hole` out of every range.
+    pub fn subtract(&mut self, hole: &Range<u64>) {
+        for index in 0..self.len {
+            let range = self.list[index].clone();
+            if range.start < hole.end && hole.start < range.end {
+                self.list[index] = range.start..hole.start.max(range.start);
+                self.push(hole.end.min(range.end)..range.end);
+            }
+        }
+    }
+}
+
+/// What the kernel keeps of the start info: copies, because the original lies in memory that is
+/// about to be handed out.
+pub struct BootInfo {
+    /// Usable memory above the first mebibyte, in whole pages.
+    pub usable: Ranges,
+    /// The boot archive.
+    pub archive: Range<u64>,
+    command_line: [u8; MAX_COMMAND_LINE],
+    command_line_len: usize,
+}
+
+impl BootInfo {
+    /// Read the start info at this physical address.
+    ///
+    /// # Safety
+    /// The boot tables are in use, and the address is the one that the boot loader gave.
+    pub unsafe fn read(start_info: u64) -> BootInfo {
+        // SAFETY: the boot loader put the structure there, below 4 GiB, where the boot tables map it.
+        let info = unsafe { &*at::<StartInfo>(start_info) };
+        assert!(
+            info.magic == MAGIC,
+            "start info: bad magic {:#x}",
+            info.magic
+        );
+        assert!(
+            info.version >= 1,
+            "start info: version {} has no memory map",
+            info.version
+        );
+        // SAFETY: as above; the counts belong to the addresses.
+        let (map, modules) = unsafe {
+            (
+                slice::<MemoryMapEntry>(info.memory_map, info.memory_map_entries as usize),
+                slice::<Module>(info.module_list, info.modules as usize),
+            )
+        };
+        let mut boot = BootInfo {
+            usable: Ranges::new(),
+            archive: modules
+                .first()
+                .map_or(0..0, |m| m.address..m.address + m.bytes),
+            command_line: [0; MAX_COMMAND_LINE],
+            command_line_len: 0,
+        };
+        for entry in map.iter().filter(|entry| entry.kind == USABLE) {
+            let end = (entry.address + entry.bytes) & !0xfff;
+            boot.usable
+                .push(entry.address.next_multiple_of(0x1000).max(LOW_MEMORY)..end);
+        }
+        boot.copy_command_line(info.command_line);
+        boot
+    }
+
+    fn copy_command_line(&mut self, address: u64) {
+        for (index, byte) in self.command_line.iter_mut().enumerate() {
+            // SAFETY: the command line ends with a zero byte, where the loop ends too.
+            *byte = unsafe { *at::<u8>(address + index as u64) };
+            if *byte == 0 {
+                break;
+            }
+            self.command_line_len = index + 1;
+        }
+    }
+
+    /// The words that are for the kernel, and the arguments of the first program.
+    pub fn command_line(&self) -> (&str, &str) {
+        let line = str::from_utf8(&self.command_line[..self.command_line_len]).unwrap_or("");
+        line.split_once(abi::boot::ARGS_MARK).unwrap_or((line, ""))
+    }
+
+    /// The physical addresses of the kernel image.
+    pub fn image() -> Range<u64> {
+        unsafe extern "C" {
+            static __end: u8;
+        }
+        LOW_MEMORY..&raw const __end as u64 - KERNEL_IMAGE.0
+    }
+}
+
+fn at<T>(physical: u64) -> *const T {
+    (DIRECT_MAP.0 + physical) as *const T
+}
+
+/// # Safety
+/// `len` values of type `T` are at the physical address, below 4 GiB.
+unsafe fn slice<T>(physical: u64, len: usize) -> &'static [T] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller promises it.
+    unsafe { core::slice::from_raw_parts(at(physical), len) }
+}

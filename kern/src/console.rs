@@ -1,0 +1,203 @@
+//! The console: whole lines out, bytes in.
+//!
+//! What a program writes is kept until its line is complete, so that lines of different programs
+//! never mix. A part of a line appears when the buffer is full, when the program asks for input
+//! (prompts), and when it ends; whoever writes next then begins a line of its own.
+
+use crate::env::Env;
+use crate::sched;
+use crate::syscall::Results;
+use crate::user::UserSlice;
+use abi::{EnvId, Error, Status, call::CONSOLE_MAX};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use spin::Mutex;
+use uart_16550::{Config, Uart16550, backend::PioBackend};
+
+const COM1: u16 = 0x3f8;
+const MAX: usize = CONSOLE_MAX as usize;
+
+/// The serial port, and whose unfinished line is on the screen.
+struct Console {
+    uart: Option<Uart16550<PioBackend>>,
+    open: Option<EnvId>,
+}
+
+static CONSOLE: Mutex<Console> = Mutex::new(Console {
+    uart: None,
+    open: None,
+});
+static TRACE: AtomicBool = AtomicBool::new(false);
+
+/// Set up the serial port.
+pub fn init() {
+    // SAFETY: the standard port of the first serial line; nobody else uses it.
+    let uart = unsafe { Uart16550::new_port(COM1) };
+    CONSOLE.lock().uart = uart
+        .ok()
+        .and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
+}
+
+/// Print the life of environments, or not.
+pub fn set_trace(on: bool) {
+    TRACE.store(on, Relaxed);
+}
+
+/// Whether `trace!` prints.
+pub fn traces() -> bool {
+    TRACE.load(Relaxed)
+}
+
+impl Console {
+    /// Write for `who` (nobody: the kernel). Unfinished lines of others are ended first.
+    fn write(&mut self, who: Option<EnvId>, text: &[u8]) {
+        if self.open.is_some() && self.open != who {
+            self.send(b"\n");
+        }
+        self.send(text);
+        self.open = if text.last() == Some(&b'\n') {
+            None
+        } else {
+            who
+        };
+    }
+
+    fn send(&mut self, text: &[u8]) {
+        if let Some(uart) = &mut self.uart {
+            uart.send_bytes_exact(text);
+        }
+    }
+}
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(None, text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A line of the kernel's.
+pub fn print(text: fmt::Arguments) {
+    let _ = fmt::write(&mut *CONSOLE.lock(), format_args!("{text}\n"));
+}
+
+/// A line of a kernel that panics: whoever holds the lock will not go on.
+pub fn print_panic(text: fmt::Arguments) {
+    if CONSOLE.is_locked() {
+        // SAFETY: the holder is this processor, interrupted for ever.
+        unsafe { CONSOLE.force_unlock() };
+    }
+    print(text);
+}
+
+/// Wait until everything has left the machine.
+pub fn drain() {
+    const TRIES: u32 = 10_000_000;
+    let mut console = CONSOLE.lock();
+    if let Some(uart) = &mut console.uart {
+        let empty = uart_16550::spec::registers::LSR::TRANSMITTER_EMPTY;
+        let _ = (0..TRIES).find(|_| uart.lsr().contains(empty));
+    }
+}
+
+/// Print a line of the kernel's on the console.
+macro_rules! kprintln {
+    ($($text:tt)*) => { $crate::console::print(format_args!($($text)*)) };
+}
+
+/// Print a line about the life of an environment, if that was asked for.
+macro_rules! trace {
+    ($($text:tt)*) => {
+        if $crate::console::traces() {
+            $crate::console::kprintln!($($text)*);
+        }
+    };
+}
+
+pub(crate) use {kprintln, trace};
+
+/// The unfinished line of an environment.
+pub struct Line {
+    text: [u8; MAX],
+    len: usize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Line {
+            text: [0; MAX],
+            len: 0,
+        }
+    }
+}
+
+impl Line {
+    /// Add text; whole lines go out.
+    fn push(&mut self, id: EnvId, text: &[u8]) {
+        for byte in text {
+            self.text[self.len] = *byte;
+            self.len += 1;
+            if *byte == b'\n' || self.len == MAX {
+                self.flush(id);
+            }
+        }
+    }
+
+    /// What there is goes out now.
+    pub fn flush(&mut self, id: EnvId) {
+        if self.len > 0 {
+            CONSOLE.lock().write(Some(id), &self.text[..self.len]);
+            self.len = 0;
+        }
+    }
+}
+
+/// `write(buffer, bytes)`
+pub fn write(me: &'static Env, user: UserSlice) -> Results {
+    let mut text = [0; MAX];
+    let text = &mut text[..user.len.min(CONSOLE_MAX) as usize];
+    user.read(me, text)?;
+    let mut line = me.line.lock();
+    if text.is_empty() {
+        line.flush(me.id());
+    }
+    line.push(me.id(), text);
+    Ok((text.len() as u64, 0))
+}
+
+/// `read(buffer, bytes)`
+pub fn read(me: &'static Env, user: UserSlice) -> Results {
+    if user.len == 0 {
+        return Err(Error::BadCount(0));
+    }
+    let len = user.len.min(CONSOLE_MAX);
+    user.check_writable(me, len)?;
+    me.line.lock().flush(me.id());
+    let mut text = [0; MAX];
+    let text = receive(&mut text[..len as usize]);
+    if text.is_empty() {
+        me.frame.rewind();
+        sched::lock().block(me, Status::Reading);
+        sched::switch();
+    }
+    user.write(me, text)?;
+    Ok((text.len() as u64, 0))
+}
+
+fn receive(buffer: &mut [u8]) -> &[u8] {
+    let len = CONSOLE
+        .lock()
+        .uart
+        .as_mut()
+        .map_or(0, |uart| uart.receive_bytes(buffer));
+    &buffer[..len]
+}
+
+/// Whether a byte is waiting.
+pub fn has_input() -> bool {
+    CONSOLE
+        .lock()
+        .uart
+        .as_mut()
+        .is_some_and(|uart| uart.ready_to_receive().is_ok())
+}

@@ -1,0 +1,237 @@
+//! One processor: its stacks, descriptor tables, control registers, and what hangs off GS.
+
+use crate::env::Env;
+use abi::{Frame, PAGE_SIZE};
+use core::arch::x86_64::__cpuid_count;
+use core::cell::{Cell, UnsafeCell};
+use core::ptr::null;
+use x86_64::VirtAddr;
+use x86_64::instructions::{segmentation::CS, segmentation::Segment, tables::load_tss};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::{GsBase, KernelGsBase, LStar, SFMask, Star};
+use x86_64::registers::rflags::RFlags;
+use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
+use x86_64::structures::idt::{Entry, HandlerFunc};
+use x86_64::structures::tss::TaskStateSegment;
+use x86_64::{PrivilegeLevel, structures::DescriptorTablePointer};
+
+/// Selectors. `sysret` wants user data right before user code.
+pub const KERNEL_CODE: u16 = 0x08;
+pub const USER_DATA: u16 = 0x18 | 3;
+pub const USER_CODE: u16 = 0x20 | 3;
+
+const PAGE: usize = PAGE_SIZE as usize;
+const MAIN_PAGES: usize = 4;
+const IST_PAGES: usize = 2;
+/// Vectors that come on a stack of their own, because they can come at any instruction: #DB, NMI,
+/// double fault, machine check.
+pub const IST_VECTORS: [usize; 4] = [1, 2, 8, 18];
+
+/// The stacks of a processor, each above a page that is not mapped.
+///
+/// ```text
+/// | guard | machine check | guard | double fault | guard | NMI | guard | #DB | guard | main |
+/// ```
+#[repr(C, align(4096))]
+pub struct Stacks(UnsafeCell<[u8; Stacks::MAIN_TOP]>);
+
+// SAFETY: only the processor that runs on them touches the stacks.
+unsafe impl Sync for Stacks {}
+
+impl Stacks {
+    const IST_STEP: usize = (1 + IST_PAGES) * PAGE;
+    /// Offset of the top of the main stack: the end of it all.
+    pub const MAIN_TOP: usize = 4 * Stacks::IST_STEP + (1 + MAIN_PAGES) * PAGE;
+    /// Offsets of the pages that must not be mapped.
+    pub const GUARDS: [usize; 5] = {
+        let step = Stacks::IST_STEP;
+        [0, step, 2 * step, 3 * step, 4 * step]
+    };
+
+    /// The top of the stack at this byte offset from the start.
+    fn top(&self, offset: usize) -> u64 {
+        self.0.get() as u64 + offset as u64
+    }
+}
+
+/// The stacks of the processor that boots.
+pub static BOOT_STACKS: Stacks = Stacks(UnsafeCell::new([0; Stacks::MAIN_TOP]));
+
+/// What belongs to one processor. GS points here while the kernel runs.
+#[repr(C)]
+pub struct Cpu {
+    /// Its own address: `gs:[0]`.
+    this: Cell<*const Cpu>,
+    /// For the entry stubs.
+    pub scratch: Cell<u64>,
+    /// Where the kernel's stack begins at every entry.
+    pub stack_top: Cell<u64>,
+    /// The environment that runs, and at its start its registers.
+    pub env: Cell<*const Env>,
+    /// The page map in CR3.
+    pub root: Cell<Frame>,
+    /// Whose floating-point state is in the registers.
+    pub fp_env: Cell<*const Env>,
+    /// Time stamp of the last entry, in kernels that count.
+    pub entered: Cell<u64>,
+    tss: UnsafeCell<TaskStateSegment>,
+    gdt: UnsafeCell<GlobalDescriptorTable<8>>,
+}
+
+// SAFETY: only the processor itself uses its `Cpu`.
+unsafe impl Sync for Cpu {}
+
+static BOOT_CPU: Cpu = Cpu {
+    this: Cell::new(null()),
+    scratch: Cell::new(0),
+    stack_top: Cell::new(0),
+    env: Cell::new(null()),
+    root: Cell::new(Frame(0)),
+    fp_env: Cell::new(null()),
+    entered: Cell::new(0),
+    tss: UnsafeCell::new(TaskStateSegment::new()),
+    gdt: UnsafeCell::new(GlobalDescriptorTable::empty()),
+};
+
+/// The processor that this runs on.
+#[inline]
+pub fn this() -> &'static Cpu {
+    let cpu: *const Cpu;
+    // SAFETY: GS points at a `Cpu` whenever Rust code of the kernel runs (`early_init`, `swapgs`).
+    unsafe {
+        core::arch::asm!("mov {}, gs:[0]", out(reg) cpu, options(pure, readonly, nostack, preserves_flags));
+        &*cpu
+    }
+}
+
+/// The environment that runs on this processor.
+#[inline]
+pub fn env() -> &'static Env {
+    // SAFETY: set before the first entry from user mode; environments are never unmapped.
+    unsafe { &*this().env.get() }
+}
+
+/// Let an environment be the one that runs: entries from user mode save its registers.
+pub fn set_env(env: &'static Env) {
+    let cpu = this();
+    cpu.env.set(env);
+    let top = VirtAddr::new(env.frame.top());
+    // SAFETY: the processor reads the field only when it enters from user mode.
+    unsafe { (*cpu.tss.get()).privilege_stack_table[0] = top };
+}
+
+/// Make `this()` work. The very first thing to do.
+pub fn early_init() {
+    BOOT_CPU.this.set(&BOOT_CPU);
+    GsBase::write(VirtAddr::from_ptr(&BOOT_CPU));
+    KernelGsBase::write(VirtAddr::zero());
+}
+
+/// Segments, stacks, interrupt table, system call entry, protection.
+pub fn init() {
+    let cpu = this();
+    cpu.stack_top.set(BOOT_STACKS.top(Stacks::MAIN_TOP));
+    load_segments(cpu);
+    load_idt();
+    syscall_entry();
+    protect();
+}
+
+fn load_segments(cpu: &'static Cpu) {
+    // SAFETY: nobody uses the tables yet.
+    let (tss, gdt) = unsafe { (&mut *cpu.tss.get(), &mut *cpu.gdt.get()) };
+    for (index, guard) in Stacks::GUARDS[..4].iter().enumerate() {
+        let top = BOOT_STACKS.top(guard + Stacks::IST_STEP);
+        tss.interrupt_stack_table[index] = VirtAddr::new(top);
+    }
+    gdt.append(Descriptor::kernel_code_segment());
+    gdt.append(Descriptor::kernel_data_segment());
+    gdt.append(Descriptor::user_data_segment());
+    gdt.append(Descriptor::user_code_segment());
+    // SAFETY: both live as long as the processor.
+    let tss = gdt.append(unsafe { Descriptor::tss_segment_unchecked(cpu.tss.get()) });
+    // SAFETY: the selectors are those of the table that is being loaded.
+    unsafe {
+        gdt.load_unsafe();
+        CS::set_reg(SegmentSelector(KERNEL_CODE));
+        load_tss(tss);
+    }
+}
+
+struct Idt(UnsafeCell<[Entry<HandlerFunc>; 256]>);
+
+// SAFETY: written once, before it is loaded.
+unsafe impl Sync for Idt {}
+
+static IDT: Idt = Idt(UnsafeCell::new([const { Entry::missing() }; 256]));
+
+fn load_idt() {
+    // SAFETY: not loaded yet.
+    let idt = unsafe { &mut *IDT.0.get() };
+    for (vector, entry) in idt.iter_mut().enumerate() {
+        // SAFETY: the stub saves what an interrupt handler must save.
+        let options = unsafe { entry.set_handler_addr(crate::trap::stub(vector)) };
+        // User programs may say `int3` and `into`; any other `int n` is a protection fault.
+        if vector == 3 || vector == 4 {
+            options.set_privilege_level(PrivilegeLevel::Ring3);
+        }
+        if let Some(index) = IST_VECTORS.iter().position(|ist| *ist == vector) {
+            // SAFETY: that stack was set up above.
+            unsafe { options.set_stack_index(index as u16) };
+        }
+    }
+    let pointer = DescriptorTablePointer {
+        limit: (size_of::<Idt>() - 1) as u16,
+        base: VirtAddr::from_ptr(idt),
+    };
+    // SAFETY: the table is complete and lives for ever.
+    unsafe { x86_64::instructions::tables::lidt(&pointer) };
+}
+
+fn syscall_entry() {
+    LStar::write(crate::trap::syscall_address());
+    // SAFETY: base of the kernel's and of the user's selectors, as the table has them.
+    unsafe { Star::write_raw(USER_DATA - 8, KERNEL_CODE) };
+    SFMask::write(
+        RFlags::INTERRUPT_FLAG
+            | RFlags::DIRECTION_FLAG
+            | RFlags::TRAP_FLAG
+            | RFlags::NESTED_TASK
+            | RFlags::ALIGNMENT_CHECK
+            | RFlags::RESUME_FLAG
+            | RFlags::IOPL_LOW
+            | RFlags::IOPL_HIGH,
+    );
+    // SAFETY: LSTAR and STAR are set.
+    unsafe { Efer::update(|efer| efer.insert(EferFlags::SYSTEM_CALL_EXTENSIONS)) };
+}
+
+/// What the processor can protect, it shall. (NX is on since boot: without it nothing starts.)
+fn protect() {
+    let leaf7 = __cpuid_count(7, 0);
+    let mut cr4 = Cr4::read();
+    cr4.remove(Cr4Flags::FSGSBASE | Cr4Flags::OSXSAVE | Cr4Flags::TIMESTAMP_DISABLE);
+    cr4.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE);
+    cr4.set(
+        Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION,
+        leaf7.ecx & 1 << 2 != 0,
+    );
+    cr4.set(
+        Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        leaf7.ebx & 1 << 7 != 0,
+    );
+    cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, has_smap());
+    let mut cr0 = Cr0::read();
+    cr0.remove(Cr0Flags::ALIGNMENT_MASK | Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
+    cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR);
+    // SAFETY: the page maps obey all of these; `stac` opens user pages where that is meant.
+    unsafe {
+        Cr4::write(cr4);
+        Cr0::write(cr0);
+    }
+}
+
+/// Whether `stac` and `clac` exist. If not, `trap::patch_smap` removes them.
+pub fn has_smap() -> bool {
+    __cpuid_count(7, 0).ebx & 1 << 20 != 0
+}

@@ -1,0 +1,194 @@
+//! The environment table.
+
+use crate::console::Line;
+use crate::exception::Upcall;
+use crate::memory::{ENV_TABLE, Space, env_info};
+use crate::sched::Sched;
+use crate::trap::TrapFrame;
+use abi::window::EnvInfo;
+use abi::{EnvId, Error, Status};
+use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use spin::Mutex;
+
+/// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct Env {
+    /// Registers. First, because the entry stubs take one pointer for the other.
+    pub frame: TrapFrame,
+    /// Floating-point and vector registers, while they are not in the processor.
+    pub fp: FpState,
+    /// Who handles exceptions.
+    pub upcall: Upcall,
+    /// The page map; `None` while the slot is free.
+    pub space: Mutex<Option<Space>>,
+    /// Console output that is not a whole line yet.
+    pub line: Mutex<Line>,
+    links: Links,
+}
+
+// SAFETY: what is not behind a lock of its own belongs to the processor that runs the environment,
+// or, while it runs nowhere, to the holder of the scheduler's lock.
+unsafe impl Sync for Env {}
+
+/// The image that `fxsave64` writes.
+#[repr(C, align(16))]
+pub struct FpState(pub UnsafeCell<[u8; 512]>);
+
+impl Default for FpState {
+    fn default() -> Self {
+        FpState(UnsafeCell::new([0; 512]))
+    }
+}
+
+/// What ties environments to each other. Guarded by the scheduler's lock; see [`Env::links`].
+#[derive(Default)]
+pub struct Links {
+    /// The next free slot.
+    pub next_free: Cell<Option<&'static Env>>,
+    /// The next one that wants a processor.
+    pub next: Cell<Option<&'static Env>>,
+    /// In that queue, whatever the status is now.
+    pub queued: Cell<bool>,
+    /// Children, the ended ones first.
+    pub first_child: Cell<Option<&'static Env>>,
+    pub next_sibling: Cell<Option<&'static Env>>,
+    pub previous_sibling: Cell<Option<&'static Env>>,
+    /// Whom a waiting environment waits for (0: anyone): a child's end, or a message.
+    pub awaits: Cell<EnvId>,
+    /// Where a receiver wants a page.
+    pub receive_at: Cell<u64>,
+    /// How many receivers wait for a message from this very environment.
+    pub awaited: Cell<u32>,
+    /// Who ended it: for the trace.
+    pub ended_by: Cell<EnvId>,
+}
+
+static SLOTS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many slots a machine with this many frames gets.
+pub fn slots_for(frames: u64) -> usize {
+    (frames / 32).clamp(64, EnvId::MAX_SLOTS as u64) as usize
+}
+
+/// Make the table, every slot free.
+pub fn init(slots: usize) {
+    for slot in 0..slots {
+        // SAFETY: `memory::init` mapped that many entries, and nobody has seen them yet.
+        unsafe { (ENV_TABLE.0 as *mut Env).add(slot).write(Env::default()) };
+    }
+    SLOTS.store(slots, Relaxed);
+}
+
+/// How many slots there are.
+pub fn slots() -> usize {
+    SLOTS.load(Relaxed)
+}
+
+/// The environment in a slot, which must exist.
+#[inline]
+pub fn at(slot: usize) -> &'static Env {
+    debug_assert!(slot < slots());
+    // SAFETY: `init` wrote the entry, and nothing ever removes it.
+    unsafe { &*(ENV_TABLE.0 as *const Env).add(slot) }
+}
+
+/// All slots.
+pub fn all() -> impl Iterator<Item = &'static Env> {
+    (0..slots()).map(at)
+}
+
+/// The living environment with this id; 0 is the caller.
+#[inline]
+pub fn find(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
+    if id == EnvId::NONE {
+        return Ok(caller);
+    }
+    if id.slot() >= slots() {
+        return Err(Error::BadEnv(id.0.into()));
+    }
+    let env = at(id.slot());
+    let living = !matches!(env.status(), Status::Free | Status::Dying | Status::Zombie);
+    if env.id() == id && living {
+        Ok(env)
+    } else {
+        Err(Error::BadEnv(id.0.into()))
+    }
+}
+
+/// The same, if the caller may act on it: itself and its children.
+#[inline]
+pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
+    let env = find(caller, id)?;
+    let own = core::ptr::eq(env, caller) || env.info().parent() == caller.id();
+    if own {
+        Ok(env)
+    } else {
+        Err(Error::NotYours(id.0.into()))
+    }
+}
+
+impl Env {
+    #[inline]
+    pub fn slot(&self) -> usize {
+        (self as *const Env as usize - ENV_TABLE.0 as usize) / size_of::<Env>()
+    }
+
+    #[inline]
+    pub fn info(&self) -> &'static EnvInfo {
+        env_info(self.slot())
+    }
+
+    #[inline]
+    pub fn id(&self) -> EnvId {
+        self.info().id()
+    }
+
+    #[inline]
+    pub fn status(&self) -> Status {
+        self.info().status()
+    }
+
+    /// Change the status. Takes the scheduler's lock as proof.
+    #[inline]
+    pub fn set_status(&self, status: Status, _: &mut Sched) {
+        self.info().status.store(status as u32, Relaxed);
+    }
+
+    /// The links, for the holder of the scheduler's lock.
+    #[inline]
+    pub fn links(&self, _: &Sched) -> &Links {
+        &self.links
+    }
+
+    /// The parent, unless that is the kernel.
+    pub fn parent(&self) -> Option<&'static Env> {
+        let id = self.info().parent();
+        (id != EnvId::NONE).then(|| at(id.slot()))
+    }
+
+    /// Put a child in front of the list.
+    pub fn adopt(&'static self, child: &'static Env, sched: &mut Sched) {
+        let (mine, its) = (self.links(sched), child.links(sched));
+        let second = mine.first_child.replace(Some(child));
+        its.previous_sibling.set(None);
+        its.next_sibling.set(second);
+        if let Some(second) = second {
+            second.links(sched).previous_sibling.set(Some(child));
+        }
+    }
+
+    /// Take a child out of the list.
+    pub fn disown(&self, child: &'static Env, sched: &mut Sched) {
+        let its = child.links(sched);
+        let (before, after) = (its.previous_sibling.take(), its.next_sibling.take());
+        match before {
+            Some(before) => before.links(sched).next_sibling.set(after),
+            None => self.links(sched).first_child.set(after),
+        }
+        if let Some(after) = after {
+            after.links(sched).previous_sibling.set(before);
+        }
+    }
+}

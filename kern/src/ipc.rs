@@ -1,0 +1,101 @@
+//! Messages: a word, and perhaps a page.
+//!
+//! A message goes from the sender's registers to the receiver's; nothing is queued. A receiver that
+//! is not ready is an error, and what to do about that is for libos to decide.
+
+use crate::env::{self, Env};
+use crate::pages::{share, source_va, unpinned, user_va};
+use crate::syscall::Results;
+use crate::{life, sched};
+use abi::call::{GOT_PAGE, NO_PAGE};
+use abi::{EnvId, Error, Perms, Status, Va};
+
+/// `send(env, value, va | NO_PAGE, perms)`
+pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
+    deliver(me, to, value, page, perms)?;
+    Ok((0, 0))
+}
+
+/// `recv(va | NO_PAGE, from | 0)`
+pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
+    check_receive(me, at, from)?;
+    wait_for_message(me, at, from);
+    sched::switch()
+}
+
+/// `send_recv(env, value, va, perms, recv va, from)`
+pub fn send_receive(
+    me: &'static Env,
+    to: EnvId,
+    value: u64,
+    page: u64,
+    perms: Perms,
+    at: u64,
+    from: EnvId,
+) -> Results {
+    check_receive(me, at, from)?;
+    let receiver = deliver(me, to, value, page, perms)?;
+    wait_for_message(me, at, from);
+    sched::leave_kernel(abi::Call::SendRecv as u64);
+    sched::run(receiver)
+}
+
+/// Hand over a message, and make the receiver runnable.
+fn deliver(
+    me: &'static Env,
+    to: EnvId,
+    value: u64,
+    page: u64,
+    perms: Perms,
+) -> Result<&'static Env, Error> {
+    let receiver = env::find(me, to)?;
+    let not_receiving = Error::NotReceiving(to.0.into());
+    if page != NO_PAGE {
+        Perms::checked(perms.bits())?;
+        unpinned(me, source_va(Va(page), 1)?, 1)?;
+    }
+    let (wants, at) = {
+        let sched = sched::lock();
+        let links = receiver.links(&sched);
+        (links.awaits.get(), links.receive_at.get())
+    };
+    let listens = wants == EnvId::NONE || wants == me.id();
+    if receiver.status() != Status::Receiving || !listens {
+        return Err(not_receiving);
+    }
+    let with_page = page != NO_PAGE && at != NO_PAGE;
+    if with_page {
+        unpinned(receiver, Va(at), 1)?;
+        share(me, Va(page), receiver, Va(at), perms)?;
+    }
+    let mut sched = sched::lock();
+    life::forget_awaited(receiver, &sched);
+    let flags = if with_page { GOT_PAGE } else { 0 };
+    receiver
+        .frame
+        .set_results((u64::from(me.id().0) | flags, value));
+    sched.wake(receiver);
+    Ok(receiver)
+}
+
+fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
+    if at != NO_PAGE {
+        unpinned(me, user_va(Va(at), 1)?, 1)?;
+    }
+    if from != EnvId::NONE {
+        env::find(me, from)?;
+    }
+    Ok(())
+}
+
+fn wait_for_message(me: &'static Env, at: u64, from: EnvId) {
+    let mut sched = sched::lock();
+    let links = me.links(&sched);
+    links.receive_at.set(at);
+    links.awaits.set(from);
+    if from != EnvId::NONE {
+        let awaited = &env::at(from.slot()).links(&sched).awaited;
+        awaited.set(awaited.get() + 1);
+    }
+    sched.block(me, Status::Receiving);
+}

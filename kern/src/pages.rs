@@ -1,0 +1,216 @@
+//! The page calls: runs of pages, alone or in batches.
+//!
+//! Every one of them is a [`PageOp`]. A run is checked as a whole, then done page by page until it
+//! is finished, something is wrong, or the entry has taken its time. An error is reported only if
+//! nothing was done: otherwise the caller hears how far it got, calls again for the rest, and gets
+//! the error then.
+
+use crate::env::{self, Env};
+use crate::memory::MEMORY;
+use crate::syscall::{Results, with_space};
+use crate::user::UserSlice;
+use abi::call::PAGE_OPS_MAX;
+use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
+use abi::{Call, EnvId, Error, PAGE_SIZE, PageOp, Perms, Va};
+
+/// What an entry may still do, in instructions, roughly. The bound is 20,000.
+struct Budget(u32);
+
+impl Budget {
+    const ENTRY: Budget = Budget(16_000);
+    /// Editing an entry.
+    const EDIT: u32 = 120;
+    /// Filling a frame, or two if a table is missing.
+    const FILL: u32 = 1_400;
+
+    /// Whether there is room for one more page.
+    fn spend(&mut self, cost: u32) -> bool {
+        let enough = self.0 >= cost;
+        self.0 = self.0.saturating_sub(cost);
+        enough
+    }
+}
+
+/// One page call.
+pub fn one(me: &'static Env, op: &PageOp) -> Results {
+    run(me, op, &mut Budget(Budget::ENTRY.0)).map(|pages| (pages.into(), 0))
+}
+
+/// `page_ops(operations, count)`
+pub fn many(me: &'static Env, list: UserSlice) -> Results {
+    if list.len == 0 {
+        return Err(Error::BadCount(0));
+    }
+    let mut ops = [PageOp::own(Va(0), 0); PAGE_OPS_MAX as usize];
+    let ops = &mut ops[..list.len.min(PAGE_OPS_MAX) as usize];
+    list.read(me, ops)?;
+    let mut budget = Budget(Budget::ENTRY.0);
+    for (done, op) in ops.iter().enumerate() {
+        match run(me, op, &mut budget) {
+            Ok(pages) if pages == op.count => {}
+            Ok(pages) => return Ok((done as u64, pages.into())),
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok((done as u64, 0)),
+        }
+    }
+    Ok((ops.len() as u64, 0))
+}
+
+/// Do a run, or the first part of it.
+fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
+    let call = Call::from_number(op.call.into()).ok_or(Error::BadOp(op.call.into()))?;
+    if op.count == 0 {
+        return Err(Error::BadCount(0));
+    }
+    let env = env::find_own(me, op.env)?;
+    let va = user_va(op.va, op.count.into())?;
+    let count = unpinned(env, va, op.count)?;
+    match call {
+        Call::Alloc => {
+            let perms = Perms::checked(op.arg)?;
+            let alloc = |space: &mut crate::memory::Space, va| space.alloc(&MEMORY, va, perms);
+            each(env, va, count, budget, Budget::FILL, alloc)
+        }
+        Call::Map => map(me, env, op, count, budget),
+        Call::Protect => {
+            let perms = Perms::checked(op.arg)?;
+            each(env, va, count, budget, Budget::EDIT, |space, va| {
+                space.protect(va, perms)
+            })
+        }
+        Call::Unmap => each(env, va, count, budget, Budget::EDIT, |space, va| {
+            space.unmap(&MEMORY, va)
+        }),
+        Call::Mark => each(env, va, count, budget, Budget::FILL, |space, va| {
+            space.mark(&MEMORY, va, op.arg)
+        }),
+        Call::Own if op.env != EnvId::NONE && op.env != me.id() => {
+            Err(Error::NotYours(op.env.0.into()))
+        }
+        Call::Own => each(env, va, count, budget, Budget::FILL, |space, va| {
+            space.own(&MEMORY, va).map(|_copied| ())
+        }),
+        _ => Err(Error::BadOp(op.call.into())),
+    }
+}
+
+/// Do something to each page of a run, until there is an error or the budget is spent. At least
+/// one page is done or there is an error.
+fn each(
+    env: &'static Env,
+    va: Va,
+    count: u32,
+    budget: &mut Budget,
+    cost: u32,
+    mut f: impl FnMut(&mut crate::memory::Space, Va) -> Result<(), Error>,
+) -> Result<u32, Error> {
+    with_space(env, |space| {
+        repeat(count, budget, cost, |page| {
+            f(space, va.add_pages(page.into()))
+        })
+    })
+}
+
+fn repeat(
+    count: u32,
+    budget: &mut Budget,
+    cost: u32,
+    mut f: impl FnMut(u32) -> Result<(), Error>,
+) -> Result<u32, Error> {
+    for done in 0..count {
+        if !budget.spend(cost) {
+            return Ok(done);
+        }
+        match f(done) {
+            Ok(()) => {}
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok(done),
+        }
+    }
+    Ok(count)
+}
+
+/// Share pages of `source` with `env`.
+fn map(
+    me: &'static Env,
+    env: &'static Env,
+    op: &PageOp,
+    count: u32,
+    budget: &mut Budget,
+) -> Result<u32, Error> {
+    let perms = Perms::checked(op.arg)?;
+    let source = env::find_own(me, op.source_env)?;
+    let from = source_va(op.source, count.into())?;
+    let count = unpinned(source, from, count)?;
+    repeat(count, budget, Budget::EDIT, |page| {
+        let page = u64::from(page);
+        share(
+            source,
+            from.add_pages(page),
+            env,
+            op.va.add_pages(page),
+            perms,
+        )
+    })
+}
+
+/// Share one page. The frame changes hands without both page maps being locked at once.
+pub fn share(
+    source: &'static Env,
+    from: Va,
+    env: &'static Env,
+    to: Va,
+    perms: Perms,
+) -> Result<(), Error> {
+    let frame = with_space(source, |space| space.grant(&MEMORY, from, perms))?;
+    with_space(env, |space| space.accept(&MEMORY, to, frame, perms)).inspect_err(|error| {
+        if matches!(error, Error::BadEnv(_)) {
+            MEMORY.release(frame)
+        }
+    })
+}
+
+/// A run of pages that calls may name.
+///
+/// # Errors
+/// [`Error::Unaligned`], [`Error::BadAddress`].
+pub fn user_va(va: Va, pages: u64) -> Result<Va, Error> {
+    within(va, pages, Va(0), USER_LIMIT)
+}
+
+/// A run of pages that calls may name as a source: the boot archive too.
+pub fn source_va(va: Va, pages: u64) -> Result<Va, Error> {
+    if va < ARCHIVE {
+        user_va(va, pages)
+    } else {
+        within(va, pages, ARCHIVE, ARCHIVE_END)
+    }
+}
+
+fn within(va: Va, pages: u64, low: Va, limit: Va) -> Result<Va, Error> {
+    if !va.is_page_aligned() {
+        return Err(Error::Unaligned(va.0));
+    }
+    let fits = (low..limit).contains(&va) && pages <= (limit.0 - va.0) / PAGE_SIZE;
+    if fits {
+        Ok(va)
+    } else {
+        Err(Error::BadAddress(va.0))
+    }
+}
+
+/// How many pages at the start of a run are not on a registered exception stack.
+///
+/// # Errors
+/// [`Error::Pinned`] if the first one is.
+pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
+    let (low, top) = (env.upcall.low.get(), env.upcall.top.get());
+    if (low..top).contains(&va.0) {
+        return Err(Error::Pinned(va.0));
+    }
+    if va.0 < low && low < top {
+        Ok(count.min(((low - va.0) / PAGE_SIZE) as u32))
+    } else {
+        Ok(count)
+    }
+}

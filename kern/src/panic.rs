@@ -1,0 +1,58 @@
+//! The kernel found a bug of its own.
+
+use crate::console::print_panic;
+use crate::cpu::{BOOT_STACKS, Stacks};
+use crate::exception::Dump;
+use crate::power;
+use crate::trap::{Saved, reg};
+use abi::ExitStatus;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use x86_64::registers::control::Cr2;
+
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    let frame: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
+    die(format_args!("kernel panic: {info}"), None, frame)
+}
+
+/// An exception in the kernel.
+pub fn exception(saved: &Saved) -> ! {
+    let address = Cr2::read_raw();
+    let text = format_args!("kernel panic: exception in the kernel, cr2 {address:#018x}");
+    die(text, Some(saved), saved.general[reg::RBP])
+}
+
+fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
+    if PANICKING.swap(true, Relaxed) {
+        // Not even the report works.
+        power::off(ExitStatus::KERNEL_PANIC);
+    }
+    print_panic(text);
+    if let Some(saved) = saved {
+        print_panic(format_args!("{}", Dump(saved)));
+        print_panic(format_args!("  backtrace {:#018x}", saved.rip));
+    }
+    backtrace(frame);
+    power::off(ExitStatus::KERNEL_PANIC)
+}
+
+/// Follow the frame pointers: each points at the caller's, with the return address above it.
+fn backtrace(mut frame: u64) {
+    const DEPTH: usize = 32;
+    let stacks = &raw const BOOT_STACKS as u64;
+    let inside = stacks..stacks + Stacks::MAIN_TOP as u64 - 15;
+    for _ in 0..DEPTH {
+        if !inside.contains(&frame) || frame % 8 != 0 {
+            return;
+        }
+        // SAFETY: two words of a stack; at worst a guard page, and then the panic ends here.
+        let [next, back] = unsafe { *(frame as *const [u64; 2]) };
+        print_panic(format_args!("  backtrace {back:#018x}"));
+        frame = next;
+    }
+}

@@ -1,0 +1,90 @@
+//! The end of the machine, and the report about it.
+
+use crate::console;
+use crate::memory::Kernel;
+use abi::boot::{EXIT_PORT, REPORT_PORT, exit_code};
+use abi::{EnvId, ExitStatus};
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use spin::Once;
+use vm::Machine;
+use x86_64::instructions::{hlt, port::PortWriteOnly};
+
+static STATUS: AtomicU8 = AtomicU8::new(0);
+static FREE_AT_START: AtomicU64 = AtomicU64::new(0);
+static NONCE: Once<Nonce> = Once::new();
+
+/// A word that tells this run from every other.
+#[derive(Clone, Copy)]
+struct Nonce {
+    text: [u8; 64],
+    len: usize,
+}
+
+/// Output to the emulator that no program can forge.
+struct Report;
+
+impl fmt::Write for Report {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut port = PortWriteOnly::<u8>::new(REPORT_PORT);
+        // SAFETY: the port does nothing, or takes a character.
+        text.bytes().for_each(|byte| unsafe { port.write(byte) });
+        Ok(())
+    }
+}
+
+/// The console listens: say so.
+pub fn report_ready(nonce: &str) {
+    let mut text = [0; 64];
+    let len = nonce.len().min(text.len());
+    text[..len].copy_from_slice(&nonce.as_bytes()[..len]);
+    NONCE.call_once(|| Nonce { text, len });
+    let _ = writeln!(Report, "faultline-ready nonce={}", self::nonce());
+}
+
+fn nonce() -> &'static str {
+    NONCE
+        .get()
+        .and_then(|nonce| str::from_utf8(&nonce.text[..nonce.len]).ok())
+        .unwrap_or("")
+}
+
+/// Remember how many frames are free before there is any environment.
+pub fn count_frames() {
+    FREE_AT_START.store(Kernel::machine().free_frames.load(Relaxed), Relaxed);
+}
+
+/// The first environment.
+pub fn first_env() -> EnvId {
+    EnvId(Kernel::machine().first_env.load(Relaxed))
+}
+
+/// How the first environment ended: so will the machine.
+pub fn set_status(status: ExitStatus) {
+    STATUS.store(status.0, Relaxed);
+}
+
+/// The last environment is gone.
+pub fn off_with_status() -> ! {
+    off(ExitStatus(STATUS.load(Relaxed)))
+}
+
+/// End the machine.
+pub fn off(status: ExitStatus) -> ! {
+    console::drain();
+    let machine = Kernel::machine();
+    let _ = writeln!(
+        Report,
+        "faultline nonce={} status={} free_start={} free_end={} longest={}",
+        nonce(),
+        status.0,
+        FREE_AT_START.load(Relaxed),
+        machine.free_frames.load(Relaxed),
+        machine.longest_entry.load(Relaxed),
+    );
+    // SAFETY: ends the emulator; elsewhere nothing listens.
+    unsafe { PortWriteOnly::new(EXIT_PORT).write(exit_code(status.0)) };
+    loop {
+        hlt();
+    }
+}

@@ -1,0 +1,225 @@
+//! The dispatcher, and the calls about environments.
+
+use crate::console::trace;
+use crate::env::{self, Env};
+use crate::memory::Space;
+use crate::pages::{self, user_va};
+use crate::trap::reg;
+use crate::user::UserSlice;
+use crate::{console, cpu, ipc, life, power, sched, trap};
+use abi::call::WAIT_NO_BLOCK;
+use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
+use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Status, Va};
+
+/// What a call gives back in `rax` and `rdx`.
+pub type Results = Result<(u64, u64), Error>;
+
+/// The register pair, in the way in which C functions return two words.
+#[repr(C)]
+pub struct Pair(u64, u64);
+
+/// A system call: five arguments in registers, the number in the sixth, the last argument saved.
+/// Comes back only if the caller goes on.
+pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, e: u64, number: u64) -> Pair {
+    sched::enter_kernel();
+    let results = call(cpu::env(), number, [a, b, c, d, e]);
+    sched::leave_kernel(number);
+    let (rax, rdx) = results.unwrap_or_else(Error::encode);
+    Pair(rax, rdx)
+}
+
+#[inline]
+fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
+    let call = Call::from_number(number).ok_or(Error::BadCall(number))?;
+    match call {
+        Call::Id => Ok((me.id().0.into(), 0)),
+        Call::Write => console::write(me, UserSlice::new(a, b)),
+        Call::Read => console::read(me, UserSlice::new(a, b)),
+        Call::Exofork => exofork(me),
+        Call::Destroy => destroy(me, env_id(a)?),
+        Call::Exit => exit(me, a),
+        Call::SetStatus => set_status(me, env_id(a)?, b),
+        Call::SetRegs => set_regs(me, env_id(a)?, b),
+        Call::SetUpcall => set_upcall(me, env_id(a)?, b, c, d),
+        Call::Wait => wait(me, env_id(a)?, b),
+        Call::Yield => sched::yield_to(me, env_id(a)?),
+        Call::Alloc => pages::one(me, &PageOp::alloc(env_id(a)?, Va(b), count(c)?, perms(d))),
+        Call::Map => {
+            let last = perms(me.frame.general(reg::R9));
+            let op = PageOp::map(env_id(a)?, Va(b), env_id(c)?, Va(d), count(e)?, last);
+            pages::one(me, &op)
+        }
+        Call::Protect => pages::one(me, &PageOp::protect(env_id(a)?, Va(b), count(c)?, perms(d))),
+        Call::Unmap => pages::one(me, &PageOp::unmap(env_id(a)?, Va(b), count(c)?)),
+        Call::Mark => pages::one(me, &PageOp::mark(env_id(a)?, Va(b), count(c)?, d)),
+        Call::Own => pages::one(me, &PageOp::own(Va(a), count(b)?)),
+        Call::PageOps => pages::many(me, UserSlice::new(a, b)),
+        Call::Send => ipc::send(me, env_id(a)?, b, c, perms(d)),
+        Call::Recv => ipc::receive(me, a, env_id(b)?),
+        Call::SendRecv => {
+            let from = env_id(me.frame.general(reg::R9))?;
+            ipc::send_receive(me, env_id(a)?, b, c, perms(d), e, from)
+        }
+        Call::PowerOff => power_off(me, a),
+    }
+}
+
+/// An argument that names an environment: 32 bits.
+fn env_id(argument: u64) -> Result<EnvId, Error> {
+    u32::try_from(argument)
+        .map(EnvId)
+        .map_err(|_| Error::BadEnv(argument))
+}
+
+/// An argument that counts pages.
+fn count(argument: u64) -> Result<u32, Error> {
+    u32::try_from(argument).map_err(|_| Error::BadCount(argument))
+}
+
+/// Permission bits as they came: the page calls check them.
+fn perms(argument: u64) -> Perms {
+    Perms::from_bits_retain(argument)
+}
+
+/// `exofork()`
+fn exofork(me: &'static Env) -> Results {
+    let child = life::create(Some(me))?;
+    child.frame.set(me.frame.get());
+    child.frame.set_results((0, 0));
+    child.fp.save();
+    Ok((child.id().0.into(), 0))
+}
+
+/// `destroy(env)`
+fn destroy(me: &'static Env, id: EnvId) -> Results {
+    let env = env::find_own(me, id)?;
+    trace!("[{}] destroying {}", me.id(), env.id());
+    life::end(env, ExitStatus::DESTROYED, me.id());
+    if core::ptr::eq(env, me) {
+        sched::switch();
+    }
+    Ok((0, 0))
+}
+
+/// `exit(status)`
+fn exit(me: &'static Env, status: u64) -> Results {
+    if status > ExitStatus::PROGRAM_MAX.into() {
+        return Err(Error::BadStatus(status));
+    }
+    trace!("[{}] exiting gracefully", me.id());
+    life::end(me, ExitStatus(status as u8), me.id());
+    sched::switch()
+}
+
+/// `set_status(env, status)`
+fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
+    let env = env::find_own(me, id)?;
+    let wanted = Status::from_number(status);
+    let mut sched = sched::lock();
+    match (env.status(), wanted) {
+        (Status::Stopped, Some(Status::Runnable)) => sched.wake(env),
+        (Status::Runnable | Status::Running, Some(Status::Runnable)) => {}
+        (Status::Stopped, Some(Status::Stopped)) => {}
+        (Status::Runnable, Some(Status::Stopped)) => env.set_status(Status::Stopped, &mut sched),
+        (Status::Running, Some(Status::Stopped)) => {
+            env.frame.set_results((0, 0));
+            env.set_status(Status::Stopped, &mut sched);
+            drop(sched);
+            sched::switch();
+        }
+        (now, Some(Status::Runnable | Status::Stopped)) => return Err(Error::BadState(now as u64)),
+        _ => return Err(Error::BadStatus(status)),
+    }
+    Ok((0, 0))
+}
+
+/// `set_regs(env, registers)`
+fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
+    let env = env::find_own(me, id)?;
+    let mut registers = Registers::default();
+    UserSlice::new(at, 1).read(me, core::slice::from_mut(&mut registers))?;
+    match env.status() {
+        Status::Stopped => env.frame.set_registers(&registers)?,
+        Status::Running => {
+            env.frame.set_registers(&registers)?;
+            sched::leave_kernel(Call::SetRegs as u64);
+            trap::resume_env();
+        }
+        other => return Err(Error::BadState(other as u64)),
+    }
+    Ok((0, 0))
+}
+
+/// `set_upcall(env, entry, stack, pages)`
+fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -> Results {
+    let env = env::find_own(me, id)?;
+    if entry >= USER_LIMIT.0 {
+        return Err(Error::BadAddress(entry));
+    }
+    let most = if entry == 0 {
+        0
+    } else {
+        EXCEPTION_STACK_MAX_PAGES
+    };
+    if pages > most || (pages == 0 && entry != 0) {
+        return Err(Error::BadCount(pages));
+    }
+    let low = user_va(Va(stack), pages)?;
+    with_space(env, |space| {
+        (0..pages)
+            .try_for_each(|page| space.is_private(&crate::memory::MEMORY, low.add_pages(page)))
+    })?;
+    env.upcall.entry.set(entry);
+    env.upcall.low.set(low.0);
+    env.upcall.top.set(low.0 + pages * PAGE_SIZE);
+    Ok((0, 0))
+}
+
+/// Do something with the page map of a living environment.
+pub fn with_space<T>(
+    env: &'static Env,
+    f: impl FnOnce(&mut Space) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut space = env.space.lock();
+    f(space.as_mut().ok_or(Error::BadEnv(env.id().0.into()))?)
+}
+
+/// `wait(child | 0, flags)`
+fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {
+    if flags & !WAIT_NO_BLOCK != 0 {
+        return Err(Error::BadFlags(flags));
+    }
+    let mut guard = sched::lock();
+    let sched = &mut *guard;
+    let no_child = Error::NoChild(id.0.into());
+    let child = match id {
+        EnvId::NONE => me.links(sched).first_child.get().ok_or(no_child)?,
+        _ if id.slot() >= env::slots() => return Err(no_child),
+        _ => env::at(id.slot()),
+    };
+    let is_child = child.status() != Status::Free && child.info().parent() == me.id();
+    if !is_child || (id != EnvId::NONE && child.id() != id) {
+        return Err(no_child);
+    }
+    if child.status() == Status::Zombie {
+        return Ok(life::reap(child, sched));
+    }
+    if flags & WAIT_NO_BLOCK != 0 {
+        return Ok((0, 0));
+    }
+    me.links(sched).awaits.set(id);
+    sched.block(me, Status::Waiting);
+    drop(guard);
+    sched::switch()
+}
+
+/// `power_off(status)`
+fn power_off(me: &'static Env, status: u64) -> Results {
+    if me.info().parent() != EnvId::NONE || me.id() != power::first_env() {
+        return Err(Error::NotFirst(power::first_env().0.into()));
+    }
+    if status > ExitStatus::PROGRAM_MAX.into() {
+        return Err(Error::BadStatus(status));
+    }
+    power::off(ExitStatus(status as u8))
+}

@@ -1,0 +1,384 @@
+//! Entries to the kernel and the ways back.
+//!
+//! On every entry from user mode the registers are saved right into the environment that runs:
+//! TSS.rsp0 points at the end of its [`TrapFrame`], so the processor itself stores the topmost five
+//! words there, and the stub pushes the rest. Then the kernel starts on an empty stack. So while
+//! the kernel runs, the frame of the environment is complete, switching to another one is loading
+//! another frame, and code that never returns (`-> !`) leaves nothing behind.
+//!
+//! ```text
+//!            +0                     +120   +128  +136 +144 +152   +160 +168  +176 = TSS.rsp0
+//! TrapFrame  | r15 .. rbx rax (15)  | vector| error| rip | cs | rflags| rsp | ss |
+//!             <------- stub ------>  <-- stub ---> <------- processor ------->
+//! ```
+//!
+//! Ways back: `sysretq` from one's own call (caller-saved registers are reloaded, the others have
+//! survived in place) and into an upcall; `iretq` everywhere else.
+
+use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
+use crate::env::Env;
+use crate::{exception, panic, sched, syscall};
+use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
+use abi::layout::USER_LIMIT;
+use abi::{Error, Registers};
+use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+use x86_64::VirtAddr;
+
+/// The registers of an environment, as the stubs save them.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Saved {
+    pub general: [u64; 15],
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+/// Indices into [`Saved::general`], which has the order of [`Registers`].
+pub mod reg {
+    pub const R9: usize = 6;
+    pub const RBP: usize = 8;
+    pub const RDX: usize = 11;
+    pub const RAX: usize = 14;
+}
+
+/// Where the registers of an environment are saved.
+///
+/// Belongs to the processor that runs the environment; while it runs nowhere, to whoever holds the
+/// scheduler's lock.
+#[derive(Default)]
+#[repr(C, align(16))]
+pub struct TrapFrame(UnsafeCell<Saved>);
+
+impl TrapFrame {
+    /// One past the last byte: where entries from user mode begin to push.
+    pub fn top(&self) -> u64 {
+        self.0.get() as u64 + size_of::<Saved>() as u64
+    }
+
+    #[inline]
+    pub fn get(&self) -> Saved {
+        // SAFETY: see the type; nobody else touches the frame now.
+        unsafe { *self.0.get() }
+    }
+
+    #[inline]
+    pub fn set(&self, saved: Saved) {
+        // SAFETY: see the type.
+        unsafe { *self.0.get() = saved }
+    }
+
+    /// One of the general registers.
+    #[inline]
+    pub fn general(&self, index: usize) -> u64 {
+        // SAFETY: see the type.
+        unsafe { (*self.0.get()).general[index] }
+    }
+
+    /// Results of the call in which the environment waits.
+    pub fn set_results(&self, (rax, rdx): (u64, u64)) {
+        // SAFETY: see the type.
+        let saved = unsafe { &mut *self.0.get() };
+        saved.general[reg::RAX] = rax;
+        saved.general[reg::RDX] = rdx;
+    }
+
+    /// Let the environment make its call once more, when it runs again.
+    pub fn rewind(&self) {
+        const SYSCALL_BYTES: u64 = 2;
+        // SAFETY: see the type.
+        unsafe { (*self.0.get()).rip -= SYSCALL_BYTES }
+    }
+
+    /// Registers that a user chose: take what is safe.
+    ///
+    /// # Errors
+    /// [`Error::BadAddress`] if `rip` is not in user space.
+    pub fn set_registers(&self, registers: &Registers) -> Result<(), Error> {
+        if registers.rip >= USER_LIMIT.0 {
+            return Err(Error::BadAddress(registers.rip));
+        }
+        let r = registers;
+        self.set(Saved {
+            general: [
+                r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx,
+                r.rcx, r.rbx, r.rax,
+            ],
+            rip: r.rip,
+            rflags: (r.rflags & USER_RFLAGS) | FIXED_RFLAGS,
+            rsp: r.rsp,
+            cs: USER_CODE.into(),
+            ss: USER_DATA.into(),
+            ..Saved::default()
+        });
+        Ok(())
+    }
+}
+
+/// Vectors for which the processor pushes an error code.
+const ERROR_CODES: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
+/// Vectors that come on a stack of their own.
+const OWN_STACK: u32 = {
+    let [a, b, c, d] = cpu::IST_VECTORS;
+    1 << a | 1 << b | 1 << c | 1 << d
+};
+const RDI: usize = 9 * 8;
+const RSI: usize = 10 * 8;
+const RAX: usize = reg::RAX * 8;
+
+/// `stac` or `clac`, noted down so that it can be removed on processors without SMAP.
+macro_rules! smap {
+    ($instruction:literal) => {
+        concat!(
+            "77: ",
+            $instruction,
+            "\n.pushsection .smap_sites, \"a\"\n.quad 77b\n.popsection"
+        )
+    };
+}
+
+global_asm!(
+    // 256 stubs of 16 bytes. Vectors without an error code push a zero.
+    ".align 16",
+    "trap_stubs:",
+    ".set vector, 0",
+    ".rept 256",
+    ".align 16",
+    ".if !(vector < 32 && ({error_codes} >> vector) & 1)",
+    "push 0",
+    ".endif",
+    ".byte 0x68", // push imm32
+    ".long vector",
+    ".if vector < 32 && ({own_stack} >> vector) & 1",
+    "jmp trap_ist",
+    ".else",
+    "jmp trap_entry",
+    ".endif",
+    ".set vector, vector + 1",
+    ".endr",
+    "",
+    "trap_entry:",
+    "test byte ptr [rsp + 24], 3", // cs: from user mode?
+    "jz trap_kernel",
+    "swapgs",
+    "trap_user:",
+    "push rax", "push rbx", "push rcx", "push rdx", "push rsi", "push rdi", "push rbp",
+    "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+    "cld",
+    smap!("clac"),
+    "mov rsp, gs:[{stack_top}]",
+    "xor ebp, ebp", // the backtrace ends here
+    "call {user_trap}",
+    // Back to user mode with all registers, `iretq` last.
+    ".global resume",
+    "resume:",
+    "mov rsp, gs:[{env}]",
+    "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+    "pop rbp", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rbx", "pop rax",
+    "add rsp, 16", // vector, error
+    "swapgs",
+    "iretq",
+    "",
+    // On a stack of the interrupt's own. From user mode: move over to the environment's frame, as
+    // if the processor had pushed there.
+    "trap_ist:",
+    "test byte ptr [rsp + 24], 3",
+    "jz trap_kernel",
+    "swapgs",
+    "mov gs:[{scratch}], rax",
+    "mov rax, gs:[{env}]",
+    "pop qword ptr [rax + {vector}]", "pop qword ptr [rax + {vector} + 8]", "pop qword ptr [rax + {rip}]", "pop qword ptr [rax + {rip} + 8]",
+    "pop qword ptr [rax + {rip} + 16]", "pop qword ptr [rax + {rip} + 24]", "pop qword ptr [rax + {rip} + 32]",
+    "lea rsp, [rax + {vector}]",
+    "mov rax, gs:[{scratch}]",
+    "jmp trap_user",
+    "",
+    // The kernel itself was interrupted: the timer while idle, or a bug.
+    "trap_kernel:",
+    "push rax", "push rbx", "push rcx", "push rdx", "push rsi", "push rdi", "push rbp",
+    "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+    "cld",
+    smap!("clac"),
+    "mov rdi, rsp",
+    "call {kernel_trap}",
+    "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+    "pop rbp", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rbx", "pop rax",
+    "add rsp, 16",
+    "iretq",
+    "",
+    // A system call: rcx is the caller's rip, r11 its rflags. Everything is saved, because the
+    // call may not return here; cs and ss are in the frame already and never change.
+    ".global syscall_entry",
+    "syscall_entry:",
+    "swapgs",
+    "mov gs:[{scratch}], rsp",
+    "mov rsp, gs:[{env}]",
+    "mov [rsp + {rip}], rcx",
+    "mov [rsp + {rflags}], r11",
+    "mov [rsp + 0], r15", "mov [rsp + 8], r14", "mov [rsp + 16], r13", "mov [rsp + 24], r12",
+    "mov [rsp + 32], r11", "mov [rsp + 40], r10", "mov [rsp + 48], r9", "mov [rsp + 56], r8",
+    "mov [rsp + 64], rbp", "mov [rsp + {rdi}], rdi", "mov [rsp + {rsi}], rsi",
+    "mov [rsp + 88], rdx", "mov [rsp + 96], rcx", "mov [rsp + 104], rbx", "mov [rsp + {rax}], rax",
+    "mov rcx, gs:[{scratch}]",
+    "mov [rsp + {rsp}], rcx",
+    "mov rsp, gs:[{stack_top}]",
+    "mov rcx, r10",
+    "mov r9, rax",
+    "xor ebp, ebp",
+    "call {syscall}",
+    // rbx, rbp' and r12 to r15 are as the caller left them, results are in rax and rdx.
+    "mov rsp, gs:[{env}]",
+    "mov rcx, [rsp + {rip}]",
+    "mov r11, [rsp + {rflags}]",
+    "mov rdi, [rsp + {rdi}]",
+    "mov rsi, [rsp + {rsi}]",
+    "mov r8, [rsp + 56]",
+    "mov r9, [rsp + 48]",
+    "mov r10, [rsp + 40]",
+    "mov rbp, [rsp + 64]",
+    "mov rsp, [rsp + {rsp}]",
+    "swapgs",
+    "sysretq",
+    "",
+    // upcall(entry: rdi, rsp: rsi) -> !: into the handler. No register of the kernel's leaks.
+    ".global upcall",
+    "upcall:",
+    "mov rcx, rdi",
+    "mov rsp, rsi",
+    "mov r11d, {upcall_rflags}",
+    "xor eax, eax", "xor ebx, ebx", "xor edx, edx", "xor esi, esi", "xor edi, edi", "xor ebp, ebp",
+    "xor r8d, r8d", "xor r9d, r9d", "xor r10d, r10d", "xor r12d, r12d", "xor r13d, r13d",
+    "xor r14d, r14d", "xor r15d, r15d",
+    "swapgs",
+    "sysretq",
+    "",
+    // idle(): wait for an interrupt on an empty stack. In assembly, because code of `core` may use
+    // the red zone, and only here do interrupts find the kernel running.
+    ".global idle",
+    "idle:",
+    "sti",
+    "hlt",
+    "cli",
+    "ret",
+    error_codes = const ERROR_CODES,
+    own_stack = const OWN_STACK,
+    stack_top = const offset_of!(Cpu, stack_top),
+    env = const offset_of!(Cpu, env),
+    scratch = const offset_of!(Cpu, scratch),
+    vector = const offset_of!(Saved, vector),
+    rip = const offset_of!(Saved, rip),
+    rflags = const offset_of!(Saved, rflags),
+    rsp = const offset_of!(Saved, rsp),
+    rdi = const RDI,
+    rsi = const RSI,
+    rax = const RAX,
+    upcall_rflags = const FIXED_RFLAGS,
+    user_trap = sym user_trap,
+    kernel_trap = sym kernel_trap,
+    syscall = sym syscall::dispatch,
+);
+
+const _: () = assert!(
+    offset_of!(Env, frame) == 0,
+    "the stubs take one for the other"
+);
+
+unsafe extern "C" {
+    static trap_stubs: u8;
+    static __smap_sites: [u64; 0];
+    static __smap_sites_end: [u64; 0];
+    fn syscall_entry();
+    fn resume() -> !;
+    fn upcall(entry: u64, rsp: u64) -> !;
+    fn idle();
+}
+
+/// The entry stub of a vector.
+pub fn stub(vector: usize) -> VirtAddr {
+    VirtAddr::from_ptr(&raw const trap_stubs) + 16 * vector as u64
+}
+
+/// The entry of system calls.
+pub fn syscall_address() -> VirtAddr {
+    VirtAddr::from_ptr(syscall_entry as *const u8)
+}
+
+/// Remove `stac` and `clac`, if the processor has none.
+///
+/// # Safety
+/// Kernel text can still be written: called on the boot tables.
+pub unsafe fn patch_smap() {
+    if cpu::has_smap() {
+        return;
+    }
+    let mut site = (&raw const __smap_sites).cast::<u64>();
+    while site != (&raw const __smap_sites_end).cast() {
+        // SAFETY: the table holds addresses of three-byte instructions; a three-byte no-op fits.
+        unsafe {
+            (*site as *mut [u8; 3]).write([0x0f, 0x1f, 0x00]);
+            site = site.add(1);
+        }
+    }
+}
+
+/// Go on with the environment that runs on this processor, with all its registers.
+pub fn resume_env() -> ! {
+    // SAFETY: `set_env` made it current and its frame holds sane user registers.
+    unsafe { resume() }
+}
+
+/// Enter the handler of the environment that runs on this processor.
+pub fn enter_upcall(entry: u64, rsp: u64) -> ! {
+    // SAFETY: the entry was checked at registration: canonical, in user space.
+    unsafe { upcall(entry, rsp) }
+}
+
+/// Wait for an interrupt.
+pub fn wait_for_interrupt() {
+    // SAFETY: the only interrupt that can come is the timer's, and its handler just counts.
+    unsafe { idle() }
+}
+
+/// Write a value to memory of the environment that runs, where it is known to be writable.
+///
+/// # Safety
+/// The pages are present and writable, and stay so: those of a registered exception stack.
+#[inline]
+pub unsafe fn write_user<T: Copy>(address: u64, value: T) {
+    // SAFETY: the caller's; user pages are opened for this write alone.
+    unsafe {
+        asm!(smap!("stac"), options(nostack));
+        (address as *mut T).write_volatile(value);
+        asm!(smap!("clac"), options(nostack));
+    }
+}
+
+/// Exceptions and interrupts from user mode. Returns to resume what was interrupted.
+extern "C" fn user_trap() {
+    sched::enter_kernel();
+    let env = cpu::env();
+    let saved = env.frame.get();
+    match saved.vector {
+        0..32 => exception::from_user(env, &saved),
+        sched::TIMER => sched::tick(env),
+        _ => crate::apic::end_of_interrupt(),
+    }
+    sched::leave_kernel(0x100 + saved.vector);
+}
+
+/// Exceptions and interrupts while the kernel ran.
+extern "C" fn kernel_trap(saved: &Saved) {
+    match saved.vector {
+        sched::TIMER => sched::count_tick(),
+        // A debug exception that was pending when the program entered the kernel: not ours.
+        1 => {}
+        0..32 => panic::exception(saved),
+        _ => crate::apic::end_of_interrupt(),
+    }
+}

@@ -1,0 +1,118 @@
+//! Memory of user programs, read and written by calls.
+//!
+//! The kernel never touches it at the user's address: it looks up each page, checks rights, and
+//! copies through the direct map while the page map is locked. What is not there is an error with
+//! the address, and libos brings the page in and calls again.
+
+use crate::env::Env;
+use crate::memory::{Space, bytes};
+use crate::syscall::with_space;
+use abi::layout::{SLOT_SIZE, USER_LIMIT};
+use abi::{Error, PAGE_SIZE, PageOp, Registers, Va};
+
+/// One past the last address of the user's half.
+const HALF: u64 = 256 * SLOT_SIZE;
+
+/// An array in user memory: an allegation until it is read or written.
+#[derive(Clone, Copy)]
+pub struct UserSlice {
+    at: u64,
+    /// How many elements there are said to be.
+    pub len: u64,
+}
+
+/// Types for which any bits are a valid value.
+///
+/// # Safety
+/// That is so, and there is no padding.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: integers, and structures of integers without gaps.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
+unsafe impl Plain for Registers {}
+// SAFETY: as above.
+unsafe impl Plain for PageOp {}
+
+impl UserSlice {
+    pub fn new(at: u64, len: u64) -> UserSlice {
+        UserSlice { at, len }
+    }
+
+    /// Copy from user memory until `out` is full.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with the first address that cannot be read, [`Error::BadAddress`].
+    pub fn read<T: Plain>(&self, env: &'static Env, out: &mut [T]) -> Result<(), Error> {
+        let len = size_of_val(out);
+        let out: *mut u8 = out.as_mut_ptr().cast();
+        self.pieces(env, len as u64, HALF, |space, va, done, len| {
+            let page = space.page(va).ok_or(Error::Fault(va.0))?;
+            // SAFETY: `len` bytes stay within the page and within `out`; any bits will do.
+            unsafe {
+                let from = bytes(page.frame).add(va.offset() as usize);
+                out.add(done as usize)
+                    .copy_from_nonoverlapping(from, len as usize);
+            }
+            Ok(())
+        })
+    }
+
+    /// Copy into user memory.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with the first address that cannot be written, [`Error::BadAddress`].
+    pub fn write(&self, env: &'static Env, data: &[u8]) -> Result<(), Error> {
+        self.pieces(
+            env,
+            data.len() as u64,
+            USER_LIMIT.0,
+            |space, va, done, len| {
+                let page = writable(space, va)?;
+                // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
+                unsafe {
+                    let to = bytes(page.frame).add(va.offset() as usize);
+                    to.copy_from_nonoverlapping(data.as_ptr().add(done as usize), len as usize);
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// Whether the first `len` bytes can be written.
+    pub fn check_writable(&self, env: &'static Env, len: u64) -> Result<(), Error> {
+        self.pieces(env, len, USER_LIMIT.0, |space, va, _, _| {
+            writable(space, va).map(|_| ())
+        })
+    }
+
+    /// Call `f` for every piece that lies in one page: address, bytes before it, its length.
+    fn pieces(
+        &self,
+        env: &'static Env,
+        len: u64,
+        limit: u64,
+        mut f: impl FnMut(&Space, Va, u64, u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.at >= limit || len > limit - self.at {
+            return Err(Error::BadAddress(self.at.max(limit)));
+        }
+        with_space(env, |space| {
+            let mut done = 0;
+            while done < len {
+                let va = Va(self.at + done);
+                let piece = (PAGE_SIZE - va.offset()).min(len - done);
+                f(space, va, done, piece)?;
+                done += piece;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn writable(space: &Space, va: Va) -> Result<vm::Page, Error> {
+    space
+        .page(va)
+        .filter(|page| page.writable)
+        .ok_or(Error::Fault(va.0))
+}
