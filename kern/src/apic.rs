@@ -52,10 +52,7 @@ pub fn end_of_interrupt() {
 
 /// The old interrupt controllers stay silent, with their vectors out of the way of exceptions.
 fn mask_legacy() {
-    for (port, words) in [
-        (0x20, [0x11, 0xf0, 4, 1, 0xff]),
-        (0xa0, [0x11, 0xf8, 2, 1, 0xff]),
-    ] {
+    for (port, words) in [(0x20, [0x11, 0xf0, 4, 1, 0xff]), (0xa0, [0x11, 0xf8, 2, 1, 0xff])] {
         let (mut command, mut data) =
             (PortWriteOnly::<u8>::new(port), PortWriteOnly::new(port + 1));
         // SAFETY: the initialisation sequence of the 8259, then all lines masked.
@@ -70,10 +67,7 @@ fn mask_legacy() {
 fn wait(us: u64) {
     let count = (PIT_HZ * us / 1_000_000) as u16;
     let mut gate = Port::<u8>::new(0x61);
-    let (mut mode, mut channel) = (
-        PortWriteOnly::<u8>::new(0x43),
-        PortWriteOnly::<u8>::new(0x42),
-    );
+    let (mut mode, mut channel) = (PortWriteOnly::<u8>::new(0x43), PortWriteOnly::<u8>::new(0x42));
     // SAFETY: channel 2 drives nothing but the speaker, which stays off.
     unsafe {
         let off = gate.read() & !0b11;

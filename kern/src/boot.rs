@@ -129,10 +129,7 @@ impl Ranges {
     const MAX: usize = 64;
 
     pub const fn new() -> Ranges {
-        Ranges {
-            list: [const { 0..0 }; Ranges::MAX],
-            len: 0,
-        }
+        Ranges { list: [const { 0..0 }; Ranges::MAX], len: 0 }
     }
 
     pub fn push(&mut self, range: Range<u64>) {
@@ -181,16 +178,8 @@ impl BootInfo {
     pub unsafe fn read(start_info: u64) -> BootInfo {
         // SAFETY: the boot loader put the structure there, below 4 GiB, where the boot tables map it.
         let info = unsafe { &*at::<StartInfo>(start_info) };
-        assert!(
-            info.magic == MAGIC,
-            "start info: bad magic {:#x}",
-            info.magic
-        );
-        assert!(
-            info.version >= 1,
-            "start info: version {} has no memory map",
-            info.version
-        );
+        assert!(info.magic == MAGIC, "start info: bad magic {:#x}", info.magic);
+        assert!(info.version >= 1, "start info: version {} has no memory map", info.version);
         // SAFETY: as above; the counts belong to the addresses.
         let (map, modules) = unsafe {
             (
@@ -200,16 +189,13 @@ impl BootInfo {
         };
         let mut boot = BootInfo {
             usable: Ranges::new(),
-            archive: modules
-                .first()
-                .map_or(0..0, |m| m.address..m.address + m.bytes),
+            archive: modules.first().map_or(0..0, |m| m.address..m.address + m.bytes),
             command_line: [0; MAX_COMMAND_LINE],
             command_line_len: 0,
         };
         for entry in map.iter().filter(|entry| entry.kind == USABLE) {
             let end = (entry.address + entry.bytes) & !0xfff;
-            boot.usable
-                .push(entry.address.next_multiple_of(0x1000).max(LOW_MEMORY)..end);
+            boot.usable.push(entry.address.next_multiple_of(0x1000).max(LOW_MEMORY)..end);
         }
         boot.copy_command_line(info.command_line);
         boot

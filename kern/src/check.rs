@@ -65,10 +65,7 @@ pub fn all() {
     let machine = Kernel::machine();
     let free = machine.free_frames.load(Relaxed);
     let total = machine.total_frames.load(Relaxed);
-    assert!(
-        used + free == total,
-        "{used} frames used, {free} free, {total} in all"
-    );
+    assert!(used + free == total, "{used} frames used, {free} free, {total} in all");
 }
 
 /// Frames of the boot archive have a reference of the kernel's own.
@@ -94,10 +91,7 @@ fn check_entries(env: &Env) {
     let Some(space) = space.as_ref() else { return };
     let root = Kernel::table(space.root());
     let own = Pte(root[UVPT_SLOT as usize].load(Relaxed));
-    assert!(
-        own.frame() == space.root() && !own.has(Pte::WRITABLE),
-        "self map: {own:?}"
-    );
+    assert!(own.frame() == space.root() && !own.has(Pte::WRITABLE), "self map: {own:?}");
     let windows = Pte(root[WINDOWS.index(4)].load(Relaxed));
     let template = Pte(Kernel::table(kernel_root())[WINDOWS.index(4)].load(Relaxed));
     assert!(windows.frame() == template.frame(), "windows: {windows:?}");
@@ -114,33 +108,17 @@ fn check_entries(env: &Env) {
 
 /// A table knows how many of its entries are not empty.
 fn check_count(table: Frame, entries: &[AtomicU64]) {
-    let found = entries
-        .iter()
-        .filter(|entry| entry.load(Relaxed) != 0)
-        .count();
+    let found = entries.iter().filter(|entry| entry.load(Relaxed) != 0).count();
     let known = Kernel::info(table).word.load(Relaxed) as usize;
-    assert!(
-        found == known,
-        "table {table:?}: {found} entries, {known} in the books"
-    );
+    assert!(found == known, "table {table:?}: {found} entries, {known} in the books");
 }
 
 /// What is true of every page of every user.
 fn check_page(va: Va, pte: Pte) {
     const NEVER: u64 = 0b1_1001_1000 | 0x7800_0000_0000_0000; // PWT PCD PS G, bits 59 to 62
-    assert!(
-        pte.0 & NEVER == 0 && pte.has(Pte::USER),
-        "page {va}: {pte:?} ({:#x})",
-        pte.0
-    );
-    assert!(
-        !pte.has(Pte::WRITABLE) || pte.has(Pte::NO_EXEC | Pte::MAY),
-        "page {va}: {pte:?}"
-    );
-    assert!(
-        !is_archive(pte.frame()) || !pte.has(Pte::MAY),
-        "page {va} of the archive: {pte:?}"
-    );
+    assert!(pte.0 & NEVER == 0 && pte.has(Pte::USER), "page {va}: {pte:?} ({:#x})", pte.0);
+    assert!(!pte.has(Pte::WRITABLE) || pte.has(Pte::NO_EXEC | Pte::MAY), "page {va}: {pte:?}");
+    assert!(!is_archive(pte.frame()) || !pte.has(Pte::MAY), "page {va} of the archive: {pte:?}");
     let in_memory = Kernel::info(pte.frame()).refs.load(Relaxed) != 0;
     assert!(in_memory, "page {va}: {pte:?} is free");
 }

@@ -23,19 +23,15 @@ struct Console {
     open: Option<EnvId>,
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console {
-    uart: None,
-    open: None,
-});
+static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: None, open: None });
 static TRACE: AtomicBool = AtomicBool::new(false);
 
 /// Set up the serial port.
 pub fn init() {
     // SAFETY: the standard port of the first serial line; nobody else uses it.
     let uart = unsafe { Uart16550::new_port(COM1) };
-    CONSOLE.lock().uart = uart
-        .ok()
-        .and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
+    CONSOLE.lock().uart =
+        uart.ok().and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
 }
 
 /// Print the life of environments, or not.
@@ -55,11 +51,7 @@ impl Console {
             self.send(b"\n");
         }
         self.send(text);
-        self.open = if text.last() == Some(&b'\n') {
-            None
-        } else {
-            who
-        };
+        self.open = if text.last() == Some(&b'\n') { None } else { who };
     }
 
     fn send(&mut self, text: &[u8]) {
@@ -124,10 +116,7 @@ pub struct Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Line {
-            text: [0; MAX],
-            len: 0,
-        }
+        Line { text: [0; MAX], len: 0 }
     }
 }
 
@@ -185,19 +174,11 @@ pub fn read(me: &'static Env, user: UserSlice) -> Results {
 }
 
 fn receive(buffer: &mut [u8]) -> &[u8] {
-    let len = CONSOLE
-        .lock()
-        .uart
-        .as_mut()
-        .map_or(0, |uart| uart.receive_bytes(buffer));
+    let len = CONSOLE.lock().uart.as_mut().map_or(0, |uart| uart.receive_bytes(buffer));
     &buffer[..len]
 }
 
 /// Whether a byte is waiting.
 pub fn has_input() -> bool {
-    CONSOLE
-        .lock()
-        .uart
-        .as_mut()
-        .is_some_and(|uart| uart.ready_to_receive().is_ok())
+    CONSOLE.lock().uart.as_mut().is_some_and(|uart| uart.ready_to_receive().is_ok())
 }

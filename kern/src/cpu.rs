@@ -212,14 +212,8 @@ fn protect() {
     let mut cr4 = Cr4::read();
     cr4.remove(Cr4Flags::FSGSBASE | Cr4Flags::OSXSAVE | Cr4Flags::TIMESTAMP_DISABLE);
     cr4.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE);
-    cr4.set(
-        Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION,
-        leaf7.ecx & 1 << 2 != 0,
-    );
-    cr4.set(
-        Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
-        leaf7.ebx & 1 << 7 != 0,
-    );
+    cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, leaf7.ecx & 1 << 2 != 0);
+    cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, leaf7.ebx & 1 << 7 != 0);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, has_smap());
     let mut cr0 = Cr0::read();
     cr0.remove(Cr0Flags::ALIGNMENT_MASK | Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);

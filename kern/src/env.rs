@@ -110,11 +110,7 @@ pub fn find(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
     }
     let env = at(id.slot());
     let living = !matches!(env.status(), Status::Free | Status::Dying | Status::Zombie);
-    if env.id() == id && living {
-        Ok(env)
-    } else {
-        Err(Error::BadEnv(id.0.into()))
-    }
+    if env.id() == id && living { Ok(env) } else { Err(Error::BadEnv(id.0.into())) }
 }
 
 /// The same, if the caller may act on it: itself and its children.
@@ -122,11 +118,7 @@ pub fn find(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
 pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
     let env = find(caller, id)?;
     let own = core::ptr::eq(env, caller) || env.info().parent() == caller.id();
-    if own {
-        Ok(env)
-    } else {
-        Err(Error::NotYours(id.0.into()))
-    }
+    if own { Ok(env) } else { Err(Error::NotYours(id.0.into())) }
 }
 
 impl Env {

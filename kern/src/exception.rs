@@ -51,34 +51,14 @@ pub fn from_user(env: &'static Env, saved: &Saved) {
     if matches!(saved.vector, 2 | 8 | 18) {
         crate::panic::exception(saved);
     }
-    let address = if vector == Vector::PAGE_FAULT {
-        Cr2::read_raw()
-    } else {
-        0
-    };
+    let address = if vector == Vector::PAGE_FAULT { Cr2::read_raw() } else { 0 };
     if env.upcall.entry.get() == 0 {
         kill(env, saved, address, "nobody handles it");
     }
     let Some(at) = env.upcall.place(saved.rsp) else {
         kill(env, saved, address, "the exception stack is full");
     };
-    let [
-        r15,
-        r14,
-        r13,
-        r12,
-        r11,
-        r10,
-        r9,
-        r8,
-        rbp,
-        rdi,
-        rsi,
-        rdx,
-        rcx,
-        rbx,
-        rax,
-    ] = saved.general;
+    let [r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax] = saved.general;
     #[rustfmt::skip]
     let fault = Fault {
         vector_number: saved.vector, error: saved.error, address,

@@ -71,9 +71,7 @@ fn deliver(
     let mut sched = sched::lock();
     life::forget_awaited(receiver, &sched);
     let flags = if with_page { GOT_PAGE } else { 0 };
-    receiver
-        .frame
-        .set_results((u64::from(me.id().0) | flags, value));
+    receiver.frame.set_results((u64::from(me.id().0) | flags, value));
     sched.wake(receiver);
     Ok(receiver)
 }

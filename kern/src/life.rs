@@ -145,11 +145,7 @@ fn bury(env: &'static Env) {
     if env.status() != Status::Dying {
         return;
     }
-    trace!(
-        "[{}] free env {}",
-        env.links(sched).ended_by.get(),
-        env.id()
-    );
+    trace!("[{}] free env {}", env.links(sched).ended_by.get(), env.id());
     if env.links(sched).awaited.get() > 0 {
         wake_receivers(env.id(), sched);
     }
@@ -197,12 +193,7 @@ fn wake_receivers(id: EnvId, sched: &mut Sched) {
 pub fn report_deadlock() -> ! {
     kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
     for env in env::all().filter(|env| env.status() != Status::Free) {
-        kprintln!(
-            "  [{}] {:?}, parent {}",
-            env.id(),
-            env.status(),
-            env.info().parent()
-        );
+        kprintln!("  [{}] {:?}, parent {}", env.id(), env.status(), env.info().parent());
     }
     power::off(ExitStatus::DEADLOCK)
 }

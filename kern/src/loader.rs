@@ -30,14 +30,8 @@ pub fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
     }
     let stack = Va(STACK_TOP.0 - PAGE_SIZE);
     with_space(env, |space| space.alloc(&MEMORY, stack, Perms::WRITE)).map_err(|_| "no stack")?;
-    let registers = Registers {
-        rip: elf.ehdr.e_entry,
-        rsp: STACK_TOP.0,
-        ..Registers::default()
-    };
-    env.frame
-        .set_registers(&registers)
-        .map_err(|_| "its entry is not in user space")?;
+    let registers = Registers { rip: elf.ehdr.e_entry, rsp: STACK_TOP.0, ..Registers::default() };
+    env.frame.set_registers(&registers).map_err(|_| "its entry is not in user space")?;
     sched::lock().wake(env);
     debug_assert!(env.status() == Status::Runnable);
     Ok(())
@@ -46,11 +40,7 @@ pub fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
 fn find(name: &str) -> Result<&'static [u8], &'static str> {
     let archive = TarArchiveRef::new(archive()).map_err(|_| "there is no boot archive")?;
     let is_it = |entry: &tar_no_std::ArchiveEntry| entry.filename().as_str() == Ok(name);
-    archive
-        .entries()
-        .find(is_it)
-        .map(|entry| entry.data())
-        .ok_or("it is not in the boot archive")
+    archive.entries().find(is_it).map(|entry| entry.data()).ok_or("it is not in the boot archive")
 }
 
 /// Let the program find its arguments in the machine page.
@@ -78,9 +68,7 @@ fn load(env: &'static Env, file: &[u8], segment: &ProgramHeader) -> Result<(), E
         crate::pages::user_va(page, 1)?;
         let frame = MEMORY.alloc()?;
         fill(frame, page, file, segment);
-        with_space(env, |space: &mut Space| {
-            space.accept(&MEMORY, page, frame, perms)
-        })?;
+        with_space(env, |space: &mut Space| space.accept(&MEMORY, page, frame, perms))?;
         page = page.add_pages(1);
     }
     Ok(())

@@ -77,7 +77,5 @@ fn read_command_line(boot: &BootInfo) {
 
 /// The value of the word with this prefix.
 fn word<'a>(words: &'a str, prefix: &str) -> Option<&'a str> {
-    words
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(prefix))
+    words.split_whitespace().find_map(|word| word.strip_prefix(prefix))
 }

@@ -192,11 +192,7 @@ impl Builder {
             let entry = &Kernel::table(table)[va.index(above)];
             if entry.load(Relaxed) == 0 {
                 // Window tables are for users too; the top level decides.
-                let user = if (KERNEL_WINDOWS..ENV_TABLE).contains(&va) {
-                    Pte::USER
-                } else {
-                    0
-                };
+                let user = if (KERNEL_WINDOWS..ENV_TABLE).contains(&va) { Pte::USER } else { 0 };
                 let frame = self.take(1);
                 let pte = frame.address() | Pte::PRESENT | Pte::WRITABLE | user;
                 entry.store(pte, Relaxed);
@@ -214,8 +210,7 @@ impl Builder {
             let fits = from + LARGE_PAGE <= physical.end;
             let large = fits && rights == RW && (from | to) % LARGE_PAGE == 0;
             if large {
-                self.entry(Va(to), 2)
-                    .store(from | rights | Pte::LARGE, Relaxed);
+                self.entry(Va(to), 2).store(from | rights | Pte::LARGE, Relaxed);
             } else {
                 self.entry(Va(to), 1).store(from | rights, Relaxed);
             }
@@ -262,16 +257,9 @@ impl Builder {
     }
 
     fn archive(&mut self, physical: Range<u64>) {
-        assert!(
-            physical.start % PAGE_SIZE == 0,
-            "archive at {:#x}",
-            physical.start
-        );
+        assert!(physical.start % PAGE_SIZE == 0, "archive at {:#x}", physical.start);
         let bytes = physical.end - physical.start;
-        assert!(
-            bytes <= ARCHIVE_END.0 - ARCHIVE.0,
-            "archive of {bytes} bytes"
-        );
+        assert!(bytes <= ARCHIVE_END.0 - ARCHIVE.0, "archive of {bytes} bytes");
         let mut va = Va(alias(ARCHIVE));
         for page in physical.step_by(PAGE_SIZE as usize) {
             self.entry(va, 1).store(page | WINDOW, Relaxed);
@@ -286,23 +274,14 @@ impl Builder {
 /// Called once, on the boot tables.
 pub unsafe fn init(boot: &BootInfo) {
     let mut free = Ranges::new();
-    boot.usable
-        .iter()
-        .for_each(|range| free.push(range.clone()));
+    boot.usable.iter().for_each(|range| free.push(range.clone()));
     let archive = boot.archive.start..boot.archive.end.next_multiple_of(PAGE_SIZE);
     free.subtract(&BootInfo::image());
     free.subtract(&archive);
 
-    let mut build = Builder {
-        free,
-        root: Frame(0),
-    };
+    let mut build = Builder { free, root: Frame(0) };
     build.root = build.take(1);
-    let total: u64 = boot
-        .usable
-        .iter()
-        .map(|range| (range.end - range.start) / PAGE_SIZE)
-        .sum();
+    let total: u64 = boot.usable.iter().map(|range| (range.end - range.start) / PAGE_SIZE).sum();
     let slots = env::slots_for(total);
     for range in boot.usable.iter() {
         build.map(Va(DIRECT_MAP.0 + range.start), range.clone(), RW);
@@ -316,21 +295,11 @@ pub unsafe fn init(boot: &BootInfo) {
         }
     }
     build.back(alias(MACHINE), alias(MACHINE) + PAGE_SIZE, WINDOW);
-    build.back(
-        alias(ENVS),
-        alias(ENVS) + (slots * size_of::<EnvInfo>()) as u64,
-        WINDOW,
-    );
-    build.back(
-        ENV_TABLE.0,
-        ENV_TABLE.0 + (slots * size_of::<Env>()) as u64,
-        RW,
-    );
+    build.back(alias(ENVS), alias(ENVS) + (slots * size_of::<EnvInfo>()) as u64, WINDOW);
+    build.back(ENV_TABLE.0, ENV_TABLE.0 + (slots * size_of::<Env>()) as u64, RW);
     build.archive(archive);
     build.image();
-    build
-        .entry(LOCAL_APIC, 1)
-        .store(LOCAL_APIC_PHYSICAL | RW | UNCACHED, Relaxed);
+    build.entry(LOCAL_APIC, 1).store(LOCAL_APIC_PHYSICAL | RW | UNCACHED, Relaxed);
 
     let root = Kernel::table(build.root);
     let windows = root[KERNEL_WINDOWS.index(4)].load(Relaxed);
@@ -355,9 +324,7 @@ fn fill_books(boot: &BootInfo, free: &Ranges, total: u64, slots: usize) {
     }
     let machine = Kernel::machine();
     machine.total_frames.store(total, Relaxed);
-    machine
-        .archive_bytes
-        .store(boot.archive.end - boot.archive.start, Relaxed);
+    machine.archive_bytes.store(boot.archive.end - boot.archive.start, Relaxed);
     ARCHIVE_FRAME.store(Frame::containing(boot.archive.start).0, Relaxed);
     machine.env_slots.store(slots as u32, Relaxed);
     machine.cpus.store(1, Relaxed);

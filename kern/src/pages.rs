@@ -74,16 +74,14 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
         Call::Map => map(me, env, op, count, budget),
         Call::Protect => {
             let perms = Perms::checked(op.arg)?;
-            each(env, va, count, budget, Budget::EDIT, |space, va| {
-                space.protect(va, perms)
-            })
+            each(env, va, count, budget, Budget::EDIT, |space, va| space.protect(va, perms))
         }
-        Call::Unmap => each(env, va, count, budget, Budget::EDIT, |space, va| {
-            space.unmap(&MEMORY, va)
-        }),
-        Call::Mark => each(env, va, count, budget, Budget::FILL, |space, va| {
-            space.mark(&MEMORY, va, op.arg)
-        }),
+        Call::Unmap => {
+            each(env, va, count, budget, Budget::EDIT, |space, va| space.unmap(&MEMORY, va))
+        }
+        Call::Mark => {
+            each(env, va, count, budget, Budget::FILL, |space, va| space.mark(&MEMORY, va, op.arg))
+        }
         Call::Own if op.env != EnvId::NONE && op.env != me.id() => {
             Err(Error::NotYours(op.env.0.into()))
         }
@@ -104,11 +102,7 @@ fn each(
     cost: u32,
     mut f: impl FnMut(&mut crate::memory::Space, Va) -> Result<(), Error>,
 ) -> Result<u32, Error> {
-    with_space(env, |space| {
-        repeat(count, budget, cost, |page| {
-            f(space, va.add_pages(page.into()))
-        })
-    })
+    with_space(env, |space| repeat(count, budget, cost, |page| f(space, va.add_pages(page.into()))))
 }
 
 fn repeat(
@@ -144,13 +138,7 @@ fn map(
     let count = unpinned(source, from, count)?;
     repeat(count, budget, Budget::EDIT, |page| {
         let page = u64::from(page);
-        share(
-            source,
-            from.add_pages(page),
-            env,
-            op.va.add_pages(page),
-            perms,
-        )
+        share(source, from.add_pages(page), env, op.va.add_pages(page), perms)
     })
 }
 
@@ -180,11 +168,7 @@ pub fn user_va(va: Va, pages: u64) -> Result<Va, Error> {
 
 /// A run of pages that calls may name as a source: the boot archive too.
 pub fn source_va(va: Va, pages: u64) -> Result<Va, Error> {
-    if va < ARCHIVE {
-        user_va(va, pages)
-    } else {
-        within(va, pages, ARCHIVE, ARCHIVE_END)
-    }
+    if va < ARCHIVE { user_va(va, pages) } else { within(va, pages, ARCHIVE, ARCHIVE_END) }
 }
 
 fn within(va: Va, pages: u64, low: Va, limit: Va) -> Result<Va, Error> {
@@ -192,11 +176,7 @@ fn within(va: Va, pages: u64, low: Va, limit: Va) -> Result<Va, Error> {
         return Err(Error::Unaligned(va.0));
     }
     let fits = (low..limit).contains(&va) && pages <= (limit.0 - va.0) / PAGE_SIZE;
-    if fits {
-        Ok(va)
-    } else {
-        Err(Error::BadAddress(va.0))
-    }
+    if fits { Ok(va) } else { Err(Error::BadAddress(va.0)) }
 }
 
 /// How many pages at the start of a run are not on a registered exception stack.

@@ -43,10 +43,7 @@ pub fn report_ready(nonce: &str) {
 }
 
 fn nonce() -> &'static str {
-    NONCE
-        .get()
-        .and_then(|nonce| str::from_utf8(&nonce.text[..nonce.len]).ok())
-        .unwrap_or("")
+    NONCE.get().and_then(|nonce| str::from_utf8(&nonce.text[..nonce.len]).ok()).unwrap_or("")
 }
 
 /// Remember how many frames are free before there is any environment.

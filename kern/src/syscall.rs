@@ -66,9 +66,7 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
 
 /// An argument that names an environment: 32 bits.
 fn env_id(argument: u64) -> Result<EnvId, Error> {
-    u32::try_from(argument)
-        .map(EnvId)
-        .map_err(|_| Error::BadEnv(argument))
+    u32::try_from(argument).map(EnvId).map_err(|_| Error::BadEnv(argument))
 }
 
 /// An argument that counts pages.
@@ -156,11 +154,7 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
     if entry >= USER_LIMIT.0 {
         return Err(Error::BadAddress(entry));
     }
-    let most = if entry == 0 {
-        0
-    } else {
-        EXCEPTION_STACK_MAX_PAGES
-    };
+    let most = if entry == 0 { 0 } else { EXCEPTION_STACK_MAX_PAGES };
     if pages > most || (pages == 0 && entry != 0) {
         return Err(Error::BadCount(pages));
     }

@@ -135,11 +135,7 @@ const RAX: usize = reg::RAX * 8;
 /// `stac` or `clac`, noted down so that it can be removed on processors without SMAP.
 macro_rules! smap {
     ($instruction:literal) => {
-        concat!(
-            "77: ",
-            $instruction,
-            "\n.pushsection .smap_sites, \"a\"\n.quad 77b\n.popsection"
-        )
+        concat!("77: ", $instruction, "\n.pushsection .smap_sites, \"a\"\n.quad 77b\n.popsection")
     };
 }
 
@@ -284,10 +280,7 @@ global_asm!(
     syscall = sym syscall::dispatch,
 );
 
-const _: () = assert!(
-    offset_of!(Env, frame) == 0,
-    "the stubs take one for the other"
-);
+const _: () = assert!(offset_of!(Env, frame) == 0, "the stubs take one for the other");
 
 unsafe extern "C" {
     static trap_stubs: u8;

@@ -51,8 +51,7 @@ impl UserSlice {
             // SAFETY: `len` bytes stay within the page and within `out`; any bits will do.
             unsafe {
                 let from = bytes(page.frame).add(va.offset() as usize);
-                out.add(done as usize)
-                    .copy_from_nonoverlapping(from, len as usize);
+                out.add(done as usize).copy_from_nonoverlapping(from, len as usize);
             }
             Ok(())
         })
@@ -63,27 +62,20 @@ impl UserSlice {
     /// # Errors
     /// [`Error::Fault`] with the first address that cannot be written, [`Error::BadAddress`].
     pub fn write(&self, env: &'static Env, data: &[u8]) -> Result<(), Error> {
-        self.pieces(
-            env,
-            data.len() as u64,
-            USER_LIMIT.0,
-            |space, va, done, len| {
-                let page = writable(space, va)?;
-                // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
-                unsafe {
-                    let to = bytes(page.frame).add(va.offset() as usize);
-                    to.copy_from_nonoverlapping(data.as_ptr().add(done as usize), len as usize);
-                }
-                Ok(())
-            },
-        )
+        self.pieces(env, data.len() as u64, USER_LIMIT.0, |space, va, done, len| {
+            let page = writable(space, va)?;
+            // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
+            unsafe {
+                let to = bytes(page.frame).add(va.offset() as usize);
+                to.copy_from_nonoverlapping(data.as_ptr().add(done as usize), len as usize);
+            }
+            Ok(())
+        })
     }
 
     /// Whether the first `len` bytes can be written.
     pub fn check_writable(&self, env: &'static Env, len: u64) -> Result<(), Error> {
-        self.pieces(env, len, USER_LIMIT.0, |space, va, _, _| {
-            writable(space, va).map(|_| ())
-        })
+        self.pieces(env, len, USER_LIMIT.0, |space, va, _, _| writable(space, va).map(|_| ()))
     }
 
     /// Call `f` for every piece that lies in one page: address, bytes before it, its length.
@@ -111,8 +103,5 @@ impl UserSlice {
 }
 
 fn writable(space: &Space, va: Va) -> Result<vm::Page, Error> {
-    space
-        .page(va)
-        .filter(|page| page.writable)
-        .ok_or(Error::Fault(va.0))
+    space.page(va).filter(|page| page.writable).ok_or(Error::Fault(va.0))
 }

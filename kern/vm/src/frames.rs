@@ -26,10 +26,7 @@ impl<M: Machine> Memory<M> {
     /// No frames yet.
     #[must_use]
     pub const fn new() -> Self {
-        Memory {
-            free: Mutex::new(END),
-            machine: PhantomData,
-        }
+        Memory { free: Mutex::new(END), machine: PhantomData }
     }
 
     /// A frame of zeros with one reference.

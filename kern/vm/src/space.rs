@@ -55,18 +55,13 @@ impl<M: Machine> Space<M> {
     pub fn new(memory: &Memory<M>, template: Frame) -> Result<Self, Error> {
         let root = memory.alloc()?;
         let (from, to) = (M::table(template), M::table(root));
-        let shared = [WINDOWS.index(4)]
-            .into_iter()
-            .chain(KERNEL_HALF.index(4)..from.len());
+        let shared = [WINDOWS.index(4)].into_iter().chain(KERNEL_HALF.index(4)..from.len());
         for slot in shared {
             to[slot].store(from[slot].load(Relaxed), Relaxed);
         }
         let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
         to[UVPT_SLOT as usize].store(own.0, Relaxed);
-        Ok(Space {
-            root,
-            machine: PhantomData,
-        })
+        Ok(Space { root, machine: PhantomData })
     }
 
     /// The frame of the top-level table.
@@ -83,10 +78,7 @@ impl<M: Machine> Space<M> {
         let leaf = self.find(va)?;
         let pte = leaf.pte();
         let writable = leaf.allows(Pte::WRITABLE);
-        pte.has(Pte::PRESENT | Pte::USER).then_some(Page {
-            frame: pte.frame(),
-            writable,
-        })
+        pte.has(Pte::PRESENT | Pte::USER).then_some(Page { frame: pte.frame(), writable })
     }
 
     /// Whether nobody else has the page at `va`, and it can be written at this moment.
@@ -98,11 +90,7 @@ impl<M: Machine> Space<M> {
         if !page.writable {
             return Err(Error::NoRight(va.0));
         }
-        if memory.is_sole(page.frame) {
-            Ok(())
-        } else {
-            Err(Error::Shared(va.0))
-        }
+        if memory.is_sole(page.frame) { Ok(()) } else { Err(Error::Shared(va.0)) }
     }
 
     /// Put a fresh page of zeros at `va`, instead of whatever is there.
@@ -143,11 +131,7 @@ impl<M: Machine> Space<M> {
         frame: Frame,
         perms: Perms,
     ) -> Result<(), Error> {
-        let may = if perms.contains(Perms::WRITE) {
-            Pte::MAY
-        } else {
-            0
-        };
+        let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | may))
     }
 
@@ -255,11 +239,7 @@ impl<M: Machine> Space<M> {
             return None;
         }
         let writable_above = above & Pte::WRITABLE != 0;
-        Some(Leaf {
-            entry: &M::table(table)[va.index(1)],
-            table,
-            writable_above,
-        })
+        Some(Leaf { entry: &M::table(table)[va.index(1)], table, writable_above })
     }
 
     /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
@@ -280,18 +260,12 @@ impl<M: Machine> Space<M> {
             }
             table = pte.frame();
         }
-        Ok(Leaf {
-            entry: &M::table(table)[va.index(1)],
-            table,
-            writable_above: true,
-        })
+        Ok(Leaf { entry: &M::table(table)[va.index(1)], table, writable_above: true })
     }
 
     /// Fill the entry of `va`, which takes over a reference to the frame.
     fn insert(&mut self, memory: &Memory<M>, va: Va, new: Pte) -> Result<(), Error> {
-        let leaf = self
-            .make(memory, va)
-            .inspect_err(|_| memory.release(new.frame()))?;
+        let leaf = self.make(memory, va).inspect_err(|_| memory.release(new.frame()))?;
         self.replace(memory, &leaf, va, new);
         Ok(())
     }
@@ -313,10 +287,7 @@ impl<M: Machine> Space<M> {
     /// Change bits of a present entry that the processor may be changing too.
     fn change(&mut self, leaf: &Leaf, va: Va, f: impl Fn(u64) -> u64) {
         let mut old = leaf.entry.load(Relaxed);
-        while let Err(now) = leaf
-            .entry
-            .compare_exchange_weak(old, f(old), Relaxed, Relaxed)
-        {
+        while let Err(now) = leaf.entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
             old = now;
         }
         M::invalidate(self.root, va);
@@ -356,11 +327,7 @@ fn count<M: Machine>(table: Frame, change: i32) {
 /// How many entries of a table belong to the user.
 fn user_entries<M: Machine>(table: Frame, level: u32) -> &'static [AtomicU64] {
     let entries: &Table = M::table(table);
-    if level == 4 {
-        &entries[..WINDOWS.index(4)]
-    } else {
-        entries
-    }
+    if level == 4 { &entries[..WINDOWS.index(4)] } else { entries }
 }
 
 fn clear<M: Machine>(memory: &Memory<M>, table: Frame, level: u32, budget: &mut u32) -> bool {

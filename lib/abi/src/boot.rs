@@ -38,9 +38,5 @@ pub const fn exit_code(status: u8) -> u32 {
 /// The status behind an exit code of the emulator, if it stands for one.
 #[must_use]
 pub const fn status_of_exit(code: i32) -> Option<u8> {
-    if code > 1 && code < 256 && code % 2 == 1 {
-        Some((code / 2) as u8 ^ 0x7f)
-    } else {
-        None
-    }
+    if code > 1 && code < 256 && code % 2 == 1 { Some((code / 2) as u8 ^ 0x7f) } else { None }
 }

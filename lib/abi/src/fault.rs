@@ -48,11 +48,7 @@ impl Vector {
             "Virtualization",
             "Control Protection",
         ];
-        if (self.0 as usize) < NAMES.len() {
-            NAMES[self.0 as usize]
-        } else {
-            "Interrupt"
-        }
+        if (self.0 as usize) < NAMES.len() { NAMES[self.0 as usize] } else { "Interrupt" }
     }
 }
 
@@ -108,11 +104,7 @@ impl fmt::Display for PageFaultCode {
             (_, true) => "write",
             _ => "read",
         };
-        let why = if self.is_protection() {
-            "protection"
-        } else {
-            "not-present"
-        };
+        let why = if self.is_protection() { "protection" } else { "not-present" };
         write!(f, "[{who}, {what}, {why}]")
     }
 }

@@ -27,15 +27,7 @@ pub struct PageOp {
 impl PageOp {
     const fn new(call: Call, env: EnvId, va: Va, count: u32, arg: u64) -> PageOp {
         let (source_env, source) = (EnvId(0), Va(0));
-        PageOp {
-            call: call as u32,
-            count,
-            source_env,
-            env,
-            source,
-            va,
-            arg,
-        }
+        PageOp { call: call as u32, count, source_env, env, source, va, arg }
     }
 
     /// Fresh zeroed pages.
@@ -55,11 +47,7 @@ impl PageOp {
         perms: Perms,
     ) -> PageOp {
         let op = PageOp::new(Call::Map, env, va, count, perms.bits());
-        PageOp {
-            source_env,
-            source,
-            ..op
-        }
+        PageOp { source_env, source, ..op }
     }
 
     /// Change permissions.
