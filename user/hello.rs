@@ -1,8 +1,13 @@
 //! Says hello: the smallest program.
 #![no_std]
 #![no_main]
+#![forbid(unsafe_code)]
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
+use libos::{env, println};
+
+libos::entry!(main);
+
+fn main() {
+    println!("hello, world");
+    println!("i am environment {}", env::id());
 }

@@ -1,0 +1,48 @@
+//! The only door to the kernel: the instruction `syscall`, and the two touches that bring a page
+//! of a buffer in.
+//!
+//! The functions here are safe to call in this sense: whatever the arguments, the kernel lets them
+//! hurt nobody but the caller. A program can still pull its own memory from under its feet with
+//! them; that is what owning one's page map means.
+
+use core::arch::asm;
+
+/// Make the call with this number; returns `rax` and `rdx`.
+#[inline(always)]
+pub fn syscall<const N: usize>(number: u64, args: [u64; N]) -> (u64, u64) {
+    let arg = |n: usize| if n < N { args[n] } else { 0 };
+    let (rax, rdx);
+    if N <= 3 {
+        // SAFETY: the kernel preserves every register that is not named here, and the stack. What
+        // a call does to memory is the caller's own doing (see the module's text); the compiler is
+        // told that any memory may have changed.
+        unsafe {
+            asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
+                inlateout("rdx") arg(2) => rdx, lateout("rcx") _, lateout("r11") _,
+                options(nostack));
+        }
+    } else {
+        // SAFETY: as above.
+        unsafe {
+            asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
+                inlateout("rdx") arg(2) => rdx, in("r10") arg(3), in("r8") arg(4),
+                in("r9") arg(5), lateout("rcx") _, lateout("r11") _, options(nostack));
+        }
+    }
+    (rax, rdx)
+}
+
+/// Read one byte at `address` and forget it: if the page is not there, the fault brings it in.
+pub fn touch_to_read(address: u64) {
+    // SAFETY: reads one byte and changes nothing but the flags; a fault is resolved or ends the
+    // program.
+    unsafe { asm!("test byte ptr [{}], 0", in(reg) address, options(nostack, readonly)) }
+}
+
+/// Write to the byte at `address` without changing it, in one indivisible step.
+///
+/// In assembly because a compiler may turn an atomic "or" with zero into a plain load.
+pub fn touch_to_write(address: u64) {
+    // SAFETY: the byte keeps its value, whoever else may be writing it.
+    unsafe { asm!("lock or byte ptr [{}], 0", in(reg) address, options(nostack)) }
+}

@@ -1,0 +1,53 @@
+//! Environments: oneself, and one's children.
+
+use crate::{EnvId, ExitStatus, sys, windows};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// The id of this environment.
+#[must_use]
+pub fn id() -> EnvId {
+    sys::id()
+}
+
+/// The parent of this environment; `NONE` if that is the kernel.
+#[must_use]
+pub fn parent() -> EnvId {
+    windows::env(id()).map_or(EnvId::NONE, |info| info.parent())
+}
+
+/// The processor that this environment runs on.
+#[must_use]
+pub fn cpu() -> u32 {
+    windows::env(id()).map_or(0, |info| info.cpu.load(Relaxed))
+}
+
+/// A child: made by [`fork`](crate::fork()) or [`Command::spawn`](crate::Command::spawn).
+///
+/// Dropping it leaves the child alone; when nobody waits for a child, its slot stays in use until
+/// its parent has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Child(pub(crate) EnvId);
+
+impl Child {
+    /// The child's id.
+    #[must_use]
+    pub fn id(self) -> EnvId {
+        self.0
+    }
+
+    /// Wait for the child to end.
+    ///
+    /// # Errors
+    /// `NoChild` or `BadEnv` if somebody waited for it before.
+    pub fn wait(self) -> sys::Result<ExitStatus> {
+        sys::wait(self.0).map(|(_, status)| status)
+    }
+
+    /// End the child. It still has to be waited for.
+    ///
+    /// # Errors
+    /// `BadEnv` if it has ended and was waited for.
+    pub fn kill(self) -> sys::Result<()> {
+        sys::destroy(self.0)
+    }
+}

@@ -1,0 +1,72 @@
+//! Messages between environments: a word, and perhaps a page.
+//!
+//! The kernel hands a message over only while the receiver waits for it; nothing is queued. Here,
+//! sending waits: it lets the receiver run and tries again.
+
+pub use crate::sys::Message;
+use crate::{EnvId, Perms, Va, door, sys};
+use abi::error::Error;
+
+/// Repeat until `to` is receiving.
+fn until_received<T>(to: EnvId, attempt: impl Fn() -> sys::Result<T>) -> sys::Result<T> {
+    loop {
+        match attempt() {
+            Err(Error::NotReceiving(_)) => sys::yield_to(to)?,
+            result => return result,
+        }
+    }
+}
+
+/// Send a word; waits until `to` receives it.
+///
+/// # Errors
+/// `BadEnv` if there is no such environment, or it ends meanwhile.
+pub fn send(to: EnvId, value: u64) -> sys::Result<()> {
+    until_received(to, || sys::send(to, value, None))
+}
+
+/// Send a word and share the page at `va`, with these permissions.
+///
+/// # Errors
+/// As [`send`]; as [`sys::map`] for the page.
+pub fn send_page(to: EnvId, value: u64, va: Va, perms: Perms) -> sys::Result<()> {
+    // A lazy page must be there, and a copy-on-write page must be private, before it is shared.
+    if perms.contains(Perms::WRITE) {
+        door::touch_to_write(va.0);
+    } else {
+        door::touch_to_read(va.0);
+    }
+    until_received(to, || sys::send(to, value, Some((va, perms))))
+}
+
+/// Wait for a word from anybody. A page that comes along is not accepted.
+///
+/// # Errors
+/// None that a correct program sees.
+pub fn recv() -> sys::Result<Message> {
+    sys::recv(None, EnvId::NONE)
+}
+
+/// Wait for a word from this environment.
+///
+/// # Errors
+/// `BadEnv` if there is no such environment.
+pub fn recv_from(from: EnvId) -> sys::Result<Message> {
+    sys::recv(None, from)
+}
+
+/// Wait for a message from anybody; if it brings a page, that appears at `va`.
+///
+/// # Errors
+/// `BadAddress`, `Unaligned`, `Pinned` for `va`.
+pub fn recv_page(va: Va) -> sys::Result<Message> {
+    sys::recv(Some(va), EnvId::NONE)
+}
+
+/// Send a word to `to` and wait for its answer, in one call to the kernel.
+///
+/// # Errors
+/// As [`send`].
+pub fn call(to: EnvId, value: u64) -> sys::Result<Message> {
+    until_received(to, || sys::send_recv(to, value, None, None, to))
+}

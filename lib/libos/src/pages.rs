@@ -1,0 +1,65 @@
+//! Pages that are filled here and then handed to another environment.
+//!
+//! An environment has no window on a child's memory. To put something there, a page is allocated
+//! here, at an address kept for that, filled, and mapped into the child.
+
+use crate::layout::STACK_TOP;
+use crate::{EnvId, PAGE_SIZE, Perms, Va, sys};
+
+/// Where the pages are: far below the stack, under the same page table as its top.
+const WINDOW: Va = Va(STACK_TOP.0 - 512 * PAGE_SIZE);
+/// How many pages there can be.
+pub(crate) const MAX_PAGES: u64 = 64;
+
+// The stack grows towards the window; there is room between them.
+const _: () = assert!(WINDOW.0 + MAX_PAGES * PAGE_SIZE < STACK_TOP.0 - super::pager::DEFAULT_STACK_BYTES);
+
+/// Fresh zeroed pages, removed from here when this is dropped.
+///
+/// There must be one at a time only; who makes one refuses to run in a fault handler.
+pub(crate) struct NewPages(u64);
+
+impl NewPages {
+    /// So many pages, 1 to [`MAX_PAGES`].
+    pub(crate) fn new(pages: u64) -> sys::Result<NewPages> {
+        assert!(pages <= MAX_PAGES, "too many pages at once");
+        sys::alloc(EnvId::NONE, WINDOW, pages, Perms::WRITE)?;
+        Ok(NewPages(pages))
+    }
+
+    /// Their contents.
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the pages were allocated at this address, nothing else uses it, and they stay
+        // as long as `self`, from which the reference is borrowed.
+        unsafe {
+            core::slice::from_raw_parts_mut(WINDOW.0 as *mut u8, (self.0 * PAGE_SIZE) as usize)
+        }
+    }
+
+    /// Put them into another environment as well.
+    pub(crate) fn map(&self, env: EnvId, va: Va, perms: Perms) -> sys::Result<()> {
+        sys::map(EnvId::NONE, WINDOW, env, va, self.0, perms)
+    }
+}
+
+impl Drop for NewPages {
+    fn drop(&mut self) {
+        let _ = sys::unmap(EnvId::NONE, WINDOW, self.0);
+    }
+}
+
+/// Give `env` a copy of the caller's page at `va`, at the same address, with these permissions.
+///
+/// # Errors
+/// As [`sys::alloc`] and [`sys::map`].
+pub fn copy_to(env: EnvId, va: Va, perms: Perms) -> sys::Result<()> {
+    let mut copy = NewPages::new(1)?;
+    // SAFETY: the source is read, volatile-like, through a raw pointer: it may be any page of this
+    // program, changing only by its own doing, and not the new page itself. If it is not there
+    // the fault is this program's.
+    unsafe {
+        let source = va.page().0 as *const u8;
+        core::ptr::copy(source, copy.bytes().as_mut_ptr(), PAGE_SIZE as usize);
+    }
+    copy.map(env, va.page(), perms)
+}

@@ -1,0 +1,124 @@
+//! Deliberate misbehaviour, for tests: wild reads and writes, forbidden instructions, system calls
+//! with any arguments.
+//!
+//! The functions are safe to call so that programs under `user/` can do without `unsafe`. They
+//! can ruin the program that calls them, and nothing else: that is what the tests are about. Do not
+//! use them for anything else.
+
+mod probe;
+
+pub use probe::{PROBE_PAGE, State, fault_address, probe, scramble};
+
+use core::arch::asm;
+use core::fmt::{self, Write};
+
+/// Make a system call with any number and any arguments; returns `rax` and `rdx`.
+pub fn syscall(number: u64, args: [u64; 6]) -> (u64, u64) {
+    crate::door::syscall(number, args)
+}
+
+/// Read the byte at any address.
+#[must_use]
+pub fn read_u8(address: u64) -> u8 {
+    // SAFETY: see the module's text. A read changes nothing.
+    unsafe { (address as *const u8).read_volatile() }
+}
+
+/// Read the eight bytes at any address.
+#[must_use]
+pub fn read_u64(address: u64) -> u64 {
+    // SAFETY: see the module's text. A read changes nothing; x86 does not mind the alignment.
+    let value: u64;
+    unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack, readonly)) }
+    value
+}
+
+/// Write a byte to any address.
+pub fn write_u8(address: u64, value: u8) {
+    // SAFETY: see the module's text.
+    unsafe { asm!("mov [{}], {}", in(reg) address, in(reg_byte) value, options(nostack)) }
+}
+
+/// Write eight bytes to any address.
+pub fn write_u64(address: u64, value: u64) {
+    // SAFETY: see the module's text.
+    unsafe { asm!("mov [{}], {}", in(reg) address, in(reg) value, options(nostack)) }
+}
+
+/// Call any address as a function without arguments.
+pub fn call(address: u64) {
+    // SAFETY: see the module's text.
+    unsafe { asm!("call {}", in(reg) address, clobber_abi("C")) }
+}
+
+/// Divide by zero.
+pub fn divide_by_zero() {
+    // SAFETY: raises an exception; a handler may step over the instruction.
+    unsafe { asm!("xor edx, edx", "div edx", out("rax") _, out("rdx") _, options(nostack)) }
+}
+
+/// Execute `int3`.
+pub fn breakpoint() {
+    // SAFETY: raises an exception; what comes back goes on behind it.
+    unsafe { asm!("int3", options(nostack)) }
+}
+
+/// Execute `int 14`, pretending a page fault.
+pub fn software_interrupt_14() {
+    // SAFETY: raises an exception.
+    unsafe { asm!("int 14", options(nostack)) }
+}
+
+/// Execute an undefined instruction.
+pub fn undefined() {
+    // SAFETY: raises an exception.
+    unsafe { asm!("ud2", options(nostack)) }
+}
+
+/// Execute `cli`, which is not for users.
+pub fn disable_interrupts() {
+    // SAFETY: raises an exception; if it did not, the kernel would be at fault.
+    unsafe { asm!("cli", options(nostack)) }
+}
+
+/// Load a selector into `ds`.
+pub fn load_segment(selector: u16) {
+    // SAFETY: `ds` is not used in 64-bit mode; a selector that is not for users is an exception.
+    unsafe { asm!("mov ds, {0:x}", in(reg) selector, options(nostack)) }
+}
+
+/// The time stamp counter.
+#[inline]
+#[must_use]
+pub fn rdtsc() -> u64 {
+    // SAFETY: reads a counter that every x86-64 processor has, and that the kernel does not forbid.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The text at any address up to a zero byte, read as it is printed.
+#[derive(Clone, Copy, Debug)]
+pub struct TextAt(pub u64);
+
+impl fmt::Display for TextAt {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let bytes = (self.0..).map(read_u8).take_while(|&byte| byte != 0);
+        bytes.into_iter().try_for_each(|byte| f.write_char(byte.into()))
+    }
+}
+
+/// Format text to any address, with a zero byte behind it.
+pub fn write_text(address: u64, text: fmt::Arguments) {
+    struct At(u64);
+    impl Write for At {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for &byte in text.as_bytes() {
+                write_u8(self.0, byte);
+                self.0 += 1;
+            }
+            Ok(())
+        }
+    }
+    let mut at = At(address);
+    let _ = at.write_fmt(text);
+    write_u8(at.0, 0);
+}

@@ -1,0 +1,162 @@
+//! A program's beginning and end: `_start`, arguments, `main`, the panic message.
+//!
+//! The kernel starts the first program with zeroed `rdi`; [`spawn`](crate::spawn) starts the others
+//! with `rdi` pointing at their arguments. Everything else a program needs (an exception stack and
+//! an upcall) it gets here, by itself.
+
+use crate::{EnvId, Error, println, sys, upcall, windows};
+use abi::ExitStatus;
+use abi::boot::ARG_SEPARATOR;
+use core::arch::naked_asm;
+use core::fmt::Display;
+
+/// Names the program's `main`.
+///
+/// `main` may take [`Args`] or nothing, and return nothing, an [`ExitCode`], or a `Result` of those
+/// with an error that can be printed.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn libos_main(args: $crate::Args) -> $crate::ExitCode {
+            $crate::start::run($main, args)
+        }
+    };
+}
+
+/// What the program answers when it ends: 0 to 63.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExitCode(u8);
+
+impl ExitCode {
+    /// All was well.
+    pub const SUCCESS: ExitCode = ExitCode(0);
+    /// Something was not.
+    pub const FAILURE: ExitCode = ExitCode(1);
+}
+
+/// Values above 63 become 63.
+impl From<u8> for ExitCode {
+    fn from(code: u8) -> ExitCode {
+        ExitCode(code.min(ExitStatus::PROGRAM_MAX))
+    }
+}
+
+/// What `main` may return.
+pub trait Termination {
+    /// The exit code that stands for it.
+    fn report(self) -> ExitCode;
+}
+
+impl Termination for () {
+    fn report(self) -> ExitCode {
+        ExitCode::SUCCESS
+    }
+}
+
+impl Termination for ExitCode {
+    fn report(self) -> ExitCode {
+        self
+    }
+}
+
+impl<T: Termination, E: Display> Termination for Result<T, E> {
+    fn report(self) -> ExitCode {
+        match self {
+            Ok(value) => value.report(),
+            Err(error) => {
+                println!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// What can be a `main`. `Kind` only tells the two kinds apart.
+pub trait Main<Kind> {
+    /// Call it.
+    fn call(self, args: Args) -> ExitCode;
+}
+
+impl<F: FnOnce() -> R, R: Termination> Main<fn() -> R> for F {
+    fn call(self, _: Args) -> ExitCode {
+        self().report()
+    }
+}
+
+impl<F: FnOnce(Args) -> R, R: Termination> Main<fn(Args) -> R> for F {
+    fn call(self, args: Args) -> ExitCode {
+        self(args).report()
+    }
+}
+
+/// What [`entry!`](crate::entry) expands to a call of.
+pub fn run<Kind>(main: impl Main<Kind>, args: Args) -> ExitCode {
+    main.call(args)
+}
+
+/// The arguments, one by one; the program's own name is not among them.
+#[derive(Clone, Debug)]
+pub struct Args(&'static str);
+
+impl Iterator for Args {
+    type Item = &'static str;
+
+    /// Every argument stands behind a separator.
+    fn next(&mut self) -> Option<&'static str> {
+        let rest = self.0.strip_prefix(ARG_SEPARATOR)?;
+        let (arg, rest) = rest.split_at(rest.find(ARG_SEPARATOR).unwrap_or(rest.len()));
+        self.0 = rest;
+        Some(arg)
+    }
+}
+
+/// What a spawned program finds at the address in `rdi`: a length, and so many bytes of arguments,
+/// each argument behind a separator.
+#[repr(C)]
+pub(crate) struct ArgBlock {
+    pub(crate) len: u64,
+}
+
+unsafe extern "Rust" {
+    safe fn libos_main(args: Args) -> ExitCode;
+}
+
+/// Where every program starts.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+extern "C" fn _start() -> ! {
+    // rsp is a multiple of 16. No frame is above this one: rbp = 0 ends a backtrace.
+    naked_asm!("xor ebp, ebp", "call {start}", "ud2", start = sym start)
+}
+
+extern "C" fn start(block: *const ArgBlock) -> ! {
+    upcall::init().expect("an exception stack and an upcall");
+    let args = if block.is_null() {
+        windows::boot_args()
+    } else {
+        // SAFETY: whoever spawned this program wrote the block, its length and so many bytes, on
+        // pages of this environment's stack that stay there.
+        unsafe { core::slice::from_raw_parts(block.add(1).cast(), (*block).len as usize) }
+    };
+    let args = Args(core::str::from_utf8(args).unwrap_or(""));
+    sys::exit(libos_main(args).0)
+}
+
+/// Arguments as they are passed on: each behind a separator.
+///
+/// # Errors
+/// `BadArgument` if one of them holds a separator itself.
+pub(crate) fn check_arg(arg: &str) -> Result<(), Error> {
+    if arg.contains(ARG_SEPARATOR) { Err(Error::BadArgument) } else { Ok(()) }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo) -> ! {
+    let id: EnvId = sys::id();
+    match info.location() {
+        Some(at) => println!("[{id}] panicked at {at}: {}", info.message()),
+        None => println!("[{id}] panicked: {}", info.message()),
+    }
+    sys::exit(ExitStatus::PANIC.0)
+}

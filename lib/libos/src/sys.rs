@@ -1,0 +1,326 @@
+//! The system calls, one safe function each.
+//!
+//! Names, arguments and errors are those of [`abi::call`]. [`EnvId::NONE`] as an environment means
+//! the caller. Three things are added:
+//!
+//! * Calls on a run of pages go on where the kernel stopped, until all is done or an error comes.
+//!   After an error the pages before the offending address are done, the others are not.
+//! * If a buffer is not in memory yet (`Error::Fault`), its page is touched, so that this program's
+//!   own fault handler brings it in, and the call is made again. A buffer that cannot be brought
+//!   in ends the program as any other bad access does. [`raw::syscall`](crate::raw::syscall) does
+//!   neither.
+//! * Page calls are safe functions although they can take away the memory that the program stands
+//!   on: an environment that does so harms itself only.
+
+use crate::door::{syscall, touch_to_read, touch_to_write};
+use crate::{EnvId, ExitStatus, PageOp, Perms, Registers, Status, Va};
+use abi::call::{CONSOLE_MAX, Call, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
+pub use abi::error::Error;
+
+/// The result of a call.
+pub type Result<T> = core::result::Result<T, Error>;
+
+#[inline(always)]
+fn call<const N: usize>(call: Call, args: [u64; N]) -> Result<(u64, u64)> {
+    let (rax, rdx) = syscall(call as u64, args);
+    Error::decode(rax, rdx)
+}
+
+/// Make a call that uses a buffer; bring the buffer in where it is missing.
+///
+/// The same address twice in a row means that touching does not help: then that is the result.
+fn with_buffer<T>(touch: fn(u64), mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut touched = None;
+    loop {
+        match call() {
+            Err(Error::Fault(address)) if touched != Some(address) => {
+                touch(address);
+                touched = Some(address);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Repeat a call on a run of pages until all are done: `step(done, left)`.
+#[inline]
+fn run(pages: u64, step: impl Fn(u64, u64) -> Result<(u64, u64)>) -> Result<()> {
+    let mut done = 0;
+    loop {
+        done += step(done, pages - done)?.0;
+        if done >= pages {
+            return Ok(());
+        }
+    }
+}
+
+/// The caller's own id.
+#[inline]
+#[must_use]
+pub fn id() -> EnvId {
+    EnvId(syscall(Call::Id as u64, []).0 as u32)
+}
+
+/// Write to the console; returns how many bytes were taken, at most [`CONSOLE_MAX`].
+///
+/// # Errors
+/// `BadAddress` if the bytes are not at addresses that a call may read.
+pub fn write(bytes: &[u8]) -> Result<usize> {
+    let count = bytes.len().min(CONSOLE_MAX as usize) as u64;
+    let (done, _) = with_buffer(touch_to_read, || {
+        call(Call::Write, [bytes.as_ptr() as u64, count])
+    })?;
+    Ok(done as usize)
+}
+
+/// Read from the console; waits until there is at least one byte.
+///
+/// # Errors
+/// `BadAddress` if the buffer is not at addresses that a call may write, `BadCount` if it is empty.
+pub fn read(buffer: &mut [u8]) -> Result<usize> {
+    let count = buffer.len().min(CONSOLE_MAX as usize) as u64;
+    let start = buffer.as_mut_ptr() as u64;
+    let (done, _) = with_buffer(touch_to_write, || call(Call::Read, [start, count]))?;
+    Ok(done as usize)
+}
+
+/// Make a child with the caller's registers and no memory, stopped.
+///
+/// If the child were started just so, it would return from this very call, without memory to
+/// return to. Use [`fork::with`](crate::fork::with), which gives it memory, or [`set_regs`].
+///
+/// # Errors
+/// `NoEnvs`, `NoMemory`.
+pub fn exofork() -> Result<EnvId> {
+    Ok(EnvId(call(Call::Exofork, [])?.0 as u32))
+}
+
+/// End an environment: the caller or one of its children.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`.
+pub fn destroy(env: EnvId) -> Result<()> {
+    call(Call::Destroy, [env.0.into()]).map(drop)
+}
+
+/// End the caller. A status above 63 is not a program's to give, and becomes 63.
+pub fn exit(status: u8) -> ! {
+    loop {
+        let _ = syscall(Call::Exit as u64, [status.min(ExitStatus::PROGRAM_MAX).into()]);
+    }
+}
+
+/// Make an environment `Runnable`, or stop it (`Stopped`).
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `BadStatus`, `BadState`.
+pub fn set_status(env: EnvId, status: Status) -> Result<()> {
+    call(Call::SetStatus, [env.0.into(), status as u64]).map(drop)
+}
+
+/// Replace the registers of a stopped child.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `BadState`, `BadAddress` for `rip`.
+pub fn set_regs(env: EnvId, registers: &Registers) -> Result<()> {
+    let registers = core::ptr::from_ref(registers) as u64;
+    with_buffer(touch_to_read, || call(Call::SetRegs, [env.0.into(), registers])).map(drop)
+}
+
+/// Register who handles exceptions, and the stack (lowest address, pages) on which; the stack is
+/// pinned. `entry`, `stack` and `pages` all 0: nobody.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `BadAddress`, `Unaligned`, `BadCount`; for a page of the stack `NotMapped`,
+/// `NoRight`, `Shared`.
+pub fn set_upcall(env: EnvId, entry: u64, stack: Va, pages: u64) -> Result<()> {
+    call(Call::SetUpcall, [env.0.into(), entry, stack.0, pages]).map(drop)
+}
+
+/// Wait until a child (`NONE`: any child) has ended, and release its slot.
+///
+/// # Errors
+/// `NoChild`, `BadEnv`, `NotYours`.
+pub fn wait(child: EnvId) -> Result<(EnvId, ExitStatus)> {
+    let (id, status) = call(Call::Wait, [child.0.into(), 0])?;
+    Ok((EnvId(id as u32), ExitStatus(status as u8)))
+}
+
+/// As [`wait`], but returns `None` at once if no such child has ended yet.
+///
+/// # Errors
+/// As [`wait`].
+pub fn try_wait(child: EnvId) -> Result<Option<(EnvId, ExitStatus)>> {
+    let (id, status) = call(Call::Wait, [child.0.into(), WAIT_NO_BLOCK])?;
+    Ok((id != 0).then_some((EnvId(id as u32), ExitStatus(status as u8))))
+}
+
+/// Let others run.
+pub fn yield_now() {
+    let _ = syscall(Call::Yield as u64, [0]);
+}
+
+/// Let others run, this one first.
+///
+/// # Errors
+/// `BadEnv`.
+pub fn yield_to(env: EnvId) -> Result<()> {
+    call(Call::Yield, [env.0.into()]).map(drop)
+}
+
+/// Put fresh zeroed pages at `va`, replacing what is there.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadPerms`, `Pinned`, `NoMemory`.
+#[inline]
+pub fn alloc(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
+    run(pages, |done, left| {
+        call(Call::Alloc, [env.0.into(), va.add_pages(done).0, left, perms.bits()])
+    })
+}
+
+/// Share the pages at `source` of `source_env`: the same frames appear at `va` of `env`.
+///
+/// # Errors
+/// As [`alloc`], and `NotMapped`, `NoRight`, `TooManyRefs` for the source.
+#[inline]
+pub fn map(
+    source_env: EnvId,
+    source: Va,
+    env: EnvId,
+    va: Va,
+    pages: u64,
+    perms: Perms,
+) -> Result<()> {
+    run(pages, |done, left| {
+        let (source, va) = (source.add_pages(done).0, va.add_pages(done).0);
+        let (source_env, env) = (source_env.0.into(), env.0.into());
+        call(Call::Map, [source_env, source, env, va, left, perms.bits()])
+    })
+}
+
+/// Change the permissions of pages.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadPerms`, `NotMapped`, `NoRight`,
+/// `Pinned`.
+#[inline]
+pub fn protect(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
+    run(pages, |done, left| {
+        call(Call::Protect, [env.0.into(), va.add_pages(done).0, left, perms.bits()])
+    })
+}
+
+/// Remove pages and marks.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `Pinned`; `NotMapped` where there
+/// is nothing.
+#[inline]
+pub fn unmap(env: EnvId, va: Va, pages: u64) -> Result<()> {
+    run(pages, |done, left| call(Call::Unmap, [env.0.into(), va.add_pages(done).0, left]))
+}
+
+/// Store a software word where no page is; 0 clears it.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadWord`, `NoMemory`; `Mapped`
+/// where a page is.
+#[inline]
+pub fn mark(env: EnvId, va: Va, pages: u64, word: u64) -> Result<()> {
+    run(pages, |done, left| {
+        call(Call::Mark, [env.0.into(), va.add_pages(done).0, left, word])
+    })
+}
+
+/// Make pages the caller's alone, and writable: the copy in copy-on-write.
+///
+/// # Errors
+/// `Unaligned`, `BadAddress`, `BadCount`, `NotMapped`, `Executable`, `NoMemory`.
+#[inline]
+pub fn own(va: Va, pages: u64) -> Result<()> {
+    run(pages, |done, left| call(Call::Own, [va.add_pages(done).0, left]))
+}
+
+/// Do many page operations in as few calls as it takes.
+///
+/// # Errors
+/// The index of the operation that failed, and its error. Those before it are done; of the failing
+/// one the pages before the offending address may be.
+pub fn page_ops(ops: &[PageOp]) -> core::result::Result<(), (usize, Error)> {
+    let (mut done, mut pages) = (0, 0);
+    while done < ops.len() {
+        // An operation that was cut short is finished by itself, then the others follow.
+        let rest = [ops[done].skip(pages)];
+        let todo = if pages == 0 { &ops[done..] } else { &rest };
+        let start = todo.as_ptr() as u64;
+        let result =
+            with_buffer(touch_to_read, || call(Call::PageOps, [start, todo.len() as u64]));
+        let (whole, part) = result.map_err(|error| (done, error))?;
+        pages = if whole == 0 { pages + part as u32 } else { part as u32 };
+        done += whole as usize;
+    }
+    Ok(())
+}
+
+/// A message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Who sent it.
+    pub from: EnvId,
+    /// The word.
+    pub value: u64,
+    /// Whether a page came too.
+    pub page: bool,
+}
+
+fn message((from, value): (u64, u64)) -> Message {
+    Message { from: EnvId(from as u32), value, page: from & GOT_PAGE != 0 }
+}
+
+fn page_args(page: Option<(Va, Perms)>) -> (u64, u64) {
+    page.map_or((NO_PAGE, 0), |(va, perms)| (va.0, perms.bits()))
+}
+
+/// Hand a word, and perhaps a page, to an environment that is waiting for it.
+///
+/// # Errors
+/// `NotReceiving` if it is not (see [`ipc::send`](crate::ipc::send)), `BadEnv`; for the page as
+/// [`map`].
+pub fn send(env: EnvId, value: u64, page: Option<(Va, Perms)>) -> Result<()> {
+    let (va, perms) = page_args(page);
+    call(Call::Send, [env.0.into(), value, va, perms]).map(drop)
+}
+
+/// Wait for a message, from `from` or (`NONE`) from anybody; a page that comes appears at `page`.
+///
+/// # Errors
+/// `BadEnv`, `BadAddress`, `Unaligned`, `Pinned`.
+pub fn recv(page: Option<Va>, from: EnvId) -> Result<Message> {
+    let page = page.map_or(NO_PAGE, |va| va.0);
+    call(Call::Recv, [page, from.0.into()]).map(message)
+}
+
+/// [`send`] and then [`recv`], with nothing between. If the sending fails, nothing is done.
+///
+/// # Errors
+/// As both.
+pub fn send_recv(
+    env: EnvId,
+    value: u64,
+    page: Option<(Va, Perms)>,
+    answer: Option<Va>,
+    from: EnvId,
+) -> Result<Message> {
+    let (va, perms) = page_args(page);
+    let answer = answer.map_or(NO_PAGE, |va| va.0);
+    call(Call::SendRecv, [env.0.into(), value, va, perms, answer, from.0.into()]).map(message)
+}
+
+/// End the machine with this exit status; for the first environment only.
+///
+/// # Errors
+/// `NotFirst`, `BadStatus`.
+pub fn power_off(status: u8) -> Result<()> {
+    call(Call::PowerOff, [status.into()]).map(drop)
+}

@@ -1,0 +1,12 @@
+//! Time, as far as there is any: the processor's time stamp counter.
+
+/// The time stamp counter.
+///
+/// On ordinary machines it counts some constant fraction of nanoseconds. Under
+/// `cargo xtask run --icount` it counts the instructions that the processor has executed, one by
+/// one, and the same program gives the same numbers every time.
+#[inline]
+#[must_use]
+pub fn ticks() -> u64 {
+    crate::raw::rdtsc()
+}

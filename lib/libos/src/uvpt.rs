@@ -1,0 +1,105 @@
+//! The page tables, read as memory.
+//!
+//! Slot 255 of the top-level table points at the table itself. An address in that slot therefore
+//! goes through the tables one level less than others, and what it shows as a page *is* a table:
+//! the entry of page `n` is the 64-bit word number `n` of a huge array that starts at
+//! [`UVPT`](crate::layout::UVPT). The array of tables, and so on, lie inside it:
+//!
+//! ```text
+//! level 1: the entry of a page          uvpt(va, 1) = UVPT + 8 * (va / 4 KiB)
+//! level 2: the entry of a table         uvpt(va, 2) = uvpt(uvpt(va, 1), 1)
+//! level 3, level 4                      ... once more each
+//! ```
+//!
+//! Reading costs a load; no call is made. But where a table is missing there is a hole in the
+//! array: level 4 is always there, each of the others only if the entry above it is present.
+
+use crate::{Pte, Va, layout};
+use core::ops::Range;
+
+/// Read an entry, whose table must be there.
+#[inline(always)]
+fn read(va: Va, level: u32) -> Pte {
+    let entry = layout::uvpt(va, level).0 as *const Pte;
+    // SAFETY: every address that `uvpt` returns is in slot 255, which holds nothing but page
+    // tables: any 64-bit word there is a valid `Pte`. Volatile, because calls change it. If the
+    // table is not there, the read faults, which hurts nobody but this program.
+    unsafe { entry.read_volatile() }
+}
+
+/// The entry that translates `va` at this level, 1 (the page) to 4 (the top-level table).
+///
+/// `None` if there is no table that would hold it. `va` is an address in the user's half.
+#[must_use]
+pub fn entry(va: Va, level: u32) -> Option<Pte> {
+    let above = level + 1..=4;
+    above.rev().all(|level| read(va, level).is_present()).then(|| read(va, level))
+}
+
+/// What is at `va`: a page, a mark, or nothing (the empty entry, if a table is missing too).
+#[inline]
+#[must_use]
+pub fn pte(va: Va) -> Pte {
+    entry(va, 1).unwrap_or_default()
+}
+
+/// As [`pte`], for an address whose tables are known to be there, as after a protection fault.
+#[inline(always)]
+pub(crate) fn leaf(va: Va) -> Pte {
+    read(va, 1)
+}
+
+/// An entry of the top-level table: 0 to 255 are the user's half, the others the kernel's.
+///
+/// # Panics
+/// If there is no such slot.
+#[must_use]
+pub fn top(slot: usize) -> Pte {
+    assert!(slot < abi::page::TABLE_ENTRIES, "no slot {slot}");
+    // The entry of UVPT itself is in the same page.
+    let own = layout::uvpt(layout::UVPT, 4);
+    let entry = Va(own.page().0 + slot as u64 * 8);
+    // SAFETY: the top-level table is always there, and the slot is inside it.
+    unsafe { (entry.0 as *const Pte).read_volatile() }
+}
+
+/// Everything in a range of the user's addresses that is not nothing: pages and marks, upwards.
+///
+/// What is changed while the iterator is under way may be seen in either state.
+#[must_use]
+pub fn entries(range: Range<Va>) -> Entries {
+    Entries { at: range.start.page(), end: range.end, level: 4 }
+}
+
+/// Iterator over pages and marks; see [`entries`].
+#[derive(Clone, Debug)]
+pub struct Entries {
+    at: Va,
+    end: Va,
+    /// The tables for `at` are known to be there down to the one of this level.
+    level: u32,
+}
+
+impl Iterator for Entries {
+    type Item = (Va, Pte);
+
+    fn next(&mut self) -> Option<(Va, Pte)> {
+        while self.at < self.end {
+            let (here, entry) = (self.at, read(self.at, self.level));
+            if self.level > 1 && entry.is_present() {
+                self.level -= 1;
+                continue;
+            }
+            // Step over what this entry covers, and up again behind the last entry of a table.
+            let step = 1 << (12 + 9 * (self.level - 1));
+            self.at = Va((here.0 & !(step - 1)) + step);
+            while self.level < 4 && self.at.index(self.level) == 0 {
+                self.level += 1;
+            }
+            if !entry.is_empty() {
+                return Some((here, entry));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,63 @@
+//! The read-only windows: what the kernel shows of the machine, of environments and of frames.
+
+use crate::{EnvId, Frame, Va, layout, uvpt};
+use abi::window::{EnvInfo, FrameInfo, MachineInfo};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// The machine page.
+#[must_use]
+pub fn machine() -> &'static MachineInfo {
+    // SAFETY: the kernel maps this page, read-only, in every environment, for ever; it changes
+    // atomics only.
+    unsafe { &*(layout::MACHINE.0 as *const MachineInfo) }
+}
+
+/// How many page frames are free.
+#[must_use]
+pub fn free_frames() -> u64 {
+    machine().free_frames.load(Relaxed)
+}
+
+/// Every slot of the environment table.
+#[must_use]
+pub fn envs() -> &'static [EnvInfo] {
+    let slots = machine().env_slots.load(Relaxed) as usize;
+    // SAFETY: as for the machine page; the table has so many entries.
+    unsafe { core::slice::from_raw_parts(layout::ENVS.0 as *const EnvInfo, slots) }
+}
+
+/// What everybody may know about an environment, if it is in the table still.
+#[must_use]
+pub fn env(id: EnvId) -> Option<&'static EnvInfo> {
+    envs().get(id.slot()).filter(|info| info.id() == id)
+}
+
+/// How many references there are to a page frame. `None` if it is not a frame of usable memory.
+#[must_use]
+pub fn refs(frame: Frame) -> Option<u32> {
+    let info = Va(layout::FRAMES.0 + u64::from(frame.0) * size_of::<FrameInfo>() as u64);
+    if !uvpt::pte(info).is_present() {
+        return None;
+    }
+    // SAFETY: the page is there (an entry lies within one page), it stays there, and the kernel
+    // changes atomics only.
+    Some(unsafe { &*(info.0 as *const FrameInfo) }.refs.load(Relaxed))
+}
+
+/// The boot archive.
+#[must_use]
+pub fn archive() -> &'static [u8] {
+    let bytes = machine().archive_bytes.load(Relaxed) as usize;
+    // SAFETY: the kernel maps the archive, read-only, in every environment; nobody writes to it.
+    unsafe { core::slice::from_raw_parts(layout::ARCHIVE.0 as *const u8, bytes) }
+}
+
+/// The arguments of the first program.
+pub(crate) fn boot_args() -> &'static [u8] {
+    let machine = machine();
+    let len = machine.args_len.load(Relaxed) as usize;
+    let args = &machine.args[..len.min(MachineInfo::MAX_ARGS)];
+    // SAFETY: atomics are laid out like what they hold, and the kernel wrote these before the first
+    // program began, and never again.
+    unsafe { core::slice::from_raw_parts(args.as_ptr().cast(), args.len()) }
+}
