@@ -33,6 +33,13 @@ pub fn read_u64(address: u64) -> u64 {
     value
 }
 
+/// The bytes at any address, whether there are any or not.
+#[must_use]
+pub fn bytes_at(address: u64, len: usize) -> &'static [u8] {
+    // SAFETY: see the module's text. Whoever calls this sees to it that they do not change.
+    unsafe { core::slice::from_raw_parts(address as *const u8, len) }
+}
+
 /// Write a byte to any address.
 pub fn write_u8(address: u64, value: u8) {
     // SAFETY: see the module's text.

@@ -1,0 +1,43 @@
+//! Fork as in the first Unix: every page is copied, at once.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+use libos::{Child, EnvId, Error, Fork, fork, layout, pages, println, sys, upcall, uvpt};
+
+libos::entry!(main);
+
+/// Give the child a copy of every page but the exception stack, which it gets anyway.
+fn copy_everything(child: EnvId) -> Result<(), Error> {
+    for (va, entry) in uvpt::entries(libos::Va(0)..layout::USER_LIMIT) {
+        let is_exception_stack = (upcall::STACK_LOW..layout::EXCEPTION_STACK_TOP).contains(&va);
+        if entry.is_present() && !is_exception_stack {
+            pages::copy_to(child, va, entry.perms())?;
+        }
+    }
+    Ok(())
+}
+
+fn say(who: &str, times: u32) {
+    for i in 0..times {
+        println!("{i}: I am the {who}!");
+        sys::yield_now();
+    }
+}
+
+fn main() -> Result<(), Error> {
+    match fork::with(copy_everything)? {
+        Fork::Child => say("child", 20),
+        Fork::Parent(child) => {
+            say("parent", 10);
+            finish(child)?;
+        }
+    }
+    Ok(())
+}
+
+fn finish(child: Child) -> Result<(), Error> {
+    let status = child.wait()?;
+    assert!(status.is_success(), "the child: {status}");
+    Ok(())
+}

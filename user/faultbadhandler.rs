@@ -1,0 +1,16 @@
+//! An upcall at an address where nothing is: faults nest until the exception stack is full.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+use libos::{EnvId, ExitCode, println, raw, sys, upcall};
+
+libos::entry!(main);
+
+fn main() -> sys::Result<ExitCode> {
+    // Nothing is wrong with the address as such, so it is accepted.
+    sys::set_upcall(EnvId::NONE, 0xdead_beef, upcall::STACK_LOW, upcall::STACK_PAGES)?;
+    raw::write_u8(0, 0);
+    println!("I wrote to location 0!");
+    Ok(ExitCode::FAILURE)
+}
