@@ -9,10 +9,10 @@
 //! Faults nest. The handler may itself fault; then the kernel puts another frame below, 128 bytes
 //! under the handler's stack pointer, and all this happens once more.
 
-use crate::layout::{EXCEPTION_STACK_TOP, STACK_TOP};
+use crate::layout::EXCEPTION_STACK_TOP;
 pub use crate::pager::Outcome;
 use crate::resident::Local;
-use crate::{EnvId, Fault, PAGE_SIZE, Perms, Va, Vector, pager, raw, stats, sys};
+use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector, pager, raw, stats, sys};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -86,50 +86,60 @@ pub fn remove() -> sys::Result<()> {
 const RIP: usize = offset_of!(Fault, rip);
 const RFLAGS: usize = offset_of!(Fault, rflags);
 const RSP: usize = offset_of!(Fault, rsp);
+const R15: usize = offset_of!(Fault, r15);
 /// Bytes below the frame for xmm0 to xmm15 and mxcsr, a multiple of 16.
 const VECTORS: usize = 16 * 16 + 16;
 /// What mxcsr holds in a fresh program, and while a handler runs.
 static DEFAULT_MXCSR: u32 = 0x1f80;
 
+/// Where to go on: the interrupted rip and rsp, for the last two instructions of [`enter`].
+#[unsafe(link_section = ".resident")]
+static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
+
 /// Where the kernel goes on an exception. `rsp` points at the [`Fault`], a multiple of 16.
 ///
-/// Coming back has to load sixteen registers, the flags and the instruction pointer, and the last
-/// instruction can no longer use any register for it.
+/// The way back has to load sixteen registers, the flags and the instruction pointer; and the
+/// instruction that loads the last of them can use none of the others.
 ///
-/// * `jmp` through memory or a register: the register is lost, and memory would have to be found
-///   without one. No.
-/// * `ret` from the exception stack: the return address would have to lie where `rsp` points, but
-///   `rsp` must become the interrupted one, in the same instruction. No.
-/// * So the return address goes to the *interrupted* stack, into free room below the red zone, with
-///   the flags below it:
+/// * `ret`, with the return address on the exception stack: it lies where `rsp` points, and `rsp`
+///   must be the interrupted one afterwards. No.
+/// * `ret`, with the return address pushed on the *interrupted* stack: what 32-bit JOS does. Here
+///   128 bytes below `rsp` belong to the interrupted code; `ret 128` could step over them. But
+///   the stores may fault (that page may be copy-on-write or not there yet), the stack pointer
+///   may be no stack at all, and it was measured to be no faster than what is done here.
+/// * `iretq` loads everything at once and works for users too, but is five to eight times slower,
+///   and the emulator (QEMU before 9.1) lets it read the stack with the kernel's rights, which
+///   fails where the kernel uses SMAP. No.
+///
+/// `jmp` through memory needs no register if the address of that memory is fixed. So `rip` and `rsp`
+/// go to [`RESUME`], and are the last things to be loaded:
 ///
 /// ```text
-///           interrupted stack                    exception stack
+///        exception stack                  what is loaded
 ///
-///   rsp ->  +----------------+                  | rip            |
-///           | red zone, 128  |                  | rflags         |
-///           | bytes          |                  | reserved       |
-///           +----------------+                  | rsp = slot     | <- 2. pop rsp
-///           | rip            | <- 4. ret 128    | rax            |
-///   slot -> | rflags         | <- 3. popfq      | ...            | <- 1. pop, fifteen times
-///           +----------------+                  | r15            |
+///        | rip            | +168 ------> RESUME[0] -------> 5. jmp
+///        | rflags         | +160 ---------------------> 3. popfq
+///        | reserved       | +152
+///        | rsp            | +144 ------> RESUME[1] -------> 4. mov rsp
+///        | rax            | +136
+///        | ...            |        -------------------> 2. pop, fifteen times
+///        | r15            |  +24
+///        | address        |  +16
+///        | error          |   +8
+/// rsp -> | vector         |   +0
+///        +----------------+
+///        | mxcsr          |        -------------------> 1. before that
+///        | xmm15 .. xmm0  |
+///        +----------------+
 /// ```
 ///
-/// `ret 128` takes the return address and then steps over the red zone: `rsp` is as it was.
+/// One such place is enough, although faults nest: from the store to [`RESUME`] to the jump nothing
+/// is touched that can fault (the exception stack is pinned, `.resident` is resident), so no
+/// other upcall can come between. And no exception is lost when `rsp` leaves the frame: the frame
+/// is not needed any more.
 ///
-/// Can the two stores to the slot fault? Yes: that page may be copy-on-write, or not there yet. Then
-/// another upcall is made, its frame goes below ours, since `rsp` is still below everything
-/// that counts, and it comes back by the same way. For this the stores come before the first pop.
-///
-/// If the interrupted code was a handler, the interrupted stack *is* the exception stack. The kernel
-/// put our frame 128 bytes below the interrupted `rsp`, rounded down to 16: the slot then covers
-/// the two topmost words of our own frame (rflags and rip, if `rsp` was a multiple of 16, and
-/// otherwise up to 15 bytes above them), nothing else. That is why those two words are
-/// there, and why both are loaded before either is stored.
-///
-/// * When the interrupted `rsp` is not known to be a stack (a coroutine's, or nonsense), or when TF is
-///   set (it would trap after `popfq`, in here, rather than after the interrupted instruction):
-///   `iretq` loads all at once, from a frame built below ours. It is the slower way.
+/// One case is left. If TF is set, the trap must come after the interrupted instruction, not after
+/// `popfq`. Then the kernel is asked to load the registers.
 #[unsafe(naked)]
 unsafe extern "C" fn enter() {
     naked_asm!(
@@ -140,80 +150,65 @@ unsafe extern "C" fn enter() {
         "movaps [rsp + 16 * \\i], xmm\\i",
         ".endr",
         "lea rdi, [rsp + {VECTORS}]",
-        "xor ebp, ebp",
-        "call {handle}", // rax = slot, or 0
+        "xor ebp, ebp", // a backtrace of the handler ends here
+        "call {handle}",
         ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "movaps xmm\\i, [rsp + 16 * \\i]",
         ".endr",
         "ldmxcsr [rsp + 256]",
         "add rsp, {VECTORS}",
-        "test rax, rax",
-        "jz 2f",
-        //
-        // By `ret`.
-        "mov rcx, [rsp + {RFLAGS}]",
-        "mov rdx, [rsp + {RIP}]",
-        "mov [rax], rcx", // may fault
-        "mov [rax + 8], rdx",
-        "mov [rsp + {RSP}], rax",
+        "bt dword ptr [rsp + {RFLAGS}], 8", // TF
+        "jc 2f",
+        "mov rax, [rsp + {RIP}]",
+        "mov [rip + {RESUME}], rax",
+        "mov rax, [rsp + {RSP}]",
+        "mov [rip + {RESUME} + 8], rax",
         "add rsp, {R15}",
         ".irp r, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax",
         "pop \\r",
         ".endr",
-        "pop rsp",
+        "add rsp, {RFLAGS} - {RSP}",
         "popfq",
-        "ret 128",
-        //
-        // By `iretq`: rip, cs, rflags, rsp, ss.
+        "mov rsp, [rip + {RESUME} + 8]",
+        "jmp [rip + {RESUME}]",
+        // Close the gap between rsp and rflags: what begins at r15 is then a `Registers`.
         "2:",
-        "push {USER_SS}",
-        "push [rsp + 8 + {RSP}]",
-        "push [rsp + 16 + {RFLAGS}]",
-        "push {USER_CS}",
-        "push [rsp + 32 + {RIP}]",
-        "mov r15, [rsp + 40 + {R15}]",
-        "mov r14, [rsp + 48 + {R15}]",
-        "mov r13, [rsp + 56 + {R15}]",
-        "mov r12, [rsp + 64 + {R15}]",
-        "mov r11, [rsp + 72 + {R15}]",
-        "mov r10, [rsp + 80 + {R15}]",
-        "mov r9,  [rsp + 88 + {R15}]",
-        "mov r8,  [rsp + 96 + {R15}]",
-        "mov rbp, [rsp + 104 + {R15}]",
-        "mov rdi, [rsp + 112 + {R15}]",
-        "mov rsi, [rsp + 120 + {R15}]",
-        "mov rdx, [rsp + 128 + {R15}]",
-        "mov rcx, [rsp + 136 + {R15}]",
-        "mov rbx, [rsp + 144 + {R15}]",
-        "mov rax, [rsp + 152 + {R15}]",
-        "iretq",
+        "mov rax, [rsp + {RFLAGS}]",
+        "mov [rsp + {RFLAGS} - 8], rax",
+        "mov rax, [rsp + {RIP}]",
+        "mov [rsp + {RIP} - 8], rax",
+        "xor edi, edi",
+        "lea rsi, [rsp + {R15}]",
+        "mov eax, {SET_REGS}",
+        "syscall",
+        "ud2", // the handler left registers that nobody can have
         VECTORS = const VECTORS,
         DEFAULT_MXCSR = sym DEFAULT_MXCSR,
         handle = sym handle,
+        RESUME = sym RESUME,
         RFLAGS = const RFLAGS,
         RIP = const RIP,
         RSP = const RSP,
-        R15 = const offset_of!(Fault, r15),
-        USER_SS = const 0x1b,
-        USER_CS = const 0x23,
+        R15 = const R15,
+        SET_REGS = const abi::Call::SetRegs as u64,
     )
 }
 
-// The pops rely on the order of the registers.
-const _: () = assert!(offset_of!(Fault, rax) == offset_of!(Fault, r15) + 14 * 8);
-const _: () = assert!(RSP == offset_of!(Fault, rax) + 8 && RIP == RFLAGS + 8);
+// What the assembly relies on: the order of the registers, and how far `Fault` and `Registers` agree.
+const _: () = assert!(RSP == R15 + 15 * 8 && RFLAGS == RSP + 16 && RIP == RFLAGS + 8);
+const _: () = assert!(offset_of!(Registers, rsp) == RSP - R15);
+const _: () = assert!(offset_of!(Registers, rflags) == RFLAGS - 8 - R15);
+const _: () = assert!(offset_of!(Registers, rip) == RIP - 8 - R15);
 
-/// Have the fault handled; returns the slot for the way back, or 0 for `iretq`.
-extern "C" fn handle(fault: &mut Fault) -> u64 {
+/// Have the fault handled; afterwards the registers in the frame are loaded.
+extern "C" fn handle(fault: &mut Fault) {
     let depth = DEPTH.get();
     DEPTH.set(depth + 1);
     stats::count(|stats| stats.upcalls += 1);
     if pager::resolve(fault) == Outcome::Unhandled && ask_program(fault) == Outcome::Unhandled {
         give_up(fault);
-        return 0;
     }
     DEPTH.set(depth);
-    slot(fault)
 }
 
 fn ask_program(fault: &mut Fault) -> Outcome {
@@ -222,16 +217,6 @@ fn ask_program(fault: &mut Fault) -> Outcome {
         stats::count(|stats| stats.by_program += 1);
     }
     outcome
-}
-
-/// The room below the interrupted red zone, if it is known to be part of a stack.
-#[inline]
-fn slot(fault: &Fault) -> u64 {
-    const TF: u64 = 1 << 8;
-    const MARGIN: u64 = Fault::RED_ZONE + 16;
-    let within = |low: Va, top: Va| fault.rsp >= low.0 + MARGIN && fault.rsp <= top.0;
-    let known = within(pager::stack_low(), STACK_TOP) || within(STACK_LOW, EXCEPTION_STACK_TOP);
-    if known && fault.rflags & TF == 0 { fault.rsp - MARGIN } else { 0 }
 }
 
 /// Nobody resolved the fault. Without an upcall the same instruction faults again, and the kernel
