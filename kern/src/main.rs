@@ -27,7 +27,6 @@ mod exception;
 mod ipc;
 mod life;
 mod loader;
-mod mem;
 mod memory;
 mod pages;
 mod panic;
@@ -36,6 +35,8 @@ mod sched;
 mod syscall;
 mod trap;
 mod user;
+
+use mem as _; // memcpy and its kin
 
 use boot::BootInfo;
 use core::sync::atomic::Ordering::Relaxed;

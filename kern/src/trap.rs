@@ -128,140 +128,9 @@ const OWN_STACK: u32 = {
     let [a, b, c, d] = cpu::IST_VECTORS;
     1 << a | 1 << b | 1 << c | 1 << d
 };
-const RDI: usize = 9 * 8;
-const RSI: usize = 10 * 8;
-const RAX: usize = reg::RAX * 8;
-
-/// `stac` or `clac`, noted down so that it can be removed on processors without SMAP.
-macro_rules! smap {
-    ($instruction:literal) => {
-        concat!("77: ", $instruction, "\n.pushsection .smap_sites, \"a\"\n.quad 77b\n.popsection")
-    };
-}
 
 global_asm!(
-    // 256 stubs of 16 bytes. Vectors without an error code push a zero.
-    ".align 16",
-    "trap_stubs:",
-    ".set vector, 0",
-    ".rept 256",
-    ".align 16",
-    ".if !(vector < 32 && ({error_codes} >> vector) & 1)",
-    "push 0",
-    ".endif",
-    ".byte 0x68", // push imm32
-    ".long vector",
-    ".if vector < 32 && ({own_stack} >> vector) & 1",
-    "jmp trap_ist",
-    ".else",
-    "jmp trap_entry",
-    ".endif",
-    ".set vector, vector + 1",
-    ".endr",
-    "",
-    "trap_entry:",
-    "test byte ptr [rsp + 24], 3", // cs: from user mode?
-    "jz trap_kernel",
-    "swapgs",
-    "trap_user:",
-    "push rax", "push rbx", "push rcx", "push rdx", "push rsi", "push rdi", "push rbp",
-    "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
-    "cld",
-    smap!("clac"),
-    "mov rsp, gs:[{stack_top}]",
-    "xor ebp, ebp", // the backtrace ends here
-    "call {user_trap}",
-    // Back to user mode with all registers, `iretq` last.
-    ".global resume",
-    "resume:",
-    "mov rsp, gs:[{env}]",
-    "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
-    "pop rbp", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rbx", "pop rax",
-    "add rsp, 16", // vector, error
-    "swapgs",
-    "iretq",
-    "",
-    // On a stack of the interrupt's own. From user mode: move over to the environment's frame, as
-    // if the processor had pushed there.
-    "trap_ist:",
-    "test byte ptr [rsp + 24], 3",
-    "jz trap_kernel",
-    "swapgs",
-    "mov gs:[{scratch}], rax",
-    "mov rax, gs:[{env}]",
-    "pop qword ptr [rax + {vector}]", "pop qword ptr [rax + {vector} + 8]", "pop qword ptr [rax + {rip}]", "pop qword ptr [rax + {rip} + 8]",
-    "pop qword ptr [rax + {rip} + 16]", "pop qword ptr [rax + {rip} + 24]", "pop qword ptr [rax + {rip} + 32]",
-    "lea rsp, [rax + {vector}]",
-    "mov rax, gs:[{scratch}]",
-    "jmp trap_user",
-    "",
-    // The kernel itself was interrupted: the timer while idle, or a bug.
-    "trap_kernel:",
-    "push rax", "push rbx", "push rcx", "push rdx", "push rsi", "push rdi", "push rbp",
-    "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
-    "cld",
-    smap!("clac"),
-    "mov rdi, rsp",
-    "call {kernel_trap}",
-    "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
-    "pop rbp", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rbx", "pop rax",
-    "add rsp, 16",
-    "iretq",
-    "",
-    // A system call: rcx is the caller's rip, r11 its rflags. Everything is saved, because the
-    // call may not return here; cs and ss are in the frame already and never change.
-    ".global syscall_entry",
-    "syscall_entry:",
-    "swapgs",
-    "mov gs:[{scratch}], rsp",
-    "mov rsp, gs:[{env}]",
-    "mov [rsp + {rip}], rcx",
-    "mov [rsp + {rflags}], r11",
-    "mov [rsp + 0], r15", "mov [rsp + 8], r14", "mov [rsp + 16], r13", "mov [rsp + 24], r12",
-    "mov [rsp + 32], r11", "mov [rsp + 40], r10", "mov [rsp + 48], r9", "mov [rsp + 56], r8",
-    "mov [rsp + 64], rbp", "mov [rsp + {rdi}], rdi", "mov [rsp + {rsi}], rsi",
-    "mov [rsp + 88], rdx", "mov [rsp + 96], rcx", "mov [rsp + 104], rbx", "mov [rsp + {rax}], rax",
-    "mov rcx, gs:[{scratch}]",
-    "mov [rsp + {rsp}], rcx",
-    "mov rsp, gs:[{stack_top}]",
-    "mov rcx, r10",
-    "mov r9, rax",
-    "xor ebp, ebp",
-    "call {syscall}",
-    // rbx, rbp' and r12 to r15 are as the caller left them, results are in rax and rdx.
-    "mov rsp, gs:[{env}]",
-    "mov rcx, [rsp + {rip}]",
-    "mov r11, [rsp + {rflags}]",
-    "mov rdi, [rsp + {rdi}]",
-    "mov rsi, [rsp + {rsi}]",
-    "mov r8, [rsp + 56]",
-    "mov r9, [rsp + 48]",
-    "mov r10, [rsp + 40]",
-    "mov rbp, [rsp + 64]",
-    "mov rsp, [rsp + {rsp}]",
-    "swapgs",
-    "sysretq",
-    "",
-    // upcall(entry: rdi, rsp: rsi) -> !: into the handler. No register of the kernel's leaks.
-    ".global upcall",
-    "upcall:",
-    "mov rcx, rdi",
-    "mov rsp, rsi",
-    "mov r11d, {upcall_rflags}",
-    "xor eax, eax", "xor ebx, ebx", "xor edx, edx", "xor esi, esi", "xor edi, edi", "xor ebp, ebp",
-    "xor r8d, r8d", "xor r9d, r9d", "xor r10d, r10d", "xor r12d, r12d", "xor r13d, r13d",
-    "xor r14d, r14d", "xor r15d, r15d",
-    "swapgs",
-    "sysretq",
-    "",
-    // idle(): wait for an interrupt on an empty stack. In assembly, because code of `core` may use
-    // the red zone, and only here do interrupts find the kernel running.
-    ".global idle",
-    "idle:",
-    "sti",
-    "hlt",
-    "cli",
-    "ret",
+    include_str!("entry.s"),
     error_codes = const ERROR_CODES,
     own_stack = const OWN_STACK,
     stack_top = const offset_of!(Cpu, stack_top),
@@ -271,9 +140,6 @@ global_asm!(
     rip = const offset_of!(Saved, rip),
     rflags = const offset_of!(Saved, rflags),
     rsp = const offset_of!(Saved, rsp),
-    rdi = const RDI,
-    rsi = const RSI,
-    rax = const RAX,
     upcall_rflags = const FIXED_RFLAGS,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
@@ -344,11 +210,24 @@ pub fn wait_for_interrupt() {
 /// The pages are present and writable, and stay so: those of a registered exception stack.
 #[inline]
 pub unsafe fn write_user<T: Copy>(address: u64, value: T) {
-    // SAFETY: the caller's; user pages are opened for this write alone.
+    // SAFETY: the caller's; user pages are open for this write alone. (As in `entry.s`, the
+    // instructions are noted down, to be removed where there is no SMAP.)
     unsafe {
-        asm!(smap!("stac"), options(nostack));
+        asm!(
+            "77: stac",
+            ".pushsection .smap_sites, \"a\"",
+            ".quad 77b",
+            ".popsection",
+            options(nostack)
+        );
         (address as *mut T).write_volatile(value);
-        asm!(smap!("clac"), options(nostack));
+        asm!(
+            "77: clac",
+            ".pushsection .smap_sites, \"a\"",
+            ".quad 77b",
+            ".popsection",
+            options(nostack)
+        );
     }
 }
 
