@@ -53,8 +53,7 @@ pub fn end_of_interrupt() {
 /// The old interrupt controllers stay silent, with their vectors out of the way of exceptions.
 fn mask_legacy() {
     for (port, words) in [(0x20, [0x11, 0xf0, 4, 1, 0xff]), (0xa0, [0x11, 0xf8, 2, 1, 0xff])] {
-        let (mut command, mut data) =
-            (PortWriteOnly::<u8>::new(port), PortWriteOnly::new(port + 1));
+        let (mut command, mut data) = (PortWriteOnly::<u8>::new(port), PortWriteOnly::new(port + 1));
         // SAFETY: the initialisation sequence of the 8259, then all lines masked.
         unsafe {
             command.write(words[0]);

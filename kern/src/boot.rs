@@ -3,7 +3,7 @@
 //! The image carries a PVH note, so QEMU's `-kernel` (and Firecracker, and Cloud Hypervisor) start
 //! it at [`pvh_start`] in 32-bit protected mode without paging, with the physical address of a
 //! [`StartInfo`] in `ebx`. The assembly makes tables just good enough to run on: the first 4 GiB,
-//! seen from 0, from the direct map and (1 GiB of it) from the kernel's own address. `memory::init`
+//! seen from 0, from the direct map and (1 GiB of it) from the kernel's own address. `tables::init`
 //! replaces them.
 
 use abi::layout::{DIRECT_MAP, KERNEL_IMAGE};
@@ -11,77 +11,9 @@ use core::arch::global_asm;
 use core::ops::Range;
 
 global_asm!(
-    // An ELF note: "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), the entry point.
-    ".section .note.pvh, \"a\", @note",
-    ".align 4",
-    ".long 4, 4, 18",
-    ".asciz \"Xen\"",
-    ".long pvh_start",
-    "",
-    ".section .boot, \"awx\", @progbits",
-    ".code32",
-    ".global pvh_start",
-    "pvh_start:",
-    "cld",
-    // 4 GiB in pages of 2 MiB: four directories, one after the other.
-    "mov edi, offset boot_directories",
-    "mov eax, 0x83", // present, writable, large
-    "2: mov [edi], eax",
-    "mov dword ptr [edi + 4], 0",
-    "add edi, 8",
-    "add eax, 0x200000",
-    "jnc 2b",
-    "mov eax, cr4",
-    "or eax, 1 << 5", // PAE
-    "mov cr4, eax",
-    "mov eax, offset boot_pml4",
-    "mov cr3, eax",
-    "mov ecx, 0xc0000080", // EFER: LME, NXE
-    "rdmsr",
-    "or eax, 1 << 8 | 1 << 11",
-    "wrmsr",
-    "mov eax, cr0",
-    "or eax, 1 << 31 | 1 << 16", // PG, WP
-    "mov cr0, eax",
-    "lgdt [boot_gdt_pointer]",
-    "ljmp 8, offset boot_long",
-    ".code64",
-    "boot_long:",
-    "xor eax, eax",
-    "mov ds, eax",
-    "mov es, eax",
-    "mov ss, eax",
-    "mov fs, eax",
-    "mov gs, eax",
-    "mov rsp, offset {stack} + {stack_size}",
-    "xor ebp, ebp",
-    "mov edi, ebx",
-    "mov rax, offset {start}",
-    "call rax",
-    "",
-    ".align 8",
-    "boot_gdt: .quad 0, 0x00af9b000000ffff", // null, 64-bit code
-    "boot_gdt_pointer: .word 15",
-    ".long boot_gdt",
-    "",
-    ".align 4096",
-    "boot_pml4:",
-    ".quad boot_pdpt + 3",
-    ".fill 255, 8, 0",
-    ".quad boot_pdpt + 3",
-    ".fill 254, 8, 0",
-    ".quad boot_pdpt_image + 3",
-    "boot_pdpt:",
-    ".quad boot_directories + 0x3, boot_directories + 0x1003",
-    ".quad boot_directories + 0x2003, boot_directories + 0x3003",
-    ".fill 508, 8, 0",
-    "boot_pdpt_image:",
-    ".fill 510, 8, 0",
-    ".quad boot_directories + 3, 0",
-    "boot_directories: .skip 4 * 4096",
-    ".text",
-    stack = sym crate::cpu::BOOT_STACKS,
-    stack_size = const crate::cpu::Stacks::MAIN_TOP,
+    include_str!("boot.s"),
+    stacks = sym crate::cpu::BOOT_STACKS,
+    stack_bytes = const crate::cpu::Stacks::MAIN_TOP,
     start = sym crate::start,
 );
 
@@ -120,6 +52,7 @@ const MAX_COMMAND_LINE: usize = 4096;
 const LOW_MEMORY: u64 = 0x10_0000;
 
 /// A list of physical address ranges.
+#[derive(Clone)]
 pub struct Ranges {
     list: [Range<u64>; Ranges::MAX],
     len: usize,

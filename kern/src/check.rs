@@ -51,14 +51,8 @@ pub fn all() {
             let named = (count_of(frame).load(Relaxed) - check) as u32;
             let refs = Kernel::info(frame).refs.load(Relaxed);
             let expected = named + u32::from(is_archive(frame));
-            assert!(
-                refs == expected,
-                "{frame:?} at {va} level {level}: {refs} references, {named} entries"
-            );
-            assert!(
-                level == 1 || named == 1,
-                "table {frame:?} at {va} level {level} named {named} times"
-            );
+            assert!(refs == expected, "{frame:?} at {va} level {level}: {refs} references, {named} entries");
+            assert!(level == 1 || named == 1, "table {frame:?} at {va} level {level} named {named} times");
         });
         check_entries(env);
     }

@@ -30,8 +30,7 @@ static TRACE: AtomicBool = AtomicBool::new(false);
 pub fn init() {
     // SAFETY: the standard port of the first serial line; nobody else uses it.
     let uart = unsafe { Uart16550::new_port(COM1) };
-    CONSOLE.lock().uart =
-        uart.ok().and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
+    CONSOLE.lock().uart = uart.ok().and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
 }
 
 /// Print the life of environments, or not.

@@ -180,10 +180,8 @@ fn load_idt() {
             unsafe { options.set_stack_index(index as u16) };
         }
     }
-    let pointer = DescriptorTablePointer {
-        limit: (size_of::<Idt>() - 1) as u16,
-        base: VirtAddr::from_ptr(idt),
-    };
+    let pointer =
+        DescriptorTablePointer { limit: (size_of::<Idt>() - 1) as u16, base: VirtAddr::from_ptr(idt) };
     // SAFETY: the table is complete and lives for ever.
     unsafe { x86_64::instructions::tables::lidt(&pointer) };
 }

@@ -93,8 +93,8 @@ pub struct Dump<'a>(pub &'a Saved);
 impl fmt::Display for Dump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         const NAMES: [&str; 15] = [
-            "r15", "r14", "r13", "r12", "r11", "r10", "r9 ", "r8 ", "rbp", "rdi", "rsi", "rdx",
-            "rcx", "rbx", "rax",
+            "r15", "r14", "r13", "r12", "r11", "r10", "r9 ", "r8 ", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx",
+            "rax",
         ];
         for (index, (name, value)) in NAMES.iter().zip(self.0.general).enumerate() {
             let end = if index % 3 == 2 { "\n" } else { "" };

@@ -41,13 +41,7 @@ pub fn send_receive(
 }
 
 /// Hand over a message, and make the receiver runnable.
-fn deliver(
-    me: &'static Env,
-    to: EnvId,
-    value: u64,
-    page: u64,
-    perms: Perms,
-) -> Result<&'static Env, Error> {
+fn deliver(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Result<&'static Env, Error> {
     let receiver = env::find(me, to)?;
     let not_receiving = Error::NotReceiving(to.0.into());
     if page != NO_PAGE {

@@ -33,6 +33,7 @@ mod panic;
 mod power;
 mod sched;
 mod syscall;
+mod tables;
 mod trap;
 mod user;
 
@@ -53,7 +54,7 @@ extern "C" fn start(start_info: u64) -> ! {
         BootInfo::read(start_info)
     };
     // SAFETY: called once.
-    unsafe { memory::init(&boot) };
+    unsafe { tables::init(&boot) };
     cpu::init();
     let slots = Kernel::machine().env_slots.load(Relaxed) as usize;
     env::init(slots);

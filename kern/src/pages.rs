@@ -76,18 +76,12 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
             let perms = Perms::checked(op.arg)?;
             each(env, va, count, budget, Budget::EDIT, |space, va| space.protect(va, perms))
         }
-        Call::Unmap => {
-            each(env, va, count, budget, Budget::EDIT, |space, va| space.unmap(&MEMORY, va))
+        Call::Unmap => each(env, va, count, budget, Budget::EDIT, |space, va| space.unmap(&MEMORY, va)),
+        Call::Mark => each(env, va, count, budget, Budget::FILL, |space, va| space.mark(&MEMORY, va, op.arg)),
+        Call::Own if op.env != EnvId::NONE && op.env != me.id() => Err(Error::NotYours(op.env.0.into())),
+        Call::Own => {
+            each(env, va, count, budget, Budget::FILL, |space, va| space.own(&MEMORY, va).map(|_copied| ()))
         }
-        Call::Mark => {
-            each(env, va, count, budget, Budget::FILL, |space, va| space.mark(&MEMORY, va, op.arg))
-        }
-        Call::Own if op.env != EnvId::NONE && op.env != me.id() => {
-            Err(Error::NotYours(op.env.0.into()))
-        }
-        Call::Own => each(env, va, count, budget, Budget::FILL, |space, va| {
-            space.own(&MEMORY, va).map(|_copied| ())
-        }),
         _ => Err(Error::BadOp(op.call.into())),
     }
 }
@@ -143,13 +137,7 @@ fn map(
 }
 
 /// Share one page. The frame changes hands without both page maps being locked at once.
-pub fn share(
-    source: &'static Env,
-    from: Va,
-    env: &'static Env,
-    to: Va,
-    perms: Perms,
-) -> Result<(), Error> {
+pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: Perms) -> Result<(), Error> {
     let frame = with_space(source, |space| space.grant(&MEMORY, from, perms))?;
     with_space(env, |space| space.accept(&MEMORY, to, frame, perms)).inspect_err(|error| {
         if matches!(error, Error::BadEnv(_)) {
@@ -188,9 +176,5 @@ pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     if (low..top).contains(&va.0) {
         return Err(Error::Pinned(va.0));
     }
-    if va.0 < low && low < top {
-        Ok(count.min(((low - va.0) / PAGE_SIZE) as u32))
-    } else {
-        Ok(count)
-    }
+    if va.0 < low && low < top { Ok(count.min(((low - va.0) / PAGE_SIZE) as u32)) } else { Ok(count) }
 }

@@ -26,8 +26,7 @@ pub struct Sched {
 // SAFETY: the references are to the environment table, which is `Sync`.
 unsafe impl Send for Sched {}
 
-static SCHED: Mutex<Sched> =
-    Mutex::new(Sched { first: None, last: None, free: None, used: 0, readers: 0 });
+static SCHED: Mutex<Sched> = Mutex::new(Sched { first: None, last: None, free: None, used: 0, readers: 0 });
 
 /// The scheduler, locked.
 #[inline]

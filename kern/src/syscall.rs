@@ -160,8 +160,7 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
     }
     let low = user_va(Va(stack), pages)?;
     with_space(env, |space| {
-        (0..pages)
-            .try_for_each(|page| space.is_private(&crate::memory::MEMORY, low.add_pages(page)))
+        (0..pages).try_for_each(|page| space.is_private(&crate::memory::MEMORY, low.add_pages(page)))
     })?;
     env.upcall.entry.set(entry);
     env.upcall.low.set(low.0);
@@ -170,10 +169,7 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
 }
 
 /// Do something with the page map of a living environment.
-pub fn with_space<T>(
-    env: &'static Env,
-    f: impl FnOnce(&mut Space) -> Result<T, Error>,
-) -> Result<T, Error> {
+pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, Error>) -> Result<T, Error> {
     let mut space = env.space.lock();
     f(space.as_mut().ok_or(Error::BadEnv(env.id().0.into()))?)
 }

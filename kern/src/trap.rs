@@ -107,8 +107,8 @@ impl TrapFrame {
         let r = registers;
         self.set(Saved {
             general: [
-                r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx,
-                r.rcx, r.rbx, r.rax,
+                r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx, r.rcx,
+                r.rbx, r.rax,
             ],
             rip: r.rip,
             rflags: (r.rflags & USER_RFLAGS) | FIXED_RFLAGS,
@@ -213,21 +213,9 @@ pub unsafe fn write_user<T: Copy>(address: u64, value: T) {
     // SAFETY: the caller's; user pages are open for this write alone. (As in `entry.s`, the
     // instructions are noted down, to be removed where there is no SMAP.)
     unsafe {
-        asm!(
-            "77: stac",
-            ".pushsection .smap_sites, \"a\"",
-            ".quad 77b",
-            ".popsection",
-            options(nostack)
-        );
+        asm!("77: stac", ".pushsection .smap_sites, \"a\"", ".quad 77b", ".popsection", options(nostack));
         (address as *mut T).write_volatile(value);
-        asm!(
-            "77: clac",
-            ".pushsection .smap_sites, \"a\"",
-            ".quad 77b",
-            ".popsection",
-            options(nostack)
-        );
+        asm!("77: clac", ".pushsection .smap_sites, \"a\"", ".quad 77b", ".popsection", options(nostack));
     }
 }
 

@@ -124,13 +124,7 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`Error::NoMemory`].
     #[inline]
-    pub fn accept(
-        &mut self,
-        memory: &Memory<M>,
-        va: Va,
-        frame: Frame,
-        perms: Perms,
-    ) -> Result<(), Error> {
+    pub fn accept(&mut self, memory: &Memory<M>, va: Va, frame: Frame, perms: Perms) -> Result<(), Error> {
         let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | may))
     }
