@@ -1,1 +1,52 @@
 //! Builds, boots, tests and measures Faultline.
+//!
+//! A command line tool (`cargo xtask`), and the library behind it, which the guest tests use too.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`cli`] | the command line |
+//! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`clippy`] | the subcommands |
+//! | [`workspace`] | where things are, and which programs there are |
+//! | [`images`], [`cargo`] | builds the kernel and the programs |
+//! | [`archive`] | packs the programs for the kernel |
+//! | [`machine`], [`install`], [`leash`] | an emulator: its command line, its presence, its end |
+//! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
+//! | [`symbols`] | addresses into functions and lines |
+//! | [`terminal`], [`interrupt`] | what must be put in order before the tool ends |
+//!
+//! What the guest prints goes to stdout; every word of the tool goes to stderr.
+
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod bench;
+pub mod cargo;
+pub mod cli;
+pub mod clippy;
+pub mod doctor;
+pub mod gdb;
+pub mod images;
+pub mod input;
+pub mod install;
+pub mod interrupt;
+pub mod leash;
+pub mod list;
+pub mod machine;
+pub mod report;
+pub mod run;
+pub mod session;
+pub mod symbols;
+pub mod terminal;
+pub mod test;
+pub mod workspace;
+
+/// Prints a word of the tool: to stderr, so that stdout is the guest's alone.
+///
+/// A closed stderr is not worth a panic.
+#[macro_export]
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "xtask: {}", format_args!($($arg)*));
+    }};
+}

@@ -1,0 +1,202 @@
+//! Runs cargo for bare-metal code.
+//!
+//! What the caller's environment says about flags, profiles and targets is for host code, and is
+//! taken away. Cargo's messages are read as JSON: they tell where the executables are, and a few
+//! warnings that are not warnings here can be left out.
+
+use crate::{say, workspace};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// The precompiled `core` and `alloc` of every x86-64 Linux toolchain serve bare metal too.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Variables of the caller that would reach bare-metal code.
+const FOREIGN: &[&str] = &["CARGO_BUILD_", "CARGO_TARGET_", "CARGO_PROFILE_", "CARGO_UNSTABLE_"];
+const FOREIGN_EXACT: &[&str] = &["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_INCREMENTAL"];
+
+/// The kernel is built without vector registers, and rustc warns that its precompiled `core` was
+/// not. With fat LTO that `core` is generated anew under the kernel's flags, so the warning does
+/// not apply.
+const SETTLED: &[&str] = &[
+    "must be enabled to ensure that the ABI of the current target can be implemented correctly",
+    "must be disabled to ensure that the ABI of the current target can be implemented correctly",
+    "target feature `soft-float` cannot be enabled with `-Ctarget-feature`",
+    "unstable feature specified for `-Ctarget-feature`",
+];
+
+/// One run of cargo.
+#[derive(Clone, Debug)]
+pub struct Cargo {
+    /// `build`, `clippy`, ...
+    pub command: &'static str,
+    /// The package.
+    pub package: &'static str,
+    /// The profile.
+    pub profile: &'static str,
+    /// Features of the package.
+    pub features: Vec<&'static str>,
+    /// Where to build.
+    pub target_dir: PathBuf,
+    /// Flags for rustc.
+    pub flags: Vec<&'static str>,
+    /// Where the workspace is.
+    pub root: PathBuf,
+    /// Print the command.
+    pub verbose: bool,
+}
+
+/// A binary that cargo built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executable {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Cargo {
+    /// Runs cargo, and returns the executables.
+    ///
+    /// # Errors
+    /// Cargo cannot be run or fails. Its messages have been printed by then.
+    pub fn run(&self) -> Result<Vec<Executable>> {
+        let mut command = self.command_line();
+        if self.verbose {
+            say!("{}", self.printable(&command));
+        }
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot run {}", workspace::cargo().display()))?;
+        let (executables, problems) = listen(&mut child)?;
+        let status = child.wait().context("cannot wait for cargo")?;
+        match (status.success(), problems) {
+            (false, _) => bail!("cargo {} failed for {}", self.command, self.package),
+            (true, count) if count > 0 && self.command == "clippy" => {
+                bail!("clippy found {count} problems in {}", self.package)
+            }
+            _ => Ok(executables),
+        }
+    }
+
+    fn command_line(&self) -> Command {
+        let mut command = Command::new(workspace::cargo());
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            let prefixed = FOREIGN.iter().any(|prefix| text.starts_with(prefix));
+            if prefixed || FOREIGN_EXACT.contains(&text.as_ref()) {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .current_dir(&self.root)
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags.join("\x1f"))
+            .arg(self.command)
+            .args(["--package", self.package, "--profile", self.profile, "--target", TARGET])
+            .arg("--target-dir")
+            .arg(&self.target_dir)
+            .arg(message_format());
+        if !self.features.is_empty() {
+            command.arg("--features").arg(self.features.join(","));
+        }
+        command
+    }
+
+    fn printable(&self, command: &Command) -> String {
+        let flags = self.flags.join("\\x1f");
+        format!("CARGO_ENCODED_RUSTFLAGS=$'{flags}' {}", crate::machine::shell_words(command))
+    }
+}
+
+fn message_format() -> &'static str {
+    if std::io::stderr().is_terminal() {
+        "--message-format=json-diagnostic-rendered-ansi"
+    } else {
+        "--message-format=json"
+    }
+}
+
+/// Reads both outputs of cargo to their ends.
+fn listen(child: &mut Child) -> Result<(Vec<Executable>, usize)> {
+    let stdout = child.stdout.take().context("cargo has no stdout")?;
+    let stderr = child.stderr.take().context("cargo has no stderr")?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| relay_progress(stderr));
+        let mut executables = Vec::new();
+        let mut problems = 0;
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("cannot read what cargo says")?;
+            let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+            executables.extend(executable(&message));
+            problems += usize::from(show_diagnostic(&message));
+        }
+        Ok((executables, problems))
+    })
+}
+
+/// Cargo's progress is shown, except the line that comes even when there was nothing to do, and
+/// the count of warnings, which counts those that are left out.
+fn relay_progress(stderr: impl Read) {
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let words = line.trim_start();
+        let counts = words.starts_with("warning: `") && words.contains("generated");
+        // Two cargos at once wait for each other for a moment.
+        let brief = words.ends_with("file lock on package cache");
+        if !words.starts_with("Finished") && !counts && !brief {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+}
+
+fn executable(message: &Value) -> Option<Executable> {
+    let path = PathBuf::from(message["executable"].as_str()?);
+    let name = message["target"]["name"].as_str()?.to_owned();
+    (message["reason"] == "compiler-artifact").then_some(Executable { name, path })
+}
+
+/// Prints a diagnostic, unless it is settled; says whether there was one.
+fn show_diagnostic(message: &Value) -> bool {
+    let diagnostic = &message["message"];
+    let text = diagnostic["message"].as_str().unwrap_or("");
+    let rendered = diagnostic["rendered"].as_str().unwrap_or("");
+    // Without the settled ones the count is wrong, so the closing line goes with them.
+    let closing = text.ends_with("warnings emitted") || text.ends_with("warning emitted");
+    if rendered.is_empty() || closing || SETTLED.iter().any(|settled| text.contains(settled)) {
+        return false;
+    }
+    let _ = write!(std::io::stderr(), "{rendered}");
+    matches!(diagnostic["level"].as_str(), Some("warning" | "error"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn executables_are_found() {
+        let artifact = json!({
+            "reason": "compiler-artifact",
+            "target": {"name": "hello"},
+            "executable": "/t/hello",
+        });
+        let expected = Executable { name: "hello".into(), path: "/t/hello".into() };
+        assert_eq!(executable(&artifact), Some(expected));
+        assert_eq!(executable(&json!({"reason": "compiler-artifact", "executable": null})), None);
+    }
+
+    #[test]
+    fn only_settled_warnings_are_left_out() {
+        let warning = |text: &str| json!({"message": {"message": text, "level": "warning", "rendered": " "}});
+        let settled = "target feature `sse2` must be enabled to ensure that the ABI of the current \
+                       target can be implemented correctly";
+        assert!(!show_diagnostic(&warning(settled)));
+        assert!(show_diagnostic(&warning("unused variable")));
+    }
+}

@@ -1,0 +1,108 @@
+//! The command line: what can be typed, and the exit code that comes back.
+
+use crate::{bench, clippy, doctor, gdb, interrupt, leash, list, run, say, test};
+use abi::ExitStatus;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds, boots, tests and measures Faultline.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const CODES: &str = "\
+Exit codes of `run`:
+  0..=63   the program's own
+  64 + N   the program was killed by exception N (78: page fault)
+  96       the program was destroyed
+  123      deadlock: nothing could run any more
+  124      the time was up
+  125      the tool could not do its work
+  126      the kernel panicked";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Boot a program; without one, the shell (on a terminal) or the tour
+    Run(run::Args),
+    /// Run the host tests, and the guest tests in the emulator
+    Test(test::Args),
+    /// Count the instructions of system calls, faults, forks, ...
+    Bench(bench::Args),
+    /// Boot a program under gdb
+    Gdb(gdb::Args),
+    /// Tell what is installed, what is missing, and how to mend it
+    Doctor,
+    /// List the programs
+    List,
+    /// Lint the bare-metal code with the flags that it is built with
+    Clippy,
+}
+
+/// What the executable does.
+#[must_use]
+pub fn main() -> ExitCode {
+    leash::enter();
+    let status = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli.command),
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are no errors.
+            Ok(if error.use_stderr() { ExitStatus::TOOL_FAILED } else { ExitStatus::SUCCESS })
+        }
+    };
+    interrupt::obey();
+    let status = status.unwrap_or_else(|error| {
+        say!("{error:#}");
+        ExitStatus::TOOL_FAILED
+    });
+    ExitCode::from(status.0)
+}
+
+fn dispatch(command: Command) -> Result<ExitStatus> {
+    match command {
+        Command::Run(args) => run::main(&args),
+        Command::Test(args) => test::main(&args),
+        Command::Bench(args) => bench::main(&args),
+        Command::Gdb(args) => gdb::main(&args),
+        Command::Doctor => doctor::main(),
+        Command::List => list::main(),
+        Command::Clippy => clippy::main(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_after_the_program_are_the_programs() {
+        let cli = Cli::try_parse_from(["xtask", "run", "--cpus", "1", "hello", "--cpus", "-x"]).unwrap();
+        let Command::Run(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.command, ["hello", "--cpus", "-x"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let bad: [&[&str]; 5] = [
+            &["run", "--memory", "lots"],
+            &["run", "--cpus", "0"],
+            &["run", "--accel", "warp"],
+            &["run", "--icount", "--cpus", "2"],
+            &["walk"],
+        ];
+        for words in bad {
+            let words = ["xtask"].iter().chain(words);
+            assert!(Cli::try_parse_from(words.clone()).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `cargo xtask clippy`: lints the bare-metal code with the flags that it is built with.
+
+use crate::cargo::Cargo;
+use crate::images::{Builder, Flavor};
+use crate::workspace::Workspace;
+use abi::ExitStatus;
+use anyhow::Result;
+
+/// Any diagnostic but those that are settled is a failure.
+///
+/// # Errors
+/// There was one.
+pub fn main() -> Result<ExitStatus> {
+    let workspace = Workspace::load()?;
+    let builder = Builder { workspace: &workspace, verbose: false };
+    let mut runs: Vec<Cargo> =
+        Flavor::ALL.into_iter().map(|flavor| builder.kernel("clippy", flavor)).collect();
+    runs.push(builder.programs("clippy"));
+    runs.push(Cargo { package: "libos", ..builder.programs("clippy") });
+    for run in runs {
+        // Linting needs no optimised build: the same directory for all, apart from the real ones.
+        let target_dir = workspace.target.join("clippy");
+        Cargo { profile: "dev", target_dir, ..run }.run()?;
+    }
+    Ok(ExitStatus::SUCCESS)
+}

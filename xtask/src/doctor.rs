@@ -1,0 +1,182 @@
+//! `cargo xtask doctor`: what is installed, what is missing, and the line that mends it.
+
+use crate::install::{self, Manager, QEMU};
+use crate::workspace::Workspace;
+use abi::ExitStatus;
+use anyhow::Result;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The oldest emulator that works.
+const QEMU_LEAST: (u32, u32) = (7, 2);
+/// What a build of everything takes.
+const DISK_LEAST: u64 = 2 << 30;
+
+/// What was found out about one thing.
+enum Finding {
+    Good(String),
+    /// Not needed, only useful.
+    Optional(String, String),
+    /// Needed; and how to mend it.
+    Missing(String, String),
+}
+
+use Finding::{Good, Missing, Optional};
+
+/// Prints a line for each thing; fails if one that is needed is missing.
+///
+/// # Errors
+/// Cargo cannot tell where the workspace is.
+pub fn main() -> Result<ExitStatus> {
+    let workspace = Workspace::load()?;
+    let findings = [
+        ("rustc", rustc(&workspace.root)),
+        ("rust-lld", linker()),
+        ("rustfmt", component("rustfmt", "rustfmt")),
+        ("clippy", component("clippy-driver", "clippy")),
+        ("qemu", qemu()),
+        ("gdb", gdb()),
+        ("kvm", kvm()),
+        ("disk", disk(&workspace.target)),
+    ];
+    let mut healthy = true;
+    for (name, finding) in findings {
+        healthy &= !matches!(finding, Missing(..));
+        println!("{}", finding.line(name));
+    }
+    Ok(if healthy { ExitStatus::SUCCESS } else { ExitStatus::FAILURE })
+}
+
+impl Finding {
+    fn line(&self, name: &str) -> String {
+        match self {
+            Good(what) => format!("ok       {name:9} {what}"),
+            Optional(what, mend) => format!("optional {name:9} {what}{}", arrow(mend)),
+            Missing(what, mend) => format!("MISSING  {name:9} {what}{}", arrow(mend)),
+        }
+    }
+}
+
+fn arrow(mend: &str) -> String {
+    if mend.is_empty() { String::new() } else { format!("\n         {:9} -> {mend}", "") }
+}
+
+/// The first line that a program prints.
+fn ask(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then(|| text.lines().next().unwrap_or("").to_owned())
+}
+
+fn rustc(root: &Path) -> Finding {
+    let pinned = fs::read_to_string(root.join("rust-toolchain.toml")).unwrap_or_default();
+    let pinned = pinned.lines().find_map(|line| line.strip_prefix("channel = "));
+    let pinned = pinned.unwrap_or("").trim_matches('"');
+    let mend = format!("rustup toolchain install {pinned} --component rustfmt,clippy");
+    match ask("rustc", &["--version"]) {
+        Some(version) if version.split(' ').nth(1) == Some(pinned) => Good(version),
+        Some(version) => Missing(format!("{version}; rust-toolchain.toml pins {pinned}"), mend),
+        None => Missing("not there".to_owned(), mend),
+    }
+}
+
+/// The linker lies in the toolchain, where rustc looks for it first.
+fn linker() -> Finding {
+    let host = ask("rustc", &["--print", "host-tuple"]).unwrap_or_default();
+    let sysroot = ask("rustc", &["--print", "sysroot"]).unwrap_or_default();
+    let path = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
+    if path.is_file() {
+        return Good(path.display().to_string());
+    }
+    match install::find("rust-lld".as_ref()) {
+        Some(path) => Good(path.display().to_string()),
+        None => Missing(
+            format!("not at {}", path.display()),
+            "install the toolchain with rustup: distributions leave rust-lld out".to_owned(),
+        ),
+    }
+}
+
+fn component(program: &str, name: &str) -> Finding {
+    match ask(program, &["--version"]) {
+        Some(version) => Good(version),
+        None => Missing("not there".to_owned(), format!("rustup component add {name}")),
+    }
+}
+
+fn qemu() -> Finding {
+    let mend = match Manager::of_host() {
+        Some(manager) => manager.qemu_line(),
+        None => format!("install {QEMU} with your system's package manager"),
+    };
+    let path = match install::find_qemu() {
+        Ok(Some(path)) => path,
+        Ok(None) => return Missing("not there".to_owned(), mend),
+        Err(error) => {
+            return Missing(error.to_string(), format!("unset {}", install::QEMU_VARIABLE));
+        }
+    };
+    match ask(&path, &["--version"]) {
+        None => Missing(format!("{} does not run", path.display()), mend),
+        Some(text) => match version(&text) {
+            Some(found) if found < QEMU_LEAST => {
+                Missing(format!("{text}; {}.{} is the oldest that works", QEMU_LEAST.0, QEMU_LEAST.1), mend)
+            }
+            _ => Good(text),
+        },
+    }
+}
+
+/// Major and minor number in `QEMU emulator version 7.2.22 (...)`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split("version ").nth(1)?.split(['.', ' ']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn gdb() -> Finding {
+    match ask("gdb", &["--version"]) {
+        Some(version) => Good(version),
+        None => Optional(
+            "not there; `cargo xtask gdb` needs it".to_owned(),
+            Manager::of_host().map(|manager| manager.gdb_line()).unwrap_or_default(),
+        ),
+    }
+}
+
+fn kvm() -> Finding {
+    match fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => Good("usable".to_owned()),
+        Err(error) => Optional(format!("not usable ({error}); emulation is the default"), String::new()),
+    }
+}
+
+fn disk(target: &Path) -> Finding {
+    let there = target.ancestors().find(|path| path.exists()).unwrap_or(target);
+    let shown = target.display();
+    let writable = tempfile::tempfile_in(there);
+    if let Err(error) = writable {
+        return Missing(format!("cannot write to {shown}: {error}"), "set CARGO_TARGET_DIR".to_owned());
+    }
+    match rustix::fs::statvfs(there) {
+        Ok(disk) if disk.f_bavail * disk.f_frsize < DISK_LEAST => {
+            let free = (disk.f_bavail * disk.f_frsize) >> 20;
+            Missing(format!("{free} MiB free for {shown}"), "make room, or set CARGO_TARGET_DIR".to_owned())
+        }
+        Ok(disk) => Good(format!("{} GiB free for {shown}", (disk.f_bavail * disk.f_frsize) >> 30)),
+        Err(error) => Optional(format!("cannot tell how much is free for {shown}: {error}"), String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)"), Some((7, 2)));
+        assert_eq!(version("QEMU emulator version 10.0 x"), Some((10, 0)));
+        assert_eq!(version("something else"), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! `cargo xtask gdb`: a machine that waits, and gdb attached to it with the symbols of the kernel
+//! and of the program.
+
+use crate::images::{Builder, Flavor, Images};
+use crate::install::{self, Manager};
+use crate::machine::{Boot, Debugger, Machine, Memory};
+use crate::session::{Options, Session, Step, scratch};
+use crate::workspace::Workspace;
+use crate::{archive::Archive, interrupt, say};
+use abi::ExitStatus;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// The command line of `gdb`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// How many processors
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=255))]
+    cpus: u32,
+    /// How much memory: 32M, 1G, ...
+    #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
+    memory: Memory,
+    /// More commands for gdb, after the machine was reached
+    #[arg(long, short = 'x', value_name = "COMMAND")]
+    ex: Vec<String>,
+    /// Run these commands, and end
+    #[arg(long)]
+    batch: bool,
+    /// The program to boot, and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    #[arg(default_value = "hello")]
+    command: Vec<String>,
+}
+
+/// Starts both, and ends the machine with gdb.
+///
+/// # Errors
+/// The tool could not do its work.
+pub fn main(args: &Args) -> Result<ExitStatus> {
+    let workspace = Workspace::load()?;
+    let program = args.command[0].as_str();
+    workspace.program(program)?;
+    let gdb = find_gdb()?;
+    let qemu = install::qemu()?;
+    let images = Builder { workspace: &workspace, verbose: false }.build(&[Flavor::Plain])?;
+    let scratch = scratch()?;
+    let archive = scratch.path().join("archive.tar");
+    Archive::of(&images.programs)?.write(&archive)?;
+    let socket = scratch.path().join("gdb");
+    let machine = Machine {
+        cpus: args.cpus,
+        memory: args.memory,
+        debugger: Some(Debugger::Socket(socket.clone())),
+        ..Machine::default()
+    };
+    let boot = Boot {
+        kernel: images.kernels[0].clone(),
+        archive,
+        init: program.to_owned(),
+        args: args.command[1..].to_vec(),
+        trace: true,
+        tick_us: None,
+    };
+    let session = Session::start(&qemu, &machine, &boot, &Options::default())?;
+    let transcript = workspace.target.join("gdb-console.txt");
+    say!("the console of the machine goes to {}", transcript.display());
+    let session = wait_for(&socket, session)?;
+    let gdb = gdb_command(&gdb, &images, program, &socket, args)?.spawn().context("cannot run gdb")?;
+    accompany(session, gdb, &transcript)
+}
+
+fn find_gdb() -> Result<PathBuf> {
+    let Some(path) = install::find("gdb".as_ref()) else {
+        let line = Manager::of_host().map(|manager| manager.gdb_line());
+        bail!("gdb is missing. This installs it:\n  {}", line.unwrap_or_default());
+    };
+    Ok(path)
+}
+
+/// The emulator makes the socket in its own time.
+fn wait_for(socket: &Path, mut session: Session) -> Result<Session> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !socket.exists() {
+        if matches!(session.step()?, Step::Ended) {
+            session.finish()?;
+            bail!("the emulator ended before gdb could reach it");
+        }
+        if Instant::now() > deadline {
+            bail!("the emulator did not wait for gdb within 20 s");
+        }
+    }
+    Ok(session)
+}
+
+fn gdb_command(gdb: &Path, images: &Images, program: &str, socket: &Path, args: &Args) -> Result<Command> {
+    let symbols = format!("add-symbol-file {}", images.program(program)?.path.display());
+    let remote = format!("target remote {}", socket.display());
+    let mut command = Command::new(gdb);
+    command.args(["-q", "-ex", "set confirm off", "-ex", &symbols, "-ex", &remote]);
+    for line in &args.ex {
+        command.args(["-ex", line]);
+    }
+    if args.batch {
+        command.arg("-batch");
+    }
+    command.arg(&images.kernels[0]);
+    Ok(command)
+}
+
+/// Keeps the console moving while gdb lives. Ctrl-C means gdb, which gets it from the terminal.
+fn accompany(mut session: Session, mut gdb: Child, transcript: &Path) -> Result<ExitStatus> {
+    let mut console =
+        File::create(transcript).with_context(|| format!("cannot write {}", transcript.display()))?;
+    let mut ended = false;
+    loop {
+        interrupt::forget(signal_hook::consts::SIGINT);
+        match session.step() {
+            Ok(Step::Console(bytes)) => console.write_all(&bytes)?,
+            Ok(Step::Ended) => ended = true,
+            Ok(_) => {}
+            Err(error) => {
+                let _ = gdb.kill();
+                return Err(error);
+            }
+        }
+        if ended {
+            // Nothing more will happen: no step waits any longer.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if let Some(status) = gdb.try_wait().context("cannot wait for gdb")? {
+            return Ok(ExitStatus(u8::from(!status.success())));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The kernel image and the programs: which flags they need, and where they end up.
+
+use crate::cargo::{Cargo, Executable};
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, anyhow};
+use std::path::PathBuf;
+use std::thread;
+
+/// What all bare-metal code is built with: linked by the toolchain's own linker, at fixed
+/// addresses, with frame pointers for backtraces.
+const BARE_METAL: &[&str] = &[
+    "-Clinker=rust-lld",
+    "-Clinker-flavor=ld.lld",
+    "-Crelocation-model=static",
+    "-Cforce-frame-pointers=yes",
+];
+
+/// And the kernel: linked into the top 2 GiB, no red zone (an interrupt would overwrite it), and no
+/// vector register (so that a system call or a fault need not save any).
+const KERNEL: &[&str] = &[
+    "-Ccode-model=kernel",
+    "-Cno-redzone=yes",
+    "-Ctarget-feature=-mmx,-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2,+soft-float",
+];
+
+/// Which kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flavor {
+    /// As it is meant to run.
+    Plain,
+    /// Walks all tables after every call, and compares them with the books.
+    Check,
+    /// Counts frames zeroed and copied, and times every entry.
+    Count,
+}
+
+impl Flavor {
+    /// All of them.
+    pub const ALL: [Flavor; 3] = [Flavor::Plain, Flavor::Check, Flavor::Count];
+
+    fn feature(self) -> Option<&'static str> {
+        match self {
+            Flavor::Plain => None,
+            Flavor::Check => Some("check"),
+            Flavor::Count => Some("count"),
+        }
+    }
+
+    /// Flavors have directories of their own, so that they do not evict each other.
+    fn directory(self) -> &'static str {
+        match self {
+            Flavor::Plain => "kernel",
+            Flavor::Check => "kernel-check",
+            Flavor::Count => "kernel-count",
+        }
+    }
+}
+
+/// Where the kernels and the programs are built.
+#[derive(Clone, Debug)]
+pub struct Builder<'a> {
+    /// The workspace.
+    pub workspace: &'a Workspace,
+    /// Print the commands.
+    pub verbose: bool,
+}
+
+/// What a machine needs.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The kernels, in the order asked for.
+    pub kernels: Vec<PathBuf>,
+    /// The programs, with symbols.
+    pub programs: Vec<Executable>,
+}
+
+impl Builder<'_> {
+    /// Cargo, set up for the kernel.
+    #[must_use]
+    pub fn kernel(&self, command: &'static str, flavor: Flavor) -> Cargo {
+        let flags = [BARE_METAL, KERNEL].concat();
+        let features = flavor.feature().into_iter().collect();
+        let kernel = self.cargo(command, "kern", "kernel", flavor.directory());
+        Cargo { flags, features, ..kernel }
+    }
+
+    /// Cargo, set up for the programs.
+    #[must_use]
+    pub fn programs(&self, command: &'static str) -> Cargo {
+        self.cargo(command, "user", "program", "user")
+    }
+
+    fn cargo(
+        &self,
+        command: &'static str,
+        package: &'static str,
+        profile: &'static str,
+        directory: &str,
+    ) -> Cargo {
+        Cargo {
+            command,
+            package,
+            profile,
+            features: Vec::new(),
+            target_dir: self.workspace.target.join(directory),
+            flags: BARE_METAL.to_vec(),
+            root: self.workspace.root.clone(),
+            verbose: self.verbose,
+        }
+    }
+
+    /// Builds these kernels and all programs, at the same time.
+    ///
+    /// # Errors
+    /// Something does not build. The compiler's messages have been printed by then.
+    pub fn build(&self, flavors: &[Flavor]) -> Result<Images> {
+        thread::scope(|scope| {
+            let programs = scope.spawn(|| self.programs("build").run());
+            let kernels: Result<Vec<PathBuf>> =
+                flavors.iter().map(|&flavor| self.build_kernel(flavor)).collect();
+            let programs = programs.join().map_err(|_| anyhow!("building the programs panicked"))?;
+            Ok(Images { kernels: kernels?, programs: programs? })
+        })
+    }
+
+    fn build_kernel(&self, flavor: Flavor) -> Result<PathBuf> {
+        let built = self.kernel("build", flavor).run()?;
+        let kernel = built.into_iter().find(|executable| executable.name == "kern");
+        Ok(kernel.context("cargo built no kernel")?.path)
+    }
+}
+
+impl Images {
+    /// The executable of a program.
+    ///
+    /// # Errors
+    /// It was not built.
+    pub fn program(&self, name: &str) -> Result<&Executable> {
+        let found = self.programs.iter().find(|program| program.name == name);
+        found.with_context(|| format!("cargo built no program `{name}`"))
+    }
+}

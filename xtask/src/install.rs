@@ -1,0 +1,213 @@
+//! Finds the emulator, and installs it if it is missing and that is possible.
+
+use crate::{say, terminal};
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::ffi::OsStr;
+use std::io::{BufRead, Write, stderr, stdin};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What the emulator is called.
+pub const QEMU: &str = "qemu-system-x86_64";
+/// Names another emulator.
+pub const QEMU_VARIABLE: &str = "FAULTLINE_QEMU";
+
+/// A package manager, and what it must be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manager {
+    program: &'static str,
+    /// To be run first, if it needs that.
+    refresh: Option<&'static str>,
+    install: &'static str,
+    /// The packages of the emulator and of the debugger.
+    qemu: &'static str,
+    gdb: &'static str,
+    needs_root: bool,
+}
+
+/// The package managers that we know, in the order in which they are looked for.
+const MANAGERS: &[Manager] = &[
+    Manager {
+        program: "apt-get",
+        refresh: Some("apt-get update"),
+        install: "apt-get install -y --no-install-recommends",
+        qemu: "qemu-system-x86",
+        gdb: "gdb",
+        needs_root: true,
+    },
+    Manager {
+        program: "dnf",
+        refresh: None,
+        install: "dnf install -y",
+        qemu: "qemu-system-x86-core",
+        gdb: "gdb",
+        needs_root: true,
+    },
+    Manager {
+        program: "pacman",
+        refresh: None,
+        install: "pacman -Sy --noconfirm",
+        qemu: "qemu-system-x86",
+        gdb: "gdb",
+        needs_root: true,
+    },
+    Manager {
+        program: "zypper",
+        refresh: None,
+        install: "zypper --non-interactive install",
+        qemu: "qemu-x86",
+        gdb: "gdb",
+        needs_root: true,
+    },
+    Manager {
+        program: "apk",
+        refresh: None,
+        install: "apk add",
+        qemu: "qemu-system-x86_64",
+        gdb: "gdb",
+        needs_root: true,
+    },
+    Manager {
+        program: "brew",
+        refresh: None,
+        install: "brew install",
+        qemu: "qemu",
+        gdb: "gdb",
+        needs_root: false,
+    },
+];
+
+/// The emulator; installs it if need be.
+///
+/// # Errors
+/// There is none, and it could not be installed; the message holds the line to type.
+pub fn qemu() -> Result<PathBuf> {
+    if let Some(path) = find_qemu()? {
+        return Ok(path);
+    }
+    let Some(manager) = Manager::of_host() else {
+        bail!("{QEMU} is missing, and no known package manager is there to install it");
+    };
+    manager.install_qemu()?;
+    find_qemu()?.with_context(|| format!("{} ran, and {QEMU} is still missing", manager.program))
+}
+
+/// The emulator, if it is there.
+///
+/// # Errors
+/// [`QEMU_VARIABLE`] names something that is not there.
+pub fn find_qemu() -> Result<Option<PathBuf>> {
+    match env::var_os(QEMU_VARIABLE).filter(|name| !name.is_empty()) {
+        None => Ok(find(QEMU.as_ref())),
+        Some(name) => match find(&name) {
+            Some(path) => Ok(Some(path)),
+            None => {
+                bail!("{QEMU_VARIABLE} names {}, which is not there", Path::new(&name).display())
+            }
+        },
+    }
+}
+
+/// A program in the path.
+#[must_use]
+pub fn find(name: &OsStr) -> Option<PathBuf> {
+    if Path::new(name).components().count() > 1 {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+impl Manager {
+    /// The package manager of this host.
+    #[must_use]
+    pub fn of_host() -> Option<Manager> {
+        MANAGERS.iter().find(|manager| find(manager.program.as_ref()).is_some()).copied()
+    }
+
+    /// The line that installs the emulator.
+    #[must_use]
+    pub fn qemu_line(&self) -> String {
+        self.line(self.qemu)
+    }
+
+    /// The line that installs the debugger.
+    #[must_use]
+    pub fn gdb_line(&self) -> String {
+        self.line(self.gdb)
+    }
+
+    fn line(&self, package: &str) -> String {
+        let sudo = if self.needs_root && !is_root() { "sudo " } else { "" };
+        let refresh = self.refresh.map(|refresh| format!("{sudo}{refresh} && "));
+        format!("{}{sudo}{} {package}", refresh.unwrap_or_default(), self.install)
+    }
+
+    fn install_qemu(&self) -> Result<()> {
+        let line = self.qemu_line();
+        if !self.permitted(&line) {
+            bail!("{QEMU} is missing. This installs it:\n  {line}");
+        }
+        say!("{QEMU} is missing; installing it: {line}");
+        // The package manager's words are not the guest's: they go to stderr.
+        let status = Command::new("sh")
+            .args(["-c", &format!("{{ {line}; }} >&2")])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .status()
+            .context("cannot run sh")?;
+        if !status.success() {
+            bail!(
+                "{QEMU} is missing, and installing it failed ({status}). This should install it:\n  {line}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether to go on: asks if there is somebody to ask, else finds out whether it can work.
+    fn permitted(&self, line: &str) -> bool {
+        if terminal::is_interactive() {
+            let _ = write!(stderr(), "xtask: {QEMU} is missing. Run `{line}`? [Y/n] ");
+            let mut answer = String::new();
+            let _ = stdin().lock().read_line(&mut answer);
+            return matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes")
+                && !answer.is_empty();
+        }
+        !self.needs_root || is_root() || can_sudo()
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn can_sudo() -> bool {
+    let sudo = Command::new("sudo")
+        .args(["-n", "true"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    sudo.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found() {
+        assert!(find("sh".as_ref()).is_some());
+        assert!(find("/bin/sh".as_ref()).is_some());
+        assert_eq!(find("no-such-program-here".as_ref()), None);
+    }
+
+    #[test]
+    fn lines_name_the_package() {
+        for manager in MANAGERS {
+            assert!(manager.qemu_line().contains(manager.qemu), "{manager:?}");
+            assert!(manager.qemu_line().contains(manager.program), "{manager:?}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A machine to boot: what is in it, and the emulator's command line for it.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+/// What executes guest code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Accel {
+    /// Emulation: works everywhere.
+    Tcg,
+    /// The host's processor: Linux with `/dev/kvm` only.
+    Kvm,
+}
+
+/// An amount of memory, in bytes: `32M`, `1G`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Memory(pub u64);
+
+impl Memory {
+    /// Enough for everything but exhaustion.
+    pub const DEFAULT: Memory = Memory(128 << 20);
+    /// The kernel image, the boot archive and a few programs fit.
+    pub const LEAST: Memory = Memory(16 << 20);
+}
+
+impl FromStr for Memory {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Memory> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let shift = match unit.to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            "T" => 40,
+            _ => bail!("a size is a number and a unit, such as 32M or 1G"),
+        };
+        let number: u64 = number.parse().context("a size is a number and a unit, such as 32M or 1G")?;
+        let bytes = number.checked_mul(1 << shift).context("that is more than 64 bits can count")?;
+        ensure!(bytes >= Memory::LEAST.0, "the kernel needs at least {}", Memory::LEAST);
+        ensure!(bytes % (1 << 20) == 0, "the size must be a multiple of 1M");
+        ensure!(bytes <= 1 << 40, "no more than 1024G can be emulated");
+        Ok(Memory(bytes))
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}M", self.0 >> 20)
+    }
+}
+
+/// Where the emulator listens for a debugger; the machine waits for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Debugger {
+    /// A TCP port of this host.
+    Port(u16),
+    /// A socket in the file system.
+    Socket(PathBuf),
+}
+
+/// What is in the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Machine {
+    /// Processors.
+    pub cpus: u32,
+    /// Memory.
+    pub memory: Memory,
+    /// What executes guest code.
+    pub accel: Accel,
+    /// Time is the number of executed instructions: every run is like every other. One CPU only.
+    pub icount: bool,
+    /// Wait for a debugger.
+    pub debugger: Option<Debugger>,
+    /// More arguments for the emulator.
+    pub extra: Vec<String>,
+}
+
+impl Default for Machine {
+    fn default() -> Machine {
+        Machine {
+            cpus: 1,
+            memory: Memory::DEFAULT,
+            accel: Accel::Tcg,
+            icount: false,
+            debugger: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// What is booted on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Boot {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The boot archive.
+    pub archive: PathBuf,
+    /// The first program.
+    pub init: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The kernel tells of the life of environments.
+    pub trace: bool,
+    /// Microseconds between timer ticks, if not the kernel's default.
+    pub tick_us: Option<u64>,
+}
+
+impl Boot {
+    /// The kernel's command line.
+    ///
+    /// # Errors
+    /// An argument that cannot be handed over.
+    pub fn command_line(&self, nonce: &str) -> Result<String> {
+        let mut line = format!("init={} nonce={nonce}", self.init);
+        if self.trace {
+            line.push_str(" trace");
+        }
+        if let Some(tick) = self.tick_us {
+            line.push_str(&format!(" tick={tick}"));
+        }
+        let mut args = String::new();
+        for arg in &self.args {
+            ensure!(
+                !arg.contains([abi::boot::ARG_SEPARATOR, '\0']),
+                "the argument {arg:?} contains a character that separates arguments"
+            );
+            args.push(abi::boot::ARG_SEPARATOR);
+            args.push_str(arg);
+        }
+        let most = abi::window::MachineInfo::MAX_ARGS;
+        ensure!(args.len() <= most, "{} bytes of arguments; {most} fit", args.len());
+        if !args.is_empty() {
+            line.push_str(&format!("{} {args}", abi::boot::ARGS_MARK));
+        }
+        Ok(line)
+    }
+}
+
+/// The files of one run.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Where the kernel's report goes.
+    pub report: PathBuf,
+}
+
+impl Machine {
+    /// The emulator's command line. The guest's console is its stdin and stdout.
+    #[must_use]
+    pub fn command(&self, qemu: &Path, boot: &Boot, line: &str, files: &Files) -> Command {
+        let mut command = Command::new(qemu);
+        command
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-machine", "pc", "-m", &self.memory.to_string()])
+            .args(["-smp", &self.cpus.to_string()])
+            .args(self.accelerator())
+            .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
+            .arg("-chardev")
+            .arg(option("file,id=report,path=", &files.report))
+            .args(["-device", "isa-debugcon,iobase=0xe9,chardev=report"])
+            .args(self.debugger_arguments())
+            .args(&self.extra)
+            .arg("-kernel")
+            .arg(&boot.kernel)
+            .arg("-initrd")
+            .arg(&boot.archive)
+            .args(["-append", line]);
+        command
+    }
+
+    fn accelerator(&self) -> &'static [&'static str] {
+        match (self.accel, self.icount) {
+            (Accel::Kvm, _) => &["-accel", "kvm", "-cpu", "host"],
+            (Accel::Tcg, false) => &["-accel", "tcg", "-cpu", "max"],
+            (Accel::Tcg, true) => &[
+                "-accel",
+                "tcg",
+                "-cpu",
+                "max",
+                "-icount",
+                "shift=0,sleep=off",
+                "-rtc",
+                "base=2026-01-01,clock=vm",
+            ],
+        }
+    }
+
+    fn debugger_arguments(&self) -> Vec<std::ffi::OsString> {
+        match &self.debugger {
+            None => Vec::new(),
+            Some(Debugger::Port(port)) => {
+                vec!["-S".into(), "-gdb".into(), format!("tcp:127.0.0.1:{port}").into()]
+            }
+            Some(Debugger::Socket(path)) => {
+                let mut chardev = option("socket,id=gdb,path=", path);
+                chardev.push(",server=on,wait=off");
+                vec!["-S".into(), "-chardev".into(), chardev, "-gdb".into(), "chardev:gdb".into()]
+            }
+        }
+    }
+}
+
+/// A `key=value` option with a path at its end, in which commas are doubled.
+fn option(start: &str, path: &Path) -> std::ffi::OsString {
+    format!("{start}{}", path.to_string_lossy().replace(',', ",,")).into()
+}
+
+/// The command as one would type it.
+#[must_use]
+pub fn shell_words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(shell_word).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as one would type it.
+#[must_use]
+pub fn shell_word(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else if word.contains(|c: char| c.is_control()) {
+        format!("$'{}'", word.escape_default())
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_sizes() {
+        assert_eq!("32M".parse::<Memory>().unwrap(), Memory(32 << 20));
+        assert_eq!("1g".parse::<Memory>().unwrap().to_string(), "1024M");
+        assert_eq!("16384KiB".parse::<Memory>().unwrap(), Memory(16 << 20));
+        for bad in ["", "128", "M", "12X", "-5M", "1M", "16385K", "99999999999G", "9999T"] {
+            assert!(bad.parse::<Memory>().is_err(), "{bad}");
+        }
+    }
+
+    fn boot(args: &[&str]) -> Boot {
+        Boot {
+            kernel: "k".into(),
+            archive: "a".into(),
+            init: "hello".into(),
+            args: args.iter().map(ToString::to_string).collect(),
+            trace: true,
+            tick_us: Some(5),
+        }
+    }
+
+    #[test]
+    fn command_lines() {
+        assert_eq!(boot(&[]).command_line("n").unwrap(), "init=hello nonce=n trace tick=5");
+        assert_eq!(
+            boot(&["a b", ""]).command_line("n").unwrap(),
+            "init=hello nonce=n trace tick=5 -- \x1fa b\x1f"
+        );
+        assert!(boot(&["a\x1fb"]).command_line("n").is_err());
+        assert!(boot(&["a".repeat(4000).as_str()]).command_line("n").is_err());
+    }
+
+    #[test]
+    fn words_can_be_typed() {
+        assert_eq!(shell_word("a=b".as_ref()), "a=b");
+        assert_eq!(shell_word("it's".as_ref()), "'it'\\''s'");
+        assert_eq!(shell_word("a\x1fb".as_ref()), "$'a\\u{1f}b'");
+    }
+}

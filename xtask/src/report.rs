@@ -1,0 +1,114 @@
+//! The kernel's report, and whether it and the emulator's exit code tell the same story.
+
+use abi::{ExitStatus, boot};
+use anyhow::{Context, Result, bail, ensure};
+use std::process::ExitStatus as HostStatus;
+
+/// What the kernel said at the end, out of reach of user programs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The nonce of the command line.
+    pub nonce: String,
+    /// How the first environment, or the machine, ended.
+    pub status: u8,
+    /// Frames that were free before the first environment was made.
+    pub free_start: u64,
+    /// Frames that were free at the end.
+    pub free_end: u64,
+    /// Instructions of the longest kernel entry, where that is counted.
+    pub longest: u64,
+}
+
+impl Report {
+    /// Reads the line `faultline nonce=... status=... free_start=... free_end=... longest=...`.
+    ///
+    /// # Errors
+    /// It is not such a line.
+    pub fn parse(text: &str) -> Result<Report> {
+        let words = text.lines().last().and_then(|line| line.strip_prefix("faultline "));
+        let words = words.with_context(|| format!("not a report: {text:?}"))?;
+        let value = |key: &str| {
+            let mut pairs = words.split_whitespace().filter_map(|word| word.split_once('='));
+            let found = pairs.find(|(name, _)| *name == key).map(|(_, value)| value);
+            found.with_context(|| format!("no {key} in the report {words:?}"))
+        };
+        let number = |key: &str| -> Result<u64> {
+            value(key)?.parse().with_context(|| format!("bad {key} in the report {words:?}"))
+        };
+        Ok(Report {
+            nonce: value("nonce")?.to_owned(),
+            status: u8::try_from(number("status")?).context("status in the report")?,
+            free_start: number("free_start")?,
+            free_end: number("free_end")?,
+            longest: number("longest")?,
+        })
+    }
+
+    /// Frames that did not come back.
+    #[must_use]
+    pub fn missing_frames(&self) -> i64 {
+        self.free_start.cast_signed() - self.free_end.cast_signed()
+    }
+}
+
+/// How the machine ended: what the emulator's exit code stands for, if the report agrees.
+///
+/// # Errors
+/// There is no verdict, or there are two. A kernel that panics may do so before it can report.
+pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatus, Option<Report>)> {
+    let Some(status) = exit.code().and_then(boot::status_of_exit).map(ExitStatus) else {
+        bail!("the emulator ended without a verdict ({exit}){}", explain(exit));
+    };
+    if status == ExitStatus::KERNEL_PANIC && report.trim().is_empty() {
+        return Ok((status, None));
+    }
+    let report = Report::parse(report).context("the kernel did not report")?;
+    ensure!(report.nonce == nonce, "the report is of another run: nonce {}, expected {nonce}", report.nonce);
+    ensure!(
+        report.status == status.0,
+        "the emulator says status {}, the kernel's report says {}",
+        status.0,
+        report.status
+    );
+    Ok((status, Some(report)))
+}
+
+fn explain(exit: HostStatus) -> &'static str {
+    match exit.code() {
+        Some(0) => ": the machine was reset, as a triple fault does, or the emulator was told to quit",
+        Some(1) => ": it could not start the machine",
+        Some(_) => "",
+        None => ": it was killed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    const LINE: &str = "faultline nonce=ab12 status=78 free_start=100 free_end=98 longest=7\n";
+
+    fn exit(status: u8) -> HostStatus {
+        HostStatus::from_raw(((2 * boot::exit_code(status) + 1) << 8) as i32)
+    }
+
+    #[test]
+    fn reports_are_read() {
+        let report = Report::parse(LINE).unwrap();
+        assert_eq!((report.status, report.missing_frames(), report.longest), (78, 2, 7));
+        for bad in ["", "hello", "faultline nonce=1 status=300 free_start=1 free_end=1 longest=1"] {
+            assert!(Report::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn both_must_agree() {
+        assert_eq!(verdict(exit(78), LINE, "ab12").unwrap().0, ExitStatus(78));
+        assert!(verdict(exit(0), LINE, "ab12").is_err());
+        assert!(verdict(exit(78), LINE, "ab13").is_err());
+        assert!(verdict(exit(78), "", "ab12").is_err());
+        assert!(verdict(HostStatus::from_raw(0), LINE, "ab12").is_err());
+        assert_eq!(verdict(exit(126), "", "ab12").unwrap(), (ExitStatus::KERNEL_PANIC, None));
+    }
+}

@@ -1,0 +1,279 @@
+//! `cargo xtask run`: boots a program, the shell, or the tour.
+
+use crate::images::{Builder, Flavor, Images};
+use crate::input::{self, Chunks};
+use crate::machine::{Accel, Boot, Debugger, Machine, Memory};
+use crate::session::{Options, Outcome, Session, Step, scratch};
+use crate::workspace::Workspace;
+use crate::{archive::Archive, install, interrupt, say, symbols, terminal};
+use abi::ExitStatus;
+use anyhow::{Context, Result, ensure};
+use std::io::{IsTerminal, Write, stdin, stdout};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a named program may take when nobody sits there to press Ctrl-C.
+const BOUND: Duration = Duration::from_secs(60);
+/// The same for a checking kernel, which is much slower.
+const CHECKING_BOUND: Duration = Duration::from_secs(300);
+/// How long the shell waits for something on a silent stdin.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A guest that has printed nothing for so long is idle.
+const IDLE: Duration = Duration::from_secs(1);
+/// A guest that never falls idle, or that goes on after its input has ended, is ended after this.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// The command line of `run`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(override_usage = "cargo xtask run [OPTIONS] [PROGRAM [ARGS]...]")]
+pub struct Args {
+    /// How many processors
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: u32,
+    /// How much memory: 32M, 1G, ...
+    #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
+    pub memory: Memory,
+    /// What executes guest code
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    pub accel: Accel,
+    /// Let time be the number of executed instructions: every run is like every other
+    #[arg(long)]
+    #[arg(conflicts_with_all = ["cpus", "accel"])]
+    pub icount: bool,
+    /// End the machine after so long [default: none on a terminal, else 60 for a named program]
+    #[arg(long, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub timeout: Option<u64>,
+    /// Let the machine wait for a debugger
+    #[arg(long)]
+    pub gdb: bool,
+    /// Print the exact commands
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Use the kernel that checks its tables after every call
+    #[arg(long)]
+    pub check: bool,
+    /// Let the kernel tell of the life of environments [default: with a named program]
+    #[arg(long, overrides_with = "no_trace")]
+    pub trace: bool,
+    /// Do not let it
+    #[arg(long)]
+    pub no_trace: bool,
+    /// The program to boot, and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub command: Vec<String>,
+}
+
+/// Everything that a boot needs, ready to be used.
+struct Kit<'a> {
+    args: &'a Args,
+    qemu: PathBuf,
+    machine: Machine,
+    images: Images,
+    scratch: TempDir,
+}
+
+/// Boots what the command line says.
+///
+/// # Errors
+/// The tool could not do its work.
+pub fn main(args: &Args) -> Result<ExitStatus> {
+    let workspace = Workspace::load()?;
+    if let Some(name) = args.command.first() {
+        workspace.program(name)?;
+    }
+    let kit = Kit::prepare(args, &workspace)?;
+    match args.command.split_first() {
+        Some((name, rest)) => kit.run_program(name, rest),
+        None if terminal::is_interactive() => kit.run_shell(),
+        None => kit.run_tour(input::stdin()),
+    }
+}
+
+impl<'a> Kit<'a> {
+    fn prepare(args: &'a Args, workspace: &Workspace) -> Result<Kit<'a>> {
+        if args.accel == Accel::Kvm {
+            ensure_kvm()?;
+        }
+        let qemu = install::qemu()?;
+        let flavor = if args.check { Flavor::Check } else { Flavor::Plain };
+        let images = Builder { workspace, verbose: args.verbose }.build(&[flavor])?;
+        let scratch = scratch()?;
+        Archive::of(&images.programs)?.write(&scratch.path().join("archive.tar"))?;
+        let machine = Machine {
+            cpus: args.cpus,
+            memory: args.memory,
+            accel: args.accel,
+            icount: args.icount,
+            debugger: args.gdb.then(announce_debugger).transpose()?,
+            extra: Vec::new(),
+        };
+        Ok(Kit { args, qemu, machine, images, scratch })
+    }
+
+    fn start(&self, init: &str, args: &[String], timeout: Option<Duration>) -> Result<Session> {
+        let boot = Boot {
+            kernel: self.images.kernels[0].clone(),
+            archive: self.scratch.path().join("archive.tar"),
+            init: init.to_owned(),
+            args: args.to_vec(),
+            trace: self.args.trace || (!self.args.command.is_empty() && !self.args.no_trace),
+            tick_us: None,
+        };
+        let timeout = self.args.timeout.map(Duration::from_secs).or(timeout);
+        let options = Options { timeout, verbose: self.args.verbose };
+        Session::start(&self.qemu, &self.machine, &boot, &options)
+    }
+
+    fn run_program(&self, name: &str, rest: &[String]) -> Result<ExitStatus> {
+        let bound = if self.args.check { CHECKING_BOUND } else { BOUND };
+        let attended = stdin().is_terminal() || self.args.gdb;
+        let session = self.start(name, rest, (!attended).then_some(bound))?;
+        let _raw = terminal::Raw::enter();
+        session.forward(None, input::stdin());
+        self.conclude(name, session.run(print)?)
+    }
+
+    fn run_shell(&self) -> Result<ExitStatus> {
+        let _ = writeln!(
+            std::io::stderr(),
+            "Faultline: {} of memory, {} CPU. `help` shows what there is, Ctrl-D or `exit` ends it, \
+             Ctrl-C kills it.\n",
+            self.machine.memory,
+            self.machine.cpus
+        );
+        let session = self.start("sh", &[], None)?;
+        let _raw = terminal::Raw::enter();
+        session.forward(None, input::stdin());
+        self.conclude("sh", session.run(print)?)
+    }
+
+    /// The tour; then, if anything arrives on stdin, a shell that gets it.
+    fn run_tour(&self, chunks: Chunks) -> Result<ExitStatus> {
+        let status = self.conclude("tour", self.start("tour", &[], Some(BOUND))?.run(print)?)?;
+        if !status.is_success() {
+            return Ok(status);
+        }
+        match input::first(&chunks, PATIENCE) {
+            None => Ok(ExitStatus::SUCCESS),
+            Some(first) => self.feed_shell(first, chunks),
+        }
+    }
+
+    fn feed_shell(&self, first: Vec<u8>, chunks: Chunks) -> Result<ExitStatus> {
+        let mut session = self.start("sh", &[], None)?;
+        session.forward(Some(first), chunks);
+        let mut quiet = Quiet::new();
+        let outcome = loop {
+            match session.step()? {
+                Step::Console(bytes) => quiet.note_output(&bytes)?,
+                Step::Input => quiet.input = Instant::now(),
+                Step::InputEnd => quiet.end = Some(Instant::now()),
+                Step::Nothing => {}
+                Step::Ended => break session.finish()?,
+                Step::TimeUp => break session.give_up(),
+            }
+            if quiet.is_over() && session.end_input() {
+                quiet.end = Some(Instant::now());
+            }
+            if quiet.is_stuck() {
+                break session.give_up();
+            }
+        };
+        let status = self.conclude("sh", outcome)?;
+        // How the last command of the shell ended is not how this ended.
+        let machine_failed = status >= ExitStatus::DEADLOCK;
+        Ok(if machine_failed { status } else { ExitStatus::SUCCESS })
+    }
+
+    /// Says what the exit code alone does not say.
+    fn conclude(&self, name: &str, outcome: Outcome) -> Result<ExitStatus> {
+        let _ = stdout().flush();
+        let seconds = outcome.elapsed.as_secs_f32();
+        match outcome.status {
+            ExitStatus::SUCCESS => {}
+            ExitStatus::TIMEOUT => {
+                say!("{name}: not finished after {seconds:.0} s, ended (--timeout SECONDS gives it more)")
+            }
+            status => say!("{name}: {status}"),
+        }
+        if outcome.status == ExitStatus::KERNEL_PANIC {
+            self.explain_panic(&outcome);
+        }
+        if let (true, Some(report)) = (self.args.verbose, &outcome.report) {
+            say!(
+                "{name}: {seconds:.2} s, {} page frames free before, {} after",
+                report.free_start,
+                report.free_end
+            );
+        }
+        Ok(outcome.status)
+    }
+
+    fn explain_panic(&self, outcome: &Outcome) {
+        let addresses = symbols::backtrace(&String::from_utf8_lossy(&outcome.console));
+        match symbols::symbolise(&self.images.kernels[0], &addresses) {
+            Ok(text) => say!("the kernel was here:\n{text}"),
+            Err(error) => say!("no symbols for the backtrace: {error:#}"),
+        }
+    }
+}
+
+/// When a shell that is fed from a pipe has had its time.
+struct Quiet {
+    input: Instant,
+    output: Instant,
+    /// When the guest was told that its input has ended.
+    end: Option<Instant>,
+}
+
+impl Quiet {
+    fn new() -> Quiet {
+        Quiet { input: Instant::now(), output: Instant::now(), end: None }
+    }
+
+    fn note_output(&mut self, bytes: &[u8]) -> Result<()> {
+        self.output = Instant::now();
+        print(bytes)
+    }
+
+    /// Nothing has come for long, and the guest is not in the middle of something.
+    fn is_over(&self) -> bool {
+        let silence = self.input.elapsed();
+        let idle = self.output.elapsed() > IDLE || silence > GRACE;
+        self.end.is_none() && silence > PATIENCE && idle
+    }
+
+    /// The guest goes on and on after the end of its input.
+    fn is_stuck(&self) -> bool {
+        self.end.is_some_and(|end| end.elapsed() > GRACE)
+    }
+}
+
+/// Guest output: byte for byte, at once. A reader that has gone away ends the machine, as it ends
+/// every other program in a pipe.
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut out = stdout().lock();
+    let printed = out.write_all(bytes).and_then(|()| out.flush());
+    if printed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        interrupt::raise(signal_hook::consts::SIGPIPE);
+    }
+    printed.context("cannot print what the guest printed")
+}
+
+fn ensure_kvm() -> Result<()> {
+    let usable = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    usable.context("--accel kvm needs /dev/kvm; --accel tcg works everywhere").map(drop)
+}
+
+/// A port that was free a moment ago.
+fn announce_debugger() -> Result<Debugger> {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let port = port.context("no free port for the debugger")?.port();
+    ensure!(port != 0, "no free port for the debugger");
+    say!("the machine waits for a debugger: gdb -ex 'target remote localhost:{port}' KERNEL");
+    Ok(Debugger::Port(port))
+}

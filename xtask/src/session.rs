@@ -1,0 +1,283 @@
+//! One run of a machine: its console, its input, its end.
+//!
+//! Threads move bytes from the emulator and to it; whoever holds the [`Session`] takes one step
+//! after the other, none of which waits long. However a session ends, the emulator ends with it.
+
+use crate::input::{Chunks, END};
+use crate::machine::{Boot, Files, Machine, shell_words};
+use crate::report::{Report, verdict};
+use crate::{interrupt, leash, say};
+use abi::ExitStatus;
+use anyhow::{Context, Result, anyhow, bail};
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a step waits at most: how late a signal or a deadline may be noticed.
+const STEP: Duration = Duration::from_millis(50);
+/// How much of the console is remembered.
+const TRANSCRIPT: usize = 16 << 20;
+/// How much of what the emulator says is remembered.
+const COMPLAINTS: usize = 16 << 10;
+
+/// A machine that runs.
+pub struct Session {
+    child: Child,
+    events: Receiver<Step>,
+    notify: Sender<Step>,
+    feed: SyncSender<Vec<u8>>,
+    complaints: Option<JoinHandle<String>>,
+    scratch: TempDir,
+    nonce: String,
+    start: Instant,
+    timeout: Option<Duration>,
+    console: Vec<u8>,
+}
+
+/// What happened next.
+#[derive(Debug)]
+pub enum Step {
+    /// The guest printed this.
+    Console(Vec<u8>),
+    /// Something arrived for the guest, and was handed over.
+    Input,
+    /// Nothing more will arrive; the guest was told.
+    InputEnd,
+    /// Nothing, for a moment.
+    Nothing,
+    /// The console was closed: the machine has ended.
+    Ended,
+    /// The time was up.
+    TimeUp,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The status of the first environment, or of the machine.
+    pub status: ExitStatus,
+    /// What the kernel reported; none after a timeout or an early panic.
+    pub report: Option<Report>,
+    /// All that the guest printed (of very much, the last part).
+    pub console: Vec<u8>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// How to run a machine.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// After so long, the machine is ended.
+    pub timeout: Option<Duration>,
+    /// Print the emulator's command line.
+    pub verbose: bool,
+}
+
+impl Session {
+    /// Starts the emulator.
+    ///
+    /// # Errors
+    /// It cannot be started, or the arguments cannot be handed over.
+    pub fn start(qemu: &Path, machine: &Machine, boot: &Boot, options: &Options) -> Result<Session> {
+        interrupt::arm();
+        let scratch = scratch()?;
+        let nonce = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let files = Files { report: scratch.path().join("report") };
+        let line = boot.command_line(&nonce)?;
+        let command = machine.command(qemu, boot, &line, &files);
+        if options.verbose {
+            say!("{}", shell_words(&command));
+        }
+        let child = spawn(&command).with_context(|| format!("cannot run {}", qemu.display()))?;
+        Session::around(child, scratch, nonce, options)
+    }
+
+    fn around(mut child: Child, scratch: TempDir, nonce: String, options: &Options) -> Result<Session> {
+        let (notify, events) = channel();
+        let stdout = child.stdout.take().context("the emulator has no stdout")?;
+        let stdin = child.stdin.take().context("the emulator has no stdin")?;
+        let stderr = child.stderr.take().context("the emulator has no stderr")?;
+        let (feed, chunks) = sync_channel(1);
+        let printed = notify.clone();
+        thread::spawn(move || relay_console(stdout, &printed));
+        thread::spawn(move || relay_input(stdin, &chunks));
+        let complaints = Some(thread::spawn(move || last_of(stderr, COMPLAINTS)));
+        Ok(Session {
+            child,
+            events,
+            notify,
+            feed,
+            complaints,
+            scratch,
+            nonce,
+            start: Instant::now(),
+            timeout: options.timeout,
+            console: Vec::new(),
+        })
+    }
+
+    /// Hands over to the guest what arrives from now on, and [`END`] when nothing more will.
+    pub fn forward(&self, first: Option<Vec<u8>>, chunks: Chunks) {
+        let (feed, notify) = (self.feed.clone(), self.notify.clone());
+        thread::spawn(move || {
+            for chunk in first.into_iter().chain(chunks) {
+                if feed.send(chunk).is_err() || notify.send(Step::Input).is_err() {
+                    return;
+                }
+            }
+            let _ = feed.send(vec![END]);
+            let _ = notify.send(Step::InputEnd);
+        });
+    }
+
+    /// Tells the guest that its input ends; false if it has not taken in yet what came before.
+    pub fn end_input(&self) -> bool {
+        !matches!(self.feed.try_send(vec![END]), Err(TrySendError::Full(_)))
+    }
+
+    /// Waits a moment for the next thing to happen.
+    ///
+    /// # Errors
+    /// A signal came.
+    pub fn step(&mut self) -> Result<Step> {
+        if let Some(signal) = interrupt::pending() {
+            bail!("interrupted by signal {signal}");
+        }
+        if self.timeout.is_some_and(|timeout| self.start.elapsed() > timeout) {
+            return Ok(Step::TimeUp);
+        }
+        let step = match self.events.recv_timeout(STEP) {
+            Ok(step) => step,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Step::Nothing,
+        };
+        if let Step::Console(bytes) = &step {
+            self.remember(bytes);
+        }
+        Ok(step)
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        self.console.extend_from_slice(bytes);
+        if self.console.len() > TRANSCRIPT {
+            self.console.drain(..TRANSCRIPT / 2);
+        }
+    }
+
+    /// Takes all steps to the end; what the guest prints goes to `console`.
+    ///
+    /// # Errors
+    /// As [`Session::step`] and [`Session::finish`], and those of `console`.
+    pub fn run(mut self, mut console: impl FnMut(&[u8]) -> Result<()>) -> Result<Outcome> {
+        loop {
+            match self.step()? {
+                Step::Console(bytes) => console(&bytes)?,
+                Step::Ended => return self.finish(),
+                Step::TimeUp => return Ok(self.give_up()),
+                Step::Input | Step::InputEnd | Step::Nothing => {}
+            }
+        }
+    }
+
+    /// The verdict of a machine that has [ended](Step::Ended).
+    ///
+    /// # Errors
+    /// There is none: the emulator failed, or it and the kernel do not agree.
+    pub fn finish(mut self) -> Result<Outcome> {
+        let exit = self.child.wait().context("cannot wait for the emulator")?;
+        let report = fs::read(self.scratch.path().join("report")).unwrap_or_default();
+        let report = String::from_utf8_lossy(&report);
+        let (status, report) = verdict(exit, &report, &self.nonce).map_err(|error| self.blame(&error))?;
+        Ok(self.outcome(status, report))
+    }
+
+    /// Ends a machine whose time is up.
+    #[must_use]
+    pub fn give_up(mut self) -> Outcome {
+        self.kill();
+        self.outcome(ExitStatus::TIMEOUT, None)
+    }
+
+    fn outcome(&mut self, status: ExitStatus, report: Option<Report>) -> Outcome {
+        let console = std::mem::take(&mut self.console);
+        Outcome { status, report, console, elapsed: self.start.elapsed() }
+    }
+
+    /// An error, with what the emulator said.
+    fn blame(&mut self, error: &anyhow::Error) -> anyhow::Error {
+        let complaints = self.complaints.take().and_then(|thread| thread.join().ok());
+        match complaints.as_deref().map(str::trim_end) {
+            None | Some("") => anyhow!("{error:#}"),
+            Some(said) => anyhow!("{error:#}\nthe emulator said:\n{said}"),
+        }
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A directory for the files of one run, gone with it.
+///
+/// # Errors
+/// It cannot be made.
+pub fn scratch() -> Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("faultline-").tempdir();
+    directory.with_context(|| {
+        format!("cannot make a directory in {}; TMPDIR names another", std::env::temp_dir().display())
+    })
+}
+
+/// In a process group of its own, so that Ctrl-C reaches the tool first.
+fn spawn(command: &std::process::Command) -> std::io::Result<Child> {
+    use std::os::unix::process::CommandExt;
+    leash::tie(command)
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+fn relay_console(mut stdout: impl Read, notify: &Sender<Step>) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+        if notify.send(Step::Console(buffer[..count].to_vec())).is_err() {
+            return;
+        }
+    }
+    let _ = notify.send(Step::Ended);
+}
+
+fn relay_input(mut stdin: ChildStdin, chunks: &Receiver<Vec<u8>>) {
+    for chunk in chunks {
+        if stdin.write_all(&chunk).and_then(|()| stdin.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The last bytes of a stream, read to its end.
+fn last_of(mut stream: impl Read, most: usize) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..count]);
+        let surplus = kept.len().saturating_sub(most);
+        kept.drain(..surplus);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}

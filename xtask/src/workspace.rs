@@ -1,0 +1,147 @@
+//! Where things are, and which programs there are. Cargo is asked, so that nothing is listed twice.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The package whose binaries are the programs.
+const PROGRAMS: &str = "user";
+
+/// What cargo knows about this workspace.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    /// The directory of the workspace.
+    pub root: PathBuf,
+    /// Where everything is built.
+    pub target: PathBuf,
+    /// The user programs, by name.
+    pub programs: Vec<Program>,
+}
+
+/// A user program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its name in the boot archive.
+    pub name: String,
+    /// Its main source file.
+    pub source: PathBuf,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    ///
+    /// # Errors
+    /// Cargo cannot be run, or a manifest is broken.
+    pub fn load() -> Result<Workspace> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
+        let output = Command::new(cargo())
+            .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+            .current_dir(root)
+            .output()
+            .context("cannot run cargo")?;
+        if !output.status.success() {
+            bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        }
+        let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+        Workspace::from_metadata(&metadata)
+    }
+
+    fn from_metadata(metadata: &Value) -> Result<Workspace> {
+        let path = |key: &str| {
+            let text = metadata[key].as_str().with_context(|| format!("cargo metadata: no {key}"));
+            text.map(PathBuf::from)
+        };
+        let packages = metadata["packages"].as_array().into_iter().flatten();
+        let mut programs: Vec<Program> = packages
+            .filter(|package| package["name"] == PROGRAMS)
+            .flat_map(|package| package["targets"].as_array().into_iter().flatten())
+            .filter_map(Program::from_target)
+            .collect();
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Workspace { root: path("workspace_root")?, target: path("target_directory")?, programs })
+    }
+
+    /// The program of this name.
+    ///
+    /// # Errors
+    /// There is none; the message names those that are spelled much like it.
+    pub fn program(&self, name: &str) -> Result<&Program> {
+        match self.programs.iter().find(|program| program.name == name) {
+            Some(program) => Ok(program),
+            None => bail!(
+                "there is no program `{name}`{}\n  `cargo xtask list` shows all of them",
+                self.hint(name)
+            ),
+        }
+    }
+
+    fn hint(&self, name: &str) -> String {
+        let mut near: Vec<(f64, &str)> = self
+            .programs
+            .iter()
+            .map(|program| (strsim::jaro_winkler(&program.name, name), program.name.as_str()))
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let near: Vec<&str> = near.into_iter().take(4).map(|(_, name)| name).collect();
+        if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) }
+    }
+}
+
+impl Program {
+    fn from_target(target: &Value) -> Option<Program> {
+        let is_bin = target["kind"].as_array()?.iter().any(|kind| kind == "bin");
+        let name = target["name"].as_str()?.to_owned();
+        let source = PathBuf::from(target["src_path"].as_str()?);
+        is_bin.then_some(Program { name, source })
+    }
+
+    /// What the program does: the first line of its documentation.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let source = fs::read_to_string(&self.source).unwrap_or_default();
+        let line = source.lines().find_map(|line| line.strip_prefix("//!"));
+        line.unwrap_or("").trim().to_owned()
+    }
+}
+
+/// The cargo that started this tool, or the one in the path.
+#[must_use]
+pub fn cargo() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn workspace() -> Workspace {
+        let target = |name: &str, kind: &str| json!({"name": name, "kind": [kind], "src_path": "/x"});
+        let user = json!([target("primes", "bin"), target("hello", "bin"), target("b", "custom-build")]);
+        let metadata = json!({
+            "workspace_root": "/w",
+            "target_directory": "/t",
+            "packages": [
+                {"name": "xtask", "targets": [target("xtask", "bin")]},
+                {"name": "user", "targets": user},
+            ],
+        });
+        Workspace::from_metadata(&metadata).unwrap()
+    }
+
+    #[test]
+    fn programs_are_the_binaries_of_user() {
+        let names: Vec<_> = workspace().programs.into_iter().map(|program| program.name).collect();
+        assert_eq!(names, ["hello", "primes"]);
+    }
+
+    #[test]
+    fn unknown_program_names_near_ones() {
+        let error = workspace().program("prime").unwrap_err().to_string();
+        assert!(error.contains("`prime`") && error.contains("primes"), "{error}");
+        assert!(!error.contains("hello"), "{error}");
+    }
+}
