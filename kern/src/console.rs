@@ -1,8 +1,8 @@
-//! The console: whole lines out, bytes in.
+//! The console: lines out, bytes in.
 //!
-//! What a program writes is kept until its line is complete, so that lines of different programs
-//! never mix. A part of a line appears when the buffer is full, when the program asks for input
-//! (prompts), and when it ends; whoever writes next then begins a line of its own.
+//! One `write` comes out in one piece, and no line ever has text of two environments: whoever writes
+//! while the line of another one is unfinished begins a new one. Putting lines together before they
+//! are written is for libos.
 
 use crate::env::Env;
 use crate::sched;
@@ -107,49 +107,14 @@ macro_rules! trace {
 
 pub(crate) use {kprintln, trace};
 
-/// The unfinished line of an environment.
-pub struct Line {
-    text: [u8; MAX],
-    len: usize,
-}
-
-impl Default for Line {
-    fn default() -> Self {
-        Line { text: [0; MAX], len: 0 }
-    }
-}
-
-impl Line {
-    /// Add text; whole lines go out.
-    fn push(&mut self, id: EnvId, text: &[u8]) {
-        for byte in text {
-            self.text[self.len] = *byte;
-            self.len += 1;
-            if *byte == b'\n' || self.len == MAX {
-                self.flush(id);
-            }
-        }
-    }
-
-    /// What there is goes out now.
-    pub fn flush(&mut self, id: EnvId) {
-        if self.len > 0 {
-            CONSOLE.lock().write(Some(id), &self.text[..self.len]);
-            self.len = 0;
-        }
-    }
-}
-
 /// `write(buffer, bytes)`
 pub fn write(me: &'static Env, user: UserSlice) -> Results {
     let mut text = [0; MAX];
     let text = &mut text[..user.len.min(CONSOLE_MAX) as usize];
     user.read(me, text)?;
-    let mut line = me.line.lock();
-    if text.is_empty() {
-        line.flush(me.id());
+    if !text.is_empty() {
+        CONSOLE.lock().write(Some(me.id()), text);
     }
-    line.push(me.id(), text);
     Ok((text.len() as u64, 0))
 }
 
@@ -160,7 +125,6 @@ pub fn read(me: &'static Env, user: UserSlice) -> Results {
     }
     let len = user.len.min(CONSOLE_MAX);
     user.check_writable(me, len)?;
-    me.line.lock().flush(me.id());
     let mut text = [0; MAX];
     let text = receive(&mut text[..len as usize]);
     if text.is_empty() {

@@ -1,6 +1,5 @@
 //! The environment table.
 
-use crate::console::Line;
 use crate::exception::Upcall;
 use crate::memory::{ENV_TABLE, Space, env_info};
 use crate::sched::Sched;
@@ -23,8 +22,6 @@ pub struct Env {
     pub upcall: Upcall,
     /// The page map; `None` while the slot is free.
     pub space: Mutex<Option<Space>>,
-    /// Console output that is not a whole line yet.
-    pub line: Mutex<Line>,
     links: Links,
 }
 

@@ -61,7 +61,6 @@ pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
 /// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`.
 pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) {
     condemn(env, exit, by);
-    env.line.lock().flush(env.id());
     if !core::ptr::eq(cpu::env(), env) {
         // Small ones are gone when the call returns.
         slice(env);

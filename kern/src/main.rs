@@ -42,32 +42,34 @@ use mem as _; // memcpy and its kin
 use boot::BootInfo;
 use core::sync::atomic::Ordering::Relaxed;
 use memory::Kernel;
+use spin::Once;
 use vm::Machine;
 
 /// The first Rust code. `start_info` is the physical address that the boot loader gave.
 extern "C" fn start(start_info: u64) -> ! {
+    static BOOT: Once<BootInfo> = Once::new();
     cpu::early_init();
     console::init();
-    // SAFETY: the boot tables are in use, and text can be written.
+    // SAFETY: the boot tables are in use, and kernel text can be written: once, here.
     let boot = unsafe {
         trap::patch_smap();
-        BootInfo::read(start_info)
+        let boot = BOOT.call_once(|| BootInfo::read(start_info));
+        tables::init(boot);
+        boot
     };
-    // SAFETY: called once.
-    unsafe { tables::init(&boot) };
     cpu::init();
     let slots = Kernel::machine().env_slots.load(Relaxed) as usize;
     env::init(slots);
     sched::init();
-    read_command_line(&boot);
+    read_command_line(boot);
     power::count_frames();
     check::init();
-    loader::boot(&boot);
+    loader::boot(boot);
     sched::switch()
 }
 
 /// The words that are for the kernel.
-fn read_command_line(boot: &BootInfo) {
+fn read_command_line(boot: &'static BootInfo) {
     let (words, _) = boot.command_line();
     console::set_trace(words.split_whitespace().any(|word| word == "trace"));
     let tick = word(words, "tick=").and_then(|us| us.parse().ok());

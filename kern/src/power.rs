@@ -12,14 +12,7 @@ use x86_64::instructions::{hlt, port::PortWriteOnly};
 
 static STATUS: AtomicU8 = AtomicU8::new(0);
 static FREE_AT_START: AtomicU64 = AtomicU64::new(0);
-static NONCE: Once<Nonce> = Once::new();
-
-/// A word that tells this run from every other.
-#[derive(Clone, Copy)]
-struct Nonce {
-    text: [u8; 64],
-    len: usize,
-}
+static NONCE: Once<&str> = Once::new();
 
 /// Output to the emulator that no program can forge.
 struct Report;
@@ -33,17 +26,10 @@ impl fmt::Write for Report {
     }
 }
 
-/// The console listens: say so.
-pub fn report_ready(nonce: &str) {
-    let mut text = [0; 64];
-    let len = nonce.len().min(text.len());
-    text[..len].copy_from_slice(&nonce.as_bytes()[..len]);
-    NONCE.call_once(|| Nonce { text, len });
-    let _ = writeln!(Report, "faultline-ready nonce={}", self::nonce());
-}
-
-fn nonce() -> &'static str {
-    NONCE.get().and_then(|nonce| str::from_utf8(&nonce.text[..nonce.len]).ok()).unwrap_or("")
+/// The console listens: say so. The nonce tells this run from every other.
+pub fn report_ready(nonce: &'static str) {
+    NONCE.call_once(|| nonce);
+    let _ = writeln!(Report, "faultline-ready nonce={nonce}");
 }
 
 /// Remember how many frames are free before there is any environment.
@@ -73,7 +59,7 @@ pub fn off(status: ExitStatus) -> ! {
     let _ = writeln!(
         Report,
         "faultline nonce={} status={} free_start={} free_end={} longest={}",
-        nonce(),
+        NONCE.get().unwrap_or(&""),
         status.0,
         FREE_AT_START.load(Relaxed),
         machine.free_frames.load(Relaxed),

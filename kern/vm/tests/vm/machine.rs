@@ -1,0 +1,169 @@
+//! A machine in the host's memory: frames in three banks with holes between them, the frame table,
+//! the machine page, and one [`Processor`]. Every thread, and so every test, has its own.
+
+use crate::processor::Processor;
+use abi::layout::{KERNEL_HALF, MACHINE};
+use abi::page::TABLE_ENTRIES;
+use abi::window::{FrameInfo, MachineInfo};
+use abi::{Frame, Pte, Va};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::atomic::{
+    AtomicU8, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use vm::{Machine, Memory, Table};
+
+/// Frame numbers of the memory that there is. A number in between is a bug of whoever uses it.
+const BANKS: [Range<u32>; 3] = [3..40, 0x1000..0x1030, 0x000f_fff0..0x0010_0030];
+
+/// How many frames there are.
+pub const FRAMES: usize = 37 + 48 + 64;
+
+/// What freed frames are filled with.
+pub const POISON: u64 = 0xdead_f4ee_dead_f4ee;
+
+/// The machine of this thread.
+pub struct Sim {
+    memory: Vec<Table>,
+    books: Vec<FrameInfo>,
+    page: MachineInfo,
+    processor: RefCell<Processor>,
+}
+
+thread_local! {
+    // Leaked: page maps want memory that lives for ever.
+    static SIM: &'static Sim = Box::leak(Box::new(Sim::new()));
+}
+
+fn sim() -> &'static Sim {
+    SIM.with(|sim| *sim)
+}
+
+/// The processor of this thread's machine.
+pub fn processor<T>(f: impl FnOnce(&mut Processor) -> T) -> T {
+    f(&mut sim().processor.borrow_mut())
+}
+
+/// All frames, from the lowest up.
+pub fn frames() -> impl DoubleEndedIterator<Item = Frame> {
+    BANKS.into_iter().flatten().map(Frame)
+}
+
+fn place(frame: Frame) -> usize {
+    let mut before = 0;
+    for bank in BANKS {
+        if bank.contains(&frame.0) {
+            return before + (frame.0 - bank.start) as usize;
+        }
+        before += bank.len();
+    }
+    panic!("there is no memory at {frame:?}");
+}
+
+/// Start the machine anew, with so many free frames. The frames keep what was in them.
+pub fn start(free: usize) -> Memory<Sim> {
+    for frame in frames() {
+        Sim::info(frame).refs.store(1, SeqCst);
+        Sim::info(frame).word.store(0, SeqCst);
+    }
+    Sim::machine().free_frames.store(0, SeqCst);
+    processor(|processor| processor.load(None));
+    let memory = Memory::new();
+    frames().take(free).collect::<Vec<_>>().into_iter().rev().for_each(|f| memory.release(f));
+    memory
+}
+
+/// How many frames are free.
+pub fn free_frames() -> usize {
+    Sim::machine().free_frames.load(SeqCst) as usize
+}
+
+/// How often a frame is in use.
+pub fn refs(frame: Frame) -> u32 {
+    Sim::info(frame).refs.load(SeqCst)
+}
+
+/// Frames that only the kernel uses, taken from the top: [`start`] must leave them alone.
+pub const KERNEL_FRAMES: usize = 6;
+
+/// A window page, and a top-level table like the kernel's: slot 254 leads to that page, read-only,
+/// through tables that would allow more; one slot of the kernel's half is in use.
+pub fn template() -> (Frame, Frame) {
+    let own: Vec<_> = frames().rev().take(KERNEL_FRAMES).collect();
+    let [root, level3, level2, level1, page, kernel] = own[..] else { unreachable!() };
+    own.iter().for_each(|&frame| Sim::zero(frame));
+    let all = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
+    let set = |table: Frame, index: usize, frame: Frame, flags: u64| {
+        Sim::table(table)[index].store(frame.address() | flags, SeqCst);
+    };
+    set(root, MACHINE.index(4), level3, Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
+    set(level3, MACHINE.index(3), level2, all);
+    set(level2, MACHINE.index(2), level1, all);
+    set(level1, MACHINE.index(1), page, all | Pte::NO_EXEC);
+    set(root, KERNEL_HALF.index(4), kernel, Pte::PRESENT | Pte::WRITABLE);
+    (root, page)
+}
+
+impl Sim {
+    fn new() -> Sim {
+        let table = || [const { AtomicU64::new(0) }; TABLE_ENTRIES];
+        let word = AtomicU64::default;
+        Sim {
+            memory: (0..FRAMES).map(|_| table()).collect(),
+            books: (0..FRAMES).map(|_| FrameInfo::default()).collect(),
+            page: MachineInfo {
+                total_frames: word(),
+                free_frames: word(),
+                ticks: word(),
+                tick_ns: word(),
+                archive_bytes: word(),
+                frames_zeroed: word(),
+                frames_copied: word(),
+                longest_entry: word(),
+                longest_cause: word(),
+                env_slots: AtomicU32::default(),
+                cpus: AtomicU32::default(),
+                first_env: AtomicU32::default(),
+                args_len: AtomicU32::default(),
+                args: [const { AtomicU8::new(0) }; MachineInfo::MAX_ARGS],
+            },
+            processor: RefCell::default(),
+        }
+    }
+}
+
+impl Machine for Sim {
+    fn table(frame: Frame) -> &'static Table {
+        &sim().memory[place(frame)]
+    }
+
+    fn info(frame: Frame) -> &'static FrameInfo {
+        &sim().books[place(frame)]
+    }
+
+    fn machine() -> &'static MachineInfo {
+        &sim().page
+    }
+
+    fn zero(frame: Frame) {
+        Sim::table(frame).iter().for_each(|word| word.store(0, Relaxed));
+    }
+
+    fn copy(from: Frame, to: Frame) {
+        for (from, to) in Sim::table(from).iter().zip(Sim::table(to)) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// From now on somebody else can get the frame: the processor must not know it any more.
+    fn poison(frame: Frame) {
+        let known = processor(|processor| processor.knows(frame));
+        assert!(known.is_none(), "{frame:?} is freed, but the processor has it at {known:?}");
+        Sim::table(frame).iter().for_each(|word| word.store(POISON, Relaxed));
+    }
+
+    fn invalidate(root: Frame, page: Va) {
+        processor(|processor| processor.invalidate(root, page));
+    }
+}

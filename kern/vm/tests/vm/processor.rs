@@ -1,0 +1,137 @@
+//! The part of a processor that translates addresses: it walks the tables as the hardware does,
+//! and it remembers what it found until it is told to forget.
+
+use crate::machine::Sim;
+use abi::{Frame, Pte, Va};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::SeqCst;
+use vm::Machine;
+
+/// What a user program does to an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Read,
+    Write,
+    Fetch,
+}
+
+/// Rights collected on the way down: the AND over the levels.
+#[derive(Clone, Copy)]
+struct Rights {
+    write: bool,
+    user: bool,
+    exec: bool,
+}
+
+impl Rights {
+    const ALL: Rights = Rights { write: true, user: true, exec: true };
+
+    fn and(self, pte: Pte) -> Rights {
+        Rights {
+            write: self.write && pte.has(Pte::WRITABLE),
+            user: self.user && pte.has(Pte::USER),
+            exec: self.exec && !pte.has(Pte::NO_EXEC),
+        }
+    }
+
+    fn allow(self, access: Access) -> bool {
+        self.user
+            && match access {
+                Access::Read => true,
+                Access::Write => self.write,
+                Access::Fetch => self.exec,
+            }
+    }
+}
+
+/// A translation that the processor remembers.
+struct Cached {
+    frame: Frame,
+    rights: Rights,
+    /// D is set in the entry already, so a write need not look at it.
+    dirty: bool,
+}
+
+/// Translations are kept per page; entries that point to tables are kept too, by level and the
+/// address bits that select them, as real processors do.
+#[derive(Default)]
+pub struct Processor {
+    root: Option<Frame>,
+    pages: HashMap<Va, Cached>,
+    tables: HashMap<(u32, u64), (Frame, Rights)>,
+}
+
+/// The bits of an address that select the entry at a level.
+fn prefix(va: Va, level: u32) -> u64 {
+    va.0 >> (12 + 9 * (level - 1))
+}
+
+impl Processor {
+    /// Use another top-level table: everything is forgotten.
+    pub fn load(&mut self, root: Option<Frame>) {
+        *self = Processor { root, ..Processor::default() };
+    }
+
+    /// `invlpg`: forget one page, and all entries that point to tables.
+    pub fn invalidate(&mut self, root: Frame, page: Va) {
+        if self.root == Some(root) {
+            self.pages.remove(&page);
+            self.tables.clear();
+        }
+    }
+
+    /// An address at which the processor still has this frame.
+    pub fn knows(&self, frame: Frame) -> Option<Va> {
+        let pages = self.pages.iter().map(|(va, cached)| (*va, cached.frame));
+        let tables = self.tables.iter().map(|((level, prefix), (table, _))| {
+            (Va(prefix << (12 + 9 * (level - 1))), *table)
+        });
+        pages.chain(tables).find(|(_, known)| *known == frame).map(|(va, _)| va)
+    }
+
+    /// The frame behind an address, or `None`: a page fault.
+    pub fn translate(&mut self, va: Va, access: Access) -> Option<Frame> {
+        if let Some(cached) = self.pages.get(&va.page()) {
+            if !cached.rights.allow(access) {
+                // The fault itself makes the processor forget.
+                self.pages.remove(&va.page());
+                return None;
+            }
+            if access != Access::Write || cached.dirty {
+                return Some(cached.frame);
+            }
+        }
+        self.walk(va, access)
+    }
+
+    fn walk(&mut self, va: Va, access: Access) -> Option<Frame> {
+        let cached = [2, 3, 4].into_iter().find_map(|level| {
+            self.tables.get(&(level, prefix(va, level))).map(|found| (level - 1, *found))
+        });
+        let (top, (mut table, mut rights)) = cached.unwrap_or((4, (self.root?, Rights::ALL)));
+        let mut visited = Vec::new();
+        for level in (1..=top).rev() {
+            let entry = &Sim::table(table)[va.index(level)];
+            let pte = Pte(entry.load(SeqCst));
+            if !pte.is_present() {
+                return None;
+            }
+            rights = rights.and(pte);
+            table = pte.frame();
+            visited.push((level, entry, table, rights));
+        }
+        if !rights.allow(access) {
+            return None;
+        }
+        let dirty = access == Access::Write;
+        for (level, entry, frame, rights) in visited {
+            let leaf_dirty = if dirty && level == 1 { Pte::DIRTY } else { 0 };
+            entry.fetch_or(Pte::ACCESSED | leaf_dirty, SeqCst);
+            if level > 1 {
+                self.tables.insert((level, prefix(va, level)), (frame, rights));
+            }
+        }
+        self.pages.insert(va.page(), Cached { frame: table, rights, dirty });
+        Some(table)
+    }
+}
