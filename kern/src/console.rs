@@ -108,6 +108,7 @@ macro_rules! trace {
 pub(crate) use {kprintln, trace};
 
 /// `write(buffer, bytes)`
+#[inline(never)]
 pub fn write(me: &'static Env, user: UserSlice) -> Results {
     let mut text = [0; MAX];
     let text = &mut text[..user.len.min(CONSOLE_MAX) as usize];
@@ -119,6 +120,7 @@ pub fn write(me: &'static Env, user: UserSlice) -> Results {
 }
 
 /// `read(buffer, bytes)`
+#[inline(never)]
 pub fn read(me: &'static Env, user: UserSlice) -> Results {
     if user.len == 0 {
         return Err(Error::BadCount(0));

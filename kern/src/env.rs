@@ -11,8 +11,10 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use spin::Mutex;
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
+///
+/// Aligned to its size, so that the slot follows from the address by a shift.
 #[derive(Default)]
-#[repr(C, align(64))]
+#[repr(C, align(1024))]
 pub struct Env {
     /// Registers. First, because the entry stubs take one pointer for the other.
     pub frame: TrapFrame,

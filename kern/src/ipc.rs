@@ -11,12 +11,14 @@ use abi::call::{GOT_PAGE, NO_PAGE};
 use abi::{EnvId, Error, Perms, Status, Va};
 
 /// `send(env, value, va | NO_PAGE, perms)`
+#[inline(never)]
 pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
     deliver(me, to, value, page, perms)?;
     Ok((0, 0))
 }
 
 /// `recv(va | NO_PAGE, from | 0)`
+#[inline(never)]
 pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
     check_receive(me, at, from)?;
     wait_for_message(me, at, from);
@@ -24,6 +26,7 @@ pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
 }
 
 /// `send_recv(env, value, va, perms, recv va, from)`
+#[inline(never)]
 pub fn send_receive(
     me: &'static Env,
     to: EnvId,

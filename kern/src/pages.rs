@@ -32,11 +32,13 @@ impl Budget {
 }
 
 /// One page call.
+#[inline(never)]
 pub fn one(me: &'static Env, op: &PageOp) -> Results {
     run(me, op, &mut Budget(Budget::ENTRY.0)).map(|pages| (pages.into(), 0))
 }
 
 /// `page_ops(operations, count)`
+#[inline(never)]
 pub fn many(me: &'static Env, list: UserSlice) -> Results {
     if list.len == 0 {
         return Err(Error::BadCount(0));

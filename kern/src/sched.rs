@@ -254,6 +254,7 @@ fn wake_readers() {
 ///
 /// # Errors
 /// [`Error::BadEnv`].
+#[inline(never)]
 pub fn yield_to(caller: &'static Env, id: EnvId) -> Result<(u64, u64), Error> {
     let to = env::find(caller, id)?;
     caller.frame.set_results((0, 0));

@@ -80,6 +80,7 @@ fn perms(argument: u64) -> Perms {
 }
 
 /// `exofork()`
+#[inline(never)]
 fn exofork(me: &'static Env) -> Results {
     let child = life::create(Some(me))?;
     child.frame.set(me.frame.get());
@@ -89,6 +90,7 @@ fn exofork(me: &'static Env) -> Results {
 }
 
 /// `destroy(env)`
+#[inline(never)]
 fn destroy(me: &'static Env, id: EnvId) -> Results {
     let env = env::find_own(me, id)?;
     trace!("[{}] destroying {}", me.id(), env.id());
@@ -100,6 +102,7 @@ fn destroy(me: &'static Env, id: EnvId) -> Results {
 }
 
 /// `exit(status)`
+#[inline(never)]
 fn exit(me: &'static Env, status: u64) -> Results {
     if status > ExitStatus::PROGRAM_MAX.into() {
         return Err(Error::BadStatus(status));
@@ -110,6 +113,7 @@ fn exit(me: &'static Env, status: u64) -> Results {
 }
 
 /// `set_status(env, status)`
+#[inline(never)]
 fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
     let env = env::find_own(me, id)?;
     let wanted = Status::from_number(status);
@@ -132,6 +136,7 @@ fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
 }
 
 /// `set_regs(env, registers)`
+#[inline(never)]
 fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
     let env = env::find_own(me, id)?;
     let mut registers = Registers::default();
@@ -149,6 +154,7 @@ fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
 }
 
 /// `set_upcall(env, entry, stack, pages)`
+#[inline(never)]
 fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -> Results {
     let env = env::find_own(me, id)?;
     if entry >= USER_LIMIT.0 {
@@ -175,6 +181,7 @@ pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, 
 }
 
 /// `wait(child | 0, flags)`
+#[inline(never)]
 fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {
     if flags & !WAIT_NO_BLOCK != 0 {
         return Err(Error::BadFlags(flags));
@@ -204,6 +211,7 @@ fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {
 }
 
 /// `power_off(status)`
+#[inline(never)]
 fn power_off(me: &'static Env, status: u64) -> Results {
     if me.info().parent() != EnvId::NONE || me.id() != power::first_env() {
         return Err(Error::NotFirst(power::first_env().0.into()));

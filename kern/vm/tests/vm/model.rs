@@ -1,6 +1,7 @@
 //! What page maps are supposed to do, written down as simply as possible: a map from addresses to
 //! pages and marks for each space. No tables, no frames, no processor.
 
+use crate::op::{Op, Outcome};
 use abi::layout::USER_LIMIT;
 use abi::{Error, PAGE_SIZE, Perms, Pte, Va};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,7 +35,8 @@ pub struct Model {
     pub spaces: Vec<BTreeMap<Va, Slot>>,
     pub contents: HashMap<PageId, Vec<u64>>,
     next: PageId,
-    frames: usize,
+    /// Frames that there are for all of this.
+    pub frames: usize,
 }
 
 /// A table, by its level and the first address that it translates.
@@ -107,7 +109,40 @@ impl Model {
         if frames > self.free() { Err(Error::NoMemory(0)) } else { Ok(()) }
     }
 
-    pub fn alloc(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
+    /// Do what an operation does. `current` is the space in which programs run.
+    pub fn apply(&mut self, current: usize, op: Op) -> Outcome {
+        let done = |result: Result<(), Error>| Outcome::Call(result.map(|()| false));
+        match op {
+            Op::Alloc { space, va, perms } => done(self.alloc(space, va, perms)),
+            Op::Share { from, source, to, va, perms } => done(self.share((from, source), (to, va), perms)),
+            Op::Protect { space, va, perms } => done(self.protect(space, va, perms)),
+            Op::Unmap { space, va } => done(self.unmap(space, va)),
+            Op::Mark { space, va, word } => done(self.mark(space, va, word)),
+            Op::Own { space, va } => Outcome::Call(self.own(space, va)),
+            Op::TearDown { space, .. } => {
+                self.clear(space);
+                Outcome::Call(Ok(true))
+            }
+            Op::Switch { .. } => Outcome::Call(Ok(true)),
+            Op::Read { va, word } => self
+                .access(current, va, Perms::READ)
+                .map_or(Outcome::Fault, |page| Outcome::Value(self.contents[&page][word])),
+            Op::Write { va, word, value } => {
+                let Some(page) = self.access(current, va, Perms::WRITE) else {
+                    return Outcome::Fault;
+                };
+                self.contents.get_mut(&page).expect("held pages have contents")[word] = value;
+                Outcome::Value(value)
+            }
+            Op::Fetch { va } => self
+                .access(current, va, Perms::EXEC)
+                .map_or(Outcome::Fault, |page| Outcome::Value(self.contents[&page][0])),
+            Op::Uvpt { va, level } if self.has_entry(current, va, level) => Outcome::Entry,
+            Op::Uvpt { .. } => Outcome::Fault,
+        }
+    }
+
+    fn alloc(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
         self.need(1 + self.missing_tables(space, va))?;
         let page = self.new_page(vec![0; WORDS]);
         let held = Held { page, perms, may: true, accessed: false, dirty: false };
@@ -115,7 +150,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn share(
+    fn share(
         &mut self,
         (from, source): (usize, Va),
         (to, va): (usize, Va),
@@ -133,7 +168,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn protect(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
+    fn protect(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
         let held = self.held(space, va)?;
         if perms.contains(Perms::WRITE) && !held.may {
             return Err(Error::NoRight(va.0));
@@ -142,7 +177,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn unmap(&mut self, space: usize, va: Va) -> Result<(), Error> {
+    fn unmap(&mut self, space: usize, va: Va) -> Result<(), Error> {
         if !self.spaces[space].contains_key(&va) {
             return Err(Error::NotMapped(va.0));
         }
@@ -150,7 +185,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn mark(&mut self, space: usize, va: Va, word: u64) -> Result<(), Error> {
+    fn mark(&mut self, space: usize, va: Va, word: u64) -> Result<(), Error> {
         if word > Pte::MARK_MAX {
             return Err(Error::BadWord(word));
         }
@@ -164,7 +199,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn own(&mut self, space: usize, va: Va) -> Result<bool, Error> {
+    fn own(&mut self, space: usize, va: Va) -> Result<bool, Error> {
         let mut held = self.held(space, va)?;
         if held.perms.contains(Perms::EXEC) {
             return Err(Error::Executable(va.0));
@@ -180,14 +215,14 @@ impl Model {
         Ok(copied)
     }
 
-    pub fn clear(&mut self, space: usize) {
+    fn clear(&mut self, space: usize) {
         while let Some(va) = self.spaces[space].keys().next().copied() {
             self.put(space, va, None);
         }
     }
 
     /// The page that an access reaches, if it does not fault.
-    pub fn access(&mut self, space: usize, va: Va, right: Perms) -> Option<PageId> {
+    fn access(&mut self, space: usize, va: Va, right: Perms) -> Option<PageId> {
         let Some(Slot::Page(held)) = self.spaces[space].get_mut(&va.page()) else { return None };
         if !held.perms.contains(right) {
             return None;
@@ -198,7 +233,7 @@ impl Model {
     }
 
     /// Whether the table is there that holds the entry of `va` at this level.
-    pub fn has_entry(&self, space: usize, va: Va, level: u32) -> bool {
+    fn has_entry(&self, space: usize, va: Va, level: u32) -> bool {
         level == 4 || self.tables(space).contains(&tables_of(va)[level as usize - 1])
     }
 }

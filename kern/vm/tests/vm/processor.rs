@@ -83,9 +83,10 @@ impl Processor {
     /// An address at which the processor still has this frame.
     pub fn knows(&self, frame: Frame) -> Option<Va> {
         let pages = self.pages.iter().map(|(va, cached)| (*va, cached.frame));
-        let tables = self.tables.iter().map(|((level, prefix), (table, _))| {
-            (Va(prefix << (12 + 9 * (level - 1))), *table)
-        });
+        let tables = self
+            .tables
+            .iter()
+            .map(|((level, prefix), (table, _))| (Va(prefix << (12 + 9 * (level - 1))), *table));
         pages.chain(tables).find(|(_, known)| *known == frame).map(|(va, _)| va)
     }
 
@@ -104,10 +105,15 @@ impl Processor {
         self.walk(va, access)
     }
 
+    /// What a processor that remembers nothing would find at an address.
+    pub fn peek(&self, va: Va) -> Option<Frame> {
+        Processor { root: self.root, ..Processor::default() }.walk(va, Access::Read)
+    }
+
     fn walk(&mut self, va: Va, access: Access) -> Option<Frame> {
-        let cached = [2, 3, 4].into_iter().find_map(|level| {
-            self.tables.get(&(level, prefix(va, level))).map(|found| (level - 1, *found))
-        });
+        let cached = [2, 3, 4]
+            .into_iter()
+            .find_map(|level| self.tables.get(&(level, prefix(va, level))).map(|found| (level - 1, *found)));
         let (top, (mut table, mut rights)) = cached.unwrap_or((4, (self.root?, Rights::ALL)));
         let mut visited = Vec::new();
         for level in (1..=top).rev() {

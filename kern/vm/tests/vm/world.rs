@@ -2,72 +2,28 @@
 
 use crate::machine::{self, KERNEL_FRAMES, Sim, free_frames, processor, refs};
 use crate::model::{Held, Model, PageId, Slot};
+use crate::op::{Op, Outcome, SPACES};
 use crate::processor::Access;
-use abi::layout::{USER_LIMIT, uvpt};
+use abi::layout::uvpt;
 use abi::{Error, Frame, Perms, Pte, Va};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering::SeqCst;
 use vm::{Machine, Memory, Space};
 
-/// Address spaces in the game.
-pub const SPACES: usize = 3;
+/// The most frames that can be handed out.
+pub const ALL: usize = machine::FRAMES - KERNEL_FRAMES;
 
-/// Frames that can be handed out at the start.
-pub const FREE: usize = machine::FRAMES - KERNEL_FRAMES;
-
-/// Pages in the game: neighbours, and pages that share tables down to each of the levels.
-pub const PAGES: [Va; 9] = [
-    Va(0),
-    Va(0x1000),
-    Va(0x1f_f000),
-    Va(0x20_0000),
-    Va(0x3fff_f000),
-    Va(0x4000_0000),
-    Va(0x7f_ffff_f000),
-    Va(0x80_0000_0000),
-    Va(USER_LIMIT.0 - 0x1000),
-];
-
-/// One step. Numbers of spaces and pages are taken modulo how many there are.
-#[derive(Clone, Copy, Debug)]
-pub enum Op {
-    Alloc { space: usize, va: Va, perms: Perms },
-    Share { from: usize, source: Va, to: usize, va: Va, perms: Perms },
-    Protect { space: usize, va: Va, perms: Perms },
-    Unmap { space: usize, va: Va },
-    Mark { space: usize, va: Va, word: u64 },
-    Own { space: usize, va: Va },
-    /// Give everything back, so many entries at a time, and begin anew.
-    TearDown { space: usize, budget: u32 },
-    /// The processor goes on in this space.
-    Switch { space: usize },
-    Read { va: Va, word: usize },
-    Write { va: Va, word: usize, value: u64 },
-    Fetch { va: Va },
-    /// Read the entry of `va` in the self map, and try to write and to execute it.
-    Uvpt { va: Va, level: u32 },
-}
-
-/// What a step gives back: a call's result, or what an access met.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    Call(Result<bool, Error>),
-    Value(u64),
-    Fault,
-}
-
-fn done(result: Result<(), Error>) -> Outcome {
-    Outcome::Call(result.map(|()| false))
-}
+const NO_MEMORY: Outcome = Outcome::Call(Err(Error::NoMemory(0)));
 
 /// The two of them.
 pub struct World {
     pub memory: Memory<Sim>,
-    pub template: Frame,
     pub spaces: Vec<Space<Sim>>,
-    pub model: Model,
+    model: Model,
+    template: Frame,
     /// The space that the processor uses.
     current: usize,
+    free_at_start: usize,
 }
 
 impl World {
@@ -77,7 +33,8 @@ impl World {
         let (template, _) = machine::template();
         let new = |_| Space::new(&memory, template).expect("room for the top-level tables");
         let spaces: Vec<_> = (0..SPACES).map(new).collect();
-        let mut world = World { memory, template, spaces, model: Model::new(SPACES, free), current: 0 };
+        let model = Model::new(SPACES, free);
+        let mut world = World { memory, spaces, model, template, current: 0, free_at_start: free };
         world.switch(0);
         world
     }
@@ -90,35 +47,212 @@ impl World {
 
     /// Make a step in both, and compare everything.
     pub fn step(&mut self, op: Op) {
-        let (before, expected) = (self.model.clone(), self.expect(op));
-        if expected != Outcome::Call(Err(Error::NoMemory(0))) {
-            self.fail_at_every_allocation(op, &before);
-        }
+        let expected = self.model.apply(self.current, op);
         assert_eq!(self.act(op), expected, "{op:x?}");
         self.compare();
     }
 
-    /// Make the step with too little memory, for each amount of memory that is too little.
-    fn fail_at_every_allocation(&mut self, op: Op, before: &Model) {
-        if !matches!(op, Op::Alloc { .. } | Op::Share { .. } | Op::Mark { .. } | Op::Own { .. }) {
-            return;
+    /// The same, but before it succeeds let it fail for want of every frame that it takes.
+    pub fn starve_and_step(&mut self, op: Op) {
+        if op.allocates() {
+            self.starve(op);
         }
-        let after = std::mem::replace(&mut self.model, before.clone());
-        let all: Vec<_> = std::iter::from_fn(|| self.memory.alloc().ok()).collect();
-        assert_eq!(free_frames(), 0);
-        for (left, frame) in all.iter().rev().enumerate() {
-            let short = before.with_frames_less(all.len() - left);
-            if short.clone().call(op) != Some(Outcome::Call(Err(Error::NoMemory(0)))) {
-                break;
-            }
-            let outcome = self.act(op);
-            assert_eq!(outcome, Outcome::Call(Err(Error::NoMemory(0))), "{op:x?}, {left} frames left");
-            self.model = short;
-            self.compare();
-            self.memory.release(*frame);
-        }
-        all.iter().filter(|frame| refs(**frame) == 1).for_each(|_| {});
-        self.model = after;
-        todo!()
+        self.step(op);
     }
+
+    fn starve(&mut self, op: Op) {
+        let mut taken: Vec<_> = std::iter::from_fn(|| self.memory.alloc().ok()).collect();
+        let full = self.model.frames;
+        self.model.frames -= taken.len();
+        while self.model.clone().apply(self.current, op) == NO_MEMORY {
+            assert_eq!(self.act(op), NO_MEMORY, "{op:x?}");
+            self.compare();
+            let Some(frame) = taken.pop() else { break };
+            self.memory.release(frame);
+            self.model.frames += 1;
+        }
+        taken.into_iter().rev().for_each(|frame| self.memory.release(frame));
+        self.model.frames = full;
+    }
+
+    /// Give everything back: as many frames must be free as there were.
+    pub fn end(mut self) {
+        for space in 0..SPACES {
+            self.step(Op::TearDown { space, budget: 3 });
+        }
+        for space in &self.spaces {
+            self.memory.release(space.root());
+        }
+        assert_eq!(free_frames(), self.free_at_start, "frames at the end");
+        let all: BTreeSet<_> = std::iter::from_fn(|| self.memory.alloc().ok()).collect();
+        assert_eq!(all.len(), self.free_at_start, "different frames on the free list");
+    }
+
+    fn act(&mut self, op: Op) -> Outcome {
+        let memory = &self.memory;
+        let done = |result: Result<(), Error>| Outcome::Call(result.map(|()| false));
+        match op {
+            Op::Alloc { space, va, perms } => done(self.spaces[space].alloc(memory, va, perms)),
+            Op::Share { from, source, to, va, perms } => {
+                let frame = self.spaces[from].grant(memory, source, perms);
+                done(frame.and_then(|frame| self.spaces[to].accept(memory, va, frame, perms)))
+            }
+            Op::Protect { space, va, perms } => done(self.spaces[space].protect(va, perms)),
+            Op::Unmap { space, va } => done(self.spaces[space].unmap(memory, va)),
+            Op::Mark { space, va, word } => done(self.spaces[space].mark(memory, va, word)),
+            Op::Own { space, va } => Outcome::Call(self.spaces[space].own(memory, va)),
+            Op::TearDown { space, budget } => self.tear_down(space, budget),
+            Op::Switch { space } => {
+                self.switch(space);
+                Outcome::Call(Ok(true))
+            }
+            Op::Read { va, word } => load(word_at(va, word), Access::Read),
+            Op::Fetch { va } => load(va, Access::Fetch),
+            Op::Write { va, word, value } => store(word_at(va, word), value),
+            Op::Uvpt { va, level } => read_entry(uvpt(va, level)),
+        }
+    }
+
+    fn tear_down(&mut self, space: usize, budget: u32) -> Outcome {
+        let here = space == self.current;
+        if here {
+            processor(|processor| processor.load(Some(self.template)));
+        }
+        let entries = self.model.frames as u32 * 2;
+        let mut slices = 0;
+        while !self.spaces[space].tear_down(&self.memory, &mut budget.clone()) {
+            slices += 1;
+            assert!(slices <= entries, "teardown makes no progress");
+        }
+        let root = self.spaces[space].root();
+        assert!(Sim::table(root)[..254].iter().all(|entry| entry.load(SeqCst) == 0));
+        self.memory.release(root);
+        self.spaces[space] = Space::new(&self.memory, self.template).expect("one frame is free");
+        if here {
+            self.switch(space);
+        }
+        Outcome::Call(Ok(true))
+    }
+
+    /// Compare every entry, table, page, and all the books.
+    fn compare(&self) {
+        let mut frame_of = HashMap::new();
+        for space in 0..SPACES {
+            self.compare_space(space, &mut frame_of);
+        }
+        let frames: BTreeSet<_> = frame_of.values().collect();
+        assert_eq!(frames.len(), frame_of.len(), "two pages in one frame");
+        for (page, words) in &self.model.contents {
+            let frame = frame_of[page];
+            assert_eq!(refs(frame) as usize, self.model.refs(*page), "references to {frame:?}");
+            let found = Sim::table(frame).iter().map(|word| word.load(SeqCst));
+            assert!(found.eq(words.iter().copied()), "contents of page {page} in {frame:?}");
+        }
+        assert_eq!(free_frames(), self.model.free(), "free frames");
+    }
+
+    fn compare_space(&self, space: usize, frame_of: &mut HashMap<PageId, Frame>) {
+        let (mut leaves, mut tables) = (BTreeMap::new(), BTreeSet::new());
+        self.spaces[space].for_each(&mut |va, level, pte| {
+            if level == 1 {
+                leaves.insert(va, pte);
+            } else {
+                self.compare_table(space, (level - 1, va), pte);
+                tables.insert((level - 1, va));
+            }
+        });
+        assert_eq!(tables, self.model.tables(space), "tables of space {space}");
+        let root = self.spaces[space].root();
+        assert_eq!(entries(root), self.model.entries(space, (4, Va(0))), "entries of the root");
+        assert!(leaves.keys().eq(self.model.spaces[space].keys()), "pages of space {space}");
+        for (va, slot) in &self.model.spaces[space] {
+            self.compare_leaf(space, *va, leaves[va], *slot, frame_of);
+        }
+    }
+
+    fn compare_table(&self, space: usize, at: (u32, Va), pte: Pte) {
+        let all = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
+        assert_eq!(pte.0 & !Pte::FRAME & !Pte::ACCESSED, all, "entry for table {at:x?}");
+        let table = pte.frame();
+        assert_eq!(refs(table), 1, "references to table {at:x?}");
+        assert_eq!(entries(table), self.model.entries(space, at), "entries of table {at:x?}");
+    }
+
+    fn compare_leaf(
+        &self,
+        space: usize,
+        va: Va,
+        pte: Pte,
+        slot: Slot,
+        frame_of: &mut HashMap<PageId, Frame>,
+    ) {
+        let held = match slot {
+            Slot::Page(held) => held,
+            Slot::Mark(word) => return assert_eq!(pte, Pte(word << 12), "space {space}, {va}"),
+        };
+        let frame = *frame_of.entry(held.page).or_insert(pte.frame());
+        assert_eq!(pte, expected_entry(frame, held), "space {space}, {va}");
+        let page = self.spaces[space].page(va).expect("the page is there");
+        let writable = held.perms.contains(Perms::WRITE);
+        assert_eq!((page.frame, page.writable), (frame, writable), "space {space}, {va}");
+        let private = match (writable, self.model.refs(held.page)) {
+            (false, _) => Err(Error::NoRight(va.0)),
+            (true, 1) => Ok(()),
+            (true, _) => Err(Error::Shared(va.0)),
+        };
+        assert_eq!(self.spaces[space].is_private(&self.memory, va), private);
+    }
+}
+
+/// The entry as the manual of the processor and `abi` have it.
+fn expected_entry(frame: Frame, held: Held) -> Pte {
+    let flag = |on: bool, bit: u64| if on { bit } else { 0 };
+    let perms = held.perms;
+    Pte(frame.address()
+        | Pte::PRESENT
+        | Pte::USER
+        | (perms & (Perms::COW | Perms::KEEP | Perms::SOFT)).bits()
+        | flag(perms.contains(Perms::WRITE), Pte::WRITABLE)
+        | flag(!perms.contains(Perms::EXEC), Pte::NO_EXEC)
+        | flag(held.may, Pte::MAY)
+        | flag(held.accessed, Pte::ACCESSED)
+        | flag(held.dirty, Pte::DIRTY))
+}
+
+/// How many entries a table is said to have.
+fn entries(table: Frame) -> usize {
+    Sim::info(table).word.load(SeqCst) as usize
+}
+
+fn word_at(page: Va, word: usize) -> Va {
+    Va(page.0 + 8 * word as u64)
+}
+
+/// An access by a program.
+pub fn load(va: Va, access: Access) -> Outcome {
+    let frame = processor(|processor| processor.translate(va, access));
+    let word = va.offset() as usize / 8;
+    frame.map_or(Outcome::Fault, |frame| Outcome::Value(Sim::table(frame)[word].load(SeqCst)))
+}
+
+/// A write by a program.
+pub fn store(va: Va, value: u64) -> Outcome {
+    let frame = processor(|processor| processor.translate(va, Access::Write));
+    let word = va.offset() as usize / 8;
+    frame.map_or(Outcome::Fault, |frame| {
+        Sim::table(frame)[word].store(value, SeqCst);
+        Outcome::Value(value)
+    })
+}
+
+/// Read an entry in the self map: what is read must be what stands in the tables now.
+fn read_entry(at: Va) -> Outcome {
+    assert_eq!(store(at, 0), Outcome::Fault, "the self map was written at {at}");
+    assert_eq!(load(at, Access::Fetch), Outcome::Fault, "the self map was executed at {at}");
+    let seen = load(at, Access::Read);
+    let fresh = processor(|processor| processor.peek(at));
+    let word = at.offset() as usize / 8;
+    let stands = |frame: Frame| Outcome::Value(Sim::table(frame)[word].load(SeqCst));
+    assert_eq!(seen, fresh.map_or(Outcome::Fault, stands), "the entry at {at}");
+    if seen == Outcome::Fault { seen } else { Outcome::Entry }
 }

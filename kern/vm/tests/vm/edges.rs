@@ -1,0 +1,204 @@
+//! Single cases that chance would not find.
+
+use crate::machine::{self, Sim, free_frames, processor, refs};
+use crate::op::Outcome;
+use crate::processor::Access;
+use crate::world::{ALL, World, load, store};
+use abi::layout::{KERNEL_HALF, MACHINE, UVPT_SLOT, WINDOWS};
+use abi::{Error, Frame, Perms, Pte, Va};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::SeqCst;
+use vm::{Machine, Memory, Space};
+
+const PAGE: Va = Va(0x40_0000);
+const OTHER: Va = Va(0x80_0000_0000);
+/// As many references as there can be.
+const MOST: u32 = 1 << 31;
+
+fn set_refs(frame: Frame, refs: u32) {
+    Sim::info(frame).refs.store(refs, SeqCst);
+}
+
+fn frame_at(world: &World, va: Va) -> Frame {
+    world.spaces[0].page(va).expect("a page").frame
+}
+
+#[test]
+fn every_frame_is_handed_out_once_and_zeroed() {
+    let memory = machine::start(ALL);
+    let all: Vec<_> = std::iter::from_fn(|| memory.alloc().ok()).collect();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), ALL);
+    assert!(all.iter().all(|&frame| refs(frame) == 1));
+    let zero = |&frame: &Frame| Sim::table(frame).iter().all(|word| word.load(SeqCst) == 0);
+    assert!(all.iter().all(zero), "a frame with old contents");
+    assert_eq!(free_frames(), 0);
+    assert_eq!(memory.alloc(), Err(Error::NoMemory(0)));
+    assert_eq!(memory.alloc_copy(all[0]), Err(Error::NoMemory(0)));
+    assert!(Space::new(&memory, all[0]).is_err());
+    all.iter().for_each(|&frame| memory.release(frame));
+    assert_eq!(free_frames(), ALL);
+}
+
+#[test]
+fn the_frame_that_was_freed_last_goes_first() {
+    let memory = machine::start(ALL);
+    let (a, b) = (memory.alloc().unwrap(), memory.alloc().unwrap());
+    memory.release(a);
+    memory.release(b);
+    assert_eq!((memory.alloc(), memory.alloc()), (Ok(b), Ok(a)));
+}
+
+#[test]
+fn a_copy_is_a_copy() {
+    let memory = machine::start(ALL);
+    let from = memory.alloc().unwrap();
+    (0..).zip(Sim::table(from)).for_each(|(value, word)| word.store(value, SeqCst));
+    let to = memory.alloc_copy(from).unwrap();
+    assert!((0..).zip(Sim::table(to)).all(|(value, word)| word.load(SeqCst) == value));
+}
+
+#[test]
+fn a_new_space_has_the_kernels_half_the_windows_and_itself() {
+    let memory = machine::start(ALL);
+    let (template, _) = machine::template();
+    let space = Space::new(&memory, template).unwrap();
+    let (from, to) = (Sim::table(template), Sim::table(space.root()));
+    let entry = |table: &vm::Table, slot: usize| Pte(table[slot].load(SeqCst));
+    for slot in 0..WINDOWS.index(4) {
+        assert_eq!(entry(to, slot), Pte(0), "slot {slot}");
+    }
+    for slot in [WINDOWS.index(4)].into_iter().chain(KERNEL_HALF.index(4)..512) {
+        assert_eq!(entry(to, slot), entry(from, slot), "slot {slot}");
+    }
+    let own = entry(to, UVPT_SLOT as usize);
+    assert_eq!(own.frame(), space.root());
+    assert_eq!(own.0 & !Pte::FRAME, Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
+    assert_eq!(free_frames(), ALL - 1);
+}
+
+#[test]
+fn too_many_references_are_refused_and_not_counted() {
+    let mut world = World::new(ALL);
+    let World { memory, spaces, .. } = &mut world;
+    spaces[0].alloc(memory, PAGE, Perms::WRITE).unwrap();
+    let frame = spaces[0].page(PAGE).unwrap().frame;
+    let free = free_frames();
+    for (refs_before, expected) in [
+        (MOST - 1, Ok(frame)),
+        (MOST, Err(Error::TooManyRefs(frame.address()))),
+        (MOST + 1, Err(Error::TooManyRefs(frame.address()))),
+    ] {
+        set_refs(frame, refs_before);
+        assert_eq!(spaces[0].grant(memory, PAGE, Perms::READ), expected);
+        assert_eq!(refs(frame), refs_before + u32::from(expected.is_ok()));
+    }
+    assert_eq!(free_frames(), free);
+    set_refs(frame, 1);
+    spaces[0].unmap(memory, PAGE).unwrap();
+    world.end();
+}
+
+#[test]
+fn windows_are_read_and_never_written() {
+    let world = World::new(ALL);
+    let (_, page) = machine::template();
+    Sim::table(page)[1].store(42, SeqCst);
+    processor(|processor| processor.load(Some(world.spaces[0].root())));
+    let word = Va(MACHINE.0 + 8);
+    assert_eq!(load(word, Access::Read), Outcome::Value(42));
+    assert_eq!(store(word, 1), Outcome::Fault);
+    assert_eq!(load(word, Access::Fetch), Outcome::Fault);
+    assert_eq!(load(KERNEL_HALF, Access::Read), Outcome::Fault);
+    // The leaf would allow writing; a level above does not.
+    assert!(!world.spaces[0].page(MACHINE).unwrap().writable);
+    world.end();
+}
+
+/// The boot archive: the kernel has a reference of its own, and the window is read-only.
+#[test]
+fn a_page_of_a_window_is_granted_read_only_and_copied_when_owned() {
+    let mut world = World::new(ALL);
+    let (_, archive) = machine::template();
+    Sim::table(archive)[0].store(7, SeqCst);
+    let World { memory, spaces, .. } = &mut world;
+    let refused = spaces[0].grant(memory, MACHINE, Perms::WRITE);
+    assert_eq!((refused, refs(archive)), (Err(Error::NoRight(MACHINE.0)), 1));
+
+    let frame = spaces[0].grant(memory, MACHINE, Perms::COW).unwrap();
+    spaces[1].accept(memory, PAGE, frame, Perms::COW).unwrap();
+    assert_eq!((frame, refs(archive)), (archive, 2));
+    assert_eq!(spaces[1].protect(PAGE, Perms::WRITE), Err(Error::NoRight(PAGE.0)));
+    assert_eq!(spaces[1].own(memory, PAGE), Ok(true));
+    let own = spaces[1].page(PAGE).unwrap();
+    assert!(own.writable && own.frame != archive);
+    assert_eq!(Sim::table(own.frame)[0].load(SeqCst), 7);
+    assert_eq!(refs(archive), 1);
+    spaces[1].unmap(memory, PAGE).unwrap();
+    world.end();
+}
+
+/// What the kernel promises to pagers about A and D.
+#[test]
+fn protecting_keeps_the_accessed_and_dirty_bits_and_mapping_again_clears_them() {
+    let mut world = World::new(ALL);
+    let flags = |world: &World| {
+        let mut found = Pte(0);
+        world.spaces[0].for_each(&mut |_, level, pte| {
+            if level == 1 {
+                found = pte;
+            }
+        });
+        (found.has(Pte::ACCESSED), found.has(Pte::DIRTY))
+    };
+    let World { memory, spaces, .. } = &mut world;
+    spaces[0].alloc(memory, PAGE, Perms::WRITE).unwrap();
+    store(PAGE, 5);
+    spaces[0].protect(PAGE, Perms::READ).unwrap();
+    assert_eq!(flags(&world), (true, true));
+
+    let World { memory, spaces, .. } = &mut world;
+    let frame = spaces[0].grant(memory, PAGE, Perms::READ).unwrap();
+    spaces[0].accept(memory, PAGE, frame, Perms::READ).unwrap();
+    assert_eq!((flags(&world), refs(frame)), ((false, false), 1));
+    assert_eq!(load(PAGE, Access::Read), Outcome::Value(5));
+    assert_eq!(flags(&world), (true, false), "the processor looked at the entry again");
+
+    let World { memory, spaces, .. } = &mut world;
+    assert_eq!(spaces[0].protect(PAGE, Perms::WRITE), Err(Error::NoRight(PAGE.0)));
+    assert_eq!(spaces[0].own(memory, PAGE), Ok(false));
+    spaces[0].unmap(memory, PAGE).unwrap();
+    world.end();
+}
+
+/// A table that is freed and handed out at once as a page of the same space: through the self map
+/// neither the old entries nor the new contents may be seen.
+#[test]
+fn a_freed_table_is_not_seen_through_the_self_map() {
+    use abi::layout::uvpt;
+    let mut world = World::new(ALL);
+    let World { memory, spaces, .. } = &mut world;
+    spaces[0].alloc(memory, OTHER, Perms::WRITE).unwrap();
+    spaces[0].alloc(memory, PAGE, Perms::WRITE).unwrap();
+    let entry = |level| uvpt(PAGE, level);
+    assert!((1..=4).all(|level| load(entry(level), Access::Read) != Outcome::Fault));
+    spaces[0].unmap(memory, PAGE).unwrap();
+    for level in [1, 2, 3] {
+        assert_eq!(load(entry(level), Access::Read), Outcome::Fault, "level {level}");
+    }
+    assert_eq!(load(entry(4), Access::Read), Outcome::Value(0));
+    let frame = frame_at(&world, OTHER);
+    assert_eq!(refs(frame), 1);
+    let World { memory, spaces, .. } = &mut world;
+    spaces[0].unmap(memory, OTHER).unwrap();
+    world.end();
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "released once too often")]
+fn releasing_a_free_frame_is_a_bug() {
+    let memory: Memory<Sim> = machine::start(ALL);
+    let frame = memory.alloc().unwrap();
+    memory.release(frame);
+    memory.release(frame);
+}

@@ -1,0 +1,49 @@
+//! Page maps on a simulated machine, against a model.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`machine`] | memory with holes, the frame table: what the kernel's `Machine` is to the kernel |
+//! | [`processor`] | translation as the hardware does it, with a TLB |
+//! | [`op`] | the steps, and how they are chosen |
+//! | [`model`] | what the steps are supposed to do |
+//! | [`world`] | both side by side |
+//! | [`edges`] | single cases that chance would not find |
+//!
+//! Programs reach memory only through the processor, which remembers what it has seen. So an
+//! `invalidate` that is missing in `vm` shows as a program that reads what it should not, and the
+//! test prints the shortest sequence of steps that leads there.
+
+mod edges;
+mod machine;
+mod model;
+mod op;
+mod processor;
+mod world;
+
+use op::{SPACES, op};
+use proptest::prelude::*;
+use world::{ALL, World};
+
+/// Frames of a machine on which the steps below often run out.
+const FEW: usize = SPACES + 16;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    /// Results, entries, contents, books and every access agree with the model after every step.
+    #[test]
+    fn agrees_with_the_model(steps in prop::collection::vec(op(), 1..80)) {
+        let mut world = World::new(ALL);
+        steps.into_iter().for_each(|op| world.step(op));
+        world.end();
+    }
+
+    /// For want of any of the frames that it takes, a step fails, changes nothing and loses
+    /// nothing; with that frame it succeeds.
+    #[test]
+    fn runs_out_of_memory_without_harm(steps in prop::collection::vec(op(), 1..60)) {
+        let mut world = World::new(FEW);
+        steps.into_iter().for_each(|op| world.starve_and_step(op));
+        world.end();
+    }
+}

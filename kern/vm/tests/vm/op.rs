@@ -1,0 +1,148 @@
+//! What is done to page maps, and what may come of it.
+
+use abi::layout::USER_LIMIT;
+use abi::{Error, Perms, Pte, Va};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Address spaces in the game.
+pub const SPACES: usize = 3;
+
+/// Pages in the game: neighbours, and pages that have tables in common down to each of the levels.
+pub const PAGES: [Va; 9] = [
+    Va(0),
+    Va(0x1000),
+    Va(0x1f_f000),
+    Va(0x20_0000),
+    Va(0x3fff_f000),
+    Va(0x4000_0000),
+    Va(0x7f_ffff_f000),
+    Va(0x80_0000_0000),
+    Va(USER_LIMIT.0 - 0x1000),
+];
+
+/// One step: a call on any space, or an access by the program in the current one.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    Alloc {
+        space: usize,
+        va: Va,
+        perms: Perms,
+    },
+    Share {
+        from: usize,
+        source: Va,
+        to: usize,
+        va: Va,
+        perms: Perms,
+    },
+    Protect {
+        space: usize,
+        va: Va,
+        perms: Perms,
+    },
+    Unmap {
+        space: usize,
+        va: Va,
+    },
+    Mark {
+        space: usize,
+        va: Va,
+        word: u64,
+    },
+    Own {
+        space: usize,
+        va: Va,
+    },
+    /// Give everything back, so many entries at a time, and begin anew.
+    TearDown {
+        space: usize,
+        budget: u32,
+    },
+    /// The processor goes on in this space.
+    Switch {
+        space: usize,
+    },
+    Read {
+        va: Va,
+        word: usize,
+    },
+    Write {
+        va: Va,
+        word: usize,
+        value: u64,
+    },
+    Fetch {
+        va: Va,
+    },
+    /// Read the entry of `va` in the self map, and try to write and to execute it.
+    Uvpt {
+        va: Va,
+        level: u32,
+    },
+}
+
+impl Op {
+    /// Whether this may need a frame.
+    pub fn allocates(self) -> bool {
+        matches!(self, Op::Alloc { .. } | Op::Share { .. } | Op::Mark { .. } | Op::Own { .. })
+    }
+}
+
+/// What a step gives back: the result of a call, or what an access met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Call(Result<bool, Error>),
+    Value(u64),
+    /// A page table entry was read.
+    Entry,
+    Fault,
+}
+
+fn space() -> impl Strategy<Value = usize> {
+    0..SPACES
+}
+
+fn page() -> impl Strategy<Value = Va> {
+    select(PAGES.to_vec())
+}
+
+fn perms() -> impl Strategy<Value = Perms> {
+    select(vec![
+        Perms::READ,
+        Perms::COW,
+        Perms::WRITE,
+        Perms::WRITE,
+        Perms::WRITE | Perms::KEEP,
+        Perms::EXEC,
+        Perms::EXEC | Perms::SOFT,
+    ])
+}
+
+fn word() -> impl Strategy<Value = usize> {
+    select(vec![0, 1, 511])
+}
+
+fn marks() -> impl Strategy<Value = u64> {
+    select(vec![0, 1, Pte::MARK_MAX, Pte::MARK_MAX + 1, u64::MAX])
+}
+
+/// A step at random.
+pub fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (space(), page(), perms()).prop_map(|(space, va, perms)| Op::Alloc { space, va, perms }),
+        6 => (space(), page(), space(), page(), perms()).prop_map(|(from, source, to, va, perms)| {
+            Op::Share { from, source, to, va, perms }
+        }),
+        4 => (space(), page(), perms()).prop_map(|(space, va, perms)| Op::Protect { space, va, perms }),
+        5 => (space(), page()).prop_map(|(space, va)| Op::Unmap { space, va }),
+        3 => (space(), page(), marks()).prop_map(|(space, va, word)| Op::Mark { space, va, word }),
+        4 => (space(), page()).prop_map(|(space, va)| Op::Own { space, va }),
+        1 => (space(), 1..6_u32).prop_map(|(space, budget)| Op::TearDown { space, budget }),
+        1 => space().prop_map(|space| Op::Switch { space }),
+        6 => (page(), word()).prop_map(|(va, word)| Op::Read { va, word }),
+        6 => (page(), word(), any::<u64>()).prop_map(|(va, word, value)| Op::Write { va, word, value }),
+        2 => page().prop_map(|va| Op::Fetch { va }),
+        8 => (page(), 1..5_u32).prop_map(|(va, level)| Op::Uvpt { va, level }),
+    ]
+}
