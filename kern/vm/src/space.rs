@@ -2,7 +2,8 @@
 
 use crate::{Machine, Memory, Table};
 use abi::layout::{KERNEL_HALF, UVPT_SLOT, WINDOWS, uvpt};
-use abi::{Error, Frame, Perms, Pte, Va};
+use abi::{Error, Frame, PAGE_SIZE, Perms, Pte, Va};
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -15,8 +16,22 @@ const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
 /// Whoever has the value holds the lock of the environment that it belongs to.
 pub struct Space<M> {
     root: Frame,
+    /// The tables that were walked to last: to grant a page, and for everything else.
+    last: [Cell<Option<Walk>>; 2],
     machine: PhantomData<M>,
 }
+
+/// The result of a walk down to a table of level 1: good for 2 MiB, until a table is freed.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// The address, divided by 2 MiB.
+    span: u64,
+    table: Frame,
+    /// Whether every level above allows writing.
+    writable_above: bool,
+}
+
+const SPAN: u64 = 512 * PAGE_SIZE;
 
 /// Where a page is translated: its leaf entry, found by [`Space::find`].
 struct Leaf {
@@ -61,7 +76,7 @@ impl<M: Machine> Space<M> {
         }
         let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
         to[UVPT_SLOT as usize].store(own.0, Relaxed);
-        Ok(Space { root, machine: PhantomData })
+        Ok(Space { root, last: Default::default(), machine: PhantomData })
     }
 
     /// The frame of the top-level table.
@@ -109,7 +124,7 @@ impl<M: Machine> Space<M> {
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`].
     #[inline]
     pub fn grant(&self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<Frame, Error> {
-        let leaf = self.find(va).filter(|leaf| leaf.pte().is_present());
+        let leaf = self.find_by(&self.last[1], va).filter(|leaf| leaf.pte().is_present());
         let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
         if perms.contains(Perms::WRITE) && !leaf.allows(Pte::WRITABLE) {
             return Err(Error::NoRight(va.0));
@@ -155,7 +170,9 @@ impl<M: Machine> Space<M> {
         let leaf = self.find(va).filter(|leaf| !leaf.pte().is_empty());
         let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
         self.replace(memory, &leaf, va, Pte(0));
-        self.prune(memory, va);
+        if M::info(leaf.table).word.load(Relaxed) == 0 {
+            self.prune(memory, va);
+        }
         Ok(())
     }
 
@@ -204,9 +221,11 @@ impl<M: Machine> Space<M> {
     }
 
     /// Free what the user's part holds. Gives up when `budget` entries are done; call again then.
+    /// (On the way down to a page there are four entries: less than that gets nowhere.)
     /// No processor may have this space loaded. Returns whether everything is gone; then the root
     /// is the last frame to be released.
     pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
+        self.last.iter().for_each(|last| last.set(None));
         clear::<M>(memory, self.root, 4, budget)
     }
 
@@ -219,6 +238,26 @@ impl<M: Machine> Space<M> {
     /// Find the leaf entry of `va`, if its table is there and is for users.
     #[inline]
     fn find(&self, va: Va) -> Option<Leaf> {
+        self.find_by(&self.last[0], va)
+    }
+
+    #[inline]
+    fn find_by(&self, last: &Cell<Option<Walk>>, va: Va) -> Option<Leaf> {
+        let walk = match last.get() {
+            Some(last) if last.span == va.0 / SPAN => last,
+            _ => {
+                let walk = self.walk(va)?;
+                last.set(Some(walk));
+                walk
+            }
+        };
+        let entry = &M::table(walk.table)[va.index(1)];
+        Some(Leaf { entry, table: walk.table, writable_above: walk.writable_above })
+    }
+
+    /// Walk down to the table of level 1.
+    #[inline(never)]
+    fn walk(&self, va: Va) -> Option<Walk> {
         let mut table = self.root;
         let mut above = TABLE;
         for level in [4, 3, 2] {
@@ -232,16 +271,21 @@ impl<M: Machine> Space<M> {
         if above & Pte::USER == 0 {
             return None;
         }
-        let writable_above = above & Pte::WRITABLE != 0;
-        Some(Leaf { entry: &M::table(table)[va.index(1)], table, writable_above })
+        Some(Walk { span: va.0 / SPAN, table, writable_above: above & Pte::WRITABLE != 0 })
     }
 
     /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
     /// entry has to [prune](Self::prune).
+    #[inline]
     fn make(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
         if let Some(leaf) = self.find(va) {
             return Ok(leaf);
         }
+        self.make_tables(memory, va)
+    }
+
+    #[inline(never)]
+    fn make_tables(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
         let mut table = self.root;
         for level in [4, 3, 2] {
             let entry = &M::table(table)[va.index(level)];
@@ -258,6 +302,7 @@ impl<M: Machine> Space<M> {
     }
 
     /// Fill the entry of `va`, which takes over a reference to the frame.
+    #[inline]
     fn insert(&mut self, memory: &Memory<M>, va: Va, new: Pte) -> Result<(), Error> {
         let leaf = self.make(memory, va).inspect_err(|_| memory.release(new.frame()))?;
         self.replace(memory, &leaf, va, new);
@@ -267,6 +312,7 @@ impl<M: Machine> Space<M> {
     /// Exchange an entry for another one and give up what it named: first the entry, then the
     /// processor's copy of it, then the frame. (In any other order somebody could get the frame
     /// while it can still be reached here.)
+    #[inline]
     fn replace(&mut self, memory: &Memory<M>, leaf: &Leaf, va: Va, new: Pte) {
         let old = Pte(leaf.entry.swap(new.0, Relaxed));
         if old.is_empty() != new.is_empty() {
@@ -279,6 +325,7 @@ impl<M: Machine> Space<M> {
     }
 
     /// Change bits of a present entry that the processor may be changing too.
+    #[inline]
     fn change(&mut self, leaf: &Leaf, va: Va, f: impl Fn(u64) -> u64) {
         let mut old = leaf.entry.load(Relaxed);
         while let Err(now) = leaf.entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
@@ -288,7 +335,9 @@ impl<M: Machine> Space<M> {
     }
 
     /// Free the tables above `va` that have become empty.
+    #[inline(never)]
     fn prune(&mut self, memory: &Memory<M>, va: Va) {
+        self.last.iter().for_each(|last| last.set(None));
         let mut path = [self.root; 4];
         let mut depth = 0;
         while depth < 3 {

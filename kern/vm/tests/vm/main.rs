@@ -28,7 +28,7 @@ use world::{ALL, World};
 const FEW: usize = SPACES + 16;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
 
     /// Results, entries, contents, books and every access agree with the model after every step.
     #[test]

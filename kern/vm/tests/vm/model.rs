@@ -210,7 +210,7 @@ impl Model {
             held.page = self.new_page(self.contents[&held.page].clone());
             (held.accessed, held.dirty) = (false, false);
         }
-        held.perms = held.perms - Perms::COW | Perms::WRITE;
+        held.perms = (held.perms - Perms::COW) | Perms::WRITE;
         self.put(space, va, Some(Slot::Page(Held { may: true, ..held })));
         Ok(copied)
     }

@@ -78,7 +78,7 @@ impl World {
     /// Give everything back: as many frames must be free as there were.
     pub fn end(mut self) {
         for space in 0..SPACES {
-            self.step(Op::TearDown { space, budget: 3 });
+            self.step(Op::TearDown { space, budget: 200 });
         }
         for space in &self.spaces {
             self.memory.release(space.root());

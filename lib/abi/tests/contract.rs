@@ -1,0 +1,192 @@
+//! The numbers of the contract: nothing twice, nothing lost on the way through registers.
+
+use abi::boot::{exit_code, status_of_exit};
+use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
+use abi::layout::{SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
+use abi::{Call, EnvId, Error, ExitStatus, Frame, PageOp, Perms, Pte, Status, Va, Vector};
+use std::collections::BTreeSet;
+
+const VALUES: [u64; 4] = [0, 1, 0xdead_beef, u64::MAX];
+
+#[test]
+fn every_error_survives_the_registers() {
+    for value in VALUES {
+        for error in Error::all(value) {
+            let (rax, rdx) = error.encode();
+            assert!(rax >> 63 == 1, "{error:?} looks like a success");
+            assert_eq!(Error::decode(rax, rdx), Err(error));
+        }
+    }
+}
+
+#[test]
+fn errors_have_codes_and_texts_of_their_own() {
+    let all = Error::all(0);
+    let codes: Vec<_> = all.iter().map(|error| error.encode().0 & !(1 << 63)).collect();
+    assert!(codes.iter().copied().eq(1..=all.len() as u64), "codes {codes:?}");
+    let texts: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), all.len());
+}
+
+#[test]
+fn results_survive_the_registers() {
+    for (rax, rdx) in [(0, 0), (1, u64::MAX), (u64::MAX >> 1, 7)] {
+        assert_eq!(Error::decode(rax, rdx), Ok((rax, rdx)));
+    }
+}
+
+#[test]
+fn a_code_that_nobody_knows_is_not_lost() {
+    let rax = 1 << 63 | 999;
+    assert_eq!(Error::decode(rax, 5), Err(Error::Unknown(rax)));
+}
+
+#[test]
+fn an_error_says_its_value() {
+    assert!(Error::Unaligned(0xabc).to_string().ends_with("(0xabc)"));
+}
+
+#[test]
+fn calls_are_numbered_from_zero_without_gaps() {
+    for (number, call) in (0..).zip(Call::ALL) {
+        assert_eq!(*call as u64, number, "{call:?}");
+        assert_eq!(Call::from_number(number), Some(*call));
+    }
+    assert_eq!(Call::from_number(Call::ALL.len() as u64), None);
+    assert_eq!(Call::from_number(u64::MAX), None);
+}
+
+#[test]
+fn calls_have_names_of_their_own() {
+    let names: BTreeSet<_> = Call::ALL.iter().map(|call| call.name()).collect();
+    assert_eq!(names.len(), Call::ALL.len());
+    let lower = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    assert!(names.iter().all(lower), "{names:?}");
+}
+
+/// The address of an entry, from the picture: slot 255, then the indices shifted down by a level.
+fn uvpt_by_indices(va: Va, level: u32) -> u64 {
+    let mut path: Vec<u64> = vec![255; level as usize];
+    path.extend((level..=4).rev().map(|level| va.index(level) as u64));
+    let pages = path[..4].iter().fold(0, |address, index| address << 9 | index);
+    pages << 12 | path[4] << 3
+}
+
+#[test]
+fn the_self_map_has_an_entry_for_every_page_and_level() {
+    let last = Va(USER_LIMIT.0 - 0x1000);
+    for va in [Va(0), Va(0x1000), Va(0x1234_5678_9000), Va(SLOT_SIZE), last, UVPT] {
+        for level in 1..=4 {
+            assert_eq!(uvpt(va, level).0, uvpt_by_indices(va, level), "{va} level {level}");
+        }
+    }
+    assert_eq!(uvpt(Va(8 * 0x1000), 1), Va(UVPT.0 + 64));
+    assert_eq!(uvpt(UVPT, 4).0 % 4096, 255 * 8);
+}
+
+#[test]
+fn permissions_are_checked_bit_by_bit() {
+    let both = Perms::WRITE | Perms::EXEC;
+    assert_eq!(Perms::checked(both.bits()), Err(Error::BadPerms(both.bits())));
+    for bit in (0..64).map(|bit| 1 << bit) {
+        let known = Perms::all().bits() & bit != 0;
+        let expected = if known { Ok(Perms::from_bits_retain(bit)) } else { Err(Error::BadPerms(bit)) };
+        assert_eq!(Perms::checked(bit), expected);
+        // Beside others, only the bits without a meaning are blamed.
+        if !known {
+            assert_eq!(Perms::checked(bit | both.bits()), Err(Error::BadPerms(bit)));
+        }
+    }
+    assert_eq!(Perms::checked(0), Ok(Perms::READ));
+    let most = Perms::all() - Perms::EXEC;
+    assert_eq!(Perms::checked(most.bits()), Ok(most));
+}
+
+#[test]
+fn no_permission_is_a_bit_of_the_processors_or_the_kernels() {
+    let kernels = Pte::PRESENT | Pte::USER | Pte::ACCESSED | Pte::DIRTY | Pte::LARGE | Pte::MAY;
+    let global = 1 << 8;
+    assert_eq!(Perms::all().bits() & (kernels | global | Pte::FRAME), 0);
+}
+
+#[test]
+fn entries_give_back_what_was_put_in() {
+    for perms in [Perms::READ, Perms::WRITE | Perms::KEEP, Perms::EXEC, Perms::COW | Perms::SOFT] {
+        let pte = Pte::page(Frame(0xf_ffff), perms);
+        assert!(pte.is_present() && pte.has(Pte::USER) && !pte.is_empty());
+        assert_eq!((pte.frame(), pte.perms()), (Frame(0xf_ffff), perms));
+        assert_eq!(pte.has(Pte::NO_EXEC), !perms.contains(Perms::EXEC));
+    }
+    for word in [1, 17, Pte::MARK_MAX] {
+        let mark = Pte::mark(word);
+        assert!(!mark.is_present() && !mark.is_empty());
+        assert_eq!(mark.word(), word);
+    }
+    assert!(Pte::mark(0).is_empty());
+}
+
+#[test]
+fn ids_give_back_slot_and_generation() {
+    for (generation, slot) in [(1, 0), (1, 63), (7, EnvId::MAX_SLOTS - 1), (EnvId::MAX_GENERATION, 1)] {
+        let id = EnvId::new(generation, slot);
+        assert_eq!((id.generation(), id.slot()), (generation, slot));
+        assert_ne!(id, EnvId::NONE);
+    }
+    assert_eq!(EnvId::new(1, 0).to_string(), "00001000");
+    assert_eq!(EnvId::new(EnvId::MAX_GENERATION, EnvId::MAX_SLOTS - 1).0, u32::MAX);
+}
+
+#[test]
+fn statuses_give_back_their_numbers() {
+    for number in 0..=8 {
+        assert_eq!(Status::from_number(number).map(|status| status as u64), Some(number));
+    }
+    assert_eq!(Status::from_number(9), None);
+    assert_eq!(Status::from_number(1 << 32), None);
+}
+
+#[test]
+fn exit_codes_of_the_emulator_stand_for_statuses() {
+    for status in 0..=ExitStatus::KERNEL_PANIC.0 {
+        let code = 2 * exit_code(status) as i32 + 1;
+        assert!(code != 1, "status {status} looks like an emulator that could not start");
+        assert!(code < 256, "status {status} does not fit in an exit code");
+        assert_eq!(status_of_exit(code), Some(status));
+    }
+    for code in [-1, 0, 1, 2, 4, 254, 256, 257] {
+        assert_eq!(status_of_exit(code), None, "exit code {code}");
+    }
+}
+
+#[test]
+fn exit_statuses_do_not_overlap() {
+    let killed: Vec<_> = (0..32).map(|vector| ExitStatus::killed_by(Vector(vector))).collect();
+    for (vector, status) in (0..).zip(&killed) {
+        assert_eq!(status.vector(), Some(Vector(vector)));
+        assert!(status.0 > ExitStatus::PROGRAM_MAX && *status < ExitStatus::DESTROYED);
+    }
+    let others = [
+        ExitStatus::DESTROYED,
+        ExitStatus::DEADLOCK,
+        ExitStatus::TIMEOUT,
+        ExitStatus::TOOL_FAILED,
+        ExitStatus::KERNEL_PANIC,
+    ];
+    assert!(others.iter().all(|status| status.vector().is_none() && status.0 < 128));
+    assert_eq!(others.iter().collect::<BTreeSet<_>>().len(), others.len());
+}
+
+#[test]
+fn users_choose_no_flag_that_is_the_kernels() {
+    let (interrupts, iopl, nested, resume, virtual_8086) = (1 << 9, 3 << 12, 1 << 14, 1 << 16, 1 << 17);
+    assert_eq!(USER_RFLAGS & (interrupts | iopl | nested | resume | virtual_8086), 0);
+    assert_eq!(FIXED_RFLAGS, interrupts | 2);
+}
+
+#[test]
+fn an_operation_without_its_first_pages_is_the_rest() {
+    let op = PageOp::map(EnvId(1), Va(0x1000), EnvId(2), Va(0x9000), 5, Perms::COW);
+    let rest = PageOp::map(EnvId(1), Va(0x3000), EnvId(2), Va(0xb000), 3, Perms::COW);
+    assert_eq!(op.skip(2), rest);
+    assert_eq!(op.skip(0), op);
+}
