@@ -12,7 +12,7 @@ fn copy_everything(child: EnvId) -> Result<(), Error> {
     for (va, entry) in uvpt::entries(libos::Va(0)..layout::USER_LIMIT) {
         let is_exception_stack = (upcall::STACK_LOW..layout::EXCEPTION_STACK_TOP).contains(&va);
         if entry.is_present() && !is_exception_stack {
-            pages::copy_to(child, va, entry.perms())?;
+            pages::copy_to(child, va, 1, entry.perms())?;
         }
     }
     Ok(())

@@ -3,13 +3,13 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use libos::{ExitCode, Fault, println, raw, sys, upcall};
+use libos::{ExitCode, Fault, println, raw, upcall};
 
 libos::entry!(main);
 
 fn handler(fault: &mut Fault) -> upcall::Outcome {
     println!("i faulted at va {:x}, err {:x}", fault.address, fault.error & 7);
-    sys::exit(0)
+    libos::exit(0)
 }
 
 fn main() -> ExitCode {

@@ -8,7 +8,7 @@ use libos::{ExitCode, layout, println, raw};
 libos::entry!(main);
 
 fn main() -> ExitCode {
-    let kernel = layout::KERNEL_IMAGE.0 + 0x10_0000;
+    let kernel = layout::KERNEL_IMAGE.0 + 0x11_0000;
     println!("I read {:#x} from location {kernel:#x}!", raw::read_u8(kernel));
     ExitCode::FAILURE
 }

@@ -3,7 +3,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use libos::abi::env::USER_RFLAGS;
 use libos::raw::{self, PROBE_PAGE, State};
 use libos::upcall::{self, Outcome};
@@ -12,9 +12,16 @@ use libos::{EnvId, ExitCode, Fault, PAGE_SIZE, Perms, Va, Vector, println, sys};
 libos::entry!(main);
 
 static MISMATCHES: AtomicU32 = AtomicU32::new(0);
+/// Which pattern was loaded: flags clear, or set.
 static FLAGS: AtomicBool = AtomicBool::new(false);
 /// Where `rsp` was when the last fault came.
-static RSP: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+static RSP: AtomicU64 = AtomicU64::new(0);
+/// Single-step the instruction that faults.
+static STEP: AtomicBool = AtomicBool::new(false);
+/// How many single-step traps there were.
+static STEPS: AtomicU32 = AtomicU32::new(0);
+/// The trap flag.
+const TF: u64 = 1 << 8;
 /// A stack that libos knows nothing about.
 const OTHER_STACK: Va = Va(0x6000_0000);
 
@@ -45,6 +52,13 @@ fn handler(fault: &mut Fault) -> Outcome {
         run_on("the exception stack", None);
         return Outcome::Resume;
     }
+    if fault.vector() == Vector::DEBUG {
+        // One instruction further: the eight bytes of `mov byte ptr [PROBE_PAGE], 1`.
+        check("rip after a step", fault.rip, raw::fault_address() + 8);
+        STEPS.fetch_add(1, Relaxed);
+        fault.rflags &= !TF;
+        return Outcome::Resume;
+    }
     check("address", fault.address, PROBE_PAGE.0);
     check("rip", fault.rip, raw::fault_address());
     check_general(&State::from(&*fault), &expected);
@@ -52,6 +66,9 @@ fn handler(fault: &mut Fault) -> Outcome {
     RSP.store(fault.rsp, Relaxed);
     if sys::alloc(EnvId::NONE, PROBE_PAGE, 1, Perms::WRITE).is_err() {
         return Outcome::Unhandled;
+    }
+    if STEP.load(Relaxed) {
+        fault.rflags |= TF;
     }
     raw::scramble();
     Outcome::Resume
@@ -86,5 +103,8 @@ fn main() -> sys::Result<ExitCode> {
     run_on("another stack", Some(top));
     run_on("another stack, unaligned", Some(top - 13));
     raw::breakpoint();
+    STEP.store(true, Relaxed);
+    run_on("the stack, step by step", None);
+    check("steps", STEPS.load(Relaxed), 2);
     Ok(if MISMATCHES.load(Relaxed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

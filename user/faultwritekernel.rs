@@ -8,7 +8,7 @@ use libos::{ExitCode, layout, println, raw};
 libos::entry!(main);
 
 fn main() -> ExitCode {
-    raw::write_u8(layout::KERNEL_IMAGE.0 + 0x10_0000, 0);
+    raw::write_u8(layout::KERNEL_IMAGE.0 + 0x11_0000, 0);
     println!("I wrote to the kernel!");
     ExitCode::FAILURE
 }

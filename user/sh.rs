@@ -1,8 +1,131 @@
-//! Soon.
+//! A small shell: runs programs by name, and knows help, ps, free, echo, exit.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+use alloc::{string::String, vec::Vec};
+use core::sync::atomic::Ordering::Relaxed;
+use libos::{Args, Command, Error, ExitCode, PAGE_SIZE, Status, archive, console, windows};
+use libos::{print, println};
+
 libos::entry!(main);
 
-fn main() {}
+/// Arguments are a first command, to be run before anything is read.
+fn main(args: Args) -> ExitCode {
+    let first: Vec<&str> = args.collect();
+    if !first.is_empty()
+        && let Some(code) = run(&first)
+    {
+        return code;
+    }
+    loop {
+        print!("$ ");
+        let Some(line) = read_line() else { return ExitCode::SUCCESS };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let Some(code) = run(&words) {
+            return code;
+        }
+    }
+}
+
+/// Read a line with a minimum of editing: backspace, Ctrl-U. `None` for Ctrl-D at the beginning.
+fn read_line() -> Option<String> {
+    let mut line = String::new();
+    let mut previous = 0;
+    loop {
+        let byte = console::read_byte();
+        match byte {
+            b'\n' if previous == b'\r' => {} // one Enter, not two
+            b'\r' | b'\n' => {
+                println!();
+                return Some(line);
+            }
+            console::END_OF_INPUT if line.is_empty() => {
+                println!();
+                return None;
+            }
+            0x08 | 0x7f => erase(&mut line, 1),
+            0x15 => erase(&mut line, usize::MAX),
+            b' '..=b'~' => {
+                line.push(byte as char);
+                print!("{}", byte as char);
+                console::flush();
+            }
+            _ => {}
+        }
+        previous = byte;
+    }
+}
+
+/// Take up to so many characters back, on the screen too.
+fn erase(line: &mut String, most: usize) {
+    for _ in 0..most.min(line.len()) {
+        line.pop();
+        print!("\x08 \x08");
+    }
+    console::flush();
+}
+
+/// Do what the words say. `Some` to leave the shell.
+fn run(words: &[&str]) -> Option<ExitCode> {
+    let (&name, args) = words.split_first()?;
+    match name {
+        "help" => help(),
+        "ps" => ps(),
+        "free" => free(),
+        "echo" => println!("{}", args.join(" ")),
+        "exit" => match args.first().map_or(Ok(0), |status| status.parse()) {
+            Ok(status @ 0..=63) => return Some(ExitCode::from(status)),
+            _ => println!("exit [STATUS], from 0 to 63"),
+        },
+        _ => match Command::new(name).args(args).status() {
+            Ok(status) if status.is_success() => {}
+            Ok(status) => println!("{name}: {status}"),
+            Err(Error::NoSuchFile) => println!("{name}: no such program (try help)"),
+            Err(error) => println!("{name}: {error}"),
+        },
+    }
+    None
+}
+
+fn help() {
+    println!("help, ps, free, echo [TEXT], exit [STATUS], or one of these programs:");
+    let mut column = 0;
+    let listed = archive::each(|name, _| {
+        if name.starts_with('.') {
+            return;
+        }
+        print!("  {name:<17}");
+        column += 1;
+        if column % 4 == 0 {
+            println!();
+        }
+    });
+    if column % 4 != 0 {
+        println!();
+    }
+    if let Err(error) = listed {
+        println!("{error}");
+    }
+}
+
+fn ps() {
+    println!("id       parent   status          runs    upcalls");
+    for env in windows::envs().iter().filter(|env| env.status() != Status::Free) {
+        let (runs, upcalls) = (env.runs.load(Relaxed), env.upcalls.load(Relaxed));
+        let status = alloc::format!("{:?}", env.status());
+        println!("{} {} {status:<10} {runs:>9} {upcalls:>10}", env.id(), env.parent());
+    }
+}
+
+fn free() {
+    let machine = windows::machine();
+    let (total, free) = (machine.total_frames.load(Relaxed), machine.free_frames.load(Relaxed));
+    let kib = |frames: u64| frames * PAGE_SIZE / 1024;
+    println!("           frames        KiB");
+    for (what, frames) in [("total", total), ("used", total - free), ("free", free)] {
+        println!("{what:<6} {frames:>10} {:>10}", kib(frames));
+    }
+}

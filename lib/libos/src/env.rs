@@ -1,7 +1,13 @@
 //! Environments: oneself, and one's children.
 
-use crate::{EnvId, ExitStatus, sys, windows};
+use crate::{EnvId, ExitStatus, console, sys, windows};
 use core::sync::atomic::Ordering::Relaxed;
+
+/// End this environment, with a status of 0 to 63; what was printed is shown.
+pub fn exit(status: u8) -> ! {
+    console::flush();
+    sys::exit(status)
+}
 
 /// The id of this environment.
 #[must_use]

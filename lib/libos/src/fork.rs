@@ -6,7 +6,8 @@
 
 use crate::upcall::{self, STACK_LOW};
 use crate::{
-    Child, EnvId, Error, PageOp, Perms, Pte, Status, Va, layout, pages, resident, stats, sys, uvpt,
+    Child, EnvId, Error, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, console, layout, pages, resident, stats,
+    sys, uvpt,
 };
 use core::arch::naked_asm;
 
@@ -35,6 +36,7 @@ pub fn with(fill: Filler) -> Result<Fork, Error> {
     if upcall::in_handler() {
         return Err(Error::InHandler);
     }
+    console::flush(); // or both would print what is left of the line
     let mut made = Err(Error::InHandler);
     // SAFETY: both returns of this function find the registers and the stack as a call leaves
     // them; the child does not look at `made`.
@@ -129,11 +131,13 @@ impl Share {
 /// copy-on-write and is copied at once.
 fn copy_on_write(child: EnvId) -> Result<(), Error> {
     let resident = resident::range();
+    let resident_pages = (resident.end.0 - resident.start.0) / PAGE_SIZE;
+    pages::copy_to(child, resident.start, resident_pages, Perms::WRITE)?;
+
+    let exception_stack = STACK_LOW..layout::EXCEPTION_STACK_TOP;
     let mut batch = Batch::new(child);
     for (va, entry) in uvpt::entries(Va(0)..layout::USER_LIMIT) {
-        if resident.contains(&va) {
-            pages::copy_to(child, va, entry.perms())?;
-        } else if !(STACK_LOW..layout::EXCEPTION_STACK_TOP).contains(&va) {
+        if !resident.contains(&va) && !exception_stack.contains(&va) {
             batch.add(va, Share::of(entry))?;
         }
     }

@@ -31,6 +31,7 @@
 #![warn(missing_docs)]
 
 extern crate alloc;
+use mem as _; // memcpy and its kin
 
 pub mod archive;
 pub mod console;
@@ -40,7 +41,6 @@ mod error;
 pub mod fork;
 mod heap;
 pub mod ipc;
-mod mem;
 pub mod pager;
 pub mod pages;
 pub mod raw;
@@ -55,10 +55,10 @@ pub mod uvpt;
 pub mod windows;
 
 pub use abi::{
-    self, EnvId, ExitStatus, Fault, Frame, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, Va,
-    Vector, layout,
+    self, EnvId, ExitStatus, Fault, Frame, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, Va, Vector,
+    layout,
 };
-pub use env::Child;
+pub use env::{Child, exit};
 pub use error::Error;
 pub use fork::{Fork, fork};
 pub use spawn::Command;

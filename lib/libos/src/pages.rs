@@ -31,9 +31,7 @@ impl NewPages {
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the pages were allocated at this address, nothing else uses it, and they stay
         // as long as `self`, from which the reference is borrowed.
-        unsafe {
-            core::slice::from_raw_parts_mut(WINDOW.0 as *mut u8, (self.0 * PAGE_SIZE) as usize)
-        }
+        unsafe { core::slice::from_raw_parts_mut(WINDOW.0 as *mut u8, (self.0 * PAGE_SIZE) as usize) }
     }
 
     /// Put them into another environment as well.
@@ -48,18 +46,19 @@ impl Drop for NewPages {
     }
 }
 
-/// Give `env` a copy of the caller's page at `va`, at the same address, with these permissions.
+/// Give `env` a copy of so many pages of the caller, at the same address, with these permissions.
 ///
 /// # Errors
 /// As [`sys::alloc`] and [`sys::map`].
-pub fn copy_to(env: EnvId, va: Va, perms: Perms) -> sys::Result<()> {
-    let mut copy = NewPages::new(1)?;
-    // SAFETY: the source is read, volatile-like, through a raw pointer: it may be any page of this
-    // program, changing only by its own doing, and not the new page itself. If it is not there
-    // the fault is this program's.
-    unsafe {
-        let source = va.page().0 as *const u8;
-        core::ptr::copy(source, copy.bytes().as_mut_ptr(), PAGE_SIZE as usize);
+pub fn copy_to(env: EnvId, va: Va, pages: u64, perms: Perms) -> sys::Result<()> {
+    for done in (0..pages).step_by(MAX_PAGES as usize) {
+        let (va, now) = (va.page().add_pages(done), MAX_PAGES.min(pages - done));
+        let mut copy = NewPages::new(now)?;
+        let bytes = copy.bytes();
+        // SAFETY: the source is read through a raw pointer: it may be any memory of this program
+        // but the new pages themselves. If it is not there the fault is this program's.
+        unsafe { core::ptr::copy(va.0 as *const u8, bytes.as_mut_ptr(), bytes.len()) };
+        copy.map(env, va, perms)?;
     }
-    copy.map(env, va.page(), perms)
+    Ok(())
 }

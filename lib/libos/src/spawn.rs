@@ -6,9 +6,7 @@
 use crate::layout::{HEAP, STACK_TOP, TEXT};
 use crate::pages::{MAX_PAGES, NewPages};
 use crate::start::{ArgBlock, check_arg};
-use crate::{
-    Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, archive, sys, upcall,
-};
+use crate::{Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, archive, sys, upcall};
 use abi::boot::ARG_SEPARATOR;
 use alloc::string::String;
 use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};

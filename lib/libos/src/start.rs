@@ -4,7 +4,7 @@
 //! with `rdi` pointing at their arguments. Everything else a program needs (an exception stack and
 //! an upcall) it gets here, by itself.
 
-use crate::{EnvId, Error, println, sys, upcall, windows};
+use crate::{Error, env, println, upcall, windows};
 use abi::ExitStatus;
 use abi::boot::ARG_SEPARATOR;
 use core::arch::naked_asm;
@@ -140,7 +140,7 @@ extern "C" fn start(block: *const ArgBlock) -> ! {
         unsafe { core::slice::from_raw_parts(block.add(1).cast(), (*block).len as usize) }
     };
     let args = Args(core::str::from_utf8(args).unwrap_or(""));
-    sys::exit(libos_main(args).0)
+    env::exit(libos_main(args).0)
 }
 
 /// Arguments as they are passed on: each behind a separator.
@@ -153,10 +153,10 @@ pub(crate) fn check_arg(arg: &str) -> Result<(), Error> {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
-    let id: EnvId = sys::id();
+    let id = env::id();
     match info.location() {
         Some(at) => println!("[{id}] panicked at {at}: {}", info.message()),
         None => println!("[{id}] panicked: {}", info.message()),
     }
-    sys::exit(ExitStatus::PANIC.0)
+    env::exit(ExitStatus::PANIC.0)
 }

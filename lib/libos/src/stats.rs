@@ -18,13 +18,8 @@ pub struct Stats {
 }
 
 #[unsafe(link_section = ".resident")]
-static STATS: Local<Stats> = Local::new(Stats {
-    upcalls: 0,
-    copy_on_write: 0,
-    heap_pages: 0,
-    stack_pages: 0,
-    by_program: 0,
-});
+static STATS: Local<Stats> =
+    Local::new(Stats { upcalls: 0, copy_on_write: 0, heap_pages: 0, stack_pages: 0, by_program: 0 });
 
 /// The counts so far.
 #[must_use]

@@ -67,9 +67,7 @@ pub fn id() -> EnvId {
 /// `BadAddress` if the bytes are not at addresses that a call may read.
 pub fn write(bytes: &[u8]) -> Result<usize> {
     let count = bytes.len().min(CONSOLE_MAX as usize) as u64;
-    let (done, _) = with_buffer(touch_to_read, || {
-        call(Call::Write, [bytes.as_ptr() as u64, count])
-    })?;
+    let (done, _) = with_buffer(touch_to_read, || call(Call::Write, [bytes.as_ptr() as u64, count]))?;
     Ok(done as usize)
 }
 
@@ -103,7 +101,7 @@ pub fn destroy(env: EnvId) -> Result<()> {
     call(Call::Destroy, [env.0.into()]).map(drop)
 }
 
-/// End the caller. A status above 63 is not a program's to give, and becomes 63.
+/// End the caller at once ([`env::exit`](crate::env::exit) prints first what is left to print). A status above 63 is not a program's to give, and becomes 63.
 pub fn exit(status: u8) -> ! {
     loop {
         let _ = syscall(Call::Exit as u64, [status.min(ExitStatus::PROGRAM_MAX).into()]);
@@ -174,9 +172,7 @@ pub fn yield_to(env: EnvId) -> Result<()> {
 /// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadPerms`, `Pinned`, `NoMemory`.
 #[inline]
 pub fn alloc(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
-    run(pages, |done, left| {
-        call(Call::Alloc, [env.0.into(), va.add_pages(done).0, left, perms.bits()])
-    })
+    run(pages, |done, left| call(Call::Alloc, [env.0.into(), va.add_pages(done).0, left, perms.bits()]))
 }
 
 /// Share the pages at `source` of `source_env`: the same frames appear at `va` of `env`.
@@ -184,14 +180,7 @@ pub fn alloc(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
 /// # Errors
 /// As [`alloc`], and `NotMapped`, `NoRight`, `TooManyRefs` for the source.
 #[inline]
-pub fn map(
-    source_env: EnvId,
-    source: Va,
-    env: EnvId,
-    va: Va,
-    pages: u64,
-    perms: Perms,
-) -> Result<()> {
+pub fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
     run(pages, |done, left| {
         let (source, va) = (source.add_pages(done).0, va.add_pages(done).0);
         let (source_env, env) = (source_env.0.into(), env.0.into());
@@ -206,9 +195,7 @@ pub fn map(
 /// `Pinned`.
 #[inline]
 pub fn protect(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
-    run(pages, |done, left| {
-        call(Call::Protect, [env.0.into(), va.add_pages(done).0, left, perms.bits()])
-    })
+    run(pages, |done, left| call(Call::Protect, [env.0.into(), va.add_pages(done).0, left, perms.bits()]))
 }
 
 /// Remove pages and marks.
@@ -228,9 +215,7 @@ pub fn unmap(env: EnvId, va: Va, pages: u64) -> Result<()> {
 /// where a page is.
 #[inline]
 pub fn mark(env: EnvId, va: Va, pages: u64, word: u64) -> Result<()> {
-    run(pages, |done, left| {
-        call(Call::Mark, [env.0.into(), va.add_pages(done).0, left, word])
-    })
+    run(pages, |done, left| call(Call::Mark, [env.0.into(), va.add_pages(done).0, left, word]))
 }
 
 /// Make pages the caller's alone, and writable: the copy in copy-on-write.
@@ -254,8 +239,7 @@ pub fn page_ops(ops: &[PageOp]) -> core::result::Result<(), (usize, Error)> {
         let rest = [ops[done].skip(pages)];
         let todo = if pages == 0 { &ops[done..] } else { &rest };
         let start = todo.as_ptr() as u64;
-        let result =
-            with_buffer(touch_to_read, || call(Call::PageOps, [start, todo.len() as u64]));
+        let result = with_buffer(touch_to_read, || call(Call::PageOps, [start, todo.len() as u64]));
         let (whole, part) = result.map_err(|error| (done, error))?;
         pages = if whole == 0 { pages + part as u32 } else { part as u32 };
         done += whole as usize;

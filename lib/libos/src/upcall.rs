@@ -12,7 +12,7 @@
 use crate::layout::EXCEPTION_STACK_TOP;
 pub use crate::pager::Outcome;
 use crate::resident::Local;
-use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector, pager, raw, stats, sys};
+use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector, console, pager, raw, stats, sys};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -228,6 +228,7 @@ fn give_up(fault: &mut Fault) {
         let long = raw::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03
         fault.rip -= if long { 2 } else { 1 };
     }
+    console::flush();
     if remove().is_err() {
         sys::exit(1);
     }

@@ -14,7 +14,8 @@
 //! Reading costs a load; no call is made. But where a table is missing there is a hole in the
 //! array: level 4 is always there, each of the others only if the entry above it is present.
 
-use crate::{Pte, Va, layout};
+use crate::{PAGE_SIZE, Pte, Va, layout};
+use abi::page::TABLE_ENTRIES;
 use core::ops::Range;
 
 /// Read an entry, whose table must be there.
@@ -55,7 +56,7 @@ pub(crate) fn leaf(va: Va) -> Pte {
 /// If there is no such slot.
 #[must_use]
 pub fn top(slot: usize) -> Pte {
-    assert!(slot < abi::page::TABLE_ENTRIES, "no slot {slot}");
+    assert!(slot < TABLE_ENTRIES, "no slot {slot}");
     // The entry of UVPT itself is in the same page.
     let own = layout::uvpt(layout::UVPT, 4);
     let entry = Va(own.page().0 + slot as u64 * 8);
@@ -86,20 +87,49 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<(Va, Pte)> {
         while self.at < self.end {
             let (here, entry) = (self.at, read(self.at, self.level));
-            if self.level > 1 && entry.is_present() {
+            if entry.is_empty() {
+                self.step(empty_entries(here, self.level));
+            } else if self.level > 1 {
                 self.level -= 1;
-                continue;
-            }
-            // Step over what this entry covers, and up again behind the last entry of a table.
-            let step = 1 << (12 + 9 * (self.level - 1));
-            self.at = Va((here.0 & !(step - 1)) + step);
-            while self.level < 4 && self.at.index(self.level) == 0 {
-                self.level += 1;
-            }
-            if !entry.is_empty() {
+            } else {
+                self.step(1);
                 return Some((here, entry));
             }
         }
         None
     }
+}
+
+impl Entries {
+    /// Step over so many entries of this table, and from its end up to the tables above.
+    #[inline]
+    fn step(&mut self, entries: u64) {
+        let covered = PAGE_SIZE << (9 * (self.level - 1));
+        self.at = Va((self.at.0 & !(covered - 1)) + entries * covered);
+        while self.at.index(self.level) == 0 && self.level < 4 {
+            self.level += 1;
+        }
+    }
+}
+
+/// How many empty entries follow each other from the one that translates `va` at this level, which
+/// is empty, to the end of its table.
+///
+/// Most tables are nearly empty, so this is where a walk spends its time: eight at once.
+fn empty_entries(va: Va, level: u32) -> u64 {
+    let (first, end) = (va.index(level), TABLE_ENTRIES);
+    let table = layout::uvpt(va, level).page().0 as *const Pte;
+    // SAFETY: the table is there, since the caller has read an entry of it, and `n` is an index.
+    let entry = |n: usize| unsafe { table.add(n).read_volatile() };
+    let mut n = first + 1;
+    while n < end {
+        if n % 8 == 0 && (n..n + 8).fold(0, |bits, n| bits | entry(n).0) == 0 {
+            n += 8;
+        } else if entry(n).is_empty() {
+            n += 1;
+        } else {
+            break;
+        }
+    }
+    (n - first) as u64
 }
