@@ -16,7 +16,7 @@ pub enum Access {
 }
 
 /// Rights collected on the way down: the AND over the levels.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Rights {
     write: bool,
     user: bool,
@@ -103,6 +103,16 @@ impl Processor {
             }
         }
         self.walk(va, access)
+    }
+
+    /// A page that the processor remembers otherwise than it stands in the tables.
+    pub fn stale(&self) -> Option<Va> {
+        let stands = |va: &Va, cached: &Cached| {
+            let mut fresh = Processor { root: self.root, ..Processor::default() };
+            fresh.walk(*va, Access::Read);
+            fresh.pages.get(va).is_some_and(|now| (now.frame, now.rights) == (cached.frame, cached.rights))
+        };
+        self.pages.iter().find(|(va, cached)| !stands(va, cached)).map(|(va, _)| *va)
     }
 
     /// What a processor that remembers nothing would find at an address.

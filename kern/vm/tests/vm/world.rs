@@ -109,7 +109,14 @@ impl World {
             Op::Read { va, word } => load(word_at(va, word), Access::Read),
             Op::Fetch { va } => load(va, Access::Fetch),
             Op::Write { va, word, value } => store(word_at(va, word), value),
-            Op::Uvpt { va, level } => read_entry(uvpt(va, level)),
+            Op::Uvpt { va, level } => {
+                // The kernel looks there as well, when a buffer of a call lies in the self map.
+                let page = self.spaces[self.current].page(uvpt(va, level).page());
+                let outcome = read_entry(uvpt(va, level));
+                assert_eq!(page.is_some(), outcome == Outcome::Entry);
+                assert!(page.is_none_or(|page| !page.writable));
+                outcome
+            }
         }
     }
 
@@ -149,6 +156,7 @@ impl World {
             assert!(found.eq(words.iter().copied()), "contents of page {page} in {frame:?}");
         }
         assert_eq!(free_frames(), self.model.free(), "free frames");
+        assert_eq!(processor(|processor| processor.stale()), None, "a stale translation");
     }
 
     fn compare_space(&self, space: usize, frame_of: &mut HashMap<PageId, Frame>) {
