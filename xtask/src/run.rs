@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -68,12 +69,13 @@ pub struct Args {
 }
 
 /// Everything that a boot needs, ready to be used.
+#[derive(Clone)]
 struct Kit<'a> {
     args: &'a Args,
     qemu: PathBuf,
     machine: Machine,
     images: Images,
-    scratch: TempDir,
+    scratch: Arc<TempDir>,
 }
 
 /// Boots what the command line says.
@@ -101,7 +103,7 @@ impl<'a> Kit<'a> {
         let qemu = install::qemu()?;
         let flavor = if args.check { Flavor::Check } else { Flavor::Plain };
         let images = Builder { workspace, verbose: args.verbose }.build(&[flavor])?;
-        let scratch = scratch()?;
+        let scratch = Arc::new(scratch()?);
         Archive::of(&images.programs)?.write(&scratch.path().join("archive.tar"))?;
         let machine = Machine {
             cpus: args.cpus,
@@ -151,9 +153,17 @@ impl<'a> Kit<'a> {
         self.conclude("sh", session.run(print)?)
     }
 
+    /// The same, where possible with time that counts instructions: the tour shows what things cost.
+    fn deterministic(&self) -> Kit<'_> {
+        let icount = self.machine.icount || (self.machine.accel == Accel::Tcg && self.machine.cpus == 1);
+        let machine = Machine { icount, ..self.machine.clone() };
+        Kit { machine, ..self.clone() }
+    }
+
     /// The tour; then, if anything arrives on stdin, a shell that gets it.
     fn run_tour(&self, chunks: Chunks) -> Result<ExitStatus> {
-        let status = self.conclude("tour", self.start("tour", &[], Some(BOUND))?.run(print)?)?;
+        let session = self.deterministic().start("tour", &[], Some(BOUND))?;
+        let status = self.conclude("tour", session.run(print)?)?;
         if !status.is_success() {
             return Ok(status);
         }

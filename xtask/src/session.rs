@@ -14,6 +14,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -22,6 +24,9 @@ use tempfile::TempDir;
 
 /// How long a step waits at most: how late a signal or a deadline may be noticed.
 const STEP: Duration = Duration::from_millis(50);
+/// A kernel that starts may lose what the serial port has already received. So input waits for the
+/// first output; for so long at most, because a program may read before it prints.
+const SILENT_START: Duration = Duration::from_secs(2);
 /// How much of the console is remembered.
 const TRANSCRIPT: usize = 16 << 20;
 /// How much of what the emulator says is remembered.
@@ -39,6 +44,7 @@ pub struct Session {
     start: Instant,
     timeout: Option<Duration>,
     console: Vec<u8>,
+    has_printed: Arc<AtomicBool>,
 }
 
 /// What happened next.
@@ -120,13 +126,16 @@ impl Session {
             start: Instant::now(),
             timeout: options.timeout,
             console: Vec::new(),
+            has_printed: Arc::default(),
         })
     }
 
     /// Hands over to the guest what arrives from now on, and [`END`] when nothing more will.
     pub fn forward(&self, first: Option<Vec<u8>>, chunks: Chunks) {
         let (feed, notify) = (self.feed.clone(), self.notify.clone());
+        let has_printed = Arc::clone(&self.has_printed);
         thread::spawn(move || {
+            wait_for(&has_printed, SILENT_START);
             for chunk in first.into_iter().chain(chunks) {
                 if feed.send(chunk).is_err() || notify.send(Step::Input).is_err() {
                     return;
@@ -164,6 +173,7 @@ impl Session {
     }
 
     fn remember(&mut self, bytes: &[u8]) {
+        self.has_printed.store(true, Relaxed);
         self.console.extend_from_slice(bytes);
         if self.console.len() > TRANSCRIPT {
             self.console.drain(..TRANSCRIPT / 2);
@@ -250,6 +260,13 @@ fn spawn(command: &std::process::Command) -> std::io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
+}
+
+fn wait_for(flag: &AtomicBool, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while !flag.load(Relaxed) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn relay_console(mut stdout: impl Read, notify: &Sender<Step>) {
