@@ -3,13 +3,13 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use libos::{Child, EnvId, Error, Fork, fork, layout, pages, println, sys, upcall, uvpt};
+use libos::{Child, EnvId, Error, Fork, Va, fork, layout, pages, println, sys, upcall, uvpt};
 
 libos::entry!(main);
 
 /// Give the child a copy of every page but the exception stack, which it gets anyway.
-fn copy_everything(child: EnvId) -> Result<(), Error> {
-    for (va, entry) in uvpt::entries(libos::Va(0)..layout::USER_LIMIT) {
+fn copy_everything(child: EnvId, _stack_pointer: Va) -> Result<(), Error> {
+    for (va, entry) in uvpt::entries(Va(0)..layout::USER_LIMIT) {
         let is_exception_stack = (upcall::STACK_LOW..layout::EXCEPTION_STACK_TOP).contains(&va);
         if entry.is_present() && !is_exception_stack {
             pages::copy_to(child, va, 1, entry.perms())?;

@@ -6,8 +6,8 @@
 
 use crate::upcall::{self, STACK_LOW};
 use crate::{
-    Child, EnvId, Error, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, console, layout, pages, resident, stats,
-    sys, uvpt,
+    Child, EnvId, Error, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, console, layout, pager, pages, resident,
+    stats, sys, uvpt,
 };
 use core::arch::naked_asm;
 
@@ -47,8 +47,9 @@ pub fn with(fill: Filler) -> Result<Fork, Error> {
     Ok(Fork::Child)
 }
 
-/// Gives a new child its memory.
-pub type Filler = fn(EnvId) -> Result<(), Error>;
+/// Gives a new child its memory. The second argument is the child's stack pointer: it needs nothing
+/// of the stack below that.
+pub type Filler = fn(EnvId, Va) -> Result<(), Error>;
 
 /// Make a child and call [`parent`]; returns `true` in the parent, and `false` in the child.
 ///
@@ -69,11 +70,12 @@ unsafe extern "C" fn exofork(fill: Filler, made: &mut Result<Child, Error>) -> b
         "test rax, rax",
         "jz 2f",
         "mov rcx, rsi",
-        "mov r8, rdi",
+        "mov r9, rdi",
         "mov rdi, rax",
         "mov rsi, rdx",
-        "mov rdx, r8",
-        "call {parent}",
+        "mov rdx, r9",
+        "mov r8, rsp",
+        "call {parent}", // (rax, rdx, fill, made, rsp)
         "mov eax, 1",
         "2:",
         "pop rcx",
@@ -87,17 +89,17 @@ unsafe extern "C" fn exofork(fill: Filler, made: &mut Result<Child, Error>) -> b
 }
 
 #[allow(improper_ctypes_definitions)]
-extern "C" fn parent(rax: u64, rdx: u64, fill: Filler, made: &mut Result<Child, Error>) {
+extern "C" fn parent(rax: u64, rdx: u64, fill: Filler, made: &mut Result<Child, Error>, rsp: Va) {
     *made = abi::Error::decode(rax, rdx).map_err(Error::from).and_then(|(child, _)| {
         let child = EnvId(child as u32);
-        start(child, fill).map(|()| Child(child)).inspect_err(|_| {
+        start(child, fill, rsp).map(|()| Child(child)).inspect_err(|_| {
             let _ = sys::destroy(child).and_then(|()| sys::wait(child));
         })
     });
 }
 
-fn start(child: EnvId, fill: Filler) -> Result<(), Error> {
-    fill(child)?;
+fn start(child: EnvId, fill: Filler, rsp: Va) -> Result<(), Error> {
+    fill(child, rsp)?;
     upcall::install(child)?;
     Ok(sys::set_status(child, Status::Runnable)?)
 }
@@ -119,25 +121,35 @@ impl Share {
         if !entry.is_present() {
             Share::Mark(entry.word())
         } else if perms.intersects(Perms::WRITE | Perms::COW) && !perms.contains(Perms::KEEP) {
-            Share::CopyOnWrite(perms - Perms::WRITE | Perms::COW)
+            Share::CopyOnWrite((perms - Perms::WRITE) | Perms::COW)
         } else {
             Share::Page(perms)
         }
     }
 }
 
-/// Share everything with the child, but for two things: the exception stack (the kernel writes to
-/// it, so it cannot be shared; the child gets a new one), and resident memory, which must never be
-/// copy-on-write and is copied at once.
-fn copy_on_write(child: EnvId) -> Result<(), Error> {
+/// Share everything with the child, but for three things:
+///
+/// * The exception stack: the kernel writes to it, so it cannot be shared. The child gets a new one.
+/// * Resident memory, which must never be copy-on-write: it is copied at once.
+/// * The page of the stack that both will write to as soon as they run: it is copied at once, which
+///   spares both a fault, and means that memory for it is found now or not at all. What lies below
+///   is the work of this function, and of no use to the child.
+fn copy_on_write(child: EnvId, rsp: Va) -> Result<(), Error> {
     let resident = resident::range();
-    let resident_pages = (resident.end.0 - resident.start.0) / PAGE_SIZE;
-    pages::copy_to(child, resident.start, resident_pages, Perms::WRITE)?;
-
     let exception_stack = STACK_LOW..layout::EXCEPTION_STACK_TOP;
+    let stack = rsp.page()..rsp.page().add_pages(1);
+    let in_stack = (pager::stack_low()..layout::STACK_TOP).contains(&rsp);
+    let below = if in_stack { pager::stack_low() } else { stack.start }..stack.start;
+
+    for copied in [&resident, &stack] {
+        let pages = (copied.end.0 - copied.start.0) / PAGE_SIZE;
+        pages::copy_to(child, copied.start, pages, Perms::WRITE)?;
+    }
+    let elsewhere = [resident, exception_stack, stack, below];
     let mut batch = Batch::new(child);
     for (va, entry) in uvpt::entries(Va(0)..layout::USER_LIMIT) {
-        if !resident.contains(&va) && !exception_stack.contains(&va) {
+        if !elsewhere.iter().any(|range| range.contains(&va)) {
             batch.add(va, Share::of(entry))?;
         }
     }
@@ -181,7 +193,7 @@ impl Batch {
     /// The order matters. First the page goes to the child, copy-on-write; only then the caller's
     /// own becomes copy-on-write. What the caller writes between the two is still seen by the
     /// child, which is as if it had been written before the fork. The other way round the caller,
-    /// writing between the two (to this very stack), would get a private writable copy, that
+    /// writing between the two, would get a private writable copy, that
     /// copy would go to the child, and later writes of the caller would appear in the child.
     ///
     /// For the same reason the caller's page is protected even if it is copy-on-write already:

@@ -29,6 +29,7 @@
 
 #![no_std]
 #![warn(missing_docs)]
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 extern crate alloc;
 use mem as _; // memcpy and its kin

@@ -73,15 +73,21 @@ fn missing(va: Va) -> Outcome {
     done(va, sys::alloc(EnvId::NONE, va.page(), 1, Perms::WRITE), count)
 }
 
+#[inline]
 fn done(va: Va, result: sys::Result<()>, count: impl FnOnce(&mut Stats)) -> Outcome {
     match result {
         Ok(()) => {
             stats::count(count);
             Outcome::Resume
         }
-        Err(error) => {
-            println!("[{}] no page for {va}: {error}", sys::id());
-            Outcome::Unhandled
-        }
+        Err(error) => no_page(va, error),
     }
+}
+
+/// The kernel has no page to give, most likely.
+#[cold]
+#[inline(never)]
+fn no_page(va: Va, error: sys::Error) -> Outcome {
+    println!("[{}] no page for {va}: {error}", sys::id());
+    Outcome::Unhandled
 }

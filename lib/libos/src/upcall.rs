@@ -223,6 +223,8 @@ fn ask_program(fault: &mut Fault) -> Outcome {
 /// reports that fault and ends the program with the right status.
 ///
 /// A breakpoint lies behind the instruction that made it, and so would not come again: step back.
+#[cold]
+#[inline(never)]
 fn give_up(fault: &mut Fault) {
     if fault.vector() == Vector::BREAKPOINT {
         let long = raw::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03

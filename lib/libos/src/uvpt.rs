@@ -84,28 +84,38 @@ pub struct Entries {
 impl Iterator for Entries {
     type Item = (Va, Pte);
 
+    #[inline]
     fn next(&mut self) -> Option<(Va, Pte)> {
         while self.at < self.end {
-            let (here, entry) = (self.at, read(self.at, self.level));
-            if entry.is_empty() {
-                self.step(empty_entries(here, self.level));
-            } else if self.level > 1 {
-                self.level -= 1;
-            } else {
-                self.step(1);
-                return Some((here, entry));
+            if self.level == 1 {
+                let (here, entry) = (self.at, leaf(self.at));
+                if !entry.is_empty() {
+                    self.step(here.add_pages(1));
+                    return Some((here, entry));
+                }
             }
+            self.search();
         }
         None
     }
 }
 
 impl Entries {
-    /// Step over so many entries of this table, and from its end up to the tables above.
+    /// Go down into the table for the next page; or over what is empty, here and further up.
+    fn search(&mut self) {
+        if read(self.at, self.level).is_empty() {
+            let covered = PAGE_SIZE << (9 * (self.level - 1));
+            let empty = empty_entries(self.at, self.level);
+            self.step(Va((self.at.0 & !(covered - 1)) + empty * covered));
+        } else if self.level > 1 {
+            self.level -= 1;
+        }
+    }
+
+    /// Go on at `va`, which may be in the next table.
     #[inline]
-    fn step(&mut self, entries: u64) {
-        let covered = PAGE_SIZE << (9 * (self.level - 1));
-        self.at = Va((self.at.0 & !(covered - 1)) + entries * covered);
+    fn step(&mut self, va: Va) {
+        self.at = va;
         while self.at.index(self.level) == 0 && self.level < 4 {
             self.level += 1;
         }
