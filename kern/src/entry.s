@@ -9,8 +9,8 @@
     pop rbp; pop rdi; pop rsi; pop rdx; pop rcx; pop rbx; pop rax
     add rsp, 16                             # vector, error code
 .endm
-.macro CLOSE_USER_PAGES                     # noted down: removed on processors without SMAP
-77: clac
+.macro SMAP instruction                     # noted down: removed on processors without SMAP
+77: \instruction
     .pushsection .smap_sites, "a"; .quad 77b; .popsection
 .endm
 
@@ -36,10 +36,67 @@ trap:
     test byte ptr [rsp + 24], 3             # cs: from user mode?
     jz trap_kernel
     swapgs
+
+# An exception of a program's: write a `Fault` on its exception stack and enter its upcall. The pages of
+# that stack are pinned, so the stores cannot fail. rsp points into the environment:
+#
+#   rsp - 16 ..          rsp      rsp + 8   rsp + 16  + 24  + 32      + 40  + 48
+#   room for rax, rbx    vector   error     rip       cs    rflags    rsp   ss
+#
+# The other registers keep what the program had in them, so that nothing of the kernel's leaks.
 trap_user:
+    cmp qword ptr [rsp], 32                 # an interrupt?
+    jae trap_rust
+    mov [rsp - 8], rax                      # where PUSH_GENERAL puts them, too
+    mov [rsp - 16], rbx
+    cmp qword ptr [rsp + {upcall_entry} - {vector}], 0
+    je 9f
+    mov rax, [rsp + 40]                     # was it on the exception stack?
+    mov rbx, [rsp + {upcall_low} - {vector}]
+    cmp rax, [rsp + {upcall_top} - {vector}]
+    jae 1f
+    cmp rax, rbx
+    jae 2f
+1:  mov rax, [rsp + {upcall_top} - {vector}]        # no: begin at the top
+    sub rax, {fault_bytes}
+    jmp 3f
+2:  add rbx, {fault_bytes} + {red_zone}     # yes: below the red zone, if there is room
+    cmp rax, rbx
+    jb 9f
+    sub rax, {fault_bytes} + {red_zone}
+    and rax, -16
+3:  SMAP stac
+    mov [rax + 24], r15; mov [rax + 32], r14; mov [rax + 40], r13; mov [rax + 48], r12
+    mov [rax + 56], r11; mov [rax + 64], r10; mov [rax + 72], r9; mov [rax + 80], r8
+    mov [rax + 88], rbp; mov [rax + 96], rdi; mov [rax + 104], rsi; mov [rax + 112], rdx
+    mov [rax + 120], rcx
+    mov rbx, [rsp - 16]; mov [rax + 128], rbx
+    mov rbx, [rsp - 8];  mov [rax + 136], rbx
+    mov rbx, [rsp + 40]; mov [rax + 144], rbx       # rsp
+    mov rbx, [rsp + 32]; mov [rax + 160], rbx       # rflags
+    mov rbx, [rsp + 16]; mov [rax + 168], rbx       # rip
+    mov rbx, [rsp + 8];  mov [rax + 8], rbx         # error code
+    mov rbx, [rsp];      mov [rax], rbx             # vector
+    cmp rbx, 14
+    mov ebx, 0
+    jne 4f
+    mov rbx, cr2
+4:  mov [rax + 16], rbx
+    SMAP clac
+    mov rcx, [rsp + {upcall_entry} - {vector}]
+    mov r11d, {upcall_rflags}
+    mov rsp, rax
+    xor eax, eax
+    xor ebx, ebx
+    swapgs
+    sysretq
+9:  mov rax, [rsp - 8]                      # nobody handles it, or no room
+    mov rbx, [rsp - 16]
+
+trap_rust:
     PUSH_GENERAL
     cld
-    CLOSE_USER_PAGES
+    SMAP clac
     mov rsp, gs:[{stack_top}]
     xor ebp, ebp                            # backtraces end here
     call {user_trap}
@@ -63,14 +120,16 @@ trap_own_stack:
     pop qword ptr [rax]; pop qword ptr [rax + 8]; pop qword ptr [rax + 16]; pop qword ptr [rax + 24]
     pop qword ptr [rax + 32]; pop qword ptr [rax + 40]; pop qword ptr [rax + 48]
     mov rsp, rax
+    cmp qword ptr [rsp], 1                  # a debug exception is the program's own
     mov rax, gs:[{scratch}]
-    jmp trap_user
+    je trap_user
+    jmp trap_rust
 
 # The kernel itself was interrupted: the timer while idle, or a bug.
 trap_kernel:
     PUSH_GENERAL
     cld
-    CLOSE_USER_PAGES
+    SMAP clac
     mov rdi, rsp
     call {kernel_trap}
     POP_GENERAL
@@ -102,17 +161,6 @@ syscall_entry:
     mov r10, [rsp + 40]; mov r9, [rsp + 48]; mov r8, [rsp + 56]; mov rbp, [rsp + 64]
     mov rdi, [rsp + 72]; mov rsi, [rsp + 80]
     mov rsp, [rsp + {rsp}]
-    swapgs
-    sysretq
-
-# upcall(entry: rdi, rsp: rsi) -> !: into the handler. No register of the kernel's leaks.
-upcall:
-    mov rcx, rdi
-    mov rsp, rsi
-    mov r11d, {upcall_rflags}
-    xor eax, eax; xor ebx, ebx; xor edx, edx; xor esi, esi; xor edi, edi; xor ebp, ebp
-    xor r8d, r8d; xor r9d, r9d; xor r10d, r10d
-    xor r12d, r12d; xor r13d, r13d; xor r14d, r14d; xor r15d, r15d
     swapgs
     sysretq
 

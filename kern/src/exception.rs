@@ -2,13 +2,11 @@
 
 use crate::console::kprintln;
 use crate::env::Env;
-use crate::memory::env_info;
-use crate::trap::{self, Saved};
+use crate::trap::Saved;
 use crate::{life, sched};
-use abi::{ExitStatus, Fault, Vector};
+use abi::{ExitStatus, Vector};
 use core::cell::Cell;
 use core::fmt;
-use core::sync::atomic::Ordering::Relaxed;
 use x86_64::registers::control::Cr2;
 
 /// Who handles the exceptions of an environment, and on which stack.
@@ -16,6 +14,7 @@ use x86_64::registers::control::Cr2;
 /// The pages of the stack are pinned: whoever registered them cannot take them away, so delivery
 /// walks no page table and writes where it may. Belongs to whoever owns the frame.
 #[derive(Default)]
+#[repr(C)]
 pub struct Upcall {
     /// 0: nobody.
     pub entry: Cell<u64>,
@@ -32,56 +31,23 @@ impl Upcall {
         self.low.set(0);
         self.top.set(0);
     }
-
-    /// Where the next frame goes: below the red zone of an interrupted handler, or at the top.
-    #[inline]
-    fn place(&self, rsp: u64) -> Option<u64> {
-        let (low, top) = (self.low.get(), self.top.get());
-        if !(low..top).contains(&rsp) {
-            return Some(top - Fault::SIZE);
-        }
-        let fits = rsp >= low + Fault::RED_ZONE + Fault::SIZE;
-        fits.then(|| ((rsp - Fault::RED_ZONE) & !15) - Fault::SIZE)
-    }
 }
 
-/// The environment raised an exception: make the upcall, or end it.
-pub fn from_user(env: &'static Env, saved: &Saved) {
-    let vector = Vector(saved.vector as u8);
+/// A program raised an exception, and no upcall could be made (`entry.s`): end it, and say why.
+pub fn kill(env: &'static Env, saved: &Saved) -> ! {
     if matches!(saved.vector, 2 | 8 | 18) {
+        // Not its fault: the machine's.
         crate::panic::exception(saved);
     }
-    let address = if vector == Vector::PAGE_FAULT { Cr2::read_raw() } else { 0 };
-    if env.upcall.entry.get() == 0 {
-        kill(env, saved, address, "nobody handles it");
-    }
-    let Some(at) = env.upcall.place(saved.rsp) else {
-        kill(env, saved, address, "the exception stack is full");
-    };
-    let [r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax] = saved.general;
-    #[rustfmt::skip]
-    let fault = Fault {
-        vector_number: saved.vector, error: saved.error, address,
-        r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax,
-        rsp: saved.rsp, reserved: 0, rflags: saved.rflags, rip: saved.rip,
-    };
-    // SAFETY: `at` is on the exception stack, whose pages are pinned.
-    unsafe { trap::write_user(at, fault) };
-    let upcalls = &env_info(env.slot()).upcalls;
-    upcalls.store(upcalls.load(Relaxed) + 1, Relaxed);
-    sched::leave_kernel(0x100 + saved.vector);
-    trap::enter_upcall(env.upcall.entry.get(), at)
-}
-
-/// End an environment because of an exception, and say why.
-fn kill(env: &'static Env, saved: &Saved, address: u64, why: &str) -> ! {
     let (id, vector) = (env.id(), Vector(saved.vector as u8));
     if vector == Vector::PAGE_FAULT {
-        kprintln!("[{id}] user fault va {address:016x} ip {:016x}", saved.rip);
+        kprintln!("[{id}] user fault va {:016x} ip {:016x}", Cr2::read_raw(), saved.rip);
     } else {
         kprintln!("[{id}] user exception {} ip {:016x}", vector.0, saved.rip);
     }
     kprintln!("{}", Dump(saved));
+    let nobody = env.upcall.entry.get() == 0;
+    let why = if nobody { "nobody handles it" } else { "the exception stack is full" };
     kprintln!("[{id}] destroyed: {vector}, and {why}");
     life::end(env, ExitStatus::killed_by(vector), id);
     sched::switch()

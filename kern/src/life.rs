@@ -44,7 +44,6 @@ pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
     info.id.store(id.0, Relaxed);
     info.parent.store(parent_id.0, Relaxed);
     info.runs.store(0, Relaxed);
-    info.upcalls.store(0, Relaxed);
     info.exit.store(0, Relaxed);
     env.upcall.clear();
     env.fp.reset();

@@ -6,8 +6,8 @@
 //! the error then.
 
 use crate::env::{self, Env};
-use crate::memory::MEMORY;
-use crate::syscall::{Results, with_space};
+use crate::memory::{MEMORY, Space};
+use crate::syscall::{Results, with_space, with_spaces};
 use crate::user::UserSlice;
 use abi::call::PAGE_OPS_MAX;
 use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
@@ -17,17 +17,22 @@ use abi::{Call, EnvId, Error, PAGE_SIZE, PageOp, Perms, Va};
 struct Budget(u32);
 
 impl Budget {
-    const ENTRY: Budget = Budget(16_000);
+    const ENTRY: Budget = Budget(18_000);
     /// Editing an entry.
     const EDIT: u32 = 120;
-    /// Filling a frame, or two if a table is missing.
-    const FILL: u32 = 1_400;
+    /// Zeroing or copying a frame.
+    const FILL: u32 = 600;
+    /// The most that one page can cost: itself and three tables.
+    const PAGE: u32 = Budget::EDIT + 4 * Budget::FILL;
 
     /// Whether there is room for one more page.
-    fn spend(&mut self, cost: u32) -> bool {
-        let enough = self.0 >= cost;
-        self.0 = self.0.saturating_sub(cost);
-        enough
+    fn has_room(&self) -> bool {
+        self.0 >= Budget::PAGE
+    }
+
+    /// A page was edited, and so many frames were filled.
+    fn spend(&mut self, filled: u32) {
+        self.0 -= Budget::EDIT + filled * Budget::FILL;
     }
 }
 
@@ -70,49 +75,46 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
     match call {
         Call::Alloc => {
             let perms = Perms::checked(op.arg)?;
-            let alloc = |space: &mut crate::memory::Space, va| space.alloc(&MEMORY, va, perms);
-            each(env, va, count, budget, Budget::FILL, alloc)
+            each(env, va, count, budget, |space, va| space.alloc(&MEMORY, va, perms))
         }
         Call::Map => map(me, env, op, count, budget),
         Call::Protect => {
             let perms = Perms::checked(op.arg)?;
-            each(env, va, count, budget, Budget::EDIT, |space, va| space.protect(va, perms))
+            each(env, va, count, budget, |space, va| space.protect(va, perms))
         }
-        Call::Unmap => each(env, va, count, budget, Budget::EDIT, |space, va| space.unmap(&MEMORY, va)),
-        Call::Mark => each(env, va, count, budget, Budget::FILL, |space, va| space.mark(&MEMORY, va, op.arg)),
+        Call::Unmap => each(env, va, count, budget, |space, va| space.unmap(&MEMORY, va)),
+        Call::Mark => each(env, va, count, budget, |space, va| space.mark(&MEMORY, va, op.arg)),
         Call::Own if op.env != EnvId::NONE && op.env != me.id() => Err(Error::NotYours(op.env.0.into())),
-        Call::Own => {
-            each(env, va, count, budget, Budget::FILL, |space, va| space.own(&MEMORY, va).map(|_copied| ()))
-        }
+        Call::Own => each(env, va, count, budget, |space, va| space.own(&MEMORY, va).map(|_copied| ())),
         _ => Err(Error::BadOp(op.call.into())),
     }
 }
 
-/// Do something to each page of a run, until there is an error or the budget is spent. At least
-/// one page is done or there is an error.
+/// Do something to each page of a run, until there is an error or the budget is spent.
 fn each(
     env: &'static Env,
     va: Va,
     count: u32,
     budget: &mut Budget,
-    cost: u32,
-    mut f: impl FnMut(&mut crate::memory::Space, Va) -> Result<(), Error>,
+    mut f: impl FnMut(&mut Space, Va) -> Result<(), Error>,
 ) -> Result<u32, Error> {
-    with_space(env, |space| repeat(count, budget, cost, |page| f(space, va.add_pages(page.into()))))
+    with_space(env, |space| {
+        repeat(count, budget, |page| f(space, va.add_pages(page.into())).map(|()| space.take_filled()))
+    })
 }
 
+/// Call `f`, which says how many frames it filled, with the numbers of the pages of a run.
 fn repeat(
     count: u32,
     budget: &mut Budget,
-    cost: u32,
-    mut f: impl FnMut(u32) -> Result<(), Error>,
+    mut f: impl FnMut(u32) -> Result<u32, Error>,
 ) -> Result<u32, Error> {
     for done in 0..count {
-        if !budget.spend(cost) {
+        if !budget.has_room() {
             return Ok(done);
         }
         match f(done) {
-            Ok(()) => {}
+            Ok(filled) => budget.spend(filled),
             Err(error) if done == 0 => return Err(error),
             Err(_) => return Ok(done),
         }
@@ -120,7 +122,7 @@ fn repeat(
     Ok(count)
 }
 
-/// Share pages of `source` with `env`.
+/// Share pages of another environment, or at another place, with `env`.
 fn map(
     me: &'static Env,
     env: &'static Env,
@@ -132,19 +134,30 @@ fn map(
     let source = env::find_own(me, op.source_env)?;
     let from = source_va(op.source, count.into())?;
     let count = unpinned(source, from, count)?;
-    repeat(count, budget, Budget::EDIT, |page| {
-        let page = u64::from(page);
-        share(source, from.add_pages(page), env, op.va.add_pages(page), perms)
+    let pages = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
+    if core::ptr::eq(source, env) {
+        return with_space(env, |space| {
+            repeat(count, budget, |page| {
+                let (from, to) = pages(page);
+                let frame = space.grant(&MEMORY, from, perms)?;
+                space.accept(&MEMORY, to, frame, perms).map(|()| space.take_filled())
+            })
+        });
+    }
+    with_spaces(source, env, |source, space| {
+        repeat(count, budget, |page| {
+            let (from, to) = pages(page);
+            let frame = source.grant(&MEMORY, from, perms)?;
+            space.accept(&MEMORY, to, frame, perms).map(|()| space.take_filled())
+        })
     })
 }
 
-/// Share one page. The frame changes hands without both page maps being locked at once.
+/// Share one page of `source` with another environment.
 pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: Perms) -> Result<(), Error> {
-    let frame = with_space(source, |space| space.grant(&MEMORY, from, perms))?;
-    with_space(env, |space| space.accept(&MEMORY, to, frame, perms)).inspect_err(|error| {
-        if matches!(error, Error::BadEnv(_)) {
-            MEMORY.release(frame)
-        }
+    with_spaces(source, env, |source, space| {
+        let frame = source.grant(&MEMORY, from, perms)?;
+        space.accept(&MEMORY, to, frame, perms)
     })
 }
 

@@ -180,6 +180,19 @@ pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, 
     f(space.as_mut().ok_or(Error::BadEnv(env.id().0.into()))?)
 }
 
+/// Do something with the page maps of two environments. Locks are taken in the order of the slots.
+pub fn with_spaces<T>(
+    a: &'static Env,
+    b: &'static Env,
+    f: impl FnOnce(&mut Space, &mut Space) -> Result<T, Error>,
+) -> Result<T, Error> {
+    if a.slot() < b.slot() {
+        with_space(a, |first| with_space(b, |second| f(first, second)))
+    } else {
+        with_space(b, |first| with_space(a, |second| f(second, first)))
+    }
+}
+
 /// `wait(child | 0, flags)`
 #[inline(never)]
 fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {

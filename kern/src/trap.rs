@@ -17,11 +17,12 @@
 
 use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
 use crate::env::Env;
+use crate::exception::Upcall;
 use crate::{exception, panic, sched, syscall};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
-use abi::{Error, Registers};
-use core::arch::{asm, global_asm};
+use abi::{Error, Fault, Registers};
+use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use x86_64::VirtAddr;
@@ -140,7 +141,12 @@ global_asm!(
     rip = const offset_of!(Saved, rip),
     rflags = const offset_of!(Saved, rflags),
     rsp = const offset_of!(Saved, rsp),
+    upcall_entry = const offset_of!(Env, upcall) + offset_of!(Upcall, entry),
+    upcall_low = const offset_of!(Env, upcall) + offset_of!(Upcall, low),
+    upcall_top = const offset_of!(Env, upcall) + offset_of!(Upcall, top),
     upcall_rflags = const FIXED_RFLAGS,
+    fault_bytes = const Fault::SIZE,
+    red_zone = const Fault::RED_ZONE,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
     syscall = sym syscall::dispatch,
@@ -154,7 +160,6 @@ unsafe extern "C" {
     static __smap_sites_end: [u64; 0];
     fn syscall_entry();
     fn resume() -> !;
-    fn upcall(entry: u64, rsp: u64) -> !;
     fn idle();
 }
 
@@ -192,40 +197,20 @@ pub fn resume_env() -> ! {
     unsafe { resume() }
 }
 
-/// Enter the handler of the environment that runs on this processor.
-pub fn enter_upcall(entry: u64, rsp: u64) -> ! {
-    // SAFETY: the entry was checked at registration: canonical, in user space.
-    unsafe { upcall(entry, rsp) }
-}
-
 /// Wait for an interrupt.
 pub fn wait_for_interrupt() {
     // SAFETY: the only interrupt that can come is the timer's, and its handler just counts.
     unsafe { idle() }
 }
 
-/// Write a value to memory of the environment that runs, where it is known to be writable.
-///
-/// # Safety
-/// The pages are present and writable, and stay so: those of a registered exception stack.
-#[inline]
-pub unsafe fn write_user<T: Copy>(address: u64, value: T) {
-    // SAFETY: the caller's; user pages are open for this write alone. (As in `entry.s`, the
-    // instructions are noted down, to be removed where there is no SMAP.)
-    unsafe {
-        asm!("77: stac", ".pushsection .smap_sites, \"a\"", ".quad 77b", ".popsection", options(nostack));
-        (address as *mut T).write_volatile(value);
-        asm!("77: clac", ".pushsection .smap_sites, \"a\"", ".quad 77b", ".popsection", options(nostack));
-    }
-}
-
-/// Exceptions and interrupts from user mode. Returns to resume what was interrupted.
+/// Interrupts from user mode, and exceptions for which no upcall could be made. Returns to resume what was
+/// interrupted.
 extern "C" fn user_trap() {
     sched::enter_kernel();
     let env = cpu::env();
     let saved = env.frame.get();
     match saved.vector {
-        0..32 => exception::from_user(env, &saved),
+        0..32 => exception::kill(env, &saved),
         sched::TIMER => sched::tick(env),
         _ => crate::apic::end_of_interrupt(),
     }

@@ -60,7 +60,7 @@ impl<M: Machine> Memory<M> {
         let frame = Frame(*free);
         let info = M::info(frame);
         *free = info.word.load(Relaxed);
-        M::machine().free_frames.fetch_sub(1, Relaxed);
+        count::<M>(-1);
         drop(free);
         info.word.store(0, Relaxed);
         info.refs.store(1, Relaxed);
@@ -104,7 +104,7 @@ impl<M: Machine> Memory<M> {
         let mut free = self.free.lock();
         M::info(frame).word.store(*free, Relaxed);
         *free = frame.0;
-        M::machine().free_frames.fetch_add(1, Relaxed);
+        count::<M>(1);
     }
 }
 
@@ -112,4 +112,10 @@ impl<M: Machine> Default for Memory<M> {
     fn default() -> Self {
         Memory::new()
     }
+}
+
+/// Change the number of free frames; called under the lock of the list.
+fn count<M: Machine>(change: i64) {
+    let free = &M::machine().free_frames;
+    free.store(free.load(Relaxed).wrapping_add_signed(change), Relaxed);
 }

@@ -17,7 +17,9 @@ const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
 pub struct Space<M> {
     root: Frame,
     /// The tables that were walked to last: to grant a page, and for everything else.
-    last: [Cell<Option<Walk>>; 2],
+    last: [Cell<Walk>; 2],
+    /// Frames that were filled since somebody asked.
+    filled: u32,
     machine: PhantomData<M>,
 }
 
@@ -27,8 +29,12 @@ struct Walk {
     /// The address, divided by 2 MiB.
     span: u64,
     table: Frame,
-    /// Whether every level above allows writing.
-    writable_above: bool,
+    /// [`Pte::WRITABLE`] if every level above allows writing, else 0.
+    writable_above: u32,
+}
+
+impl Walk {
+    const NONE: Walk = Walk { span: u64::MAX, table: Frame(0), writable_above: 0 };
 }
 
 const SPAN: u64 = 512 * PAGE_SIZE;
@@ -76,7 +82,7 @@ impl<M: Machine> Space<M> {
         }
         let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
         to[UVPT_SLOT as usize].store(own.0, Relaxed);
-        Ok(Space { root, last: Default::default(), machine: PhantomData })
+        Ok(Space { root, last: [const { Cell::new(Walk::NONE) }; 2], filled: 0, machine: PhantomData })
     }
 
     /// The frame of the top-level table.
@@ -115,6 +121,7 @@ impl<M: Machine> Space<M> {
     #[inline]
     pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
         let frame = memory.alloc()?;
+        self.filled += 1;
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
@@ -215,9 +222,17 @@ impl<M: Machine> Space<M> {
             return Ok(false);
         }
         let copy = memory.alloc_copy(old.frame())?;
+        self.filled += 1;
         let bits = old.0 & !(Pte::FRAME | Pte::ACCESSED | Pte::DIRTY);
         self.replace(memory, &leaf, va, Pte(owned(bits) | copy.address()));
         Ok(true)
+    }
+
+    /// How many frames were zeroed or copied since the last time somebody asked: that is most of the
+    /// work of a page call.
+    #[inline]
+    pub fn take_filled(&mut self) -> u32 {
+        core::mem::take(&mut self.filled)
     }
 
     /// Free what the user's part holds. Gives up when `budget` entries are done; call again then.
@@ -225,7 +240,7 @@ impl<M: Machine> Space<M> {
     /// No processor may have this space loaded. Returns whether everything is gone; then the root
     /// is the last frame to be released.
     pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
-        self.last.iter().for_each(|last| last.set(None));
+        self.forget_walks();
         clear::<M>(memory, self.root, 4, budget)
     }
 
@@ -242,17 +257,13 @@ impl<M: Machine> Space<M> {
     }
 
     #[inline]
-    fn find_by(&self, last: &Cell<Option<Walk>>, va: Va) -> Option<Leaf> {
-        let walk = match last.get() {
-            Some(last) if last.span == va.0 / SPAN => last,
-            _ => {
-                let walk = self.walk(va)?;
-                last.set(Some(walk));
-                walk
-            }
-        };
+    fn find_by(&self, last: &Cell<Walk>, va: Va) -> Option<Leaf> {
+        if last.get().span != va.0 / SPAN {
+            last.set(self.walk(va)?);
+        }
+        let walk = last.get();
         let entry = &M::table(walk.table)[va.index(1)];
-        Some(Leaf { entry, table: walk.table, writable_above: walk.writable_above })
+        Some(Leaf { entry, table: walk.table, writable_above: walk.writable_above != 0 })
     }
 
     /// Walk down to the table of level 1.
@@ -271,7 +282,11 @@ impl<M: Machine> Space<M> {
         if above & Pte::USER == 0 {
             return None;
         }
-        Some(Walk { span: va.0 / SPAN, table, writable_above: above & Pte::WRITABLE != 0 })
+        Some(Walk { span: va.0 / SPAN, table, writable_above: (above & Pte::WRITABLE) as u32 })
+    }
+
+    fn forget_walks(&self) {
+        self.last.iter().for_each(|last| last.set(Walk::NONE));
     }
 
     /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
@@ -292,6 +307,7 @@ impl<M: Machine> Space<M> {
             let mut pte = Pte(entry.load(Relaxed));
             if !pte.is_present() {
                 let frame = memory.alloc().inspect_err(|_| self.prune(memory, va))?;
+                self.filled += 1;
                 pte = Pte(frame.address() | TABLE);
                 entry.store(pte.0, Relaxed);
                 count::<M>(table, 1);
@@ -314,13 +330,17 @@ impl<M: Machine> Space<M> {
     /// while it can still be reached here.)
     #[inline]
     fn replace(&mut self, memory: &Memory<M>, leaf: &Leaf, va: Va, new: Pte) {
-        let old = Pte(leaf.entry.swap(new.0, Relaxed));
-        if old.is_empty() != new.is_empty() {
-            count::<M>(leaf.table, if new.is_empty() { -1 } else { 1 });
-        }
+        let mut old = leaf.pte();
         if old.is_present() {
+            // The processor may be setting A or D in it.
+            old = Pte(leaf.entry.swap(new.0, Relaxed));
             M::invalidate(self.root, va);
             memory.release(old.frame());
+        } else {
+            leaf.entry.store(new.0, Relaxed);
+        }
+        if old.is_empty() != new.is_empty() {
+            count::<M>(leaf.table, if new.is_empty() { -1 } else { 1 });
         }
     }
 
@@ -337,7 +357,7 @@ impl<M: Machine> Space<M> {
     /// Free the tables above `va` that have become empty.
     #[inline(never)]
     fn prune(&mut self, memory: &Memory<M>, va: Va) {
-        self.last.iter().for_each(|last| last.set(None));
+        self.forget_walks();
         let mut path = [self.root; 4];
         let mut depth = 0;
         while depth < 3 {
