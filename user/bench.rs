@@ -6,7 +6,7 @@
 //! sample; and, at the end, `longest TICKS CAUSE`: the longest entry to the kernel.
 //!
 //! Nothing here depends on time or chance: the same kernel gives the same counts, every time.
-//! `fork-16384` wants a machine of 160 MiB.
+//! A machine of 80 MiB is enough; `fork-16384` is what needs most of it.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
