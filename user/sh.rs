@@ -97,26 +97,22 @@ fn help() {
         if name.starts_with('.') {
             return;
         }
-        print!("  {name:<17}");
+        let end = if column % 5 == 0 && column > 0 { "\n" } else { "" };
+        print!("{end}  {name:<16}");
         column += 1;
-        if column % 4 == 0 {
-            println!();
-        }
     });
-    if column % 4 != 0 {
-        println!();
-    }
+    println!();
     if let Err(error) = listed {
         println!("{error}");
     }
 }
 
 fn ps() {
-    println!("id       parent   status          runs    upcalls");
+    println!("id       parent   status          runs");
     for env in windows::envs().iter().filter(|env| env.status() != Status::Free) {
-        let (runs, upcalls) = (env.runs.load(Relaxed), env.upcalls.load(Relaxed));
+        let runs = env.runs.load(Relaxed);
         let status = alloc::format!("{:?}", env.status());
-        println!("{} {} {status:<10} {runs:>9} {upcalls:>10}", env.id(), env.parent());
+        println!("{} {} {status:<10} {runs:>9}", env.id(), env.parent());
     }
 }
 

@@ -60,12 +60,10 @@ pub struct EnvInfo {
     pub exit: AtomicU32,
     /// How often the environment was put on a processor.
     pub runs: AtomicU64,
-    /// How many upcalls were made to it.
-    pub upcalls: AtomicU64,
     /// The processor that it ran on last.
     pub cpu: AtomicU32,
     /// For later use.
-    pub reserved: [AtomicU32; 7],
+    pub reserved: [AtomicU32; 9],
 }
 
 impl EnvInfo {
