@@ -18,8 +18,8 @@ fn main() {
     show("stack", Va(&raw const on_stack as u64));
     show("nothing", Va(0));
 
-    // Entry 0 is that of address 0, where nothing is; but its table is there, since it is the
-    // table... of nothing: the program starts at 2 MiB, under the next table.
+    // The entry of address 0. Nothing is there; programs begin at 2 MiB, under the next table, so
+    // that not even the table need be there. Level 2 says so, and must be asked first.
     println!("uvpt[0] is at {}", layout::UVPT);
     match uvpt::entry(Va(0), 1) {
         Some(entry) => println!("uvpt[0] = {:#x}: {entry:?}", entry.0),

@@ -3,16 +3,14 @@
 //! An environment has no window on a child's memory. To put something there, a page is allocated
 //! here, at an address kept for that, filled, and mapped into the child.
 
-use crate::layout::STACK_TOP;
+use crate::layout::STACKS;
 use crate::{EnvId, PAGE_SIZE, Perms, Va, sys};
 
-/// Where the pages are: far below the stack, under the same page table as its top.
-const WINDOW: Va = Va(STACK_TOP.0 - 512 * PAGE_SIZE);
+/// Where the pages are: between the exception stack, which has its 2 MiB to itself, and the deepest
+/// that a stack can reach.
+const WINDOW: Va = Va(STACKS.0 + 0x40_0000);
 /// How many pages there can be.
 pub(crate) const MAX_PAGES: u64 = 64;
-
-// The stack grows towards the window; there is room between them.
-const _: () = assert!(WINDOW.0 + MAX_PAGES * PAGE_SIZE < STACK_TOP.0 - super::pager::DEFAULT_STACK_BYTES);
 
 /// Fresh zeroed pages, removed from here when this is dropped.
 ///

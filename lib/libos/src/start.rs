@@ -126,8 +126,18 @@ unsafe extern "Rust" {
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 extern "C" fn _start() -> ! {
-    // rsp is a multiple of 16. No frame is above this one: rbp = 0 ends a backtrace.
-    naked_asm!("xor ebp, ebp", "call {start}", "ud2", start = sym start)
+    naked_asm!(
+        // rsp is a multiple of 16. No frame is above this one: rbp = 0 ends a backtrace.
+        "xor ebp, ebp",
+        // A spawned program begins with its parent's floating-point state: forget that.
+        "fninit",
+        "push 0x1f80",
+        "ldmxcsr [rsp]",
+        "pop rax",
+        "call {start}",
+        "ud2",
+        start = sym start,
+    )
 }
 
 extern "C" fn start(block: *const ArgBlock) -> ! {
