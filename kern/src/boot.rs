@@ -148,7 +148,8 @@ impl BootInfo {
     /// The words that are for the kernel, and the arguments of the first program.
     pub fn command_line(&self) -> (&str, &str) {
         let line = str::from_utf8(&self.command_line[..self.command_line_len]).unwrap_or("");
-        line.split_once(abi::boot::ARGS_MARK).unwrap_or((line, ""))
+        let (words, arguments) = line.split_once(abi::boot::ARGS_MARK).unwrap_or((line, ""));
+        (words, arguments.trim_start_matches(' '))
     }
 
     /// The physical addresses of the kernel image.
