@@ -1,24 +1,12 @@
 //! `fork`, copy-on-write, page by page, in user space.
 //!
 //! The kernel knows nothing of it. It can make an environment with the caller's registers and no
-//! memory ([`exofork`](sys::exofork)), and it can share a page between the two. Everything else is
-//! here: which page is shared, which is copied, and when.
+//! memory (see [`with`]), and it can share a page between the two. Everything
+//! else is here: which page is shared, which is copied, and in what order.
 
-use crate::upcall::{self, STACK_LOW};
-use crate::{
-    Child, EnvId, Error, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, console, layout, pager, pages, resident,
-    stats, sys, uvpt,
-};
-use core::arch::naked_asm;
-
-/// Who one is, after a fork.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fork {
-    /// The one that called; this is the other one.
-    Parent(Child),
-    /// The new one.
-    Child,
-}
+pub use crate::exofork::{Filler, Fork, with};
+use crate::upcall::STACK_LOW;
+use crate::{EnvId, Error, PAGE_SIZE, PageOp, Perms, Pte, Va, layout, pager, pages, resident, sys, uvpt};
 
 /// Become two: the same program at the same place, with memory that is equal but not shared.
 ///
@@ -26,82 +14,6 @@ pub enum Fork {
 /// `NoEnvs`, `NoMemory`: there is no child, and the caller goes on as before. `InHandler`.
 pub fn fork() -> Result<Fork, Error> {
     with(copy_on_write)
-}
-
-/// Make a child, let `fill` give it memory, and start it where the caller is.
-///
-/// # Errors
-/// `InHandler`, the errors of `exofork`, and those of `fill`: the child is then taken back.
-pub fn with(fill: Filler) -> Result<Fork, Error> {
-    if upcall::in_handler() {
-        return Err(Error::InHandler);
-    }
-    console::flush(); // or both would print what is left of the line
-    let mut made = Err(Error::InHandler);
-    // SAFETY: both returns of this function find the registers and the stack as a call leaves
-    // them; the child does not look at `made`.
-    if unsafe { exofork(fill, &mut made) } {
-        return made.map(Fork::Parent);
-    }
-    stats::reset();
-    Ok(Fork::Child)
-}
-
-/// Gives a new child its memory. The second argument is the child's stack pointer: it needs nothing
-/// of the stack below that.
-pub type Filler = fn(EnvId, Va) -> Result<(), Error>;
-
-/// Make a child and call [`parent`]; returns `true` in the parent, and `false` in the child.
-///
-/// The child begins with the registers of this moment, but with the memory of a later one: each page
-/// as it is when it is shared. If compiled code made the call, the parent could meanwhile use
-/// the same stack slots for something else, and the child would find that. So: everything
-/// that the child needs is pushed here, and the parent goes on *below*, leaving it alone.
-#[unsafe(naked)]
-#[allow(improper_ctypes_definitions)] // both ends of these calls are Rust
-unsafe extern "C" fn exofork(fill: Filler, made: &mut Result<Child, Error>) -> bool {
-    naked_asm!(
-        ".irp r, rbp, rbx, r12, r13, r14, r15",
-        "push \\r",
-        ".endr",
-        "push rax", // rsp is a multiple of 16 again
-        "mov eax, {EXOFORK}",
-        "syscall", // comes back in the parent, and, once it is started, in the child
-        "test rax, rax",
-        "jz 2f",
-        "mov rcx, rsi",
-        "mov r9, rdi",
-        "mov rdi, rax",
-        "mov rsi, rdx",
-        "mov rdx, r9",
-        "mov r8, rsp",
-        "call {parent}", // (rax, rdx, fill, made, rsp)
-        "mov eax, 1",
-        "2:",
-        "pop rcx",
-        ".irp r, r15, r14, r13, r12, rbx, rbp",
-        "pop \\r",
-        ".endr",
-        "ret",
-        EXOFORK = const abi::Call::Exofork as u64,
-        parent = sym parent,
-    )
-}
-
-#[allow(improper_ctypes_definitions)]
-extern "C" fn parent(rax: u64, rdx: u64, fill: Filler, made: &mut Result<Child, Error>, rsp: Va) {
-    *made = abi::Error::decode(rax, rdx).map_err(Error::from).and_then(|(child, _)| {
-        let child = EnvId(child as u32);
-        start(child, fill, rsp).map(|()| Child(child)).inspect_err(|_| {
-            let _ = sys::destroy(child).and_then(|()| sys::wait(child));
-        })
-    });
-}
-
-fn start(child: EnvId, fill: Filler, rsp: Va) -> Result<(), Error> {
-    fill(child, rsp)?;
-    upcall::install(child)?;
-    Ok(sys::set_status(child, Status::Runnable)?)
 }
 
 /// What the child gets in place of an entry of the parent.
@@ -193,8 +105,8 @@ impl Batch {
     /// The order matters. First the page goes to the child, copy-on-write; only then the caller's
     /// own becomes copy-on-write. What the caller writes between the two is still seen by the
     /// child, which is as if it had been written before the fork. The other way round the caller,
-    /// writing between the two, would get a private writable copy, that
-    /// copy would go to the child, and later writes of the caller would appear in the child.
+    /// writing between the two, would get a private writable copy, that copy would go to the child,
+    /// and later writes of the caller would appear in the child.
     ///
     /// For the same reason the caller's page is protected even if it is copy-on-write already:
     /// since this run was collected, the caller may have written to it, and have it writable now.

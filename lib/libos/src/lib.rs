@@ -39,6 +39,7 @@ pub mod console;
 mod door;
 pub mod env;
 mod error;
+mod exofork;
 pub mod fork;
 mod heap;
 pub mod ipc;
