@@ -50,7 +50,8 @@ pub struct Links {
     pub next: Cell<Option<&'static Env>>,
     /// In that queue, whatever the status is now.
     pub queued: Cell<bool>,
-    /// Children, the ended ones first.
+    /// Children that have ended, and the others: `wait` looks at the first one only.
+    pub first_ended: Cell<Option<&'static Env>>,
     pub first_child: Cell<Option<&'static Env>>,
     pub next_sibling: Cell<Option<&'static Env>>,
     pub previous_sibling: Cell<Option<&'static Env>>,
@@ -159,10 +160,10 @@ impl Env {
         (id != EnvId::NONE).then(|| at(id.slot()))
     }
 
-    /// Put a child in front of the list.
+    /// Put a child in front of its list.
     pub fn adopt(&'static self, child: &'static Env, sched: &mut Sched) {
-        let (mine, its) = (self.links(sched), child.links(sched));
-        let second = mine.first_child.replace(Some(child));
+        let its = child.links(sched);
+        let second = self.list(child, sched).replace(Some(child));
         its.previous_sibling.set(None);
         its.next_sibling.set(second);
         if let Some(second) = second {
@@ -170,16 +171,28 @@ impl Env {
         }
     }
 
-    /// Take a child out of the list.
+    /// Take a child out of its list.
     pub fn disown(&self, child: &'static Env, sched: &mut Sched) {
         let its = child.links(sched);
         let (before, after) = (its.previous_sibling.take(), its.next_sibling.take());
         match before {
             Some(before) => before.links(sched).next_sibling.set(after),
-            None => self.links(sched).first_child.set(after),
+            None => self.list(child, sched).set(after),
         }
         if let Some(after) = after {
             after.links(sched).previous_sibling.set(before);
         }
+    }
+
+    /// The list that a child is in: it changes lists when it becomes a zombie.
+    fn list(&self, child: &Env, sched: &Sched) -> &Cell<Option<&'static Env>> {
+        let links = self.links(sched);
+        if child.status() == Status::Zombie { &links.first_ended } else { &links.first_child }
+    }
+
+    /// Some child, one that has ended if there is one.
+    pub fn any_child(&self, sched: &Sched) -> Option<&'static Env> {
+        let links = self.links(sched);
+        links.first_ended.get().or(links.first_child.get())
     }
 }

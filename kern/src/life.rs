@@ -118,7 +118,7 @@ pub fn slice(env: &'static Env) {
 fn orphan_children(env: &'static Env) -> bool {
     for _ in 0..CHILDREN {
         let mut sched = sched::lock();
-        let Some(child) = env.links(&sched).first_child.get() else {
+        let Some(child) = env.any_child(&sched) else {
             return true;
         };
         env.disown(child, &mut sched);
@@ -150,13 +150,12 @@ fn bury(env: &'static Env) {
     if env.id() == power::first_env() {
         power::set_status(env.info().exit());
     }
-    env.set_status(Status::Zombie, sched);
     let Some(parent) = env.parent() else {
         sched.give_slot(env);
         return;
     };
-    // Ended children come first in the list, so that `wait` looks at one only.
     parent.disown(env, sched);
+    env.set_status(Status::Zombie, sched);
     parent.adopt(env, sched);
     let awaits = parent.links(sched).awaits.get();
     let waits = parent.status() == Status::Waiting;

@@ -203,7 +203,7 @@ fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {
     let sched = &mut *guard;
     let no_child = Error::NoChild(id.0.into());
     let child = match id {
-        EnvId::NONE => me.links(sched).first_child.get().ok_or(no_child)?,
+        EnvId::NONE => me.any_child(sched).ok_or(no_child)?,
         _ if id.slot() >= env::slots() => return Err(no_child),
         _ => env::at(id.slot()),
     };
