@@ -178,7 +178,7 @@ pub fn alloc(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
 /// Share the pages at `source` of `source_env`: the same frames appear at `va` of `env`.
 ///
 /// # Errors
-/// As [`alloc`], and `NotMapped`, `NoRight`, `TooManyRefs` for the source.
+/// As [`alloc`](fn@alloc), and `NotMapped`, `NoRight`, `TooManyRefs` for the source.
 #[inline]
 pub fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
     run(pages, |done, left| {

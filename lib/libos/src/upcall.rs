@@ -1,7 +1,7 @@
 //! The way of a fault: from the kernel into user space, to a handler, and back to the interrupted
 //! instruction without entering the kernel again.
 //!
-//! On an exception the kernel writes a [`Fault`] on the exception stack and jumps to [`enter`]. What
+//! On an exception the kernel writes a [`Fault`] on the exception stack and jumps to `enter`. What
 //! the interrupted code must find unchanged afterwards: every general register, the flags, the
 //! vector registers, `mxcsr`, and the 128 bytes below its stack pointer (its red zone). The
 //! handler is compiled code and changes any of them but the last.
@@ -34,7 +34,7 @@ static DEPTH: Local<u32> = Local::new(0);
 /// Ask this handler about every exception that libos does not resolve itself (see [`pager`]).
 ///
 /// It runs on the exception stack, of which there are 16 KiB. It may allocate, print, make calls
-/// and fault; it may not [`fork`](crate::fork). If it returns [`Outcome::Unhandled`], the program
+/// and fault; it may not [`fork`](crate::fork()). If it returns [`Outcome::Unhandled`], the program
 /// is ended as if there were no handler.
 pub fn set_handler(handler: Handler) {
     HANDLER.set(Some(handler));
