@@ -1,0 +1,25 @@
+//! Guest tests: boots the real kernel in the emulator and checks what programs did.
+//!
+//! A test names a program and says what must be seen:
+//!
+//! ```
+//! # use tests::guest;
+//! guest("forktree").memory("32M").check(|run| {
+//!     run.count(r"I am '01'$", 1).in_order(&["new env 00001001", "free env 00001001"]);
+//! });
+//! ```
+//!
+//! Whatever else it asks for, every run must end with the status that was expected, vouched for by
+//! the kernel's report, and with as many free page frames as it started with. A verdict never
+//! depends on a line that a program could print. Every test runs under the kernel as it is, and
+//! under the checking kernel as `check::NAME`.
+
+#![forbid(unsafe_code)]
+
+mod case;
+mod lab;
+mod run;
+
+pub use case::{Case, guest, named};
+pub use lab::Lab;
+pub use run::Run;

@@ -16,7 +16,7 @@ const PAGE: usize = abi::PAGE_SIZE as usize;
 const BLOCK: usize = 512;
 
 /// A boot archive that is being put together.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,
 }

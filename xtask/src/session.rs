@@ -146,6 +146,12 @@ impl Session {
         });
     }
 
+    /// Hands over this, and the end of the input.
+    pub fn type_in(&self, bytes: Vec<u8>) {
+        let (_, nothing_more) = sync_channel(1);
+        self.forward(Some(bytes), nothing_more);
+    }
+
     /// Tells the guest that its input ends; false if it has not taken in yet what came before.
     pub fn end_input(&self) -> bool {
         !matches!(self.feed.try_send(vec![END]), Err(TrySendError::Full(_)))

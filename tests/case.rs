@@ -1,0 +1,266 @@
+//! A test case: what to boot, on what machine, and what must come of it.
+
+use crate::lab::{Lab, Request};
+use crate::run::Run;
+use abi::{ExitStatus, Vector};
+use libtest_mimic::{Failed, Trial};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use xtask::images::Flavor;
+use xtask::machine::{Machine, Memory, shell_word};
+use xtask::symbols;
+
+/// Emulated machines on a busy host are slow; a test that waits for longer than this hangs.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// How many lines of the console a failure shows.
+const TAIL: usize = 25;
+
+type Check = dyn Fn(&Run) + Send + Sync;
+
+/// A test, before it runs.
+#[derive(Clone)]
+pub struct Case {
+    name: String,
+    request: Request,
+    machine: Machine,
+    status: ExitStatus,
+    returns_frames: bool,
+    flavors: Vec<Flavor>,
+    checks: Vec<Arc<Check>>,
+}
+
+/// A test of this program, under its name.
+#[must_use]
+pub fn guest(program: &str) -> Case {
+    named(program, program)
+}
+
+/// A test of this program, under another name.
+#[must_use]
+pub fn named(name: &str, program: &str) -> Case {
+    let request = Request {
+        program: program.to_owned(),
+        args: Vec::new(),
+        files: BTreeMap::new(),
+        input: None,
+        tick_us: None,
+        timeout: TIMEOUT,
+    };
+    Case {
+        name: name.to_owned(),
+        request,
+        machine: Machine::default(),
+        status: ExitStatus::SUCCESS,
+        returns_frames: true,
+        flavors: vec![Flavor::Plain, Flavor::Check],
+        checks: Vec::new(),
+    }
+}
+
+impl Case {
+    /// Arguments of the program.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Case {
+        self.request.args = args.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// One more member of the boot archive.
+    #[must_use]
+    pub fn file(mut self, name: &str, data: &[u8]) -> Case {
+        self.request.files.insert(name.to_owned(), data.to_vec());
+        self
+    }
+
+    /// What is typed on the console; after it, the input ends.
+    #[must_use]
+    pub fn types(mut self, input: &str) -> Case {
+        self.request.input = Some(input.as_bytes().to_vec());
+        self
+    }
+
+    /// How much memory, as on the command line.
+    #[must_use]
+    pub fn memory(mut self, size: &str) -> Case {
+        self.machine.memory = size.parse::<Memory>().expect("a test names a bad size");
+        self
+    }
+
+    /// How many processors.
+    #[must_use]
+    pub fn cpus(mut self, count: u32) -> Case {
+        self.machine.cpus = count;
+        self
+    }
+
+    /// More arguments for the emulator.
+    #[must_use]
+    pub fn emulator(mut self, args: &[&str]) -> Case {
+        self.machine.extra = args.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Time counts instructions.
+    #[must_use]
+    pub fn icount(mut self) -> Case {
+        self.machine.icount = true;
+        self
+    }
+
+    /// Microseconds between timer ticks.
+    #[must_use]
+    pub fn tick(mut self, microseconds: u64) -> Case {
+        self.request.tick_us = Some(microseconds);
+        self
+    }
+
+    /// Another bound than the usual two minutes.
+    #[must_use]
+    pub fn timeout(mut self, seconds: u64) -> Case {
+        self.request.timeout = Duration::from_secs(seconds);
+        self
+    }
+
+    /// The status that is expected; without this, 0.
+    #[must_use]
+    pub fn exits(mut self, status: u8) -> Case {
+        self.status = ExitStatus(status);
+        self
+    }
+
+    /// The program is expected to be killed by this exception.
+    #[must_use]
+    pub fn killed_by(self, vector: Vector) -> Case {
+        self.exits(ExitStatus::killed_by(vector).0)
+    }
+
+    /// The machine is powered off while frames are in use.
+    #[must_use]
+    pub fn keeps_frames(mut self) -> Case {
+        self.returns_frames = false;
+        self
+    }
+
+    /// Under this kernel only.
+    #[must_use]
+    pub fn only(mut self, flavor: Flavor) -> Case {
+        self.flavors = vec![flavor];
+        self
+    }
+
+    /// What must be seen.
+    #[must_use]
+    pub fn check(mut self, check: impl Fn(&Run) + Send + Sync + 'static) -> Case {
+        self.checks.push(Arc::new(check));
+        self
+    }
+
+    /// The case under each of its kernels.
+    #[must_use]
+    pub fn trials(&self, lab: &Arc<Lab>) -> Vec<Trial> {
+        let trial = |&flavor: &Flavor| {
+            let (case, lab) = (self.clone(), Arc::clone(lab));
+            Trial::test(self.full_name(flavor), move || case.judge(&lab, flavor))
+        };
+        self.flavors.iter().map(trial).collect()
+    }
+
+    fn full_name(&self, flavor: Flavor) -> String {
+        match flavor {
+            Flavor::Plain => self.name.clone(),
+            Flavor::Check => format!("check::{}", self.name),
+            Flavor::Count => format!("count::{}", self.name),
+        }
+    }
+
+    /// Boots it once, and returns what was seen, checked or not.
+    ///
+    /// # Errors
+    /// There is no verdict.
+    pub fn boot(&self, lab: &Lab, flavor: Flavor) -> Result<Run, Failed> {
+        let outcome = lab.boot(flavor, &self.machine, &self.request);
+        outcome
+            .map(Run::new)
+            .map_err(|error| Failed::from(format!("{error:#}\nthis repeats it:\n  {}", self.command(flavor))))
+    }
+
+    fn judge(&self, lab: &Lab, flavor: Flavor) -> Result<(), Failed> {
+        let run = self.boot(lab, flavor)?;
+        self.check_end(&run);
+        for check in &self.checks {
+            check(&run);
+        }
+        let failures = run.failures();
+        if failures.is_empty() { Ok(()) } else { Err(self.complain(lab, flavor, &run, &failures).into()) }
+    }
+
+    fn check_end(&self, run: &Run) {
+        let (expected, found) = (self.status, run.status);
+        run.expect(found == expected, format!("{expected} ({}) expected, {found} ({})", expected.0, found.0));
+        let missing = run.report.as_ref().map_or(0, xtask::report::Report::missing_frames);
+        let returned = missing == 0 || !self.returns_frames;
+        run.expect(returned, format!("{missing} page frames were not given back"));
+    }
+
+    fn complain(&self, lab: &Lab, flavor: Flavor, run: &Run, failures: &[String]) -> String {
+        let mut text = failures.join("\n");
+        let lines: Vec<&str> = run.lines().collect();
+        let skipped = lines.len().saturating_sub(TAIL);
+        let _ = write!(text, "\nthe last lines of the console ({skipped} before them):");
+        for line in &lines[skipped..] {
+            let _ = write!(text, "\n  | {line}");
+        }
+        let addresses = symbols::backtrace(&run.console);
+        if run.status == ExitStatus::KERNEL_PANIC {
+            let frames = symbols::symbolise(lab.kernel(flavor), &addresses);
+            let _ = write!(text, "\nthe kernel was here:\n{}", frames.unwrap_or_default());
+        }
+        let _ = write!(text, "\nthis repeats it:\n  {}", self.command(flavor));
+        text
+    }
+
+    /// The command that does the same by hand.
+    fn command(&self, flavor: Flavor) -> String {
+        let standard = Machine::default();
+        let mut words = vec!["cargo xtask run".to_owned()];
+        if flavor == Flavor::Check {
+            words.push("--check".to_owned());
+        }
+        if self.machine.memory != standard.memory {
+            words.push(format!("--memory {}", self.machine.memory));
+        }
+        if self.machine.cpus != standard.cpus {
+            words.push(format!("--cpus {}", self.machine.cpus));
+        }
+        if self.machine.icount {
+            words.push("--icount".to_owned());
+        }
+        words.push(format!("--timeout {}", self.request.timeout.as_secs()));
+        words.push(self.request.program.clone());
+        words.extend(self.request.args.iter().map(|arg| shell_word(arg.as_ref())));
+        let command = words.join(" ");
+        match &self.request.input {
+            None => command,
+            Some(input) => {
+                let input = String::from_utf8_lossy(input).into_owned();
+                format!("printf %s {} | {command}", shell_word(input.as_ref()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_typed() {
+        let case = guest("sh").args(&["a b"]).memory("32M").icount().types("x\n");
+        assert_eq!(
+            case.command(Flavor::Check),
+            "printf %s $'x\\n' | cargo xtask run --check --memory 32M --icount --timeout 120 sh 'a b'"
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! What the documents say about the code is still so: calls and errors are all described, code is
+//! quoted from real files, and files, links and programs that are named exist.
+
+use abi::{Call, Error};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A document, with its path from the root of the repository.
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+impl Document {
+    fn read(path: impl Into<PathBuf>) -> Document {
+        let path = path.into();
+        let text = fs::read_to_string(root().join(&path)).expect("a document can be read");
+        Document { path, text }
+    }
+
+    /// Its code blocks in this language.
+    fn blocks(&self, language: &str) -> Vec<String> {
+        let start = format!("```{language}\n");
+        let blocks = self.text.split(&start).skip(1);
+        blocks.map(|rest| rest.split("\n```").next().unwrap_or(rest).to_owned()).collect()
+    }
+
+    /// Its lines outside code blocks.
+    fn prose(&self) -> impl Iterator<Item = &str> {
+        let parts = self.text.split("```").step_by(2);
+        parts.flat_map(str::lines)
+    }
+
+    /// What stands between backquotes in its prose.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.prose().flat_map(|line| line.split('`').skip(1).step_by(2))
+    }
+
+    /// The sections under `## `: heading and text.
+    fn sections(&self) -> Vec<(&str, &str)> {
+        let sections = self.text.split("\n## ").skip(1);
+        sections.map(|section| section.split_once('\n').unwrap_or((section, ""))).collect()
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the repository")
+}
+
+/// README.md and the book.
+fn documents() -> Vec<Document> {
+    let book = fs::read_dir(root().join("docs")).expect("there is a book");
+    let names = book.map(|entry| entry.expect("a directory entry").file_name());
+    let book = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));
+    let book = book.map(|name| Document::read(Path::new("docs").join(name)));
+    [Document::read("README.md")].into_iter().chain(book).collect()
+}
+
+/// Every source file under these directories.
+fn sources() -> Vec<String> {
+    fn collect(directory: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).expect("a source directory") {
+            let path = entry.expect("a directory entry").path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push(fs::read_to_string(&path).expect("a source file"));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for directory in ["user", "lib", "kern", "tests"] {
+        collect(&root().join(directory), &mut found);
+    }
+    found
+}
+
+/// The lines without their indentation, so that a quotation may be moved to the left.
+fn flat(code: &str) -> String {
+    code.lines().map(str::trim).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_call_has_its_heading() {
+    let document = Document::read("docs/syscalls.md");
+    let headings: Vec<_> = document.sections().into_iter().map(|(heading, _)| heading).collect();
+    let calls = headings.iter().filter(|heading| heading.ends_with(')'));
+    let expected: Vec<_> =
+        Call::ALL.iter().map(|call| format!("{} ({})", call.name(), *call as u64)).collect();
+    assert!(calls.eq(&expected), "headings {headings:?}\nshould have {expected:?}");
+}
+
+#[test]
+fn every_error_is_explained() {
+    let document = Document::read("docs/syscalls.md");
+    for error in Error::all(0) {
+        let name = format!("{error:?}").replace("(0)", "");
+        assert!(document.names().any(|word| word == name), "docs/syscalls.md does not tell of {name}");
+    }
+}
+
+#[test]
+fn quoted_code_is_real() {
+    let sources: Vec<String> = sources().iter().map(|source| flat(source)).collect();
+    for document in documents() {
+        for block in document.blocks("rust") {
+            let known = sources.iter().any(|source| source.contains(&flat(&block)));
+            assert!(known, "{}: no source file has this:\n{block}", document.path.display());
+        }
+    }
+}
+
+#[test]
+fn the_first_program_is_whole() {
+    let readme = Document::read("README.md");
+    let program = fs::read_to_string(root().join("user/squares.rs")).expect("the first program");
+    let blocks = readme.blocks("rust");
+    assert!(
+        blocks.iter().any(|block| block.trim() == program.trim()),
+        "README.md should have user/squares.rs"
+    );
+}
+
+#[test]
+fn named_files_exist() {
+    const PLACES: [&str; 8] = ["kern/", "lib/", "user/", "tests/", "xtask/", "docs/", ".ci/", ".cargo/"];
+    for document in documents() {
+        let paths = document.names().filter(|name| PLACES.iter().any(|place| name.starts_with(place)));
+        for path in paths.filter(|path| !path.contains([' ', '*', '{', 'X'])) {
+            assert!(root().join(path).exists(), "{}: there is no {path}", document.path.display());
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in documents() {
+        let here = root().join(&document.path).parent().expect("a directory").to_owned();
+        let targets = document.prose().flat_map(|line| line.split("](").skip(1));
+        for target in targets.filter_map(|rest| rest.split([')', '#']).next()) {
+            let inside = !target.is_empty() && !target.contains("://");
+            assert!(!inside || here.join(target).exists(), "{}: {target}", document.path.display());
+        }
+    }
+}
+
+#[test]
+fn named_programs_exist() {
+    for document in documents() {
+        for line in document.text.lines() {
+            let words = line.split("cargo xtask run ").skip(1).filter_map(|rest| {
+                let ends = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+                rest.split(ends).next().filter(|word| !word.is_empty() && !word.starts_with('-'))
+            });
+            for name in
+                words.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
+            {
+                let path = root().join(format!("user/{name}.rs"));
+                assert!(path.exists(), "{}: there is no program {name}", document.path.display());
+            }
+        }
+    }
+}
+
+/// "`function` in `path`" is how documents point into the code.
+#[test]
+fn named_functions_exist() {
+    for document in documents() {
+        let prose = document.prose().collect::<Vec<_>>().join(" ");
+        let words: Vec<&str> = prose.split('`').collect();
+        for triple in words.windows(3).skip(1).step_by(2) {
+            let [name, between, path] = triple else { continue };
+            if between.trim() == "in" && path.contains('/') {
+                let source = fs::read_to_string(root().join(path)).unwrap_or_default();
+                let known =
+                    source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name);
+                assert!(known, "{}: there is no {name} in {path}", document.path.display());
+            }
+        }
+    }
+}

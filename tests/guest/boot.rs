@@ -1,0 +1,53 @@
+//! Machines of all sizes, and machines in which every run is like every other.
+
+use libtest_mimic::{Failed, Trial};
+use std::sync::Arc;
+use tests::{Case, Lab, Run, guest, named};
+use xtask::images::Flavor;
+
+pub fn cases() -> Vec<Case> {
+    // 6G: memory goes on above 4 GiB, behind the hole for devices.
+    ["32M", "512M", "4G", "6G"].into_iter().flat_map(machine_of).collect()
+}
+
+fn machine_of(size: &'static str) -> Vec<Case> {
+    let case = named(&format!("boot-{size}"), "forktree").memory(size).check(move |run| {
+        run.count(": I am '", 15);
+        let free = run.report.as_ref().map_or(0, |report| report.free_start) * abi::PAGE_SIZE;
+        let memory = size.parse::<xtask::machine::Memory>().map_or(0, |memory| memory.0);
+        // What the kernel keeps for itself: its image, its tables, the boot archive.
+        let least = memory / 100 * 97 - (12 << 20);
+        run.expect(free >= least, format!("{free} bytes of {memory} are free, at least {least} expected"));
+    });
+    // A checking kernel looks at every table of a big machine after every call.
+    if size.ends_with('G') { vec![case.only(Flavor::Plain)] } else { vec![case] }
+}
+
+/// The same program under `--icount`, twice: not one byte may differ.
+pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
+    ["forktree", "stresssched", "fairness", "faultregs", "tour"]
+        .into_iter()
+        .map(|program| {
+            let lab = Arc::clone(lab);
+            Trial::test(format!("deterministic-{program}"), move || same_twice(&lab, program))
+        })
+        .collect()
+}
+
+fn same_twice(lab: &Lab, program: &str) -> Result<(), Failed> {
+    let case = guest(program).icount();
+    let first = case.boot(lab, Flavor::Count)?;
+    let second = case.boot(lab, Flavor::Count)?;
+    if let Some((a, b)) = first.lines().zip(second.lines()).find(|(a, b)| a != b) {
+        return Err(format!("two runs of {program} differ:\n  {a}\n  {b}").into());
+    }
+    let facts = |run: &Run| {
+        let report = run.report.as_ref().map(|report| (report.free_start, report.free_end, report.longest));
+        (run.console.len(), run.status, report)
+    };
+    if facts(&first) == facts(&second) {
+        Ok(())
+    } else {
+        Err(format!("two runs of {program} differ: {:?}, {:?}", facts(&first), facts(&second)).into())
+    }
+}

@@ -1,0 +1,107 @@
+//! The programs of the old course's third lab, and those that show the page map.
+
+use abi::Vector;
+use tests::{Case, Run, guest};
+
+pub fn cases() -> Vec<Case> {
+    [killed(), refused(), others()].concat()
+}
+
+fn killed() -> Vec<Case> {
+    vec![
+        guest("divzero").killed_by(Vector::DIVIDE_ERROR).check(|run| dumped(run, 0, "Divide Error")),
+        // A user's `int 14` is no page fault.
+        guest("softint").killed_by(Vector::GENERAL_PROTECTION).check(|run| {
+            dumped(run, 13, "General Protection");
+            run.once("^  err  0x000000[ef]2$").never("user fault");
+        }),
+        guest("badsegment").killed_by(Vector::GENERAL_PROTECTION).check(|run| {
+            dumped(run, 13, "General Protection");
+            run.once("^  err  0x00000028");
+        }),
+        guest("breakpoint").killed_by(Vector::BREAKPOINT).check(|run| {
+            run.in_order(&["^breakpoint: rip 0x", "^and on it goes$", "user exception 3 "]);
+            dumped(run, 3, "Breakpoint");
+        }),
+        guest("faultreadkernel").killed_by(Vector::PAGE_FAULT).check(|run| kernel_touched(run, 5, "read")),
+        guest("faultwritekernel").killed_by(Vector::PAGE_FAULT).check(|run| kernel_touched(run, 7, "write")),
+        guest("testbss").killed_by(Vector::PAGE_FAULT).check(|run| {
+            run.in_order(&[
+                "^Making sure bss works right...$",
+                "^Yes, good.",
+                "user fault va ",
+                "err  0x00000006",
+            ]);
+            run.never("isn't cleared").never("didn't hold").never("SHOULD HAVE TRAPPED");
+        }),
+    ]
+}
+
+fn refused() -> Vec<Case> {
+    vec![
+        guest("buggyhello").check(|run| said_only(run, r"write\(1, 1\): Err\(Fault\(1\)\)")),
+        guest("buggyhello2")
+            .check(|run| said_only(run, r"write\(.., 1048576\): Err\(Fault\([0-9a-f]*000\)\)")),
+        guest("evilhello").check(|run| {
+            said_only(run, r"write\(0xffff[0-9a-f]+, 100\): Err\(BadAddress\(ffff[0-9a-f]+\)\)")
+        }),
+    ]
+}
+
+fn others() -> Vec<Case> {
+    vec![
+        guest("hello").check(|run| {
+            run.exactly(&[
+                r"\[00000000\] new env 00001000",
+                "hello, world",
+                "i am environment 00001000",
+                r"\[00001000\] exiting gracefully",
+                r"\[00001000\] free env 00001000",
+            ]);
+        }),
+        guest("uvpt").check(|run| {
+            for level in 1..=4 {
+                let entries = run.matching(&format!("level {level}, entry .* frame 0x"));
+                run.expect(entries.len() >= 3, format!("level {level} of three pages"));
+            }
+            run.in_order(&["level 4", "level 3", "level 2", "level 1"]);
+        }),
+        guest("kernelshare").check(|run| {
+            // Both page maps name the same frame where, and only where, the table is shared.
+            for line in run.matching("the same table$") {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                run.expect(words.len() > 4 && words[2] == words[4], format!("not the same: {line}"));
+            }
+            run.count("^ *(256|384|416|511) .* the same table$", 4);
+        }),
+    ]
+}
+
+/// One environment that printed one line, and ended well.
+fn said_only(run: &Run, line: &str) {
+    run.exactly(&[
+        r"\[00000000\] new env 00001000",
+        line,
+        r"\[00001000\] exiting gracefully",
+        r"\[00001000\] free env 00001000",
+    ]);
+}
+
+fn dumped(run: &Run, vector: u8, name: &str) {
+    run.in_order(&[
+        &format!("^.00001000. user exception {vector} ip 0000000000[0-9a-f]{{6}}$"),
+        &format!("^  trap 0x{vector:08x} {name}$"),
+        &format!("^.00001000. destroyed: {name}, and nobody handles it$"),
+        "^.00001000. free env 00001000$",
+    ]);
+}
+
+fn kernel_touched(run: &Run, error: u32, access: &str) {
+    run.in_order(&[
+        "^.00001000. user fault va ffffffff8[0-9a-f]{7} ip 0000000000",
+        "^  trap 0x0000000e Page Fault$",
+        &format!(r"^  err  0x{error:08x} \[user, {access}, protection\]$"),
+        "free env 00001000$",
+    ]);
+    run.never("I read").never("I wrote");
+}

@@ -1,0 +1,71 @@
+//! The kernel image: no instruction that touches the registers of the vector unit or of the x87,
+//! save for the two that save and load all of them. System calls and faults depend on it: they
+//! leave those registers alone.
+
+use anyhow::{Context, Result};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Register};
+use libtest_mimic::{Failed, Trial};
+use object::elf::{FileHeader64, SHF_EXECINSTR};
+use object::read::elf::{FileHeader as _, SectionHeader as _};
+use std::path::Path;
+use std::sync::Arc;
+use tests::Lab;
+use xtask::images::Flavor;
+
+pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
+    Flavor::ALL
+        .into_iter()
+        .map(|flavor| {
+            let lab = Arc::clone(lab);
+            let name = format!("no-vector-instructions-{flavor:?}").to_lowercase();
+            Trial::test(name, move || scan(lab.kernel(flavor)))
+        })
+        .collect()
+}
+
+fn scan(kernel: &Path) -> Result<(), Failed> {
+    let found = offenders(kernel).map_err(|error| format!("{error:#}"))?;
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n").into()) }
+}
+
+fn offenders(kernel: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
+    let header = FileHeader64::<object::LittleEndian>::parse(bytes.as_slice())?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, bytes.as_slice())?;
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for section in sections.iter() {
+        let start = section.sh_addr(endian);
+        // What runs before long mode is not 64-bit code; it lies at its physical address.
+        if section.sh_flags(endian).0 & SHF_EXECINSTR.0 == 0 || start < abi::layout::KERNEL_HALF.0 {
+            continue;
+        }
+        let mut info = InstructionInfoFactory::new();
+        let code = section.data(endian, bytes.as_slice())?;
+        for instruction in Decoder::with_ip(64, code, start, DecoderOptions::NONE).iter() {
+            seen += 1;
+            if touches_vector_unit(&instruction, &mut info) {
+                found.push(format!("{:#x}: {:?}", instruction.ip(), instruction.code()));
+            }
+        }
+    }
+    anyhow::ensure!(seen > 1000, "{seen} instructions in {}", kernel.display());
+    Ok(found)
+}
+
+fn touches_vector_unit(instruction: &Instruction, info: &mut InstructionInfoFactory) -> bool {
+    if matches!(instruction.code(), Code::Fxsave64_m512byte | Code::Fxrstor64_m512byte) {
+        return false;
+    }
+    let vector = |register: Register| {
+        register.is_vector_register() || register.is_st() || register.is_mm() || register.is_k()
+    };
+    let used = info.info(instruction).used_registers().iter().any(|used| vector(used.register()));
+    let x87 = instruction.fpu_stack_increment_info().writes_top();
+    let state = format!("{:?}", instruction.mnemonic()).to_lowercase();
+    let state = ["ldmxcsr", "stmxcsr", "fxsave", "fxrstor", "fninit", "fnclex", "xsave", "xrstor", "fldcw"]
+        .iter()
+        .any(|name| state.starts_with(name) || state.starts_with(&format!("v{name}")));
+    used || x87 || state
+}

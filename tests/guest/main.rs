@@ -1,0 +1,36 @@
+//! The guest tests: `cargo xtask test`. A module for each subject.
+
+mod boot;
+mod classic;
+mod earlier;
+mod image;
+mod shell;
+
+use libtest_mimic::{Arguments, Conclusion, Trial};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tests::{Case, Lab};
+use xtask::{interrupt, leash, say};
+
+fn main() -> ExitCode {
+    leash::enter();
+    let arguments = Arguments::from_args();
+    let lab = match Lab::open() {
+        Ok(lab) => Arc::new(lab),
+        Err(error) => {
+            say!("{error:#}");
+            return ExitCode::from(abi::ExitStatus::TOOL_FAILED.0);
+        }
+    };
+    let conclusion = run(&arguments, &lab);
+    interrupt::obey();
+    conclusion.exit_code()
+}
+
+fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
+    let cases: Vec<Case> = [classic::cases(), earlier::cases(), shell::cases(), boot::cases()].concat();
+    let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(lab)).collect();
+    trials.extend(boot::trials(lab));
+    trials.extend(image::trials(lab));
+    libtest_mimic::run(arguments, trials)
+}

@@ -1,0 +1,90 @@
+//! What all tests share: the emulator, the kernels, the boot archive. Built once.
+
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use xtask::archive::Archive;
+use xtask::images::{Builder, Flavor};
+use xtask::machine::{Boot, Machine};
+use xtask::session::{Options, Outcome, Session, scratch};
+use xtask::workspace::Workspace;
+use xtask::{install, say};
+
+/// What every test needs.
+pub struct Lab {
+    /// The emulator.
+    pub qemu: PathBuf,
+    /// The kernel images: plain, checking, counting.
+    kernels: Vec<PathBuf>,
+    /// The programs.
+    archive: Archive,
+    /// The workspace.
+    pub workspace: Workspace,
+}
+
+impl Lab {
+    /// Builds everything.
+    ///
+    /// # Errors
+    /// Something does not build, or there is no emulator.
+    pub fn open() -> Result<Lab> {
+        let workspace = Workspace::load()?;
+        let qemu = install::qemu()?;
+        say!("building the kernels and the programs");
+        let images = Builder { workspace: &workspace, verbose: false }.build(&Flavor::ALL)?;
+        let archive = Archive::of(&images.programs)?;
+        Ok(Lab { qemu, kernels: images.kernels, archive, workspace })
+    }
+
+    /// The image of a kernel.
+    #[must_use]
+    pub fn kernel(&self, flavor: Flavor) -> &PathBuf {
+        let index = Flavor::ALL.iter().position(|&other| other == flavor);
+        &self.kernels[index.unwrap_or(0)]
+    }
+
+    /// Boots a program, and waits for the end of the machine.
+    ///
+    /// # Errors
+    /// The emulator failed, or there is no verdict.
+    pub fn boot(&self, flavor: Flavor, machine: &Machine, request: &Request) -> Result<Outcome> {
+        let scratch = scratch()?;
+        let path = scratch.path().join("archive.tar");
+        let mut archive = self.archive.clone();
+        for (name, data) in &request.files {
+            archive.add(name, data)?;
+        }
+        archive.write(&path)?;
+        let boot = Boot {
+            kernel: self.kernel(flavor).clone(),
+            archive: path,
+            init: request.program.clone(),
+            args: request.args.clone(),
+            trace: true,
+            tick_us: request.tick_us,
+        };
+        let options = Options { timeout: Some(request.timeout), verbose: false };
+        let session = Session::start(&self.qemu, machine, &boot, &options)?;
+        if let Some(input) = &request.input {
+            session.type_in(input.clone());
+        }
+        session.run(|_| Ok(())).with_context(|| format!("running {}", request.program))
+    }
+}
+
+/// What to boot.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The program.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// More members for the boot archive.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// What is typed on the console, before its input ends.
+    pub input: Option<Vec<u8>>,
+    /// Microseconds between timer ticks.
+    pub tick_us: Option<u64>,
+    /// The bound of the run.
+    pub timeout: std::time::Duration,
+}

@@ -1,0 +1,137 @@
+//! What a run showed, and what can be demanded of it. Demands that are not met are collected, so
+//! that a failure tells all of them.
+
+use abi::ExitStatus;
+use regex::Regex;
+use std::cell::RefCell;
+use xtask::report::Report;
+use xtask::session::Outcome;
+
+/// A run that has ended.
+pub struct Run {
+    /// What the guest printed.
+    pub console: String,
+    /// How the machine ended.
+    pub status: ExitStatus,
+    /// What the kernel reported.
+    pub report: Option<Report>,
+    failures: RefCell<Vec<String>>,
+}
+
+impl Run {
+    /// The run with this outcome.
+    #[must_use]
+    pub fn new(outcome: Outcome) -> Run {
+        let console = String::from_utf8_lossy(&outcome.console).into_owned();
+        let failures = RefCell::default();
+        Run { console, status: outcome.status, report: outcome.report, failures }
+    }
+
+    /// The lines of the console, without carriage returns.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.console.lines().map(|line| line.trim_end_matches('\r'))
+    }
+
+    /// The lines in which the pattern is found.
+    #[must_use]
+    pub fn matching(&self, pattern: &str) -> Vec<&str> {
+        let pattern = regex(pattern);
+        self.lines().filter(|line| pattern.is_match(line)).collect()
+    }
+
+    /// This must be so.
+    pub fn expect(&self, holds: bool, what: impl Into<String>) -> &Run {
+        if !holds {
+            self.failures.borrow_mut().push(what.into());
+        }
+        self
+    }
+
+    /// So many lines must match.
+    pub fn count(&self, pattern: &str, expected: usize) -> &Run {
+        let found = self.matching(pattern).len();
+        self.expect(found == expected, format!("{expected} lines /{pattern}/ expected, {found} found"))
+    }
+
+    /// Exactly one line must match.
+    pub fn once(&self, pattern: &str) -> &Run {
+        self.count(pattern, 1)
+    }
+
+    /// No line may match.
+    pub fn never(&self, pattern: &str) -> &Run {
+        let found = self.matching(pattern).first().map(ToString::to_string);
+        self.expect(found.is_none(), format!("no line /{pattern}/ expected, found {found:?}"))
+    }
+
+    /// Lines must match, one after the other; others may be between them.
+    pub fn in_order<P: AsRef<str>>(&self, patterns: &[P]) -> &Run {
+        let mut lines = self.lines();
+        let mut previous = "";
+        for pattern in patterns.iter().map(AsRef::as_ref) {
+            let wanted = regex(pattern);
+            if !lines.any(|line| wanted.is_match(line)) {
+                let place = if previous.is_empty() { String::new() } else { format!(" after /{previous}/") };
+                return self.expect(false, format!("no line /{pattern}/{place}"));
+            }
+            previous = pattern;
+        }
+        self
+    }
+
+    /// The whole console: a pattern for each line, and nothing else.
+    pub fn exactly<P: AsRef<str>>(&self, patterns: &[P]) -> &Run {
+        let mut lines = self.lines();
+        for pattern in patterns.iter().map(AsRef::as_ref) {
+            let line = lines.next();
+            if !line.is_some_and(|line| regex(&format!("^(?:{pattern})$")).is_match(line)) {
+                return self.expect(false, format!("line /{pattern}/ expected, found {line:?}"));
+            }
+        }
+        let surplus = lines.next();
+        self.expect(surplus.is_none(), format!("end of output expected, found {surplus:?}"))
+    }
+
+    /// The demands that were not met.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        self.failures.borrow().clone()
+    }
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).unwrap_or_else(|error| panic!("a test has a bad pattern: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(console: &str) -> Run {
+        Run::new(Outcome {
+            status: ExitStatus::SUCCESS,
+            report: None,
+            console: console.into(),
+            elapsed: std::time::Duration::ZERO,
+        })
+    }
+
+    #[test]
+    fn demands_that_are_met() {
+        let run = run("a 1\r\nb 2\na 3\n");
+        run.count("^a", 2).once("b").never("c").in_order(&["1$", "2$", "3$"]).exactly(&["a 1", "b .", "a 3"]);
+        assert_eq!(run.failures(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn demands_that_are_not_met() {
+        let run = run("a 1\nb 2\na 3\n");
+        run.count("^a", 1)
+            .once("c")
+            .never("b")
+            .in_order(&["2", "1"])
+            .exactly(&["a 1", "b 2"])
+            .exactly(&["a"]);
+        assert_eq!(run.failures().len(), 6, "{:?}", run.failures());
+    }
+}
