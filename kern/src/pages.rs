@@ -132,7 +132,7 @@ fn map(
 ) -> Result<u32, Error> {
     let perms = Perms::checked(op.arg)?;
     let source = env::find_own(me, op.source_env)?;
-    let from = source_va(op.source, count.into())?;
+    let from = source_va(op.source, op.count.into())?;
     let count = unpinned(source, from, count)?;
     let pages = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
     if core::ptr::eq(source, env) {
