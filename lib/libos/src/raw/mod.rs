@@ -5,8 +5,10 @@
 //! can ruin the program that calls them, and nothing else: that is what the tests are about. Do not
 //! use them for anything else.
 
+mod attempt;
 mod probe;
 
+pub use attempt::attempt;
 pub use probe::{PROBE_PAGE, State, fault_address, probe, scramble};
 
 use core::arch::asm;
@@ -27,8 +29,8 @@ pub fn read_u8(address: u64) -> u8 {
 /// Read the eight bytes at any address.
 #[must_use]
 pub fn read_u64(address: u64) -> u64 {
-    // SAFETY: see the module's text. A read changes nothing; x86 does not mind the alignment.
     let value: u64;
+    // SAFETY: see the module's text. A read changes nothing; x86 does not mind the alignment.
     unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack, readonly)) }
     value
 }

@@ -1,0 +1,76 @@
+//! Try something that may raise an exception, and learn which.
+
+use crate::resident::Local;
+use crate::upcall::{self, Outcome};
+use crate::{Fault, abi};
+use core::arch::naked_asm;
+
+/// Where `rsp` was when the attempt began; 0 when none is under way.
+#[unsafe(link_section = ".resident")]
+static START: Local<u64> = Local::new(0);
+/// What ended the attempt.
+#[unsafe(link_section = ".resident")]
+static CAUGHT: Local<Option<Fault>> = Local::new(None);
+static DEFAULT_MXCSR: u32 = 0x1f80;
+
+unsafe extern "C" {
+    static libos_attempt_end: u8;
+}
+
+/// Call `f(argument)`. The first exception that libos does not resolve ends the call, and is
+/// returned; `None` if `f` came back by itself.
+///
+/// Takes the place of the program's own fault handler. What `f` was doing is abandoned as it
+/// stands: nothing that it holds is dropped. Attempts do not nest.
+#[must_use]
+pub fn attempt(f: fn(u64), argument: u64) -> Option<Fault> {
+    CAUGHT.set(None);
+    upcall::set_handler(abandon);
+    // SAFETY: preserves what a C function must preserve, by whichever way it ends.
+    unsafe { attempt_asm(f, argument, &START) };
+    START.set(0);
+    upcall::clear_handler();
+    CAUGHT.get()
+}
+
+fn abandon(fault: &mut Fault) -> Outcome {
+    if START.get() == 0 {
+        return Outcome::Unhandled;
+    }
+    CAUGHT.set(Some(*fault));
+    fault.rip = &raw const libos_attempt_end as u64;
+    fault.rsp = START.get();
+    fault.rflags = abi::env::FIXED_RFLAGS;
+    START.set(0);
+    Outcome::Resume
+}
+
+extern "C" fn begin(f: &fn(u64), argument: u64) {
+    f(argument);
+}
+
+#[unsafe(naked)]
+#[allow(improper_ctypes_definitions)] // both ends of this call are Rust
+unsafe extern "C" fn attempt_asm(f: fn(u64), argument: u64, start: &Local<u64>) {
+    naked_asm!(
+        ".irp r, rbp, rbx, r12, r13, r14, r15",
+        "push \\r",
+        ".endr",
+        "push rdi", // rsp is a multiple of 16 again
+        "mov [rdx], rsp",
+        "mov rdi, rsp",
+        "call {begin}",
+        ".globl libos_attempt_end",
+        "libos_attempt_end:",
+        // Whatever was tried with floating-point numbers is over.
+        "fninit",
+        "ldmxcsr [rip + {DEFAULT_MXCSR}]",
+        "pop rdi",
+        ".irp r, r15, r14, r13, r12, rbx, rbp",
+        "pop \\r",
+        ".endr",
+        "ret",
+        begin = sym begin,
+        DEFAULT_MXCSR = sym DEFAULT_MXCSR,
+    )
+}

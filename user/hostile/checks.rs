@@ -1,0 +1,110 @@
+//! One check after the other: what was refused, with which error, and that nothing else happened.
+
+use core::fmt::Debug;
+use core::sync::atomic::Ordering::Relaxed;
+use libos::abi::{Call, Error};
+use libos::{Pte, Status, Va, layout, println, raw, uvpt, windows};
+
+/// What a call gives back.
+pub type Results = Result<(u64, u64), Error>;
+
+/// Make a call with these arguments, the others 0, exactly as they are.
+pub fn call(call: Call, args: &[u64]) -> Results {
+    let arg = |n: usize| args.get(n).copied().unwrap_or(0);
+    let (rax, rdx) = raw::syscall(call as u64, core::array::from_fn(arg));
+    Error::decode(rax, rdx)
+}
+
+/// Counts the checks of a group.
+pub struct Checks {
+    group: &'static str,
+    done: u32,
+    failed: u32,
+    free: u64,
+}
+
+impl Checks {
+    pub fn new(group: &'static str) -> Checks {
+        Checks { group, done: 0, failed: 0, free: windows::free_frames() }
+    }
+
+    /// The group is over: as many frames must be free as at its start. Returns the failures.
+    pub fn end(mut self) -> u32 {
+        self.equal("free frames at the end", windows::free_frames(), self.free);
+        println!("{}: {} checks, {} failed", self.group, self.done, self.failed);
+        self.failed
+    }
+
+    /// Two values must be equal.
+    pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
+        self.done += 1;
+        if found != expected {
+            self.failed += 1;
+            println!("FAILED {}: {what}: {found:x?}, expected {expected:x?}", self.group);
+        }
+    }
+
+    /// This must hold.
+    pub fn that(&mut self, what: &str, holds: bool) {
+        self.equal(what, holds, true);
+    }
+
+    /// The call must be refused with this error, and nothing may be different after it.
+    pub fn refuse(&mut self, what: &str, number: Call, args: &[u64], error: Error) {
+        let before = World::now();
+        let found = call(number, args);
+        let after = World::now();
+        self.done += 1;
+        if found != Err(error) || before != after {
+            self.failed += 1;
+            println!("FAILED {}: {} {args:x?} ({what}): {found:x?}", self.group, number.name());
+            println!("  expected {error:x?}, nothing changed: {}", before == after);
+        }
+    }
+
+    /// The call must succeed with these results.
+    pub fn allow(&mut self, what: &str, number: Call, args: &[u64], results: (u64, u64)) {
+        let found = call(number, args);
+        self.done += 1;
+        if found != Ok(results) {
+            self.failed += 1;
+            println!("FAILED {}: {} {args:x?} ({what}): {found:x?}", self.group, number.name());
+        }
+    }
+}
+
+/// All that the caller can see of the machine, folded into a few words.
+#[derive(PartialEq, Eq)]
+pub struct World {
+    free: u64,
+    pages: u64,
+    envs: u64,
+}
+
+impl World {
+    pub fn now() -> World {
+        World { free: windows::free_frames(), pages: pages(), envs: envs() }
+    }
+}
+
+fn fold(sum: u64, word: u64) -> u64 {
+    (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29)
+}
+
+/// Every entry of the caller's page map, and how many references there are to what it names.
+fn pages() -> u64 {
+    uvpt::entries(Va(0)..layout::USER_LIMIT).fold(0, |sum, (va, pte)| {
+        let refs = if pte.is_present() { windows::refs(pte.frame()) } else { None };
+        let bits = pte.0 & !(Pte::ACCESSED | Pte::DIRTY);
+        fold(fold(fold(sum, va.0), bits), refs.unwrap_or(0).into())
+    })
+}
+
+/// Every environment, and what it is doing.
+fn envs() -> u64 {
+    windows::envs().iter().fold(0, |sum, env| {
+        let status = if env.status() == Status::Running { Status::Runnable } else { env.status() };
+        let words = [env.id().0, env.parent().0, status as u32, env.exit.load(Relaxed)];
+        words.into_iter().fold(sum, |sum, word| fold(sum, word.into()))
+    })
+}

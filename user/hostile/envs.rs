@@ -1,0 +1,192 @@
+//! The calls about environments: ids, statuses, registers, and who may do what to whom.
+
+use crate::checks::{Checks, call};
+use crate::family::{self, Family, child, reaches};
+use crate::values::BAD_CALLS;
+use libos::abi::call::WAIT_NO_BLOCK;
+use libos::abi::env::{FIXED_RFLAGS, USER_RFLAGS};
+use libos::abi::{Call, Error};
+use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, TEXT, USER_LIMIT, UVPT};
+use libos::upcall::{self, Outcome};
+use libos::{ExitStatus, Fault, Registers, Status, Vector, env, raw, sys, windows};
+
+/// Nothing is mapped there.
+const NOWHERE: u64 = 0x3000_0000_0000;
+
+/// Calls that act on an environment, with arguments that are good otherwise.
+const FOR_OWN: [(Call, &[u64]); 4] = [
+    (Call::Destroy, &[]),
+    (Call::SetStatus, &[Status::Runnable as u64]),
+    (Call::SetRegs, &[TEXT.0]),
+    (Call::SetUpcall, &[0, 0, 0]),
+];
+
+pub fn refusals(checks: &mut Checks) {
+    for number in BAD_CALLS {
+        let (rax, rdx) = raw::syscall(number, [0; 6]);
+        checks.equal("bad call", Error::decode(rax, rdx), Err(Error::BadCall(number)));
+    }
+    let family = Family::new();
+    for (call, rest) in FOR_OWN {
+        for (what, id, error) in family.not_mine() {
+            let mut args = [0; 6];
+            args[0] = id;
+            args[1..=rest.len()].copy_from_slice(rest);
+            checks.refuse(what, call, &args, error);
+        }
+    }
+    for (what, id) in family.nobodies() {
+        checks.refuse(what, Call::Yield, &[id], Error::BadEnv(id));
+    }
+    checks.allow("yield to anybody", Call::Yield, &[family.foreign.0.into()], (0, 0));
+    statuses(checks, &family);
+    waiting(checks, &family);
+    for status in [64, 96, 256, 1 << 32, u64::MAX] {
+        checks.refuse("exit", Call::Exit, &[status], Error::BadStatus(status));
+    }
+    power(checks);
+}
+
+/// Statuses that cannot be set, and states in which none can be.
+fn statuses(checks: &mut Checks, family: &Family) {
+    let (me, child) = (0, u64::from(family.child.0));
+    let settable = [Status::Runnable as u64, Status::Stopped as u64];
+    let nonsense = (0..12).chain([1 << 32, 1 << 63, u64::MAX]);
+    for status in nonsense.filter(|status| !settable.contains(status)) {
+        for env in [me, child] {
+            checks.refuse("no such status", Call::SetStatus, &[env, status], Error::BadStatus(status));
+        }
+    }
+    for status in settable {
+        let receiving = Error::BadState(Status::Receiving as u64);
+        checks.refuse("it waits", Call::SetStatus, &[child, status], receiving);
+    }
+    let receiving = Error::BadState(Status::Receiving as u64);
+    let registers = Registers { rip: TEXT.0, ..Registers::default() };
+    checks.refuse("it waits", Call::SetRegs, &[child, &raw const registers as u64], receiving);
+    checks.allow("what it is already", Call::SetStatus, &[me, Status::Runnable as u64], (0, 0));
+}
+
+fn waiting(checks: &mut Checks, family: &Family) {
+    for flags in [2, 3, 1 << 63, u64::MAX] {
+        checks.refuse("flags", Call::Wait, &[0, flags], Error::BadFlags(flags));
+    }
+    let me = u64::from(env::id().0);
+    let zombie = u64::from(family.zombie.0);
+    for (what, id) in family.nobodies().into_iter().filter(|(_, id)| *id != zombie) {
+        let error = if id >> 32 == 0 { Error::NoChild(id) } else { Error::BadEnv(id) };
+        checks.refuse(what, Call::Wait, &[id, 0], error);
+    }
+    for id in [me, family.foreign.0.into()] {
+        checks.refuse("no child", Call::Wait, &[id, WAIT_NO_BLOCK], Error::NoChild(id));
+    }
+    checks.allow("not yet", Call::Wait, &[family.child.0.into(), WAIT_NO_BLOCK], (0, 0));
+    // A zombie is found behind children that are younger than it.
+    let young = sys::exofork().expect("a child");
+    checks.allow("any, behind a younger one", Call::Wait, &[0, WAIT_NO_BLOCK], (zombie, 0));
+    checks.refuse("twice", Call::Wait, &[zombie, 0], Error::NoChild(zombie));
+    family::end(young);
+    let childless = child(|| {
+        let refused = call(Call::Wait, &[0, 0]) == Err(Error::NoChild(0));
+        sys::exit(if refused { 7 } else { 1 })
+    });
+    checks.equal("no child at all", childless.wait(), Ok(ExitStatus(7)));
+}
+
+fn power(checks: &mut Checks) {
+    let first = u64::from(env::id().0);
+    if windows::machine().first_env.load(core::sync::atomic::Ordering::Relaxed) != env::id().0 {
+        return;
+    }
+    for status in [64, 1 << 8, u64::MAX] {
+        checks.refuse("power off", Call::PowerOff, &[status], Error::BadStatus(status));
+    }
+    let other = child(|| {
+        let refused = call(Call::PowerOff, &[0]) == Err(Error::NotFirst(first));
+        sys::exit(if refused { 7 } else { 1 })
+    });
+    checks.equal("power off by another", other.wait(), Ok(ExitStatus(7)));
+}
+
+/// What registers a user may give: `rip` is checked, flags are sanitised.
+pub fn registers(checks: &mut Checks) {
+    let blank = sys::exofork().expect("a child");
+    let id = u64::from(blank.0);
+    let mut set = |what: &str, rip: u64| {
+        let registers = Registers { rip, ..Registers::default() };
+        let args = [id, &raw const registers as u64];
+        checks.refuse(what, Call::SetRegs, &args, Error::BadAddress(rip));
+    };
+    set("the limit", USER_LIMIT.0);
+    set("a window", MACHINE.0 + 8);
+    set("the archive", ARCHIVE.0);
+    set("the self map", UVPT.0);
+    set("not canonical", 1 << 47);
+    set("not canonical", KERNEL_HALF.0 - 1);
+    set("the kernel", KERNEL_HALF.0);
+    set("the last byte", u64::MAX);
+    for (at, error) in [
+        (NOWHERE, Error::Fault(NOWHERE)),
+        (0, Error::Fault(0)),
+        (KERNEL_HALF.0, Error::BadAddress(KERNEL_HALF.0)),
+        ((1 << 47) - 8, Error::BadAddress(1 << 47)),
+        (u64::MAX, Error::BadAddress(u64::MAX)),
+    ] {
+        checks.refuse("registers there", Call::SetRegs, &[id, at], error);
+    }
+    checks.allow("the last address", Call::SetRegs, &[id, &raw const LAST as u64], (0, 0));
+    family::end(blank);
+    sanitised(checks);
+}
+
+static LAST: Registers = {
+    let zero = Registers {
+        r15: 0,
+        r14: 0,
+        r13: 0,
+        r12: 0,
+        r11: 0,
+        r10: 0,
+        r9: 0,
+        r8: 0,
+        rbp: 0,
+        rdi: 0,
+        rsi: 0,
+        rdx: 0,
+        rcx: 0,
+        rbx: 0,
+        rax: 0,
+        rsp: 0,
+        rflags: 0,
+        rip: 0,
+    };
+    Registers { rip: USER_LIMIT.0 - 1, rsp: u64::MAX, ..zero }
+};
+
+/// A child that is made to run at an address where nothing is, with every flag set: its handler
+/// sees which flags it had.
+fn sanitised(checks: &mut Checks) {
+    fn handler(fault: &mut Fault) -> Outcome {
+        const RF: u64 = 1 << 16; // the processor's own: set in what it saves on a fault
+        let flags = fault.rflags & !RF == USER_RFLAGS | FIXED_RFLAGS;
+        let place = fault.vector() == Vector::PAGE_FAULT && fault.rip == NOWHERE;
+        let registers = fault.rsp == 1 << 63 && fault.r15 == 15 && fault.rax == 1;
+        sys::exit(u8::from(flags) | u8::from(place) << 1 | u8::from(registers) << 2)
+    }
+    let runner = child(|| {
+        upcall::set_handler(handler);
+        loop {
+            sys::yield_now();
+        }
+    });
+    sys::yield_to(runner.id()).expect("it runs");
+    let wild =
+        Registers { rip: NOWHERE, rflags: u64::MAX, rsp: 1 << 63, r15: 15, rax: 1, ..Registers::default() };
+    let args = [u64::from(runner.id().0), &raw const wild as u64];
+    checks.refuse("it runs", Call::SetRegs, &args, Error::BadState(Status::Runnable as u64));
+    checks.allow("stop", Call::SetStatus, &[args[0], Status::Stopped as u64], (0, 0));
+    checks.that("it stops", reaches(runner.id(), Status::Stopped));
+    checks.allow("registers of a stopped child", Call::SetRegs, &args, (0, 0));
+    checks.allow("start", Call::SetStatus, &[args[0], Status::Runnable as u64], (0, 0));
+    checks.equal("flags, place, registers", runner.wait(), Ok(ExitStatus(7)));
+}

@@ -1,0 +1,104 @@
+//! Environments to be named in calls.
+
+use libos::abi::Error;
+use libos::{Child, EnvId, Fork, Status, env, fork, ipc, sys, windows};
+
+/// A child, somebody else's child, and some that are no more. Ended when dropped.
+pub struct Family {
+    /// Waits for messages.
+    pub child: EnvId,
+    /// The child's child. Waits for messages.
+    pub foreign: EnvId,
+    /// Has ended, and nobody has asked for its status.
+    pub zombie: EnvId,
+    /// Has ended and is gone.
+    pub dead: EnvId,
+}
+
+/// Fork a child that does this, and then exits with 0.
+pub fn child(body: impl FnOnce()) -> Child {
+    match fork().expect("a child") {
+        Fork::Parent(child) => child,
+        Fork::Child => {
+            body();
+            sys::exit(0)
+        }
+    }
+}
+
+/// The message that ends a listener.
+pub const QUIT: u64 = 0x7175_6974;
+
+/// Receive messages until one says that it is over.
+pub fn listen() {
+    while ipc::recv().map(|message| message.value) != Ok(QUIT) {}
+}
+
+/// Let others run until an environment is in this state; `false` if it does not get there.
+pub fn reaches(id: EnvId, status: Status) -> bool {
+    (0..100_000).any(|_| {
+        let there = windows::env(id).is_some_and(|env| env.status() == status);
+        if !there {
+            sys::yield_now();
+        }
+        there
+    })
+}
+
+/// End a child and wait for it.
+pub fn end(id: EnvId) {
+    let _ = sys::destroy(id);
+    let _ = sys::wait(id);
+}
+
+impl Family {
+    pub fn new() -> Family {
+        let me = env::id();
+        let dead = child(|| ()).id();
+        let _ = sys::wait(dead);
+        let zombie = child(|| ()).id();
+        let child = child(|| {
+            let grandchild = child(listen);
+            let _ = ipc::send(me, grandchild.id().0.into());
+            listen();
+        });
+        let child = child.id();
+        let foreign = EnvId(ipc::recv().expect("the id").value as u32);
+        let there = reaches(zombie, Status::Zombie)
+            && reaches(child, Status::Receiving)
+            && reaches(foreign, Status::Receiving);
+        assert!(there, "the family did not settle");
+        Family { child, foreign, zombie, dead }
+    }
+
+    /// Ids that no living environment has.
+    pub fn nobodies(&self) -> [(&'static str, u64); 7] {
+        let me = u64::from(env::id().0);
+        [
+            ("dead", self.dead.0.into()),
+            ("zombie", self.zombie.0.into()),
+            ("slot never used", EnvId::new(1, 60).0.into()),
+            ("no such slot", EnvId::new(1, EnvId::MAX_SLOTS - 1).0.into()),
+            ("next generation", me + (1 << EnvId::SLOT_BITS)),
+            ("33 bits", 1 << 32 | me),
+            ("64 bits", u64::MAX),
+        ]
+    }
+
+    /// Ids that calls for one's own children refuse, each with its error.
+    pub fn not_mine(&self) -> impl Iterator<Item = (&'static str, u64, Error)> {
+        let foreign = u64::from(self.foreign.0);
+        let nobodies = self.nobodies().map(|(what, id)| (what, id, Error::BadEnv(id)));
+        nobodies.into_iter().chain([("foreign", foreign, Error::NotYours(foreign))])
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        let _ = ipc::send(self.foreign, QUIT);
+        let ended = reaches(self.foreign, Status::Zombie);
+        assert!(ended, "the grandchild did not end");
+        end(self.child);
+        end(self.zombie);
+    }
+}

@@ -1,0 +1,122 @@
+//! Messages: to nobody, from nobody, with pages that are not the sender's to give.
+
+use crate::checks::{Checks, call};
+use crate::family::{self, Family, child, reaches};
+use crate::values::{bad_pages, bad_perms, bad_targets};
+use libos::abi::call::{GOT_PAGE, NO_PAGE};
+use libos::abi::{Call, Error};
+use libos::layout::ARCHIVE;
+use libos::upcall::STACK_LOW;
+use libos::{EnvId, ExitStatus, Perms, Status, Va, env, raw, sys, windows};
+
+const PAGE: u64 = 0x2000_0000_0000;
+const READ_ONLY: u64 = PAGE + 0x1000;
+const EMPTY: u64 = PAGE + 0x2000;
+const W: u64 = Perms::WRITE.bits();
+
+pub fn refusals(checks: &mut Checks) {
+    sys::alloc(EnvId::NONE, Va(PAGE), 1, Perms::WRITE).expect("a page");
+    sys::map(EnvId::NONE, Va(PAGE), EnvId::NONE, Va(READ_ONLY), 1, Perms::READ).expect("a page");
+    let family = Family::new();
+    nobody_there(checks, &family);
+    bad_receiving(checks, &family);
+    drop(family);
+    pages(checks);
+    awaited(checks);
+    sys::unmap(EnvId::NONE, Va(PAGE), 2).expect("pages");
+}
+
+fn nobody_there(checks: &mut Checks, family: &Family) {
+    let me = u64::from(env::id().0);
+    for (what, id) in family.nobodies() {
+        checks.refuse(what, Call::Send, &[id, 1, NO_PAGE, 0], Error::BadEnv(id));
+        checks.refuse(what, Call::SendRecv, &[id, 1, NO_PAGE, 0, NO_PAGE, 0], Error::BadEnv(id));
+        checks.refuse(what, Call::Recv, &[NO_PAGE, id], Error::BadEnv(id));
+        let child = family.child.0.into();
+        checks.refuse(what, Call::SendRecv, &[child, 1, NO_PAGE, 0, NO_PAGE, id], Error::BadEnv(id));
+    }
+    for id in [0, me] {
+        checks.refuse("to oneself", Call::Send, &[id, 1, NO_PAGE, 0], Error::NotReceiving(id));
+        let args = [id, 1, NO_PAGE, 0, NO_PAGE, 0];
+        checks.refuse("to oneself", Call::SendRecv, &args, Error::NotReceiving(id));
+    }
+    let stopped = sys::exofork().expect("a child");
+    let id = u64::from(stopped.0);
+    checks.refuse("it does not listen", Call::Send, &[id, 1, NO_PAGE, 0], Error::NotReceiving(id));
+    family::end(stopped);
+    let picky = child(|| _ = sys::recv(None, family.foreign)).id();
+    checks.that("it waits for another", reaches(picky, Status::Receiving));
+    let id = u64::from(picky.0);
+    checks.refuse("it waits for another", Call::Send, &[id, 1, NO_PAGE, 0], Error::NotReceiving(id));
+    family::end(picky);
+}
+
+/// A bad receiving half: nothing is sent either.
+fn bad_receiving(checks: &mut Checks, family: &Family) {
+    let child = u64::from(family.child.0);
+    for (va, error) in bad_targets().filter(|(va, _)| *va != NO_PAGE) {
+        checks.refuse("page for the answer", Call::Recv, &[va, 0], error);
+        checks.refuse("page for the answer", Call::SendRecv, &[child, 1, NO_PAGE, 0, va, 0], error);
+    }
+    let pinned = STACK_LOW.0;
+    checks.refuse("pinned", Call::Recv, &[pinned, 0], Error::Pinned(pinned));
+    let args = [child, 1, NO_PAGE, 0, pinned, 0];
+    checks.refuse("pinned", Call::SendRecv, &args, Error::Pinned(pinned));
+}
+
+/// Whoever receives with a page, tells in the end whether it got one, and what it held.
+fn pages(checks: &mut Checks) {
+    raw::write_u64(PAGE, 0x1122);
+    let receiver = child(|| {
+        let got = call(Call::Recv, &[EMPTY, 0]);
+        let whole = matches!(got, Ok((from, 5)) if from & GOT_PAGE != 0) && raw::read_u64(EMPTY) == 0x1122;
+        let read_only = call(Call::Protect, &[0, EMPTY, 1, W]) == Err(Error::NoRight(EMPTY));
+        sys::exit(u8::from(whole) | u8::from(read_only) << 1)
+    });
+    let id = u64::from(receiver.id().0);
+    checks.that("it receives", reaches(receiver.id(), Status::Receiving));
+    let mut refuse = |what: &str, page: u64, perms: u64, error| {
+        checks.refuse(what, Call::Send, &[id, 1, page, perms], error);
+        checks.refuse(what, Call::SendRecv, &[id, 1, page, perms, NO_PAGE, 0], error);
+    };
+    for (va, error) in bad_pages().filter(|(va, _)| *va != NO_PAGE) {
+        refuse("bad page", va, 0, error);
+    }
+    for (bits, error) in bad_perms() {
+        refuse("bad perms", PAGE, bits, error);
+    }
+    refuse("not there", EMPTY, 0, Error::NotMapped(EMPTY));
+    refuse("no table", 0x3000_0000_0000, 0, Error::NotMapped(0x3000_0000_0000));
+    refuse("read-only", READ_ONLY, W, Error::NoRight(READ_ONLY));
+    refuse("archive", ARCHIVE.0, W, Error::NoRight(ARCHIVE.0));
+    refuse("pinned", STACK_LOW.0, 0, Error::Pinned(STACK_LOW.0));
+    checks.that("it still waits", reaches(receiver.id(), Status::Receiving));
+    checks.allow("a page, read-only", Call::Send, &[id, 5, PAGE, 0], (0, 0));
+    checks.equal("what it got", receiver.wait(), Ok(ExitStatus(3)));
+    pinned_meanwhile(checks);
+}
+
+/// The page where a message is awaited gets pinned while the receiver waits.
+fn pinned_meanwhile(checks: &mut Checks) {
+    const STACK: u64 = 0x2100_0000_0000;
+    let receiver = child(|| _ = call(Call::Recv, &[STACK, 0])).id();
+    checks.that("it receives", reaches(receiver, Status::Receiving));
+    let id = u64::from(receiver.0);
+    sys::alloc(receiver, Va(STACK), 1, Perms::WRITE).expect("a page");
+    checks.allow("pin it", Call::SetUpcall, &[id, 0x1000, STACK, 1], (0, 0));
+    checks.refuse("pinned there", Call::Send, &[id, 1, PAGE, 0], Error::Pinned(STACK));
+    family::end(receiver);
+}
+
+/// Whoever waits for one that ends, hears of it.
+fn awaited(checks: &mut Checks) {
+    let awaited = child(family::listen).id();
+    let waiter = child(|| {
+        let gone = call(Call::Recv, &[NO_PAGE, awaited.0.into()]);
+        sys::exit(if gone == Err(Error::BadEnv(awaited.0.into())) { 7 } else { 1 })
+    });
+    checks.that("it waits", reaches(waiter.id(), Status::Receiving));
+    family::end(awaited);
+    checks.equal("the awaited one has ended", waiter.wait(), Ok(ExitStatus(7)));
+    checks.that("the slot is free", windows::env(awaited).is_none_or(|env| env.status() == Status::Free));
+}

@@ -1,0 +1,63 @@
+//! Asks for everything that must be refused: every call, every argument, every error.
+//!
+//! `hostile GROUP..` runs the named groups of checks, `hostile` all that need no special machine.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod checks;
+mod death;
+mod envs;
+mod exceptions;
+mod exhaust;
+mod family;
+mod ipc;
+mod memory;
+mod pages;
+mod stack;
+mod values;
+
+use alloc::vec::Vec;
+use checks::Checks;
+use libos::{Args, ExitCode, layout, raw};
+
+libos::entry!(main);
+
+type Group = (&'static str, fn(&mut Checks));
+
+/// What there is to run, by name.
+const GROUPS: &[Group] = &[
+    ("pages", pages::refusals),
+    ("runs", pages::runs),
+    ("batches", pages::batches),
+    ("buffers", memory::buffers),
+    ("envs", envs::refusals),
+    ("regs", envs::registers),
+    ("ipc", ipc::refusals),
+    ("stack", stack::rules),
+    ("recursion", stack::recursion),
+    ("exceptions", exceptions::vectors),
+    ("access", memory::access),
+    ("tlb", memory::stale),
+    ("fork", memory::privacy),
+    ("death", death::at_any_time),
+    ("orphans", death::orphans),
+    ("slots", exhaust::slots),
+    ("exhaust", exhaust::memory),
+];
+
+fn main(args: Args) -> ExitCode {
+    // The groups count page frames: what the stack will need has to be there before.
+    (2..32).for_each(|page| raw::write_u8(layout::STACK_TOP.0 - page * 4096, 0));
+    let names: Vec<&str> = args.collect();
+    let wanted = |group: &&Group| names.is_empty() || names.contains(&group.0);
+    let mut failed = 0;
+    for (name, run) in GROUPS.iter().filter(wanted) {
+        let mut checks = Checks::new(name);
+        run(&mut checks);
+        failed += checks.end();
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
