@@ -179,3 +179,19 @@ fn named_functions_exist() {
         }
     }
 }
+
+#[test]
+fn every_row_is_explained() {
+    let testing = Document::read("docs/testing.md");
+    let bench = fs::read_to_string(root().join("user/bench.rs")).expect("the measuring program");
+    let rows = bench.split_once("const ROWS").expect("the table of rows").1;
+    let ids = rows.lines().map_while(|line| (line != "];").then_some(line.trim()));
+    let ids = ids.filter_map(|line| line.strip_prefix("(\"")?.split('"').next());
+    for id in ids {
+        // Rows for several sizes are explained as one.
+        let (stem, size) = id.rsplit_once('-').unwrap_or((id, ""));
+        let is_size = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
+        let name = if is_size { format!("{stem}-N") } else { id.to_owned() };
+        assert!(testing.names().any(|word| word == name), "docs/testing.md does not tell of {name}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod boot;
 mod classic;
+mod documents;
 mod earlier;
 mod hostile;
 mod image;
@@ -32,6 +33,7 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     let cases: Vec<Case> = [classic::cases(), earlier::cases(), shell::cases(), boot::cases()].concat();
     let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(lab)).collect();
     trials.extend(hostile::cases().iter().flat_map(|case| case.trials(lab)));
+    trials.extend(documents::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(boot::trials(lab));
     trials.extend(image::trials(lab));
     libtest_mimic::run(arguments, trials)

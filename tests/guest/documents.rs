@@ -1,0 +1,53 @@
+//! What the documents promise about programs: the output that README.md shows, the rows of `bench`.
+
+use std::fs;
+use std::path::Path;
+use tests::{Case, Run, guest, named};
+use xtask::images::Flavor;
+
+/// Rows that are quick enough for a kernel that checks everything after every call.
+const QUICK: [&str; 8] = ["null-call", "trap-entry", "trap", "prot1", "appel1", "fork-0", "ipc", "spawn"];
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        guest("squares").check(|run| {
+            let printed: Vec<&str> = run.lines().filter(|line| !line.starts_with('[')).collect();
+            let shown = shown_by("squares");
+            run.expect(printed == shown.lines().collect::<Vec<_>>(), format!("README.md shows\n{shown}"));
+        }),
+        guest("bench").args(&QUICK).check(|run| rows(run, &QUICK.map(String::from))),
+        named("bench-all", "bench").only(Flavor::Plain).icount().check(|run| rows(run, &all_rows())),
+        named("bench-unknown-row", "bench").args(&["trap", "trip"]).exits(1).check(|run| {
+            run.once("^there is no row `trip`$").never("^row ");
+        }),
+    ]
+}
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the repository");
+    fs::read_to_string(root.join(path)).expect("a file of the repository")
+}
+
+/// The output in README.md that follows the command which runs the program.
+fn shown_by(program: &str) -> String {
+    let readme = read("README.md");
+    let after = readme.split_once(&format!("cargo xtask run {program}\n")).expect("the command").1;
+    let block = after.split_once("```text\n").expect("its output").1;
+    block.split_once("\n```").expect("the end of a block").0.to_owned()
+}
+
+/// The ids in the table of `bench`.
+fn all_rows() -> Vec<String> {
+    let source = read("user/bench.rs");
+    let table = source.split_once("const ROWS").expect("the table").1;
+    let rows = table.split_once("];").expect("its end").0.lines();
+    rows.filter_map(|row| Some(row.trim().strip_prefix("(\"")?.split('"').next()?.to_owned())).collect()
+}
+
+/// Each row is there once, and no other row.
+fn rows(run: &Run, ids: &[String]) {
+    for id in ids {
+        run.once(&format!(r"^row {id} gross \d+ min \d+ max \d+ samples \d+$"));
+    }
+    run.count("^row ", ids.len());
+}
