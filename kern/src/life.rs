@@ -21,8 +21,8 @@ use crate::{cpu, power};
 use abi::{EnvId, Error, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Page map entries that one slice of teardown gives back, at most.
-const SLICE: u32 = 200;
+/// Instructions that one slice of teardown may take, roughly.
+const SLICE: u32 = 15_000;
 /// Children that one slice of teardown sees to, at most.
 const CHILDREN: u32 = 64;
 

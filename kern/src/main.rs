@@ -65,6 +65,7 @@ extern "C" fn start(start_info: u64) -> ! {
     power::count_frames();
     check::init();
     loader::boot(boot);
+    sched::enter_kernel();
     sched::switch()
 }
 

@@ -20,6 +20,8 @@ pub struct Space<M> {
     last: [Cell<Walk>; 2],
     /// Frames that were filled since somebody asked.
     filled: u32,
+    /// What lies below is gone already: teardown goes on here.
+    torn_down: Va,
     machine: PhantomData<M>,
 }
 
@@ -82,7 +84,13 @@ impl<M: Machine> Space<M> {
         }
         let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
         to[UVPT_SLOT as usize].store(own.0, Relaxed);
-        Ok(Space { root, last: [const { Cell::new(Walk::NONE) }; 2], filled: 0, machine: PhantomData })
+        Ok(Space {
+            root,
+            last: [const { Cell::new(Walk::NONE) }; 2],
+            filled: 0,
+            torn_down: Va(0),
+            machine: PhantomData,
+        })
     }
 
     /// The frame of the top-level table.
@@ -235,13 +243,15 @@ impl<M: Machine> Space<M> {
         core::mem::take(&mut self.filled)
     }
 
-    /// Free what the user's part holds. Gives up when `budget` entries are done; call again then.
+    /// Free what the user's part holds. Gives up after about `budget` instructions; call again then.
     /// (On the way down to a page there are four entries: less than that gets nowhere.)
     /// No processor may have this space loaded. Returns whether everything is gone; then the root
     /// is the last frame to be released.
     pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
         self.forget_walks();
-        clear::<M>(memory, self.root, 4, budget)
+        let rest = clear::<M>(memory, self.root, 4, Va(0), self.torn_down, budget);
+        self.torn_down = rest.unwrap_or(self.torn_down);
+        rest.is_none()
     }
 
     /// Call `f` with every entry of the user's part that is not empty: tables first, then what
@@ -393,30 +403,58 @@ fn user_entries<M: Machine>(table: Frame, level: u32) -> &'static [AtomicU64] {
     if level == 4 { &entries[..WINDOWS.index(4)] } else { entries }
 }
 
-fn clear<M: Machine>(memory: &Memory<M>, table: Frame, level: u32, budget: &mut u32) -> bool {
+/// Clear a table that translates addresses from `base` on, beginning at the entry for `from`: those before
+/// it are empty. Returns where to go on when the budget is spent.
+fn clear<M: Machine>(
+    memory: &Memory<M>,
+    table: Frame,
+    level: u32,
+    base: Va,
+    from: Va,
+    budget: &mut u32,
+) -> Option<Va> {
     let left = &M::info(table).word;
-    for entry in user_entries::<M>(table, level) {
-        if left.load(Relaxed) == 0 {
-            break;
+    let entries = user_entries::<M>(table, level);
+    let first = from.index(level);
+    let mut index = first;
+    while index < entries.len() && left.load(Relaxed) > 0 {
+        if index % LINE == 0 && is_line_empty(&entries[index..]) {
+            *budget = budget.saturating_sub(SKIP_COST);
+            index += LINE;
+            continue;
         }
-        let pte = Pte(entry.load(Relaxed));
+        let pte = Pte(entries[index].load(Relaxed));
+        let va = base.entry(index, level);
+        index += 1;
         if pte.is_empty() {
             continue;
         }
-        if *budget == 0 {
-            return false;
+        if pte.is_present() && level > 1 {
+            let from = if index - 1 == first { from } else { va };
+            if let Some(rest) = clear::<M>(memory, pte.frame(), level - 1, va, from, budget) {
+                return Some(rest);
+            }
+        } else if *budget == 0 {
+            return Some(va);
         }
-        *budget -= 1;
-        if pte.is_present() && level > 1 && !clear::<M>(memory, pte.frame(), level - 1, budget) {
-            return false;
-        }
-        entry.store(0, Relaxed);
+        *budget = budget.saturating_sub(CLEAR_COST);
+        entries[index - 1].store(0, Relaxed);
         count::<M>(table, -1);
         if pte.is_present() {
             memory.release(pte.frame());
         }
     }
-    true
+    None
+}
+
+/// Entries in a cache line. Most tables are nearly empty: teardown looks at a line at a time.
+const LINE: usize = 8;
+/// What it costs to step over an empty line, and to clear an entry, in instructions, roughly.
+const SKIP_COST: u32 = 20;
+const CLEAR_COST: u32 = 80;
+
+fn is_line_empty(entries: &[AtomicU64]) -> bool {
+    entries.len() >= LINE && entries[..LINE].iter().fold(0, |all, entry| all | entry.load(Relaxed)) == 0
 }
 
 fn visit<M: Machine>(table: Frame, level: u32, base: Va, f: &mut dyn FnMut(Va, u32, Pte)) {
@@ -425,7 +463,7 @@ fn visit<M: Machine>(table: Frame, level: u32, base: Va, f: &mut dyn FnMut(Va, u
         if pte.is_empty() {
             continue;
         }
-        let va = Va(base.0 + ((index as u64) << (12 + 9 * (level - 1))));
+        let va = base.entry(index, level);
         f(va, level, pte);
         if level > 1 && pte.is_present() {
             visit::<M>(pte.frame(), level - 1, va, f);

@@ -50,6 +50,14 @@ impl Va {
         self.offset() == 0
     }
 
+    /// The first address that entry `index` translates, in a table of this level (1 to 4) that translates
+    /// addresses from here on.
+    #[inline]
+    #[must_use]
+    pub const fn entry(self, index: usize, level: u32) -> Va {
+        Va(self.0 + ((index as u64) << (12 + 9 * (level - 1))))
+    }
+
     /// Which entry of a table of this level (1 to 4) translates the address.
     #[inline]
     #[must_use]
