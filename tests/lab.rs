@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use xtask::archive::Archive;
-use xtask::images::{Builder, Flavor};
+use xtask::images::{Builder, Flavor, Images};
 use xtask::machine::{Boot, Machine};
 use xtask::session::{Options, Outcome, Session, scratch};
 use xtask::workspace::Workspace;
@@ -14,9 +14,9 @@ use xtask::{install, say};
 pub struct Lab {
     /// The emulator.
     pub qemu: PathBuf,
-    /// The kernel images: plain, checking, counting.
-    kernels: Vec<PathBuf>,
-    /// The programs.
+    /// The kernels, in the order of [`Flavor::ALL`], and the programs.
+    images: Images,
+    /// The programs, packed.
     archive: Archive,
     /// The workspace.
     pub workspace: Workspace,
@@ -33,14 +33,21 @@ impl Lab {
         say!("building the kernels and the programs");
         let images = Builder { workspace: &workspace, verbose: false }.build(&Flavor::ALL)?;
         let archive = Archive::of(&images.programs)?;
-        Ok(Lab { qemu, kernels: images.kernels, archive, workspace })
+        Ok(Lab { qemu, images, archive, workspace })
     }
 
     /// The image of a kernel.
     #[must_use]
     pub fn kernel(&self, flavor: Flavor) -> &PathBuf {
         let index = Flavor::ALL.iter().position(|&other| other == flavor);
-        &self.kernels[index.unwrap_or(0)]
+        &self.images.kernels[index.unwrap_or(0)]
+    }
+
+    /// What counting needs: the plain and the counting kernel, and the programs.
+    #[must_use]
+    pub fn counting_images(&self) -> Images {
+        let kernels = [Flavor::Plain, Flavor::Count].map(|flavor| self.kernel(flavor).clone());
+        Images { kernels: kernels.to_vec(), programs: self.images.programs.clone() }
     }
 
     /// Boots a program, and waits for the end of the machine.

@@ -2,6 +2,7 @@
 
 mod boot;
 mod classic;
+mod counts;
 mod documents;
 mod earlier;
 mod hostile;
@@ -36,5 +37,6 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     trials.extend(documents::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(boot::trials(lab));
     trials.extend(image::trials(lab));
+    trials.extend(counts::trials(lab));
     libtest_mimic::run(arguments, trials)
 }

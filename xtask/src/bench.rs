@@ -1,19 +1,426 @@
 //! `cargo xtask bench`: counts instructions.
+//!
+//! The program `bench` runs on a machine whose time stamp counter counts instructions, so every run
+//! gives the same numbers. Three kernels tell three things: the plain one how many instructions a
+//! row takes (gross); one that counts how many of them only zeroed or copied page frames (net is
+//! what is left); and a traced one which dear instructions were among them ([`crate::prices`]).
 
-use abi::ExitStatus;
-use anyhow::{Result, bail};
+use crate::images::{Builder, Flavor, Images};
+use crate::machine::{Boot, Machine, Memory};
+use crate::session::{Listener, Options, Outcome, Session, scratch};
+use crate::workspace::Workspace;
+use crate::{archive::Archive, install, prices, say};
+use abi::{Call, ExitStatus, Vector};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ChildStderr;
+use std::thread;
+use std::time::Duration;
+
+/// The largest row needs 160 MiB; the traced machine needs no more.
+const MEMORY: Memory = Memory(256 << 20);
+/// A bound for each of the boots.
+const TIMEOUT: Duration = Duration::from_secs(900);
+/// Rows with more instructions than this in all samples together are not traced: that is slow.
+const TRACED: u64 = 3_000_000;
+/// Instructions that zero or copy a page frame: one for each of 512 words.
+const PER_FRAME: u64 = 512;
+/// No entry to the kernel may take longer than so many instructions.
+pub const LONGEST_BOUND: u64 = 20_000;
 
 /// The command line of `bench`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Only these rows
     rows: Vec<String>,
+    /// Write the results to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Record the results: no test may see a greater count from now on
+    #[arg(long, conflicts_with = "rows")]
+    update: bool,
+    /// Leave the estimated cycles out: they take longer than the rest
+    #[arg(long)]
+    no_cycles: bool,
 }
 
-/// Boots the counting program.
+/// What was counted for one row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Its id.
+    pub id: String,
+    /// Instructions: the median of all samples.
+    pub gross: u64,
+    /// The least.
+    pub min: u64,
+    /// The most.
+    pub max: u64,
+    /// How many samples there were.
+    pub samples: u64,
+    /// Frames zeroed or copied.
+    pub frames: u64,
+    /// What dear instructions cost beyond one cycle each.
+    pub surcharge: Option<u64>,
+}
+
+impl Row {
+    /// Instructions that did something else than zero and copy frames.
+    #[must_use]
+    pub fn net(&self) -> u64 {
+        self.gross.saturating_sub(PER_FRAME * self.frames)
+    }
+
+    /// Estimated cycles, frames left out.
+    #[must_use]
+    pub fn cycles(&self) -> Option<u64> {
+        Some(self.net() + self.surcharge?)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "id": self.id, "net": self.net(), "gross": self.gross, "cycles": self.cycles(),
+            "min": self.min, "max": self.max, "samples": self.samples,
+        })
+    }
+
+    /// `row ID gross N min N max N samples N`
+    fn parse(line: &str) -> Option<Row> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["row", id, "gross", gross, "min", min, "max", max, "samples", samples] = words[..] else {
+            return None;
+        };
+        let number = |text: &str| text.parse().ok();
+        Some(Row {
+            id: id.to_owned(),
+            gross: number(gross)?,
+            min: number(min)?,
+            max: number(max)?,
+            samples: number(samples)?,
+            frames: 0,
+            surcharge: None,
+        })
+    }
+}
+
+/// All that was counted.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// The rows, in the order of the program.
+    pub rows: Vec<Row>,
+    /// The longest entry to the kernel: instructions, and what it was.
+    pub longest: Option<(u64, String)>,
+}
+
+impl Results {
+    /// As a file holds them.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
+        let longest =
+            self.longest.as_ref().map(|(count, what)| json!({"instructions": count, "entry": what}));
+        json!({"rows": rows, "longest": longest})
+    }
+}
+
+/// Where the counts are recorded that must not grow.
+#[must_use]
+pub fn record(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("tests/counts.json")
+}
+
+/// Counts, prints and writes.
 ///
 /// # Errors
 /// The tool could not do its work.
-pub fn main(_: &Args) -> Result<ExitStatus> {
-    bail!("not there yet")
+pub fn main(args: &Args) -> Result<ExitStatus> {
+    let workspace = Workspace::load()?;
+    let qemu = install::qemu()?;
+    let builder = Builder { workspace: &workspace, verbose: false };
+    let images = builder.build(&[Flavor::Plain, Flavor::Count])?;
+    say!("counting; this takes a minute");
+    let results = Bench { qemu, images, rows: args.rows.clone() }.measure(!args.no_cycles)?;
+    print(&results);
+    if let Some(path) = &args.json {
+        write(path, &results)?;
+    }
+    if args.update {
+        write(&record(&workspace), &results)?;
+    }
+    Ok(ExitStatus::SUCCESS)
+}
+
+/// What counting needs.
+pub struct Bench {
+    /// The emulator.
+    pub qemu: PathBuf,
+    /// The plain and the counting kernel, and the programs.
+    pub images: Images,
+    /// Which rows; none: all.
+    pub rows: Vec<String>,
+}
+
+impl Bench {
+    /// Boots all that is needed, at the same time.
+    ///
+    /// # Errors
+    /// A machine failed, or the program did not know a row.
+    pub fn measure(&self, cycles: bool) -> Result<Results> {
+        let (plain, counted) = thread::scope(|scope| {
+            let plain = scope.spawn(|| self.console(0));
+            let counted = scope.spawn(|| self.console(1));
+            (plain.join(), counted.join())
+        });
+        let lost = |_| anyhow!("a boot panicked");
+        let (plain, counted) = (plain.map_err(lost)??, counted.map_err(lost)??);
+        let mut rows: Vec<Row> = plain.lines().filter_map(Row::parse).collect();
+        let frames = frames(&counted);
+        for row in &mut rows {
+            row.frames = *frames.get(&row.id).with_context(|| format!("no frames for {}", row.id))?;
+        }
+        if cycles {
+            self.add_cycles(&mut rows)?;
+        }
+        Ok(Results { rows, longest: longest(&counted) })
+    }
+
+    /// Traces what is short, and extends the long rows from it.
+    fn add_cycles(&self, rows: &mut [Row]) -> Result<()> {
+        let is_short = |row: &&Row| row.gross * row.samples <= TRACED;
+        let mut short: Vec<Row> = rows.iter().filter(is_short).cloned().collect();
+        if !short.is_empty() {
+            let ids: Vec<String> = short.iter().map(|row| row.id.clone()).collect();
+            price(&mut short, &self.trace(&ids)?);
+        }
+        for row in rows.iter_mut() {
+            row.surcharge = match short.iter().find(|known| known.id == row.id) {
+                Some(known) => known.surcharge,
+                None => extend(&row.id, &short),
+            };
+        }
+        Ok(())
+    }
+
+    /// What the program prints under this kernel.
+    fn console(&self, kernel: usize) -> Result<String> {
+        let outcome = self.boot(kernel, &self.rows, Vec::new(), None)?;
+        ensure!(
+            outcome.status.is_success(),
+            "bench: {}\n{}",
+            outcome.status,
+            String::from_utf8_lossy(&outcome.console).trim_end()
+        );
+        Ok(String::from_utf8_lossy(&outcome.console).into_owned())
+    }
+
+    /// The surcharges between two readings of the time stamp counter, in order.
+    fn trace(&self, rows: &[String]) -> Result<Vec<u64>> {
+        let program = &self.images.program("bench")?.path;
+        let sites = prices::Sites::find(&self.images.kernels[0], program)?;
+        let arguments = sites.emulator_arguments();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let listener = move |log: ChildStderr| {
+            let _ = sender.send(sites.follow(log));
+            String::new()
+        };
+        let outcome = self.boot(0, rows, arguments, Some(Box::new(listener)))?;
+        ensure!(outcome.status.is_success(), "bench, traced: {}", outcome.status);
+        receiver.recv().context("the trace was lost")
+    }
+
+    fn boot(
+        &self,
+        kernel: usize,
+        rows: &[String],
+        extra: Vec<String>,
+        listener: Option<Listener>,
+    ) -> Result<Outcome> {
+        let scratch = scratch()?;
+        let archive = scratch.path().join("archive.tar");
+        Archive::of(&self.images.programs)?.write(&archive)?;
+        let machine = Machine { memory: MEMORY, icount: true, extra, ..Machine::default() };
+        let boot = Boot {
+            kernel: self.images.kernels[kernel].clone(),
+            archive,
+            init: "bench".to_owned(),
+            args: rows.to_vec(),
+            trace: false,
+            tick_us: None,
+        };
+        let options = Options { timeout: Some(TIMEOUT), verbose: false };
+        Session::listening(&self.qemu, &machine, &boot, &options, listener)?.run(|_| Ok(()))
+    }
+}
+
+/// `frames ID N`; rows without such a line touch none.
+fn frames(console: &str) -> BTreeMap<String, u64> {
+    let rows = console.lines().filter_map(Row::parse).map(|row| (row.id, 0));
+    let mut frames: BTreeMap<String, u64> = rows.collect();
+    for line in console.lines() {
+        if let ["frames", id, count] = line.split_whitespace().collect::<Vec<_>>()[..] {
+            frames.insert(id.to_owned(), count.parse().unwrap_or(0));
+        }
+    }
+    frames
+}
+
+/// `longest INSTRUCTIONS CAUSE`
+fn longest(console: &str) -> Option<(u64, String)> {
+    let line = console.lines().find_map(|line| line.strip_prefix("longest "))?;
+    let (count, cause) = line.trim().split_once(' ')?;
+    let cause: u64 = cause.parse().ok()?;
+    let what = match Call::from_number(cause) {
+        Some(call) => call.name().to_owned(),
+        None => format!("vector {} ({})", cause & 0xff, Vector(cause as u8)),
+    };
+    Some((count.parse().ok()?, what))
+}
+
+/// Rows whose samples are an average: how many repetitions one reading spans.
+const REPEATED: &[(&str, u64)] = &[("appel2", 100)];
+
+/// Gives each row its part of the surcharges. The program takes its samples in the order of the
+/// rows, after some that find out what taking one costs.
+fn price(rows: &mut [Row], pairs: &[u64]) {
+    let samples: u64 = rows.iter().map(|row| row.samples).sum();
+    let Some(first) = pairs.len().checked_sub(samples as usize) else {
+        say!("no cycles: {samples} samples, but only {} were seen in the trace", pairs.len());
+        return;
+    };
+    let mut rest = &pairs[first..];
+    for row in rows {
+        let (own, others) = rest.split_at(row.samples as usize);
+        rest = others;
+        let mut own = own.to_vec();
+        own.sort_unstable();
+        let times = REPEATED.iter().find(|(id, _)| *id == row.id).map_or(1, |&(_, times)| times);
+        row.surcharge = own.get(own.len() / 2).map(|median| median / times);
+    }
+}
+
+/// The surcharge of a row `NAME-PAGES` that was not traced: dear instructions come so many to the
+/// page, so it lies on the line through the two largest rows of that name that were.
+fn extend(id: &str, traced: &[Row]) -> Option<u64> {
+    let split = |id: &str| {
+        let (name, pages) = id.rsplit_once('-')?;
+        Some((name.to_owned(), pages.parse::<u64>().ok()?))
+    };
+    let (name, pages) = split(id)?;
+    let point = |row: &Row| {
+        let (other, pages) = split(&row.id)?;
+        Some((pages, row.surcharge?)).filter(|_| other == name)
+    };
+    let mut points: Vec<(u64, u64)> = traced.iter().filter_map(point).collect();
+    points.sort_unstable();
+    let [.., (p, a), (q, b)] = points[..] else { return None };
+    Some(b + b.saturating_sub(a) * (pages.checked_sub(q)?) / (q - p))
+}
+
+fn print(results: &Results) {
+    println!(
+        "{:22} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}",
+        "", "net", "gross", "cycles", "min", "max", "samples"
+    );
+    for row in &results.rows {
+        let cycles = row.cycles().map_or_else(|| "-".to_owned(), |cycles| cycles.to_string());
+        println!(
+            "{:22} {:>10} {:>10} {cycles:>10} {:>10} {:>10} {:>8}",
+            row.id,
+            row.net(),
+            row.gross,
+            row.min,
+            row.max,
+            row.samples
+        );
+    }
+    if let Some((count, what)) = &results.longest {
+        println!("longest entry to the kernel: {count} instructions, {what} (bound: {LONGEST_BOUND})");
+    }
+}
+
+fn write(path: &Path, results: &Results) -> Result<()> {
+    let text = serde_json::to_string_pretty(&results.to_json())? + "\n";
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The rows that grew since they were recorded, one line for each.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn grown(record: &Path, results: &Results) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(record).with_context(|| {
+        format!("cannot read {}; `cargo xtask bench --update` writes it", record.display())
+    })?;
+    let recorded: Value = serde_json::from_str(&text).context("the record is not JSON")?;
+    let Some(rows) = recorded["rows"].as_array() else { bail!("no rows in {}", record.display()) };
+    let mut grown = Vec::new();
+    for old in rows {
+        let id = old["id"].as_str().unwrap_or("");
+        let Some(new) = results.rows.iter().find(|row| row.id == id) else {
+            grown.push(format!("{id}: no longer counted"));
+            continue;
+        };
+        for (what, before, now) in [("net", &old["net"], new.net()), ("gross", &old["gross"], new.gross)] {
+            if before.as_u64().is_none_or(|before| now > before) {
+                grown.push(format!("{id}: {what} {now}, recorded {before}"));
+            }
+        }
+    }
+    Ok(grown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "row a gross 1100 min 1 max 2000 samples 2\nrow b gross 7 min 7 max 7 samples 1\n";
+
+    fn rows() -> Vec<Row> {
+        PLAIN.lines().filter_map(Row::parse).collect()
+    }
+
+    #[test]
+    fn net_leaves_frames_out() {
+        let frames = frames(&format!("{PLAIN}frames a 2\n"));
+        let mut rows = rows();
+        rows[0].frames = frames["a"];
+        assert_eq!((rows[0].net(), rows[1].net(), frames["b"]), (76, 7, 0));
+    }
+
+    #[test]
+    fn surcharges_go_to_their_rows() {
+        let mut rows = rows();
+        price(&mut rows, &[9, 9, 9, 30, 20, 5]);
+        assert_eq!((rows[0].surcharge, rows[1].surcharge), (Some(30), Some(5)));
+        price(&mut rows, &[1]);
+    }
+
+    #[test]
+    fn long_rows_are_extended() {
+        let traced =
+            |id: &str, surcharge| Row { id: id.into(), surcharge: Some(surcharge), ..rows()[0].clone() };
+        let known =
+            [traced("fork-16", 999), traced("fork-256", 1000), traced("fork-128", 600), traced("x-1", 1)];
+        assert_eq!(extend("fork-1024", &known), Some(1000 + 400 * 6));
+        assert_eq!(extend("x-2", &known), None);
+        assert_eq!(extend("ipc", &known), None);
+    }
+
+    #[test]
+    fn causes_have_names() {
+        assert_eq!(longest("longest 500 270\n"), Some((500, "vector 14 (Page Fault)".to_owned())));
+        assert_eq!(longest("x\nlongest 9 4\n"), Some((9, "destroy".to_owned())));
+    }
+
+    #[test]
+    fn growth_is_noticed() {
+        let record = tempfile::NamedTempFile::new().unwrap();
+        let results = Results { rows: rows(), longest: None };
+        write(record.path(), &results).unwrap();
+        assert_eq!(grown(record.path(), &results).unwrap(), Vec::<String>::new());
+        let mut worse = results;
+        worse.rows[1].gross += 1;
+        assert_eq!(grown(record.path(), &worse).unwrap().len(), 2);
+    }
 }

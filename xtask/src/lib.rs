@@ -11,6 +11,7 @@
 //! | [`archive`] | packs the programs for the kernel |
 //! | [`machine`], [`install`], [`leash`] | an emulator: its command line, its presence, its end |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
+//! | [`prices`] | what dear instructions cost |
 //! | [`symbols`] | addresses into functions and lines |
 //! | [`terminal`], [`interrupt`] | what must be put in order before the tool ends |
 //!
@@ -32,6 +33,7 @@ pub mod interrupt;
 pub mod leash;
 pub mod list;
 pub mod machine;
+pub mod prices;
 pub mod report;
 pub mod run;
 pub mod session;

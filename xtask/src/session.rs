@@ -13,7 +13,7 @@ use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
@@ -46,6 +46,9 @@ pub struct Session {
     console: Vec<u8>,
     has_printed: Arc<AtomicBool>,
 }
+
+/// Reads the emulator's stderr to its end, and returns what is worth telling.
+pub type Listener = Box<dyn FnOnce(ChildStderr) -> String + Send>;
 
 /// What happened next.
 #[derive(Debug)]
@@ -92,6 +95,20 @@ impl Session {
     /// # Errors
     /// It cannot be started, or the arguments cannot be handed over.
     pub fn start(qemu: &Path, machine: &Machine, boot: &Boot, options: &Options) -> Result<Session> {
+        Session::listening(qemu, machine, boot, options, None)
+    }
+
+    /// The same, with somebody who listens to what the emulator says on stderr.
+    ///
+    /// # Errors
+    /// As [`Session::start`].
+    pub fn listening(
+        qemu: &Path,
+        machine: &Machine,
+        boot: &Boot,
+        options: &Options,
+        listener: Option<Listener>,
+    ) -> Result<Session> {
         interrupt::arm();
         let scratch = scratch()?;
         let nonce = format!("{:016x}", RandomState::new().build_hasher().finish());
@@ -101,26 +118,29 @@ impl Session {
         if options.verbose {
             say!("{}", shell_words(&command));
         }
-        let child = spawn(&command).with_context(|| format!("cannot run {}", qemu.display()))?;
-        Session::around(child, scratch, nonce, options)
+        let mut child = spawn(&command).with_context(|| format!("cannot run {}", qemu.display()))?;
+        let stderr = child.stderr.take().context("the emulator has no stderr")?;
+        let listener = listener.unwrap_or_else(|| Box::new(|stderr| last_of(stderr, COMPLAINTS)));
+        let complaints = Some(thread::spawn(move || listener(stderr)));
+        let mut session = Session::around(child, scratch, nonce, options)?;
+        session.complaints = complaints;
+        Ok(session)
     }
 
     fn around(mut child: Child, scratch: TempDir, nonce: String, options: &Options) -> Result<Session> {
         let (notify, events) = channel();
         let stdout = child.stdout.take().context("the emulator has no stdout")?;
         let stdin = child.stdin.take().context("the emulator has no stdin")?;
-        let stderr = child.stderr.take().context("the emulator has no stderr")?;
         let (feed, chunks) = sync_channel(1);
         let printed = notify.clone();
         thread::spawn(move || relay_console(stdout, &printed));
         thread::spawn(move || relay_input(stdin, &chunks));
-        let complaints = Some(thread::spawn(move || last_of(stderr, COMPLAINTS)));
         Ok(Session {
             child,
             events,
             notify,
             feed,
-            complaints,
+            complaints: None,
             scratch,
             nonce,
             start: Instant::now(),

@@ -1,0 +1,261 @@
+//! What instructions cost that cost much more than one cycle.
+//!
+//! A count of instructions takes a write to CR3 for as cheap as an addition, so it would reward
+//! the wrong trades. Estimated cycles add a published price for each instruction that is dear.
+//! The prices are round figures of the size that Agner Fog's instruction tables and uops.info give
+//! for Intel and AMD cores of the last ten years; where those disagree, something between. `iretq`
+//! was measured as well: about 100 cycles. What counts is their proportions.
+//!
+//! Which of them are executed is seen in the emulator's log of executed blocks, with one
+//! instruction in each block. Only the addresses where such an instruction may be are logged: they
+//! are found by their bytes. Bytes that only look like one, in the middle of another instruction,
+//! do no harm, because no block ever starts there.
+
+use anyhow::{Context, Result};
+use object::elf::{FileHeader64, SHF_EXECINSTR};
+use object::read::elf::{FileHeader as _, SectionHeader as _, Sym as _};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// A dear instruction: its first bytes, and its price in cycles. In the bytes, `Some` is exactly
+/// this byte, `None` any; prefixes come first.
+pub struct Price {
+    /// What it is.
+    pub name: &'static str,
+    bytes: &'static [&'static [u8]],
+    /// Cycles, where any other instruction is taken for one.
+    pub cycles: u64,
+}
+
+/// The price list.
+pub const PRICES: &[Price] = &[
+    Price { name: "syscall", bytes: &[&[0x0f, 0x05]], cycles: 50 },
+    Price { name: "sysretq", bytes: &[&[0x48, 0x0f, 0x07]], cycles: 50 },
+    Price { name: "iretq", bytes: &[&[0x48, 0xcf]], cycles: 100 },
+    Price { name: "swapgs", bytes: &[&[0x0f, 0x01, 0xf8]], cycles: 20 },
+    Price { name: "stac, clac", bytes: &[&[0x0f, 0x01, 0xcb], &[0x0f, 0x01, 0xca]], cycles: 10 },
+    Price {
+        name: "mov cr3",
+        bytes: &[&[0x0f, 0x22, 0xd8], &[0x0f, 0x22, 0xd9], &[0x0f, 0x22, 0xda]],
+        cycles: 200,
+    },
+    Price {
+        name: "mov cr3",
+        bytes: &[&[0x0f, 0x22, 0xdb], &[0x0f, 0x22, 0xde], &[0x0f, 0x22, 0xdf]],
+        cycles: 200,
+    },
+    Price { name: "wrmsr", bytes: &[&[0x0f, 0x30]], cycles: 100 },
+    Price { name: "mfence", bytes: &[&[0x0f, 0xae, 0xf0]], cycles: 35 },
+];
+
+/// The price of `invlpg`: 0F 01 /7 with a memory operand.
+pub const INVLPG: u64 = 120;
+/// `fxsave64`, `fxrstor64`: REX.W 0F AE /0 and /1 with a memory operand.
+pub const FXSAVE: u64 = 60;
+/// An instruction with a lock prefix, or an exchange with memory, which is locked without one.
+pub const LOCKED: u64 = 18;
+/// The start of a repeated string instruction; its iterations are counted as instructions.
+pub const REP: u64 = 30;
+/// The delivery of an exception or an interrupt: reaching the first instruction of its stub.
+pub const DELIVERY: u64 = 250;
+
+/// Bytes of the stub of a vector.
+const STUB: u64 = 16;
+
+/// Where dear instructions are.
+pub struct Sites {
+    prices: HashMap<u64, Site>,
+    /// The stubs of the vectors, one behind the other.
+    stubs: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Site {
+    /// Reads the time stamp counter, in the program: a sample begins or ends.
+    Mark,
+    /// Costs so much more than one cycle.
+    Dear(u64),
+    /// The same, but iterations that follow each other are one.
+    Repeated(u64),
+}
+
+impl Sites {
+    /// Looks through the code of the kernel and of the program.
+    ///
+    /// # Errors
+    /// A file is not what it should be.
+    pub fn find(kernel: &Path, program: &Path) -> Result<Sites> {
+        let mut prices = HashMap::new();
+        let mut stubs = 0;
+        for (path, is_program) in [(kernel, false), (program, true)] {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let code = Code::parse(&bytes).with_context(|| format!("{}", path.display()))?;
+            for (start, text) in &code.sections {
+                let sites = (0..text.len())
+                    .filter_map(|at| Some((start + at as u64, site(&text[at..], is_program)?)));
+                prices.extend(sites);
+            }
+            if !is_program {
+                stubs = code.symbol("trap_stubs").context("the kernel has no symbol trap_stubs")?;
+            }
+        }
+        Ok(Sites { prices, stubs })
+    }
+
+    /// Makes the emulator log when one of these addresses is executed.
+    #[must_use]
+    pub fn emulator_arguments(&self) -> Vec<String> {
+        let sites = self.prices.keys().map(|site| format!("{site:#x}+1"));
+        let stubs = format!("{:#x}+{:#x}", self.stubs, STUB * 256);
+        let filter: Vec<String> = sites.chain([stubs]).collect();
+        ["-singlestep", "-d", "exec,nochain", "-dfilter"]
+            .into_iter()
+            .map(ToOwned::to_owned)
+            .chain([filter.join(",")])
+            .collect()
+    }
+
+    /// Reads the log: the surcharges between the first and the second mark, the third and the
+    /// fourth, and so on.
+    #[must_use]
+    pub fn follow(&self, log: impl Read) -> Vec<u64> {
+        let mut pairs = Vec::new();
+        let mut open = None;
+        let mut previous = 0;
+        let mut line = Vec::new();
+        let mut log = BufReader::with_capacity(1 << 20, log);
+        while log.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            if let Some(at) = executed(&line) {
+                self.account(at, previous, &mut open, &mut pairs);
+                previous = at;
+            }
+            line.clear();
+        }
+        pairs
+    }
+
+    fn site(&self, at: u64) -> Option<Site> {
+        let in_stubs = at.wrapping_sub(self.stubs);
+        let is_delivery = in_stubs < STUB * 256 && in_stubs.is_multiple_of(STUB);
+        if is_delivery { Some(Site::Dear(DELIVERY)) } else { self.prices.get(&at).copied() }
+    }
+
+    fn account(&self, at: u64, previous: u64, open: &mut Option<u64>, pairs: &mut Vec<u64>) {
+        match self.site(at) {
+            Some(Site::Mark) => match open.take() {
+                Some(sum) => pairs.push(sum),
+                None => *open = Some(0),
+            },
+            Some(Site::Repeated(_)) if at == previous => {}
+            Some(Site::Dear(price) | Site::Repeated(price)) => {
+                if let Some(sum) = open {
+                    *sum += price - 1;
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// `Trace 0: 0x7f... [cs base/pc/flags/flags] symbol`
+fn executed(line: &[u8]) -> Option<u64> {
+    let line = std::str::from_utf8(line).ok()?;
+    let inside = line.strip_prefix("Trace ")?.split_once('[')?.1;
+    u64::from_str_radix(inside.split('/').nth(1)?, 16).ok()
+}
+
+/// The dear instruction that these bytes start with, if they do.
+fn site(code: &[u8], is_program: bool) -> Option<Site> {
+    if is_program && code.starts_with(&[0x0f, 0x31]) {
+        return Some(Site::Mark);
+    }
+    let listed = PRICES.iter().find(|price| price.bytes.iter().any(|bytes| code.starts_with(bytes)));
+    if let Some(price) = listed {
+        return Some(Site::Dear(price.cycles));
+    }
+    let is_rex = |byte: u8| byte & 0xf0 == 0x40;
+    let after_rex = if code.first().copied().is_some_and(is_rex) { &code[1..] } else { code };
+    match *after_rex {
+        [0x0f, 0x01, modrm, ..] if is_memory(modrm) && modrm >> 3 & 7 == 7 => Some(Site::Dear(INVLPG)),
+        [0x0f, 0xae, modrm, ..] if is_memory(modrm) && modrm >> 3 & 7 < 2 => Some(Site::Dear(FXSAVE)),
+        [0x86 | 0x87, modrm, ..] if is_memory(modrm) => Some(Site::Dear(LOCKED)),
+        [0xf0, rex, ref rest @ ..] if is_rex(rex) && is_lockable(rest) => Some(Site::Dear(LOCKED)),
+        [0xf0, ref rest @ ..] if is_lockable(rest) => Some(Site::Dear(LOCKED)),
+        [0xf2 | 0xf3, 0xa4..=0xa7 | 0xaa..=0xaf, ..] => Some(Site::Repeated(REP)),
+        [0xf2 | 0xf3, rex, 0xa4..=0xa7 | 0xaa..=0xaf, ..] if is_rex(rex) => Some(Site::Repeated(REP)),
+        _ => None,
+    }
+}
+
+fn is_memory(modrm: u8) -> bool {
+    modrm >> 6 != 3
+}
+
+/// Whether this may follow a lock prefix: arithmetic, exchanges or bit operations on memory.
+fn is_lockable(code: &[u8]) -> bool {
+    match *code {
+        [0x0f, 0xab | 0xb0 | 0xb1 | 0xb3 | 0xba | 0xbb | 0xc0 | 0xc1 | 0xc7, modrm, ..]
+        | [0x80..=0x83 | 0xf6 | 0xf7 | 0xfe | 0xff, modrm, ..] => is_memory(modrm),
+        [opcode @ 0..0x38, modrm, ..] => opcode & 7 < 2 && is_memory(modrm),
+        _ => false,
+    }
+}
+
+/// The executable sections of an ELF file, and its symbols.
+struct Code<'a> {
+    sections: Vec<(u64, &'a [u8])>,
+    symbols: HashMap<&'a [u8], u64>,
+}
+
+impl<'a> Code<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Code<'a>> {
+        let header = FileHeader64::<object::LittleEndian>::parse(bytes)?;
+        let endian = header.endian()?;
+        let sections = header.sections(endian, bytes)?;
+        let table = sections.symbols(endian, bytes, object::elf::SHT_SYMTAB)?;
+        let mut symbols = HashMap::new();
+        for symbol in table.iter() {
+            symbols.insert(symbol.name(endian, table.strings())?, symbol.st_value(endian));
+        }
+        let mut code = Vec::new();
+        for section in sections.iter() {
+            if section.sh_flags(endian).0 & SHF_EXECINSTR.0 != 0 {
+                code.push((section.sh_addr(endian), section.data(endian, bytes)?));
+            }
+        }
+        Ok(Code { sections: code, symbols })
+    }
+
+    fn symbol(&self, name: &str) -> Option<u64> {
+        self.symbols.get(name.as_bytes()).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dear_instructions_are_recognised() {
+        let dear = |code: &[u8]| site(code, false);
+        assert_eq!(dear(&[0x0f, 0x05]), Some(Site::Dear(50)));
+        assert_eq!(dear(&[0x0f, 0x01, 0x3f]), Some(Site::Dear(INVLPG))); // invlpg [rdi]
+        assert_eq!(dear(&[0x0f, 0x01, 0xf8]), Some(Site::Dear(20))); // swapgs
+        assert_eq!(dear(&[0x48, 0x0f, 0xae, 0x07]), Some(Site::Dear(FXSAVE))); // fxsave64 [rdi]
+        assert_eq!(dear(&[0xf0, 0x48, 0x0f, 0xb1, 0x0f]), Some(Site::Dear(LOCKED))); // lock cmpxchg
+        assert_eq!(dear(&[0xf3, 0x48, 0xab]), Some(Site::Repeated(REP))); // rep stosq
+        assert_eq!(dear(&[0x48, 0x87, 0x07]), Some(Site::Dear(LOCKED))); // xchg [rdi], rax
+        assert_eq!(dear(&[0x48, 0x89, 0x07]), None);
+        assert_eq!(site(&[0x0f, 0x31], true), Some(Site::Mark));
+    }
+
+    #[test]
+    fn surcharges_lie_between_marks() {
+        let prices = [(1, Site::Mark), (2, Site::Dear(50)), (3, Site::Repeated(30))].into();
+        let line = |pc: u64| format!("Trace 0: 0x7f0 [00000000/{pc:016x}/0040c0b3/ff021201] name\n");
+        let log: String = [2, 1, 2, 2, 1, 2, 1, 3, 3, 3, 2, 3, 1, 1].into_iter().map(line).collect();
+        let pairs = Sites { prices, stubs: 1 << 32 }.follow(log.as_bytes());
+        assert_eq!(pairs, [98, 29 + 49 + 29]);
+    }
+}
