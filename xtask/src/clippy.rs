@@ -2,6 +2,7 @@
 
 use crate::cargo::Cargo;
 use crate::images::{Builder, Flavor};
+use crate::say;
 use crate::workspace::Workspace;
 use abi::ExitStatus;
 use anyhow::Result;
@@ -9,7 +10,7 @@ use anyhow::Result;
 /// Any diagnostic but those that are settled is a failure.
 ///
 /// # Errors
-/// There was one.
+/// Cargo cannot tell where the workspace is.
 pub fn main() -> Result<ExitStatus> {
     let workspace = Workspace::load()?;
     let builder = Builder { workspace: &workspace, verbose: false };
@@ -17,10 +18,12 @@ pub fn main() -> Result<ExitStatus> {
         Flavor::ALL.into_iter().map(|flavor| builder.kernel("clippy", flavor)).collect();
     runs.push(builder.programs("clippy"));
     runs.push(Cargo { package: "libos", ..builder.programs("clippy") });
+    // Linting needs no optimised build: one directory for all, apart from the real ones.
+    let target_dir = workspace.target.join("clippy");
+    let mut clean = true;
     for run in runs {
-        // Linting needs no optimised build: the same directory for all, apart from the real ones.
-        let target_dir = workspace.target.join("clippy");
-        Cargo { profile: "dev", target_dir, ..run }.run()?;
+        let run = Cargo { profile: "dev", target_dir: target_dir.clone(), ..run };
+        clean &= run.run().inspect_err(|error| say!("{error:#}")).is_ok();
     }
-    Ok(ExitStatus::SUCCESS)
+    Ok(if clean { ExitStatus::SUCCESS } else { ExitStatus::FAILURE })
 }
