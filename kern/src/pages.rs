@@ -19,20 +19,20 @@ struct Budget(u32);
 impl Budget {
     const ENTRY: Budget = Budget(18_000);
     /// Editing an entry.
-    const EDIT: u32 = 120;
+    const EDIT: u32 = 80;
     /// Zeroing or copying a frame.
-    const FILL: u32 = 600;
+    const FILL: u32 = 560;
     /// The most that one page can cost: itself and three tables.
     const PAGE: u32 = Budget::EDIT + 4 * Budget::FILL;
 
-    /// Whether there is room for one more page.
-    fn has_room(&self) -> bool {
-        self.0 >= Budget::PAGE
+    /// Whether there is room for one more page after this many, and this many frames filled.
+    #[inline]
+    fn has_room(&self, edited: u32, filled: u32) -> bool {
+        self.0 >= edited * Budget::EDIT + filled * Budget::FILL + Budget::PAGE
     }
 
-    /// A page was edited, and so many frames were filled.
-    fn spend(&mut self, filled: u32) {
-        self.0 -= Budget::EDIT + filled * Budget::FILL;
+    fn spend(&mut self, edited: u32, filled: u32) {
+        self.0 = self.0.saturating_sub(edited * Budget::EDIT + filled * Budget::FILL);
     }
 }
 
@@ -98,28 +98,24 @@ fn each(
     budget: &mut Budget,
     mut f: impl FnMut(&mut Space, Va) -> Result<(), Error>,
 ) -> Result<u32, Error> {
-    with_space(env, |space| {
-        repeat(count, budget, |page| f(space, va.add_pages(page.into())).map(|()| space.take_filled()))
-    })
+    with_space(env, |space| repeat(space, count, budget, |space, page| f(space, va.add_pages(page.into()))))
 }
 
-/// Call `f`, which says how many frames it filled, with the numbers of the pages of a run.
+/// Call `f` with the number of each page of a run.
+#[inline]
 fn repeat(
+    space: &mut Space,
     count: u32,
     budget: &mut Budget,
-    mut f: impl FnMut(u32) -> Result<u32, Error>,
+    mut f: impl FnMut(&mut Space, u32) -> Result<(), Error>,
 ) -> Result<u32, Error> {
-    for done in 0..count {
-        if !budget.has_room() {
-            return Ok(done);
-        }
-        match f(done) {
-            Ok(filled) => budget.spend(filled),
-            Err(error) if done == 0 => return Err(error),
-            Err(_) => return Ok(done),
-        }
+    let (mut done, mut result) = (0, Ok(()));
+    while done < count && result.is_ok() && budget.has_room(done, space.filled()) {
+        result = f(space, done);
+        done += u32::from(result.is_ok());
     }
-    Ok(count)
+    budget.spend(done, space.take_filled());
+    if done == 0 { result.map(|()| 0) } else { Ok(done) }
 }
 
 /// Share pages of another environment, or at another place, with `env`.
@@ -137,18 +133,18 @@ fn map(
     let pages = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
     if core::ptr::eq(source, env) {
         return with_space(env, |space| {
-            repeat(count, budget, |page| {
+            repeat(space, count, budget, |space, page| {
                 let (from, to) = pages(page);
                 let frame = space.grant(&MEMORY, from, perms)?;
-                space.accept(&MEMORY, to, frame, perms).map(|()| space.take_filled())
+                space.accept(&MEMORY, to, frame, perms)
             })
         });
     }
     with_spaces(source, env, |source, space| {
-        repeat(count, budget, |page| {
+        repeat(space, count, budget, |space, page| {
             let (from, to) = pages(page);
             let frame = source.grant(&MEMORY, from, perms)?;
-            space.accept(&MEMORY, to, frame, perms).map(|()| space.take_filled())
+            space.accept(&MEMORY, to, frame, perms)
         })
     })
 }
@@ -191,5 +187,7 @@ pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     if (low..top).contains(&va.0) {
         return Err(Error::Pinned(va.0));
     }
-    if va.0 < low && low < top { Ok(count.min(((low - va.0) / PAGE_SIZE) as u32)) } else { Ok(count) }
+    let before = if va.0 < low && low < top { (low - va.0) / PAGE_SIZE } else { u64::MAX };
+    // More than 32 bits can count is as good as all.
+    Ok(u32::try_from(before).map_or(count, |before| count.min(before)))
 }
