@@ -1,14 +1,16 @@
 //! The checking kernel: after every entry, all books against all tables.
 //!
-//! Built with the feature `check`. Two walks over all page maps: the first counts how often each
-//! frame is named, the second compares with the frame table. The counts are stamped with the number
-//! of the check, so that nothing has to be cleared and the work depends on what is mapped, not on
-//! how much memory there is.
+//! Built with the feature `check`. One walk over all page maps counts how often each frame is named.
+//! No frame may be named more often than its books say, and all of them together not less often: so
+//! each is named as often as its books say. The counts are stamped with the number of the check, so
+//! that nothing has to be cleared and the work depends on what is mapped, not on how much memory
+//! there is. Most entries of most tables are empty: they are looked at eight at a time.
 
 use crate::env::{self, Env};
-use crate::memory::{CHECK_TABLE, Kernel, kernel_root};
+use crate::memory::{CHECK_TABLE, Kernel, archive_frames, kernel_root};
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use vm::Machine;
 
@@ -33,78 +35,106 @@ pub fn init() {
 
 /// Check everything. A difference is a bug of the kernel's: panic.
 pub fn all() {
-    let check = u64::from(CHECKS.fetch_add(1, Relaxed) + 1) << 32;
-    let mut used = KERNEL_FRAMES.load(Relaxed);
+    let stamp = u64::from(CHECKS.fetch_add(1, Relaxed) + 1) << 32;
+    let used = KERNEL_FRAMES.load(Relaxed);
+    let mut check = Check { stamp, used, unnamed: 0, archive: archive_frames() };
     let living = || env::all().filter(|env| env.status() != Status::Free);
-    for env in living() {
-        each_frame(env, &mut |_, _, frame| {
-            let count = count_of(frame);
-            let named = count.load(Relaxed);
-            let seen = named >= check;
-            count.store(if seen { named + 1 } else { check + 1 }, Relaxed);
-            let is_kernels = is_archive(frame);
-            used += u64::from(!seen && !is_kernels);
-        });
-    }
-    for env in living() {
-        each_frame(env, &mut |va, level, frame| {
-            let named = (count_of(frame).load(Relaxed) - check) as u32;
-            let refs = Kernel::info(frame).refs.load(Relaxed);
-            let expected = named + u32::from(is_archive(frame));
-            assert!(refs == expected, "{frame:?} at {va} level {level}: {refs} references, {named} entries");
-            assert!(level == 1 || named == 1, "table {frame:?} at {va} level {level} named {named} times");
-        });
-        check_entries(env);
+    living().for_each(|env| walk(env, |va, level, frame| check.name(va, level, frame)));
+    if check.unnamed != 0 {
+        living().for_each(|env| walk(env, |va, level, frame| check.compare(va, level, frame)));
     }
     let machine = Kernel::machine();
-    let free = machine.free_frames.load(Relaxed);
+    let (used, free) = (check.used, machine.free_frames.load(Relaxed));
     let total = machine.total_frames.load(Relaxed);
     assert!(used + free == total, "{used} frames used, {free} free, {total} in all");
 }
 
-/// Frames of the boot archive have a reference of the kernel's own.
-fn is_archive(frame: Frame) -> bool {
-    let start = crate::memory::archive_frames();
-    (start.start..start.end).contains(&frame.0)
+struct Check {
+    /// What counts of this check are above.
+    stamp: u64,
+    /// Frames in use.
+    used: u64,
+    /// References to the frames named so far, less the times that they were named.
+    unnamed: i64,
+    archive: Range<u32>,
 }
 
-/// The root, the tables (level 2 and up) and the pages (level 1) of an environment.
-fn each_frame(env: &Env, f: &mut dyn FnMut(Va, u32, Frame)) {
-    let space = env.space.lock();
-    let Some(space) = space.as_ref() else { return };
-    f(Va(0), 5, space.root());
-    space.for_each(&mut |va, level, pte| {
-        if pte.is_present() {
-            f(va, level, pte.frame());
+impl Check {
+    /// References that entries must account for. (The boot archive has one of the kernel's own.)
+    fn refs(&self, frame: Frame) -> u64 {
+        let refs = Kernel::info(frame).refs.load(Relaxed);
+        u64::from(refs).saturating_sub(self.archive.contains(&frame.0).into())
+    }
+
+    /// An entry names a frame.
+    fn name(&mut self, va: Va, level: u32, frame: Frame) {
+        let (count, refs) = (count_of(frame), self.refs(frame));
+        let before = count.load(Relaxed);
+        let named = before.saturating_sub(self.stamp) + 1;
+        count.store(self.stamp + named, Relaxed);
+        if before <= self.stamp {
+            self.used += u64::from(!self.archive.contains(&frame.0));
+            self.unnamed += refs as i64;
         }
-    });
-}
-
-fn check_entries(env: &Env) {
-    let space = env.space.lock();
-    let Some(space) = space.as_ref() else { return };
-    let root = Kernel::table(space.root());
-    let own = Pte(root[UVPT_SLOT as usize].load(Relaxed));
-    assert!(own.frame() == space.root() && !own.has(Pte::WRITABLE), "self map: {own:?}");
-    let windows = Pte(root[WINDOWS.index(4)].load(Relaxed));
-    let template = Pte(Kernel::table(kernel_root())[WINDOWS.index(4)].load(Relaxed));
-    assert!(windows.frame() == template.frame(), "windows: {windows:?}");
-    assert!(!windows.has(Pte::WRITABLE), "windows: {windows:?}");
-    check_count(space.root(), &root[..WINDOWS.index(4)]);
-    space.for_each(&mut |va, level, pte| {
-        if level > 1 {
-            check_count(pte.frame(), Kernel::table(pte.frame()));
-        } else if pte.is_present() {
-            check_page(va, pte);
+        self.unnamed -= 1;
+        if named > refs || (level > 1 && refs != 1) {
+            self.compare(va, level, frame);
+            panic!("table {frame:?} at {va} level {level}: {refs} references");
         }
-    });
+    }
+
+    fn compare(&self, va: Va, level: u32, frame: Frame) {
+        let (named, refs) = (count_of(frame).load(Relaxed) - self.stamp, self.refs(frame));
+        assert!(named == refs, "{frame:?} at {va} level {level}: {refs} references, {named} entries");
+    }
 }
 
-/// A table knows how many of its entries are not empty.
-fn check_count(table: Frame, entries: &[AtomicU64]) {
-    let found = entries.iter().filter(|entry| entry.load(Relaxed) != 0).count();
-    let known = Kernel::info(table).word.load(Relaxed) as usize;
+/// Call `f` with every frame that a page map names, and the level of the entry (5: the root); check
+/// the entries, and that every table knows how many it has.
+fn walk(env: &Env, mut f: impl FnMut(Va, u32, Frame)) {
+    let space = env.space.lock();
+    let Some(root) = space.as_ref().map(|space| space.root()) else { return };
+    check_root(root);
+    f(Va(0), 5, root);
+    walk_table(root, 4, 0, &mut f);
+}
+
+fn walk_table(table: Frame, level: u32, base: u64, f: &mut impl FnMut(Va, u32, Frame)) {
+    let entries = if level == 4 { WINDOWS.index(4) } else { 512 };
+    let mut found = 0;
+    for (group, eight) in Kernel::table(table)[..entries].chunks(8).enumerate() {
+        if eight.iter().fold(0, |all, entry| all | entry.load(Relaxed)) == 0 {
+            continue;
+        }
+        for (index, entry) in eight.iter().enumerate() {
+            let pte = Pte(entry.load(Relaxed));
+            let va = base + (((group * 8 + index) as u64) << (12 + 9 * (level - 1)));
+            found += u32::from(!pte.is_empty());
+            if !pte.is_present() {
+                assert!(pte == Pte::mark(pte.word()), "mark at {va:#x}: {:#x}", pte.0);
+                continue;
+            }
+            f(Va(va), level, pte.frame());
+            if level == 1 {
+                check_page(Va(va), pte);
+            } else {
+                let rights = pte.0 & !Pte::FRAME & !Pte::ACCESSED;
+                assert!(rights == Pte::PRESENT | Pte::WRITABLE | Pte::USER, "table at {va:#x}: {pte:?}");
+                walk_table(pte.frame(), level - 1, va, f);
+            }
+        }
+    }
+    let known = Kernel::info(table).word.load(Relaxed);
     assert!(found == known, "table {table:?}: {found} entries, {known} in the books");
+}
+
+fn check_root(root: Frame) {
+    let (table, template) = (Kernel::table(root), Kernel::table(kernel_root()));
+    let own = Pte(table[UVPT_SLOT as usize].load(Relaxed));
+    assert!(own.frame() == root && !own.has(Pte::WRITABLE), "self map: {own:?}");
+    let windows = Pte(table[WINDOWS.index(4)].load(Relaxed));
+    assert!(windows.frame() == Pte(template[WINDOWS.index(4)].load(Relaxed)).frame(), "windows: {windows:?}");
+    assert!(!windows.has(Pte::WRITABLE), "windows: {windows:?}");
 }
 
 /// What is true of every page of every user.
@@ -112,7 +142,5 @@ fn check_page(va: Va, pte: Pte) {
     const NEVER: u64 = 0b1_1001_1000 | 0x7800_0000_0000_0000; // PWT PCD PS G, bits 59 to 62
     assert!(pte.0 & NEVER == 0 && pte.has(Pte::USER), "page {va}: {pte:?} ({:#x})", pte.0);
     assert!(!pte.has(Pte::WRITABLE) || pte.has(Pte::NO_EXEC | Pte::MAY), "page {va}: {pte:?}");
-    assert!(!is_archive(pte.frame()) || !pte.has(Pte::MAY), "page {va} of the archive: {pte:?}");
-    let in_memory = Kernel::info(pte.frame()).refs.load(Relaxed) != 0;
-    assert!(in_memory, "page {va}: {pte:?} is free");
+    assert!(!archive_frames().contains(&pte.frame().0) || !pte.has(Pte::MAY), "page {va} of the archive: {pte:?}");
 }
