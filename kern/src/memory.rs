@@ -7,7 +7,7 @@
 use crate::cpu;
 use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo, MachineInfo};
-use abi::{Frame, PAGE_SIZE, Pte, Va};
+use abi::{Frame, PAGE_SIZE, Va};
 use core::arch::asm;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};

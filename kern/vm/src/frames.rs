@@ -99,6 +99,7 @@ impl<M: Machine> Memory<M> {
     }
 
     /// Put a frame without references on the free list.
+    #[inline(never)]
     pub fn put(&self, frame: Frame) {
         M::poison(frame);
         let mut free = self.free.lock();

@@ -44,6 +44,8 @@ const SPAN: u64 = 512 * PAGE_SIZE;
 /// Where a page is translated: its leaf entry, found by [`Space::find`].
 struct Leaf {
     entry: &'static AtomicU64,
+    /// What was in it. (The processor may set A and D at any time, if it is present.)
+    pte: Pte,
     /// The table that holds the entry.
     table: Frame,
     /// Whether every level above allows writing.
@@ -51,13 +53,10 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn pte(&self) -> Pte {
-        Pte(self.entry.load(Relaxed))
-    }
-
     /// What the holder may do: the AND over all levels, never the leaf alone.
+    #[inline]
     fn allows(&self, right: u64) -> bool {
-        self.writable_above && self.pte().has(right)
+        self.writable_above && self.pte.has(right)
     }
 }
 
@@ -104,10 +103,8 @@ impl<M: Machine> Space<M> {
     #[inline]
     #[must_use]
     pub fn page(&self, va: Va) -> Option<Page> {
-        let leaf = self.find(va)?;
-        let pte = leaf.pte();
-        let writable = leaf.allows(Pte::WRITABLE);
-        pte.has(Pte::PRESENT | Pte::USER).then_some(Page { frame: pte.frame(), writable })
+        let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER))?;
+        Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })
     }
 
     /// Whether nobody else has the page at `va`, and it can be written at this moment.
@@ -139,12 +136,11 @@ impl<M: Machine> Space<M> {
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`].
     #[inline]
     pub fn grant(&self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<Frame, Error> {
-        let leaf = self.find_by(&self.last[1], va).filter(|leaf| leaf.pte().is_present());
-        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        let leaf = self.present(&self.last[1], va)?;
         if perms.contains(Perms::WRITE) && !leaf.allows(Pte::WRITABLE) {
             return Err(Error::NoRight(va.0));
         }
-        let frame = leaf.pte().frame();
+        let frame = leaf.pte.frame();
         memory.share(frame).map(|()| frame)
     }
 
@@ -166,8 +162,7 @@ impl<M: Machine> Space<M> {
     #[inline]
     pub fn protect(&mut self, va: Va, perms: Perms) -> Result<(), Error> {
         const STAYS: u64 = Pte::FRAME | Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
-        let leaf = self.find(va).filter(|leaf| leaf.pte().is_present());
-        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        let leaf = self.present(&self.last[0], va)?;
         if perms.contains(Perms::WRITE) && !leaf.allows(Pte::MAY) {
             return Err(Error::NoRight(va.0));
         }
@@ -182,7 +177,7 @@ impl<M: Machine> Space<M> {
     /// [`Error::NotMapped`].
     #[inline]
     pub fn unmap(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
-        let leaf = self.find(va).filter(|leaf| !leaf.pte().is_empty());
+        let leaf = self.find(va).filter(|leaf| !leaf.pte.is_empty());
         let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
         self.replace(memory, &leaf, va, Pte(0));
         if M::info(leaf.table).word.load(Relaxed) == 0 {
@@ -201,7 +196,7 @@ impl<M: Machine> Space<M> {
             return Err(Error::BadWord(word));
         }
         match self.find(va) {
-            Some(leaf) if leaf.pte().is_present() => return Err(Error::Mapped(va.0)),
+            Some(leaf) if leaf.pte.is_present() => return Err(Error::Mapped(va.0)),
             None if word == 0 => return Ok(()),
             _ => {}
         }
@@ -218,9 +213,8 @@ impl<M: Machine> Space<M> {
     /// [`Error::NotMapped`], [`Error::Executable`], [`Error::NoMemory`].
     #[inline]
     pub fn own(&mut self, memory: &Memory<M>, va: Va) -> Result<bool, Error> {
-        let leaf = self.find(va).filter(|leaf| leaf.pte().is_present());
-        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
-        let old = leaf.pte();
+        let leaf = self.present(&self.last[0], va)?;
+        let old = leaf.pte;
         if !old.has(Pte::NO_EXEC) {
             return Err(Error::Executable(va.0));
         }
@@ -236,8 +230,14 @@ impl<M: Machine> Space<M> {
         Ok(true)
     }
 
-    /// How many frames were zeroed or copied since the last time somebody asked: that is most of the
-    /// work of a page call.
+    /// How many frames were zeroed or copied since [`Space::take_filled`]: that is most of the work of a
+    /// page call.
+    #[inline]
+    pub fn filled(&self) -> u32 {
+        self.filled
+    }
+
+    /// The same, and begin to count anew.
     #[inline]
     pub fn take_filled(&mut self) -> u32 {
         core::mem::take(&mut self.filled)
@@ -263,17 +263,29 @@ impl<M: Machine> Space<M> {
     /// Find the leaf entry of `va`, if its table is there and is for users.
     #[inline]
     fn find(&self, va: Va) -> Option<Leaf> {
-        self.find_by(&self.last[0], va)
+        self.look_up(&self.last[0], va).then(|| self.leaf(&self.last[0], va))
     }
 
+    /// Find the leaf entry of a page that is there.
     #[inline]
-    fn find_by(&self, last: &Cell<Walk>, va: Va) -> Option<Leaf> {
-        if last.get().span != va.0 / SPAN {
-            last.set(self.walk(va)?);
-        }
+    fn present(&self, last: &Cell<Walk>, va: Va) -> Result<Leaf, Error> {
+        let leaf = self.look_up(last, va).then(|| self.leaf(last, va));
+        leaf.filter(|leaf| leaf.pte.is_present()).ok_or(Error::NotMapped(va.0))
+    }
+
+    /// Let `last` be the walk to `va`. Returns whether there is a table.
+    #[inline]
+    fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
+        last.get().span == va.0 / SPAN || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
+    }
+
+    /// The leaf entry of `va`, at the end of that walk.
+    #[inline]
+    fn leaf(&self, last: &Cell<Walk>, va: Va) -> Leaf {
         let walk = last.get();
         let entry = &M::table(walk.table)[va.index(1)];
-        Some(Leaf { entry, table: walk.table, writable_above: walk.writable_above != 0 })
+        let pte = Pte(entry.load(Relaxed));
+        Leaf { entry, pte, table: walk.table, writable_above: walk.writable_above != 0 }
     }
 
     /// Walk down to the table of level 1.
@@ -303,14 +315,14 @@ impl<M: Machine> Space<M> {
     /// entry has to [prune](Self::prune).
     #[inline]
     fn make(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
-        if let Some(leaf) = self.find(va) {
-            return Ok(leaf);
+        if !self.look_up(&self.last[0], va) {
+            self.make_tables(memory, va)?;
         }
-        self.make_tables(memory, va)
+        Ok(self.leaf(&self.last[0], va))
     }
 
     #[inline(never)]
-    fn make_tables(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
+    fn make_tables(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
         let mut table = self.root;
         for level in [4, 3, 2] {
             let entry = &M::table(table)[va.index(level)];
@@ -324,11 +336,12 @@ impl<M: Machine> Space<M> {
             }
             table = pte.frame();
         }
-        Ok(Leaf { entry: &M::table(table)[va.index(1)], table, writable_above: true })
+        self.last[0].set(Walk { span: va.0 / SPAN, table, writable_above: 1 });
+        Ok(())
     }
 
     /// Fill the entry of `va`, which takes over a reference to the frame.
-    #[inline]
+    #[inline(always)]
     fn insert(&mut self, memory: &Memory<M>, va: Va, new: Pte) -> Result<(), Error> {
         let leaf = self.make(memory, va).inspect_err(|_| memory.release(new.frame()))?;
         self.replace(memory, &leaf, va, new);
@@ -340,7 +353,7 @@ impl<M: Machine> Space<M> {
     /// while it can still be reached here.)
     #[inline]
     fn replace(&mut self, memory: &Memory<M>, leaf: &Leaf, va: Va, new: Pte) {
-        let mut old = leaf.pte();
+        let mut old = leaf.pte;
         if old.is_present() {
             // The processor may be setting A or D in it.
             old = Pte(leaf.entry.swap(new.0, Relaxed));
@@ -357,7 +370,7 @@ impl<M: Machine> Space<M> {
     /// Change bits of a present entry that the processor may be changing too.
     #[inline]
     fn change(&mut self, leaf: &Leaf, va: Va, f: impl Fn(u64) -> u64) {
-        let mut old = leaf.entry.load(Relaxed);
+        let mut old = leaf.pte.0;
         while let Err(now) = leaf.entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
             old = now;
         }
