@@ -61,7 +61,7 @@ fn handle() {
 }
 
 fn grow() {
-    let _ = sys::alloc(EnvId::NONE, PAGE, 1500, Perms::WRITE);
+    let _ = sys::alloc(EnvId::NONE, PAGE, 300, Perms::WRITE);
     (0..64).for_each(|n| _ = sys::mark(EnvId::NONE, Va(NOWHERE + (n << 21)), 1, n + 1));
     family::listen();
 }
