@@ -4,7 +4,8 @@ use crate::workspace::{self, Workspace};
 use crate::{install, say};
 use abi::ExitStatus;
 use anyhow::{Context, Result};
-use std::process::Command;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 /// The command line of `test`.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,6 +54,33 @@ fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[Str
     if args.list {
         command.arg("--list");
     }
-    let status = command.current_dir(&workspace.root).status().context("cannot run cargo")?;
-    Ok(status.success())
+    let mut child =
+        command.current_dir(&workspace.root).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let stdout = child.stdout.take().context("cargo has no stdout")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("cannot read what the tests say")?;
+        if !is_empty_suite(&line) && writeln!(io::stdout(), "{line}").is_err() {
+            break;
+        }
+    }
+    Ok(child.wait().context("cannot wait for cargo")?.success())
+}
+
+/// Most suites have no test that a filter lets through, and say so in four lines.
+fn is_empty_suite(line: &str) -> bool {
+    let nothing_ran = line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored");
+    line.is_empty() || line == "running 0 tests" || nothing_ran || line.starts_with("all doctests ran")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_that_ran_are_shown() {
+        assert!(is_empty_suite("running 0 tests"));
+        assert!(!is_empty_suite("running 10 tests"));
+        assert!(!is_empty_suite("test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured"));
+        assert!(!is_empty_suite("test result: FAILED. 0 passed; 1 failed; 0 ignored"));
+    }
 }
