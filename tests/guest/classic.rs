@@ -124,7 +124,8 @@ fn part_c() -> Vec<Case> {
             }
             run.count("^Back in", 15);
         }),
-        guest("fairness").check(|run| {
+        // In real time, a busy host can take the processor away from one of the two just so.
+        guest("fairness").icount().check(|run| {
             let from = |id: &str| run.matching(&format!("^00001000 recv from {id}$")).len();
             let (one, other) = (from(CHILD), from("00001002"));
             run.expect(one.min(other) * 3 >= one.max(other), format!("unfair: {one} to {other}"));
