@@ -32,6 +32,10 @@ pub fn at_any_time(checks: &mut Checks) {
     let blank = sys::exofork().expect("a child");
     checks.equal("blank", sys::destroy(blank), Ok(()));
     checks.equal("blank", sys::wait(blank), Ok((blank, ExitStatus::DESTROYED)));
+    let empty = sys::exofork().expect("a child");
+    checks.equal("started without memory", sys::set_status(empty, Status::Runnable), Ok(()));
+    let killed = ExitStatus::killed_by(Vector::PAGE_FAULT);
+    checks.equal("started without memory", sys::wait(empty), Ok((empty, killed)));
     let itself = child(|| _ = sys::destroy(EnvId::NONE));
     checks.equal("itself", itself.wait(), Ok(ExitStatus::DESTROYED));
 }

@@ -124,6 +124,9 @@ fn simd(checks: &mut Checks) {
     checks.equal("SIMD", vector, Vector::SIMD);
 }
 
+/// An access, its address, the address of the fault, and the error code.
+type Access = (&'static str, fn(u64), u64, u64, u64);
+
 fn page_faults(checks: &mut Checks) {
     const NOWHERE: u64 = 0x3000_0000_0000;
     const HERE: u64 = 0x2100_0000_0000;
@@ -136,7 +139,7 @@ fn page_faults(checks: &mut Checks) {
     sys::alloc(EnvId::NONE, Va(HERE), 1, Perms::READ).expect("a page");
     // The kernel maps all memory: this page too.
     let kernels = DIRECT_MAP.0 + uvpt::pte(Va(HERE)).frame().address();
-    let cases: [(&str, fn(u64), u64, u64, u64); 9] = [
+    let cases: [Access; 9] = [
         ("read", read, NOWHERE, NOWHERE, USER),
         ("write", write, NOWHERE, NOWHERE, USER | WRITE),
         ("fetch", raw::call, NOWHERE, NOWHERE, USER | FETCH),

@@ -109,11 +109,8 @@ fn make_private() {
 /// Take every frame. Returns how many pages that makes.
 fn take_all() -> (u64, u64) {
     let mut pages = 0;
-    loop {
-        match call(Call::Alloc, &[0, HOARD.add_pages(pages).0, 1 << 20, W]) {
-            Ok((done, _)) => pages += done,
-            Err(_) => break,
-        }
+    while let Ok((done, _)) = call(Call::Alloc, &[0, HOARD.add_pages(pages).0, 1 << 20, W]) {
+        pages += done;
     }
     // One frame can be left: it would have been the page, but there was none for its table.
     let mut extra = 0;
