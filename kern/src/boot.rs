@@ -9,6 +9,7 @@
 use abi::layout::{DIRECT_MAP, KERNEL_IMAGE};
 use core::arch::global_asm;
 use core::ops::Range;
+use vm::Ranges;
 
 global_asm!(
     include_str!("boot.s"),
@@ -50,47 +51,6 @@ const USABLE: u32 = 1;
 const MAX_COMMAND_LINE: usize = 4096;
 /// The first mebibyte belongs to the firmware; we leave it alone.
 const LOW_MEMORY: u64 = 0x10_0000;
-
-/// A list of physical address ranges.
-#[derive(Clone)]
-pub struct Ranges {
-    list: [Range<u64>; Ranges::MAX],
-    len: usize,
-}
-
-impl Ranges {
-    const MAX: usize = 64;
-
-    pub const fn new() -> Ranges {
-        Ranges { list: [const { 0..0 }; Ranges::MAX], len: 0 }
-    }
-
-    pub fn push(&mut self, range: Range<u64>) {
-        if range.start < range.end && self.len < Ranges::MAX {
-            self.list[self.len] = range;
-            self.len += 1;
-        }
-    }
-
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Range<u64>> {
-        self.list[..self.len].iter()
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range<u64>> {
-        self.list[..self.len].iter_mut()
-    }
-
-    /// Take `hole` out of every range.
-    pub fn subtract(&mut self, hole: &Range<u64>) {
-        for index in 0..self.len {
-            let range = self.list[index].clone();
-            if range.start < hole.end && hole.start < range.end {
-                self.list[index] = range.start..hole.start.max(range.start);
-                self.push(hole.end.min(range.end)..range.end);
-            }
-        }
-    }
-}
 
 /// What the kernel keeps of the start info: copies, because the original lies in memory that is
 /// about to be handed out.

@@ -10,7 +10,7 @@ use crate::syscall::Results;
 use crate::user::UserSlice;
 use abi::{EnvId, Error, Status, call::CONSOLE_MAX};
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::AtomicBool;
 use spin::Mutex;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
@@ -24,23 +24,14 @@ struct Console {
 }
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: None, open: None });
-static TRACE: AtomicBool = AtomicBool::new(false);
+/// Whether `trace!` prints.
+pub static TRACE: AtomicBool = AtomicBool::new(false);
 
 /// Set up the serial port.
 pub fn init() {
     // SAFETY: the standard port of the first serial line; nobody else uses it.
     let uart = unsafe { Uart16550::new_port(COM1) };
     CONSOLE.lock().uart = uart.ok().and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
-}
-
-/// Print the life of environments, or not.
-pub fn set_trace(on: bool) {
-    TRACE.store(on, Relaxed);
-}
-
-/// Whether `trace!` prints.
-pub fn traces() -> bool {
-    TRACE.load(Relaxed)
 }
 
 impl Console {
@@ -99,7 +90,7 @@ macro_rules! kprintln {
 /// Print a line about the life of an environment, if that was asked for.
 macro_rules! trace {
     ($($text:tt)*) => {
-        if $crate::console::traces() {
+        if $crate::console::TRACE.load(core::sync::atomic::Ordering::Relaxed) {
             $crate::console::kprintln!($($text)*);
         }
     };

@@ -5,6 +5,7 @@ use abi::{Frame, PAGE_SIZE};
 use core::arch::x86_64::__cpuid_count;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::null;
+use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::{segmentation::CS, segmentation::Segment, tables::load_tss};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
@@ -42,11 +43,9 @@ impl Stacks {
     const IST_STEP: usize = (1 + IST_PAGES) * PAGE;
     /// Offset of the top of the main stack: the end of it all.
     pub const MAIN_TOP: usize = 4 * Stacks::IST_STEP + (1 + MAIN_PAGES) * PAGE;
-    /// Offsets of the pages that must not be mapped.
-    pub const GUARDS: [usize; 5] = {
-        let step = Stacks::IST_STEP;
-        [0, step, 2 * step, 3 * step, 4 * step]
-    };
+    /// Offsets of the pages that must not be mapped: one below each stack.
+    pub const GUARDS: [usize; 5] =
+        [0, Stacks::IST_STEP, 2 * Stacks::IST_STEP, 3 * Stacks::IST_STEP, 4 * Stacks::IST_STEP];
 
     /// The top of the stack at this byte offset from the start.
     fn top(&self, offset: usize) -> u64 {
@@ -158,17 +157,11 @@ fn load_segments(cpu: &'static Cpu) {
     }
 }
 
-struct Idt(UnsafeCell<[Entry<HandlerFunc>; 256]>);
+static IDT: Once<[Entry<HandlerFunc>; 256]> = Once::new();
 
-// SAFETY: written once, before it is loaded.
-unsafe impl Sync for Idt {}
-
-static IDT: Idt = Idt(UnsafeCell::new([const { Entry::missing() }; 256]));
-
-fn load_idt() {
-    // SAFETY: not loaded yet.
-    let idt = unsafe { &mut *IDT.0.get() };
-    for (vector, entry) in idt.iter_mut().enumerate() {
+fn make_idt() -> [Entry<HandlerFunc>; 256] {
+    core::array::from_fn(|vector| {
+        let mut entry = Entry::missing();
         // SAFETY: the stub saves what an interrupt handler must save.
         let options = unsafe { entry.set_handler_addr(crate::trap::stub(vector)) };
         // User programs may say `int3` and `into`; any other `int n` is a protection fault.
@@ -176,12 +169,17 @@ fn load_idt() {
             options.set_privilege_level(PrivilegeLevel::Ring3);
         }
         if let Some(index) = IST_VECTORS.iter().position(|ist| *ist == vector) {
-            // SAFETY: that stack was set up above.
+            // SAFETY: `load_segments` has set up that stack.
             unsafe { options.set_stack_index(index as u16) };
         }
-    }
+        entry
+    })
+}
+
+fn load_idt() {
+    let idt = IDT.call_once(make_idt);
     let pointer =
-        DescriptorTablePointer { limit: (size_of::<Idt>() - 1) as u16, base: VirtAddr::from_ptr(idt) };
+        DescriptorTablePointer { limit: size_of_val(idt) as u16 - 1, base: VirtAddr::from_ptr(idt) };
     // SAFETY: the table is complete and lives for ever.
     unsafe { x86_64::instructions::tables::lidt(&pointer) };
 }
@@ -190,16 +188,7 @@ fn syscall_entry() {
     LStar::write(crate::trap::syscall_address());
     // SAFETY: base of the kernel's and of the user's selectors, as the table has them.
     unsafe { Star::write_raw(USER_DATA - 8, KERNEL_CODE) };
-    SFMask::write(
-        RFlags::INTERRUPT_FLAG
-            | RFlags::DIRECTION_FLAG
-            | RFlags::TRAP_FLAG
-            | RFlags::NESTED_TASK
-            | RFlags::ALIGNMENT_CHECK
-            | RFlags::RESUME_FLAG
-            | RFlags::IOPL_LOW
-            | RFlags::IOPL_HIGH,
-    );
+    SFMask::write(RFlags::all()); // every flag is clear in the kernel
     // SAFETY: LSTAR and STAR are set.
     unsafe { Efer::update(|efer| efer.insert(EferFlags::SYSTEM_CALL_EXTENSIONS)) };
 }
@@ -226,4 +215,10 @@ fn protect() {
 /// Whether `stac` and `clac` exist. If not, `trap::patch_smap` removes them.
 pub fn has_smap() -> bool {
     __cpuid_count(7, 0).ebx & 1 << 20 != 0
+}
+
+/// The time stamp counter; under the deterministic emulator it counts instructions.
+pub fn time_stamp() -> u64 {
+    // SAFETY: every processor has the instruction.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }

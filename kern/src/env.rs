@@ -1,14 +1,15 @@
 //! The environment table.
 
 use crate::exception::Upcall;
-use crate::memory::{ENV_TABLE, Space, env_info};
+use crate::memory::{ENV_TABLE, Kernel, Space, env_info};
 use crate::sched::Sched;
 use crate::trap::TrapFrame;
 use abi::window::EnvInfo;
 use abi::{EnvId, Error, Status};
 use core::cell::{Cell, UnsafeCell};
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use spin::Mutex;
+use vm::Machine;
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
 ///
@@ -32,14 +33,9 @@ pub struct Env {
 unsafe impl Sync for Env {}
 
 /// The image that `fxsave64` writes.
-#[repr(C, align(16))]
-pub struct FpState(pub UnsafeCell<[u8; 512]>);
-
-impl Default for FpState {
-    fn default() -> Self {
-        FpState(UnsafeCell::new([0; 512]))
-    }
-}
+#[derive(Default)]
+#[repr(C)]
+pub struct FpState(pub UnsafeCell<[u128; 32]>);
 
 /// What ties environments to each other. Guarded by the scheduler's lock; see [`Env::links`].
 #[derive(Default)]
@@ -65,25 +61,23 @@ pub struct Links {
     pub ended_by: Cell<EnvId>,
 }
 
-static SLOTS: AtomicUsize = AtomicUsize::new(0);
-
 /// How many slots a machine with this many frames gets.
 pub fn slots_for(frames: u64) -> usize {
     (frames / 32).clamp(64, EnvId::MAX_SLOTS as u64) as usize
 }
 
 /// Make the table, every slot free.
-pub fn init(slots: usize) {
-    for slot in 0..slots {
-        // SAFETY: `memory::init` mapped that many entries, and nobody has seen them yet.
+pub fn init() {
+    for slot in 0..slots() {
+        // SAFETY: `tables::init` mapped that many entries, and nobody has seen them yet.
         unsafe { (ENV_TABLE.0 as *mut Env).add(slot).write(Env::default()) };
     }
-    SLOTS.store(slots, Relaxed);
 }
 
 /// How many slots there are.
+#[inline]
 pub fn slots() -> usize {
-    SLOTS.load(Relaxed)
+    Kernel::machine().env_slots.load(Relaxed) as usize
 }
 
 /// The environment in a slot, which must exist.

@@ -10,13 +10,6 @@ use crate::{life, sched};
 use abi::call::{GOT_PAGE, NO_PAGE};
 use abi::{EnvId, Error, Perms, Status, Va};
 
-/// `send(env, value, va | NO_PAGE, perms)`
-#[inline(never)]
-pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
-    deliver(me, to, value, page, perms)?;
-    Ok((0, 0))
-}
-
 /// `recv(va | NO_PAGE, from | 0)`
 #[inline(never)]
 pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
@@ -37,14 +30,15 @@ pub fn send_receive(
     from: EnvId,
 ) -> Results {
     check_receive(me, at, from)?;
-    let receiver = deliver(me, to, value, page, perms)?;
+    let receiver = send(me, to, value, page, perms)?;
     wait_for_message(me, at, from);
     sched::leave_kernel(abi::Call::SendRecv as u64);
     sched::run(receiver)
 }
 
-/// Hand over a message, and make the receiver runnable.
-fn deliver(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Result<&'static Env, Error> {
+/// `send(env, value, va | NO_PAGE, perms)`: hand over a message, and make the receiver runnable.
+#[inline(never)]
+pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Result<&'static Env, Error> {
     let receiver = env::find(me, to)?;
     let not_receiving = Error::NotReceiving(to.0.into());
     if page != NO_PAGE {

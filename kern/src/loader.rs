@@ -7,18 +7,24 @@ use crate::syscall::with_space;
 use crate::{life, power, sched};
 use abi::layout::STACK_TOP;
 use abi::window::MachineInfo;
-use abi::{Error, Frame, PAGE_SIZE, Perms, Registers, Status, Va};
+use abi::{Error, Frame, PAGE_SIZE, Perms, Registers, Va};
 use core::sync::atomic::Ordering::Relaxed;
 use elf::abi::{PF_W, PF_X, PT_LOAD};
 use elf::{ElfBytes, endian::LittleEndian, segment::ProgramHeader};
 use tar_no_std::TarArchiveRef;
 use vm::Machine;
 
-/// Load the program and make it runnable.
-///
-/// # Errors
-/// What is wrong with it, in words.
-pub fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
+/// Load the program that the command line names, and make it runnable.
+pub fn boot(boot: &BootInfo) {
+    let (words, arguments) = boot.command_line();
+    let name = crate::word(words, "init=").unwrap_or("init");
+    if let Err(why) = start(name, arguments) {
+        crate::console::kprintln!("cannot start the first program, {name:?}: {why}");
+        power::off(abi::ExitStatus::TOOL_FAILED);
+    }
+}
+
+fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
     let file = find(name)?;
     let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| "it is not an ELF file")?;
     publish_arguments(arguments)?;
@@ -33,7 +39,6 @@ pub fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
     let registers = Registers { rip: elf.ehdr.e_entry, rsp: STACK_TOP.0, ..Registers::default() };
     env.frame.set_registers(&registers).map_err(|_| "its entry is not in user space")?;
     sched::lock().wake(env);
-    debug_assert!(env.status() == Status::Runnable);
     Ok(())
 }
 
@@ -67,7 +72,7 @@ fn load(env: &'static Env, file: &[u8], segment: &ProgramHeader) -> Result<(), E
     while page < end {
         crate::pages::user_va(page, 1)?;
         let frame = MEMORY.alloc()?;
-        fill(frame, page, file, segment);
+        fill(frame, page, file, segment)?;
         with_space(env, |space: &mut Space| space.accept(&MEMORY, page, frame, perms))?;
         page = page.add_pages(1);
     }
@@ -75,27 +80,13 @@ fn load(env: &'static Env, file: &[u8], segment: &ProgramHeader) -> Result<(), E
 }
 
 /// Copy what the file has of this page.
-fn fill(frame: Frame, page: Va, file: &[u8], segment: &ProgramHeader) {
+fn fill(frame: Frame, page: Va, file: &[u8], segment: &ProgramHeader) -> Result<(), Error> {
     let from = page.0.max(segment.p_vaddr);
     let to = page.add_pages(1).0.min(segment.p_vaddr + segment.p_filesz);
-    if from >= to {
-        return;
-    }
     let start = (segment.p_offset + from - segment.p_vaddr) as usize;
-    let data = &file[start..start + (to - from) as usize];
+    let len = to.saturating_sub(from) as usize;
+    let data = file.get(start..start + len).unwrap_or_default();
     // SAFETY: the frame is fresh, and the piece lies within it.
-    unsafe {
-        let at = bytes(frame).add((from - page.0) as usize);
-        at.copy_from_nonoverlapping(data.as_ptr(), data.len());
-    }
-}
-
-/// Load the program that the command line names.
-pub fn boot(boot: &BootInfo) {
-    let (words, arguments) = boot.command_line();
-    let name = crate::word(words, "init=").unwrap_or("init");
-    if let Err(why) = start(name, arguments) {
-        crate::console::kprintln!("cannot start the first program, {name:?}: {why}");
-        power::off(abi::ExitStatus::TOOL_FAILED);
-    }
+    unsafe { bytes(frame).add((from - page.0) as usize).copy_from_nonoverlapping(data.as_ptr(), data.len()) };
+    if data.len() == len { Ok(()) } else { Err(Error::Fault(page.0)) }
 }

@@ -19,7 +19,6 @@
 
 mod apic;
 mod boot;
-mod check;
 mod console;
 mod cpu;
 mod env;
@@ -32,6 +31,7 @@ mod pages;
 mod panic;
 mod power;
 mod sched;
+mod selftest;
 mod syscall;
 mod tables;
 mod trap;
@@ -58,12 +58,11 @@ extern "C" fn start(start_info: u64) -> ! {
         boot
     };
     cpu::init();
-    let slots = Kernel::machine().env_slots.load(Relaxed) as usize;
-    env::init(slots);
+    env::init();
     sched::init();
     read_command_line(boot);
     power::count_frames();
-    check::init();
+    selftest::init(&boot.archive);
     loader::boot(boot);
     sched::enter_kernel();
     sched::switch()
@@ -72,12 +71,14 @@ extern "C" fn start(start_info: u64) -> ! {
 /// The words that are for the kernel.
 fn read_command_line(boot: &'static BootInfo) {
     let (words, _) = boot.command_line();
-    console::set_trace(words.split_whitespace().any(|word| word == "trace"));
+    console::TRACE.store(words.split_whitespace().any(|word| word == "trace"), Relaxed);
     let tick = word(words, "tick=").and_then(|us| us.parse().ok());
     let tick_us = tick.unwrap_or(abi::boot::DEFAULT_TICK_US);
     Kernel::machine().tick_ns.store(tick_us * 1000, Relaxed);
     apic::init(tick_us);
     power::report_ready(word(words, "nonce=").unwrap_or(""));
+    // So that tests see what a panic looks like.
+    assert!(word(words, "panic").is_none(), "the command line asked for it");
 }
 
 /// The value of the word with this prefix.

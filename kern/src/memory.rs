@@ -7,9 +7,8 @@
 use crate::cpu;
 use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo, MachineInfo};
-use abi::{Frame, PAGE_SIZE, Va};
+use abi::{Frame, Va};
 use core::arch::asm;
-use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use vm::{Machine, Memory, Table};
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -28,20 +27,12 @@ pub static MEMORY: Memory<Kernel> = Memory::new();
 pub type Space = vm::Space<Kernel>;
 
 /// The frame of the kernel's own top-level table: the template of all others, and what idle and
-/// teardown run on.
-static KERNEL_ROOT: AtomicU32 = AtomicU32::new(0);
-
-/// The first frame of the boot archive.
-static ARCHIVE_FRAME: AtomicU32 = AtomicU32::new(0);
+/// teardown run on. `tables` makes it.
+pub static KERNEL_ROOT: AtomicU32 = AtomicU32::new(0);
 
 /// The frame of the kernel's own top-level table.
 pub fn kernel_root() -> Frame {
     Frame(KERNEL_ROOT.load(Relaxed))
-}
-
-/// `tables` has made it.
-pub fn set_kernel_root(root: Frame) {
-    KERNEL_ROOT.store(root.0, Relaxed);
 }
 
 /// The real machine.
@@ -133,19 +124,6 @@ pub fn archive() -> &'static [u8] {
     let len = Kernel::machine().archive_bytes.load(Relaxed) as usize;
     // SAFETY: `tables` mapped that many bytes there; nobody ever writes them.
     unsafe { core::slice::from_raw_parts(alias(ARCHIVE) as *const u8, len) }
-}
-
-/// `tables` has mapped it.
-pub fn set_archive(physical: &Range<u64>) {
-    ARCHIVE_FRAME.store(Frame::containing(physical.start).0, Relaxed);
-    Kernel::machine().archive_bytes.store(physical.end - physical.start, Relaxed);
-}
-
-/// The frames of the boot archive.
-pub fn archive_frames() -> Range<u32> {
-    let machine = Kernel::machine();
-    let first = ARCHIVE_FRAME.load(Relaxed);
-    first..first + machine.archive_bytes.load(Relaxed).div_ceil(PAGE_SIZE) as u32
 }
 
 /// Use this page map from now on.

@@ -2,7 +2,6 @@
 
 use crate::console::print_panic;
 use crate::cpu::{BOOT_STACKS, Stacks};
-use crate::exception::Dump;
 use crate::power;
 use crate::trap::{Saved, reg};
 use abi::ExitStatus;
@@ -34,7 +33,7 @@ fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
     }
     print_panic(text);
     if let Some(saved) = saved {
-        print_panic(format_args!("{}", Dump(saved)));
+        print_panic(format_args!("{}", saved.as_fault()));
         print_panic(format_args!("  backtrace {:#018x}", saved.rip));
     }
     backtrace(frame);
@@ -47,7 +46,7 @@ fn backtrace(mut frame: u64) {
     let stacks = &raw const BOOT_STACKS as u64;
     let inside = stacks..stacks + Stacks::MAIN_TOP as u64 - 15;
     for _ in 0..DEPTH {
-        if !inside.contains(&frame) || frame % 8 != 0 {
+        if !inside.contains(&frame) || !frame.is_multiple_of(8) {
             return;
         }
         // SAFETY: two words of a stack; at worst a guard page, and then the panic ends here.

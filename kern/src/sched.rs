@@ -2,7 +2,7 @@
 
 use crate::env::{self, Env, FpState};
 use crate::memory::{Kernel, load_root};
-use crate::{apic, check, console, cpu, life, power, trap};
+use crate::{apic, console, cpu, life, power, selftest, trap};
 use abi::{EnvId, Error, Status};
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
@@ -93,7 +93,7 @@ impl Sched {
         }
     }
 
-    /// An environment that was waiting can run.
+    /// An environment that ran or waited goes to the end of the queue.
     pub fn wake(&mut self, env: &'static Env) {
         if env.status() == Status::Reading {
             self.readers -= 1;
@@ -114,27 +114,6 @@ impl Sched {
     pub fn forget_reader(&mut self) {
         self.readers -= 1;
     }
-}
-
-/// The environment that runs goes to the end of the queue; the next one runs.
-pub fn requeue() -> ! {
-    let env = cpu::env();
-    let mut sched = lock();
-    env.set_status(Status::Runnable, &mut sched);
-    sched.enqueue(env);
-    drop(sched);
-    switch()
-}
-
-/// The environment that runs gives its turn to one that is runnable.
-pub fn hand_over(to: &'static Env) -> ! {
-    let env = cpu::env();
-    let mut sched = lock();
-    env.set_status(Status::Runnable, &mut sched);
-    sched.enqueue(env);
-    drop(sched);
-    leave_kernel(abi::Call::Yield as u64);
-    run(to)
 }
 
 /// Run whatever is next. The environment that ran has been put where it belongs.
@@ -218,11 +197,11 @@ impl FpState {
 
     /// The state of a new environment: all exceptions masked, everything empty.
     pub fn reset(&self) {
-        let mut image = [0; 512];
-        image[..2].copy_from_slice(&0x037f_u16.to_le_bytes()); // x87 control word
-        image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes()); // mxcsr
         // SAFETY: the environment does not exist yet.
-        unsafe { *self.0.get() = image };
+        let image = unsafe { &mut *self.0.get() };
+        *image = [0; 32];
+        image[0] = 0x037f; // x87 control word
+        image[1] = 0x1f80 << 64; // mxcsr
     }
 }
 
@@ -232,7 +211,8 @@ pub fn tick(env: &'static Env) {
     wake_readers();
     let waiting = lock().first.is_some();
     if waiting && env.status() == Status::Running {
-        requeue();
+        lock().wake(env);
+        switch();
     }
 }
 
@@ -260,21 +240,26 @@ fn wake_readers() {
 #[inline(never)]
 pub fn yield_to(caller: &'static Env, id: EnvId) -> Result<(u64, u64), Error> {
     let to = env::find(caller, id)?;
-    caller.frame.set_results((0, 0));
-    if to.status() == Status::Runnable {
-        hand_over(to);
-    }
-    if lock().first.is_none() {
+    let mut sched = lock();
+    let hand_over = to.status() == Status::Runnable;
+    if !hand_over && sched.first.is_none() {
         return Ok((0, 0));
     }
-    requeue()
+    caller.frame.set_results((0, 0));
+    sched.wake(caller);
+    drop(sched);
+    if hand_over {
+        leave_kernel(abi::Call::Yield as u64);
+        run(to);
+    }
+    switch()
 }
 
 /// An entry to the kernel begins.
 #[inline]
 pub fn enter_kernel() {
     if cfg!(feature = "count") {
-        cpu::this().entered.set(time_stamp());
+        cpu::this().entered.set(cpu::time_stamp());
     }
 }
 
@@ -282,19 +267,14 @@ pub fn enter_kernel() {
 #[inline]
 pub fn leave_kernel(cause: u64) {
     if cfg!(feature = "check") && cause != SWITCH {
-        check::all();
+        selftest::all();
     }
     if cfg!(feature = "count") {
-        let spent = time_stamp() - cpu::this().entered.get();
+        let spent = cpu::time_stamp() - cpu::this().entered.get();
         let machine = Kernel::machine();
         if spent > machine.longest_entry.load(Relaxed) {
             machine.longest_entry.store(spent, Relaxed);
             machine.longest_cause.store(cause, Relaxed);
         }
     }
-}
-
-fn time_stamp() -> u64 {
-    // SAFETY: every processor has the instruction.
-    unsafe { core::arch::x86_64::_rdtsc() }
 }

@@ -1,6 +1,6 @@
 //! The kernel's final page tables and the books about memory, made once at boot.
 
-use crate::boot::{BootInfo, Ranges};
+use crate::boot::BootInfo;
 use crate::cpu::{BOOT_STACKS, Stacks};
 use crate::env::{self, Env};
 use crate::memory::{self, CHECK_TABLE, ENV_TABLE, Kernel, LOCAL_APIC, MEMORY, alias};
@@ -9,7 +9,7 @@ use abi::window::{EnvInfo, FrameInfo};
 use abi::{Frame, PAGE_SIZE, Pte, Va};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use vm::Machine;
+use vm::{Machine, Ranges};
 
 const RW: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC;
 const RO: u64 = Pte::PRESENT | Pte::NO_EXEC;
@@ -137,7 +137,7 @@ pub unsafe fn init(boot: &BootInfo) {
     let windows = root[KERNEL_WINDOWS.index(4)].load(Relaxed);
     root[WINDOWS.index(4)].store(windows & !Pte::WRITABLE | Pte::NO_EXEC, Relaxed);
     root[KERNEL_WINDOWS.index(4)].store(windows & !Pte::USER, Relaxed);
-    memory::set_kernel_root(build.root);
+    memory::KERNEL_ROOT.store(build.root.0, Relaxed);
     // SAFETY: the tables map everything that is in use: image, stack, direct map.
     unsafe { memory::load_root(build.root) };
     fill_books(boot, &build.free, total, slots);
@@ -153,8 +153,8 @@ fn fill_books(boot: &BootInfo, free: &Ranges, total: u64, slots: usize) {
     for frame in free.iter().rev().flat_map(|range| frames(range).rev()) {
         MEMORY.release(Frame(frame));
     }
-    memory::set_archive(&boot.archive);
     let machine = Kernel::machine();
+    machine.archive_bytes.store(boot.archive.end - boot.archive.start, Relaxed);
     machine.total_frames.store(total, Relaxed);
     machine.env_slots.store(slots as u32, Relaxed);
     machine.cpus.store(1, Relaxed);

@@ -21,11 +21,12 @@ use crate::exception::Upcall;
 use crate::{exception, panic, sched, syscall};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
-use abi::{Error, Fault, Registers};
+use abi::{Error, Fault, Registers, Vector};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use x86_64::VirtAddr;
+use x86_64::registers::control::Cr2;
 
 /// The registers of an environment, as the stubs save them.
 #[derive(Clone, Copy, Default)]
@@ -39,6 +40,22 @@ pub struct Saved {
     pub rflags: u64,
     pub rsp: u64,
     pub ss: u64,
+}
+
+impl Saved {
+    /// The same in the form in which programs get it.
+    pub fn as_fault(&self) -> Fault {
+        let [r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax] = self.general;
+        let is_page_fault = self.vector == u64::from(Vector::PAGE_FAULT.0);
+        let address = if is_page_fault { Cr2::read_raw() } else { 0 };
+        #[rustfmt::skip]
+        let fault = Fault {
+            vector_number: self.vector, error: self.error, address,
+            r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax,
+            rsp: self.rsp, reserved: 0, rflags: self.rflags, rip: self.rip,
+        };
+        fault
+    }
 }
 
 /// Indices into [`Saved::general`], which has the order of [`Registers`].

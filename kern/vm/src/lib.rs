@@ -6,6 +6,7 @@
 //!
 //! * [`Memory`] hands out page frames and counts references to them.
 //! * [`Space`] is one page map: four levels of tables, edited through the direct map.
+//! * [`Ranges`] are the pieces of physical memory, at boot.
 //!
 //! What always holds:
 //! * The reference count of a frame is the number of present entries that name it, plus the
@@ -20,9 +21,11 @@
 #![warn(missing_docs)]
 
 mod frames;
+mod ranges;
 mod space;
 
 pub use frames::Memory;
+pub use ranges::Ranges;
 pub use space::{Page, Space};
 
 use abi::window::{FrameInfo, MachineInfo};

@@ -431,7 +431,7 @@ fn clear<M: Machine>(
     let first = from.index(level);
     let mut index = first;
     while index < entries.len() && left.load(Relaxed) > 0 {
-        if index % LINE == 0 && is_line_empty(&entries[index..]) {
+        if index.is_multiple_of(LINE) && is_line_empty(&entries[index..]) {
             *budget = budget.saturating_sub(SKIP_COST);
             index += LINE;
             continue;

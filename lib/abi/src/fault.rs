@@ -184,4 +184,28 @@ impl Fault {
     }
 }
 
+/// All registers, several lines.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        #[rustfmt::skip]
+        let registers = [
+            ("r15", self.r15), ("r14", self.r14), ("r13", self.r13), ("r12", self.r12),
+            ("r11", self.r11), ("r10", self.r10), ("r9 ", self.r9), ("r8 ", self.r8),
+            ("rbp", self.rbp), ("rdi", self.rdi), ("rsi", self.rsi), ("rdx", self.rdx),
+            ("rcx", self.rcx), ("rbx", self.rbx), ("rax", self.rax),
+        ];
+        for (index, (name, value)) in registers.iter().enumerate() {
+            let end = if index % 3 == 2 { "\n" } else { "" };
+            write!(f, "  {name}  0x{value:016x}{end}")?;
+        }
+        writeln!(f, "  trap 0x{:08x} {}", self.vector_number, self.vector())?;
+        write!(f, "  err  0x{:08x}", self.error)?;
+        if self.vector() == Vector::PAGE_FAULT {
+            write!(f, " {}", self.page_fault())?;
+        }
+        writeln!(f, "\n  rip  0x{:016x}  flag 0x{:016x}", self.rip, self.rflags)?;
+        write!(f, "  rsp  0x{:016x}  addr 0x{:016x}", self.rsp, self.address)
+    }
+}
+
 const _: () = assert!(size_of::<Fault>() as u64 == Fault::SIZE && Fault::SIZE.is_multiple_of(16));

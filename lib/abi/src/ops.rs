@@ -38,14 +38,7 @@ impl PageOp {
 
     /// Share the pages at `source` of `source_env`.
     #[must_use]
-    pub const fn map(
-        source_env: EnvId,
-        source: Va,
-        env: EnvId,
-        va: Va,
-        count: u32,
-        perms: Perms,
-    ) -> PageOp {
+    pub const fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         let op = PageOp::new(Call::Map, env, va, count, perms.bits());
         PageOp { source_env, source, ..op }
     }

@@ -130,6 +130,7 @@ impl World {
         while !self.spaces[space].tear_down(&self.memory, &mut budget.clone()) {
             slices += 1;
             assert!(slices <= entries, "teardown makes no progress");
+            self.assert_counts(space);
         }
         let root = self.spaces[space].root();
         assert!(Sim::table(root)[..254].iter().all(|entry| entry.load(SeqCst) == 0));
@@ -139,6 +140,24 @@ impl World {
             self.switch(space);
         }
         Outcome::Call(Ok(true))
+    }
+
+    /// Every table knows how many of its entries are in use, even half-way through a teardown.
+    fn assert_counts(&self, space: usize) {
+        let mut found = HashMap::from([(self.spaces[space].root(), 0)]);
+        let mut tables = vec![self.spaces[space].root()];
+        self.spaces[space].for_each(&mut |_, level, pte| {
+            // Entries come after the table that they are in, the deeper ones first.
+            tables.truncate(5 - level as usize);
+            *found.entry(tables[4 - level as usize]).or_default() += 1;
+            if level > 1 {
+                tables.push(pte.frame());
+                found.entry(pte.frame()).or_default();
+            }
+        });
+        for (table, count) in found {
+            assert_eq!(entries(table), count, "entries of {table:?}");
+        }
     }
 
     /// Compare every entry, table, page, and all the books.

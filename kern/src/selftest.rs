@@ -7,19 +7,26 @@
 //! there is. Most entries of most tables are empty: they are looked at eight at a time.
 
 use crate::env::{self, Env};
-use crate::memory::{CHECK_TABLE, Kernel, archive_frames, kernel_root};
+use crate::memory::{CHECK_TABLE, Kernel, kernel_root};
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use spin::Once;
 use vm::Machine;
 
 /// Number of this check in the upper half, times named in the lower.
 type Count = AtomicU64;
 
 static CHECKS: AtomicU32 = AtomicU32::new(0);
+/// The frames of the boot archive.
+static ARCHIVE: Once<Range<u32>> = Once::new();
 /// Frames that the kernel keeps for good.
 static KERNEL_FRAMES: AtomicU64 = AtomicU64::new(0);
+
+fn archive() -> Range<u32> {
+    ARCHIVE.get().expect("boot is over").clone()
+}
 
 fn count_of(frame: Frame) -> &'static Count {
     // SAFETY: `memory::init` made an entry for every usable frame; they are atomic.
@@ -27,7 +34,8 @@ fn count_of(frame: Frame) -> &'static Count {
 }
 
 /// Everything that is not free now is the kernel's for good.
-pub fn init() {
+pub fn init(archive: &Range<u64>) {
+    ARCHIVE.call_once(|| Frame::containing(archive.start).0..Frame::containing(archive.end + 4095).0);
     let machine = Kernel::machine();
     let kept = machine.total_frames.load(Relaxed) - machine.free_frames.load(Relaxed);
     KERNEL_FRAMES.store(kept, Relaxed);
@@ -37,7 +45,7 @@ pub fn init() {
 pub fn all() {
     let stamp = u64::from(CHECKS.fetch_add(1, Relaxed) + 1) << 32;
     let used = KERNEL_FRAMES.load(Relaxed);
-    let mut check = Check { stamp, used, unnamed: 0, archive: archive_frames() };
+    let mut check = Check { stamp, used, unnamed: 0, archive: archive() };
     let living = || env::all().filter(|env| env.status() != Status::Free);
     living().for_each(|env| walk(env, |va, level, frame| check.name(va, level, frame)));
     if check.unnamed != 0 {
@@ -142,5 +150,5 @@ fn check_page(va: Va, pte: Pte) {
     const NEVER: u64 = 0b1_1001_1000 | 0x7800_0000_0000_0000; // PWT PCD PS G, bits 59 to 62
     assert!(pte.0 & NEVER == 0 && pte.has(Pte::USER), "page {va}: {pte:?} ({:#x})", pte.0);
     assert!(!pte.has(Pte::WRITABLE) || pte.has(Pte::NO_EXEC | Pte::MAY), "page {va}: {pte:?}");
-    assert!(!archive_frames().contains(&pte.frame().0) || !pte.has(Pte::MAY), "page {va} of the archive: {pte:?}");
+    assert!(!archive().contains(&pte.frame().0) || !pte.has(Pte::MAY), "page {va} of the archive: {pte:?}");
 }

@@ -1,0 +1,56 @@
+//! Lists of physical address ranges: what the boot loader says about memory.
+
+use core::ops::Range;
+
+/// A list of physical address ranges.
+#[derive(Clone)]
+pub struct Ranges {
+    list: [Range<u64>; Ranges::MAX],
+    len: usize,
+}
+
+impl Ranges {
+    /// The most ranges that a list holds. What does not fit is left out: memory that is not used.
+    pub const MAX: usize = 64;
+
+    /// No ranges.
+    #[must_use]
+    pub const fn new() -> Ranges {
+        Ranges { list: [const { 0..0 }; Ranges::MAX], len: 0 }
+    }
+
+    /// Add a range, unless it is empty.
+    pub fn push(&mut self, range: Range<u64>) {
+        if range.start < range.end && self.len < Ranges::MAX {
+            self.list[self.len] = range;
+            self.len += 1;
+        }
+    }
+
+    /// The ranges, in the order in which they came. Some may be empty.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Range<u64>> {
+        self.list[..self.len].iter()
+    }
+
+    /// The ranges, to be cut.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range<u64>> {
+        self.list[..self.len].iter_mut()
+    }
+
+    /// Take `hole` out of every range.
+    pub fn subtract(&mut self, hole: &Range<u64>) {
+        for index in 0..self.len {
+            let range = self.list[index].clone();
+            if range.start < hole.end && hole.start < range.end {
+                self.list[index] = range.start..hole.start.max(range.start);
+                self.push(hole.end.min(range.end)..range.end);
+            }
+        }
+    }
+}
+
+impl Default for Ranges {
+    fn default() -> Self {
+        Ranges::new()
+    }
+}
