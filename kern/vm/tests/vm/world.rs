@@ -147,7 +147,7 @@ impl World {
         let mut found = HashMap::from([(self.spaces[space].root(), 0)]);
         let mut tables = vec![self.spaces[space].root()];
         self.spaces[space].for_each(&mut |_, level, pte| {
-            // Entries come after the table that they are in, the deeper ones first.
+            // First the entry of a table, then what is in it.
             tables.truncate(5 - level as usize);
             *found.entry(tables[4 - level as usize]).or_default() += 1;
             if level > 1 {
