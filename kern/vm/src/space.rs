@@ -244,7 +244,6 @@ impl<M: Machine> Space<M> {
     }
 
     /// Free what the user's part holds. Gives up after about `budget` instructions; call again then.
-    /// (On the way down to a page there are four entries: less than that gets nowhere.)
     /// No processor may have this space loaded. Returns whether everything is gone; then the root
     /// is the last frame to be released.
     pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {

@@ -29,6 +29,8 @@ pub struct Sim {
     books: Vec<FrameInfo>,
     page: MachineInfo,
     processor: RefCell<Processor>,
+    /// Frames that were zeroed or copied.
+    filled: AtomicU32,
 }
 
 thread_local! {
@@ -77,6 +79,11 @@ pub fn start(free: usize) -> Memory<Sim> {
 /// How many frames are free.
 pub fn free_frames() -> usize {
     Sim::machine().free_frames.load(SeqCst) as usize
+}
+
+/// How many frames were zeroed or copied since this was asked last.
+pub fn take_filled() -> u32 {
+    sim().filled.swap(0, SeqCst)
 }
 
 /// How often a frame is in use.
@@ -129,6 +136,7 @@ impl Sim {
                 args: [const { AtomicU8::new(0) }; MachineInfo::MAX_ARGS],
             },
             processor: RefCell::default(),
+            filled: AtomicU32::default(),
         }
     }
 }
@@ -147,10 +155,12 @@ impl Machine for Sim {
     }
 
     fn zero(frame: Frame) {
+        sim().filled.fetch_add(1, SeqCst);
         Sim::table(frame).iter().for_each(|word| word.store(0, Relaxed));
     }
 
     fn copy(from: Frame, to: Frame) {
+        sim().filled.fetch_add(1, SeqCst);
         for (from, to) in Sim::table(from).iter().zip(Sim::table(to)) {
             to.store(from.load(Relaxed), Relaxed);
         }

@@ -54,7 +54,7 @@ pub enum Op {
         space: usize,
         va: Va,
     },
-    /// Give everything back, so many entries at a time, and begin anew.
+    /// Give everything back, for so many instructions at a time, and begin anew.
     TearDown {
         space: usize,
         budget: u32,
@@ -139,7 +139,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         5 => (space(), page()).prop_map(|(space, va)| Op::Unmap { space, va }),
         3 => (space(), page(), marks()).prop_map(|(space, va, word)| Op::Mark { space, va, word }),
         4 => (space(), page()).prop_map(|(space, va)| Op::Own { space, va }),
-        1 => (space(), 4..9_u32).prop_map(|(space, budget)| Op::TearDown { space, budget }),
+        1 => (space(), select(vec![1, 50, 2000])).prop_map(|(space, budget)| Op::TearDown { space, budget }),
         1 => space().prop_map(|space| Op::Switch { space }),
         6 => (page(), word()).prop_map(|(va, word)| Op::Read { va, word }),
         6 => (page(), word(), any::<u64>()).prop_map(|(va, word, value)| Op::Write { va, word, value }),

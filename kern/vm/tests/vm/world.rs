@@ -48,8 +48,18 @@ impl World {
     /// Make a step in both, and compare everything.
     pub fn step(&mut self, op: Op) {
         let expected = self.model.apply(self.current, op);
+        self.take_filled();
+        machine::take_filled();
         assert_eq!(self.act(op), expected, "{op:x?}");
+        let filled = self.take_filled();
+        if op.allocates() && expected != NO_MEMORY {
+            assert_eq!(filled, machine::take_filled(), "frames filled by {op:x?}");
+        }
         self.compare();
+    }
+
+    fn take_filled(&mut self) -> u32 {
+        self.spaces.iter_mut().map(Space::take_filled).sum()
     }
 
     /// The same, but before it succeeds let it fail for want of every frame that it takes.
