@@ -109,6 +109,8 @@ fn repeat(
     budget: &mut Budget,
     mut f: impl FnMut(&mut Space, u32) -> Result<(), Error>,
 ) -> Result<u32, Error> {
+    // What came with messages is not this call's work.
+    space.take_filled();
     let (mut done, mut result) = (0, Ok(()));
     while done < count && result.is_ok() && budget.has_room(done, space.filled()) {
         result = f(space, done);
