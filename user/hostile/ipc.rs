@@ -94,6 +94,24 @@ fn pages(checks: &mut Checks) {
     checks.allow("a page, read-only", Call::Send, &[id, 5, PAGE, 0], (0, 0));
     checks.equal("what it got", receiver.wait(), Ok(ExitStatus(3)));
     pinned_meanwhile(checks);
+    many_tables(checks);
+}
+
+/// Pages that come with messages need tables; the receiver's own calls do not pay for them.
+fn many_tables(checks: &mut Checks) {
+    const COUNT: u64 = 32;
+    let place = |n: u64| EMPTY + (n << 39);
+    let receiver = child(|| {
+        let got = (0..COUNT).all(|n| call(Call::Recv, &[place(n), 0]).is_ok());
+        let gone = (0..COUNT).all(|n| call(Call::Unmap, &[0, place(n), 1]) == Ok((1, 0)));
+        sys::exit(u8::from(got) | u8::from(gone) << 1)
+    });
+    for n in 0..COUNT {
+        checks.that("it receives", reaches(receiver.id(), Status::Receiving));
+        let sent = call(Call::Send, &[receiver.id().0.into(), n, PAGE, 0]);
+        checks.equal("a page", sent, Ok((0, 0)));
+    }
+    checks.equal("all received, all unmapped", receiver.wait(), Ok(ExitStatus(3)));
 }
 
 /// The page where a message is awaited gets pinned while the receiver waits.
