@@ -123,7 +123,7 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`Error::NoMemory`].
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
         let frame = memory.alloc()?;
         self.filled += 1;

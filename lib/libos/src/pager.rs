@@ -59,14 +59,20 @@ pub fn resolve(fault: &Fault) -> Outcome {
 }
 
 /// Nothing is mapped at `va`.
+#[inline]
 fn missing(va: Va) -> Outcome {
-    let count: fn(&mut Stats) = if heap::contains(va) {
-        |stats| stats.heap_pages += 1
+    if heap::contains(va) {
+        fill(va, |stats| stats.heap_pages += 1)
     } else if va < STACK_TOP && va >= STACK_LOW.get() {
-        |stats| stats.stack_pages += 1
+        fill(va, |stats| stats.stack_pages += 1)
     } else {
-        return Outcome::Unhandled;
-    };
+        Outcome::Unhandled
+    }
+}
+
+/// A fresh page for `va`.
+#[inline(never)]
+fn fill(va: Va, count: fn(&mut Stats)) -> Outcome {
     if !uvpt::pte(va).is_empty() {
         return Outcome::Unhandled; // a mark: whoever left it knows what it means
     }
