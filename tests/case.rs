@@ -45,6 +45,7 @@ pub fn named(name: &str, program: &str) -> Case {
         args: Vec::new(),
         files: BTreeMap::new(),
         input: None,
+        trace: true,
         tick_us: None,
         timeout: TIMEOUT,
     };

@@ -67,7 +67,7 @@ impl Lab {
             archive: path,
             init: request.program.clone(),
             args: request.args.clone(),
-            trace: true,
+            trace: request.trace,
             tick_us: request.tick_us,
         };
         let options = Options { timeout: Some(request.timeout), verbose: false };
@@ -90,6 +90,8 @@ pub struct Request {
     pub files: BTreeMap<String, Vec<u8>>,
     /// What is typed on the console, before its input ends.
     pub input: Option<Vec<u8>>,
+    /// The kernel tells of the life of environments.
+    pub trace: bool,
     /// Microseconds between timer ticks.
     pub tick_us: Option<u64>,
     /// The bound of the run.

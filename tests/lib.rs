@@ -21,5 +21,5 @@ mod lab;
 mod run;
 
 pub use case::{Case, guest, named};
-pub use lab::Lab;
+pub use lab::{Lab, Request};
 pub use run::Run;

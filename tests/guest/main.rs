@@ -8,6 +8,7 @@ mod earlier;
 mod hostile;
 mod image;
 mod shell;
+mod storm;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 use std::process::ExitCode;
@@ -38,5 +39,6 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     trials.extend(boot::trials(lab));
     trials.extend(image::trials(lab));
     trials.extend(counts::trials(lab));
+    trials.extend(storm::trials(lab));
     libtest_mimic::run(arguments, trials)
 }

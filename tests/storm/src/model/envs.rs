@@ -1,0 +1,232 @@
+//! How environments begin, wait, run and end.
+
+use super::Model;
+use super::space::Space;
+use crate::place::{CODE, DESK};
+use crate::puppet::{CALL, GO, PARKED, RESULTS};
+use abi::call::NO_PAGE;
+use abi::{EnvId, Error, ExitStatus, Pte, Registers, Status, Vector};
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// An environment, or a slot for one.
+pub struct Env {
+    pub id: u32,
+    pub status: Status,
+    pub parent: u32,
+    pub exit: u8,
+    pub space: Option<Space>,
+    /// The registered exception stack.
+    pub stack: Range<u64>,
+    /// Slots of the children, the ended ones in the order of their ends, latest first.
+    pub children: Vec<usize>,
+    /// For whose end or message it waits; 0: anybody's.
+    pub awaits: u32,
+    /// Where it wants a page.
+    pub receive_at: u64,
+    /// Results of the call that it is in.
+    pub results: (u64, u64),
+    pub context: Context,
+}
+
+/// What an environment does when it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Context {
+    /// It faults: nothing is mapped where it is.
+    Nowhere,
+    /// It is a puppet with its corner here.
+    Puppet(u64, At),
+}
+
+/// Where a puppet is in its loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum At {
+    Start,
+    Parked,
+    InCall,
+}
+
+impl Default for Env {
+    fn default() -> Env {
+        Env {
+            id: 0,
+            status: Status::Free,
+            parent: 0,
+            exit: 0,
+            space: None,
+            stack: 0..0,
+            children: Vec::new(),
+            awaits: 0,
+            receive_at: 0,
+            results: (0, 0),
+            context: Context::Nowhere,
+        }
+    }
+}
+
+impl Env {
+    pub fn is_living(&self) -> bool {
+        !matches!(self.status, Status::Free | Status::Dying | Status::Zombie)
+    }
+}
+
+impl Context {
+    /// What comes of an environment that starts with these registers.
+    pub fn of(registers: &Registers) -> Context {
+        if registers.rip == CODE && registers.r14 == GO {
+            Context::Puppet(registers.r15, At::Start)
+        } else {
+            Context::Nowhere
+        }
+    }
+}
+
+impl Model {
+    /// A child without memory, stopped.
+    pub fn create(&mut self, parent: usize) -> Result<u32, Error> {
+        let space = Space::new(&mut self.pages)?;
+        let Some(slot) = self.slots.pop() else {
+            space.tear_down(&mut self.pages);
+            return Err(Error::NoEnvs(self.envs.len() as u64));
+        };
+        let generation = EnvId(self.envs[slot].id).generation() + 1;
+        let id = EnvId::new(generation, slot).0;
+        let parent_id = self.envs[parent].id;
+        self.envs[slot] =
+            Env { id, status: Status::Stopped, parent: parent_id, space: Some(space), ..Env::default() };
+        self.envs[parent].children.insert(0, slot);
+        Ok(id)
+    }
+
+    fn enqueue(&mut self, slot: usize) {
+        if !self.queue.contains(&slot) {
+            self.queue.push_back(slot);
+        }
+    }
+
+    /// An environment can run.
+    pub fn wake(&mut self, slot: usize) {
+        self.envs[slot].status = Status::Runnable;
+        self.enqueue(slot);
+    }
+
+    /// End an environment. Another one than that which runs is gone at once.
+    pub fn end(&mut self, running: usize, slot: usize, exit: ExitStatus) {
+        self.condemn(slot, exit);
+        if slot != running {
+            self.finish(slot);
+        }
+    }
+
+    fn condemn(&mut self, slot: usize, exit: ExitStatus) {
+        let env = &mut self.envs[slot];
+        (env.status, env.exit, env.stack) = (Status::Dying, exit.0, 0..0);
+        self.enqueue(slot);
+    }
+
+    fn finish(&mut self, slot: usize) {
+        for child in core::mem::take(&mut self.envs[slot].children) {
+            self.envs[child].parent = 0;
+            match self.envs[child].status {
+                Status::Zombie => self.give_slot(child),
+                Status::Stopped => self.condemn(child, ExitStatus::DESTROYED),
+                _ => {}
+            }
+        }
+        if let Some(space) = self.envs[slot].space.take() {
+            space.tear_down(&mut self.pages);
+        }
+        let (id, parent) = (self.envs[slot].id, self.envs[slot].parent);
+        for receiver in 0..self.envs.len() {
+            let env = &mut self.envs[receiver];
+            if env.status == Status::Receiving && env.awaits == id {
+                env.results = Error::BadEnv(id.into()).encode();
+                self.wake(receiver);
+            }
+        }
+        self.envs[slot].status = Status::Zombie;
+        if parent == 0 {
+            return self.give_slot(slot);
+        }
+        let parent = EnvId(parent).slot();
+        let above = &mut self.envs[parent];
+        above.children.retain(|&child| child != slot);
+        above.children.insert(0, slot);
+        if above.status == Status::Waiting && (above.awaits == 0 || above.awaits == id) {
+            self.envs[parent].results = self.reap(slot);
+            self.wake(parent);
+        }
+    }
+
+    /// Free the slot of a zombie; returns what `wait` does.
+    pub fn reap(&mut self, slot: usize) -> (u64, u64) {
+        let (id, parent, exit) = (self.envs[slot].id, self.envs[slot].parent, self.envs[slot].exit);
+        self.envs[EnvId(parent).slot()].children.retain(|&child| child != slot);
+        self.give_slot(slot);
+        (id.into(), exit.into())
+    }
+
+    fn give_slot(&mut self, slot: usize) {
+        self.envs[slot].status = Status::Free;
+        self.slots.push(slot);
+    }
+
+    /// Everybody but the hostile program runs until nobody can.
+    pub fn run_queue(&mut self) {
+        while let Some(slot) = self.queue.pop_front() {
+            match self.envs[slot].status {
+                Status::Dying => self.finish(slot),
+                Status::Runnable => self.run(slot),
+                _ => {}
+            }
+        }
+    }
+
+    fn run(&mut self, slot: usize) {
+        self.envs[slot].status = Status::Running;
+        while self.envs[slot].status == Status::Running {
+            match self.envs[slot].context {
+                Context::Puppet(corner, at) if self.has_strings(slot) => self.step(slot, corner, at),
+                _ => self.end(slot, slot, ExitStatus::killed_by(Vector::PAGE_FAULT)),
+            }
+        }
+    }
+
+    /// Whether the code and the desk of puppets are there.
+    fn has_strings(&self, slot: usize) -> bool {
+        let space = self.envs[slot].space.as_ref();
+        let is_there = |va, bit| space.and_then(|space| space.page(va)).map(|slot| slot.has(bit));
+        is_there(CODE, Pte::NO_EXEC) == Some(false) && is_there(DESK, Pte::WRITABLE) == Some(true)
+    }
+
+    /// A puppet goes on to the next place in its loop; see [`crate::puppet`].
+    fn step(&mut self, slot: usize, corner: u64, at: At) {
+        let at_corner = |offset| corner - DESK + offset;
+        let (rax, rdx) = self.envs[slot].results;
+        let desk = &mut self.pages.all[self.desk];
+        match at {
+            At::Parked => {
+                desk.write(at_corner(PARKED), 0);
+                if rdx == GO {
+                    let words: [u64; 7] = core::array::from_fn(|n| desk.read(at_corner(CALL) + 8 * n as u64));
+                    let [number, args @ ..] = words;
+                    self.envs[slot].context = Context::Puppet(corner, At::InCall);
+                    if let Some(results) = self.dispatch(slot, number, args) {
+                        self.envs[slot].results = results;
+                    }
+                    return;
+                }
+            }
+            At::InCall => {
+                for (word, value) in [rax, rdx, 1].into_iter().enumerate() {
+                    desk.write(at_corner(RESULTS) + 8 * word as u64, value);
+                }
+            }
+            At::Start => {}
+        }
+        self.pages.all[self.desk].write(at_corner(PARKED), 1);
+        let env = &mut self.envs[slot];
+        env.context = Context::Puppet(corner, At::Parked);
+        (env.status, env.awaits, env.receive_at) = (Status::Receiving, 0, NO_PAGE);
+    }
+}

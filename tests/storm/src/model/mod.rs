@@ -1,0 +1,208 @@
+//! The contract, written as naively as possible: what the kernel must answer.
+//!
+//! Page maps are maps, frames are counted, nothing is fast. What the kernel is free to do in its own
+//! way, the model does not know: which frame is handed out, how far a call gets in one entry.
+
+mod calls;
+mod envs;
+mod space;
+
+use crate::place::{DESK, FIXTURES};
+use crate::play::{Entry, Env as Public, World};
+use abi::layout::ARCHIVE;
+use abi::{PAGE_SIZE, Perms, Pte, Status};
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::{format, vec::Vec};
+use core::fmt;
+use envs::Env;
+use space::{Pages, Space};
+
+/// The machine as the contract has it.
+pub struct Model {
+    pages: Pages,
+    envs: Vec<Env>,
+    /// Slots that are not in use, the next one last.
+    slots: Vec<usize>,
+    /// Slots of those that want to run, or to end.
+    queue: VecDeque<usize>,
+    /// Pages of the boot archive that are known.
+    archive: Vec<usize>,
+    /// The slot of the hostile program.
+    me: usize,
+    desk: usize,
+    lines: Vec<String>,
+}
+
+/// How a machine is described on the console before anything is played; see [`Model::from_description`].
+#[derive(Clone, Debug, Default)]
+struct Start {
+    free: u64,
+    slots: usize,
+    me: u32,
+    ranges: Vec<(u64, u64)>,
+    fixtures: Vec<Fixture>,
+    stack: (u64, u64),
+}
+
+/// A page that was there before: address, references, words that are not 0.
+type Fixture = (u64, u32, Vec<(u64, u64)>);
+
+impl Start {
+    /// One line of the description: a word, and numbers.
+    fn line(&mut self, line: &str) -> Option<()> {
+        let (word, rest) = line.split_once(' ')?;
+        let mut numbers = rest.split([' ', '=']).map(|number| u64::from_str_radix(number, 16).ok());
+        let mut next = || numbers.next().flatten();
+        match word {
+            "machine" => (self.free, self.slots, self.me) = (next()?, next()? as usize, next()? as u32),
+            "stack" => self.stack = (next()?, next()?),
+            "pages" => self.ranges.push((next()?, next()?)),
+            "fixture" => {
+                let (at, refs) = (next()?, next()? as u32);
+                let mut words = Vec::new();
+                while let (Some(offset), Some(word)) = (next(), next()) {
+                    words.push((offset, word));
+                }
+                self.fixtures.push((at, refs, words));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+impl Model {
+    /// The machine that the program described on the console.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn from_description<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Model, String> {
+        let mut start = Start::default();
+        for line in lines.take_while(|line| *line != "begin") {
+            start.line(line).ok_or_else(|| format!("not a description: {line:?}"))?;
+        }
+        if start.slots == 0 || start.fixtures.len() != FIXTURES.len() {
+            return Err("the description is not complete".into());
+        }
+        Ok(Model::new(&start))
+    }
+
+    fn new(start: &Start) -> Model {
+        let me = start.me as usize % abi::EnvId::MAX_SLOTS;
+        let mut model = Model {
+            pages: Pages { free: u64::MAX / 2, all: Vec::new(), gone: Vec::new() },
+            envs: (0..start.slots).map(|_| Env::default()).collect(),
+            slots: (0..start.slots).rev().filter(|&slot| slot != me).collect(),
+            queue: VecDeque::new(),
+            archive: Vec::new(),
+            me,
+            desk: 0,
+            lines: Vec::new(),
+        };
+        let mut space = Space::new(&mut model.pages).unwrap_or_default();
+        for &(first, pages) in &start.ranges {
+            for va in (0..pages).map(|page| first + page * PAGE_SIZE) {
+                let page = model.pages.add();
+                if va == DESK {
+                    model.desk = page;
+                }
+                let _ = space.put(&mut model.pages, va, space::Slot::own(page, Perms::WRITE));
+            }
+        }
+        for (at, refs, words) in &start.fixtures {
+            let page = match space.page(*at) {
+                Some(slot) => slot.page,
+                None => model.pages.add(),
+            };
+            let contents = &mut model.pages.all[page];
+            contents.refs = *refs;
+            words.iter().for_each(|&(offset, word)| contents.write(offset, word));
+            if *at >= ARCHIVE.0 {
+                model.archive.push(page);
+            } else if let Some(slot) = space.page_mut(*at) {
+                *slot = space::Slot::text(page);
+            }
+        }
+        model.pages.free = start.free;
+        let env = &mut model.envs[me];
+        env.id = start.me;
+        env.status = Status::Running;
+        env.stack = start.stack.0..start.stack.1;
+        env.space = Some(space);
+        model
+    }
+
+    /// What was printed.
+    pub fn into_lines(self) -> Vec<String> {
+        self.lines
+    }
+}
+
+impl World for Model {
+    fn call(&mut self, number: u64, args: [u64; 6]) -> (u64, u64) {
+        // The hostile program makes no call that does not return.
+        self.dispatch(self.me, number, args).unwrap_or((0xdead, 0xdead))
+    }
+
+    fn settle(&mut self) {
+        self.run_queue();
+    }
+
+    fn access(&mut self, at: u64, write: Option<u64>) -> Result<u64, (u64, u64)> {
+        const USER: u64 = 4;
+        let space = self.envs[self.me].space.as_mut().expect("it runs");
+        let code = USER | if write.is_some() { 2 } else { 0 };
+        let Some(slot) = space.page_mut(at) else { return Err((code, at)) };
+        if write.is_some() && slot.bits & Pte::WRITABLE == 0 {
+            return Err((code | 1, at));
+        }
+        slot.bits |= Pte::ACCESSED | if write.is_some() { Pte::DIRTY } else { 0 };
+        let page = &mut self.pages.all[slot.page];
+        if let Some(word) = write {
+            page.write(at % PAGE_SIZE, word);
+        }
+        Ok(page.read(at % PAGE_SIZE))
+    }
+
+    fn load(&self, at: u64) -> u64 {
+        self.pages.all[self.desk].read(at - DESK)
+    }
+
+    fn store(&mut self, at: u64, word: u64) {
+        self.pages.all[self.desk].write(at - DESK, word);
+    }
+
+    fn env(&self, id: u32) -> Option<Public> {
+        let env = self.envs.get(abi::EnvId(id).slot()).filter(|env| env.id == id)?;
+        Some(Public { status: env.status as u32, parent: env.parent, exit: env.exit.into() })
+    }
+
+    fn entries(&self, start: u64, end: u64, f: &mut dyn FnMut(Entry)) {
+        let space = self.envs[self.me].space.as_ref().expect("it runs");
+        for (&va, slot) in space.slots.range(start..end) {
+            let (refs, frame) = if slot.is_present() {
+                (self.pages.all[slot.page].refs, slot.page as u64)
+            } else {
+                (0, u64::MAX)
+            };
+            f(Entry { va, bits: slot.bits, refs, frame });
+        }
+    }
+
+    fn free(&self) -> u64 {
+        self.pages.free
+    }
+
+    fn slots(&self) -> usize {
+        self.envs.len()
+    }
+
+    fn me(&self) -> u32 {
+        self.envs[self.me].id
+    }
+
+    fn print(&mut self, line: fmt::Arguments) {
+        self.lines.push(format!("{line}"));
+    }
+}

@@ -1,0 +1,161 @@
+//! One operation.
+
+use abi::{Call, PageOp, Va};
+use core::fmt;
+
+/// Names that operations have for environments: children of the hostile program, then children of
+/// its puppets. A name stands for the id that was given out last under it.
+pub const NAMES: usize = 12;
+/// How many of them are for children of the hostile program itself.
+pub const CHILDREN: usize = 8;
+/// The name of the hostile program.
+pub const ME: u8 = NAMES as u8;
+
+/// Who makes a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// The hostile program.
+    Me,
+    /// The child with this name, if it is a puppet.
+    Puppet(u8),
+}
+
+/// An argument of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arg {
+    /// As it is.
+    Word(u64),
+    /// The id behind a name.
+    Env(u8),
+}
+
+/// A page operation with names in it, for `page_ops`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // as in `PageOp`
+pub struct Item {
+    pub call: u32,
+    pub count: u32,
+    pub source_env: Arg,
+    pub env: Arg,
+    pub source: u64,
+    pub va: u64,
+    pub arg: u64,
+}
+
+/// The most items of a batch.
+pub const ITEMS: usize = 4;
+
+/// What is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// A call. Those on a run of pages are repeated until the run is done or there is an error.
+    Call(u64, [Arg; 6]),
+    /// `page_ops`, to its end or an error.
+    Batch([Item; ITEMS], usize),
+    /// `exofork` under this name; a child that had the name before is destroyed and reaped.
+    Exofork(u8),
+    /// Make the child with this name a puppet.
+    Animate(u8),
+    /// Write a word to memory.
+    Poke(u64, u64),
+    /// Read a word.
+    Peek(u64),
+}
+
+/// One operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Op {
+    /// Who does it.
+    pub by: By,
+    /// What it does.
+    pub what: What,
+}
+
+impl Item {
+    /// With ids instead of names.
+    pub fn resolve(&self, id: impl Fn(Arg) -> u64) -> PageOp {
+        PageOp {
+            call: self.call,
+            count: self.count,
+            source_env: abi::EnvId(id(self.source_env) as u32),
+            env: abi::EnvId(id(self.env) as u32),
+            source: Va(self.source),
+            va: Va(self.va),
+            arg: self.arg,
+        }
+    }
+}
+
+impl fmt::Display for Arg {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self {
+            Arg::Env(ME) => f.write_str("me"),
+            Arg::Env(name) => write!(f, "env{name}"),
+            Arg::Word(word) if word < 10 => write!(f, "{word}"),
+            Arg::Word(word) => write!(f, "{word:#x}"),
+        }
+    }
+}
+
+/// How many arguments a call has.
+fn arguments(number: u64) -> usize {
+    match Call::from_number(number) {
+        None => 6,
+        Some(Call::Id | Call::Exofork) => 0,
+        Some(Call::Exit | Call::Destroy | Call::PowerOff | Call::Yield) => 1,
+        Some(Call::Unmap) => 3,
+        Some(Call::Send | Call::SetUpcall | Call::Alloc | Call::Protect | Call::Mark) => 4,
+        Some(Call::Map | Call::SendRecv) => 6,
+        Some(_) => 2,
+    }
+}
+
+fn name(number: u64) -> &'static str {
+    Call::from_number(number).map_or("?", Call::name)
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Item { call, count, source_env, env, source, va, arg } = self;
+        let name = name(u64::from(*call));
+        match Call::from_number((*call).into()) {
+            Some(Call::Map) => {
+                write!(f, "{name}({source_env}, {source:#x}, {env}, {va:#x}, {count:#x}, {arg:#x})")
+            }
+            _ => write!(f, "{name}({env}, {va:#x}, {count:#x}, {arg:#x})"),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let By::Puppet(name) = self.by {
+            write!(f, "env{name}: ")?;
+        }
+        match &self.what {
+            What::Call(number, args) => {
+                write!(f, "{}(", name(*number))?;
+                if Call::from_number(*number).is_none() {
+                    write!(f, "{number:#x}: ")?;
+                }
+                for (index, arg) in args[..arguments(*number)].iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{arg}")?;
+                }
+                f.write_str(")")
+            }
+            What::Batch(items, len) => {
+                f.write_str("page_ops[")?;
+                for (index, item) in items[..*len].iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{item}")?;
+                }
+                f.write_str("]")
+            }
+            What::Exofork(name) => write!(f, "env{name} = exofork()"),
+            What::Animate(name) => write!(f, "animate(env{name})"),
+            What::Poke(at, word) => write!(f, "poke({at:#x}, {word:#x})"),
+            What::Peek(at) => write!(f, "peek({at:#x})"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The addresses that operations are about.
+//!
+//! A handful of short ranges, so that operations meet again and again, at the places where page
+//! maps are interesting: the first page, the ends of tables of each level, the last page that may be
+//! named, the surroundings of the exception stack.
+
+use abi::layout::{
+    ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SLOT_SIZE,
+    TEXT, USER_LIMIT, UVPT, uvpt,
+};
+use abi::{PAGE_SIZE, Va};
+
+/// Pages of a range at which operations start.
+pub const STARTS: u64 = 8;
+/// Pages of a range that operations can reach, in runs of up to [`MOST`].
+pub const REACH: u64 = 12;
+/// The longest run that makes anything.
+pub const MOST: u64 = 4;
+
+/// The exception stack of libos has so many pages.
+const STACK_PAGES: u64 = 4;
+const STACK_LOW: u64 = EXCEPTION_STACK_TOP.0 - STACK_PAGES * PAGE_SIZE;
+
+const fn around(boundary: u64) -> u64 {
+    boundary - 4 * PAGE_SIZE
+}
+
+/// The first pages of the ranges.
+pub const RANGES: [u64; 8] = [
+    around(3 * SLOT_SIZE + 512 * PAGE_SIZE), // two tables of level 1
+    around(4 * SLOT_SIZE),                   // two tables of level 3
+    around(3 * SLOT_SIZE + (1 << 30)),       // two tables of level 2
+    100 * SLOT_SIZE + 0x1234_5000,           // all alone
+    STACK_LOW - 3 * PAGE_SIZE,               // a pinned stack in the middle
+    USER_LIMIT.0 - STARTS * PAGE_SIZE,       // the end
+    STACK_LOW - (1 << 44),                   // so far below that stack that 32 bits do not count it
+    ZERO,                                    // not for others: they start with zeroed registers
+];
+
+/// The first page of all.
+pub const ZERO: u64 = 0;
+
+/// What the hostile program sets up for itself, at addresses where no operation changes anything.
+pub const CODE: u64 = 5 * SLOT_SIZE;
+/// Arguments of puppets, and buffers: see [`crate::puppet`].
+pub const DESK: u64 = CODE + 2 * PAGE_SIZE;
+/// Memory that is only there to be missing elsewhere.
+pub const BALLAST: u64 = 200 * SLOT_SIZE;
+/// Where never anything is, for entry points of upcalls and for bad buffers.
+pub const NOWHERE: u64 = 7 * SLOT_SIZE + 0x5000;
+
+/// Pages that are there from the beginning, and may be shared further.
+pub const FIXTURES: [u64; 3] = [TEXT.0, ARCHIVE.0, ARCHIVE.0 + PAGE_SIZE];
+
+/// Whether this is on the exception stack of the hostile program, where every fault leaves something.
+#[must_use]
+pub fn is_stack(at: u64) -> bool {
+    (STACK_LOW..EXCEPTION_STACK_TOP.0).contains(&at)
+}
+
+/// The last bytes that a table's page in the self map shows: a live table if it could be named.
+const TABLE: u64 = uvpt(Va(3 * SLOT_SIZE), 1).0;
+
+/// Addresses that no call may name, or only as a source.
+pub const BAD: [u64; 18] = [
+    3 * SLOT_SIZE + 1,
+    RANGES[0] + 8,
+    RANGES[1] + 0xfff,
+    USER_LIMIT.0,
+    USER_LIMIT.0 + PAGE_SIZE,
+    MACHINE.0 + 8,
+    ARCHIVE.0,
+    ARCHIVE.0 + PAGE_SIZE,
+    ARCHIVE_END.0 - PAGE_SIZE,
+    ARCHIVE_END.0,
+    UVPT.0,
+    TABLE,
+    1 << 47,
+    0xffff_7fff_ffff_f000,
+    KERNEL_HALF.0,
+    DIRECT_MAP.0 + 0x10_0000,
+    KERNEL_IMAGE.0,
+    0xffff_ffff_ffff_f000,
+];
+
+/// Offsets in a page at which words are read and written.
+pub const WORDS: [u64; 4] = [0, 8, 2048, 4088];
+
+/// Every page that operations can reach; the pinned ones, left out.
+pub fn pages() -> impl Iterator<Item = (u64, u64)> {
+    RANGES.iter().flat_map(|&start| {
+        let end = (start + REACH * PAGE_SIZE).min(USER_LIMIT.0);
+        let crosses = start < STACK_LOW && end > EXCEPTION_STACK_TOP.0;
+        let parts = if crosses {
+            [(start, STACK_LOW), (EXCEPTION_STACK_TOP.0, end)]
+        } else {
+            [(start, end), (end, end)]
+        };
+        parts.into_iter().filter(|(start, end)| start < end)
+    })
+}
