@@ -4,7 +4,7 @@
 use tests::{Case, named};
 
 /// Every group has a machine to itself, a small one: what is exhausted is exhausted sooner.
-const GROUPS: [&str; 17] = [
+const GROUPS: [&str; 18] = [
     "pages",
     "runs",
     "batches",
@@ -14,6 +14,7 @@ const GROUPS: [&str; 17] = [
     "ipc",
     "stack",
     "recursion",
+    "placement",
     "exceptions",
     "access",
     "tlb",

@@ -38,6 +38,7 @@ const GROUPS: &[Group] = &[
     ("ipc", ipc::refusals),
     ("stack", stack::rules),
     ("recursion", stack::recursion),
+    ("placement", stack::placement),
     ("exceptions", exceptions::vectors),
     ("access", memory::access),
     ("tlb", memory::stale),

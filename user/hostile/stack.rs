@@ -162,3 +162,47 @@ fn faulting(fault: &mut Fault) -> Outcome {
     touch(fault.address + PAGE_SIZE);
     Outcome::Unhandled
 }
+
+/// Where the frame goes, for a stack pointer on, off, and at the edges of the exception stack.
+pub fn placement(checks: &mut Checks) {
+    let (low, top) = (STACK_LOW.0, STACK_LOW.add_pages(STACK_PAGES).0);
+    let at_the_top = top - Fault::SIZE;
+    let below = |rsp: u64| ((rsp - Fault::RED_ZONE) & !15) - Fault::SIZE;
+    let least = low + Fault::RED_ZONE + Fault::SIZE;
+    for rsp in [0, 8, low - 1, low - 8, top, top + 8, 1 << 47, u64::MAX, MINE] {
+        checks.equal("elsewhere", upcall_at(rsp, at_the_top), Ok(ExitStatus(1)));
+    }
+    for rsp in [top - 1, top - 8, top - 1000, least + 16, least + 15, least + 1, least] {
+        checks.equal("on the stack", upcall_at(rsp, below(rsp)), Ok(ExitStatus(1)));
+    }
+    for rsp in [low, low + 1, low + Fault::SIZE, least - 16, least - 1] {
+        let killed = ExitStatus::killed_by(Vector::INVALID_OPCODE);
+        checks.equal("no room", upcall_at(rsp, 0), Ok(killed));
+    }
+}
+
+/// Have a child raise an exception with this stack pointer. It exits with 1 if the upcall finds the
+/// frame at the right place, and with 0 otherwise.
+fn upcall_at(rsp: u64, frame: u64) -> sys::Result<ExitStatus> {
+    let code = child(|| {
+        let mut at = MINE;
+        let mut put = |bytes: &[u8]| {
+            for byte in bytes {
+                raw::write_u8(at, *byte);
+                at += 1;
+            }
+        };
+        sys::alloc(EnvId::NONE, Va(MINE), 1, Perms::WRITE).expect("a page");
+        put(&[0x48, 0xbc]); // mov rsp, ...
+        put(&rsp.to_le_bytes());
+        put(&[0x0f, 0x0b]); // ud2
+        put(&[0x48, 0xb9]); // the upcall: mov rcx, ...
+        put(&frame.to_le_bytes());
+        put(&[0x31, 0xff, 0x48, 0x39, 0xcc, 0x40, 0x0f, 0x94, 0xc7]); // xor edi, edi; cmp rsp, rcx; sete dil
+        put(&[0xb8, Call::Exit as u8, 0, 0, 0, 0x0f, 0x05]); // mov eax, ...; syscall
+        sys::protect(EnvId::NONE, Va(MINE), 1, Perms::EXEC).expect("code");
+        sys::set_upcall(EnvId::NONE, MINE + 12, STACK_LOW, STACK_PAGES).expect("an upcall");
+        raw::call(MINE);
+    });
+    code.wait()
+}
