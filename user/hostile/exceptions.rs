@@ -1,6 +1,7 @@
 //! Every exception that a program can raise reaches its handler, with vector, error code and place.
 
 use crate::checks::Checks;
+use crate::family::{self, child};
 use libos::abi::env::FIXED_RFLAGS;
 use libos::layout::DIRECT_MAP;
 use libos::{EnvId, Fault, Perms, Va, Vector, raw, sys, uvpt};
@@ -59,10 +60,12 @@ const HARMLESS: &[(&str, &[u8])] = &[
     ("unaligned with AC", &[0x9c, 0x81, 0x0c, 0x24, 0, 0, 4, 0, 0x9d, 0x8b, 0x44, 0x24, 1, 0x9c, 0x81, 0x24, 0x24, 0xff, 0xff, 0xfb, 0xff, 0x9d, 0xc3]),
     // mov rdi, rsp; mov rsp, 1 << 63; xor eax, eax; syscall; mov rsp, rdi; ret
     ("a call with a wild stack", &[0x48, 0x89, 0xe7, 0x48, 0xbc, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x31, 0xc0, 0x0f, 0x05, 0x48, 0x89, 0xfc, 0xc3]),
-    // std; xor eax, eax; syscall; cld; ret
-    ("a call with DF", &[0xfd, 0x31, 0xc0, 0x0f, 0x05, 0xfc, 0xc3]),
-    // pushfq; or dword [rsp], NT; popfq; xor eax, eax; syscall; pushfq; and dword [rsp], ~NT; popfq; ret
-    ("a call with NT", &[0x9c, 0x81, 0x0c, 0x24, 0, 0x40, 0, 0, 0x9d, 0x31, 0xc0, 0x0f, 0x05, 0x9c, 0x81, 0x24, 0x24, 0xff, 0xbf, 0xff, 0xff, 0x9d, 0xc3]),
+    // std; alloc(0, 1 << 44, 1, W); cld; ret: a page is zeroed
+    ("a call with DF", &[0xfd, 0xb8, 11, 0, 0, 0, 0x31, 0xff, 0x48, 0xbe, 0, 0, 0, 0, 0, 0x10, 0, 0, 0xba, 1, 0, 0, 0, 0x41, 0xba, 2, 0, 0, 0, 0x0f, 0x05, 0xfc, 0xc3]),
+    // std; unmap(0, 1 << 44, 1); cld; ret
+    ("another one", &[0xfd, 0xb8, 14, 0, 0, 0, 0x31, 0xff, 0x48, 0xbe, 0, 0, 0, 0, 0, 0x10, 0, 0, 0xba, 1, 0, 0, 0, 0x0f, 0x05, 0xfc, 0xc3]),
+    // pushfq; or dword [rsp], NT; popfq; yield(0); pushfq; and dword [rsp], ~NT; popfq; ret
+    ("a call with NT", &[0x9c, 0x81, 0x0c, 0x24, 0, 0x40, 0, 0, 0x9d, 0xb8, 10, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, 0x9c, 0x81, 0x24, 0x24, 0xff, 0xbf, 0xff, 0xff, 0x9d, 0xc3]),
     // pushfq; or dword [rsp], IOPL 3 and IF off; popfq (ignored); ret
     ("popfq of IOPL", &[0x9c, 0x81, 0x0c, 0x24, 0, 0x30, 0, 0, 0x81, 0x24, 0x24, 0xff, 0xfd, 0xff, 0xff, 0x9d, 0xc3]),
 ];
@@ -94,9 +97,16 @@ pub fn vectors(checks: &mut Checks) {
         let found = run(code).map(|fault| (fault.vector(), fault.error, fault.rip.wrapping_sub(CODE.0)));
         checks.equal(what, found, Some((Vector(vector), error, at)));
     }
+    // Somebody to yield to: the kernel goes another way then.
+    let other = child(|| {
+        loop {
+            sys::yield_now();
+        }
+    });
     for &(what, code) in HARMLESS {
         checks.equal(what, run(code).map(|fault| fault.vector()), None);
     }
+    family::end(other.id());
     for number in NOT_FOR_USERS {
         let found = run(&[0xcd, number]).map(|fault| (fault.vector(), fault.error));
         // The number of the entry, times 8 by the manual, times its size by older emulators.
