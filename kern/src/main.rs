@@ -17,6 +17,9 @@
 #![no_main]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+#[cfg(not(bare_metal))]
+extern crate std; // checked, not built: see the workspace manifest
+
 mod apic;
 mod boot;
 mod console;

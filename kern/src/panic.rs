@@ -11,7 +11,8 @@ use x86_64::registers::control::Cr2;
 
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
-#[panic_handler]
+#[cfg_attr(bare_metal, panic_handler)]
+#[cfg_attr(not(bare_metal), allow(dead_code))]
 fn panic(info: &PanicInfo) -> ! {
     let frame: u64;
     // SAFETY: reads a register.

@@ -7,7 +7,7 @@
 //! there is. Most entries of most tables are empty: they are looked at eight at a time.
 
 use crate::env::{self, Env};
-use crate::memory::{CHECK_TABLE, Kernel, kernel_root};
+use crate::memory::{CHECK_TABLE, Kernel, env_info, kernel_root};
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
 use core::ops::Range;
@@ -46,7 +46,9 @@ pub fn all() {
     let used = KERNEL_FRAMES.load(Relaxed);
     let archive = ARCHIVE.get().expect("boot is over");
     let mut check = Check { stamp, used, unnamed: 0, archive };
-    let living = || env::all().filter(|env| env.status() != Status::Free);
+    let free = Status::Free as u32;
+    let living =
+        || (0..env::slots()).filter(|&slot| env_info(slot).status.load(Relaxed) != free).map(env::at);
     living().for_each(|env| walk(env, archive, |va, level, frame| check.name(va, level, frame)));
     if check.unnamed != 0 {
         living().for_each(|env| walk(env, archive, |va, level, frame| check.compare(va, level, frame)));

@@ -12,6 +12,7 @@ const BARE_METAL: &[&str] = &[
     "-Clinker=rust-lld",
     "-Clinker-flavor=ld.lld",
     "-Crelocation-model=static",
+    "--cfg=bare_metal",
     "-Cforce-frame-pointers=yes",
 ];
 

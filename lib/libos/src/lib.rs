@@ -32,6 +32,8 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 extern crate alloc;
+#[cfg(not(bare_metal))]
+extern crate std; // checked, not built: see the workspace manifest
 use mem as _; // memcpy and its kin
 
 pub mod archive;

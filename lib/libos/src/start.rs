@@ -161,7 +161,8 @@ pub(crate) fn check_arg(arg: &str) -> Result<(), Error> {
     if arg.contains(ARG_SEPARATOR) { Err(Error::BadArgument) } else { Ok(()) }
 }
 
-#[panic_handler]
+#[cfg_attr(bare_metal, panic_handler)]
+#[cfg_attr(not(bare_metal), allow(dead_code))]
 fn panic(info: &core::panic::PanicInfo) -> ! {
     let id = env::id();
     match info.location() {
