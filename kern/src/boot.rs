@@ -90,19 +90,11 @@ impl BootInfo {
             let end = (entry.address + entry.bytes) & !0xfff;
             boot.usable.push(entry.address.next_multiple_of(0x1000).max(LOW_MEMORY)..end);
         }
-        boot.copy_command_line(info.command_line);
+        // SAFETY: it ends with a zero byte; what comes after it can be read, too.
+        boot.command_line.copy_from_slice(unsafe { slice(info.command_line, MAX_COMMAND_LINE) });
+        let end = boot.command_line.iter().position(|byte| *byte == 0);
+        boot.command_line_len = end.unwrap_or(MAX_COMMAND_LINE);
         boot
-    }
-
-    fn copy_command_line(&mut self, address: u64) {
-        for (index, byte) in self.command_line.iter_mut().enumerate() {
-            // SAFETY: the command line ends with a zero byte, where the loop ends too.
-            *byte = unsafe { *at::<u8>(address + index as u64) };
-            if *byte == 0 {
-                break;
-            }
-            self.command_line_len = index + 1;
-        }
     }
 
     /// The words that are for the kernel, and the arguments of the first program.

@@ -71,7 +71,7 @@ fn condemn(env: &'static Env, exit: ExitStatus, by: EnvId) {
     let mut sched = sched::lock();
     match env.status() {
         Status::Receiving => forget_awaited(env, &sched),
-        Status::Reading => sched.forget_reader(),
+        Status::Reading => sched.readers -= 1,
         _ => {}
     }
     env.links(&sched).ended_by.set(by);

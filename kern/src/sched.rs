@@ -23,7 +23,7 @@ pub struct Sched {
     /// Slots that are not free.
     used: usize,
     /// Environments that wait for console input.
-    readers: usize,
+    pub readers: usize,
 }
 
 // SAFETY: the references are to the environment table, which is `Sync`.
@@ -108,11 +108,6 @@ impl Sched {
             self.readers += 1;
         }
         env.set_status(status, self);
-    }
-
-    /// An environment that waits for input ends.
-    pub fn forget_reader(&mut self) {
-        self.readers -= 1;
     }
 }
 

@@ -45,7 +45,7 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
         Call::Yield => sched::yield_to(me, env_id(a)?),
         Call::Alloc => pages::one(me, &PageOp::alloc(env_id(a)?, Va(b), count(c)?, perms(d))),
         Call::Map => {
-            let last = perms(me.frame.general(reg::R9));
+            let last = perms(me.frame.saved().general[reg::R9]);
             let op = PageOp::map(env_id(a)?, Va(b), env_id(c)?, Va(d), count(e)?, last);
             pages::one(me, &op)
         }
@@ -57,7 +57,7 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
         Call::Send => ipc::send(me, env_id(a)?, b, c, perms(d)).map(|_receiver| (0, 0)),
         Call::Recv => ipc::receive(me, a, env_id(b)?),
         Call::SendRecv => {
-            let from = env_id(me.frame.general(reg::R9))?;
+            let from = env_id(me.frame.saved().general[reg::R9])?;
             ipc::send_receive(me, env_id(a)?, b, c, perms(d), e, from)
         }
         Call::PowerOff => power_off(me, a),
@@ -83,7 +83,7 @@ fn perms(argument: u64) -> Perms {
 #[inline(never)]
 fn exofork(me: &'static Env) -> Results {
     let child = life::create(Some(me))?;
-    child.frame.set(me.frame.get());
+    *child.frame.saved() = *me.frame.saved();
     child.frame.set_results((0, 0));
     child.fp.save();
     Ok((child.id().0.into(), 0))

@@ -80,29 +80,17 @@ impl TrapFrame {
         self.0.get() as u64 + size_of::<Saved>() as u64
     }
 
+    /// The registers, as they were saved.
     #[inline]
-    pub fn get(&self) -> Saved {
-        // SAFETY: see the type; nobody else touches the frame now.
-        unsafe { *self.0.get() }
-    }
-
-    #[inline]
-    pub fn set(&self, saved: Saved) {
+    #[allow(clippy::mut_from_ref)] // see the type: nobody else touches the frame now
+    pub fn saved(&self) -> &mut Saved {
         // SAFETY: see the type.
-        unsafe { *self.0.get() = saved }
-    }
-
-    /// One of the general registers.
-    #[inline]
-    pub fn general(&self, index: usize) -> u64 {
-        // SAFETY: see the type.
-        unsafe { (*self.0.get()).general[index] }
+        unsafe { &mut *self.0.get() }
     }
 
     /// Results of the call in which the environment waits.
     pub fn set_results(&self, (rax, rdx): (u64, u64)) {
-        // SAFETY: see the type.
-        let saved = unsafe { &mut *self.0.get() };
+        let saved = self.saved();
         saved.general[reg::RAX] = rax;
         saved.general[reg::RDX] = rdx;
     }
@@ -110,8 +98,7 @@ impl TrapFrame {
     /// Let the environment make its call once more, when it runs again.
     pub fn rewind(&self) {
         const SYSCALL_BYTES: u64 = 2;
-        // SAFETY: see the type.
-        unsafe { (*self.0.get()).rip -= SYSCALL_BYTES }
+        self.saved().rip -= SYSCALL_BYTES;
     }
 
     /// Registers that a user chose: take what is safe.
@@ -123,7 +110,7 @@ impl TrapFrame {
             return Err(Error::BadAddress(registers.rip));
         }
         let r = registers;
-        self.set(Saved {
+        *self.saved() = Saved {
             general: [
                 r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx, r.rcx,
                 r.rbx, r.rax,
@@ -134,7 +121,7 @@ impl TrapFrame {
             cs: USER_CODE.into(),
             ss: USER_DATA.into(),
             ..Saved::default()
-        });
+        };
         Ok(())
     }
 }
@@ -225,7 +212,7 @@ pub fn wait_for_interrupt() {
 extern "C" fn user_trap() {
     sched::enter_kernel();
     let env = cpu::env();
-    let saved = env.frame.get();
+    let saved = *env.frame.saved();
     match saved.vector {
         0..32 => exception::kill(env, &saved),
         sched::TIMER => sched::tick(env),

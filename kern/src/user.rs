@@ -27,11 +27,9 @@ pub struct UserSlice {
 /// That is so, and there is no padding.
 pub unsafe trait Plain: Copy {}
 
-// SAFETY: integers, and structures of integers without gaps.
+// SAFETY (all three): integers, and structures of integers without gaps.
 unsafe impl Plain for u8 {}
-// SAFETY: as above.
 unsafe impl Plain for Registers {}
-// SAFETY: as above.
 unsafe impl Plain for PageOp {}
 
 impl UserSlice {
