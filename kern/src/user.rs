@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::memory::{Space, bytes};
 use crate::syscall::with_space;
 use abi::layout::{SLOT_SIZE, USER_LIMIT};
-use abi::{Error, PAGE_SIZE, PageOp, Registers, Va};
+use abi::{Error, Frame, PAGE_SIZE, PageOp, Registers, Va};
 
 /// One past the last address of the user's half.
 const HALF: u64 = 256 * SLOT_SIZE;
@@ -27,9 +27,11 @@ pub struct UserSlice {
 /// That is so, and there is no padding.
 pub unsafe trait Plain: Copy {}
 
-// SAFETY (all three): integers, and structures of integers without gaps.
+// SAFETY: an integer.
 unsafe impl Plain for u8 {}
+// SAFETY: integers without gaps.
 unsafe impl Plain for Registers {}
+// SAFETY: integers without gaps.
 unsafe impl Plain for PageOp {}
 
 impl UserSlice {
@@ -61,10 +63,10 @@ impl UserSlice {
     /// [`Error::Fault`] with the first address that cannot be written, [`Error::BadAddress`].
     pub fn write(&self, env: &'static Env, data: &[u8]) -> Result<(), Error> {
         self.pieces(env, data.len() as u64, USER_LIMIT.0, |space, va, done, len| {
-            let page = writable(space, va)?;
+            let frame = writable(space, va)?;
             // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
             unsafe {
-                let to = bytes(page.frame).add(va.offset() as usize);
+                let to = bytes(frame).add(va.offset() as usize);
                 to.copy_from_nonoverlapping(data.as_ptr().add(done as usize), len as usize);
             }
             Ok(())
@@ -100,6 +102,6 @@ impl UserSlice {
     }
 }
 
-fn writable(space: &Space, va: Va) -> Result<vm::Page, Error> {
-    space.page(va).filter(|page| page.writable).ok_or(Error::Fault(va.0))
+fn writable(space: &Space, va: Va) -> Result<Frame, Error> {
+    space.dirty(va).ok_or(Error::Fault(va.0))
 }

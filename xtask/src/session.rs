@@ -14,8 +14,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -24,9 +22,9 @@ use tempfile::TempDir;
 
 /// How long a step waits at most: how late a signal or a deadline may be noticed.
 const STEP: Duration = Duration::from_millis(50);
-/// A kernel that starts may lose what the serial port has already received. So input waits for the
-/// first output; for so long at most, because a program may read before it prints.
-const SILENT_START: Duration = Duration::from_secs(2);
+/// A kernel that starts may lose what the serial port has already received. So input waits until the
+/// kernel reports that it listens; for so long at most, should it never come to that.
+const SILENT_START: Duration = Duration::from_secs(60);
 /// How much of the console is remembered.
 const TRANSCRIPT: usize = 16 << 20;
 /// How much of what the emulator says is remembered.
@@ -44,7 +42,6 @@ pub struct Session {
     start: Instant,
     timeout: Option<Duration>,
     console: Vec<u8>,
-    has_printed: Arc<AtomicBool>,
 }
 
 /// Reads the emulator's stderr to its end, and returns what is worth telling.
@@ -146,16 +143,15 @@ impl Session {
             start: Instant::now(),
             timeout: options.timeout,
             console: Vec::new(),
-            has_printed: Arc::default(),
         })
     }
 
     /// Hands over to the guest what arrives from now on, and [`END`] when nothing more will.
     pub fn forward(&self, first: Option<Vec<u8>>, chunks: Chunks) {
         let (feed, notify) = (self.feed.clone(), self.notify.clone());
-        let has_printed = Arc::clone(&self.has_printed);
+        let report = self.scratch.path().join("report");
         thread::spawn(move || {
-            wait_for(&has_printed, SILENT_START);
+            wait_for_kernel(&report, SILENT_START);
             for chunk in first.into_iter().chain(chunks) {
                 if feed.send(chunk).is_err() || notify.send(Step::Input).is_err() {
                     return;
@@ -199,7 +195,6 @@ impl Session {
     }
 
     fn remember(&mut self, bytes: &[u8]) {
-        self.has_printed.store(true, Relaxed);
         self.console.extend_from_slice(bytes);
         if self.console.len() > TRANSCRIPT {
             self.console.drain(..TRANSCRIPT / 2);
@@ -288,9 +283,11 @@ fn spawn(command: &std::process::Command) -> std::io::Result<Child> {
         .spawn()
 }
 
-fn wait_for(flag: &AtomicBool, patience: Duration) {
+/// Waits until the kernel has written the first line of its report.
+fn wait_for_kernel(report: &Path, patience: Duration) {
     let deadline = Instant::now() + patience;
-    while !flag.load(Relaxed) && Instant::now() < deadline {
+    let is_ready = || fs::read(report).is_ok_and(|text| text.contains(&b'\n'));
+    while !is_ready() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(2));
     }
 }

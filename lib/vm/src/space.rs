@@ -107,6 +107,18 @@ impl<M: Machine> Space<M> {
         Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })
     }
 
+    /// The frame of the page at `va`, if it can be written at this moment. It is about to be: A and D are
+    /// set, as the processor does.
+    #[must_use]
+    pub fn dirty(&self, va: Va) -> Option<Frame> {
+        let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER))?;
+        if !leaf.allows(Pte::WRITABLE) {
+            return None;
+        }
+        leaf.entry.fetch_or(Pte::ACCESSED | Pte::DIRTY, Relaxed);
+        Some(leaf.pte.frame())
+    }
+
     /// Whether nobody else has the page at `va`, and it can be written at this moment.
     ///
     /// # Errors

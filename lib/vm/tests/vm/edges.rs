@@ -202,3 +202,23 @@ fn releasing_a_free_frame_is_a_bug() {
     memory.release(frame);
     memory.release(frame);
 }
+
+#[test]
+fn what_the_kernel_writes_for_a_user_is_dirty() {
+    let memory = machine::start(ALL);
+    let template = memory.alloc().expect("a frame");
+    let mut space = Space::new(&memory, template).expect("a space");
+    space.alloc(&memory, PAGE, Perms::READ).expect("a page");
+    assert_eq!(space.dirty(PAGE), None, "the page is read-only");
+    assert_eq!(space.dirty(OTHER), None, "there is no page");
+    space.protect(PAGE, Perms::WRITE).expect("the page may be written");
+    let frame = space.page(PAGE).expect("a page").frame;
+    let leaf = |space: &Space<Sim>| {
+        let mut found = Pte(0);
+        space.for_each(&mut |va, level, pte| found = if (va, level) == (PAGE, 1) { pte } else { found });
+        found
+    };
+    assert!(!leaf(&space).has(Pte::DIRTY));
+    assert_eq!(space.dirty(PAGE), Some(frame));
+    assert!(leaf(&space).has(Pte::ACCESSED | Pte::DIRTY));
+}
