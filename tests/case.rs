@@ -47,6 +47,7 @@ pub fn named(name: &str, program: &str) -> Case {
         input: None,
         trace: true,
         tick_us: None,
+        panic: false,
         timeout: TIMEOUT,
     };
     Case {
@@ -115,6 +116,13 @@ impl Case {
     pub fn tick(mut self, microseconds: u64) -> Case {
         self.request.tick_us = Some(microseconds);
         self
+    }
+
+    /// The kernel panics at once.
+    #[must_use]
+    pub fn panics(mut self) -> Case {
+        self.request.panic = true;
+        self.keeps_frames().exits(ExitStatus::KERNEL_PANIC.0)
     }
 
     /// Another bound than the usual two minutes.

@@ -69,6 +69,7 @@ impl Lab {
             args: request.args.clone(),
             trace: request.trace,
             tick_us: request.tick_us,
+            panic: request.panic,
         };
         let options = Options { timeout: Some(request.timeout), verbose: false };
         let session = Session::start(&self.qemu, machine, &boot, &options)?;
@@ -94,6 +95,8 @@ pub struct Request {
     pub trace: bool,
     /// Microseconds between timer ticks.
     pub tick_us: Option<u64>,
+    /// The kernel panics at once.
+    pub panic: bool,
     /// The bound of the run.
     pub timeout: std::time::Duration,
 }

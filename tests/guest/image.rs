@@ -1,7 +1,8 @@
-//! The kernel image: no instruction that touches the registers of the vector unit or of the x87,
-//! save for the two that save and load all of them. System calls and faults depend on it: they
-//! leave those registers alone.
+//! The kernel image. Its symbols tell where a panic was. And it has no instruction that touches the
+//! registers of the vector unit or of the x87, save for the two that save and load all of them: system
+//! calls and faults leave those registers alone.
 
+use abi::ExitStatus;
 use anyhow::{Context, Result};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Register};
 use libtest_mimic::{Failed, Trial};
@@ -9,10 +10,13 @@ use object::elf::{FileHeader64, SHF_EXECINSTR};
 use object::read::elf::{FileHeader as _, SectionHeader as _};
 use std::path::Path;
 use std::sync::Arc;
-use tests::Lab;
+use tests::{Lab, guest};
 use xtask::images::Flavor;
+use xtask::symbols;
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
+    let of_panics = Arc::clone(lab);
+    let panics = Trial::test("a-panic-says-where", move || panic_says_where(&of_panics));
     Flavor::ALL
         .into_iter()
         .map(|flavor| {
@@ -20,7 +24,19 @@ pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
             let name = format!("no-vector-instructions-{flavor:?}").to_lowercase();
             Trial::test(name, move || scan(lab.kernel(flavor)))
         })
+        .chain([panics])
         .collect()
+}
+
+/// A kernel that panics names the place, powers off with its status, and its backtrace has symbols.
+fn panic_says_where(lab: &Lab) -> Result<(), Failed> {
+    let run = guest("hello").panics().boot(lab, Flavor::Plain)?;
+    run.in_order(&[r"^kernel panic: panicked at kern/src/main\.rs:\d+", r"^  backtrace 0xffffffff8"]);
+    let frames = symbols::symbolise(lab.kernel(Flavor::Plain), &symbols::backtrace(&run.console))?;
+    run.expect(run.status == ExitStatus::KERNEL_PANIC, format!("kernel panic expected, {}", run.status));
+    run.expect(frames.contains("kern/src/main.rs:"), format!("no line of main.rs in:\n{frames}"));
+    let failures = run.failures();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }
 
 fn scan(kernel: &Path) -> Result<(), Failed> {

@@ -48,6 +48,7 @@ fn boot(lab: &Lab, plan: &Plan) -> Result<Run, String> {
         files: BTreeMap::new(),
         input: None,
         tick_us: None,
+        panic: false,
         trace: false,
         timeout: TIMEOUT,
     };

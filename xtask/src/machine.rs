@@ -109,6 +109,8 @@ pub struct Boot {
     pub trace: bool,
     /// Microseconds between timer ticks, if not the kernel's default.
     pub tick_us: Option<u64>,
+    /// The kernel is to panic at once: that must be seen to work, too.
+    pub panic: bool,
 }
 
 impl Boot {
@@ -123,6 +125,9 @@ impl Boot {
         }
         if let Some(tick) = self.tick_us {
             line.push_str(&format!(" tick={tick}"));
+        }
+        if self.panic {
+            line.push_str(" panic");
         }
         let mut args = String::new();
         for arg in &self.args {
@@ -254,6 +259,7 @@ mod tests {
             args: args.iter().map(ToString::to_string).collect(),
             trace: true,
             tick_us: Some(5),
+            panic: false,
         }
     }
 
