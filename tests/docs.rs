@@ -195,3 +195,15 @@ fn every_row_is_explained() {
         assert!(testing.names().any(|word| word == name), "docs/testing.md does not tell of {name}");
     }
 }
+
+/// "Small enough to read in an afternoon": 3,000 lines with comments, without the self-test.
+#[test]
+fn the_kernel_is_small() {
+    let files = fs::read_dir(root().join("kern/src")).expect("there is a kernel");
+    let paths = files.map(|entry| entry.expect("a directory entry").path());
+    let lines: usize = paths
+        .filter(|path| !path.ends_with("selftest.rs"))
+        .map(|path| fs::read_to_string(path).expect("a source file").lines().count())
+        .sum();
+    assert!((1_000..3_000).contains(&lines), "the kernel has {lines} lines");
+}

@@ -1,6 +1,5 @@
 //! The environment table.
 
-use crate::exception::Upcall;
 use crate::memory::{ENV_TABLE, Kernel, Space, env_info};
 use crate::sched::Sched;
 use crate::trap::TrapFrame;
@@ -31,6 +30,30 @@ pub struct Env {
 // SAFETY: what is not behind a lock of its own belongs to the processor that runs the environment,
 // or, while it runs nowhere, to the holder of the scheduler's lock.
 unsafe impl Sync for Env {}
+
+/// Who handles the exceptions of an environment, and on which stack.
+///
+/// The pages of the stack are pinned: whoever registered them cannot take them away, so delivery
+/// walks no page table and writes where it may. Belongs to whoever owns the frame.
+#[derive(Default)]
+#[repr(C)]
+pub struct Upcall {
+    /// 0: nobody.
+    pub entry: Cell<u64>,
+    /// Lowest address of the exception stack.
+    pub low: Cell<u64>,
+    /// One past its highest address.
+    pub top: Cell<u64>,
+}
+
+impl Upcall {
+    /// Nobody handles anything, and no page is pinned.
+    pub fn clear(&self) {
+        self.entry.set(0);
+        self.low.set(0);
+        self.top.set(0);
+    }
+}
 
 /// The image that `fxsave64` writes.
 #[derive(Default)]

@@ -17,8 +17,9 @@ use crate::console::{kprintln, trace};
 use crate::env::{self, Env};
 use crate::memory::{MEMORY, Space, kernel_root, load_root};
 use crate::sched::{self, Sched};
+use crate::trap::Saved;
 use crate::{cpu, power};
-use abi::{EnvId, Error, ExitStatus, Status};
+use abi::{EnvId, Error, ExitStatus, Status, Vector};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Instructions that one slice of teardown may take, roughly.
@@ -55,6 +56,27 @@ pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
     drop(guard);
     trace!("[{parent_id}] new env {id}");
     Ok(env)
+}
+
+/// A program raised an exception, and no upcall could be made (`entry.s`): end it, and say why.
+pub fn kill(env: &'static Env, saved: &Saved) -> ! {
+    if matches!(saved.vector, 2 | 8 | 18) {
+        // Not its fault: the machine's.
+        crate::panic::exception(saved);
+    }
+    let (id, vector) = (env.id(), Vector(saved.vector as u8));
+    let fault = saved.as_fault();
+    if vector == Vector::PAGE_FAULT {
+        kprintln!("[{id}] user fault va {:016x} ip {:016x}", fault.address, fault.rip);
+    } else {
+        kprintln!("[{id}] user exception {} ip {:016x}", vector.0, fault.rip);
+    }
+    kprintln!("{fault}");
+    let nobody = env.upcall.entry.get() == 0;
+    let why = if nobody { "nobody handles it" } else { "the exception stack is full" };
+    kprintln!("[{id}] destroyed: {vector}, and {why}");
+    end(env, ExitStatus::killed_by(vector), id);
+    sched::switch()
 }
 
 /// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`.

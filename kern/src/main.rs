@@ -6,7 +6,7 @@
 //! Where to begin reading:
 //!
 //! 1. `boot` and [`start`]: from the boot loader to the first program.
-//! 2. `trap`: how programs come in and how they go back. `exception`: the upcall.
+//! 2. `trap` and `entry.s`: how programs come in and how they go back; the upcall.
 //! 3. `syscall`: the calls; `pages`, `ipc`, `console`: what they do. The crate `vm`: page maps.
 //! 4. `sched` and `life`: who runs, how environments begin and end.
 //!
@@ -25,7 +25,6 @@ mod boot;
 mod console;
 mod cpu;
 mod env;
-mod exception;
 mod ipc;
 mod life;
 mod loader;

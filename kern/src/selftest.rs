@@ -4,7 +4,7 @@
 //! No frame may be named more often than its books say, and all of them together not less often: so
 //! each is named as often as its books say. The counts are stamped with the number of the check, so
 //! that nothing has to be cleared and the work depends on what is mapped, not on how much memory
-//! there is. Most entries of most tables are empty: they are looked at eight at a time.
+//! there is. Most entries of most tables are empty: mostly it is enough to look where some were.
 
 use crate::env::{self, Env};
 use crate::memory::{CHECK_TABLE, Kernel, env_info, kernel_root};
@@ -15,11 +15,17 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use spin::Once;
 use vm::Machine;
 
-/// Number of this check in the upper half, times named in the lower.
-type Count = AtomicU64;
+/// What is known of a frame.
+#[repr(C)]
+pub struct Book {
+    /// Number of the last check that met it in the upper half, times named in the lower.
+    named: AtomicU64,
+    /// A table: which groups of eight entries are not empty, when that was looked at last.
+    groups: AtomicU64,
+}
 
-/// Every so many checks, tables are searched to the end even if all known entries have been found.
-const THOROUGH: u32 = 8;
+/// Every so many checks, all entries are looked at, even if the known ones are where they were.
+const THOROUGH: u32 = 16;
 
 static CHECKS: AtomicU32 = AtomicU32::new(0);
 /// The frames of the boot archive.
@@ -27,9 +33,9 @@ static ARCHIVE: Once<Range<u32>> = Once::new();
 /// Frames that the kernel keeps for good.
 static KERNEL_FRAMES: AtomicU64 = AtomicU64::new(0);
 
-fn count_of(frame: Frame) -> &'static Count {
+fn book(frame: Frame) -> &'static Book {
     // SAFETY: `memory::init` made an entry for every usable frame; they are atomic.
-    unsafe { &*(CHECK_TABLE.0 as *const Count).add(frame.0 as usize) }
+    unsafe { &*(CHECK_TABLE.0 as *const Book).add(frame.0 as usize) }
 }
 
 /// Everything that is not free now is the kernel's for good.
@@ -78,7 +84,7 @@ impl Check {
 
     /// An entry names a frame.
     fn name(&mut self, va: Va, level: u32, frame: Frame) {
-        let (count, refs) = (count_of(frame), self.refs(frame));
+        let (count, refs) = (&book(frame).named, self.refs(frame));
         let before = count.load(Relaxed);
         let named = before.saturating_sub(self.stamp) + 1;
         count.store(self.stamp + named, Relaxed);
@@ -94,7 +100,7 @@ impl Check {
     }
 
     fn compare(&self, va: Va, level: u32, frame: Frame) {
-        let (named, refs) = (count_of(frame).load(Relaxed) - self.stamp, self.refs(frame));
+        let (named, refs) = (book(frame).named.load(Relaxed) - self.stamp, self.refs(frame));
         assert!(named == refs, "{frame:?} at {va} level {level}: {refs} references, {named} entries");
     }
 }
@@ -110,20 +116,16 @@ fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame)) {
 }
 
 fn walk_table(table: Frame, level: u32, base: u64, archive: &Range<u32>, f: &mut impl FnMut(Va, u32, Frame)) {
-    let entries = if level == 4 { WINDOWS.index(4) } else { 512 };
+    let entries = &Kernel::table(table)[..if level == 4 { WINDOWS.index(4) } else { 512 }];
     let known = Kernel::info(table).word.load(Relaxed);
-    let thorough = CHECKS.load(Relaxed).is_multiple_of(THOROUGH);
+    let mut groups = groups(table, entries, known);
     let mut found = 0;
-    for (group, eight) in Kernel::table(table)[..entries].chunks(8).enumerate() {
-        if found == known && !thorough {
-            break;
-        }
-        if eight.iter().fold(0, |all, entry| all | entry.load(Relaxed)) == 0 {
-            continue;
-        }
-        for (index, entry) in eight.iter().enumerate() {
+    while groups != 0 {
+        let first = groups.trailing_zeros() as usize * 8;
+        groups &= groups - 1;
+        for (index, entry) in entries.iter().enumerate().skip(first).take(8) {
             let pte = Pte(entry.load(Relaxed));
-            let va = base + (((group * 8 + index) as u64) << (12 + 9 * (level - 1)));
+            let va = base + ((index as u64) << (12 + 9 * (level - 1)));
             found += u32::from(!pte.is_empty());
             if !pte.is_present() {
                 assert!(pte == Pte::mark(pte.word()), "mark at {va:#x}: {:#x}", pte.0);
@@ -140,6 +142,24 @@ fn walk_table(table: Frame, level: u32, base: u64, archive: &Range<u32>, f: &mut
         }
     }
     assert!(found == known, "table {table:?}: {found} entries, {known} in the books");
+}
+
+/// Which groups of eight entries are not empty: those that were not when it was looked at last, if
+/// all known entries are in them.
+fn groups(table: Frame, entries: &[AtomicU64], known: u32) -> u64 {
+    let used = |eight: &&[AtomicU64]| eight.iter().filter(|entry| entry.load(Relaxed) != 0).count();
+    let last = &book(table).groups;
+    let (mut rest, mut found) = (last.load(Relaxed), 0);
+    while rest != 0 {
+        found += entries.chunks(8).nth(rest.trailing_zeros() as usize).as_ref().map_or(0, used);
+        rest &= rest - 1;
+    }
+    if found != known as usize || CHECKS.load(Relaxed).is_multiple_of(THOROUGH) {
+        let groups = entries.chunks(8).enumerate();
+        let groups = groups.fold(0, |all, (group, eight)| all | u64::from(used(&eight) != 0) << group);
+        last.store(groups, Relaxed);
+    }
+    last.load(Relaxed)
 }
 
 fn check_root(root: Frame) {

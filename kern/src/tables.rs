@@ -123,7 +123,7 @@ pub unsafe fn init(boot: &BootInfo) {
     for range in boot.usable.iter() {
         build.back_books::<FrameInfo>(alias(FRAMES), range, WINDOW);
         if cfg!(feature = "check") {
-            build.back_books::<u64>(CHECK_TABLE.0, range, RW);
+            build.back_books::<crate::selftest::Book>(CHECK_TABLE.0, range, RW);
         }
     }
     build.back(table(alias(MACHINE), 1), WINDOW);

@@ -16,9 +16,8 @@
 //! survived in place) and into an upcall; `iretq` everywhere else.
 
 use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
-use crate::env::Env;
-use crate::exception::Upcall;
-use crate::{exception, panic, sched, syscall};
+use crate::env::{Env, Upcall};
+use crate::{life, panic, sched, syscall};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
 use abi::{Error, Fault, Registers, Vector};
@@ -214,7 +213,7 @@ extern "C" fn user_trap() {
     let env = cpu::env();
     let saved = *env.frame.saved();
     match saved.vector {
-        0..32 => exception::kill(env, &saved),
+        0..32 => life::kill(env, &saved),
         sched::TIMER => sched::tick(env),
         _ => crate::apic::end_of_interrupt(),
     }
