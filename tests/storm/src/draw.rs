@@ -51,10 +51,10 @@ pub fn op(seed: u64, episode: u32, index: u32) -> Op {
     let place = u64::from(episode) << 32 | u64::from(index);
     let mut draw = Draw { rng: Rng(mix(seed ^ mix(place))), by: By::Me };
     match draw.rng.below(100) {
-        0..5 => Op { by: By::Me, what: What::Exofork(draw.child()) },
-        5..8 => Op { by: By::Me, what: What::Animate(draw.child()) },
-        8..22 => draw.access(),
-        22..72 => draw.call(),
+        0..6 => Op { by: By::Me, what: What::Exofork(draw.child()) },
+        6..8 => Op { by: By::Me, what: What::Animate(draw.child()) },
+        8..20 => draw.access(),
+        20..70 => draw.call(),
         _ => {
             draw.by = By::Puppet(draw.child());
             draw.call()
@@ -103,12 +103,16 @@ const BAD_PERMS: [u64; 9] = [
 /// Ids that nobody has, or not yet, or that are no ids.
 const BOGUS: [u64; 8] = [1, 0xfff, 0x1001, 0x8_0fff, 0xffff_ffff, 1 << 32, 1 << 63 | 0x1000, u64::MAX];
 
-const PAGE_CALLS: [Call; 10] = [
+const PAGE_CALLS: [Call; 14] = [
+    Call::Alloc,
+    Call::Alloc,
     Call::Alloc,
     Call::Alloc,
     Call::Map,
     Call::Map,
     Call::Map,
+    Call::Map,
+    Call::Protect,
     Call::Protect,
     Call::Unmap,
     Call::Mark,
@@ -123,14 +127,17 @@ impl Draw {
 
     fn child(&mut self) -> u8 {
         // Few of them, so that they get somewhere.
-        let names = self.rng.pick(&[2, 4, CHILDREN as u64]);
-        self.rng.below(names) as u8
+        self.rng.pick(&[0, 1, 2, 3, 4, 4, self.rng.0 as u8 % CHILDREN as u8])
     }
 
     fn access(&mut self) -> Op {
         let at = self.page(true) + self.rng.pick(&WORDS);
         let word = self.rng.pick(&[0, 1, 0x0b0f_0b0f_0b0f_0b0f, self.rng.0]);
-        let what = if self.rng.percent(60) { What::Poke(at, word) } else { What::Peek(at) };
+        let what = match self.rng.below(10) {
+            0..4 => What::Poke(at, word),
+            4..6 => What::Peek(at),
+            _ => self.touching(),
+        };
         Op { by: By::Me, what }
     }
 
@@ -164,8 +171,8 @@ impl Draw {
     /// A page in one of the ranges; in the last one only if it is the hostile program's.
     fn page(&mut self, mine: bool) -> u64 {
         let ranges = if mine { RANGES.len() } else { RANGES.len() - 1 } as u64;
-        let range = self.rng.below(ranges).min(self.rng.below(ranges + 2));
-        let page = self.rng.pick(&[3, 3, 4, 4, 2, 5, self.rng.0 % STARTS]);
+        let range = self.rng.below(ranges).min(self.rng.below(ranges)).min(self.rng.below(ranges + 2));
+        let page = self.rng.pick(&[3, 3, 3, 4, 4, 4, 2, 5, self.rng.0 % STARTS]);
         RANGES[range as usize] + page * PAGE_SIZE
     }
 
@@ -198,6 +205,20 @@ impl Draw {
             _ if makes && !beyond => MOST,
             _ => self.rng.pick(&[512, 0xffff_ffff]),
         }
+    }
+
+    /// A page call on one's own memory.
+    fn touching(&mut self) -> What {
+        let call = self.rng.pick(&PAGE_CALLS);
+        let (own, va) = (Arg::Word(0), Arg::Word(self.page(true)));
+        let count = Arg::Word(1 + self.rng.below(2));
+        let arg = Arg::Word(if call == Call::Mark { self.word() } else { self.perms() });
+        let args = match call {
+            Call::Own => [va, count, own, own, own, own],
+            Call::Map => [own, Arg::Word(self.page(true)), own, va, count, arg],
+            _ => [own, va, count, arg, own, own],
+        };
+        What::Touching(call as u64, args)
     }
 
     fn call(&mut self) -> Op {
@@ -290,12 +311,13 @@ impl Draw {
             _ => self.page(false),
         };
         let from = if self.rng.percent(50) { Arg::Word(0) } else { self.receiver() };
+        let sends = if self.is_me() { 8 } else { 5 };
         match self.rng.below(10) {
-            0..5 => {
+            n if n < sends => {
                 let to = self.receiver();
                 self.make(Call::Send, [to, value, page, perms])
             }
-            5..8 => self.make(Call::Recv, [Arg::Word(at), from]),
+            5..9 => self.make(Call::Recv, [Arg::Word(at), from]),
             _ => {
                 let to = self.receiver();
                 self.make(Call::SendRecv, [to, value, page, perms, Arg::Word(at), from])
@@ -306,8 +328,11 @@ impl Draw {
     fn environment(&mut self) -> What {
         let env = self.env();
         let myself = self.is_me() && self.is_self(env);
+        let grandchild = (CHILDREN as u64 + self.rng.below((NAMES - CHILDREN) as u64)) as u8;
         match self.rng.below(100) {
             0..20 if myself => self.make(Call::Id, []),
+            0..35 if !self.is_me() => What::Exofork(grandchild),
+            35..40 if !self.is_me() => self.make(Call::Destroy, [env]),
             0..20 => self.make(Call::Destroy, [env]),
             20..40 => {
                 let good = if myself { 2 } else { self.rng.pick(&[1, 2]) };
@@ -367,7 +392,7 @@ impl Draw {
     }
 
     fn other(&mut self) -> What {
-        match self.rng.below(12) {
+        match self.rng.below(11) {
             0 => {
                 let len = self.rng.pick(&[0, 1, 256, 257, u64::MAX]);
                 let buffer = if len == 0 { self.va(true) } else { self.bad_buffer() };
@@ -398,15 +423,7 @@ impl Draw {
                 let number = self.rng.pick(&[22, 100, 255, 0x100, 1 << 32, 1 << 63, u64::MAX]);
                 What::Call(number, [Arg::Word(self.rng.next()); 6])
             }
-            9 if !self.is_me() => {
-                let name = CHILDREN as u64 + self.rng.below((NAMES - CHILDREN) as u64);
-                What::Exofork(name as u8)
-            }
             9 => self.make(Call::Id, []),
-            10 if !self.is_me() => {
-                let name = CHILDREN as u64 + self.rng.below((NAMES - CHILDREN) as u64);
-                What::Exofork(name as u8)
-            }
             _ => {
                 let env = self.receiver();
                 self.make(Call::Yield, [env])

@@ -16,7 +16,7 @@ pub const ME: u8 = NAMES as u8;
 pub enum By {
     /// The hostile program.
     Me,
-    /// The child with this name, if it is a puppet.
+    /// The child with this name, which is made a puppet if it has ended.
     Puppet(u8),
 }
 
@@ -50,11 +50,14 @@ pub const ITEMS: usize = 4;
 pub enum What {
     /// A call. Those on a run of pages are repeated until the run is done or there is an error.
     Call(u64, [Arg; 6]),
+    /// A page call on the caller's own memory, which is accessed before and after.
+    Touching(u64, [Arg; 6]),
     /// `page_ops`, to its end or an error.
     Batch([Item; ITEMS], usize),
-    /// `exofork` under this name; a child that had the name before is destroyed and reaped.
+    /// `exofork` under this name. The hostile program does so only if nobody living has the name; a
+    /// child that has ended is reaped.
     Exofork(u8),
-    /// Make the child with this name a puppet.
+    /// Make the child with this name a puppet; if it has ended, a new one.
     Animate(u8),
     /// Write a word to memory.
     Poke(u64, u64),
@@ -133,7 +136,10 @@ impl fmt::Display for Op {
             write!(f, "env{name}: ")?;
         }
         match &self.what {
-            What::Call(number, args) => {
+            What::Call(number, args) | What::Touching(number, args) => {
+                if matches!(self.what, What::Touching(..)) {
+                    f.write_str("touching ")?;
+                }
                 write!(f, "{}(", name(*number))?;
                 if Call::from_number(*number).is_none() {
                     write!(f, "{number:#x}: ")?;

@@ -40,8 +40,9 @@ pub const RANGES: [u64; 8] = [
 /// The first page of all.
 pub const ZERO: u64 = 0;
 
-/// What the hostile program sets up for itself, at addresses where no operation changes anything.
-pub const CODE: u64 = 5 * SLOT_SIZE;
+/// What the hostile program sets up for itself, where no operation changes anything: under the table
+/// of its own text, so that there is not much to check.
+pub const CODE: u64 = TEXT.0 + 0x1f_0000;
 /// Arguments of puppets, and buffers: see [`crate::puppet`].
 pub const DESK: u64 = CODE + 2 * PAGE_SIZE;
 /// Memory that is only there to be missing elsewhere.

@@ -14,17 +14,8 @@ pub enum Mode {
     Crowd = 2,
 }
 
-impl Mode {
-    /// The machine's memory, as on the command line. Where memory or slots are to be short, there are
-    /// few of them from the start: the checking kernel looks at what is taken, too.
-    #[must_use]
-    pub const fn memory(self) -> &'static str {
-        match self {
-            Mode::Plenty => "32M",
-            Mode::Tight | Mode::Crowd => "16M",
-        }
-    }
-}
+/// The machine's memory, as on the command line. Little, so that there is little to check.
+pub const MEMORY: &str = "16M";
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -79,6 +79,9 @@ pub fn play(world: &mut impl World, plan: &Plan) -> u64 {
     stage.calls
 }
 
+/// So many puppets are made anew when they are wanted and wait for something else than a command.
+const WORKERS: u8 = 3;
+
 /// An id that is never given out: what a name stands for at first.
 const NOBODY: u32 = u32::MAX << abi::EnvId::SLOT_BITS;
 
@@ -160,7 +163,9 @@ impl<W: World> Stage<'_, W> {
                 let args = args.map(|arg| self.resolve(arg));
                 return self.repeat(op.by, number, args);
             }
+            What::Touching(number, args) => return self.touching(number, args),
             What::Batch(items, len) => return self.batch(op.by, &items[..len]),
+            What::Exofork(name) if op.by == By::Me && self.is_living(name) => None,
             What::Exofork(name) => self.exofork(op.by, name),
             What::Animate(name) => self.animate(name),
             What::Poke(at, word) => self.access(at, Some(word)),
@@ -193,11 +198,14 @@ impl<W: World> Stage<'_, W> {
             }
             return Some(results);
         };
-        let (id, corner) = (self.names[name as usize], corner(name));
-        let waits = self.world.env(id).is_some_and(|env| env.status == Status::Receiving as u32);
-        if !waits || self.world.load(corner + PARKED) != 1 {
+        if !self.is_parked(name) && (name < WORKERS || !self.is_living(name)) {
+            self.exofork(By::Me, name)?;
+            self.animate(name)?;
+        }
+        if !self.is_parked(name) {
             return None;
         }
+        let (id, corner) = (self.names[name as usize], corner(name));
         for (word, value) in [number].into_iter().chain(args).enumerate() {
             self.world.store(corner + CALL + 8 * word as u64, value);
         }
@@ -209,6 +217,20 @@ impl<W: World> Stage<'_, W> {
         self.world.settle();
         let done = self.world.load(corner + RESULTS + 16) == 1;
         done.then(|| (self.world.load(corner + RESULTS), self.world.load(corner + RESULTS + 8)))
+    }
+
+    fn status(&self, name: u8) -> Option<Status> {
+        let env = self.world.env(self.names[name as usize])?;
+        Status::from_number(env.status.into())
+    }
+
+    fn is_living(&self, name: u8) -> bool {
+        !matches!(self.status(name), None | Some(Status::Free | Status::Dying | Status::Zombie))
+    }
+
+    /// Whether this is a puppet that waits for a command.
+    fn is_parked(&self, name: u8) -> bool {
+        self.status(name) == Some(Status::Receiving) && self.world.load(corner(name) + PARKED) == 1
     }
 
     /// Whether waiting for this child will not take time.
@@ -240,6 +262,25 @@ impl<W: World> Stage<'_, W> {
             args[*count] -= done;
             addresses.iter().for_each(|&at| args[at] += done * PAGE_SIZE);
         }
+    }
+
+    /// A page call with a write to the page before, and a write and a read after: what the processor
+    /// remembers of the page must not outlive the call.
+    fn touching(&mut self, number: u64, args: [Arg; 6]) -> Outcome {
+        let page = match Call::from_number(number) {
+            Some(Call::Own) => args[0],
+            Some(Call::Map) => args[3],
+            _ => args[1],
+        };
+        let at = self.resolve(page) + PAGE_SIZE / 2;
+        let before = self.access(at, Some(number));
+        let outcome = self.repeat(By::Me, number, args.map(|arg| self.resolve(arg)));
+        for results in [before, self.access(at, Some(!number)), self.access(at, None)] {
+            let (rax, rdx) = results.unwrap_or_default();
+            self.fold(rax);
+            self.fold(rdx);
+        }
+        outcome
     }
 
     fn batch(&mut self, by: By, items: &[Item]) -> Outcome {
@@ -290,6 +331,9 @@ impl<W: World> Stage<'_, W> {
     }
 
     fn animate(&mut self, name: u8) -> Option<(u64, u64)> {
+        if !self.is_living(name) {
+            self.exofork(By::Me, name)?;
+        }
         let id = self.names[name as usize].into();
         for (page, perms) in [(CODE, Perms::EXEC), (DESK, Perms::WRITE)] {
             let args = [0, page, id, page, 1, perms.bits()];

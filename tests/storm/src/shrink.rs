@@ -2,7 +2,7 @@
 
 use crate::model::Model;
 use crate::op::Op;
-use crate::plan::{Keep, Plan};
+use crate::plan::{Keep, MEMORY, Plan};
 use crate::{EPISODE, PREFIX, draw, play, play::World};
 use alloc::string::{String, ToString};
 use alloc::{format, vec::Vec};
@@ -141,5 +141,5 @@ fn report(plan: &Plan, played: &Comparison) -> String {
 
 /// What repeats a plan, and shows every operation with everything that can be seen after it.
 fn command(plan: &Plan) -> String {
-    format!("cargo xtask run --check --memory {} --no-trace storm {plan}", plan.mode.memory())
+    format!("cargo xtask run --check --memory {MEMORY} --no-trace storm {plan}")
 }
