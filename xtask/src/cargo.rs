@@ -42,7 +42,7 @@ pub struct Cargo {
     /// Where to build.
     pub target_dir: PathBuf,
     /// Flags for rustc.
-    pub flags: Vec<&'static str>,
+    pub flags: Vec<String>,
     /// Where the workspace is.
     pub root: PathBuf,
     /// Print the command.

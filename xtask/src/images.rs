@@ -1,7 +1,7 @@
 //! The kernel image and the programs: which flags they need, and where they end up.
 
 use crate::cargo::{Cargo, Executable};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
 use std::thread;
@@ -79,9 +79,9 @@ impl Builder<'_> {
     /// Cargo, set up for the kernel.
     #[must_use]
     pub fn kernel(&self, command: &'static str, flavor: Flavor) -> Cargo {
-        let flags = [BARE_METAL, KERNEL].concat();
         let features = flavor.feature().into_iter().collect();
         let kernel = self.cargo(command, "kern", "kernel", flavor.directory());
+        let flags = kernel.flags.iter().cloned().chain(KERNEL.iter().map(ToString::to_string)).collect();
         Cargo { flags, features, ..kernel }
     }
 
@@ -104,7 +104,7 @@ impl Builder<'_> {
             profile,
             features: Vec::new(),
             target_dir: self.workspace.target.join(directory),
-            flags: BARE_METAL.to_vec(),
+            flags: flags(),
             root: self.workspace.root.clone(),
             verbose: self.verbose,
         }
@@ -119,8 +119,11 @@ impl Builder<'_> {
             let programs = scope.spawn(|| self.programs("build").run());
             let kernels: Result<Vec<PathBuf>> =
                 flavors.iter().map(|&flavor| self.build_kernel(flavor)).collect();
-            let programs = programs.join().map_err(|_| anyhow!("building the programs panicked"))?;
-            Ok(Images { kernels: kernels?, programs: programs? })
+            let mut programs = programs.join().map_err(|_| anyhow!("building the programs panicked"))??;
+            // Cargo names them in the order in which it happened to finish them. The archive is to be
+            // the same every time, since looking for a file in it is part of what is counted.
+            programs.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Images { kernels: kernels?, programs })
         })
     }
 
@@ -129,6 +132,14 @@ impl Builder<'_> {
         let kernel = built.into_iter().find(|executable| executable.name == "kern");
         Ok(kernel.context("cargo built no kernel")?.path)
     }
+}
+
+/// Flags for all bare-metal code. Messages of panics name source files, those of other packages by
+/// where this user keeps them: a fixed name instead, so that everybody builds the same bytes.
+fn flags() -> Vec<String> {
+    let registry =
+        workspace::cargo_home().map(|home| format!("--remap-path-prefix={}=cargo", home.display()));
+    BARE_METAL.iter().map(ToString::to_string).chain(registry).collect()
 }
 
 impl Images {
