@@ -246,6 +246,9 @@ impl Case {
         if self.machine.icount {
             words.push("--icount".to_owned());
         }
+        if let Some(tick) = self.request.tick_us {
+            words.push(format!("--tick {tick}"));
+        }
         words.push(format!("--timeout {}", self.request.timeout.as_secs()));
         words.push(self.request.program.clone());
         words.extend(self.request.args.iter().map(|arg| shell_word(arg.as_ref())));

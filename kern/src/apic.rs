@@ -31,12 +31,15 @@ fn write(register: u64, value: u32) {
     unsafe { ((LOCAL_APIC.0 + register) as *mut u32).write_volatile(value) }
 }
 
-/// Interrupt every so many microseconds.
+/// Interrupt every so many microseconds; 0: never.
 pub fn init(tick_us: u64) {
     mask_legacy();
     write(SPURIOUS, ENABLE | 0xff);
     write(DIVIDE, DIVIDE_BY_16);
     write(TIMER, MASKED);
+    if tick_us == 0 {
+        return;
+    }
     write(INITIAL_COUNT, u32::MAX);
     wait(CALIBRATION_US);
     let counted = u64::from(u32::MAX - read(CURRENT_COUNT));

@@ -51,7 +51,8 @@ fn boot(lab: &Lab, plan: &Plan) -> Result<Run, String> {
         args: plan.to_string().split(' ').map(str::to_owned).collect(),
         files: filler.into_iter().collect(),
         input: None,
-        tick_us: None,
+        // The model plays one environment at a time: none is to be interrupted by chance.
+        tick_us: Some(0),
         panic: false,
         trace: false,
         timeout: TIMEOUT,

@@ -48,6 +48,9 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timeout: Option<u64>,
+    /// Microseconds between timer ticks; 0: none, and a turn ends only when a program gives it up
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub tick: Option<u64>,
     /// Let the machine wait for a debugger
     #[arg(long)]
     pub gdb: bool,
@@ -123,7 +126,7 @@ impl<'a> Kit<'a> {
             init: init.to_owned(),
             args: args.to_vec(),
             trace: self.args.trace || (!self.args.command.is_empty() && !self.args.no_trace),
-            tick_us: None,
+            tick_us: self.args.tick,
             panic: false,
         };
         let timeout = self.args.timeout.map(Duration::from_secs).or(timeout);

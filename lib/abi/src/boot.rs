@@ -1,9 +1,9 @@
 //! What the tools tell the kernel, and what the kernel tells the tools.
 //!
 //! The boot command line is a list of words: `init=NAME` (the first program, a member of the boot
-//! archive), `trace` (print the life of environments), `tick=MICROSECONDS`, `nonce=TEXT` (repeated
-//! in the report), `panic` (panic at once: for tests). Behind a final `--` come the arguments of the first program, each behind
-//! [`ARG_SEPARATOR`].
+//! archive), `trace` (print the life of environments), `tick=MICROSECONDS` (0: the timer stays
+//! off), `nonce=TEXT` (repeated in the report), `panic` (panic at once: for tests). Behind a final
+//! `--` come the arguments of the first program, each behind [`ARG_SEPARATOR`].
 
 /// Comes before each argument of the first program on the boot command line.
 pub const ARG_SEPARATOR: char = '\x1f';

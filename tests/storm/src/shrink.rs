@@ -141,5 +141,5 @@ fn report(plan: &Plan, played: &Comparison) -> String {
 
 /// What repeats a plan, and shows every operation with everything that can be seen after it.
 fn command(plan: &Plan) -> String {
-    format!("cargo xtask run --check --memory {MEMORY} --no-trace storm {plan}")
+    format!("cargo xtask run --check --memory {MEMORY} --tick 0 --no-trace storm {plan}")
 }
