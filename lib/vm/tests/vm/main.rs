@@ -1,9 +1,7 @@
-//! Page maps on a simulated machine, against a model.
+//! Page maps on a simulated machine (the crate `sim`), against a model.
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`machine`] | memory with holes, the frame table: what the kernel's `Machine` is to the kernel |
-//! | [`processor`] | translation as the hardware does it, with a TLB |
 //! | [`op`] | the steps, and how they are chosen |
 //! | [`model`] | what the steps are supposed to do |
 //! | [`world`] | both side by side |
@@ -14,10 +12,8 @@
 //! test prints the shortest sequence of steps that leads there.
 
 mod edges;
-mod machine;
 mod model;
 mod op;
-mod processor;
 mod world;
 
 use op::{SPACES, op};

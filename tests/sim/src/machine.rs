@@ -1,7 +1,7 @@
-//! A machine in the host's memory: frames in three banks with holes between them, the frame table,
+//! A machine in the host's memory: frames in four banks with holes between them, the frame table,
 //! the machine page, and one [`Processor`]. Every thread, and so every test, has its own.
 
-use crate::processor::Processor;
+use crate::processor::{Access, Processor};
 use abi::layout::{KERNEL_HALF, MACHINE};
 use abi::page::TABLE_ENTRIES;
 use abi::window::{FrameInfo, MachineInfo};
@@ -15,10 +15,15 @@ use std::sync::atomic::{
 use vm::{Machine, Memory, Table};
 
 /// Frame numbers of the memory that there is. A number in between is a bug of whoever uses it.
-const BANKS: [Range<u32>; 3] = [3..40, 0x1000..0x1030, 0x000f_fff0..0x0010_0030];
+/// The last bank has most of them: a test that needs few never gets there.
+const BANKS: [Range<u32>; 4] = [3..40, 0x1000..0x1030, 0x000f_fff0..0x0010_0030, 0x0080_0000..0x0080_01d0];
+
+/// How many frames there are below the large bank: enough to meet holes and the boundary of 4 GiB,
+/// few enough to use all of them again and again.
+pub const SMALL: usize = 37 + 48 + 64;
 
 /// How many frames there are.
-pub const FRAMES: usize = 37 + 48 + 64;
+pub const FRAMES: usize = SMALL + 464;
 
 /// What freed frames are filled with.
 pub const POISON: u64 = 0xdead_f4ee_dead_f4ee;
@@ -63,7 +68,7 @@ fn place(frame: Frame) -> usize {
     panic!("there is no memory at {frame:?}");
 }
 
-/// Start the machine anew, with so many free frames. The frames keep what was in them.
+/// Start the machine anew, with so many free frames, the lowest ones. Others keep what was in them.
 pub fn start(free: usize) -> Memory<Sim> {
     for frame in frames() {
         Sim::info(frame).refs.store(1, SeqCst);
@@ -89,6 +94,40 @@ pub fn take_filled() -> u32 {
 /// How often a frame is in use.
 pub fn refs(frame: Frame) -> u32 {
     Sim::info(frame).refs.load(SeqCst)
+}
+
+/// What is in a frame, byte for byte.
+pub fn contents(frame: Frame) -> Vec<u8> {
+    Sim::table(frame).iter().flat_map(|word| word.load(SeqCst).to_le_bytes()).collect()
+}
+
+/// Put bytes into a frame, from an offset on.
+pub fn put(frame: Frame, offset: usize, bytes: &[u8]) {
+    for (at, byte) in (offset..).zip(bytes) {
+        let word = &Sim::table(frame)[at / 8];
+        let mut all = word.load(SeqCst).to_le_bytes();
+        all[at % 8] = *byte;
+        word.store(u64::from_le_bytes(all), SeqCst);
+    }
+}
+
+/// A program reads or executes the word in which an address lies. `None`: a page fault.
+pub fn load(va: Va, access: Access) -> Option<u64> {
+    let frame = processor(|processor| processor.translate(va, access))?;
+    Some(word_at(frame, va).load(SeqCst))
+}
+
+/// A program writes the word in which an address lies. False: a page fault.
+pub fn store(va: Va, value: u64) -> bool {
+    let frame = processor(|processor| processor.translate(va, Access::Write));
+    if let Some(frame) = frame {
+        word_at(frame, va).store(value, SeqCst);
+    }
+    frame.is_some()
+}
+
+fn word_at(frame: Frame, va: Va) -> &'static AtomicU64 {
+    &Sim::table(frame)[va.offset() as usize / 8]
 }
 
 /// Frames that only the kernel uses, taken from the top: [`start`] must leave them alone.
@@ -175,5 +214,34 @@ impl Machine for Sim {
 
     fn invalidate(root: Frame, page: Va) {
         processor(|processor| processor.invalidate(root, page));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::Perms;
+    use vm::Space;
+
+    const PAGE: Va = Va(0x40_0000);
+
+    #[test]
+    fn a_program_meets_the_bytes_that_were_put_there() {
+        let memory = start(FRAMES - KERNEL_FRAMES);
+        let (template, _) = template();
+        let mut space = Space::new(&memory, template).expect("a space");
+        space.alloc(&memory, PAGE, Perms::WRITE).expect("a page");
+        processor(|processor| processor.load(Some(space.root())));
+        let frame = space.page(PAGE).expect("the page is there").frame;
+        put(frame, 6, &[1, 2, 3]);
+        assert_eq!(load(PAGE, Access::Read), Some(0x0201_0000_0000_0000));
+        assert!(store(Va(PAGE.0 + 8), 0x0504));
+        assert_eq!(contents(frame)[..12], [0, 0, 0, 0, 0, 0, 1, 2, 4, 5, 0, 0]);
+    }
+
+    #[test]
+    fn every_frame_has_its_place() {
+        let places: Vec<_> = frames().map(place).collect();
+        assert!(places.into_iter().eq(0..FRAMES));
     }
 }

@@ -10,8 +10,11 @@ use vm::Machine;
 /// What a user program does to an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
+    /// It reads a word.
     Read,
+    /// It writes a word.
     Write,
+    /// It executes what is there.
     Fetch,
 }
 
