@@ -57,11 +57,11 @@ fn lazy_memory() {
     const MIB: usize = 1 << 20;
     println!();
     println!("2. Memory is paid for when it is touched");
-    let (free, faults) = (free_frames(), stats::get().heap_pages);
+    let (free, faults) = (free_frames(), stats::get().zero_fills);
     let mut big: Vec<u8> = Vec::with_capacity(1024 * MIB);
     println!("   a vector of 1024 MiB takes {} of {free} free page frames", free - free_frames());
     big.extend_from_slice(&[1; 3 * PAGE_SIZE as usize]);
-    let (taken, faults) = (free - free_frames(), stats::get().heap_pages - faults);
+    let (taken, faults) = (free - free_frames(), stats::get().zero_fills - faults);
     println!("   12 KiB written to it: {faults} faults, {taken} frames (pages, and tables for them)");
     assert!(black_box(&big)[5000] == 1 && taken < 16);
 }
@@ -108,7 +108,7 @@ fn a_fork() -> Result<(), Error> {
 fn write_as_child(page: &mut Page, before: Pte) {
     let shared = show("child, after the fork:", page);
     assert!(shared.frame() == before.frame() && shared.has(Perms::COW.bits()));
-    let copies = stats::get().copy_on_write;
+    let copies = stats::get().copies;
     write(page, 2);
     let after = show("child, after writing 2:", page);
     println!(
@@ -117,7 +117,7 @@ fn write_as_child(page: &mut Page, before: Pte) {
         after.frame()
     );
     assert!(after.frame() != before.frame() && page.0[0] == 2);
-    assert_eq!(stats::get().copy_on_write, copies + 1);
+    assert_eq!(stats::get().copies, copies + 1);
 }
 
 fn write(page: &mut Page, value: u64) {

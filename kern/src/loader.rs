@@ -29,7 +29,10 @@ fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| "it is not an ELF file")?;
     publish_arguments(arguments)?;
     let env = life::create(None).map_err(|_| "there is no memory for it")?;
-    Kernel::machine().first_env.store(env.id().0, Relaxed);
+    let machine = Kernel::machine();
+    machine.first_env.store(env.id().0, Relaxed);
+    machine.program_offset.store(file.as_ptr() as u64 - archive().as_ptr() as u64, Relaxed);
+    machine.program_bytes.store(file.len() as u64, Relaxed);
     let segments = elf.segments().ok_or("it has no segments")?;
     for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
         load(env, file, &segment).map_err(|_| "a segment cannot be loaded")?;

@@ -7,6 +7,7 @@
 //! text of such an entry for another header.)
 
 use crate::cargo::Executable;
+use crate::symbols;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::Path;
@@ -49,10 +50,11 @@ impl Archive {
         Ok(())
     }
 
-    /// The bytes of the archive: whole pages, so that nothing foreign is in its last frame.
+    /// The bytes of the archive: whole pages, so that nothing foreign is in its last frame. That one is
+    /// all zeros: it is the page of zeros that programs map.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
-        let end = (self.bytes.len() + 2 * BLOCK).next_multiple_of(PAGE);
+        let end = self.bytes.len().next_multiple_of(PAGE) + PAGE;
         self.bytes.resize(end, 0);
         self.bytes
     }
@@ -85,15 +87,49 @@ impl Archive {
 }
 
 /// The program without symbols and debug information: everything behind the last byte that is
-/// loaded goes, and the section headers with it.
+/// loaded goes, and the section headers with it. What comes instead is a table of its functions, so
+/// that a program can say where it was.
 fn strip(mut elf: Vec<u8>) -> Result<Vec<u8>> {
     let loaded = loaded_bytes(&elf)?;
     ensure!(loaded <= elf.len(), "a segment ends behind the end of the file ({loaded:#x})");
+    let functions = symbols::functions(&elf)?;
     elf.truncate(loaded);
-    // e_shoff, then e_shnum and e_shstrndx.
-    elf[0x28..0x30].fill(0);
-    elf[0x3c..0x40].fill(0);
+    append_functions(&mut elf, &functions);
     Ok(elf)
+}
+
+/// Add a symbol table with these functions, its strings, and headers for the two.
+fn append_functions(elf: &mut Vec<u8>, functions: &[symbols::Function]) {
+    const SYMBOL: usize = 24;
+    let (mut table, mut strings) = (vec![0; SYMBOL], vec![0]);
+    for function in functions {
+        table.extend((strings.len() as u32).to_le_bytes());
+        // STT_FUNC, local; default visibility; any section but 0, which would mean "undefined".
+        table.extend([2, 0, 1, 0]);
+        table.extend(function.address.to_le_bytes());
+        table.extend(function.bytes.to_le_bytes());
+        strings.extend(function.name.bytes().chain([0]));
+    }
+    elf.resize(elf.len().next_multiple_of(8), 0);
+    let table_at = elf.len() as u64;
+    let strings_at = table_at + table.len() as u64;
+    let symbols = table.len() / SYMBOL;
+    elf.extend(table);
+    elf.extend(&strings);
+    elf.resize(elf.len().next_multiple_of(8), 0);
+    let headers_at = elf.len() as u64;
+    // Name, type, flags, address, offset, size, link, info (the first global symbol), alignment, entry size.
+    let section = |kind: u32, at: u64, bytes: usize, link: u32, info: usize, entry: usize| {
+        let words = [0, 0, at, bytes as u64, u64::from(link) | (info as u64) << 32, 8, entry as u64];
+        let head = u64::from(kind) << 32;
+        [head].into_iter().chain(words).flat_map(u64::to_le_bytes).collect::<Vec<u8>>()
+    };
+    elf.extend(section(0, 0, 0, 0, 0, 0));
+    elf.extend(section(2, table_at, symbols * SYMBOL, 2, symbols, SYMBOL));
+    elf.extend(section(3, strings_at, strings.len(), 0, 0, 0));
+    // e_shoff; e_shentsize, e_shnum; e_shstrndx: names of sections are not kept.
+    elf[0x28..0x30].copy_from_slice(&headers_at.to_le_bytes());
+    elf[0x3a..0x40].copy_from_slice(&[64, 0, 3, 0, 0, 0]);
 }
 
 /// One past the last byte of the file that a program header names.
@@ -128,6 +164,23 @@ mod tests {
             archive.add(&name, &data).unwrap();
         }
         archive.finish()
+    }
+
+    /// The functions of a stripped program, read by somebody else's code.
+    #[test]
+    fn functions_keep_their_names() {
+        use object::{Object, ObjectSymbol};
+        let elf = fs::read(std::env::current_exe().unwrap()).unwrap();
+        let stripped = strip(elf.clone()).unwrap();
+        let file = object::File::parse(stripped.as_slice()).unwrap();
+        let found: Vec<_> = file
+            .symbols()
+            .map(|symbol| (symbol.address(), symbol.size(), symbol.name().unwrap().to_owned()))
+            .collect();
+        let expected = symbols::functions(&elf).unwrap();
+        assert!(expected.iter().any(|function| function.name.ends_with("functions_keep_their_names")));
+        let expected: Vec<_> = expected.into_iter().map(|f| (f.address, f.bytes, f.name)).collect();
+        assert!(found == expected);
     }
 
     #[test]
@@ -166,8 +219,7 @@ mod tests {
         let elf = fs::read(std::env::current_exe().unwrap()).unwrap();
         let loaded = loaded_bytes(&elf).unwrap();
         let stripped = strip(elf.clone()).unwrap();
-        assert_eq!(stripped.len(), loaded);
-        assert_eq!(stripped[0x40..], elf[0x40..loaded]);
+        assert_eq!(stripped[0x40..loaded], elf[0x40..loaded]);
         assert!(strip(b"hello".to_vec()).is_err());
     }
 }

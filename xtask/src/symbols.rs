@@ -2,8 +2,8 @@
 
 use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 use anyhow::{Context as _, Result};
-use object::elf::FileHeader64;
-use object::read::elf::{FileHeader as _, SectionHeader as _};
+use object::elf::{FileHeader64, SHT_SYMTAB, STT_FUNC};
+use object::read::elf::{FileHeader as _, SectionHeader as _, Sym as _};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -37,6 +37,36 @@ pub fn symbolise(image: &Path, addresses: &[u64]) -> Result<String> {
         }
     }
     Ok(text)
+}
+
+/// A function of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The name as it was written, without the compiler's hash.
+    pub name: String,
+    /// Its first instruction.
+    pub address: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+}
+
+/// The functions in the symbol table of an image, by address.
+///
+/// # Errors
+/// It is not a 64-bit ELF file.
+pub fn functions(image: &[u8]) -> Result<Vec<Function>> {
+    let header = FileHeader64::<object::LittleEndian>::parse(image).context("not a 64-bit ELF file")?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, image)?;
+    let table = sections.symbols(endian, image, SHT_SYMTAB)?;
+    let mut found = Vec::new();
+    for symbol in table.iter().filter(|symbol| symbol.st_type() == STT_FUNC && symbol.st_size(endian) > 0) {
+        let name = String::from_utf8_lossy(symbol.name(endian, table.strings())?);
+        let name = addr2line::demangle_auto(name, None).into_owned();
+        found.push(Function { name, address: symbol.st_value(endian), bytes: symbol.st_size(endian) });
+    }
+    found.sort_by_key(|function| function.address);
+    Ok(found)
 }
 
 fn load(bytes: &[u8]) -> Result<Dwarf<Slice<'_>>> {

@@ -77,7 +77,8 @@ pub const ENVS: Va = Va(WINDOWS.0 + 0x20_0000);
 ///
 /// Only the pages that describe usable memory are there.
 pub const FRAMES: Va = Va(WINDOWS.0 + 0x4000_0000);
-/// The boot archive, a TAR file whose members start on page boundaries.
+/// The boot archive, a TAR file whose members start on page boundaries, and whose last page holds nothing
+/// but zeros.
 pub const ARCHIVE: Va = Va(WINDOWS.0 + 0x40_0000_0000);
 /// One past the last byte that the boot archive can reach: 64 GiB.
 pub const ARCHIVE_END: Va = Va(ARCHIVE.0 + 0x10_0000_0000);

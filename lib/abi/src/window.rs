@@ -17,6 +17,10 @@ pub struct MachineInfo {
     pub tick_ns: AtomicU64,
     /// Bytes of the boot archive.
     pub archive_bytes: AtomicU64,
+    /// Where in the boot archive the file of the first program begins.
+    pub program_offset: AtomicU64,
+    /// Bytes of that file.
+    pub program_bytes: AtomicU64,
     /// Frames zeroed so far; counted only by a kernel that was built to count.
     pub frames_zeroed: AtomicU64,
     /// Frames copied so far; counted only by a kernel that was built to count.

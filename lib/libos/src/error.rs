@@ -1,6 +1,7 @@
 //! What can go wrong in libos: the kernel's errors, and a few of its own.
 
 use core::fmt;
+use pager::program::BadElf;
 
 /// Why something in libos did not work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,8 +12,10 @@ pub enum Error {
     NoSuchFile,
     /// The boot archive is not there, or is not a TAR file.
     NoArchive,
+    /// A range of memory, or a region, is not what it must be.
+    Memory(pager::Error),
     /// The file is not a program that can be run; the reason is given.
-    BadElf(&'static str),
+    BadElf(BadElf),
     /// This cannot be done in a fault handler.
     InHandler,
     /// An argument holds [`ARG_SEPARATOR`](abi::boot::ARG_SEPARATOR), or the arguments are too long.
@@ -25,10 +28,20 @@ impl From<abi::Error> for Error {
     }
 }
 
+impl From<pager::Error> for Error {
+    fn from(error: pager::Error) -> Error {
+        match error {
+            pager::Error::Kernel(error) => Error::Kernel(error),
+            error => Error::Memory(error),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Error::Kernel(error) => fmt::Display::fmt(error, f),
+            Error::Memory(error) => fmt::Display::fmt(error, f),
             Error::NoSuchFile => f.write_str("no such file in the boot archive"),
             Error::NoArchive => f.write_str("there is no boot archive"),
             Error::BadElf(reason) => write!(f, "not a program: {reason}"),

@@ -4,7 +4,7 @@
 //! it gets is for others to say: [`fork`](crate::fork()) shares it copy-on-write, a simple program may
 //! just copy it. Here is what they have in common.
 
-use crate::{Child, EnvId, Error, Status, Va, console, stats, sys, upcall};
+use crate::{Child, EnvId, Error, Status, Va, console, space, stats, sys, upcall};
 use core::arch::naked_asm;
 
 /// Who one is, after a fork.
@@ -32,6 +32,7 @@ pub fn with(fill: Filler) -> Result<Fork, Error> {
         return made.map(Fork::Parent);
     }
     stats::reset();
+    space::forget_what_is_not_inherited();
     Ok(Fork::Child)
 }
 

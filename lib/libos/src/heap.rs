@@ -1,7 +1,11 @@
-//! The global allocator: a first-fit list over memory that is reserved, and paid for when touched.
+//! The global allocator, over memory that is reserved, and paid for when it is touched.
 //!
-//! The arena starts at [`HEAP`](crate::layout::HEAP) and is extended by moving its end, which costs
-//! nothing: the [`pager`](crate::pager) puts a zeroed page wherever the arena is touched first.
+//! Small pieces come from a first-fit list in an arena that begins at [`HEAP`](crate::layout::HEAP).
+//! The arena is extended by moving its end, which costs nothing: a page of zeros comes wherever it
+//! is touched first. It does not shrink.
+//!
+//! Pieces of 64 KiB and more ([`LARGE`]) are regions of their own, and go back when they are freed. When
+//! one grows, it grows where it is, or its pages move to another place: they are never copied.
 //!
 //! So the allocator may fault in the middle of its work, in its own arena. A program's fault
 //! handler that runs then, and allocates, would find the list half-changed. Such a handler is
@@ -9,11 +13,19 @@
 
 use crate::layout::{HEAP, HEAP_END};
 use crate::resident::Local;
-use crate::{PAGE_SIZE, Va};
+use crate::space::{self, Region};
+use crate::{Error, PAGE_SIZE, Perms, Va};
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 use linked_list_allocator::Heap;
+use pager::Zeros;
+
+/// From so many bytes on, a piece is a region of its own.
+pub const LARGE: usize = 64 << 10;
+
+pub(crate) static PAGER: Zeros = Zeros::named("heap");
 
 /// Bytes by which the arena grows at least.
 const STEP: u64 = 1 << 20;
@@ -45,12 +57,6 @@ static ALLOCATOR: Allocator = Allocator {
     spare_bytes: UnsafeCell::new([0; SPARE / 8]),
 };
 
-/// Whether the address is in the arena, so that touching it should bring a page.
-#[inline]
-pub(crate) fn contains(va: Va) -> bool {
-    va >= HEAP && va < ALLOCATOR.end.get()
-}
-
 impl Allocator {
     /// Whether memory came from the spare arena.
     fn is_spare(&self, memory: *mut u8) -> bool {
@@ -66,7 +72,11 @@ impl Allocator {
         if by > HEAP_END.0 - old.0 {
             return false;
         }
-        // First the end: the allocator writes into its new room at once.
+        // First the region: the allocator writes into its new room at once.
+        let now = HEAP..if old == HEAP { HEAP.add_pages(1) } else { old };
+        if space::resize(&now, &(HEAP..Va(old.0 + by))).is_err() {
+            return false;
+        }
         self.end.set(Va(old.0 + by));
         // SAFETY: the arena is this allocator's alone, from HEAP to the new end; its pages come
         // when they are touched.
@@ -106,9 +116,50 @@ impl Allocator {
     }
 }
 
-// SAFETY: both heaps hand out memory that is theirs, fits the layout, and is handed out once.
+/// The pages of a large piece.
+fn large(memory: *mut u8, bytes: usize) -> Range<Va> {
+    Va(memory as u64)..Va(memory as u64 + bytes as u64).page_up()
+}
+
+/// A region for a large piece.
+fn alloc_large(bytes: usize, align: usize) -> *mut u8 {
+    let region = |range| Region::new(range, Perms::WRITE, &PAGER);
+    let range = space::add_anywhere(bytes as u64, align as u64, region);
+    range.map_or(null_mut(), |range| range.start.0 as *mut u8)
+}
+
+/// Another size for a large piece, which stays large: where it is, if there is room.
+fn resize_large(memory: *mut u8, old: Layout, bytes: usize) -> Result<*mut u8, Error> {
+    let (old, new) = (large(memory, old.size()), large(memory, bytes));
+    if new.end < old.end {
+        space::unmap(&(new.end..old.end))?;
+    } else if new.end > old.end {
+        space::resize(&old, &new)?;
+    }
+    Ok(memory)
+}
+
+/// The pages of a large piece at another place, where there is room for more.
+fn move_large(memory: *mut u8, layout: Layout, bytes: usize) -> Result<*mut u8, Error> {
+    let old = large(memory, layout.size());
+    let room = alloc_large(bytes, layout.align());
+    if room.is_null() {
+        return Err(pager::Error::NoSpace(bytes as u64).into());
+    }
+    // That region was made to find the place; the one that moves takes it.
+    let new = large(room, bytes);
+    space::unmap(&new)?;
+    space::relocate(&old, &new)?;
+    Ok(room)
+}
+
+// SAFETY: both heaps hand out memory that is theirs, fits the layout, and is handed out once; so does
+// the table of regions. Which of them a piece came from follows from its size and its address.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE {
+            return alloc_large(layout.size(), layout.align());
+        }
         if self.busy.get() {
             return self.alloc_spare(layout);
         }
@@ -118,9 +169,44 @@ unsafe impl GlobalAlloc for Allocator {
         memory
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is passed on.
+        let memory = unsafe { self.alloc(layout) };
+        if layout.size() < LARGE && !memory.is_null() {
+            // SAFETY: so many bytes were just allocated. (Large pieces begin as zeros.)
+            unsafe { memory.write_bytes(0, layout.size()) };
+        }
+        memory
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        if layout.size() >= LARGE && bytes >= LARGE {
+            let resized = resize_large(memory, layout, bytes);
+            if let Ok(memory) = resized.or_else(|_| move_large(memory, layout, bytes)) {
+                return memory;
+            }
+            // The program has cut the region in pieces: copy.
+        }
+        // SAFETY: the caller promises that `bytes`, rounded up to the alignment, is not too large.
+        let new = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };
+        // SAFETY: the caller got `memory` with this layout; what is copied fits both.
+        unsafe {
+            let room = self.alloc(new);
+            if !room.is_null() {
+                room.copy_from_nonoverlapping(memory, layout.size().min(bytes));
+                self.dealloc(memory, layout);
+            }
+            room
+        }
+    }
+
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let Some(pointer) = NonNull::new(memory) else { return };
-        if self.is_spare(memory) {
+        if layout.size() >= LARGE {
+            // If the table has no room for the two pieces of a region that was joined with its
+            // neighbours, the memory is lost, and nothing else.
+            let _ = space::unmap(&large(memory, layout.size()));
+        } else if self.is_spare(memory) {
             // SAFETY: the caller got it from `alloc_spare`, with this layout.
             unsafe { (*self.spare.get()).deallocate(pointer, layout) }
         } else if !self.busy.get() {

@@ -7,8 +7,10 @@
 //! | [`start`] | the first instruction, arguments, `main`, the panic message |
 //! | [`sys`] | one safe function for each system call |
 //! | [`upcall`] | the fault's way into user space and back, without the kernel |
-//! | [`pager`] | what happens on a fault: copy-on-write, lazy heap, growing stack |
-//! | [`uvpt`] | the page tables, read as memory |
+//! | [`space`], [`pager`] | which ranges of addresses there are, and who serves their faults |
+//! | [`mmap`], [`heap`](mod@heap), [`stack`] | memory: mappings, the allocator, the stack |
+//! | [`faults`] | a fault's way to its pager; what happens when there is no memory |
+//! | [`uvpt`], [`pagemap`] | the page tables, read as memory, and printed |
 //! | [`mod@fork`], [`spawn`] | new environments: by copy-on-write, or from the boot archive |
 //! | [`ipc`], [`env`](mod@env), [`console`], [`windows`], [`archive`], [`time`], [`stats`] | the rest of a program's world |
 //! | [`raw`] | deliberate misbehaviour, for tests |
@@ -42,16 +44,22 @@ mod door;
 pub mod env;
 mod error;
 mod exofork;
+pub mod faults;
 pub mod fork;
-mod heap;
+pub mod heap;
 pub mod ipc;
-pub mod pager;
+mod kernel;
+pub mod mmap;
+pub mod pagemap;
 pub mod pages;
 pub mod raw;
 mod resident;
+pub mod space;
 pub mod spawn;
+pub mod stack;
 pub mod start;
 pub mod stats;
+pub mod symbols;
 pub mod sys;
 pub mod time;
 pub mod upcall;
@@ -65,5 +73,8 @@ pub use abi::{
 pub use env::{Child, exit};
 pub use error::Error;
 pub use fork::{Fork, fork};
+pub use kernel::Sys;
+pub use pager::{self, Access, Cause, Inherit, Kernel, Pager, Resolution, Touch};
+pub use space::Region;
 pub use spawn::Command;
 pub use start::{Args, ExitCode};

@@ -1,4 +1,4 @@
-//! Pages that are filled here and then handed to another environment.
+//! Pages that are filled: in place, for pagers, or to be handed to another environment.
 //!
 //! An environment has no window on a child's memory. To put something there, a page is allocated
 //! here, at an address kept for that, filled, and mapped into the child.
@@ -43,6 +43,25 @@ impl Drop for NewPages {
         let _ = sys::unmap(EnvId::NONE, WINDOW, self.0);
     }
 }
+
+/// Put a fresh page at `va`, let `fill` write it (it begins as zeros), and let it be used as `perms` say.
+/// This is what most pagers do.
+///
+/// Whatever was at `va` is lost.
+///
+/// # Errors
+/// As [`sys::alloc`]. `BadPerms` if the rights exclude each other.
+pub fn fill(va: Va, perms: Perms, fill: impl FnOnce(&mut Page)) -> sys::Result<()> {
+    let page = va.page();
+    sys::alloc(EnvId::NONE, page, 1, (perms - Perms::EXEC) | Perms::WRITE)?;
+    // SAFETY: the page was allocated just now, at an address that the caller gave away, so this is the only
+    // reference to it; a program that takes a page which it still uses elsewhere harms itself.
+    fill(unsafe { &mut *(page.0 as *mut Page) });
+    if perms.contains(Perms::WRITE) { Ok(()) } else { sys::protect(EnvId::NONE, page, 1, perms) }
+}
+
+/// The bytes of a page.
+pub type Page = [u8; PAGE_SIZE as usize];
 
 /// Give `env` a copy of so many pages of the caller, at the same address, with these permissions.
 ///

@@ -5,8 +5,8 @@
 //! path writes stands in this section, which has pages to itself. The loader maps them writable at
 //! once, and [`fork`](crate::fork) copies them at once.
 
-use crate::Va;
-use core::cell::Cell;
+use crate::{PAGE_SIZE, Va, door, upcall};
+use core::cell::{Cell, UnsafeCell};
 
 /// A variable of one environment, meant for the section `.resident`.
 ///
@@ -43,6 +43,50 @@ impl<T: Copy> Local<T> {
         let mut value = self.0.get();
         change(&mut value);
         self.0.set(value);
+    }
+}
+
+/// A larger value of one environment, meant for the section `.resident`: it is looked at and changed in
+/// place.
+pub struct Guarded<T>(UnsafeCell<T>);
+
+// SAFETY: an environment is a single thread, and `edit` is not interrupted: see there.
+unsafe impl<T> Sync for Guarded<T> {}
+
+impl<T> Guarded<T> {
+    /// A value.
+    pub const fn new(value: T) -> Guarded<T> {
+        Guarded(UnsafeCell::new(value))
+    }
+
+    /// Look at it.
+    #[inline]
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        // SAFETY: nobody is in the middle of `edit`, since nothing interrupts that.
+        f(unsafe { &*self.0.get() })
+    }
+
+    /// Change it. `f` touches resident memory and its own stack, of which it has no more than a
+    /// page or so, and does not come back here.
+    #[inline]
+    pub(crate) fn edit<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        bring_stack_in();
+        // SAFETY: the only reference. The one piece of code that could come between is a fault
+        // handler of this very environment, and nothing that `f` touches can fault.
+        f(unsafe { &mut *self.0.get() })
+    }
+}
+
+/// See to it that the next two pages of the stack are there and writable. Exception stacks always
+/// are.
+fn bring_stack_in() {
+    if upcall::in_handler() {
+        return;
+    }
+    let here = core::hint::black_box(0_u8);
+    let at = &raw const here as u64;
+    for below in [0, PAGE_SIZE, 2 * PAGE_SIZE] {
+        door::touch_to_write(at - below);
     }
 }
 

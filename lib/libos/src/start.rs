@@ -4,7 +4,7 @@
 //! with `rdi` pointing at their arguments. Everything else a program needs (an exception stack and
 //! an upcall) it gets here, by itself.
 
-use crate::{Error, env, println, upcall, windows};
+use crate::{Error, archive, env, println, space, symbols, upcall, windows};
 use abi::ExitStatus;
 use abi::boot::ARG_SEPARATOR;
 use core::arch::naked_asm;
@@ -111,11 +111,14 @@ impl Iterator for Args {
     }
 }
 
-/// What a spawned program finds at the address in `rdi`: a length, and so many bytes of arguments,
-/// each argument behind a separator.
+/// What a spawned program finds at the address in `rdi`; behind it `len` bytes of arguments, each
+/// argument behind a separator.
 #[repr(C)]
 pub(crate) struct ArgBlock {
     pub(crate) len: u64,
+    /// Where the program's own file is, and its bytes.
+    pub(crate) file: u64,
+    pub(crate) file_bytes: u64,
 }
 
 unsafe extern "Rust" {
@@ -141,14 +144,25 @@ extern "C" fn _start() -> ! {
 }
 
 extern "C" fn start(block: *const ArgBlock) -> ! {
+    // Nothing below may touch what is not resident, until there are regions.
     upcall::init().expect("an exception stack and an upcall");
-    let args = if block.is_null() {
-        windows::boot_args()
+    let (args, file) = if block.is_null() {
+        (windows::boot_args(), windows::boot_program())
     } else {
         // SAFETY: whoever spawned this program wrote the block, its length and so many bytes, on
-        // pages of this environment's stack that stay there.
-        unsafe { core::slice::from_raw_parts(block.add(1).cast(), (*block).len as usize) }
+        // pages of this environment's stack that stay there; and the file is one of the archive.
+        unsafe {
+            let ArgBlock { len, file, file_bytes } = *block;
+            let file = core::slice::from_raw_parts(file as *const u8, file_bytes as usize);
+            (core::slice::from_raw_parts(block.add(1).cast(), len as usize), file)
+        }
     };
+    let file = archive::File { data: file };
+    symbols::set_own_file(Some(file));
+    if let Err(error) = space::init(Some(file)) {
+        println!("[{}] cannot begin: {error}", env::id());
+        env::exit(ExitStatus::PANIC.0)
+    }
     let args = Args(core::str::from_utf8(args).unwrap_or(""));
     env::exit(libos_main(args).0)
 }

@@ -1,39 +1,82 @@
 //! How many faults this environment had, by kind.
 
 use crate::resident::Local;
+use pager::Cause;
 
 /// Counts since the environment began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Every upcall, whatever came of it.
     pub upcalls: u64,
-    /// A write to a copy-on-write page: the page was made private.
-    pub copy_on_write: u64,
-    /// First touch of a heap page: a zeroed page was put there.
-    pub heap_pages: u64,
-    /// First touch of a stack page: the stack grew by a zeroed page.
+    /// Untouched memory was read: the shared page of zeros was mapped.
+    pub zero_maps: u64,
+    /// Untouched memory was written: a fresh page of zeros was put there.
+    pub zero_fills: u64,
+    /// A shared page was written: the page was made private.
+    pub copies: u64,
+    /// A page of a file was brought in.
+    pub file_pages: u64,
+    /// First touch of a stack page: the stack grew.
     pub stack_pages: u64,
-    /// Resolved by the program's own handler.
+    /// Resolved by a pager of the program's own.
+    pub by_pager: u64,
+    /// Resolved by the program's fault handler.
     pub by_program: u64,
+    /// Faults on a page for which there was not even a page table.
+    pub tables: u64,
 }
 
+const UPCALLS: usize = Cause::COUNT;
+const BY_PROGRAM: usize = Cause::COUNT + 1;
+const TABLES: usize = Cause::COUNT + 2;
+
 #[unsafe(link_section = ".resident")]
-static STATS: Local<Stats> =
-    Local::new(Stats { upcalls: 0, copy_on_write: 0, heap_pages: 0, stack_pages: 0, by_program: 0 });
+static COUNTS: [Local<u64>; Cause::COUNT + 3] = [const { Local::new(0) }; Cause::COUNT + 3];
 
 /// The counts so far.
 #[must_use]
 pub fn get() -> Stats {
-    STATS.get()
+    let of = |cause: Cause| COUNTS[cause as usize].get();
+    Stats {
+        upcalls: COUNTS[UPCALLS].get(),
+        zero_maps: of(Cause::ZeroMap),
+        zero_fills: of(Cause::ZeroFill),
+        copies: of(Cause::Copy),
+        file_pages: of(Cause::FilePage),
+        stack_pages: of(Cause::StackGrowth),
+        by_pager: of(Cause::Custom),
+        by_program: COUNTS[BY_PROGRAM].get(),
+        tables: COUNTS[TABLES].get(),
+    }
 }
 
 /// Start again from zero, as a forked child does.
 pub fn reset() {
-    STATS.set(Stats::default());
+    COUNTS.iter().for_each(|count| count.set(0));
 }
 
-/// Count something.
 #[inline]
-pub(crate) fn count(change: impl FnOnce(&mut Stats)) {
-    STATS.update(change);
+fn add_one(which: usize) {
+    COUNTS[which].update(|count| *count += 1);
+}
+
+#[inline]
+pub(crate) fn count_upcall() {
+    add_one(UPCALLS);
+}
+
+#[inline]
+pub(crate) fn count_program() {
+    add_one(BY_PROGRAM);
+}
+
+#[inline]
+pub(crate) fn count_table() {
+    add_one(TABLES);
+}
+
+/// A fault was resolved.
+#[inline]
+pub(crate) fn count(cause: Cause) {
+    add_one(cause as usize);
 }

@@ -9,10 +9,10 @@
 //! Faults nest. The handler may itself fault; then the kernel puts another frame below, 128 bytes
 //! under the handler's stack pointer, and all this happens once more.
 
+pub use crate::faults::Outcome;
 use crate::layout::EXCEPTION_STACK_TOP;
-pub use crate::pager::Outcome;
 use crate::resident::Local;
-use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector, console, pager, raw, stats, sys};
+use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector, console, faults, raw, stack, stats, sys};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -31,7 +31,7 @@ static HANDLER: Local<Option<Handler>> = Local::new(None);
 #[unsafe(link_section = ".resident")]
 static DEPTH: Local<u32> = Local::new(0);
 
-/// Ask this handler about every exception that libos does not resolve itself (see [`pager`]).
+/// Ask this handler about every exception that libos does not resolve itself (see [`space`](crate::space)).
 ///
 /// It runs on the exception stack, of which there are 16 KiB. It may allocate, print, make calls
 /// and fault; it may not [`fork`](crate::fork()). If it returns [`Outcome::Unhandled`], the program
@@ -204,8 +204,8 @@ const _: () = assert!(offset_of!(Registers, rip) == RIP - 8 - R15);
 extern "C" fn handle(fault: &mut Fault) {
     let depth = DEPTH.get();
     DEPTH.set(depth + 1);
-    stats::count(|stats| stats.upcalls += 1);
-    if pager::resolve(fault) == Outcome::Unhandled && ask_program(fault) == Outcome::Unhandled {
+    stats::count_upcall();
+    if faults::resolve(fault) == Outcome::Unhandled && ask_program(fault) == Outcome::Unhandled {
         give_up(fault);
     }
     DEPTH.set(depth);
@@ -214,7 +214,7 @@ extern "C" fn handle(fault: &mut Fault) {
 fn ask_program(fault: &mut Fault) -> Outcome {
     let outcome = HANDLER.get().map_or(Outcome::Unhandled, |handler| handler(fault));
     if outcome == Outcome::Resume {
-        stats::count(|stats| stats.by_program += 1);
+        stats::count_program();
     }
     outcome
 }
@@ -229,6 +229,9 @@ fn give_up(fault: &mut Fault) {
     if fault.vector() == Vector::BREAKPOINT {
         let long = raw::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03
         fault.rip -= if long { 2 } else { 1 };
+    }
+    if fault.vector() == Vector::PAGE_FAULT {
+        stack::explain(fault);
     }
     console::flush();
     if remove().is_err() {

@@ -44,12 +44,25 @@ pub fn refs(frame: Frame) -> Option<u32> {
     Some(unsafe { &*(info.0 as *const FrameInfo) }.refs.load(Relaxed))
 }
 
+/// Bytes of the boot archive.
+#[inline]
+pub(crate) fn archive_bytes() -> u64 {
+    machine().archive_bytes.load(Relaxed)
+}
+
 /// The boot archive.
 #[must_use]
 pub fn archive() -> &'static [u8] {
-    let bytes = machine().archive_bytes.load(Relaxed) as usize;
+    let bytes = archive_bytes() as usize;
     // SAFETY: the kernel maps the archive, read-only, in every environment; nobody writes to it.
     unsafe { core::slice::from_raw_parts(layout::ARCHIVE.0 as *const u8, bytes) }
+}
+
+/// The file of the first program.
+pub(crate) fn boot_program() -> &'static [u8] {
+    let (machine, archive) = (machine(), archive());
+    let start = machine.program_offset.load(Relaxed) as usize;
+    &archive[start..start + machine.program_bytes.load(Relaxed) as usize]
 }
 
 /// The arguments of the first program.

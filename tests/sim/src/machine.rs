@@ -164,6 +164,8 @@ impl Sim {
                 ticks: word(),
                 tick_ns: word(),
                 archive_bytes: word(),
+                program_offset: word(),
+                program_bytes: word(),
                 frames_zeroed: word(),
                 frames_copied: word(),
                 longest_entry: word(),

@@ -1,0 +1,65 @@
+//! The kernel, as regions and pagers see it: system calls, and page tables read as memory.
+
+use crate::{PageOp, Perms, Pte, Va, layout, stats, sys, uvpt, windows};
+use abi::{Call, Error, PAGE_SIZE};
+use core::ops::Range;
+use pager::Kernel;
+
+/// The door of this environment to the kernel, for [`Pager`](crate::Pager)s.
+#[derive(Clone, Copy, Debug)]
+pub struct Sys;
+
+impl Kernel for Sys {
+    type Entries = uvpt::Entries;
+
+    #[inline]
+    fn pte(&self, va: Va) -> Pte {
+        uvpt::entry(va, 1).unwrap_or_else(|| {
+            stats::count_table();
+            Pte::default()
+        })
+    }
+
+    #[inline]
+    fn present(&self, va: Va) -> Pte {
+        uvpt::leaf(va)
+    }
+
+    #[inline]
+    fn entries(&self, range: Range<Va>) -> uvpt::Entries {
+        uvpt::entries(range)
+    }
+
+    /// One operation is one call: the compiler knows which, where this is used.
+    #[inline(always)]
+    fn op(&mut self, op: PageOp) -> Result<(), Error> {
+        let PageOp { call, count, source_env, env, source, va, arg } = op;
+        let (pages, perms) = (count.into(), Perms::from_bits_retain(arg));
+        match Call::from_number(call.into()) {
+            Some(Call::Alloc) => sys::alloc(env, va, pages, perms),
+            Some(Call::Map) => sys::map(source_env, source, env, va, pages, perms),
+            Some(Call::Protect) => sys::protect(env, va, pages, perms),
+            Some(Call::Unmap) => sys::unmap(env, va, pages),
+            Some(Call::Mark) => sys::mark(env, va, pages, arg),
+            Some(Call::Own) => sys::own(va, pages),
+            _ => Err(Error::BadOp(call.into())),
+        }
+    }
+
+    fn ops(&mut self, ops: &[PageOp]) -> Result<(), Error> {
+        sys::page_ops(ops).map_err(|(_, error)| error)
+    }
+
+    fn copy(&mut self, from: Va, to: Va, bytes: u64) {
+        // SAFETY: raw pointers, because these may be any addresses of the program: pages that the
+        // caller has just made (nothing refers to them yet), and the boot archive. If one of them
+        // is not there, that is a fault of this program's.
+        unsafe { core::ptr::copy_nonoverlapping(from.0 as *const u8, to.0 as *mut u8, bytes as usize) };
+    }
+
+    /// The boot archive ends with one.
+    #[inline]
+    fn zeros(&self) -> Va {
+        Va(layout::ARCHIVE.0 + windows::archive_bytes() - PAGE_SIZE)
+    }
+}

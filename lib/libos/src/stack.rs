@@ -1,0 +1,79 @@
+//! The stack: it grows as it is touched, down to a limit, and a guard lies below that.
+
+use crate::layout::STACK_TOP;
+use crate::space::{self, Region};
+use crate::{Error, Fault, PAGE_SIZE, Perms, Va, env, println, symbols};
+use core::ops::Range;
+use pager::{Cause, Guard, Zeros};
+
+/// How far the stack may grow if the program does not say otherwise: 1 MiB.
+pub const DEFAULT_BYTES: u64 = 1 << 20;
+/// The most that it can grow to: 512 MiB.
+pub const MAX_BYTES: u64 = 512 << 20;
+/// Compiled code touches every page of a large frame, so that it cannot step over the guard.
+const GUARD_BYTES: u64 = 16 * PAGE_SIZE;
+
+static STACK: Zeros = Zeros { name: "stack", cause: Cause::StackGrowth };
+static GUARD: Guard = Guard("stack guard");
+
+fn guard_below(low: Va) -> Range<Va> {
+    Va(low.0 - GUARD_BYTES)..low
+}
+
+/// The region of the stack.
+fn region() -> Region {
+    space::find(Va(STACK_TOP.0 - 1)).expect("there is a stack")
+}
+
+/// The stack of a program that begins.
+pub(crate) const INITIAL: Region =
+    Region::new(Va(STACK_TOP.0 - DEFAULT_BYTES)..STACK_TOP, Perms::WRITE, &STACK);
+
+pub(crate) fn init() -> Result<(), Error> {
+    space::add(Region::new(guard_below(INITIAL.start), Perms::READ, &GUARD))
+}
+
+/// Let the stack grow to so many bytes (rounded up to pages), at most [`MAX_BYTES`]. Pages that are in
+/// use stay.
+///
+/// # Errors
+/// `Memory` with [`Overlap`](pager::Error::Overlap): something else is in the way.
+pub fn set_limit(bytes: u64) -> Result<(), Error> {
+    let bytes = bytes.clamp(PAGE_SIZE, MAX_BYTES);
+    let (old, low) = (low(), Va(STACK_TOP.0 - bytes).page());
+    let (stack, guard) = (old..STACK_TOP, guard_below(old));
+    // Each step keeps the two apart.
+    if low < old {
+        space::resize(&guard, &guard_below(low))?;
+        space::resize(&stack, &(low..STACK_TOP))
+    } else {
+        space::resize(&stack, &(low..STACK_TOP))?;
+        space::resize(&guard, &guard_below(low))
+    }
+}
+
+/// The lowest address to which the stack may grow.
+#[must_use]
+pub fn low() -> Va {
+    region().start
+}
+
+/// Say in words what it means that an address is in a guard, if it is.
+pub(crate) fn explain(fault: &Fault) {
+    let va = Va(fault.address);
+    let Some(region) = space::find(va) else { return };
+    let name = region.pager.name();
+    if !name.ends_with("guard") {
+        return;
+    }
+    let me = env::id();
+    println!("[{me}] {va} is in the {name} ({}..{})", region.start, region.end);
+    if name == GUARD.0 {
+        let (depth, limit) = (STACK_TOP.0 - fault.rsp, STACK_TOP.0 - low().0);
+        println!("[{me}] stack overflow: {depth} bytes deep, limit {limit} (libos::stack::set_limit)");
+    }
+    match symbols::function_at(Va(fault.rip)) {
+        Some(function) => println!("[{me}] in {function}, at {:#x}", fault.rip),
+        None => println!("[{me}] in code without a name, at {:#x}", fault.rip),
+    }
+}

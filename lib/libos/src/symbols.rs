@@ -1,0 +1,29 @@
+//! Names of functions, from the program's own file. `cargo xtask` leaves a table of them in it, which is
+//! read where it lies, in the boot archive.
+
+use crate::resident::Local;
+use crate::{Va, archive};
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+
+#[unsafe(link_section = ".resident")]
+static FILE: Local<Option<archive::File>> = Local::new(None);
+
+/// The program's own file.
+#[must_use]
+pub fn own_file() -> Option<archive::File> {
+    FILE.get()
+}
+
+pub(crate) fn set_own_file(file: Option<archive::File>) {
+    FILE.set(file);
+}
+
+/// The function that an address is in.
+#[must_use]
+pub fn function_at(va: Va) -> Option<&'static str> {
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(own_file()?.data).ok()?;
+    let (symbols, names) = elf.symbol_table().ok()??;
+    let symbol = symbols.iter().find(|symbol| va.0.wrapping_sub(symbol.st_value) < symbol.st_size)?;
+    names.get(symbol.st_name as usize).ok()
+}

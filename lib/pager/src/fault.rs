@@ -1,0 +1,104 @@
+//! What happens on a page fault.
+
+use crate::{Kernel, Region, region};
+use abi::fault::PageFaultCode;
+use abi::{Perms, Pte, Va};
+
+/// What an instruction wanted of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// To read it.
+    Read,
+    /// To write it.
+    Write,
+    /// To execute it.
+    Fetch,
+}
+
+/// A page fault, as pagers see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// The address that was touched.
+    pub va: Va,
+    /// How.
+    pub access: Access,
+    /// What the page table holds there: nothing, a mark, or a page that does not allow the access.
+    pub entry: Pte,
+}
+
+impl Touch {
+    /// Whether the page was to be written.
+    #[inline]
+    #[must_use]
+    pub const fn is_write(&self) -> bool {
+        matches!(self.access, Access::Write)
+    }
+}
+
+/// Whether a fault was resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resolution {
+    /// The instruction can be run again.
+    Resume(Cause),
+    /// Somebody else must see to it; if nobody does, the program ends.
+    Unhandled,
+}
+
+/// What was behind a fault: for counting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Cause {
+    /// Untouched memory was read: the page of zeros that everybody shares was mapped.
+    ZeroMap,
+    /// Untouched memory was written: a fresh page of zeros.
+    ZeroFill,
+    /// A shared page was written: a copy, or the page itself if nobody else had it.
+    Copy,
+    /// A page of a file.
+    FilePage,
+    /// The stack grew.
+    StackGrowth,
+    /// A pager of the program's own.
+    Custom,
+}
+
+impl Cause {
+    /// How many there are.
+    pub const COUNT: usize = Cause::Custom as usize + 1;
+}
+
+/// Resolve a page fault: break copy-on-write, or ask the pager of the region.
+///
+/// # Errors
+/// Those of the kernel, above all `NoMemory`. Nothing has changed then that a repetition would not
+/// repair.
+#[inline]
+pub fn resolve<K: Kernel>(
+    kernel: &mut K,
+    regions: &[Region<K>],
+    va: Va,
+    code: PageFaultCode,
+) -> Result<Resolution, abi::Error> {
+    let mut entry = None;
+    if code.is_protection() {
+        let page = kernel.present(va);
+        if code.is_write() && page.has(Perms::COW.bits()) {
+            return kernel.own(va.page()).map(|()| Resolution::Resume(Cause::Copy));
+        }
+        entry = Some(page);
+    }
+    // A copy, because a pager may change the table.
+    let Some(region) = region::find(regions, va).copied() else { return Ok(Resolution::Unhandled) };
+    let (access, allowed) = if code.is_write() {
+        (Access::Write, region.is_writable())
+    } else if code.is_fetch() {
+        (Access::Fetch, region.perms.contains(Perms::EXEC))
+    } else {
+        (Access::Read, true)
+    };
+    if !allowed {
+        return Ok(Resolution::Unhandled);
+    }
+    let touch = Touch { va, access, entry: entry.unwrap_or_else(|| kernel.pte(va)) };
+    region.pager.fault(kernel, &touch, &region)
+}

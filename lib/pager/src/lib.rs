@@ -1,0 +1,146 @@
+//! What a page fault means: regions, pagers, copy-on-write fork, and programs as their files say
+//! they are.
+//!
+//! An address space is a map from ranges of addresses to [`Region`]s, and each region is served by
+//! a [`Pager`]: whoever can say what belongs into a page that is not there. What is in the pages that
+//! *are* there, and what the others differ in from the default of their region, stands in the page
+//! table and nowhere else. So reserving a terabyte costs one region, and nothing is written down
+//! twice.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`region`] | ranges and who serves them: a sorted table, searched by halving |
+//! | [`fault`] | what happens on a fault: copy-on-write, then the pager of the region |
+//! | [`pagers`] | zeros, shared memory, files, guards |
+//! | [`space`] | changes to ranges: unmap, protect, advise, move |
+//! | [`fork`] | a child that shares every page, copy-on-write |
+//! | [`program`] | ELF files: which part goes where |
+//!
+//! Nothing here calls the kernel, but through the trait [`Kernel`]. libos implements it once with
+//! system calls; the tests implement it with a simulated machine whose processor has a TLB.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod batch;
+pub mod error;
+pub mod fault;
+pub mod fork;
+pub mod pagers;
+pub mod program;
+pub mod region;
+pub mod space;
+
+pub use error::Error;
+pub use fault::{Access, Cause, Resolution, Touch, resolve};
+pub use pagers::{File, Guard, Inherit, Pager, Shared, Zeros};
+pub use region::{Region, Regions};
+
+use abi::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use core::ops::Range;
+
+/// The only door to the kernel.
+///
+/// Errors are those of the calls: see [`abi::Error`]. Addresses are the caller's own unless an
+/// operation names another environment.
+pub trait Kernel: 'static {
+    /// See [`Kernel::entries`].
+    type Entries: Iterator<Item = (Va, Pte)>;
+
+    /// What the page table holds at `va`: a page, a mark, or nothing.
+    fn pte(&self, va: Va) -> Pte;
+
+    /// The same, where a page is known to be, as after a protection fault.
+    #[inline]
+    fn present(&self, va: Va) -> Pte {
+        self.pte(va)
+    }
+
+    /// Everything in a range that is not nothing, upwards. What is changed before the iterator gets there may be
+    /// seen in either state; what it has returned last must stay until it goes on.
+    fn entries(&self, range: Range<Va>) -> Self::Entries;
+
+    /// Carry out a page operation, all of it.
+    ///
+    /// # Errors
+    /// Those of the call. What was done before the offending page stays done.
+    fn op(&mut self, op: PageOp) -> Result<(), abi::Error>;
+
+    /// Carry out several, in as few calls as it takes.
+    ///
+    /// # Errors
+    /// That of the first one that fails; those before it are done.
+    fn ops(&mut self, ops: &[PageOp]) -> Result<(), abi::Error>;
+
+    /// Copy bytes from readable memory (of the program, or of the boot archive) into pages that are
+    /// there and writable.
+    fn copy(&mut self, from: Va, to: Va, bytes: u64);
+
+    /// A page of zeros, the same frame in every environment, that may be mapped read-only.
+    fn zeros(&self) -> Va;
+
+    /// Fresh zeroed pages.
+    ///
+    /// # Errors
+    /// As [`Kernel::op`].
+    #[inline]
+    fn alloc(&mut self, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
+        self.op(PageOp::alloc(ME, va, pages as u32, perms))
+    }
+
+    /// Map pages of one's own, or of the boot archive, at another place too.
+    ///
+    /// # Errors
+    /// As [`Kernel::op`].
+    #[inline]
+    fn map(&mut self, source: Va, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
+        self.op(PageOp::map(ME, source, ME, va, pages as u32, perms))
+    }
+
+    /// Change what pages may be used for.
+    ///
+    /// # Errors
+    /// As [`Kernel::op`].
+    #[inline]
+    fn protect(&mut self, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
+        self.op(PageOp::protect(ME, va, pages as u32, perms))
+    }
+
+    /// Remove pages and marks. There must be one at each address.
+    ///
+    /// # Errors
+    /// As [`Kernel::op`].
+    #[inline]
+    fn unmap(&mut self, va: Va, pages: u64) -> Result<(), abi::Error> {
+        self.op(PageOp::unmap(ME, va, pages as u32))
+    }
+
+    /// Store a word of 40 bits where no page is.
+    ///
+    /// # Errors
+    /// As [`Kernel::op`].
+    #[inline]
+    fn mark(&mut self, va: Va, word: u64) -> Result<(), abi::Error> {
+        self.op(PageOp::mark(ME, va, 1, word))
+    }
+
+    /// Make a page private and writable, by a copy if somebody else has it too.
+    ///
+    /// # Errors
+    /// As [`Kernel::op`].
+    #[inline]
+    fn own(&mut self, va: Va) -> Result<(), abi::Error> {
+        self.op(PageOp::own(va, 1))
+    }
+}
+
+/// As an environment: the caller.
+const ME: EnvId = EnvId::NONE;
+
+/// The number of pages in a range that starts and ends at page boundaries.
+#[inline]
+#[must_use]
+pub const fn pages(range: &Range<Va>) -> u64 {
+    (range.end.0 - range.start.0) / PAGE_SIZE
+}

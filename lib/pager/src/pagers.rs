@@ -1,0 +1,225 @@
+//! Those who know what belongs into a page that is not there.
+
+use crate::{Cause, Kernel, Region, Resolution, Touch};
+use abi::{Error, PAGE_SIZE, Perms, Va};
+use core::ops::Range;
+
+/// Serves the page faults of regions.
+///
+/// A pager runs in the fault handler of the program, on its exception stack, whenever the program
+/// touches a page of the region that is not there or does not allow the access. It may make any
+/// call, print, allocate, fault itself, and wait for another environment: the program waits with it.
+/// It may not fork. What it keeps between faults should be in the page table (as marks) or in atomics:
+/// a lock that the interrupted program holds would never be released.
+pub trait Pager<K>: Sync {
+    /// What `pagemap` calls the region.
+    fn name(&self) -> &'static str;
+
+    /// See to it that the access is possible, or say [`Resolution::Unhandled`].
+    ///
+    /// The region allows the access. `touch.entry` is what the page table holds: nothing (the page
+    /// was never touched), a mark that this pager made, or a page that allows less than the region.
+    ///
+    /// # Errors
+    /// Those of the kernel. `NoMemory` goes to the policy that the program has installed.
+    fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error>;
+
+    /// What a child gets.
+    fn on_fork(&self) -> Inherit {
+        Inherit::Private
+    }
+
+    /// Whether the program may give pages back and have them brought in anew.
+    fn can_discard(&self) -> bool {
+        true
+    }
+
+    /// The pages and marks of this range are about to go: whatever the marks stand for is not needed
+    /// any more.
+    fn discard(&self, _kernel: &mut K, _range: &Range<Va>) {}
+}
+
+/// What fork does with a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inherit {
+    /// The child has the same contents; whoever writes gets a copy.
+    Private,
+    /// Both have the same pages, and see what the other writes.
+    Shared,
+    /// The child has no such region.
+    Not,
+}
+
+/// Pages that are brought in at once in a region that is read or written upwards.
+pub const AROUND: u64 = 16;
+
+/// How many pages from `page` on are to be brought in at once: in a sequential region up to
+/// [`AROUND`], as far as nothing is there yet, and not beyond `end`.
+#[inline]
+fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u64 {
+    if !region.sequential {
+        return 1;
+    }
+    let most = AROUND.min((end.min(region.end).0 - page.0) / PAGE_SIZE);
+    (1..most).take_while(|&next| kernel.pte(page.add_pages(next)).is_empty()).count() as u64 + 1
+}
+
+/// Memory that begins as zeros and belongs to one environment: reading maps the page of zeros that all
+/// share, writing gives a page of one's own.
+pub struct Zeros {
+    /// What `pagemap` shows.
+    pub name: &'static str,
+    /// What a fresh page is counted as.
+    pub cause: Cause,
+}
+
+impl Zeros {
+    /// Anonymous memory with this name.
+    #[must_use]
+    pub const fn named(name: &'static str) -> Zeros {
+        Zeros { name, cause: Cause::ZeroFill }
+    }
+}
+
+/// A page of zeros for `touch`.
+#[inline]
+fn zeros<K: Kernel>(
+    kernel: &mut K,
+    touch: &Touch,
+    region: &Region<K>,
+    fresh: Cause,
+) -> Result<Resolution, Error> {
+    let page = touch.va.page();
+    if !touch.entry.is_empty() {
+        return Ok(Resolution::Unhandled);
+    }
+    if touch.is_write() {
+        let pages = around(kernel, region, page, region.end);
+        kernel.alloc(page, pages, region.perms)?;
+        return Ok(Resolution::Resume(fresh));
+    }
+    kernel.map(kernel.zeros(), page, 1, region.copy_on_write())?;
+    Ok(Resolution::Resume(Cause::ZeroMap))
+}
+
+impl<K: Kernel> Pager<K> for Zeros {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    #[inline]
+    fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
+        zeros(kernel, touch, region, self.cause)
+    }
+}
+
+/// Memory that begins as zeros and stays shared with children (and with whoever gets pages of it by a
+/// message). The perms of such a region have [`Perms::KEEP`].
+///
+/// A page that was never touched belongs to nobody, so it could not be shared later: fork fills
+/// the whole region first.
+pub struct Shared;
+
+impl<K: Kernel> Pager<K> for Shared {
+    fn name(&self) -> &'static str {
+        "shared"
+    }
+
+    fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
+        if !touch.entry.is_empty() {
+            return Ok(Resolution::Unhandled);
+        }
+        let page = touch.va.page();
+        let pages = around(kernel, region, page, region.end);
+        kernel.alloc(page, pages, region.perms | Perms::WRITE)?;
+        if !region.is_writable() {
+            kernel.protect(page, pages, region.perms)?;
+        }
+        Ok(Resolution::Resume(Cause::ZeroFill))
+    }
+
+    fn on_fork(&self) -> Inherit {
+        Inherit::Shared
+    }
+
+    fn can_discard(&self) -> bool {
+        false
+    }
+}
+
+/// A file of the boot archive, and zeros behind its end.
+///
+/// Whole pages are shared with the archive, and so with everybody who maps the file, until they
+/// are written. The page in which the file ends is copied, since what follows in the archive is no
+/// business of the program's.
+///
+/// The data of a region: what to add to an address in it to get to the file's byte in the archive, and
+/// the address at which the file ends. See [`File::region`].
+pub struct File {
+    /// What `pagemap` shows.
+    pub name: &'static str,
+}
+
+impl File {
+    /// A region of this pager: `bytes` bytes at `source`, then zeros. `source` is as far from a page
+    /// boundary as the start of the range is (so, on one).
+    #[must_use]
+    pub fn region<K: Kernel>(
+        &'static self,
+        range: Range<Va>,
+        perms: Perms,
+        source: Va,
+        bytes: u64,
+    ) -> Region<K> {
+        let data = [source.0.wrapping_sub(range.start.0), range.start.0 + bytes];
+        Region { data, ..Region::new(range, perms, self) }
+    }
+
+    /// Bring in pages that are nowhere yet.
+    fn page_in<K: Kernel>(kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
+        let [bias, file_end] = region.data;
+        let page = touch.va.page();
+        let source = Va(page.0.wrapping_add(bias));
+        if page.0 >= file_end {
+            return zeros(kernel, touch, region, Cause::ZeroFill);
+        }
+        let rest = file_end - page.0;
+        if rest < PAGE_SIZE {
+            kernel.alloc(page, 1, (region.perms - Perms::EXEC) | Perms::WRITE)?;
+            kernel.copy(source, page, rest);
+            if !region.is_writable() {
+                kernel.protect(page, 1, region.perms)?;
+            }
+            return Ok(Resolution::Resume(Cause::FilePage));
+        }
+        let pages = around(kernel, region, page, Va(file_end).page());
+        kernel.map(source, page, pages, region.copy_on_write())?;
+        if touch.is_write() {
+            kernel.own(page)?;
+        }
+        Ok(Resolution::Resume(Cause::FilePage))
+    }
+}
+
+impl<K: Kernel> Pager<K> for File {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
+        if touch.entry.is_empty() { File::page_in(kernel, touch, region) } else { Ok(Resolution::Unhandled) }
+    }
+}
+
+/// Addresses that nobody may touch.
+pub struct Guard(pub &'static str);
+
+impl<K> Pager<K> for Guard {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn fault(&self, _: &mut K, _: &Touch, _: &Region<K>) -> Result<Resolution, Error> {
+        Ok(Resolution::Unhandled)
+    }
+}

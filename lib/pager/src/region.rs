@@ -1,0 +1,287 @@
+//! Ranges of addresses, and who serves them.
+//!
+//! The table is a sorted array of fixed nodes: a fault looks its region up by halving, neither
+//! allocates nor locks, and the whole table is a piece of memory that can be copied for a child.
+//! Insertion moves what lies above; programs have tens of regions, not millions.
+
+use crate::{Error, Pager};
+use abi::layout::USER_LIMIT;
+use abi::{PAGE_SIZE, Perms, Va};
+use core::fmt;
+use core::ops::Range;
+
+/// A range of addresses that one pager serves.
+pub struct Region<K: 'static> {
+    /// The first address, a page boundary.
+    pub start: Va,
+    /// One past the last, a page boundary.
+    pub end: Va,
+    /// What pages may be used for once they are there. Of the bits for libos, [`Perms::KEEP`] and
+    /// [`Perms::SOFT`] go into the entry of every page; [`Perms::COW`] never stands here.
+    pub perms: Perms,
+    /// Pages are expected to be touched upwards: bring in several at once.
+    pub sequential: bool,
+    /// Who knows what belongs into the pages.
+    pub pager: &'static dyn Pager<K>,
+    /// For the pager. It stays as it is when the region is split, so it should not depend on where
+    /// the region starts.
+    pub data: [u64; 2],
+}
+
+// Not derived: that would ask the same of `K`.
+impl<K> Clone for Region<K> {
+    fn clone(&self) -> Region<K> {
+        *self
+    }
+}
+
+impl<K> Copy for Region<K> {}
+
+impl<K> fmt::Debug for Region<K> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}..{} {} {:?}", self.start, self.end, self.pager.name(), self.perms)
+    }
+}
+
+impl<K> Region<K> {
+    /// A region of a pager that needs no data.
+    #[must_use]
+    pub const fn new(range: Range<Va>, perms: Perms, pager: &'static dyn Pager<K>) -> Region<K> {
+        Region { start: range.start, end: range.end, perms, sequential: false, pager, data: [0; 2] }
+    }
+
+    /// The addresses.
+    #[inline]
+    #[must_use]
+    pub const fn range(&self) -> Range<Va> {
+        self.start..self.end
+    }
+
+    /// Whether a page of the region may be written.
+    #[inline]
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        self.perms.contains(Perms::WRITE)
+    }
+
+    /// The rights of a page that is to be copied before it is written, if it may be written at all.
+    #[inline]
+    #[must_use]
+    pub fn copy_on_write(&self) -> Perms {
+        if self.is_writable() { (self.perms - Perms::WRITE) | Perms::COW } else { self.perms }
+    }
+
+    /// Whether the other region could be one with this one, which ends where it starts.
+    fn continues_in(&self, next: &Region<K>) -> bool {
+        // Two pagers are the same if they are the same object of the same type.
+        let same_pager = core::ptr::addr_eq(self.pager, next.pager) && self.pager.name() == next.pager.name();
+        let same = self.perms == next.perms && self.sequential == next.sequential && self.data == next.data;
+        self.end == next.start && same && same_pager
+    }
+}
+
+/// A table of regions: a view on memory that belongs to somebody else.
+pub struct Regions<'a, K: 'static> {
+    slots: &'a mut [Region<K>],
+    len: &'a mut usize,
+}
+
+/// The region that holds an address, among regions in ascending order.
+#[inline]
+#[must_use]
+pub fn find<K>(regions: &[Region<K>], va: Va) -> Option<&Region<K>> {
+    let index = regions.partition_point(|region| region.end <= va);
+    regions.get(index).filter(|region| region.start <= va)
+}
+
+/// Check that a range is one that a region can have.
+///
+/// # Errors
+/// [`Error::Unaligned`], [`Error::Empty`], [`Error::OutsideUser`].
+pub fn check(range: &Range<Va>) -> Result<(), Error> {
+    for edge in [range.start, range.end] {
+        if !edge.is_page_aligned() {
+            return Err(Error::Unaligned(edge.0));
+        }
+    }
+    if range.start == range.end {
+        return Err(Error::Empty(range.start));
+    }
+    let inside = range.start < range.end && range.end <= USER_LIMIT;
+    if inside { Ok(()) } else { Err(Error::OutsideUser(range.start)) }
+}
+
+impl<'a, K> Regions<'a, K> {
+    /// The table in these slots, of which the first `len` are in use.
+    #[must_use]
+    pub fn new(slots: &'a mut [Region<K>], len: &'a mut usize) -> Regions<'a, K> {
+        Regions { slots, len }
+    }
+
+    /// The regions, upwards.
+    #[must_use]
+    pub fn all(&self) -> &[Region<K>] {
+        &self.slots[..*self.len]
+    }
+
+    /// The index of the first region that ends behind `va`.
+    fn first_behind(&self, va: Va) -> usize {
+        self.all().partition_point(|region| region.end <= va)
+    }
+
+    /// Add a region.
+    ///
+    /// # Errors
+    /// [`check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`].
+    pub fn add(&mut self, region: Region<K>) -> Result<(), Error> {
+        check(&region.range())?;
+        let index = self.first_behind(region.start);
+        if let Some(next) = self.all().get(index).filter(|next| next.start < region.end) {
+            return Err(Error::Overlap(next.start.max(region.start)));
+        }
+        self.insert(index, region)
+    }
+
+    fn insert(&mut self, index: usize, region: Region<K>) -> Result<(), Error> {
+        self.require_room(1)?;
+        for at in (index..*self.len).rev() {
+            self.slots[at + 1] = self.slots[at];
+        }
+        self.slots[index] = region;
+        *self.len += 1;
+        Ok(())
+    }
+
+    fn delete(&mut self, indices: Range<usize>) {
+        self.slots.copy_within(indices.end..*self.len, indices.start);
+        *self.len -= indices.len();
+    }
+
+    /// Check that there is room for so many more.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRegions`].
+    fn require_room(&self, more: usize) -> Result<(), Error> {
+        let most = self.slots.len();
+        if *self.len + more <= most { Ok(()) } else { Err(Error::TooManyRegions(most)) }
+    }
+
+    /// Where a range of so many bytes fits between the regions, lowest first, at a multiple of `align`.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::NoSpace`].
+    pub fn gap(&self, within: &Range<Va>, bytes: u64, align: u64) -> Result<Va, Error> {
+        let none = Error::NoSpace(bytes);
+        let size = bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(none)?;
+        if size == 0 {
+            return Err(Error::Empty(within.start));
+        }
+        let align = align.max(PAGE_SIZE);
+        let mut from = within.start.0.next_multiple_of(align);
+        for region in &self.all()[self.first_behind(within.start)..] {
+            if region.start.0 >= from && region.start.0 - from >= size {
+                break;
+            }
+            from = from.max(region.end.0.checked_next_multiple_of(align).ok_or(none)?);
+        }
+        let fits = from <= within.end.0 && size <= within.end.0 - from;
+        if fits { Ok(Va(from)) } else { Err(none) }
+    }
+
+    /// Take a range out of all regions that reach into it.
+    ///
+    /// # Errors
+    /// [`check`]'s, [`Error::TooManyRegions`] (a hole makes two of one).
+    pub fn remove(&mut self, range: &Range<Va>) -> Result<(), Error> {
+        let inside = self.isolate(range)?;
+        self.delete(inside);
+        Ok(())
+    }
+
+    /// Change all regions in a range, and only there. The whole range must be in regions.
+    ///
+    /// # Errors
+    /// [`check`]'s, [`Error::NoRegion`], [`Error::TooManyRegions`].
+    pub fn change(&mut self, range: &Range<Va>, mut f: impl FnMut(&mut Region<K>)) -> Result<(), Error> {
+        check(range)?;
+        self.require_covered(range)?;
+        let inside = self.isolate(range)?;
+        self.slots[inside.clone()].iter_mut().for_each(&mut f);
+        self.join(inside);
+        Ok(())
+    }
+
+    /// Check that there is a region at every address of a range.
+    ///
+    /// # Errors
+    /// [`Error::NoRegion`] with the first address that is in none.
+    pub fn require_covered(&self, range: &Range<Va>) -> Result<(), Error> {
+        let mut at = range.start;
+        for region in &self.all()[self.first_behind(at)..] {
+            if region.start > at || at >= range.end {
+                break;
+            }
+            at = region.end;
+        }
+        if at >= range.end { Ok(()) } else { Err(Error::NoRegion(at)) }
+    }
+
+    /// Cut regions at both ends of a range, so that each lies inside or outside. Returns the
+    /// indices of those inside.
+    ///
+    /// # Errors
+    /// [`check`]'s, [`Error::TooManyRegions`].
+    pub(crate) fn isolate(&mut self, range: &Range<Va>) -> Result<Range<usize>, Error> {
+        check(range)?;
+        let cuts = |at: Va| find(self.all(), at).is_some_and(|region| region.start < at);
+        self.require_room(usize::from(cuts(range.start)) + usize::from(cuts(range.end)))?;
+        self.cut(range.start)?;
+        self.cut(range.end)?;
+        Ok(self.first_behind(range.start)..self.all().partition_point(|region| region.start < range.end))
+    }
+
+    /// Make two of a region that holds `at` and does not start there.
+    fn cut(&mut self, at: Va) -> Result<(), Error> {
+        let index = self.first_behind(at);
+        let Some(region) = self.all().get(index).copied().filter(|region| region.start < at) else {
+            return Ok(());
+        };
+        self.insert(index + 1, Region { start: at, ..region })?;
+        self.slots[index].end = at;
+        Ok(())
+    }
+
+    /// Make one of neighbours that do not differ, among these, the one before and the one behind.
+    fn join(&mut self, indices: Range<usize>) {
+        let mut index = indices.start.max(1);
+        let mut last = (indices.end + 1).min(*self.len);
+        while index < last {
+            if self.slots[index - 1].continues_in(&self.slots[index]) {
+                self.slots[index - 1].end = self.slots[index].end;
+                self.delete(index..index + 1);
+                last -= 1;
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Move the ends of a region, which may be any that does not meet another region.
+    ///
+    /// # Errors
+    /// [`Error::NoRegion`], [`check`]'s, [`Error::Overlap`].
+    pub fn resize(&mut self, old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
+        check(new)?;
+        let index = self.first_behind(old.start);
+        if self.all().get(index).map(Region::range).as_ref() != Some(old) {
+            return Err(Error::NoRegion(old.start));
+        }
+        let below = index.checked_sub(1).map_or(Va(0), |before| self.slots[before].end);
+        let above = self.all().get(index + 1).map_or(USER_LIMIT, |next| next.start);
+        if new.start < below || new.end > above {
+            return Err(Error::Overlap(if new.start < below { new.start } else { above }));
+        }
+        (self.slots[index].start, self.slots[index].end) = (new.start, new.end);
+        Ok(())
+    }
+}
