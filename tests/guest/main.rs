@@ -1,5 +1,6 @@
 //! The guest tests: `cargo xtask test`. A module for each subject.
 
+mod apps;
 mod boot;
 mod classic;
 mod counts;
@@ -35,6 +36,7 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     let cases: Vec<Case> = [classic::cases(), earlier::cases(), shell::cases(), boot::cases()].concat();
     let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(lab)).collect();
     trials.extend(hostile::cases().iter().flat_map(|case| case.trials(lab)));
+    trials.extend(apps::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(documents::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(boot::trials(lab));
     trials.extend(image::trials(lab));
