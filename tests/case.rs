@@ -195,7 +195,11 @@ impl Case {
             .map_err(|error| Failed::from(format!("{error:#}\nthis repeats it:\n  {}", self.command(flavor))))
     }
 
-    fn judge(&self, lab: &Lab, flavor: Flavor) -> Result<(), Failed> {
+    /// Boots it once, and checks everything.
+    ///
+    /// # Errors
+    /// What was expected and not seen.
+    pub fn judge(&self, lab: &Lab, flavor: Flavor) -> Result<(), Failed> {
         let run = self.boot(lab, flavor)?;
         self.check_end(&run);
         for check in &self.checks {

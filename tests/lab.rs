@@ -43,6 +43,15 @@ impl Lab {
         &self.images.kernels[index.unwrap_or(0)]
     }
 
+    /// The file of a program, as the linker made it.
+    ///
+    /// # Errors
+    /// There is no such program, or it cannot be read.
+    pub fn program(&self, name: &str) -> Result<Vec<u8>> {
+        let path = &self.images.program(name)?.path;
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// What counting needs: the plain and the counting kernel, and the programs.
     #[must_use]
     pub fn counting_images(&self) -> Images {

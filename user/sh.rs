@@ -1,4 +1,4 @@
-//! A small shell: runs programs by name, and knows help, ps, free, echo, exit.
+//! A small shell: runs programs by name, and knows help, ps, free, pagemap, echo, exit.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -7,7 +7,7 @@ extern crate alloc;
 
 use alloc::{string::String, vec::Vec};
 use core::sync::atomic::Ordering::Relaxed;
-use libos::{Args, Command, Error, ExitCode, PAGE_SIZE, Status, archive, console, windows};
+use libos::{Args, Command, Error, ExitCode, PAGE_SIZE, Status, archive, console, pagemap, windows};
 use libos::{print, println};
 
 libos::entry!(main);
@@ -75,6 +75,7 @@ fn run(words: &[&str]) -> Option<ExitCode> {
         "help" => help(),
         "ps" => ps(),
         "free" => free(),
+        "pagemap" => pagemap::print(args.first() == Some(&"pages")),
         "echo" => println!("{}", args.join(" ")),
         "exit" => match args.first().map_or(Ok(0), |status| status.parse()) {
             Ok(status @ 0..=63) => return Some(ExitCode::from(status)),
@@ -91,7 +92,7 @@ fn run(words: &[&str]) -> Option<ExitCode> {
 }
 
 fn help() {
-    println!("help, ps, free, echo [TEXT], exit [STATUS], or one of these programs:");
+    println!("help, ps, free, pagemap [pages], echo [TEXT], exit [STATUS], or one of these programs:");
     let mut column = 0;
     let listed = archive::each(|name, _| {
         if name.starts_with('.') {

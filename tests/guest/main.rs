@@ -8,6 +8,7 @@ mod documents;
 mod earlier;
 mod hostile;
 mod image;
+mod pagers;
 mod shell;
 mod storm;
 
@@ -36,10 +37,12 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     let cases: Vec<Case> = [classic::cases(), earlier::cases(), shell::cases(), boot::cases()].concat();
     let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(lab)).collect();
     trials.extend(hostile::cases().iter().flat_map(|case| case.trials(lab)));
+    trials.extend(pagers::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(apps::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(documents::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(boot::trials(lab));
     trials.extend(image::trials(lab));
+    trials.extend(pagers::trials(lab));
     trials.extend(counts::trials(lab));
     trials.extend(storm::trials(lab));
     libtest_mimic::run(arguments, trials)

@@ -127,9 +127,9 @@ fn append_functions(elf: &mut Vec<u8>, functions: &[symbols::Function]) {
     elf.extend(section(0, 0, 0, 0, 0, 0));
     elf.extend(section(2, table_at, symbols * SYMBOL, 2, symbols, SYMBOL));
     elf.extend(section(3, strings_at, strings.len(), 0, 0, 0));
-    // e_shoff; e_shentsize, e_shnum; e_shstrndx: names of sections are not kept.
+    // e_shoff; e_shentsize, e_shnum, e_shstrndx: the sections have the empty name.
     elf[0x28..0x30].copy_from_slice(&headers_at.to_le_bytes());
-    elf[0x3a..0x40].copy_from_slice(&[64, 0, 3, 0, 0, 0]);
+    elf[0x3a..0x40].copy_from_slice(&[64, 0, 3, 0, 2, 0]);
 }
 
 /// One past the last byte of the file that a program header names.

@@ -39,6 +39,24 @@ pub fn touch_to_read(address: u64) {
     unsafe { asm!("test byte ptr [{}], 0", in(reg) address, options(nostack, readonly)) }
 }
 
+/// Where the stack is now.
+pub fn stack_pointer() -> u64 {
+    let rsp;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    rsp
+}
+
+/// Write to the stack so far below where it is now, beyond what anybody uses: 128 bytes and more.
+pub fn touch_stack(below: [u64; 3]) {
+    for bytes in below {
+        // SAFETY: what lies more than 128 bytes below the stack pointer holds nothing.
+        unsafe {
+            asm!("neg {0}", "mov byte ptr [rsp + {0} - 256], 0", inout(reg) bytes => _, options(nostack));
+        }
+    }
+}
+
 /// Write to the byte at `address` without changing it, in one indivisible step.
 ///
 /// In assembly because a compiler may turn an atomic "or" with zero into a plain load.

@@ -60,6 +60,13 @@ pub fn fill(va: Va, perms: Perms, fill: impl FnOnce(&mut Page)) -> sys::Result<(
     if perms.contains(Perms::WRITE) { Ok(()) } else { sys::protect(EnvId::NONE, page, 1, perms) }
 }
 
+/// Let `look` read the page at `va`: what a pager does that keeps the contents elsewhere.
+pub fn look<T>(va: Va, look: impl FnOnce(&Page) -> T) -> T {
+    // SAFETY: any 4096 bytes are a `Page`. An environment is a single thread, so nobody writes to them
+    // meanwhile but `look` itself, which harms nobody else. If the page is not there, that is a fault like others.
+    look(unsafe { &*(va.page().0 as *const Page) })
+}
+
 /// The bytes of a page.
 pub type Page = [u8; PAGE_SIZE as usize];
 

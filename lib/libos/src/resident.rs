@@ -80,13 +80,8 @@ impl<T> Guarded<T> {
 /// See to it that the next two pages of the stack are there and writable. Exception stacks always
 /// are.
 fn bring_stack_in() {
-    if upcall::in_handler() {
-        return;
-    }
-    let here = core::hint::black_box(0_u8);
-    let at = &raw const here as u64;
-    for below in [0, PAGE_SIZE, 2 * PAGE_SIZE] {
-        door::touch_to_write(at - below);
+    if !upcall::in_handler() {
+        door::touch_stack([0, PAGE_SIZE, 2 * PAGE_SIZE]);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The stack: it grows as it is touched, down to a limit, and a guard lies below that.
 
-use crate::layout::STACK_TOP;
+use crate::layout::{STACK_TOP, STACKS};
 use crate::space::{self, Region};
-use crate::{Error, Fault, PAGE_SIZE, Perms, Va, env, println, symbols};
+use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, symbols, upcall};
 use core::ops::Range;
 use pager::{Cause, Guard, Zeros};
 
@@ -12,6 +12,9 @@ pub const DEFAULT_BYTES: u64 = 1 << 20;
 pub const MAX_BYTES: u64 = 512 << 20;
 /// Compiled code touches every page of a large frame, so that it cannot step over the guard.
 const GUARD_BYTES: u64 = 16 * PAGE_SIZE;
+
+/// Below the stack pointer, this much stays when the limit is lowered.
+const RESERVE: u64 = 8 * PAGE_SIZE;
 
 static STACK: Zeros = Zeros { name: "stack", cause: Cause::StackGrowth };
 static GUARD: Guard = Guard("stack guard");
@@ -33,22 +36,24 @@ pub(crate) fn init() -> Result<(), Error> {
     space::add(Region::new(guard_below(INITIAL.start), Perms::READ, &GUARD))
 }
 
-/// Let the stack grow to so many bytes (rounded up to pages), at most [`MAX_BYTES`]. Pages that are in
-/// use stay.
+/// Let the stack grow to so many bytes (rounded up to pages), at most [`MAX_BYTES`], and not less than
+/// what is in use. Pages below the limit are given back.
 ///
 /// # Errors
 /// `Memory` with [`Overlap`](pager::Error::Overlap): something else is in the way.
 pub fn set_limit(bytes: u64) -> Result<(), Error> {
-    let bytes = bytes.clamp(PAGE_SIZE, MAX_BYTES);
+    let used = STACK_TOP.0 - door::stack_pointer() + RESERVE;
+    let bytes = bytes.max(used).clamp(PAGE_SIZE, MAX_BYTES);
     let (old, low) = (low(), Va(STACK_TOP.0 - bytes).page());
-    let (stack, guard) = (old..STACK_TOP, guard_below(old));
-    // Each step keeps the two apart.
+    // Each step keeps the stack and its guard apart.
     if low < old {
-        space::resize(&guard, &guard_below(low))?;
-        space::resize(&stack, &(low..STACK_TOP))
+        space::resize(&guard_below(old), &guard_below(low))?;
+        space::resize(&(old..STACK_TOP), &(low..STACK_TOP))
+    } else if low > old {
+        space::unmap(&(old..low))?;
+        space::resize(&guard_below(old), &guard_below(low))
     } else {
-        space::resize(&stack, &(low..STACK_TOP))?;
-        space::resize(&guard, &guard_below(low))
+        Ok(())
     }
 }
 
@@ -56,6 +61,12 @@ pub fn set_limit(bytes: u64) -> Result<(), Error> {
 #[must_use]
 pub fn low() -> Va {
     region().start
+}
+
+/// Whether a handler ran off its stack.
+#[inline]
+pub(crate) fn is_exception_guard(fault: &Fault) -> bool {
+    fault.vector() == Vector::PAGE_FAULT && (STACKS..upcall::STACK_LOW).contains(&Va(fault.address))
 }
 
 /// Say in words what it means that an address is in a guard, if it is.

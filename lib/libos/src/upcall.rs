@@ -212,6 +212,10 @@ extern "C" fn handle(fault: &mut Fault) {
 }
 
 fn ask_program(fault: &mut Fault) -> Outcome {
+    if stack::is_exception_guard(fault) {
+        // The frames of handlers have been overwritten; the program's handler would do it again.
+        return Outcome::Unhandled;
+    }
     let outcome = HANDLER.get().map_or(Outcome::Unhandled, |handler| handler(fault));
     if outcome == Outcome::Resume {
         stats::count_program();

@@ -1,0 +1,65 @@
+//! A stack that grows as it is touched, down to a limit that the program chooses; and the guards below it.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+use core::hint::black_box;
+use libos::upcall::{self, Outcome};
+use libos::windows::free_frames;
+use libos::{Error, ExitStatus, Fork, Vector, fork, println, raw, stack, stats};
+
+libos::entry!(main);
+
+const FRAMES: u64 = 100_000;
+
+fn main() -> Result<(), Error> {
+    println!("a stack of {} bytes is allowed at first", stack::DEFAULT_BYTES);
+    stack::set_limit(64 << 20)?;
+    let (before, free) = (stats::get().stack_pages, free_frames());
+    let sum = sum_down_from(FRAMES);
+    let (pages, taken) = (stats::get().stack_pages - before, free - free_frames());
+    println!("{FRAMES} frames deep: the sum is {sum}; the stack grew by {pages} pages, {taken} frames");
+    assert_eq!(sum, FRAMES * (FRAMES + 1) / 2);
+    // A frame has at least a return address and what is added.
+    assert!(pages > FRAMES * 16 / 4096 && taken >= pages);
+
+    stack::set_limit(256 << 10)?;
+    println!("and now no more than {} bytes", 256 << 10);
+    ended("runs off its stack", || _ = black_box(forever(1)))?;
+    ended("runs off its exception stack", || {
+        upcall::set_handler(|_| {
+            // Not a fault in a fault, which the kernel would notice: a frame that is too large.
+            black_box(&mut [1_u8; 20 << 10]);
+            Outcome::Resume
+        });
+        raw::undefined();
+    })?;
+    println!("this program goes on, {} faults later", stats::get().upcalls);
+    Ok(())
+}
+
+#[inline(never)]
+fn sum_down_from(n: u64) -> u64 {
+    if n == 0 { 0 } else { black_box(n) + sum_down_from(n - 1) }
+}
+
+#[inline(never)]
+#[allow(unconditional_recursion)]
+fn forever(n: u64) -> u64 {
+    black_box(n) + forever(n + 1)
+}
+
+/// A child does this, and is ended for it.
+fn ended(what: &str, f: fn()) -> Result<(), Error> {
+    let child = match fork()? {
+        Fork::Parent(child) => child,
+        Fork::Child => {
+            f();
+            libos::exit(0)
+        }
+    };
+    let status = child.wait()?;
+    println!("a child that {what}: {status}");
+    assert_eq!(status, ExitStatus::killed_by(Vector::PAGE_FAULT));
+    Ok(())
+}
