@@ -2,9 +2,14 @@
 //! did not hold; here are the counts that they print.
 
 use tests::{Case, Run, guest};
+use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
-    vec![guest("sqrtpager").check(sqrtpager)]
+    vec![
+        guest("sqrtpager").check(sqrtpager),
+        // Two hundred thousand calls: a checking kernel would walk all tables after each of them.
+        guest("zpager").memory("32M").only(Flavor::Plain).check(zpager),
+    ]
 }
 
 /// The numbers in the one line that matches the pattern, in its groups.
@@ -32,4 +37,24 @@ fn sqrtpager(run: &Run) {
     if let [frames] = numbers(run, "^1003 pages .* time, ([0-9]+) frames taken$")[..] {
         run.expect(frames < 3 * 64 + 16, format!("{frames} frames for 64 pages"));
     }
+}
+
+/// Every page is compressed once after it was written, and not after it was only read.
+fn zpager(run: &Run) {
+    let counts = |what: &str| {
+        numbers(run, &format!("^{what}: ([0-9]+) faults, ([0-9]+) pages evicted, ([0-9]+) compressed$"))
+    };
+    let size = numbers(run, "^([0-9]+) pages, ([0-9]+) KiB, on a machine of ([0-9]+) KiB$");
+    let &[pages, memory, machine] = &size[..] else { return };
+    run.expect(memory == 4 * pages && memory == 2 * machine, "twice the machine's memory");
+    let written = counts("written");
+    run.expect(written == [pages, pages - 256, pages - 256], format!("{pages} pages: {written:?}"));
+    let read = counts("read in another order");
+    run.expect(read == [2 * pages, 2 * pages - 256, pages], format!("{pages} pages: {read:?}"));
+    let changed = counts("one page of 16 changed, and all read again");
+    // A changed page may still be there from before.
+    let faults = 3 * pages + pages / 16 - changed[0];
+    run.expect(faults < 256 && changed[1] == changed[0] - 256, format!("{pages} pages: {changed:?}"));
+    run.expect(changed[2] == pages + pages / 16, format!("{} compressed", changed[2]));
+    run.once("^compressed they take [0-9]+ KiB: 1[0-9] times less$");
 }
