@@ -97,9 +97,5 @@ fn fill<K: Kernel>(kernel: &mut K, region: &Region<K>, gap: Range<Va>) -> Result
     if gap.start == gap.end {
         return Ok(());
     }
-    kernel.alloc(gap.start, crate::pages(&gap), region.perms | Perms::WRITE)?;
-    if !region.is_writable() {
-        kernel.protect(gap.start, crate::pages(&gap), region.perms)?;
-    }
-    Ok(())
+    Ok(kernel.alloc(gap.start, crate::pages(&gap), region.perms)?)
 }

@@ -131,10 +131,7 @@ impl<K: Kernel> Pager<K> for Shared {
         }
         let page = touch.va.page();
         let pages = around(kernel, region, page, region.end);
-        kernel.alloc(page, pages, region.perms | Perms::WRITE)?;
-        if !region.is_writable() {
-            kernel.protect(page, pages, region.perms)?;
-        }
+        kernel.alloc(page, pages, region.perms)?;
         Ok(Resolution::Resume(Cause::ZeroFill))
     }
 

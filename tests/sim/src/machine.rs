@@ -2,7 +2,7 @@
 //! the machine page, and one [`Processor`]. Every thread, and so every test, has its own.
 
 use crate::processor::{Access, Processor};
-use abi::layout::{KERNEL_HALF, MACHINE};
+use abi::layout::{ARCHIVE, KERNEL_HALF, MACHINE};
 use abi::page::TABLE_ENTRIES;
 use abi::window::{FrameInfo, MachineInfo};
 use abi::{Frame, Pte, Va};
@@ -151,6 +151,42 @@ pub fn template() -> (Frame, Frame) {
     (root, page)
 }
 
+/// Frames that a boot archive takes besides its pages.
+const ARCHIVE_TABLES: usize = 2;
+
+/// The frames that the kernel uses if there is a boot archive of so many pages.
+pub const fn kernel_frames(archive_pages: usize) -> usize {
+    KERNEL_FRAMES + ARCHIVE_TABLES + archive_pages
+}
+
+/// A boot archive of so many pages (at most what one table translates), in all spaces that have or
+/// will have the windows of this [`template`]. Its pages are zeros until something is [`put`] there.
+pub fn archive(template: Frame, pages: usize) -> Vec<Frame> {
+    let own: Vec<_> = frames().rev().skip(KERNEL_FRAMES).take(ARCHIVE_TABLES + pages).collect();
+    own.iter().for_each(|&frame| Sim::zero(frame));
+    let (tables, pages) = own.split_at(ARCHIVE_TABLES);
+    let all = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
+    let level3 = Pte(Sim::table(template)[ARCHIVE.index(4)].load(SeqCst)).frame();
+    Sim::table(level3)[ARCHIVE.index(3)].store(tables[0].address() | all, SeqCst);
+    Sim::table(tables[0])[ARCHIVE.index(2)].store(tables[1].address() | all, SeqCst);
+    for (entry, page) in Sim::table(tables[1]).iter().zip(pages) {
+        entry.store(page.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC, SeqCst);
+    }
+    pages.to_vec()
+}
+
+/// What stands in the leaf entry of an address; nothing if a table is missing. No processor is asked.
+pub fn entry(root: Frame, va: Va) -> Pte {
+    let mut pte = Pte(root.address() | Pte::PRESENT);
+    for level in (1..=4).rev() {
+        if !pte.is_present() {
+            return Pte(0);
+        }
+        pte = Pte(Sim::table(pte.frame())[va.index(level)].load(SeqCst));
+    }
+    pte
+}
+
 impl Sim {
     fn new() -> Sim {
         let table = || [const { AtomicU64::new(0) }; TABLE_ENTRIES];
@@ -239,6 +275,24 @@ mod tests {
         assert_eq!(load(PAGE, Access::Read), Some(0x0201_0000_0000_0000));
         assert!(store(Va(PAGE.0 + 8), 0x0504));
         assert_eq!(contents(frame)[..12], [0, 0, 0, 0, 0, 0, 1, 2, 4, 5, 0, 0]);
+    }
+
+    #[test]
+    fn a_boot_archive_can_be_read_and_mapped_but_not_written() {
+        let memory = start(FRAMES - kernel_frames(3));
+        let (template, _) = template();
+        let pages = archive(template, 3);
+        put(pages[1], 8, b"archived");
+        let mut space = Space::new(&memory, template).expect("a space");
+        processor(|processor| processor.load(Some(space.root())));
+        let second = ARCHIVE.add_pages(1);
+        assert_eq!(load(Va(second.0 + 8), Access::Read), Some(u64::from_le_bytes(*b"archived")));
+        assert!(!store(second, 1) && load(ARCHIVE.add_pages(3), Access::Read).is_none());
+        let frame = space.grant(&memory, second, Perms::READ).expect("it may be shared");
+        assert!(space.grant(&memory, second, Perms::WRITE).is_err());
+        space.accept(&memory, PAGE, frame, Perms::READ).expect("room for tables");
+        assert_eq!((entry(space.root(), PAGE).frame(), refs(frame)), (pages[1], 2));
+        assert_eq!(entry(space.root(), Va(0)), Pte(0));
     }
 
     #[test]

@@ -1,0 +1,256 @@
+//! The kernel on the simulated machine: several environments, the calls as the real one checks them,
+//! and page tables that are read while they change.
+
+use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
+use abi::{Call, EnvId, Error, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use pager::space::Table;
+use pager::{Guard, Kernel, Region, Regions};
+use sim::machine::{self, Sim, entry, processor};
+use sim::processor::Access;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::atomic::Ordering::SeqCst;
+use vm::{Machine, Memory, Space};
+
+/// Environments that there may be at a time.
+pub const ENVS: usize = 4;
+/// The file in the boot archive ends in the middle of its last page.
+pub const FILE_BYTES: u64 = 19 * PAGE_SIZE + 1234;
+/// Its pages, and the page of zeros that every archive ends with.
+const ARCHIVE_PAGES: usize = FILE_BYTES.div_ceil(PAGE_SIZE) as usize + 1;
+/// The most frames that environments can have.
+pub const ALL: usize = machine::FRAMES - machine::kernel_frames(ARCHIVE_PAGES);
+
+/// A byte of the file. Behind its end are bytes too: those of the next one.
+pub fn file_byte(at: u64) -> u8 {
+    (at % 251 + at / PAGE_SIZE + 1) as u8
+}
+
+/// The kernel, and which environment is running.
+pub struct Host {
+    pub memory: Memory<Sim>,
+    template: Frame,
+    pub archive: Vec<Frame>,
+    spaces: [Option<Space<Sim>>; ENVS],
+    pub current: usize,
+}
+
+/// The name of an environment, for calls.
+pub fn id(env: usize) -> EnvId {
+    EnvId::new(1, env)
+}
+
+impl Host {
+    /// One empty environment on a machine with so many free frames.
+    pub fn new(free: usize) -> Host {
+        let memory = machine::start(free);
+        let (template, _) = machine::template();
+        let archive = machine::archive(template, ARCHIVE_PAGES);
+        for (&frame, page) in archive[..ARCHIVE_PAGES - 1].iter().zip(0..) {
+            let bytes: Vec<_> = (page * PAGE_SIZE..(page + 1) * PAGE_SIZE).map(file_byte).collect();
+            machine::put(frame, 0, &bytes);
+        }
+        let mut host = Host { memory, template, archive, spaces: [const { None }; ENVS], current: 0 };
+        host.create(0).expect("a frame for the first environment");
+        host.switch(0);
+        host
+    }
+
+    /// An environment without memory.
+    pub fn create(&mut self, env: usize) -> Result<(), Error> {
+        assert!(self.spaces[env].is_none(), "environment {env} is there");
+        self.spaces[env] = Some(Space::new(&self.memory, self.template)?);
+        Ok(())
+    }
+
+    /// The end of an environment. The processor must not be in it.
+    pub fn tear_down(&mut self, env: usize) {
+        let mut space = self.spaces[env].take().expect("it is there");
+        while !space.tear_down(&self.memory, &mut 10_000) {}
+        self.memory.release(space.root());
+    }
+
+    /// From now on programs run in this environment.
+    pub fn switch(&mut self, env: usize) {
+        self.current = env;
+        let root = self.root(env);
+        processor(|processor| processor.load(Some(root)));
+    }
+
+    pub fn root(&self, env: usize) -> Frame {
+        self.space(env).root()
+    }
+
+    pub fn space(&self, env: usize) -> &Space<Sim> {
+        self.spaces[env].as_ref().expect("the environment exists")
+    }
+
+    fn env(&self, id: EnvId) -> usize {
+        if id == EnvId::NONE { self.current } else { id.slot() }
+    }
+
+    /// One page of an operation, checked as the kernel does.
+    fn page(&mut self, call: Call, op: PageOp) -> Result<(), Error> {
+        user_va(op.va)?;
+        let (source, env) = (self.env(op.source_env), self.env(op.env));
+        let frame = match call {
+            Call::Map => self.grant(source, op)?,
+            _ => Frame(0),
+        };
+        let memory = &self.memory;
+        let space = self.spaces[env].as_mut().expect("the environment exists");
+        match call {
+            Call::Alloc => space.alloc(memory, op.va, Perms::checked(op.arg)?),
+            Call::Map => space.accept(memory, op.va, frame, Perms::checked(op.arg)?),
+            Call::Protect => space.protect(op.va, Perms::checked(op.arg)?),
+            Call::Unmap => space.unmap(memory, op.va),
+            Call::Mark => space.mark(memory, op.va, op.arg),
+            Call::Own if env != self.current => Err(Error::NotYours(op.env.0.into())),
+            Call::Own => space.own(memory, op.va).map(|_copied| ()),
+            _ => Err(Error::BadOp(op.call.into())),
+        }
+    }
+
+    fn grant(&self, source: usize, op: PageOp) -> Result<Frame, Error> {
+        let perms = Perms::checked(op.arg)?;
+        if op.source < ARCHIVE {
+            user_va(op.source)?;
+        } else if op.source >= ARCHIVE_END {
+            return Err(Error::BadAddress(op.source.0));
+        }
+        self.space(source).grant(&self.memory, op.source, perms)
+    }
+}
+
+fn user_va(va: Va) -> Result<(), Error> {
+    match va {
+        _ if !va.is_page_aligned() => Err(Error::Unaligned(va.0)),
+        _ if va >= USER_LIMIT => Err(Error::BadAddress(va.0)),
+        _ => Ok(()),
+    }
+}
+
+impl Kernel for Host {
+    type Entries = Entries;
+
+    fn pte(&self, va: Va) -> Pte {
+        entry(self.root(self.current), va)
+    }
+
+    fn present(&self, va: Va) -> Pte {
+        let pte = self.pte(va);
+        assert!(pte.is_present(), "nothing is at {va}, and that was not to be expected");
+        pte
+    }
+
+    fn entries(&self, range: Range<Va>) -> Entries {
+        Entries { root: self.root(self.current), rest: range, last: None }
+    }
+
+    fn op(&mut self, op: PageOp) -> Result<(), Error> {
+        let call = Call::from_number(op.call.into()).ok_or(Error::BadOp(op.call.into()))?;
+        if op.count == 0 {
+            return Err(Error::BadCount(0));
+        }
+        (0..op.count).try_for_each(|page| self.page(call, op.skip(page)))
+    }
+
+    fn ops(&mut self, ops: &[PageOp]) -> Result<(), Error> {
+        if ops.is_empty() {
+            return Err(Error::BadCount(0));
+        }
+        ops.iter().try_for_each(|op| self.op(*op))
+    }
+
+    /// As a program does it: through the processor, and within a page.
+    fn copy(&mut self, from: Va, to: Va, bytes: u64) {
+        let touch = |va, access| processor(|processor| processor.translate(va, access));
+        let source = touch(from, Access::Read).expect("the source can be read");
+        let target = touch(to, Access::Write).expect("the target can be written");
+        let bytes = bytes as usize;
+        let first = from.offset() as usize;
+        machine::put(target, to.offset() as usize, &machine::contents(source)[first..first + bytes]);
+    }
+
+    fn zeros(&self) -> Va {
+        ARCHIVE.add_pages(ARCHIVE_PAGES as u64 - 1)
+    }
+}
+
+/// What is in a range, read from the tables as they are at each step.
+pub struct Entries {
+    root: Frame,
+    rest: Range<Va>,
+    last: Option<Va>,
+}
+
+impl Iterator for Entries {
+    type Item = (Va, Pte);
+
+    fn next(&mut self) -> Option<(Va, Pte)> {
+        if let Some(last) = self.last.take() {
+            assert!(!entry(self.root, last).is_empty(), "{last} went away under an iterator");
+        }
+        while self.rest.start < self.rest.end {
+            let (covered, pte) = self.look(self.rest.start);
+            let here = self.rest.start;
+            self.rest.start = Va((here.0 / covered + 1) * covered);
+            if !pte.is_empty() {
+                self.last = Some(here);
+                return Some((here, pte));
+            }
+        }
+        None
+    }
+}
+
+impl Entries {
+    /// The leaf entry of an address, or how much there is nothing of around it.
+    fn look(&self, va: Va) -> (u64, Pte) {
+        let mut table = self.root;
+        for level in (1..=4).rev() {
+            let pte = Pte(Sim::table(table)[va.index(level)].load(SeqCst));
+            if level == 1 || !pte.is_present() {
+                return (PAGE_SIZE << (9 * (level - 1)), pte);
+            }
+            table = pte.frame();
+        }
+        unreachable!()
+    }
+}
+
+/// A table of regions with room for a few.
+pub struct Book(RefCell<(Vec<Region<Host>>, usize)>);
+
+/// Regions that an environment may have.
+pub const REGIONS: usize = 12;
+
+impl Book {
+    pub fn new(room: usize) -> Book {
+        static NOBODY: Guard = Guard("a slot that is not in use");
+        Book(RefCell::new((vec![Region::new(Va(0)..Va(0), Perms::READ, &NOBODY); room], 0)))
+    }
+
+    /// The regions as they are now.
+    pub fn regions(&self) -> Vec<Region<Host>> {
+        self.edit(|regions| regions.all().to_vec())
+    }
+
+    /// The table of a child: what is inherited of this one.
+    pub fn inherited(&self) -> Book {
+        let child = Book(RefCell::new(self.0.borrow().clone()));
+        for region in self.regions() {
+            if region.pager.on_fork() == pager::Inherit::Not {
+                child.edit(|regions| regions.remove(&region.range())).expect("a whole region");
+            }
+        }
+        child
+    }
+}
+
+impl Table<Host> for Book {
+    fn edit<T>(&self, f: impl FnOnce(&mut Regions<Host>) -> T) -> T {
+        let (slots, len) = &mut *self.0.borrow_mut();
+        f(&mut Regions::new(slots, len))
+    }
+}

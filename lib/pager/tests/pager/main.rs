@@ -1,0 +1,44 @@
+//! Regions, pagers, fork and programs on a simulated machine (the crate `sim`).
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`host`] | the kernel, with several environments, a boot archive and page tables of real `vm::Space`s |
+//! | [`op`] | the steps, and how they are chosen |
+//! | [`model`] | what the steps are supposed to do: everything is copied at once |
+//! | [`world`] | both side by side |
+//!
+//! Programs reach memory only through the processor with its TLB, and a fault goes to
+//! [`pager::resolve`], as in libos.
+
+mod host;
+mod model;
+mod op;
+mod world;
+
+use op::op;
+use proptest::prelude::*;
+use world::World;
+
+/// Frames of a machine on which the steps below sometimes run out even of the last one.
+const FEW: usize = 90;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
+
+    /// Results, regions, contents, faults and the number of frames agree with the model after every step.
+    #[test]
+    fn agrees_with_a_model_that_copies_everything(steps in prop::collection::vec(op(), 1..100)) {
+        let mut world = World::new();
+        steps.iter().for_each(|op| world.step(op));
+        world.end();
+    }
+
+    /// For want of any of the frames that it takes, a step fails, and no program sees a difference; with
+    /// that frame it succeeds.
+    #[test]
+    fn runs_out_of_memory_without_harm(steps in prop::collection::vec(op(), 1..60)) {
+        let mut world = World::small(FEW);
+        steps.iter().for_each(|op| world.starve_and_step(op));
+        world.end();
+    }
+}

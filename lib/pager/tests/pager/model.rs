@@ -1,0 +1,483 @@
+//! What address spaces are supposed to be, written down as simply as possible: every page of a
+//! region has its contents from the beginning, and fork copies all of them. Beside the contents
+//! stands what a page costs: whether it is there, and in which frame.
+
+use crate::host::{ENVS, REGIONS, file_byte};
+use crate::op::{Kind, Op, Outcome, pages, pages_of};
+use abi::layout::{ARCHIVE, USER_LIMIT};
+use abi::{PAGE_SIZE, Perms, Va};
+use pager::pagers::AROUND;
+use pager::space::Advice;
+use pager::{Cause, Error};
+use sim::processor::Access;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// A frame, whoever has it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FrameId {
+    /// The page of zeros that everybody has.
+    Zeros,
+    /// A page of the archive.
+    Archive(usize),
+    /// One that was given to environments.
+    Given(u32),
+}
+
+/// A page that is there, as an environment holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    pub frame: FrameId,
+    pub write: bool,
+    pub exec: bool,
+    /// Whoever writes gets a copy.
+    pub cow: bool,
+    /// The kernel would let it be made writable.
+    pub may: bool,
+}
+
+/// A page of a region.
+#[derive(Clone)]
+pub struct Page {
+    pub kind: Kind,
+    pub rights: Perms,
+    pub sequential: bool,
+    /// The contents. Others have the same value only if they share the page on purpose.
+    pub bytes: Rc<RefCell<Vec<u8>>>,
+    pub held: Option<Held>,
+}
+
+impl Page {
+    pub fn new(va: Va, kind: Kind, rights: Perms) -> Page {
+        let bytes = Rc::new(RefCell::new(fresh(va, kind)));
+        Page { kind, rights, sequential: false, bytes, held: None }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.kind == Kind::Shared
+    }
+
+    fn may(&self, access: Access) -> bool {
+        match access {
+            Access::Read => true,
+            Access::Write => self.rights == Perms::WRITE,
+            Access::Fetch => self.rights == Perms::EXEC,
+        }
+    }
+
+    /// The page in this frame, with all the rights of the region.
+    fn whole(&self, frame: FrameId) -> Held {
+        let (write, exec) = (self.may(Access::Write), self.may(Access::Fetch));
+        Held { frame, write, exec, cow: false, may: true }
+    }
+
+    /// The page in this frame, which others have as well.
+    fn lent(&self, frame: FrameId) -> Held {
+        let whole = self.whole(frame);
+        Held { write: false, cow: whole.write, may: false, ..whole }
+    }
+
+    fn continues_in(&self, next: &Page) -> bool {
+        (self.kind, self.rights, self.sequential) == (next.kind, next.rights, next.sequential)
+    }
+}
+
+/// The part of the file that is in a page: from where in the archive, and how many bytes.
+fn file_part(va: Va, kind: Kind) -> (u64, u64) {
+    let Kind::File { bias, end } = kind else { return (0, 0) };
+    (va.0.wrapping_add(bias).wrapping_sub(ARCHIVE.0), end.saturating_sub(va.0).min(PAGE_SIZE))
+}
+
+/// A page that nobody has touched.
+fn fresh(va: Va, kind: Kind) -> Vec<u8> {
+    let (from, bytes) = file_part(va, kind);
+    let mut page: Vec<_> = (from..from.wrapping_add(bytes)).map(file_byte).collect();
+    page.resize(PAGE_SIZE as usize, 0);
+    page
+}
+
+/// An address space.
+#[derive(Clone, Default)]
+pub struct Env {
+    pub pages: BTreeMap<Va, Page>,
+    /// Pages at which a region begins.
+    starts: BTreeSet<Va>,
+}
+
+impl Env {
+    /// The regions: where, and a page of each.
+    pub fn regions(&self) -> impl Iterator<Item = (Range<Va>, &Page)> {
+        self.starts.iter().map(|start| (*start..self.end(*start), &self.pages[start]))
+    }
+
+    /// Where the region of a page ends.
+    fn end(&self, page: Va) -> Va {
+        let goes_on = |va: &Va| self.pages.contains_key(va) && !self.starts.contains(va);
+        let more = (1..).map(|n| page.add_pages(n)).take_while(goes_on).count();
+        page.add_pages(more as u64 + 1)
+    }
+
+    fn start(&self, page: Va) -> Va {
+        *self.starts.range(..=page).next_back().expect("every page is in a region")
+    }
+
+    /// Addresses without a region, in a range.
+    fn hole(&self, range: &Range<Va>) -> Result<(), Error> {
+        // A region is no larger than an area, so there is no need to look at more pages than these.
+        let hole = pages_of(range).find(|va| !self.pages.contains_key(va));
+        hole.map_or(Ok(()), |va| Err(Error::NoRegion(va)))
+    }
+
+    /// The pages of regions in a range.
+    fn inside(&self, range: &Range<Va>) -> Vec<Va> {
+        self.pages.range(range.clone()).map(|(va, _)| *va).collect()
+    }
+
+    fn room(&self, more: usize) -> Result<(), Error> {
+        if self.starts.len() + more > REGIONS { Err(Error::TooManyRegions(REGIONS)) } else { Ok(()) }
+    }
+
+    /// Let no region reach over the ends of a range.
+    fn cut(&mut self, range: &Range<Va>) -> Result<(), Error> {
+        let cuts = [range.start, range.end]
+            .into_iter()
+            .filter(|at| self.pages.contains_key(at) && !self.starts.contains(at));
+        let cuts: Vec<_> = cuts.collect();
+        self.room(cuts.len())?;
+        self.starts.extend(cuts);
+        Ok(())
+    }
+
+    fn change(&mut self, range: &Range<Va>, f: impl Fn(&mut Page)) -> Result<(), Error> {
+        self.hole(range)?;
+        self.cut(range)?;
+        self.pages.range_mut(range.clone()).for_each(|(_, page)| f(page));
+        for at in self.starts.range(range.start..=range.end).copied().collect::<Vec<_>>() {
+            let before = self.pages.get(&Va(at.0.wrapping_sub(PAGE_SIZE)));
+            if before.is_some_and(|before| before.continues_in(&self.pages[&at])) {
+                self.starts.remove(&at);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, range: &Range<Va>, new: impl Fn(Va) -> Page) -> Result<(), Error> {
+        if let Some((va, _)) = self.pages.range(range.clone()).next() {
+            return Err(Error::Overlap(*va));
+        }
+        self.room(1)?;
+        self.starts.insert(range.start);
+        self.pages.extend(pages_of(range).map(|va| (va, new(va))));
+        Ok(())
+    }
+
+    fn unmap(&mut self, range: &Range<Va>) -> Result<(), Error> {
+        // A hole in a region makes two of one. Otherwise there are no more afterwards than before.
+        let holds = |va: &Va| self.pages.contains_key(va) && self.start(*va) < range.start;
+        if holds(&range.start) && self.end(self.start(range.start)) > range.end {
+            self.room(1)?;
+        }
+        if self.pages.contains_key(&range.end) {
+            self.starts.insert(range.end);
+        }
+        for va in self.inside(range) {
+            self.pages.remove(&va);
+            self.starts.remove(&va);
+        }
+        Ok(())
+    }
+
+    /// The tables below the top-level one, by level and first address.
+    fn tables(&self) -> BTreeSet<(u32, u64)> {
+        let held = self.pages.iter().filter(|(_, page)| page.held.is_some());
+        held.flat_map(|(va, _)| [1, 2, 3].map(|level| (level, va.0 >> (12 + 9 * level)))).collect()
+    }
+}
+
+/// All environments, and who runs.
+pub struct Model {
+    pub envs: [Option<Env>; ENVS],
+    pub current: usize,
+    /// Frames that there are for all of this.
+    pub frames: usize,
+    /// What the last fault came to.
+    pub cause: Option<Cause>,
+    next: u32,
+}
+
+impl Model {
+    /// One empty environment in so many frames.
+    pub fn new(frames: usize) -> Model {
+        let mut envs = [const { None }; ENVS];
+        envs[0] = Some(Env::default());
+        // Frames that are taken over from the machine have smaller numbers.
+        Model { envs, current: 0, frames, cause: None, next: 1 << 30 }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Env> {
+        self.envs.iter().flatten()
+    }
+
+    fn frames_in_use(&self) -> impl Iterator<Item = FrameId> {
+        self.all().flat_map(|env| env.pages.values()).filter_map(|page| page.held).map(|held| held.frame)
+    }
+
+    /// How many entries name a frame.
+    pub fn refs(&self, frame: FrameId) -> usize {
+        self.frames_in_use().filter(|used| *used == frame).count()
+    }
+
+    pub fn free(&self) -> usize {
+        let given: BTreeSet<_> =
+            self.frames_in_use().filter(|frame| matches!(frame, FrameId::Given(_))).collect();
+        let tables: usize = self.all().map(|env| 1 + env.tables().len()).sum();
+        self.frames - given.len() - tables
+    }
+
+    pub fn env(&self) -> &Env {
+        self.envs[self.current].as_ref().expect("somebody runs")
+    }
+
+    fn env_mut(&mut self) -> &mut Env {
+        self.envs[self.current].as_mut().expect("somebody runs")
+    }
+
+    fn page_mut(&mut self, va: Va) -> &mut Page {
+        self.env_mut().pages.get_mut(&va).expect("it is in a region")
+    }
+
+    fn new_frame(&mut self) -> FrameId {
+        self.next += 1;
+        FrameId::Given(self.next)
+    }
+
+    /// Do what a step does.
+    pub fn apply(&mut self, op: &Op) -> Outcome {
+        self.cause = None;
+        Outcome::Done(match op {
+            Op::Add { range, kind, rights } => self.env_mut().add(range, |va| Page::new(va, *kind, *rights)),
+            Op::Unmap { range } => self.env_mut().unmap(range),
+            Op::Protect { range, rights } => self.protect(range, *rights),
+            Op::Advise { range, advice } => self.advise(range, *advice),
+            Op::Relocate { page, to } => match self.move_of(*page, *to) {
+                None => return Outcome::Skipped,
+                Some((old, new)) => self.relocate(&old, &new),
+            },
+            Op::Fork => return self.fork(),
+            Op::Exit => return self.exit(),
+            Op::Switch { env } if self.envs[*env].is_none() => return Outcome::Skipped,
+            Op::Switch { env } => {
+                self.current = *env;
+                Ok(())
+            }
+            Op::Touch { va, access, byte } => return self.touch(*va, *access, *byte),
+        })
+    }
+
+    fn protect(&mut self, range: &Range<Va>, rights: Perms) -> Result<(), Error> {
+        self.env_mut().change(range, |page| page.rights = rights)?;
+        for (va, page) in self.env_mut().pages.range_mut(range.clone()) {
+            let Some(held) = page.held else { continue };
+            let new = if page.is_shared() { page.whole(held.frame) } else { page.lent(held.frame) };
+            if new.write && !held.may {
+                // Somebody else decided that it is only to be read.
+                return Err(Error::Kernel(abi::Error::NoRight(va.0)));
+            }
+            page.held = Some(Held { may: held.may, ..new });
+        }
+        Ok(())
+    }
+
+    fn advise(&mut self, range: &Range<Va>, advice: Advice) -> Result<(), Error> {
+        self.env().hole(range)?;
+        match advice {
+            Advice::Normal => return self.env_mut().change(range, |page| page.sequential = false),
+            Advice::Sequential => return self.env_mut().change(range, |page| page.sequential = true),
+            Advice::WillNeed => self.bring_all_in(range),
+            Advice::DontNeed => {
+                let env = self.env();
+                let fixed = env.inside(range).into_iter().find(|va| env.pages[va].is_shared());
+                if let Some(va) = fixed {
+                    return Err(Error::NotSupported(env.start(va).max(range.start)));
+                }
+                for (va, page) in self.env_mut().pages.range_mut(range.clone()) {
+                    *page = Page { sequential: page.sequential, ..Page::new(*va, page.kind, page.rights) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn bring_all_in(&mut self, range: &Range<Va>) {
+        for va in self.env().inside(range) {
+            let page = &self.env().pages[&va];
+            if page.held.is_none() && page.kind != Kind::Guard {
+                self.bring_in(va, Access::Read, true, range.end);
+            }
+        }
+    }
+
+    /// What a relocation means, if the region can be moved there.
+    pub fn move_of(&self, page: Va, to: Va) -> Option<(Range<Va>, Range<Va>)> {
+        let found = self.env().pages.get(&page)?;
+        let old = self.env().start(page)..self.env().end(page);
+        let new = to..to.add_pages(pager::pages(&old));
+        let within = pages().filter(|va| new.contains(va)).count() as u64 == pager::pages(&old);
+        let movable = !matches!(found.kind, Kind::File { .. }) && within && new.end <= USER_LIMIT;
+        movable.then_some((old, new))
+    }
+
+    fn relocate(&mut self, old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
+        let env = self.env_mut();
+        let moved = |va: Va| Va(va.0 - new.start.0 + old.start.0);
+        let from = env.pages.clone();
+        env.add(new, |va| {
+            let page = from[&moved(va)].clone();
+            // The kernel does not pass on more than is asked for.
+            let held = page.held.map(|held| Held { may: held.write, ..held });
+            Page { held, ..page }
+        })?;
+        env.unmap(old)
+    }
+
+    fn fork(&mut self) -> Outcome {
+        let Some(child) = self.envs.iter().position(Option::is_none) else { return Outcome::Skipped };
+        for va in self.env().pages.keys().copied().collect::<Vec<_>>() {
+            let page = &self.env().pages[&va];
+            if page.is_shared() && page.held.is_none() {
+                let frame = self.new_frame();
+                let page = self.page_mut(va);
+                page.held = Some(page.whole(frame));
+            }
+        }
+        let parent = self.env_mut();
+        let inherited = |page: &Page| page.kind != Kind::Secret;
+        let mut env = parent.clone();
+        env.starts.retain(|va| inherited(&parent.pages[va]));
+        env.pages.retain(|_, page| inherited(page));
+        for (va, page) in &mut env.pages {
+            if !page.is_shared() {
+                let copy = page.bytes.borrow().clone();
+                page.bytes = Rc::new(RefCell::new(copy));
+                page.held = page.held.map(|held| page.lent(held.frame));
+                let own = parent.pages.get_mut(va).expect("it was copied from there");
+                own.held = own.held.map(|held| own.lent(held.frame));
+            }
+            page.held = page.held.map(|held| Held { may: held.write, ..held });
+        }
+        self.envs[child] = Some(env);
+        Outcome::Done(Ok(()))
+    }
+
+    fn exit(&mut self) -> Outcome {
+        if self.all().count() == 1 {
+            return Outcome::Skipped;
+        }
+        self.envs[self.current] = None;
+        self.current = self.envs.iter().position(Option::is_some).expect("not the last one");
+        Outcome::Done(Ok(()))
+    }
+
+    fn touch(&mut self, va: Va, access: Access, byte: u8) -> Outcome {
+        if !self.reach(va.page(), access) {
+            return Outcome::Fault;
+        }
+        let mut bytes = self.env().pages[&va.page()].bytes.borrow_mut();
+        let place = &mut bytes[va.offset() as usize];
+        if access == Access::Write {
+            *place = byte;
+        }
+        Outcome::Byte(*place)
+    }
+
+    /// Whether a program can access a page; afterwards it is there.
+    fn reach(&mut self, va: Va, access: Access) -> bool {
+        let env = self.env();
+        let Some(page) = env.pages.get(&va).filter(|page| page.kind != Kind::Guard) else { return false };
+        // In a shared page the entry counts: the kernel may have refused to change it.
+        let (allowed, shared) = (page.may(access), page.is_shared());
+        match page.held {
+            Some(held) if shared => match access {
+                Access::Read => true,
+                Access::Write => held.write,
+                Access::Fetch => held.exec,
+            },
+            Some(held) if allowed => {
+                if access == Access::Write && !held.write {
+                    self.own(va);
+                    self.cause = Some(Cause::Copy);
+                }
+                true
+            }
+            None if allowed => {
+                let (sequential, end) = (page.sequential, env.end(va));
+                self.cause = Some(self.bring_in(va, access, sequential, end));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// How many pages come with this one.
+    fn around(&self, va: Va, sequential: bool, end: Va) -> u64 {
+        let env = self.env();
+        let end = end.min(env.end(va));
+        let most = if sequential { AROUND } else { 1 };
+        let nothing_yet = |va: &Va| *va < end && env.pages[va].held.is_none();
+        (0..most).map(|n| va.add_pages(n)).take_while(nothing_yet).count() as u64
+    }
+
+    fn bring_in(&mut self, va: Va, access: Access, sequential: bool, end: Va) -> Cause {
+        let page = self.env().pages[&va].clone();
+        let (at, bytes) = file_part(va, page.kind);
+        match (page.kind, bytes) {
+            (Kind::File { end: file_end, .. }, PAGE_SIZE) => {
+                let count = self.around(va, sequential, end.min(Va(file_end).page()));
+                for n in 0..count {
+                    let frame = FrameId::Archive((at / PAGE_SIZE + n) as usize);
+                    self.page_mut(va.add_pages(n)).held = Some(page.lent(frame));
+                }
+                if access == Access::Write {
+                    self.own(va);
+                }
+                Cause::FilePage
+            }
+            (Kind::File { .. }, 1..) => {
+                self.give(va, 1);
+                Cause::FilePage
+            }
+            (Kind::Shared, _) => {
+                self.give(va, self.around(va, sequential, end));
+                Cause::ZeroFill
+            }
+            _ if access == Access::Write => {
+                self.give(va, self.around(va, sequential, end));
+                Cause::ZeroFill
+            }
+            _ => {
+                self.page_mut(va).held = Some(page.lent(FrameId::Zeros));
+                Cause::ZeroMap
+            }
+        }
+    }
+
+    /// Fresh pages.
+    fn give(&mut self, va: Va, count: u64) {
+        for n in 0..count {
+            let frame = self.new_frame();
+            let page = self.page_mut(va.add_pages(n));
+            page.held = Some(page.whole(frame));
+        }
+    }
+
+    /// A private page is to be written: whoever has it alone keeps it.
+    fn own(&mut self, va: Va) {
+        let held = self.env().pages[&va].held.expect("it is there");
+        let alone = matches!(held.frame, FrameId::Given(_)) && self.refs(held.frame) == 1;
+        let frame = if alone { held.frame } else { self.new_frame() };
+        let page = self.page_mut(va);
+        page.held = Some(page.whole(frame));
+    }
+}
