@@ -6,6 +6,7 @@ use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
     vec![
+        guest("efence").check(efence),
         guest("sqrtpager").check(sqrtpager),
         // Two hundred thousand calls: a checking kernel would walk all tables after each of them.
         guest("zpager").memory("32M").only(Flavor::Plain).check(zpager),
@@ -20,6 +21,17 @@ fn numbers(run: &Run, pattern: &str) -> Vec<u64> {
     let groups = lines.first().and_then(|line| pattern.captures(line));
     let groups = groups.iter().flat_map(|groups| groups.iter().skip(1).flatten());
     groups.map(|group| group.as_str().parse().expect("a number")).collect()
+}
+
+fn efence(run: &Run) {
+    run.in_order(&[
+        "^1000 blocks on 1415 pages: 1415 faults, 14[0-9]{2} frames$",
+        "^all given back: [0-9]+ frames remain,",
+        "^efence::write_name, at 0x2[0-9a-f]{5}, writes 0x20000[0-9a-f]{7}, byte 9 of 9: there is nothing$",
+        "^efence::add_up, at 0x2[0-9a-f]{5}, reads 0x20000[0-9a-f]{7}, byte 800 of 800: there is nothing$",
+        "^efence::set_first, at 0x2[0-9a-f]{5}, writes 0x20000[0-9a-f]{7}, byte 0 of 9: it was given back$",
+    ]);
+    run.never("the sum is").count("^efence::", 3);
 }
 
 fn sqrtpager(run: &Run) {
