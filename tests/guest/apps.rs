@@ -6,6 +6,7 @@ use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
     vec![
+        guest("checkpoint").check(checkpoint),
         guest("efence").check(efence),
         guest("sqrtpager").check(sqrtpager),
         // Two hundred thousand calls: a checking kernel would walk all tables after each of them.
@@ -21,6 +22,23 @@ fn numbers(run: &Run, pattern: &str) -> Vec<u64> {
     let groups = lines.first().and_then(|line| pattern.captures(line));
     let groups = groups.iter().flat_map(|groups| groups.iter().skip(1).flatten());
     groups.map(|group| group.as_str().parse().expect("a number")).collect()
+}
+
+/// Each page is saved once, whoever does it.
+fn checkpoint(run: &Run) {
+    let at_once = numbers(run, "^checkpoint: ([0-9]+) of 256 pages are there, in ([0-9]+) runs$");
+    let later = "^meanwhile ([0-9]+) writes: ([0-9]+) pages saved by the sweep, ([0-9]+) by faults, ([0-9]+) are new$";
+    let (&[pages, runs], &[writes, swept, by_faults, new]) = (&at_once[..], &numbers(run, later)[..]) else {
+        return;
+    };
+    run.expect(pages == swept + by_faults, format!("{pages} pages, {swept} + {by_faults} saved"));
+    run.expect(writes == 2 * swept && by_faults > 20 && new > 20, "the program goes on meanwhile");
+    run.expect(1 < runs && runs < pages, format!("{runs} runs"));
+    run.in_order(&[
+        "^checkpoint: ",
+        "^meanwhile ",
+        "^the snapshot is as the memory was, and the memory as it was written$",
+    ]);
 }
 
 fn efence(run: &Run) {

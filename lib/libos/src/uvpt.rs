@@ -72,6 +72,18 @@ pub fn entries(range: Range<Va>) -> Entries {
     Entries { at: range.start.page(), end: range.end, level: 4 }
 }
 
+/// The pages and marks of a range that are `wanted`, neighbours together: where, and how many pages.
+///
+/// What is done to one run does not disturb the next one.
+pub fn runs(range: Range<Va>, wanted: impl Fn(Pte) -> bool) -> impl Iterator<Item = (Va, u64)> {
+    let mut pages = entries(range).filter(move |(_, entry)| wanted(*entry)).map(|(page, _)| page).peekable();
+    core::iter::from_fn(move || {
+        let first = pages.next()?;
+        let more = (1..).take_while(|&n| pages.next_if_eq(&first.add_pages(n)).is_some()).count();
+        Some((first, more as u64 + 1))
+    })
+}
+
 /// Iterator over pages and marks; see [`entries`].
 #[derive(Clone, Debug)]
 pub struct Entries {
