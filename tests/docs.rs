@@ -183,7 +183,7 @@ fn named_functions_exist() {
 #[test]
 fn every_row_is_explained() {
     let testing = Document::read("docs/testing.md");
-    let bench = fs::read_to_string(root().join("user/bench.rs")).expect("the measuring program");
+    let bench = fs::read_to_string(root().join("user/bench/main.rs")).expect("the measuring program");
     let rows = bench.split_once("const ROWS").expect("the table of rows").1;
     let ids = rows.lines().map_while(|line| (line != "];").then_some(line.trim()));
     let ids = ids.filter_map(|line| line.strip_prefix("(\"")?.split('"').next());

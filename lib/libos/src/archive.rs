@@ -1,7 +1,7 @@
 //! The boot archive: a TAR file in memory, whose files start on page boundaries.
 
 use crate::{Error, Va, layout, windows};
-use tar_no_std::TarArchiveRef;
+use tar_no_std::{ArchiveHeaderIterator, TarArchiveRef};
 
 /// A file of the boot archive.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +19,26 @@ impl File {
 }
 
 /// Call `look` with the name of each file, until it returns something.
+///
+/// Headers are looked at, and no more of the entries than is asked for: this is a part of every program
+/// start.
 fn scan<T>(mut look: impl FnMut(&str, File) -> Option<T>) -> Result<Option<T>, Error> {
-    let archive = TarArchiveRef::new(windows::archive()).map_err(|_| Error::NoArchive)?;
-    Ok(archive.entries().find_map(|entry| {
-        let name = entry.filename();
-        look(name.as_str().ok()?, File { data: entry.data() })
-    }))
+    const BLOCK: usize = 512;
+    let archive = windows::archive();
+    if TarArchiveRef::new(archive).is_err() {
+        return Err(Error::NoArchive);
+    }
+    // The archive ends with blocks of zeros: no name.
+    let headers = ArchiveHeaderIterator::new(archive).take_while(|(_, header)| !header.name.is_empty());
+    for (block, header) in headers {
+        let size = || header.size.as_number::<usize>().ok();
+        let data = || archive.get((block + 1) * BLOCK..)?.get(..size()?);
+        let (Ok(name), Some(data)) = (header.name.as_str(), data()) else { continue };
+        if let Some(found) = look(name, File { data }) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// Call `show` with the name and the contents of each file.

@@ -80,6 +80,9 @@ impl<K> Region<K> {
     }
 }
 
+/// A region, and the part of it that something is about.
+pub type Piece<K> = (Region<K>, Range<Va>);
+
 /// A table of regions: a view on memory that belongs to somebody else.
 pub struct Regions<'a, K: 'static> {
     slots: &'a mut [Region<K>],
@@ -188,13 +191,36 @@ impl<'a, K> Regions<'a, K> {
         if fits { Ok(Va(from)) } else { Err(none) }
     }
 
+    /// Take out of a range what the lowest region in it has there. Returns that region, as it was, and
+    /// the part of the range that is now in no region; `None` if there is nothing left to take.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRegions`] (a hole makes two of one).
+    pub fn take(&mut self, range: &Range<Va>) -> Result<Option<Piece<K>>, Error> {
+        let index = self.first_behind(range.start);
+        let Some(&region) = self.all().get(index).filter(|region| region.start < range.end) else {
+            return Ok(None);
+        };
+        let taken = region.start.max(range.start)..region.end.min(range.end);
+        match (taken.start == region.start, taken.end == region.end) {
+            (true, true) => self.delete(index..index + 1),
+            (true, false) => self.slots[index].start = taken.end,
+            (false, true) => self.slots[index].end = taken.start,
+            (false, false) => {
+                self.insert(index + 1, Region { start: taken.end, ..region })?;
+                self.slots[index].end = taken.start;
+            }
+        }
+        Ok(Some((region, taken)))
+    }
+
     /// Take a range out of all regions that reach into it.
     ///
     /// # Errors
     /// [`check`]'s, [`Error::TooManyRegions`] (a hole makes two of one).
     pub fn remove(&mut self, range: &Range<Va>) -> Result<(), Error> {
-        let inside = self.isolate(range)?;
-        self.delete(inside);
+        check(range)?;
+        while self.take(range)?.is_some() {}
         Ok(())
     }
 

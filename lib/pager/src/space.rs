@@ -4,6 +4,7 @@
 //! fault that comes in between finds a table that is whole.
 
 use crate::batch::Batch;
+use crate::region::Piece;
 use crate::{Access, Error, Kernel, ME, Region, Regions, Touch, region};
 use abi::{PageOp, Perms, Pte, Va};
 use core::ops::Range;
@@ -30,7 +31,7 @@ pub enum Advice {
 
 /// The part of a range that the first region at or above its start takes: what is left to look at, from
 /// low to high.
-fn next_piece<K: 'static>(table: &impl Table<K>, range: &Range<Va>) -> Option<(Region<K>, Range<Va>)> {
+fn next_piece<K: 'static>(table: &impl Table<K>, range: &Range<Va>) -> Option<Piece<K>> {
     let region = table.edit(|regions| {
         let all = regions.all();
         all.get(all.partition_point(|region| region.end <= range.start)).copied()
@@ -53,23 +54,25 @@ fn for_each_piece<K: 'static>(
     Ok(())
 }
 
-/// Remove all regions, pages and marks in a range, whether there are any or not.
+/// Remove all regions, pages and marks in a range, whether there are any or not. After an error it can be
+/// repeated.
 ///
 /// # Errors
 /// [`region::check`]'s, [`Error::TooManyRegions`].
 pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>) -> Result<(), Error> {
-    table.edit(|regions| regions.isolate(range))?;
-    for_each_piece(table, range, |region, piece| {
+    region::check(range)?;
+    while let Some((region, piece)) = table.edit(|regions| regions.take(range))? {
         region.pager.discard(kernel, &piece);
-        Ok(())
-    })?;
-    table.edit(|regions| regions.remove(range))?;
+    }
     clear(kernel, range)
 }
 
 /// Remove all pages and marks in a range.
 fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
-    let entries = kernel.entries(range.clone());
+    let mut entries = kernel.entries(range.clone()).peekable();
+    if entries.peek().is_none() {
+        return Ok(());
+    }
     let mut batch = Batch::new(kernel, |va, count, ()| [Some(PageOp::unmap(ME, va, count)), None]);
     for (va, _) in entries {
         batch.add(va, ())?;

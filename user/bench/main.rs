@@ -1,0 +1,220 @@
+//! Measures what calls, faults and forks cost. Arguments: rows; none means all of them.
+//!
+//! For each row a line `row ID gross MEDIAN min MIN max MAX samples N`: ticks of the time stamp
+//! counter, which are instructions under `--icount`, without those that read the counter. If the
+//! kernel was built to count there is a line `frames ID N` too: frames zeroed and copied in a
+//! sample; and, at the end, `longest TICKS CAUSE`: the longest entry to the kernel.
+//!
+//! Nothing here depends on time or chance: the same kernel gives the same counts, every time.
+//! A machine of 80 MiB is enough; `fork-16384` is what needs most of it.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod calls;
+mod faults;
+mod forks;
+mod memory;
+
+use alloc::vec::Vec;
+use calls::*;
+use core::sync::atomic::Ordering::Relaxed;
+use faults::*;
+use forks::*;
+use libos::time::ticks;
+use libos::{Args, EnvId, Error, ExitCode, Perms, Va, println, raw, sys, uvpt, windows};
+use memory::*;
+
+libos::entry!(main);
+
+type Result = core::result::Result<(), Error>;
+
+/// A row: its id, and what takes its samples.
+type Row = (&'static str, fn(&mut Samples) -> Result);
+
+const ROWS: &[Row] = &[
+    ("null-call", null_call),
+    ("trap-entry", trap_entry),
+    ("trap", trap),
+    ("demand-zero-read", demand_zero_read),
+    ("demand-zero-write", demand_zero_write),
+    ("zero-break", zero_break),
+    ("stack-growth", stack_growth),
+    ("file-page", file_page),
+    ("fault-around", fault_around),
+    ("mmap-munmap", mmap_munmap),
+    ("mmap-munmap-256", mmap_munmap_populated),
+    ("alloc1", alloc1),
+    ("map1", map1),
+    ("prot1", prot1),
+    ("unprot1", unprot1),
+    ("unmap1", unmap1),
+    ("alloc100", alloc100),
+    ("map100", map100),
+    ("prot100", prot100),
+    ("unprot100", unprot100),
+    ("unmap100", unmap100),
+    ("prot100-scattered", prot100_scattered),
+    ("appel1", appel1),
+    ("appel2", appel2),
+    ("dirty", dirty),
+    ("fork-0", |samples| fork_alone(samples, 0)),
+    ("fork-16", |samples| fork_alone(samples, 16)),
+    ("fork-256", |samples| fork_alone(samples, 256)),
+    ("fork-1024", |samples| fork_alone(samples, 1024)),
+    ("fork-16384", |samples| fork_alone(samples, 16384)),
+    ("fork-exit-wait-0", |samples| fork_exit_wait(samples, 0)),
+    ("fork-exit-wait-16", |samples| fork_exit_wait(samples, 16)),
+    ("fork-exit-wait-256", |samples| fork_exit_wait(samples, 256)),
+    ("fork-exit-wait-1024", |samples| fork_exit_wait(samples, 1024)),
+    ("fork-exit-wait-16384", |samples| fork_exit_wait(samples, 16384)),
+    ("cow-break", cow_break),
+    ("cow-break-sole", cow_break_sole),
+    ("ipc", ipc_round_trip),
+    ("yield", yield_there_and_back),
+    ("spawn", spawn),
+];
+
+const ME: EnvId = EnvId::NONE;
+/// Two ranges that nothing else uses.
+const PAGES: Va = Va(0x2000_0000_0000);
+const OTHERS: Va = Va(0x2001_0000_0000);
+/// Nothing is ever mapped here.
+const NOWHERE: Va = Va(0x2002_0000_0000);
+/// Pages of a run, and samples of what is quick.
+const MANY: u32 = 100;
+/// Samples of what is slow.
+const FEW: u32 = 9;
+
+fn main(args: Args) -> ExitCode {
+    let mut wrong = args.clone().filter(|id| ROWS.iter().all(|row| row.0 != *id));
+    if let Some(id) = wrong.next() {
+        println!("there is no row `{id}`");
+        return ExitCode::FAILURE;
+    }
+    let mut samples = Samples::new();
+    for (id, take) in ROWS {
+        if args.clone().next().is_none() || args.clone().any(|wanted| wanted == *id) {
+            if let Err(error) = take(&mut samples) {
+                println!("{id}: {error}");
+                return ExitCode::FAILURE;
+            }
+            samples.print(id);
+        }
+    }
+    let machine = windows::machine();
+    let longest = machine.longest_entry.load(Relaxed);
+    if longest != 0 {
+        println!("longest {longest} {}", machine.longest_cause.load(Relaxed));
+    }
+    ExitCode::SUCCESS
+}
+
+/// The samples of a row.
+struct Samples {
+    /// What reading the counter twice takes.
+    overhead: u64,
+    ticks: Vec<u64>,
+    frames: Vec<u64>,
+}
+
+impl Samples {
+    fn new() -> Samples {
+        let most = 2 * MANY as usize;
+        let (ticks, frames) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        let mut samples = Samples { overhead: 0, ticks, frames };
+        for _ in 0..MANY {
+            samples.time(|| ());
+        }
+        samples.overhead = median(&mut samples.ticks);
+        samples.clear();
+        samples
+    }
+
+    fn clear(&mut self) {
+        self.ticks.clear();
+        self.frames.clear();
+    }
+
+    /// One sample: do it, and see how long it takes.
+    #[inline(always)]
+    fn time<T>(&mut self, what: impl FnOnce() -> T) -> T {
+        let frames = frames();
+        let start = ticks();
+        let result = what();
+        let end = ticks();
+        self.add(end - start, frames, 1);
+        result
+    }
+
+    /// A sample of something that was done so many times, since the counts were those.
+    fn add(&mut self, ticks: u64, frames_before: u64, times: u32) {
+        let times = u64::from(times);
+        self.ticks.push(ticks.saturating_sub(self.overhead) / times);
+        self.frames.push((frames() - frames_before) / times);
+    }
+
+    /// Print the row, and begin the next one.
+    fn print(&mut self, id: &str) {
+        let n = self.ticks.len();
+        let median_ticks = median(&mut self.ticks);
+        let (min, max) = (self.ticks[0], self.ticks[n - 1]);
+        println!("row {id} gross {median_ticks} min {min} max {max} samples {n}");
+        // A counting kernel has zeroed a frame or two before there was any program.
+        if frames() != 0 {
+            println!("frames {id} {}", median(&mut self.frames));
+        }
+        self.clear();
+    }
+}
+
+/// Sorts the values; the one in the middle.
+fn median(values: &mut [u64]) -> u64 {
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+/// Frames zeroed and copied so far, if the kernel counts them.
+fn frames() -> u64 {
+    let machine = windows::machine();
+    machine.frames_zeroed.load(Relaxed) + machine.frames_copied.load(Relaxed)
+}
+
+/// Write to a page, as a program does.
+#[inline(always)]
+fn touch(page: Va) {
+    raw::write_u8(page.0, 1);
+}
+
+/// The pages of a run.
+fn run(first: Va, pages: u32) -> impl Iterator<Item = Va> {
+    (0..pages.into()).map(move |page| first.add_pages(page))
+}
+
+/// Pages that can be written, and have been. They go away with this value.
+struct Dirty(Va, u32);
+
+impl Dirty {
+    /// One page more than asked for stays untouched, so that the last of the others does not take
+    /// the table with it when it is unmapped.
+    fn new(first: Va, pages: u32) -> core::result::Result<Dirty, Error> {
+        sys::alloc(ME, first, u64::from(pages) + 1, Perms::WRITE)?;
+        let dirty = Dirty(first, pages);
+        dirty.touch();
+        Ok(dirty)
+    }
+
+    fn touch(&self) {
+        run(self.0, self.1).for_each(touch);
+    }
+}
+
+impl Drop for Dirty {
+    fn drop(&mut self) {
+        for page in run(self.0, self.1 + 1).filter(|page| uvpt::pte(*page).is_present()) {
+            sys::unmap(ME, page, 1).expect("a page that is there can go");
+        }
+    }
+}
