@@ -6,6 +6,8 @@
 //! | [`op`] | the steps, and how they are chosen |
 //! | [`model`] | what the steps are supposed to do: everything is copied at once |
 //! | [`world`] | both side by side |
+//! | [`regions`] | the table of regions by itself |
+//! | [`program`] | ELF files |
 //!
 //! Programs reach memory only through the processor with its TLB, and a fault goes to
 //! [`pager::resolve`], as in libos.
@@ -13,6 +15,8 @@
 mod host;
 mod model;
 mod op;
+mod program;
+mod regions;
 mod world;
 
 use op::op;
