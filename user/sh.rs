@@ -1,4 +1,4 @@
-//! A small shell: runs programs by name, and knows help, ps, free, pagemap, echo, exit.
+//! A small shell: runs programs by name, and knows help, ps, free, pagemap, echo, exec, exit.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -81,6 +81,9 @@ fn run(words: &[&str]) -> Option<ExitCode> {
             Ok(status @ 0..=63) => return Some(ExitCode::from(status)),
             _ => println!("exit [STATUS], from 0 to 63"),
         },
+        "exec" if !args.is_empty() => {
+            println!("{}: {}", args[0], Command::new(args[0]).args(&args[1..]).exec());
+        }
         _ => match Command::new(name).args(args).status() {
             Ok(status) if status.is_success() => {}
             Ok(status) => println!("{name}: {status}"),
@@ -92,7 +95,9 @@ fn run(words: &[&str]) -> Option<ExitCode> {
 }
 
 fn help() {
-    println!("help, ps, free, pagemap [pages], echo [TEXT], exit [STATUS], or one of these programs:");
+    println!(
+        "help, ps, free, pagemap [pages], echo [TEXT], exec PROGRAM, exit [STATUS], or one of these programs:"
+    );
     let mut column = 0;
     let listed = archive::each(|name, _| {
         if name.starts_with('.') {

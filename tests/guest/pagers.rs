@@ -1,8 +1,9 @@
 //! The tricks of the lecture: each has a program that shows it, and what that program must have seen.
 
 use libtest_mimic::{Failed, Trial};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use tests::{Case, Lab, guest, named};
+use tests::{Case, Lab, Run, guest, named};
 use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
@@ -56,13 +57,33 @@ fn stack() -> Vec<Case> {
 }
 
 fn programs() -> Vec<Case> {
-    vec![guest("demandexec").check(|run| {
-        run.in_order(&[
-            "^started, nothing else touched: [0-9]+ frames, ",
-            "^three pages of constants read: [01] frames more, 3 faults$",
-            "^three pages of data written: [34] frames more, 3 faults$",
-        ]);
-    })]
+    vec![
+        guest("demandexec").check(|run| {
+            run.in_order(&[
+                "^started, nothing else touched: [0-9]+ frames, ",
+                "^three pages of constants read: [01] frames more, 3 faults$",
+                "^three pages of data written: [34] frames more, 3 faults$",
+            ]);
+        }),
+        guest("execs").check(execs),
+    ]
+}
+
+/// The same environment all the time, with a child in each of its lives.
+fn execs(run: &Run) {
+    run.count("i am 00001000, ", 6)
+        .count(r"^the child became `true`: Ok\(exit status 0\)$", 5)
+        .never("not become");
+    let lives: Vec<_> = (0..=5).rev().map(|left| format!("^{left} left, i am 00001000, ")).collect();
+    run.in_order(&lives).count("new env 00001000$", 1);
+    // From the second life on, each begins with as many frames as the one before.
+    let free: BTreeSet<&str> = run
+        .matching("frames are free$")
+        .into_iter()
+        .skip(1)
+        .filter_map(|line| line.split(", ").nth(2))
+        .collect();
+    run.expect(free.len() == 1, format!("free frames differ: {free:?}"));
 }
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {

@@ -11,7 +11,7 @@
 //! | [`mmap`], [`heap`](mod@heap), [`stack`] | memory: mappings, the allocator, the stack |
 //! | [`faults`] | a fault's way to its pager; what happens when there is no memory |
 //! | [`uvpt`], [`pagemap`] | the page tables, read as memory, and printed |
-//! | [`mod@fork`], [`spawn`] | new environments: by copy-on-write, or from the boot archive |
+//! | [`mod@fork`], [`spawn`] | new environments: by copy-on-write, or from the boot archive; `exec` |
 //! | [`ipc`], [`env`](mod@env), [`console`], [`windows`], [`archive`], [`time`], [`stats`] | the rest of a program's world |
 //! | [`raw`] | deliberate misbehaviour, for tests |
 //!
@@ -43,6 +43,7 @@ pub mod console;
 mod door;
 pub mod env;
 mod error;
+mod exec;
 mod exofork;
 pub mod faults;
 pub mod fork;

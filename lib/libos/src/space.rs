@@ -14,7 +14,7 @@
 use crate::kernel::Sys;
 use crate::layout::{EXCEPTION_STACK_TOP, HEAP, STACKS, USER_LIMIT};
 use crate::resident::Guarded;
-use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, sys, upcall};
+use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, symbols, sys, upcall};
 use core::ops::Range;
 use pager::program::{Program, Segment};
 pub use pager::space::Advice;
@@ -138,6 +138,11 @@ pub(crate) fn init(file: Option<archive::File>) -> Result<(), Error> {
     add(Region::new(STACKS..upcall::STACK_LOW, Perms::READ, &EXCEPTION_GUARD))?;
     add(Region::new(upcall::STACK_LOW..EXCEPTION_STACK_TOP, Perms::WRITE, &ABOVE))?;
     stack::init()
+}
+
+/// The segments of this very program.
+pub(crate) fn own_program() -> Option<Program> {
+    Program::parse(symbols::own_file()?.data).ok()
 }
 
 /// A part of a program: pages of its file.

@@ -11,6 +11,7 @@ use crate::start::{ArgBlock, check_arg};
 use crate::{Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, archive, sys, upcall};
 use abi::boot::ARG_SEPARATOR;
 use alloc::string::String;
+use core::ops::Range;
 use pager::program::{Program, Segment};
 
 /// A program to be started, in the manner of `std::process::Command`.
@@ -51,21 +52,13 @@ impl Command {
     /// `NoSuchFile`, `NoArchive`, `BadElf`, `BadArgument`, `InHandler`, and those of the kernel
     /// (`NoEnvs`, `NoMemory`). There is no child then.
     pub fn spawn(&self) -> Result<Child, Error> {
-        if upcall::in_handler() {
-            return Err(Error::InHandler);
-        }
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let file = archive::find(&self.program)?;
-        let program = Program::parse(file.data).map_err(Error::BadElf)?;
-        let child = sys::exofork()?;
-        let made = load(&program, file, child).and_then(|()| self.start(child, program.entry, file));
-        match made {
-            Ok(()) => Ok(Child(child)),
+        let made = self.make()?;
+        let started = sys::set_regs(made.child, &made.registers);
+        match started.and_then(|()| sys::set_status(made.child, Status::Runnable)) {
+            Ok(()) => Ok(Child(made.child)),
             Err(error) => {
-                let _ = sys::destroy(child).and_then(|()| sys::wait(child));
-                Err(error)
+                made.undo();
+                Err(error.into())
             }
         }
     }
@@ -78,35 +71,79 @@ impl Command {
         Ok(self.spawn()?.wait()?)
     }
 
-    /// Give the child its first stack, with the arguments at the top, and let it run.
-    fn start(&self, child: EnvId, entry: Va, file: archive::File) -> Result<(), Error> {
+    /// Make a child of the program that is not started yet.
+    pub(crate) fn make(&self) -> Result<Made, Error> {
+        if upcall::in_handler() {
+            return Err(Error::InHandler);
+        }
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let file = archive::find(&self.program)?;
+        let program = Program::parse(file.data).map_err(Error::BadElf)?;
         let block = (size_of::<ArgBlock>() + self.args.len()).next_multiple_of(16) as u64;
         // The stack begins below the arguments, with a whole page if they leave less than half.
-        let pages = (block + PAGE_SIZE / 2).div_ceil(PAGE_SIZE);
-        if pages > MAX_PAGES {
+        let stack_pages = (block + PAGE_SIZE / 2).div_ceil(PAGE_SIZE);
+        if stack_pages > MAX_PAGES {
             return Err(Error::BadArgument);
         }
-        let mut stack = NewPages::new(pages)?;
+        let rsp = STACK_TOP.0 - block;
+        let registers = Registers { rip: program.entry.0, rsp, rdi: rsp, ..Registers::default() };
+        let made = Made { child: sys::exofork()?, program, registers, stack_pages };
+        match load(&made, file).and_then(|()| self.pass_arguments(&made, file)) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.undo();
+                Err(error)
+            }
+        }
+    }
+
+    /// Give the child its first stack, with the arguments at the top.
+    fn pass_arguments(&self, made: &Made, file: archive::File) -> Result<(), Error> {
+        let mut stack = NewPages::new(made.stack_pages)?;
         let bytes = stack.bytes();
-        let at = bytes.len() - block as usize;
+        let at = bytes.len() - (STACK_TOP.0 - made.registers.rsp) as usize;
         let (head, text) = bytes[at..].split_at_mut(size_of::<ArgBlock>());
         let words = [self.args.len() as u64, file.address().0, file.data.len() as u64];
         for (place, word) in head.chunks_exact_mut(8).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
         }
         text[..self.args.len()].copy_from_slice(self.args.as_bytes());
-        stack.map(child, Va(STACK_TOP.0 - pages * PAGE_SIZE), Perms::WRITE)?;
+        Ok(stack.map(made.child, made.stack().start, Perms::WRITE)?)
+    }
+}
 
-        let rsp = STACK_TOP.0 - block;
-        let registers = Registers { rip: entry.0, rsp, rdi: rsp, ..Registers::default() };
-        sys::set_regs(child, &registers)?;
-        Ok(sys::set_status(child, Status::Runnable)?)
+/// A child that has all it needs to begin.
+pub(crate) struct Made {
+    pub(crate) child: EnvId,
+    /// What it is to begin with.
+    pub(crate) registers: Registers,
+    program: Program,
+    stack_pages: u64,
+}
+
+impl Made {
+    /// The pages that it has.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = (Range<Va>, Perms)> {
+        let resident = self.program.segments().iter().filter(|segment| segment.resident);
+        resident.map(|segment| (segment.range(), segment.perms)).chain([(self.stack(), Perms::WRITE)])
+    }
+
+    fn stack(&self) -> Range<Va> {
+        Va(STACK_TOP.0 - self.stack_pages * PAGE_SIZE)..STACK_TOP
+    }
+
+    /// Take the child back.
+    pub(crate) fn undo(&self) {
+        let _ = sys::destroy(self.child).and_then(|()| sys::wait(self.child));
     }
 }
 
 /// Put into the child what must be there from the beginning.
-fn load(program: &Program, file: archive::File, child: EnvId) -> Result<(), Error> {
-    for segment in program.segments().iter().filter(|segment| segment.resident) {
+fn load(made: &Made, file: archive::File) -> Result<(), Error> {
+    let child = made.child;
+    for segment in made.program.segments().iter().filter(|segment| segment.resident) {
         if segment.perms.contains(Perms::WRITE) {
             copy(file, child, segment)?;
         } else {

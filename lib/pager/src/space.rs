@@ -67,8 +67,11 @@ pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>
     clear(kernel, range)
 }
 
-/// Remove all pages and marks in a range.
-fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+/// Remove all pages and marks in a range, and leave the regions as they are.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     let mut entries = kernel.entries(range.clone()).peekable();
     if entries.peek().is_none() {
         return Ok(());
@@ -164,7 +167,7 @@ fn bring_in<K: Kernel>(kernel: &mut K, region: &Region<K>, piece: Range<Va>) -> 
 }
 
 /// Move a region, which is named by its range and whose data does not depend on where it is: its
-/// pages appear at the new place, which must be free, and nothing is copied.
+/// pages and marks appear at the new place, which must be free, and nothing is copied.
 ///
 /// # Errors
 /// [`Error::NoRegion`], [`region::check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`], and those of the
@@ -181,21 +184,37 @@ pub fn relocate<K: Kernel>(
         regions.add(Region { start: new.start, end: new.end, ..region })
     })?;
     if let Err(error) = alias(kernel, old, new.start) {
-        unmap(kernel, table, new)?;
+        // Nothing to tell the pager: all that has come here is still at the old place.
+        table.edit(|regions| regions.remove(new))?;
+        clear(kernel, new)?;
         return Err(error);
     }
     table.edit(|regions| regions.remove(old))?;
     clear(kernel, old)
 }
 
-/// Let the pages of `old` appear from `new` on as well.
+/// What there is at an address.
+#[derive(Clone, Copy, PartialEq)]
+enum Held {
+    Page(Perms),
+    Mark(u64),
+}
+
+/// Let the pages and marks of `old` appear from `new` on as well.
 fn alias<K: Kernel>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let moved = |va: Va| Va(va.0 - old.start.0 + new.0);
     let entries = kernel.entries(old.clone());
-    let mut batch =
-        Batch::new(kernel, |va, count, perms| [Some(PageOp::map(ME, va, ME, moved(va), count, perms)), None]);
-    for (va, entry) in entries.filter(|(_, entry)| entry.is_present()) {
-        batch.add(va, entry.perms())?;
+    let emit = |va, count, held| {
+        let op = match held {
+            Held::Page(perms) => PageOp::map(ME, va, ME, moved(va), count, perms),
+            Held::Mark(word) => PageOp::mark(ME, moved(va), count, word),
+        };
+        [Some(op), None]
+    };
+    let mut batch = Batch::new(kernel, emit);
+    for (va, entry) in entries {
+        let held = if entry.is_present() { Held::Page(entry.perms()) } else { Held::Mark(entry.word()) };
+        batch.add(va, held)?;
     }
     batch.finish()
 }

@@ -1,0 +1,208 @@
+//! `exec`: another program in this environment.
+//!
+//! First a stopped child is made of the program, as [`Command::spawn`] does: all that can fail is done
+//! there, and undone if it does. Then this environment takes the child's pages over, and the child goes.
+//!
+//! What does the last of it must not lie where the programs lie. So a few instructions are copied to a page
+//! out of the way ([`STAGE`]): they carry out a list of page operations, end the child, and load the
+//! registers of the new program.
+//!
+//! ```text
+//!              before                 after `clear`          after the list
+//! stack        old stack              old stack              the child's
+//! STAGE        -                      code, list             code, list
+//! mappings     whatever               -                      -
+//! heap         heap                   -                      -
+//! program      all of the old one     libos of the old one   the child's: libos of the new one
+//! ```
+
+use crate::kernel::Sys;
+use crate::layout::{HEAP, STACK_TOP, STACKS, TEXT};
+use crate::spawn::{Command, Made};
+use crate::{EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Va};
+use crate::{console, door, pages, space, stack, sys, upcall, uvpt};
+use core::arch::naked_asm;
+use core::mem::offset_of;
+use core::ops::Range;
+
+const ME: EnvId = EnvId::NONE;
+/// Two pages between the exception stack and what else is in slot 253. The next program finds them
+/// there, and uses them if it comes to this.
+const STAGE: Va = Va(STACKS.0 + 0x60_0000);
+/// The second one.
+const LIST: Va = STAGE.add_pages(1);
+/// How many operations fit there, behind the registers.
+const MOST: usize = (PAGE_SIZE as usize - size_of::<Registers>()) / size_of::<PageOp>();
+
+/// What is to be done on the stage.
+#[repr(C)]
+struct List {
+    registers: Registers,
+    ops: [PageOp; MOST],
+}
+
+impl Command {
+    /// Run the program in this environment, in place of the one that calls. Its id, parent and children
+    /// stay; its memory does not.
+    ///
+    /// Comes back only if there is an error.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`]. Nothing has changed then.
+    pub fn exec(&self) -> Error {
+        let made = match self.prepare() {
+            Ok(made) => made,
+            Err(error) => return error,
+        };
+        clear();
+        // SAFETY: the page is there, nobody else uses it, and any bytes are a list.
+        let list = unsafe { &mut *(LIST.0 as *mut List) };
+        list.registers = made.registers;
+        let count = write_ops(&made, &mut list.ops);
+        // SAFETY: the stage holds `leap`, which takes these arguments; what it does is meant.
+        unsafe {
+            let leap: extern "C" fn(u64, u64, u64, u64) -> ! = core::mem::transmute(STAGE.0);
+            leap(LIST.0 + offset_of!(List, ops) as u64, count, made.child.0.into(), LIST.0)
+        }
+    }
+
+    /// A child that is the new program, and the stage.
+    fn prepare(&self) -> Result<Made, Error> {
+        let made = self.make()?;
+        console::flush();
+        let staged = pages::fill(STAGE, Perms::EXEC, |page| {
+            let (start, end) = (leap as *const u8, &raw const libos_leap_end);
+            // SAFETY: the code of `leap` ends at the label, and is shorter than a page.
+            let code = unsafe { core::slice::from_raw_parts(start, end as usize - start as usize) };
+            page[..code.len()].copy_from_slice(code);
+        });
+        let staged = staged.and_then(|()| sys::alloc(ME, LIST, 1, Perms::WRITE));
+        // From here on no page comes when it is touched: what follows takes less than this of the stack.
+        door::touch_stack([PAGE_SIZE, 2 * PAGE_SIZE, 3 * PAGE_SIZE]);
+        let staged = staged.and_then(|()| upcall::remove());
+        staged.map_err(|error| {
+            made.undo();
+            Error::from(error)
+        })?;
+        Ok(made)
+    }
+}
+
+/// Remove what needs no care: all but what this code runs on. There is no upcall any more, so that what is
+/// gone stays gone.
+fn clear() {
+    let program = space::own_program().unwrap_or_else(|| give_up());
+    let mut from = TEXT;
+    for segment in program.segments().iter().filter(|segment| segment.resident) {
+        remove(from..segment.start);
+        from = segment.end;
+    }
+    remove(from..STACKS);
+}
+
+fn remove(range: Range<Va>) {
+    if range.start < range.end && pager::space::clear(&mut Sys, &range).is_err() {
+        give_up();
+    }
+}
+
+/// Too late for an error.
+fn give_up() -> ! {
+    sys::exit(ExitStatus::PANIC.0)
+}
+
+/// The operations that put the child's pages in the place of this environment's: first all that comes, since
+/// a page that is mapped replaces the one that was there; then the rest of the old ones goes.
+///
+/// Returns how many there are.
+fn write_ops(made: &Made, ops: &mut [PageOp; MOST]) -> u64 {
+    let mut used = 0;
+    let mut push = |op| {
+        *ops.get_mut(used).unwrap_or_else(|| give_up()) = op;
+        used += 1;
+    };
+    for (range, perms) in made.pages() {
+        push(PageOp::map(made.child, range.start, ME, range.start, pager::pages(&range) as u32, perms));
+    }
+    for within in [TEXT..HEAP, stack::low()..STACK_TOP] {
+        let mut run = within.start..within.start;
+        for (va, _) in uvpt::entries(within) {
+            if made.pages().any(|(range, _)| range.contains(&va)) {
+                continue;
+            }
+            if run.end != va {
+                if run.start < run.end {
+                    push(PageOp::unmap(ME, run.start, pager::pages(&run) as u32));
+                }
+                run.start = va;
+            }
+            run.end = va.add_pages(1);
+        }
+        if run.start < run.end {
+            push(PageOp::unmap(ME, run.start, pager::pages(&run) as u32));
+        }
+    }
+    used as u64
+}
+
+unsafe extern "C" {
+    static libos_leap_end: u8;
+}
+
+/// `(operations, count, child, registers) -> !`: carry the operations out, end the child, become it.
+/// Runs wherever it is copied to, and uses no stack.
+#[unsafe(naked)]
+unsafe extern "C" fn leap() -> ! {
+    naked_asm!(
+        "mov r12, rdi",
+        "mov r13, rsi",
+        "mov r14, rdx",
+        "mov r15, rcx",
+        "2:",
+        "mov eax, {PAGE_OPS}",
+        "mov rdi, r12",
+        "mov rsi, r13",
+        "syscall", // rax operations are done, and rdx pages of the next one
+        "test rax, rax",
+        "js 4f",
+        "sub r13, rax",
+        "imul rax, rax, {OP_BYTES}",
+        "add r12, rax",
+        "test r13, r13",
+        "jz 3f",
+        "sub [r12 + {COUNT}], edx",
+        "shl rdx, 12",
+        "add [r12 + {VA}], rdx",
+        "add [r12 + {SOURCE}], rdx",
+        "jmp 2b",
+        "3:",
+        "mov eax, {DESTROY}",
+        "mov rdi, r14",
+        "syscall",
+        "mov eax, {WAIT}",
+        "mov rdi, r14",
+        "xor esi, esi",
+        "syscall",
+        "mov eax, {SET_REGS}",
+        "xor edi, edi",
+        "mov rsi, r15",
+        "syscall",
+        "4:",
+        "mov eax, {EXIT}",
+        "mov edi, {PANIC}",
+        "syscall",
+        "ud2",
+        ".globl libos_leap_end",
+        "libos_leap_end:",
+        PAGE_OPS = const abi::Call::PageOps as u64,
+        DESTROY = const abi::Call::Destroy as u64,
+        WAIT = const abi::Call::Wait as u64,
+        SET_REGS = const abi::Call::SetRegs as u64,
+        EXIT = const abi::Call::Exit as u64,
+        PANIC = const ExitStatus::PANIC.0,
+        OP_BYTES = const size_of::<PageOp>(),
+        COUNT = const offset_of!(PageOp, count),
+        VA = const offset_of!(PageOp, va),
+        SOURCE = const offset_of!(PageOp, source),
+    )
+}
