@@ -2,13 +2,16 @@
 //! and page tables that are read while they change.
 
 use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
+use abi::page::TABLE_ENTRIES;
 use abi::{Call, EnvId, Error, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use pager::space::Table;
 use pager::{Guard, Kernel, Region, Regions};
 use sim::machine::{self, Sim, entry, processor};
 use sim::processor::Access;
+use std::array;
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering::SeqCst;
 use vm::{Machine, Memory, Space};
 
@@ -26,6 +29,12 @@ pub fn file_byte(at: u64) -> u8 {
     (at % 251 + at / PAGE_SIZE + 1) as u8
 }
 
+/// The pages of the file, made once.
+static FILE_WORDS: LazyLock<Vec<u64>> = LazyLock::new(|| {
+    let words = 0..(ARCHIVE_PAGES - 1) as u64 * PAGE_SIZE / 8;
+    words.map(|word| u64::from_le_bytes(array::from_fn(|byte| file_byte(8 * word + byte as u64)))).collect()
+});
+
 /// The kernel, and which environment is running.
 pub struct Host {
     pub memory: Memory<Sim>,
@@ -33,7 +42,11 @@ pub struct Host {
     pub archive: Vec<Frame>,
     spaces: [Option<Space<Sim>>; ENVS],
     pub current: usize,
+    /// What comes in between after every page that an operation has done, as an interrupt might.
+    pub between: Option<Interrupt>,
 }
+
+pub type Interrupt = Box<dyn FnMut(&mut Host)>;
 
 /// The name of an environment, for calls.
 pub fn id(env: usize) -> EnvId {
@@ -46,11 +59,11 @@ impl Host {
         let memory = machine::start(free);
         let (template, _) = machine::template();
         let archive = machine::archive(template, ARCHIVE_PAGES);
-        for (&frame, page) in archive[..ARCHIVE_PAGES - 1].iter().zip(0..) {
-            let bytes: Vec<_> = (page * PAGE_SIZE..(page + 1) * PAGE_SIZE).map(file_byte).collect();
-            machine::put(frame, 0, &bytes);
+        for (&frame, words) in archive.iter().zip(FILE_WORDS.chunks(TABLE_ENTRIES)) {
+            Sim::table(frame).iter().zip(words).for_each(|(place, word)| place.store(*word, SeqCst));
         }
-        let mut host = Host { memory, template, archive, spaces: [const { None }; ENVS], current: 0 };
+        let spaces = [const { None }; ENVS];
+        let mut host = Host { memory, template, archive, spaces, current: 0, between: None };
         host.create(0).expect("a frame for the first environment");
         host.switch(0);
         host
@@ -152,7 +165,14 @@ impl Kernel for Host {
         if op.count == 0 {
             return Err(Error::BadCount(0));
         }
-        (0..op.count).try_for_each(|page| self.page(call, op.skip(page)))
+        for page in 0..op.count {
+            self.page(call, op.skip(page))?;
+            if let Some(mut interrupt) = self.between.take() {
+                interrupt(self);
+                self.between = Some(interrupt);
+            }
+        }
+        Ok(())
     }
 
     fn ops(&mut self, ops: &[PageOp]) -> Result<(), Error> {

@@ -8,15 +8,19 @@
 //! | [`world`] | both side by side |
 //! | [`regions`] | the table of regions by itself |
 //! | [`program`] | ELF files |
+//! | [`rig`] | environments without a model, for single cases |
+//! | [`marks`] | pagers that keep something in the page table |
 //!
 //! Programs reach memory only through the processor with its TLB, and a fault goes to
 //! [`pager::resolve`], as in libos.
 
 mod host;
+mod marks;
 mod model;
 mod op;
 mod program;
 mod regions;
+mod rig;
 mod world;
 
 use op::op;

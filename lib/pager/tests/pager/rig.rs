@@ -1,0 +1,120 @@
+//! Environments for single cases: no model, just programs that read and write.
+
+use crate::host::{ALL, Book, Host, id};
+use crate::world::{byte, touch};
+use abi::{PAGE_SIZE, Perms, Va};
+use pager::space::{Advice, Table};
+use pager::{Error, Kernel, Pager, Region, fork, space};
+use sim::machine::{self, free_frames, processor};
+use sim::processor::Access;
+use std::ops::Range;
+
+/// Where the cases happen.
+pub const BASE: Va = Va(0x4000_0000);
+
+/// The range of these pages, counted from [`BASE`].
+pub fn range(pages: Range<u64>) -> Range<Va> {
+    page(pages.start)..page(pages.end)
+}
+
+pub fn page(number: u64) -> Va {
+    BASE.add_pages(number)
+}
+
+/// A region of these pages that can be written.
+pub fn region(pages: Range<u64>, pager: &'static dyn Pager<Host>) -> Region<Host> {
+    Region::new(range(pages), Perms::WRITE, pager)
+}
+
+/// The environments, each with its table of regions. The first one runs.
+pub struct Rig {
+    pub host: Host,
+    pub books: Vec<Book>,
+}
+
+impl Rig {
+    /// One environment with these regions.
+    pub fn new(regions: &[Region<Host>]) -> Rig {
+        let rig = Rig { host: Host::new(ALL), books: vec![Book::new(16)] };
+        for region in regions {
+            rig.books[0].edit(|book| book.add(*region)).expect("regions that fit");
+        }
+        rig
+    }
+
+    /// The kernel, and the table of who runs.
+    pub fn parts(&mut self) -> (&mut Host, &Book) {
+        let book = &self.books[self.host.current];
+        (&mut self.host, book)
+    }
+
+    /// What a program meets at the first byte of a page.
+    pub fn access(&mut self, number: u64, access: Access) -> Option<u8> {
+        let (host, book) = self.parts();
+        let met = touch(host, &book.regions(), page(number), access).expect("there is enough memory");
+        met.0.map(|frame| byte(frame, 0))
+    }
+
+    pub fn read(&mut self, number: u64) -> Option<u8> {
+        self.access(number, Access::Read)
+    }
+
+    /// A program writes the first byte of a page. Returns whether it may.
+    pub fn write(&mut self, number: u64, value: u8) -> bool {
+        let (host, book) = self.parts();
+        write(host, &book.regions(), number, value)
+    }
+
+    /// A child of who runs; returns which.
+    pub fn fork(&mut self, except: &[Range<Va>]) -> Result<usize, Error> {
+        let child = self.books.len();
+        self.host.create(child)?;
+        let (host, book) = self.parts();
+        fork::fill_shared(host, &book.regions())?;
+        fork::share(host, &book.regions(), id(child), except)?;
+        let inherited = book.inherited();
+        self.books.push(inherited);
+        Ok(child)
+    }
+
+    pub fn unmap(&mut self, pages: Range<u64>) -> Result<(), Error> {
+        let (host, book) = self.parts();
+        space::unmap(host, book, &range(pages))
+    }
+
+    pub fn protect(&mut self, pages: Range<u64>, perms: Perms) -> Result<(), Error> {
+        let (host, book) = self.parts();
+        space::protect(host, book, &range(pages), perms)
+    }
+
+    pub fn advise(&mut self, pages: Range<u64>, advice: Advice) -> Result<(), Error> {
+        let (host, book) = self.parts();
+        space::advise(host, book, &range(pages), advice)
+    }
+
+    pub fn relocate(&mut self, old: Range<u64>, new: Range<u64>) -> Result<(), Error> {
+        let (host, book) = self.parts();
+        space::relocate(host, book, &range(old), &range(new))
+    }
+
+    /// The pages at which there is anything.
+    pub fn held(&self) -> Vec<u64> {
+        let all = self.host.entries(range(0..1 << 19));
+        all.map(|(va, _)| (va.0 - BASE.0) / PAGE_SIZE).collect()
+    }
+
+    /// All environments end: every frame must be free.
+    pub fn end(mut self) {
+        processor(|processor| processor.load(None));
+        (0..self.books.len()).for_each(|env| self.host.tear_down(env));
+        assert_eq!(free_frames(), ALL, "frames at the end");
+    }
+}
+
+/// A program writes the first byte of a page. Returns whether it may.
+pub fn write(host: &mut Host, regions: &[Region<Host>], number: u64, value: u8) -> bool {
+    let met = touch(host, regions, page(number), Access::Write).expect("there is enough memory");
+    let Some(frame) = met.0 else { return false };
+    machine::put(frame, 0, &[value]);
+    true
+}
