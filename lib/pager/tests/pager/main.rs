@@ -10,10 +10,12 @@
 //! | [`program`] | ELF files |
 //! | [`rig`] | environments without a model, for single cases |
 //! | [`marks`] | pagers that keep something in the page table |
+//! | [`edges`] | single cases that chance would not find |
 //!
 //! Programs reach memory only through the processor with its TLB, and a fault goes to
 //! [`pager::resolve`], as in libos.
 
+mod edges;
 mod host;
 mod marks;
 mod model;

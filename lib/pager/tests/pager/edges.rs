@@ -1,0 +1,270 @@
+//! Single cases that chance would not find.
+
+use crate::host::Host;
+use crate::rig::{BASE, Rig, page, range, region, write};
+use abi::layout::{ARCHIVE, USER_LIMIT};
+use abi::{EnvId, PAGE_SIZE, PageOp, Perms, Va};
+use pager::space::Advice;
+use pager::{Error, File, Guard, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
+use sim::machine::free_frames;
+use sim::processor::Access;
+use std::cell::Cell;
+use std::rc::Rc;
+
+static ZEROS: Zeros = Zeros::named("zeros");
+static FILE: File = File { name: "file" };
+
+/// Pages that are in no region, as they come with a message.
+fn alloc(rig: &mut Rig, number: u64, perms: Perms) {
+    rig.host.alloc(page(number), 1, perms).expect("memory");
+}
+
+#[test]
+fn copy_on_write_needs_no_region() {
+    let mut rig = Rig::new(&[]);
+    alloc(&mut rig, 0, Perms::WRITE);
+    assert!(rig.write(0, 1));
+    alloc(&mut rig, 1, Perms::READ);
+    assert_eq!((rig.write(1, 1), rig.access(1, Access::Fetch), rig.read(2)), (false, None, None));
+    let child = rig.fork(&[]).expect("memory");
+    assert!(rig.write(0, 2));
+    rig.host.switch(child);
+    assert_eq!((rig.read(0), rig.write(0, 3)), (Some(1), true));
+    assert!(!rig.write(1, 1), "a page that is only to be read stays so");
+    rig.host.switch(0);
+    assert_eq!(rig.read(0), Some(2));
+    rig.end();
+}
+
+#[test]
+fn addresses_outside_the_users_part_are_nobodys() {
+    let mut rig = Rig::new(&[Region::new(Va(USER_LIMIT.0 - PAGE_SIZE)..USER_LIMIT, Perms::WRITE, &ZEROS)]);
+    let last = (USER_LIMIT.0 - BASE.0) / PAGE_SIZE - 1;
+    assert!(rig.write(last, 1) && !rig.write(last + 1, 1));
+    assert_eq!(rig.read(last + 1), Some(0), "a window");
+    rig.end();
+}
+
+/// Every second page is treated otherwise than its neighbours, so no two become one operation, and
+/// they do not fit into one call.
+#[test]
+fn many_operations_become_several_calls() {
+    const PAGES: u64 = 150;
+    let mut rig = Rig::new(&[region(0..PAGES, &ZEROS)]);
+    for number in (0..PAGES).step_by(2) {
+        assert!(rig.write(number, number as u8));
+    }
+    let child = rig.fork(&[]).expect("memory");
+    rig.protect(0..PAGES, Perms::READ).expect("a region is there");
+    assert!((0..PAGES).step_by(2).all(|number| !rig.write(number, 1)));
+    rig.protect(0..PAGES, Perms::WRITE).expect("a region is there");
+    rig.relocate(0..PAGES, 1000..1000 + PAGES).expect("memory");
+    assert_eq!(rig.held().len() as u64, PAGES / 2);
+    for number in (0..PAGES).step_by(2) {
+        assert!(rig.write(1000 + number, 200));
+    }
+    rig.unmap(1000..1000 + PAGES).expect("room");
+    assert_eq!(rig.held(), []);
+    rig.host.switch(child);
+    for number in 0..PAGES {
+        let expected = if number % 2 == 0 { number as u8 } else { 0 };
+        assert_eq!(rig.read(number), Some(expected), "page {number} of the child");
+    }
+    rig.end();
+}
+
+#[test]
+fn what_is_excepted_is_not_shared() {
+    let mut rig = Rig::new(&[region(0..8, &ZEROS)]);
+    assert!((0..8).all(|number| rig.write(number, 7)));
+    let child = rig.fork(&[range(1..2), range(4..6)]).expect("memory");
+    assert!((0..8).all(|number| rig.write(number, 8)));
+    rig.host.switch(child);
+    assert_eq!(rig.held(), [0, 2, 3, 6, 7]);
+    assert_eq!([0, 1, 2, 4].map(|number| rig.read(number)), [Some(7), Some(0), Some(7), Some(0)]);
+    rig.end();
+}
+
+#[test]
+fn a_child_does_not_get_what_is_not_inherited() {
+    struct Mine;
+    impl Pager<Host> for Mine {
+        fn name(&self) -> &'static str {
+            "mine"
+        }
+        fn fault(
+            &self,
+            host: &mut Host,
+            touch: &Touch,
+            region: &Region<Host>,
+        ) -> Result<Resolution, abi::Error> {
+            ZEROS.fault(host, touch, region)
+        }
+        fn on_fork(&self) -> Inherit {
+            Inherit::Not
+        }
+    }
+    let mut rig =
+        Rig::new(&[region(0..2, &ZEROS), region(2..4, &Mine), region(4..6, &Mine), region(6..8, &ZEROS)]);
+    assert!((0..8).filter(|number| *number != 3).all(|number| rig.write(number, 7)));
+    rig.host.mark(page(3), 5).expect("room");
+    let child = rig.fork(&[]).expect("memory");
+    rig.host.switch(child);
+    assert_eq!(rig.held(), [0, 1, 6, 7]);
+    assert_eq!((rig.read(1), rig.read(2), rig.read(3), rig.read(6)), (Some(7), None, None, Some(7)));
+    rig.host.switch(0);
+    assert_eq!((rig.read(2), rig.read(4)), (Some(7), Some(7)));
+    rig.end();
+}
+
+/// While a fork is under way the parent writes to all of its pages, after every page that is shared.
+/// (An interrupt may do that; so may a pager.) What the child has must be its own in the end.
+#[test]
+fn a_parent_that_writes_during_the_fork_does_not_write_to_the_child() {
+    const PAGES: u64 = 6;
+    let mut rig = Rig::new(&[region(0..PAGES, &ZEROS)]);
+    assert!((0..4).all(|number| rig.write(number, 1)));
+    // Some are copy-on-write already, one is a page of zeros, one is not there.
+    rig.protect(0..2, Perms::READ).and_then(|()| rig.protect(0..2, Perms::WRITE)).expect("it is covered");
+    assert_eq!(rig.read(4), Some(0));
+    let (clock, regions) = (Rc::new(Cell::new(1)), rig.books[0].regions());
+    let time = Rc::clone(&clock);
+    rig.host.between = Some(Box::new(move |host| {
+        time.set(time.get() + 1);
+        assert!((0..PAGES - 1).all(|number| write(host, &regions, number, time.get())));
+    }));
+    let child = rig.fork(&[]).expect("memory");
+    rig.host.between = None;
+    let now = clock.get();
+    assert!(now > 9, "nothing came in between");
+    assert!((0..PAGES - 1).all(|number| rig.read(number) == Some(now)));
+
+    rig.host.switch(child);
+    let inherited = [0, 1, 2, 3, 4].map(|number| rig.read(number));
+    rig.host.switch(0);
+    assert!((0..PAGES).all(|number| rig.write(number, 222)));
+    rig.host.switch(child);
+    assert_eq!([0, 1, 2, 3, 4].map(|number| rig.read(number)), inherited);
+    assert!((0..PAGES).all(|number| rig.write(number, 111)));
+    rig.host.switch(0);
+    assert!((0..PAGES).all(|number| rig.read(number) == Some(222)));
+    rig.end();
+}
+
+#[test]
+fn rights_that_exclude_each_other_or_are_not_rights_are_refused() {
+    let mut rig = Rig::new(&[region(0..2, &ZEROS)]);
+    for perms in [Perms::WRITE | Perms::EXEC, Perms::KEEP, Perms::COW, Perms::SOFT, Perms::all()] {
+        assert_eq!(rig.protect(0..2, perms), Err(Error::BadProtection(page(0))));
+    }
+    assert_eq!(rig.books[0].regions()[0].perms, Perms::WRITE);
+    rig.end();
+}
+
+#[test]
+fn bits_of_a_region_that_are_libos_own_are_in_every_page() {
+    let soft = Perms::from_bits_retain(0x55 << 52);
+    let zeros = Region { perms: Perms::WRITE | soft, ..region(0..4, &ZEROS) };
+    let file = FILE.region(range(4..8), Perms::WRITE | soft, ARCHIVE, 3 * PAGE_SIZE + 5);
+    let mut rig = Rig::new(&[zeros, file]);
+    for (number, access) in (0..8).zip([Access::Read, Access::Write].into_iter().cycle()) {
+        assert!(rig.access(number, access).is_some());
+    }
+    rig.fork(&[]).expect("memory");
+    for rights in [Perms::READ, Perms::EXEC, Perms::WRITE] {
+        rig.protect(0..8, rights).expect("it is covered");
+        for number in 0..8 {
+            let perms = rig.host.pte(page(number)).perms();
+            assert_eq!(perms & Perms::SOFT, soft, "page {number} with {rights:?}");
+        }
+    }
+    rig.end();
+}
+
+#[test]
+fn a_shared_page_that_was_given_to_be_read_cannot_be_written() {
+    let shared = Region { perms: Perms::KEEP, ..region(0..3, &Shared) };
+    let mut rig = Rig::new(&[shared]);
+    let child = rig.fork(&[]).expect("memory");
+    rig.protect(0..3, Perms::WRITE).expect("they are its own pages");
+    assert!(rig.write(2, 9));
+    rig.host.switch(child);
+    let refused = Error::Kernel(abi::Error::NoRight(page(0).0));
+    assert_eq!(rig.protect(0..3, Perms::WRITE), Err(refused));
+    assert_eq!((rig.write(2, 1), rig.read(2)), (false, Some(9)));
+    rig.unmap(0..3).expect("room");
+    assert_eq!(rig.held(), []);
+    rig.end();
+}
+
+#[test]
+fn only_whole_regions_move_and_only_to_where_nothing_is() {
+    let mut rig = Rig::new(&[region(0..4, &ZEROS), region(10..12, &Guard("guard"))]);
+    assert!(rig.write(0, 5));
+    let before = free_frames();
+    for old in [0..3, 1..4, 5..9, 0..5] {
+        assert_eq!(rig.relocate(old.clone(), 20..24), Err(Error::NoRegion(page(old.start))));
+    }
+    assert_eq!(rig.relocate(0..4, 8..12), Err(Error::Overlap(page(10))));
+    assert_eq!(rig.relocate(0..4, 2..6), Err(Error::Overlap(page(2))));
+    assert_eq!(rig.relocate(0..4, 0..4), Err(Error::Overlap(page(0))));
+    assert_eq!((rig.read(0), free_frames()), (Some(5), before));
+    rig.relocate(0..4, 4..8).expect("neighbours do not meet");
+    assert_eq!((rig.read(4), rig.read(0)), (Some(5), None));
+    rig.end();
+}
+
+#[test]
+fn what_follows_the_file_in_the_archive_is_not_seen() {
+    let bytes = PAGE_SIZE + 10;
+    for access in [Access::Read, Access::Write] {
+        let file = FILE.region(range(0..3), Perms::WRITE, ARCHIVE, bytes);
+        let mut rig = Rig::new(&[file]);
+        assert!(rig.access(1, access).is_some());
+        let frame = rig.host.pte(page(1)).frame();
+        let contents = sim::machine::contents(frame);
+        assert!((0..10).all(|at| contents[at] == crate::host::file_byte(PAGE_SIZE + at as u64)));
+        assert!(contents[10..].iter().all(|byte| *byte == 0));
+        rig.end();
+    }
+}
+
+#[test]
+fn a_refused_call_of_the_last_frame_is_repeated_by_the_next_fault() {
+    // In a sequential region the touched page comes first: with it the instruction goes on, even if its
+    // neighbours found no memory.
+    let mut rig = Rig::new(&[region(0..8, &ZEROS)]);
+    rig.advise(0..8, Advice::Sequential).expect("it is covered");
+    assert_eq!(rig.read(7), Some(0), "tables are there");
+    let mut taken: Vec<_> = std::iter::from_fn(|| rig.host.memory.alloc().ok()).collect();
+    rig.host.memory.release(taken.pop().expect("a frame"));
+    let (host, book) = rig.parts();
+    let result = crate::world::touch(host, &book.regions(), page(2), Access::Write);
+    assert_eq!(result, Err(abi::Error::NoMemory(0)));
+    assert!(rig.write(2, 1), "again");
+    taken.into_iter().for_each(|frame| rig.host.memory.release(frame));
+    assert!(rig.write(3, 1));
+    rig.end();
+}
+
+#[test]
+fn the_host_refuses_what_the_kernel_refuses() {
+    let mut rig = Rig::new(&[]);
+    let host = &mut rig.host;
+    let me = EnvId::NONE;
+    let both = Perms::WRITE | Perms::EXEC;
+    let refused = [
+        (PageOp::alloc(me, BASE, 0, Perms::READ), abi::Error::BadCount(0)),
+        (PageOp::alloc(me, Va(1), 1, Perms::READ), abi::Error::Unaligned(1)),
+        (PageOp::alloc(me, USER_LIMIT, 1, Perms::READ), abi::Error::BadAddress(USER_LIMIT.0)),
+        (PageOp::alloc(me, BASE, 1, both), abi::Error::BadPerms(both.bits())),
+        (PageOp::map(me, ARCHIVE, me, BASE, 1, Perms::WRITE), abi::Error::NoRight(ARCHIVE.0)),
+        (PageOp::map(me, USER_LIMIT, me, BASE, 1, Perms::READ), abi::Error::BadAddress(USER_LIMIT.0)),
+        (PageOp::unmap(me, BASE, 1), abi::Error::NotMapped(BASE.0)),
+    ];
+    for (op, error) in refused {
+        assert_eq!(host.op(op), Err(error), "{op:?}");
+    }
+    assert_eq!(rig.held(), []);
+    rig.end();
+}
