@@ -56,7 +56,7 @@ impl Pager<Sys> for Roots {
 /// By Newton's method. Halving the exponent gives a root that is wrong by 6 % at most; each step squares that.
 fn sqrt(x: f64) -> f64 {
     let guess = f64::from_bits((x.to_bits() >> 1) + (1023 << 51));
-    if x > 0.0 { (0..5).fold(guess, |root, _| 0.5 * (root + x / root)) } else { 0.0 }
+    if x > 0.0 { (0..4).fold(guess, |root, _| 0.5 * (root + x / root)) } else { 0.0 }
 }
 
 fn main() -> Result<(), Error> {
