@@ -40,7 +40,7 @@ pub(crate) fn resolve(fault: &Fault) -> Outcome {
     if fault.vector() != Vector::PAGE_FAULT || va >= USER_LIMIT {
         return Outcome::Unhandled;
     }
-    match pager::resolve(&mut Sys, space::regions(), va, fault.page_fault()) {
+    match pager::resolve(&mut Sys, space::find, va, fault.page_fault()) {
         Ok(Resolution::Resume(cause)) => {
             stats::count(cause);
             Outcome::Resume

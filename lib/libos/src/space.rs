@@ -13,7 +13,7 @@
 
 use crate::kernel::Sys;
 use crate::layout::{EXCEPTION_STACK_TOP, HEAP, STACKS, USER_LIMIT};
-use crate::resident::Guarded;
+use crate::resident::{Guarded, Local};
 use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, symbols, sys, upcall};
 use core::ops::Range;
 use pager::program::{Program, Segment};
@@ -67,6 +67,7 @@ struct Own;
 
 impl Table<Sys> for Own {
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<Sys>) -> T) -> T {
+        HINT.set(NOWHERE);
         BOOK.edit(|book| f(&mut Book::regions(book.slots(), &mut book.len)))
     }
 }
@@ -80,10 +81,27 @@ pub fn regions() -> &'static [Region] {
     BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.len) })
 }
 
+/// The last answer of [`find`]: around an address of the one before it is most often the same.
+#[unsafe(link_section = ".resident")]
+static HINT: Local<(Va, Va, Option<usize>)> = Local::new(NOWHERE);
+const NOWHERE: (Va, Va, Option<usize>) = (Va(0), Va(0), None);
+
 /// The region at an address.
+#[inline]
 #[must_use]
 pub fn find(va: Va) -> Option<Region> {
-    pager::region::find(regions(), va).copied()
+    let (start, end, mut index) = HINT.get();
+    if va < start || va >= end {
+        index = search(va);
+    }
+    index.map(|index| regions()[index])
+}
+
+#[inline(never)]
+fn search(va: Va) -> Option<usize> {
+    let (around, index) = pager::region::locate(regions(), va);
+    HINT.set((around.start, around.end, index));
+    index
 }
 
 /// Do something with the table, and once more with a larger one if it is full.

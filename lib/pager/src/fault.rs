@@ -1,6 +1,6 @@
 //! What happens on a page fault.
 
-use crate::{Kernel, Region, region};
+use crate::{Kernel, Region};
 use abi::fault::PageFaultCode;
 use abi::{Perms, Pte, Va};
 
@@ -67,7 +67,7 @@ impl Cause {
     pub const COUNT: usize = Cause::Custom as usize + 1;
 }
 
-/// Resolve a page fault: break copy-on-write, or ask the pager of the region.
+/// Resolve a page fault: break copy-on-write, or ask the pager of the region, which `find` looks up.
 ///
 /// # Errors
 /// Those of the kernel, above all `NoMemory`. Nothing has changed then that a repetition would not
@@ -75,7 +75,7 @@ impl Cause {
 #[inline]
 pub fn resolve<K: Kernel>(
     kernel: &mut K,
-    regions: &[Region<K>],
+    find: impl FnOnce(Va) -> Option<Region<K>>,
     va: Va,
     code: PageFaultCode,
 ) -> Result<Resolution, abi::Error> {
@@ -87,8 +87,7 @@ pub fn resolve<K: Kernel>(
         }
         entry = Some(page);
     }
-    // A copy, because a pager may change the table.
-    let Some(region) = region::find(regions, va).copied() else { return Ok(Resolution::Unhandled) };
+    let Some(region) = find(va) else { return Ok(Resolution::Unhandled) };
     let (access, allowed) = if code.is_write() {
         (Access::Write, region.is_writable())
     } else if code.is_fetch() {

@@ -97,6 +97,20 @@ pub fn find<K>(regions: &[Region<K>], va: Va) -> Option<&Region<K>> {
     regions.get(index).filter(|region| region.start <= va)
 }
 
+/// The index of the region that holds an address, if one does, and how far around the address it is
+/// the same one, or none.
+#[must_use]
+pub fn locate<K>(regions: &[Region<K>], va: Va) -> (Range<Va>, Option<usize>) {
+    let index = regions.partition_point(|region| region.end <= va);
+    match regions.get(index) {
+        Some(region) if region.start <= va => (region.range(), Some(index)),
+        next => {
+            let below = index.checked_sub(1).map_or(Va(0), |before| regions[before].end);
+            (below..next.map_or(USER_LIMIT, |next| next.start), None)
+        }
+    }
+}
+
 /// Check that a range is one that a region can have.
 ///
 /// # Errors

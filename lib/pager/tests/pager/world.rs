@@ -76,7 +76,7 @@ pub fn touch(
     if va >= USER_LIMIT {
         return Ok((None, None));
     }
-    match pager::resolve(host, regions, va, PageFaultCode(code))? {
+    match pager::resolve(host, |va| pager::region::find(regions, va).copied(), va, PageFaultCode(code))? {
         Resolution::Unhandled => Ok((None, None)),
         Resolution::Resume(cause) => {
             let frame = translate();
