@@ -1,31 +1,37 @@
-//! A table of squares that takes no memory until it is read: a fault computes the page it hits.
+//! A table of squares that takes no memory until it is read: a pager computes the page that is touched.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
-use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, PAGE_SIZE, Perms, Va, println, raw, sys};
+use bytemuck::{cast_slice, cast_slice_mut};
+use libos::mmap::MmapOptions;
+use libos::{Cause, Error, Pager, Region, Resolution, Sys, Touch, pages, println, sys};
 
 libos::entry!(main);
 
-const TABLE: Va = Va(0x2000_0000_0000); // the square of n is at TABLE + 8 * n
+struct Squares; // the n-th number of the table is the square of n
 
-fn compute(fault: &mut Fault) -> Outcome {
-    let page = Va(fault.address).page();
-    if page < TABLE || sys::alloc(EnvId::NONE, page, 1, Perms::WRITE).is_err() {
-        return Outcome::Unhandled;
+impl Pager<Sys> for Squares {
+    fn name(&self) -> &'static str {
+        "squares"
     }
-    for at in (page.0..page.0 + PAGE_SIZE).step_by(8) {
-        let n = (at - TABLE.0) / 8;
-        raw::write_u64(at, n * n);
+
+    fn fault(&self, _: &mut Sys, touch: &Touch, region: &Region) -> sys::Result<Resolution> {
+        let first = (touch.va.page().0 - region.start.0) / 8;
+        pages::fill(touch.va, region.perms, |page| {
+            let squares = cast_slice_mut::<u8, u64>(page);
+            squares.iter_mut().zip(first..).for_each(|(square, n)| *square = n * n);
+        })?;
+        println!("a fault at {}: computed the page", touch.va);
+        Ok(Resolution::Resume(Cause::Custom))
     }
-    println!("a fault at {:#x}: computed the page", fault.address);
-    Outcome::Resume
 }
 
-fn main() {
-    upcall::set_handler(compute);
+fn main() -> Result<(), Error> {
+    let table = MmapOptions::new().len(1 << 40).map_with(&Squares)?.make_read_only()?;
+    let squares: &[u64] = cast_slice(&table);
     for n in [3, 12, 1_000_000_000] {
-        println!("{n} * {n} = {}", raw::read_u64(TABLE.0 + 8 * n));
+        println!("{n} * {n} = {}", squares[n]);
     }
+    Ok(())
 }

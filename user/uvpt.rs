@@ -13,7 +13,7 @@ libos::entry!(main);
 fn main() {
     let on_heap = Box::new(7_u64);
     let on_stack = 7_u64;
-    show("code", Va(main as fn() as usize as u64));
+    show("code", layout::TEXT);
     show("heap", Va(&raw const *on_heap as u64));
     show("stack", Va(&raw const on_stack as u64));
     show("nothing", Va(0));
