@@ -196,6 +196,23 @@ fn every_row_is_explained() {
     }
 }
 
+/// The costs that the tricks are said to have are those that are recorded.
+#[test]
+fn costs_are_as_recorded() {
+    let record = fs::read_to_string(root().join("tests/counts.json")).expect("the record of counts");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("the record is JSON");
+    let recorded = |id: &str| record["rows"].as_array()?.iter().find(|row| row["id"] == id)?["net"].as_u64();
+    let lecture = Document::read("docs/lecture.md");
+    let (_, costs) = lecture.text.split_once("## What it costs").expect("the section");
+    let rows: Vec<&str> = costs.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() > 5, "docs/lecture.md has a table of costs");
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (id, count) = (cells[1].trim_matches('`'), cells[2].replace(',', "").parse().ok());
+        assert_eq!(count, recorded(id), "docs/lecture.md: {id}");
+    }
+}
+
 /// "Small enough to read in an afternoon": 3,000 lines with comments, without the self-test.
 #[test]
 fn the_kernel_is_small() {
