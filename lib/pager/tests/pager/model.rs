@@ -3,7 +3,7 @@
 //! stands what a page costs: whether it is there, and in which frame.
 
 use crate::host::{ENVS, REGIONS, file_byte};
-use crate::op::{Kind, Op, Outcome, pages, pages_of};
+use crate::op::{Cover, Kind, Op, Outcome, pages, pages_of};
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::{PAGE_SIZE, Perms, Va};
 use pager::pagers::AROUND;
@@ -259,8 +259,8 @@ impl Model {
         Outcome::Done(match op {
             Op::Add { range, kind, rights } => self.env_mut().add(range, |va| Page::new(va, *kind, *rights)),
             Op::Unmap { range } => self.env_mut().unmap(range),
-            Op::Protect { range, rights } => self.protect(range, *rights),
-            Op::Advise { range, advice } => self.advise(range, *advice),
+            Op::Protect { range, rights, cover } => self.protect(&self.aim(range, *cover), *rights),
+            Op::Advise { range, advice, cover } => self.advise(&self.aim(range, *cover), *advice),
             Op::Relocate { page, to } => match self.move_of(*page, *to) {
                 None => return Outcome::Skipped,
                 Some((old, new)) => self.relocate(&old, &new),
@@ -274,6 +274,18 @@ impl Model {
             }
             Op::Touch { va, access, byte } => return self.touch(*va, *access, *byte),
         })
+    }
+
+    /// The range that is meant.
+    pub fn aim(&self, range: &Range<Va>, cover: Cover) -> Range<Va> {
+        let is_there = |va: &Va| self.env().pages.contains_key(va);
+        match self.env().inside(range).first() {
+            Some(first) if cover == Cover::Regions => {
+                let end = pages_of(&(*first..range.end)).find(|va| !is_there(va));
+                *first..end.unwrap_or(range.end)
+            }
+            _ => range.clone(),
+        }
     }
 
     fn protect(&mut self, range: &Range<Va>, rights: Perms) -> Result<(), Error> {

@@ -52,6 +52,15 @@ pub enum Kind {
     Guard,
 }
 
+/// What a range is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cover {
+    /// The first part of it that is in regions.
+    Regions,
+    /// All of it, with holes.
+    All,
+}
+
 /// A step of the program that is running.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -66,10 +75,12 @@ pub enum Op {
     Protect {
         range: Range<Va>,
         rights: Perms,
+        cover: Cover,
     },
     Advise {
         range: Range<Va>,
         advice: Advice,
+        cover: Cover,
     },
     /// Move the region that holds this page.
     Relocate {
@@ -151,6 +162,10 @@ fn rights() -> impl Strategy<Value = Perms> {
     prop_oneof![3 => Just(Perms::WRITE), 1 => Just(Perms::READ), 1 => Just(Perms::EXEC)]
 }
 
+fn cover() -> impl Strategy<Value = Cover> {
+    prop_oneof![4 => Just(Cover::Regions), 1 => Just(Cover::All)]
+}
+
 fn add() -> impl Strategy<Value = Op> {
     let most = select(vec![1, 4095, 4096, 4097, 9000, FILE_BYTES, FILE_BYTES, FILE_BYTES]);
     let file = (range(), 0..20_u64, most).prop_map(|(range, first, most)| {
@@ -174,8 +189,10 @@ pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => add(),
         2 => any_range().prop_map(|range| Op::Unmap { range }),
-        4 => (any_range(), rights()).prop_map(|(range, rights)| Op::Protect { range, rights }),
-        4 => (any_range(), advice).prop_map(|(range, advice)| Op::Advise { range, advice }),
+        4 => (any_range(), rights(), cover())
+            .prop_map(|(range, rights, cover)| Op::Protect { range, rights, cover }),
+        4 => (any_range(), advice, cover())
+            .prop_map(|(range, advice, cover)| Op::Advise { range, advice, cover }),
         2 => (page(), page()).prop_map(|(page, to)| Op::Relocate { page, to }),
         2 => Just(Op::Fork),
         1 => Just(Op::Exit),

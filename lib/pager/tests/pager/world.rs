@@ -202,8 +202,12 @@ impl World {
                 book.edit(|regions| regions.add(region))
             }
             Op::Unmap { range } => space::unmap(host, book, range),
-            Op::Protect { range, rights } => space::protect(host, book, range, *rights),
-            Op::Advise { range, advice } => space::advise(host, book, range, *advice),
+            Op::Protect { range, rights, cover } => {
+                space::protect(host, book, &self.model.aim(range, *cover), *rights)
+            }
+            Op::Advise { range, advice, cover } => {
+                space::advise(host, book, &self.model.aim(range, *cover), *advice)
+            }
             Op::Relocate { page, to } => match self.model.move_of(*page, *to) {
                 None => return Outcome::Skipped,
                 Some((old, new)) => space::relocate(host, book, &old, &new),
