@@ -64,6 +64,14 @@ fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u64 {
     (1..most).take_while(|&next| kernel.pte(page.add_pages(next)).is_empty()).count() as u64 + 1
 }
 
+/// Pages could not all be brought in. That is no error if the one that was touched is there: the
+/// instruction can go on, and its neighbours may find memory when they are touched.
+#[cold]
+#[inline(never)]
+fn unless_there<K: Kernel>(kernel: &K, page: Va, error: Error) -> Result<(), Error> {
+    if kernel.pte(page).is_present() { Ok(()) } else { Err(error) }
+}
+
 /// Memory that begins as zeros and belongs to one environment: reading maps the page of zeros that all
 /// share, writing gives a page of one's own.
 pub struct Zeros {
@@ -95,7 +103,7 @@ fn zeros<K: Kernel>(
     }
     if touch.is_write() {
         let pages = around(kernel, region, page, region.end);
-        kernel.alloc(page, pages, region.perms)?;
+        kernel.alloc(page, pages, region.perms).or_else(|error| unless_there(kernel, page, error))?;
         return Ok(Resolution::Resume(fresh));
     }
     kernel.map(kernel.zeros(), page, 1, region.copy_on_write())?;
@@ -131,7 +139,7 @@ impl<K: Kernel> Pager<K> for Shared {
         }
         let page = touch.va.page();
         let pages = around(kernel, region, page, region.end);
-        kernel.alloc(page, pages, region.perms)?;
+        kernel.alloc(page, pages, region.perms).or_else(|error| unless_there(kernel, page, error))?;
         Ok(Resolution::Resume(Cause::ZeroFill))
     }
 
@@ -190,7 +198,8 @@ impl File {
             return Ok(Resolution::Resume(Cause::FilePage));
         }
         let pages = around(kernel, region, page, Va(file_end).page());
-        kernel.map(source, page, pages, region.copy_on_write())?;
+        let mapped = kernel.map(source, page, pages, region.copy_on_write());
+        mapped.or_else(|error| unless_there(kernel, page, error))?;
         if touch.is_write() {
             kernel.own(page)?;
         }
