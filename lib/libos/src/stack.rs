@@ -63,7 +63,7 @@ pub fn low() -> Va {
     region().start
 }
 
-/// Whether a handler ran off its stack.
+/// Whether an address below the exception stack was touched: by a handler that ran off it, most likely.
 #[inline]
 pub(crate) fn is_exception_guard(fault: &Fault) -> bool {
     fault.vector() == Vector::PAGE_FAULT && (STACKS..upcall::STACK_LOW).contains(&Va(fault.address))

@@ -212,7 +212,7 @@ extern "C" fn handle(fault: &mut Fault) {
 }
 
 fn ask_program(fault: &mut Fault) -> Outcome {
-    if stack::is_exception_guard(fault) {
+    if DEPTH.get() > 1 && stack::is_exception_guard(fault) {
         // The frames of handlers have been overwritten; the program's handler would do it again.
         return Outcome::Unhandled;
     }
