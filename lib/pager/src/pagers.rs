@@ -102,12 +102,27 @@ fn zeros<K: Kernel>(
         return Ok(Resolution::Unhandled);
     }
     if touch.is_write() {
-        let pages = around(kernel, region, page, region.end);
-        kernel.alloc(page, pages, region.perms).or_else(|error| unless_there(kernel, page, error))?;
+        if region.sequential {
+            return upwards(kernel, page, region, fresh);
+        }
+        kernel.alloc(page, 1, region.perms)?;
         return Ok(Resolution::Resume(fresh));
     }
     kernel.map(kernel.zeros(), page, 1, region.copy_on_write())?;
     Ok(Resolution::Resume(Cause::ZeroMap))
+}
+
+/// Several pages of zeros.
+#[inline(never)]
+fn upwards<K: Kernel>(
+    kernel: &mut K,
+    page: Va,
+    region: &Region<K>,
+    fresh: Cause,
+) -> Result<Resolution, Error> {
+    let pages = around(kernel, region, page, region.end);
+    kernel.alloc(page, pages, region.perms).or_else(|error| unless_there(kernel, page, error))?;
+    Ok(Resolution::Resume(fresh))
 }
 
 impl<K: Kernel> Pager<K> for Zeros {
