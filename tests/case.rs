@@ -14,6 +14,8 @@ use xtask::symbols;
 
 /// Emulated machines on a busy host are slow; a test that waits for longer than this hangs.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// With how many processors a test runs once more.
+const CPUS: u32 = 4;
 /// How many lines of the console a failure shows.
 const TAIL: usize = 25;
 
@@ -28,6 +30,8 @@ pub struct Case {
     status: ExitStatus,
     returns_frames: bool,
     flavors: Vec<Flavor>,
+    /// Whether the test holds on several processors, too.
+    anywhere: bool,
     checks: Vec<Arc<Check>>,
 }
 
@@ -57,6 +61,7 @@ pub fn named(name: &str, program: &str) -> Case {
         status: ExitStatus::SUCCESS,
         returns_frames: true,
         flavors: vec![Flavor::Plain, Flavor::Check],
+        anywhere: true,
         checks: Vec::new(),
     }
 }
@@ -94,6 +99,13 @@ impl Case {
     #[must_use]
     pub fn cpus(mut self, count: u32) -> Case {
         self.machine.cpus = count;
+        self
+    }
+
+    /// What must be seen depends on who runs when: on one processor only.
+    #[must_use]
+    pub fn one_processor(mut self) -> Case {
+        self.anywhere = false;
         self
     }
 
@@ -173,7 +185,12 @@ impl Case {
             let (case, lab) = (self.clone(), Arc::clone(lab));
             Trial::test(self.full_name(flavor), move || case.judge(&lab, flavor))
         };
-        self.flavors.iter().map(trial).collect()
+        let mut trials: Vec<Trial> = self.flavors.iter().map(trial).collect();
+        if self.anywhere && self.machine.cpus == 1 && !self.machine.icount {
+            let (case, lab) = (self.clone().cpus(CPUS), Arc::clone(lab));
+            trials.push(Trial::test(format!("smp::{}", self.name), move || case.judge(&lab, Flavor::Plain)));
+        }
+        trials
     }
 
     fn full_name(&self, flavor: Flavor) -> String {

@@ -1,12 +1,16 @@
-//! The local APIC: the timer that ends turns.
+//! The local APICs: the timers that end turns, and interrupts from one processor to another.
 
 use crate::memory::LOCAL_APIC;
 use crate::sched;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use x86_64::instructions::port::{Port, PortWriteOnly};
 
 /// Registers, as offsets.
+const ID: u64 = 0x20;
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
+const COMMAND: u64 = 0x300;
+const COMMAND_TARGET: u64 = 0x310;
 const TIMER: u64 = 0x320;
 const INITIAL_COUNT: u64 = 0x380;
 const CURRENT_COUNT: u64 = 0x390;
@@ -31,21 +35,56 @@ fn write(register: u64, value: u32) {
     unsafe { ((LOCAL_APIC.0 + register) as *mut u32).write_volatile(value) }
 }
 
+/// What the timers count from.
+static TICK: AtomicU32 = AtomicU32::new(0);
+
 /// Interrupt every so many microseconds; 0: never.
 pub fn init(tick_us: u64) {
     mask_legacy();
-    write(SPURIOUS, ENABLE | 0xff);
     write(DIVIDE, DIVIDE_BY_16);
     write(TIMER, MASKED);
-    if tick_us == 0 {
-        return;
-    }
     write(INITIAL_COUNT, u32::MAX);
     wait(CALIBRATION_US);
     let counted = u64::from(u32::MAX - read(CURRENT_COUNT));
-    let count = (counted * tick_us / CALIBRATION_US).clamp(1, u32::MAX.into());
-    write(TIMER, PERIODIC | sched::TIMER as u32);
-    write(INITIAL_COUNT, count as u32);
+    TICK.store((counted * tick_us / CALIBRATION_US).min(u32::MAX.into()) as u32, Relaxed);
+    init_here();
+}
+
+/// The same on a processor that comes later.
+pub fn init_here() {
+    write(SPURIOUS, ENABLE | 0xff);
+    write(DIVIDE, DIVIDE_BY_16);
+    let tick = TICK.load(Relaxed);
+    write(TIMER, if tick == 0 { MASKED } else { PERIODIC | sched::TIMER as u32 });
+    write(INITIAL_COUNT, tick);
+}
+
+/// Which local APIC this is.
+pub fn id() -> u8 {
+    (read(ID) >> 24) as u8
+}
+
+fn command(apic_id: u8, command: u32) {
+    const PENDING: u32 = 1 << 12;
+    while read(COMMAND) & PENDING != 0 {}
+    write(COMMAND_TARGET, u32::from(apic_id) << 24);
+    write(COMMAND, command);
+}
+
+/// Let a processor enter the kernel.
+pub fn interrupt(apic_id: u8) {
+    const ASSERT: u32 = 1 << 14;
+    command(apic_id, ASSERT | sched::KICK as u32);
+}
+
+/// Reset a processor, which then waits to be started.
+pub fn reset(apic_id: u8) {
+    command(apic_id, 0x4500);
+}
+
+/// Start a processor that was reset, in real mode at this page below 1 MiB.
+pub fn start(apic_id: u8, page: u8) {
+    command(apic_id, 0x4600 | u32::from(page));
 }
 
 /// The interrupt that is being handled has been.
@@ -66,7 +105,7 @@ fn mask_legacy() {
 }
 
 /// Wait, by the one clock whose rate is known: channel 2 of the old timer.
-fn wait(us: u64) {
+pub fn wait(us: u64) {
     let count = (PIT_HZ * us / 1_000_000) as u16;
     let mut gate = Port::<u8>::new(0x61);
     let (mut mode, mut channel) = (PortWriteOnly::<u8>::new(0x43), PortWriteOnly::<u8>::new(0x42));

@@ -6,6 +6,7 @@
 //! seen from 0, from the direct map and (1 GiB of it) from the kernel's own address. `tables::init`
 //! replaces them.
 
+use crate::acpi;
 use abi::layout::{DIRECT_MAP, KERNEL_IMAGE};
 use core::arch::global_asm;
 use core::ops::Range;
@@ -16,6 +17,10 @@ global_asm!(
     stacks = sym crate::cpu::BOOT_STACKS,
     stack_bytes = const crate::cpu::Stacks::MAIN_TOP,
     start = sym crate::start,
+    root = sym crate::memory::KERNEL_ROOT,
+    next = sym crate::smp::NEXT,
+    stack_top = const core::mem::offset_of!(crate::cpu::Cpu, stack_top),
+    begin = sym crate::smp::begin,
 );
 
 /// What the boot loader hands over (`hvm_start_info` of the Xen boot protocol, version 1).
@@ -59,6 +64,7 @@ pub struct BootInfo {
     pub usable: Ranges,
     /// The boot archive.
     pub archive: Range<u64>,
+    pub processors: acpi::Processors,
     command_line: [u8; MAX_COMMAND_LINE],
     command_line_len: usize,
 }
@@ -82,6 +88,8 @@ impl BootInfo {
         };
         let mut boot = BootInfo {
             usable: Ranges::new(),
+            // SAFETY: the boot tables are in use.
+            processors: unsafe { acpi::processors(info.acpi_root) },
             archive: modules.first().map_or(0..0, |m| m.address..m.address + m.bytes),
             command_line: [0; MAX_COMMAND_LINE],
             command_line_len: 0,

@@ -35,6 +35,29 @@ boot_long:
     mov rax, offset {start}
     call rax
 
+# Another processor begins here, copied to a page below 1 MiB; `smp.rs` explains. Straight from real mode to
+# 64-bit mode: addresses of data count from the start of the page.
+.code16
+.global ap_stub, ap_stub_end
+ap_stub:
+    cli
+    mov ax, cs; mov ds, ax
+    mov eax, cr4; or eax, 1 << 5; mov cr4, eax
+    mov eax, offset boot_pml4; mov cr3, eax
+    mov ecx, 0xc0000080
+    rdmsr; or eax, 1 << 8 | 1 << 11; wrmsr
+    .byte 0x66, 0x0f, 0x01, 0x16; .word ap_gdt_pointer - ap_stub     # lgdt, 32-bit base
+    mov eax, cr0; or eax, 1 << 31 | 1 << 16 | 1; mov cr0, eax
+    .byte 0x66, 0xea; .long ap_long; .word 8                         # far jump
+ap_gdt_pointer: .word 15; .long boot_gdt
+ap_stub_end:
+.code64
+ap_long:
+    xor eax, eax
+    mov ds, eax; mov es, eax; mov ss, eax; mov fs, eax; mov gs, eax
+    mov rax, offset ap_entry                # where the kernel's own tables have it too
+    jmp rax
+
 .align 8
 boot_gdt: .quad 0, 0x00af9b000000ffff       # null, 64-bit code
 boot_gdt_pointer: .word 15; .long boot_gdt
@@ -49,3 +72,11 @@ boot_pdpt_image:
 boot_directories:
     .skip 4 * 4096
 .text
+ap_entry:
+    mov eax, [rip + {root}]
+    shl rax, 12
+    mov cr3, rax
+    mov rdi, [rip + {next}]
+    mov rsp, [rdi + {stack_top}]
+    xor ebp, ebp                            # backtraces end here
+    call {begin}

@@ -5,13 +5,13 @@
 //! are written is for libos.
 
 use crate::env::Env;
+use crate::memory::Mutex;
 use crate::sched;
 use crate::syscall::Results;
 use crate::user::UserSlice;
 use abi::{EnvId, Error, Status, call::CONSOLE_MAX};
 use core::fmt;
 use core::sync::atomic::AtomicBool;
-use spin::Mutex;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
 const COM1: u16 = 0x3f8;
@@ -121,8 +121,9 @@ pub fn read(me: &'static Env, user: UserSlice) -> Results {
     let mut text = [0; MAX];
     let text = receive(&mut text[..len as usize]);
     if text.is_empty() {
-        me.frame.rewind();
-        sched::lock().block(me, Status::Reading);
+        if sched::lock().block(me, Status::Reading) {
+            me.frame.rewind();
+        }
         sched::switch();
     }
     user.write(me, text)?;

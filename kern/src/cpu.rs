@@ -1,10 +1,11 @@
-//! One processor: its stacks, descriptor tables, control registers, and what hangs off GS.
+//! Processors: their stacks, descriptor tables, control registers, and what hangs off GS.
 
 use crate::env::Env;
 use abi::{Frame, PAGE_SIZE};
 use core::arch::x86_64::__cpuid_count;
 use core::cell::{Cell, UnsafeCell};
-use core::ptr::null;
+use core::ptr::{null, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::{segmentation::CS, segmentation::Segment, tables::load_tss};
@@ -46,11 +47,6 @@ impl Stacks {
     /// Offsets of the pages that must not be mapped: one below each stack.
     pub const GUARDS: [usize; 5] =
         [0, Stacks::IST_STEP, 2 * Stacks::IST_STEP, 3 * Stacks::IST_STEP, 4 * Stacks::IST_STEP];
-
-    /// The top of the stack at this byte offset from the start.
-    fn top(&self, offset: usize) -> u64 {
-        self.0.get() as u64 + offset as u64
-    }
 }
 
 /// The stacks of the processor that boots.
@@ -67,30 +63,108 @@ pub struct Cpu {
     pub stack_top: Cell<u64>,
     /// The environment that runs, and at its start its registers.
     pub env: Cell<*const Env>,
-    /// The page map in CR3.
-    pub root: Cell<Frame>,
+    /// The page map in CR3. Others look at it, so it is set before the page map is loaded.
+    root: AtomicU32,
     /// Whose floating-point state is in the registers.
     pub fp_env: Cell<*const Env>,
     /// Time stamp of the last entry, in kernels that count.
     pub entered: Cell<u64>,
+    /// From 0 on: the processor that boots is 0.
+    pub number: Cell<u32>,
+    /// What interrupts for it are addressed to.
+    pub apic_id: Cell<u8>,
+    /// Requests of others to forget what it has cached.
+    pub flushes: crate::flush::Flushes,
     tss: UnsafeCell<TaskStateSegment>,
     gdt: UnsafeCell<GlobalDescriptorTable<8>>,
 }
 
-// SAFETY: only the processor itself uses its `Cpu`.
+// SAFETY: what is not atomic is used by the processor itself only, or set before it starts.
 unsafe impl Sync for Cpu {}
 
-static BOOT_CPU: Cpu = Cpu {
-    this: Cell::new(null()),
-    scratch: Cell::new(0),
-    stack_top: Cell::new(0),
-    env: Cell::new(null()),
-    root: Cell::new(Frame(0)),
-    fp_env: Cell::new(null()),
-    entered: Cell::new(0),
-    tss: UnsafeCell::new(TaskStateSegment::new()),
-    gdt: UnsafeCell::new(GlobalDescriptorTable::empty()),
-};
+impl Cpu {
+    const fn new() -> Cpu {
+        Cpu {
+            this: Cell::new(null()),
+            scratch: Cell::new(0),
+            stack_top: Cell::new(0),
+            env: Cell::new(null()),
+            root: AtomicU32::new(0),
+            fp_env: Cell::new(null()),
+            entered: Cell::new(0),
+            number: Cell::new(0),
+            apic_id: Cell::new(0),
+            flushes: crate::flush::Flushes::new(),
+            tss: UnsafeCell::new(TaskStateSegment::new()),
+            gdt: UnsafeCell::new(GlobalDescriptorTable::empty()),
+        }
+    }
+
+    /// Let the processor enter the kernel.
+    pub fn interrupt(&self) {
+        crate::apic::interrupt(self.apic_id.get());
+    }
+
+    #[inline]
+    pub fn root(&self) -> Frame {
+        Frame(self.root.load(Relaxed))
+    }
+
+    #[inline]
+    pub fn set_root(&self, root: Frame) {
+        self.root.store(root.0, Relaxed);
+    }
+}
+
+static BOOT_CPU: Cpu = Cpu::new();
+
+/// The most processors that are used.
+pub const MAX: usize = 64;
+/// Those that work, by their numbers.
+static ALL: [AtomicPtr<Cpu>; MAX] = [const { AtomicPtr::new(null_mut()) }; MAX];
+static COUNT: AtomicU32 = AtomicU32::new(1);
+
+/// How many processors work.
+#[inline]
+pub fn count() -> u32 {
+    COUNT.load(Relaxed)
+}
+
+/// All processors that work but this one.
+pub fn others() -> impl Iterator<Item = &'static Cpu> {
+    // SAFETY: a number below the count has a processor, for ever.
+    let all = ALL[..count() as usize].iter().map(|cpu| unsafe { &*cpu.load(Relaxed) });
+    all.filter(|cpu| cpu.number.get() != this().number.get())
+}
+
+/// The processor with this number works from now on.
+pub fn announce(cpu: &'static Cpu) {
+    ALL[cpu.number.get() as usize].store((cpu as *const Cpu).cast_mut(), Relaxed);
+    COUNT.store(cpu.number.get() + 1, core::sync::atomic::Ordering::Release);
+}
+
+/// What a processor other than the first one needs: mapped by `tables`, one behind the other.
+#[repr(C)]
+pub struct Processor {
+    pub stacks: Stacks,
+    cpu: Cpu,
+}
+
+/// Make the parts of a processor that is about to start.
+///
+/// # Safety
+/// The memory is mapped (but for the guard pages) and nobody uses it.
+pub unsafe fn prepare(place: *mut Processor, number: u32, apic_id: u8) -> &'static Cpu {
+    // SAFETY: the caller promises it.
+    let cpu = unsafe {
+        (&raw mut (*place).cpu).write(Cpu::new());
+        &(*place).cpu
+    };
+    cpu.stack_top.set(&raw const *cpu as u64);
+    cpu.number.set(number);
+    cpu.apic_id.set(apic_id);
+    cpu
+}
 
 /// The processor that this runs on.
 #[inline]
@@ -119,18 +193,23 @@ pub fn set_env(env: &'static Env) {
     unsafe { (*cpu.tss.get()).privilege_stack_table[0] = top };
 }
 
-/// Make `this()` work. The very first thing to do.
+/// Make `this()` work on the processor that boots. The very first thing to do.
 pub fn early_init() {
-    BOOT_CPU.this.set(&BOOT_CPU);
-    GsBase::write(VirtAddr::from_ptr(&BOOT_CPU));
+    BOOT_CPU.stack_top.set(BOOT_STACKS.0.get() as u64 + Stacks::MAIN_TOP as u64);
+    announce(&BOOT_CPU);
+    adopt(&BOOT_CPU);
+}
+
+/// This processor is that one.
+pub fn adopt(cpu: &'static Cpu) {
+    cpu.this.set(cpu);
+    GsBase::write(VirtAddr::from_ptr(cpu));
     KernelGsBase::write(VirtAddr::zero());
 }
 
 /// Segments, stacks, interrupt table, system call entry, protection.
 pub fn init() {
-    let cpu = this();
-    cpu.stack_top.set(BOOT_STACKS.top(Stacks::MAIN_TOP));
-    load_segments(cpu);
+    load_segments(this());
     load_idt();
     syscall_entry();
     protect();
@@ -139,8 +218,9 @@ pub fn init() {
 fn load_segments(cpu: &'static Cpu) {
     // SAFETY: nobody uses the tables yet.
     let (tss, gdt) = unsafe { (&mut *cpu.tss.get(), &mut *cpu.gdt.get()) };
+    let stacks = cpu.stack_top.get() - Stacks::MAIN_TOP as u64;
     for (index, guard) in Stacks::GUARDS[..4].iter().enumerate() {
-        let top = BOOT_STACKS.top(guard + Stacks::IST_STEP);
+        let top = stacks + (guard + Stacks::IST_STEP) as u64;
         tss.interrupt_stack_table[index] = VirtAddr::new(top);
     }
     gdt.append(Descriptor::kernel_code_segment());

@@ -1,13 +1,12 @@
 //! The environment table.
 
-use crate::memory::{ENV_TABLE, Kernel, Space, env_info};
+use crate::memory::{ENV_TABLE, Kernel, Mutex, Space, env_info};
 use crate::sched::Sched;
 use crate::trap::TrapFrame;
 use abi::window::EnvInfo;
 use abi::{EnvId, Error, Status};
 use core::cell::{Cell, UnsafeCell};
-use core::sync::atomic::Ordering::Relaxed;
-use spin::Mutex;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use vm::Machine;
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
@@ -22,19 +21,24 @@ pub struct Env {
     pub fp: FpState,
     /// Who handles exceptions.
     pub upcall: Upcall,
+    /// The processor that has the environment, by its number plus one; 0: none. See `sched`.
+    pub held_by: AtomicU32,
+    /// The processor whose registers may still hold the floating-point state; `u32::MAX`: none.
+    pub fp_cpu: AtomicU32,
     /// The page map; `None` while the slot is free.
     pub space: Mutex<Option<Space>>,
     links: Links,
 }
 
-// SAFETY: what is not behind a lock of its own belongs to the processor that runs the environment,
-// or, while it runs nowhere, to the holder of the scheduler's lock.
+// SAFETY: what is not behind a lock of its own belongs to the processor that holds the environment,
+// or, while none does, to the holder of the scheduler's lock.
 unsafe impl Sync for Env {}
 
 /// Who handles the exceptions of an environment, and on which stack.
 ///
 /// The pages of the stack are pinned: whoever registered them cannot take them away, so delivery
-/// walks no page table and writes where it may. Belongs to whoever owns the frame.
+/// walks no page table and writes where it may. It is changed by whoever owns the frame, with the page
+/// map locked, so that pages are not taken away while they are being pinned.
 #[derive(Default)]
 #[repr(C)]
 pub struct Upcall {
@@ -78,6 +82,8 @@ pub struct Links {
     pub awaits: Cell<EnvId>,
     /// Where a receiver wants a page.
     pub receive_at: Cell<u64>,
+    /// A sender is about to hand over a page.
+    pub receiving: Cell<bool>,
     /// How many receivers wait for a message from this very environment.
     pub awaited: Cell<u32>,
     /// Who ended it: for the trace.

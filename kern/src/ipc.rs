@@ -32,39 +32,43 @@ pub fn send_receive(
     check_receive(me, at, from)?;
     let receiver = send(me, to, value, page, perms)?;
     wait_for_message(me, at, from);
-    sched::leave_kernel(abi::Call::SendRecv as u64);
-    sched::run(receiver)
+    sched::run_or_switch(receiver, abi::Call::SendRecv)
 }
 
 /// `send(env, value, va | NO_PAGE, perms)`: hand over a message, and make the receiver runnable.
 #[inline(never)]
 pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Result<&'static Env, Error> {
     let receiver = env::find(me, to)?;
-    let not_receiving = Error::NotReceiving(to.0.into());
     if page != NO_PAGE {
         Perms::checked(perms.bits())?;
         unpinned(me, source_va(Va(page), 1)?, 1)?;
     }
-    let (wants, at) = {
-        let sched = sched::lock();
-        let links = receiver.links(&sched);
-        (links.awaits.get(), links.receive_at.get())
-    };
-    let listens = wants == EnvId::NONE || wants == me.id();
-    if receiver.status() != Status::Receiving || !listens {
-        return Err(not_receiving);
-    }
+    let at = claim(me, receiver, to)?;
     let with_page = page != NO_PAGE && at != NO_PAGE;
-    if with_page {
-        unpinned(receiver, Va(at), 1)?;
-        share(me, Va(page), receiver, Va(at), perms)?;
-    }
+    let shared = if with_page { share(me, Va(page), receiver, Va(at), perms) } else { Ok(()) };
     let mut sched = sched::lock();
+    receiver.links(&sched).receiving.set(false);
+    shared?;
+    if receiver.status() != Status::Receiving {
+        return Err(Error::BadEnv(to.0.into()));
+    }
     life::forget_awaited(receiver, &sched);
     let flags = if with_page { GOT_PAGE } else { 0 };
     receiver.frame.set_results((u64::from(me.id().0) | flags, value));
     sched.wake(receiver);
     Ok(receiver)
+}
+
+/// From here on nobody else sends to the receiver, and it does not go away. Returns where it wants a page.
+fn claim(me: &'static Env, receiver: &'static Env, id: EnvId) -> Result<u64, Error> {
+    let sched = sched::lock();
+    let links = receiver.links(&sched);
+    let listens = links.awaits.get() == EnvId::NONE || links.awaits.get() == me.id();
+    let receives = receiver.status() == Status::Receiving && receiver.id() == id;
+    if !receives || !listens || links.receiving.replace(true) {
+        return Err(Error::NotReceiving(id.0.into()));
+    }
+    Ok(links.receive_at.get())
 }
 
 fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
@@ -79,6 +83,9 @@ fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
 
 fn wait_for_message(me: &'static Env, at: u64, from: EnvId) {
     let mut sched = sched::lock();
+    if !sched.block(me, Status::Receiving) {
+        return;
+    }
     let links = me.links(&sched);
     links.receive_at.set(at);
     links.awaits.set(from);
@@ -86,5 +93,4 @@ fn wait_for_message(me: &'static Env, at: u64, from: EnvId) {
         let awaited = &env::at(from.slot()).links(&sched).awaited;
         awaited.set(awaited.get() + 1);
     }
-    sched.block(me, Status::Receiving);
 }

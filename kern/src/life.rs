@@ -20,7 +20,7 @@ use crate::sched::{self, Sched};
 use crate::trap::Saved;
 use crate::{cpu, power};
 use abi::{EnvId, Error, ExitStatus, Status, Vector};
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, Release};
 
 /// Instructions that one slice of teardown may take, roughly.
 const SLICE: u32 = 14_000;
@@ -48,6 +48,7 @@ pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
     info.exit.store(0, Relaxed);
     env.upcall.clear();
     env.fp.reset();
+    env.fp_cpu.store(u32::MAX, Relaxed);
     *env.space.lock() = Some(space);
     env.set_status(Status::Stopped, sched);
     if let Some(parent) = parent {
@@ -82,10 +83,12 @@ pub fn kill(env: &'static Env, saved: &Saved) -> ! {
 /// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`.
 pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) {
     condemn(env, exit, by);
-    if !core::ptr::eq(cpu::env(), env) {
-        // Small ones are gone when the call returns.
-        slice(env);
+    if core::ptr::eq(cpu::env(), env) || !sched::lock().hold(env) {
+        return;
     }
+    // Small ones are gone when the call returns.
+    slice(env);
+    env.held_by.store(0, Release);
 }
 
 /// From now on the environment only gives back what it has.
@@ -97,10 +100,10 @@ fn condemn(env: &'static Env, exit: ExitStatus, by: EnvId) {
         _ => {}
     }
     env.links(&sched).ended_by.set(by);
-    env.upcall.clear();
     env.info().exit.store(exit.0.into(), Relaxed);
     env.set_status(Status::Dying, &mut sched);
     sched.enqueue(env);
+    sched::interrupt_holder(env);
 }
 
 /// A receiver does not wait for a certain sender any longer.
@@ -112,17 +115,18 @@ pub fn forget_awaited(receiver: &'static Env, sched: &Sched) {
     }
 }
 
-/// Do a part of the work of ending; the rest when it is this environment's turn again.
+/// Do a part of the work of ending; the rest when it is this environment's turn again. This processor holds
+/// the environment.
 pub fn slice(env: &'static Env) {
     if cpu::this().fp_env.get() == env {
         cpu::this().fp_env.set(core::ptr::null());
     }
-    if !orphan_children(env) {
+    if env.links(&sched::lock()).receiving.get() || !orphan_children(env) {
         return;
     }
     let mut space = env.space.lock();
     if let Some(map) = space.as_mut() {
-        if cpu::this().root.get() == map.root() {
+        if cpu::this().root() == map.root() {
             // SAFETY: the kernel's own page map.
             unsafe { load_root(kernel_root()) };
         }

@@ -9,6 +9,7 @@
 //! 2. `trap` and `entry.s`: how programs come in and how they go back; the upcall.
 //! 3. `syscall`: the calls; `pages`, `ipc`, `console`: what they do. The crate `vm`: page maps.
 //! 4. `sched` and `life`: who runs, how environments begin and end.
+//! 5. `smp` and `flush`: other processors, and what they have cached.
 //!
 //! The kernel runs with interrupts off, except while it idles, and starts every entry on an empty
 //! stack. It has no heap: every table is sized at boot.
@@ -20,11 +21,13 @@
 #[cfg(not(bare_metal))]
 extern crate std; // checked, not built: see the workspace manifest
 
+mod acpi;
 mod apic;
 mod boot;
 mod console;
 mod cpu;
 mod env;
+mod flush;
 mod ipc;
 mod life;
 mod loader;
@@ -34,6 +37,7 @@ mod panic;
 mod power;
 mod sched;
 mod selftest;
+mod smp;
 mod syscall;
 mod tables;
 mod trap;
@@ -56,6 +60,7 @@ extern "C" fn start(start_info: u64) -> ! {
     let boot = unsafe {
         trap::patch_smap();
         let boot = BOOT.call_once(|| BootInfo::read(start_info));
+        smp::place_stub();
         tables::init(boot);
         boot
     };
@@ -63,9 +68,11 @@ extern "C" fn start(start_info: u64) -> ! {
     env::init();
     sched::init();
     read_command_line(boot);
+    smp::start(&boot.processors);
     power::count_frames();
     selftest::init(&boot.archive);
     loader::boot(boot);
+    smp::open();
     sched::enter_kernel();
     sched::switch()
 }

@@ -4,7 +4,7 @@
 //! the direct map, the windows' writable alias, the environment table, the image and the devices.
 //! Nothing in it is both writable and executable, and nothing is global.
 
-use crate::cpu;
+use crate::{cpu, flush};
 use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo, MachineInfo};
 use abi::{Frame, Va};
@@ -18,6 +18,8 @@ use x86_64::structures::paging::PhysFrame;
 pub const ENV_TABLE: Va = Va(0xffff_d000_0000_0000);
 /// What the checking kernel counts, indexed by frame number.
 pub const CHECK_TABLE: Va = Va(0xffff_d800_0000_0000);
+/// What processors other than the first need, one behind the other.
+pub const PROCESSORS: Va = Va(0xffff_d400_0000_0000);
 /// The local APIC, at its page in [`DEVICES`].
 pub const LOCAL_APIC: Va = DEVICES;
 
@@ -86,12 +88,28 @@ impl Machine for Kernel {
 
     #[inline]
     fn invalidate(root: Frame, page: Va) {
-        if cpu::this().root.get() == root {
+        if cpu::this().root() == root {
             // SAFETY: forgetting a translation is always sound.
             unsafe { asm!("invlpg [{}]", in(reg) page.0, options(nostack, preserves_flags)) };
         }
     }
+
+    #[inline]
+    fn is_elsewhere(root: Frame) -> bool {
+        flush::is_elsewhere(root)
+    }
+
+    fn flush_elsewhere(root: Frame) {
+        flush::flush_elsewhere(root);
+    }
+
+    fn relax() {
+        flush::relax();
+    }
 }
+
+/// The kernel's locks: whoever waits for one serves the others meanwhile.
+pub type Mutex<T> = spin::mutex::Mutex<T, vm::Relax<Kernel>>;
 
 /// The kernel's writable address of something in the windows.
 pub const fn alias(window: Va) -> u64 {
@@ -132,7 +150,14 @@ pub fn archive() -> &'static [u8] {
 /// It is the root of a [`Space`] that exists, or the kernel's own.
 pub unsafe fn load_root(root: Frame) {
     let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(root.address()));
+    let kernel = root == kernel_root();
+    // Nobody may believe that a page map is not loaded here while it is: see `flush`.
+    if !kernel {
+        cpu::this().set_root(root);
+    }
     // SAFETY: every page map has the kernel's half, in which this code and its stack are.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
-    cpu::this().root.set(root);
+    if kernel {
+        cpu::this().set_root(root);
+    }
 }

@@ -98,7 +98,10 @@ fn each(
     budget: &mut Budget,
     mut f: impl FnMut(&mut Space, Va) -> Result<(), Error>,
 ) -> Result<u32, Error> {
-    with_space(env, |space| repeat(space, count, budget, |space, page| f(space, va.add_pages(page.into()))))
+    with_space(env, |space| {
+        let count = still_unpinned(env, va, count)?;
+        repeat(space, count, budget, |space, page| f(space, va.add_pages(page.into())))
+    })
 }
 
 /// Call `f` with the number of each page of a run.
@@ -132,10 +135,11 @@ fn map(
     let source = env::find_own(me, op.source_env)?;
     let from = source_va(op.source, op.count.into())?;
     let count = unpinned(source, from, count)?;
+    let still = || still_unpinned(source, from, still_unpinned(env, op.va, count)?);
     let pages = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
     if core::ptr::eq(source, env) {
         return with_space(env, |space| {
-            repeat(space, count, budget, |space, page| {
+            repeat(space, still()?, budget, |space, page| {
                 let (from, to) = pages(page);
                 let frame = space.grant(&MEMORY, from, perms)?;
                 space.accept(&MEMORY, to, frame, perms)
@@ -143,7 +147,7 @@ fn map(
         });
     }
     with_spaces(source, env, |source, space| {
-        repeat(space, count, budget, |space, page| {
+        repeat(space, still()?, budget, |space, page| {
             let (from, to) = pages(page);
             let frame = source.grant(&MEMORY, from, perms)?;
             space.accept(&MEMORY, to, frame, perms)
@@ -153,8 +157,9 @@ fn map(
 
 /// Share one page of `source` with another environment.
 pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: Perms) -> Result<(), Error> {
-    with_spaces(source, env, |source, space| {
-        let frame = source.grant(&MEMORY, from, perms)?;
+    with_spaces(source, env, |source_space, space| {
+        unpinned(env, to, 1)?;
+        let frame = source_space.grant(&MEMORY, from, perms)?;
         space.accept(&MEMORY, to, frame, perms)
     })
 }
@@ -192,4 +197,9 @@ pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     let before = if va.0 < low && low < top { (low - va.0) / PAGE_SIZE } else { u64::MAX };
     // More than 32 bits can count is as good as all.
     Ok(u32::try_from(before).map_or(count, |before| count.min(before)))
+}
+
+/// The same once more, with the page map locked: an environment that runs elsewhere may have registered a stack since.
+fn still_unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
+    if core::ptr::eq(env, crate::cpu::env()) { Ok(count) } else { unpinned(env, va, count) }
 }

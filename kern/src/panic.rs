@@ -1,7 +1,7 @@
 //! The kernel found a bug of its own.
 
 use crate::console::print_panic;
-use crate::cpu::{BOOT_STACKS, Stacks};
+use crate::cpu::{self, Stacks};
 use crate::power;
 use crate::trap::{Saved, reg};
 use abi::ExitStatus;
@@ -44,8 +44,8 @@ fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
 /// Follow the frame pointers: each points at the caller's, with the return address above it.
 fn backtrace(mut frame: u64) {
     const DEPTH: usize = 32;
-    let stacks = &raw const BOOT_STACKS as u64;
-    let inside = stacks..stacks + Stacks::MAIN_TOP as u64 - 15;
+    let top = cpu::this().stack_top.get();
+    let inside = top - Stacks::MAIN_TOP as u64..top - 15;
     for _ in 0..DEPTH {
         if !inside.contains(&frame) || !frame.is_multiple_of(8) {
             return;

@@ -5,7 +5,7 @@ use crate::memory::Kernel;
 use abi::boot::{EXIT_PORT, REPORT_PORT, exit_code};
 use abi::{EnvId, ExitStatus};
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use spin::Once;
 use vm::Machine;
 use x86_64::instructions::{hlt, port::PortWriteOnly};
@@ -54,6 +54,11 @@ pub fn off_with_status() -> ! {
 
 /// End the machine.
 pub fn off(status: ExitStatus) -> ! {
+    static OFF: AtomicBool = AtomicBool::new(false);
+    while OFF.swap(true, Relaxed) {
+        // Another processor is at it.
+        hlt();
+    }
     console::drain();
     let machine = Kernel::machine();
     let _ = writeln!(

@@ -1,16 +1,28 @@
-//! Who runs: one queue, first come, first served, with a turn of one timer tick.
+//! Who runs: one queue for all processors, first come, first served, with a turn of one timer tick.
+//!
+//! A processor *holds* an environment while it runs it, and a little longer: until the registers are saved
+//! and the page map is not loaded any more ([`leave`]). Only then can another one take it. So
+//! `Env::held_by` changes from nobody to a processor under the scheduler's lock, and back without it.
+//! Who wants to change something of an environment that is held elsewhere lets that processor give it up
+//! first: it takes the status away and interrupts.
+//!
+//! Locks, in the order in which they are taken: the scheduler's, page maps in the order of their slots, page
+//! frames, the console.
 
 use crate::env::{self, Env, FpState};
-use crate::memory::{Kernel, load_root};
-use crate::{apic, console, cpu, life, power, selftest, trap};
+use crate::memory::{Kernel, Mutex, kernel_root, load_root};
+use crate::{apic, console, cpu, flush, life, power, selftest, trap};
 use abi::{EnvId, Error, Status};
 use core::arch::asm;
-use core::sync::atomic::Ordering::Relaxed;
-use spin::{Mutex, MutexGuard};
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use spin::mutex::MutexGuard;
 use vm::Machine;
 
 /// The vector of the timer.
 pub const TIMER: u64 = 32;
+/// The vector by which processors interrupt each other.
+pub const KICK: u64 = 33;
 
 /// A cause for [`leave_kernel`]: going over to another environment. No page map changes in that.
 const SWITCH: u64 = 0x200;
@@ -24,16 +36,19 @@ pub struct Sched {
     used: usize,
     /// Environments that wait for console input.
     pub readers: usize,
+    /// Processors that found nothing to do, one bit for each.
+    idle: u64,
 }
 
 // SAFETY: the references are to the environment table, which is `Sync`.
 unsafe impl Send for Sched {}
 
-static SCHED: Mutex<Sched> = Mutex::new(Sched { first: None, last: None, free: None, used: 0, readers: 0 });
+static SCHED: Mutex<Sched> =
+    Mutex::new(Sched { first: None, last: None, free: None, used: 0, readers: 0, idle: 0 });
 
 /// The scheduler, locked.
 #[inline]
-pub fn lock() -> MutexGuard<'static, Sched> {
+pub fn lock() -> MutexGuard<'static, Sched, vm::Relax<Kernel>> {
     SCHED.lock()
 }
 
@@ -76,24 +91,70 @@ impl Sched {
             Some(last) => last.links(self).next.set(Some(env)),
             None => self.first = Some(env),
         }
+        self.wake_a_processor();
     }
 
-    /// From the head of the queue. Those that lost interest since are left out.
-    fn dequeue(&mut self) -> Option<&'static Env> {
-        loop {
-            let env = self.first?;
-            self.first = env.links(self).next.take();
-            if self.first.is_none() {
-                self.last = None;
-            }
-            env.links(self).queued.set(false);
-            if matches!(env.status(), Status::Runnable | Status::Dying) {
-                return Some(env);
-            }
+    /// There is something to do for one that is idle.
+    fn wake_a_processor(&mut self) {
+        if self.idle != 0 {
+            let number = self.idle.trailing_zeros();
+            self.idle &= !(1 << number);
+            cpu::others().filter(|cpu| cpu.number.get() == number).for_each(|cpu| cpu.interrupt());
         }
     }
 
-    /// An environment that ran or waited goes to the end of the queue.
+    /// The first in the queue that can be taken; it is, and if it is runnable it runs from now on. Those
+    /// that lost interest since are left out. Those that another processor is just giving up stay.
+    fn dequeue(&mut self) -> Option<&'static Env> {
+        let (mut before, mut at): (Option<&'static Env>, _) = (None, self.first);
+        while let Some(env) = at {
+            at = env.links(self).next.get();
+            let wanted = matches!(env.status(), Status::Runnable | Status::Dying);
+            if wanted && !self.hold(env) {
+                before = Some(env);
+                continue;
+            }
+            match before {
+                Some(before) => before.links(self).next.set(at),
+                None => self.first = at,
+            }
+            if at.is_none() {
+                self.last = before;
+            }
+            env.links(self).queued.set(false);
+            if wanted {
+                if env.status() == Status::Runnable {
+                    env.set_status(Status::Running, self);
+                }
+                if self.first.is_some() {
+                    self.wake_a_processor();
+                }
+                return Some(env);
+            }
+        }
+        None
+    }
+
+    /// Let this processor hold an environment, if no other does.
+    pub fn hold(&mut self, env: &Env) -> bool {
+        let here = cpu::this().number.get() + 1;
+        let free = matches!(env.held_by.load(Acquire), 0) || env.held_by.load(Relaxed) == here;
+        if free {
+            env.held_by.store(here, Relaxed);
+        }
+        free
+    }
+
+    /// The same for one that is to run now, whatever is before it in the queue.
+    fn take(&mut self, env: &Env) -> bool {
+        let taken = env.status() == Status::Runnable && self.hold(env);
+        if taken {
+            env.set_status(Status::Running, self);
+        }
+        taken
+    }
+
+    /// An environment that waited goes to the end of the queue.
     pub fn wake(&mut self, env: &'static Env) {
         if env.status() == Status::Reading {
             self.readers -= 1;
@@ -102,39 +163,63 @@ impl Sched {
         self.enqueue(env);
     }
 
-    /// The environment that runs waits from now on.
-    pub fn block(&mut self, env: &'static Env, status: Status) {
+    /// The environment that runs here lets others go first. (Unless it was stopped or ended meanwhile.)
+    pub fn requeue(&mut self, env: &'static Env) {
+        if env.status() == Status::Running {
+            self.wake(env);
+        }
+    }
+
+    /// The environment that runs here waits from now on. `false` if it was stopped or ended meanwhile: then
+    /// it will make its call again, if ever it runs.
+    pub fn block(&mut self, env: &'static Env, status: Status) -> bool {
+        if env.status() != Status::Running {
+            env.frame.rewind();
+            return false;
+        }
         if status == Status::Reading {
             self.readers += 1;
         }
         env.set_status(status, self);
+        true
     }
 }
 
 /// Run whatever is next. The environment that ran has been put where it belongs.
 pub fn switch() -> ! {
     leave_kernel(SWITCH);
+    leave();
     loop {
         let mut sched = lock();
-        let (next, used, readers) = (sched.dequeue(), sched.used, sched.readers);
+        let next = sched.dequeue();
+        if next.is_none() {
+            sched.idle |= 1 << cpu::this().number.get();
+        }
+        let all_idle = sched.idle.count_ones() == cpu::count();
+        let (used, readers) = (sched.used, sched.readers);
         drop(sched);
         match next {
             Some(env) if env.status() == Status::Dying => end_a_slice(env),
             Some(env) => run(env),
-            None if used == 0 => power::off_with_status(),
-            None if readers == 0 => life::report_deadlock(),
-            None => {
-                trap::wait_for_interrupt();
-                wake_readers();
-            }
+            None if used == 0 && all_idle => power::off_with_status(),
+            None if readers == 0 && all_idle => life::report_deadlock(),
+            None => rest(),
         }
     }
+}
+
+/// Nothing to do, until an interrupt.
+fn rest() {
+    trap::wait_for_interrupt();
+    lock().idle &= !(1 << cpu::this().number.get());
+    wake_readers();
 }
 
 fn end_a_slice(env: &'static Env) {
     enter_kernel();
     life::slice(env);
     let mut sched = lock();
+    env.held_by.store(0, Release);
     if env.status() == Status::Dying {
         sched.enqueue(env);
     }
@@ -142,31 +227,106 @@ fn end_a_slice(env: &'static Env) {
     leave_kernel(0x201);
 }
 
-/// Put an environment on this processor.
-pub fn run(env: &'static Env) -> ! {
-    env.set_status(Status::Running, &mut lock());
-    let runs = &env.info().runs;
-    runs.store(runs.load(Relaxed) + 1, Relaxed);
+/// Give up the environment that ran here: afterwards another processor can take it. With one processor there is
+/// nobody who could.
+fn leave() {
+    let cpu = cpu::this();
+    // SAFETY: null or an environment; those are never unmapped.
+    let env = unsafe { cpu.env.get().as_ref() };
+    let Some(env) = env.filter(|env| cpu::count() > 1 && is_held_here(env)) else { return };
+    if core::ptr::eq(cpu.fp_env.get(), env) {
+        env.fp.save();
+    }
+    // SAFETY: the kernel's own page map.
+    unsafe { load_root(kernel_root()) };
+    env.held_by.store(0, Release);
+}
+
+fn is_held_here(env: &Env) -> bool {
+    env.held_by.load(Relaxed) == cpu::this().number.get() + 1
+}
+
+/// Wait until no other processor holds an environment, with the scheduler locked again at the end. The one that
+/// holds it has no reason to keep it: its status says so.
+pub fn lock_free(env: &Env) -> MutexGuard<'static, Sched, vm::Relax<Kernel>> {
+    loop {
+        let sched = lock();
+        if env.held_by.load(Acquire) == 0 || is_held_here(env) {
+            return sched;
+        }
+        drop(sched);
+        // The other one may have to enter the kernel for it.
+        leave_kernel(SWITCH);
+        while env.held_by.load(Acquire) != 0 {
+            flush::relax();
+        }
+        enter_kernel();
+    }
+}
+
+/// Stop an environment that runs on another processor, and wait until that has given it up. Returns whether it
+/// was running there.
+pub fn stop(env: &'static Env) -> bool {
+    let mut sched = lock();
+    let runs = env.status() == Status::Running && !is_held_here(env);
+    if runs {
+        env.set_status(Status::Stopped, &mut sched);
+        interrupt_holder(env);
+        drop(sched);
+        drop(lock_free(env));
+    }
+    runs
+}
+
+/// Let an environment that was stopped go on, if it still is.
+pub fn go_on(env: &'static Env) {
+    let mut sched = lock();
+    if env.status() == Status::Stopped {
+        sched.wake(env);
+    }
+}
+
+/// Let the processor that holds an environment look at its status.
+pub fn interrupt_holder(env: &Env) {
+    let holder = env.held_by.load(Relaxed);
+    cpu::others().filter(|cpu| cpu.number.get() + 1 == holder).for_each(|cpu| cpu.interrupt());
+}
+
+/// Run an environment that was taken.
+fn run(env: &'static Env) -> ! {
+    let (cpu, info) = (cpu::this(), env.info());
+    info.runs.store(info.runs.load(Relaxed) + 1, Relaxed);
+    info.cpu.store(cpu.number.get(), Relaxed);
     cpu::set_env(env);
     let root = env.space.lock().as_ref().map(|space| space.root());
     let root = root.expect("a runnable environment has a page map");
-    if cpu::this().root.get() != root {
-        // SAFETY: the root of a page map that exists, and stays while the environment runs.
+    if cpu.root() != root {
+        // SAFETY: the root of a page map that exists, and stays while the environment is held.
         unsafe { load_root(root) };
     }
     switch_fp(env);
     trap::resume_env()
 }
 
+/// Run this environment now if that is possible, and otherwise whatever is next.
+pub fn run_or_switch(env: &'static Env, cause: abi::Call) -> ! {
+    leave_kernel(cause as u64);
+    leave();
+    if lock().take(env) { run(env) } else { switch() }
+}
+
 /// Bring in the floating-point state and reset the segment selectors, if someone else ran.
 fn switch_fp(env: &'static Env) {
     let cpu = cpu::this();
     let last = cpu.fp_env.replace(env);
-    if core::ptr::eq(last, env) {
+    let here = cpu.number.get();
+    if core::ptr::eq(last, env) && env.fp_cpu.load(Relaxed) == here {
         return;
     }
+    env.fp_cpu.store(here, Relaxed);
+    // With several processors it was saved when the environment left.
     // SAFETY: `last` is null or an environment; environments are never unmapped.
-    if let Some(last) = unsafe { last.as_ref() } {
+    if let Some(last) = unsafe { last.as_ref() }.filter(|_| cpu::count() == 1) {
         last.fp.save();
     }
     env.fp.load();
@@ -204,17 +364,34 @@ impl FpState {
 pub fn tick(env: &'static Env) {
     count_tick();
     wake_readers();
-    let waiting = lock().first.is_some();
-    if waiting && env.status() == Status::Running {
-        lock().wake(env);
+    let mut sched = lock();
+    if sched.first.is_some() || env.status() != Status::Running {
+        sched.requeue(env);
+        drop(sched);
         switch();
     }
 }
 
 /// The timer.
 pub fn count_tick() {
-    Kernel::machine().ticks.fetch_add(1, Relaxed);
+    if cpu::this().number.get() == 0 {
+        Kernel::machine().ticks.fetch_add(1, Relaxed);
+    }
     apic::end_of_interrupt();
+}
+
+/// Another processor wants something: that caches are flushed, or that the environment gives way.
+pub fn kicked(env: &'static Env) {
+    kick();
+    if env.status() != Status::Running {
+        switch();
+    }
+}
+
+/// The same, while nothing ran.
+pub fn kick() {
+    apic::end_of_interrupt();
+    flush::serve();
 }
 
 /// If there is console input, let those who want it make their call again.
@@ -236,23 +413,29 @@ fn wake_readers() {
 pub fn yield_to(caller: &'static Env, id: EnvId) -> Result<(u64, u64), Error> {
     let to = env::find(caller, id)?;
     let mut sched = lock();
-    let hand_over = to.status() == Status::Runnable;
+    let hand_over = to.status() == Status::Runnable && (to.id() == id);
     if !hand_over && sched.first.is_none() {
         return Ok((0, 0));
     }
     caller.frame.set_results((0, 0));
-    sched.wake(caller);
+    sched.requeue(caller);
     drop(sched);
     if hand_over {
-        leave_kernel(abi::Call::Yield as u64);
-        run(to);
+        run_or_switch(to, abi::Call::Yield);
     }
     switch()
 }
 
+/// In a checking kernel, one processor at a time is in the kernel: tables are to hold still while they are
+/// compared.
+static ALONE: AtomicBool = AtomicBool::new(false);
+
 /// An entry to the kernel begins.
 #[inline]
 pub fn enter_kernel() {
+    while cfg!(feature = "check") && ALONE.swap(true, Acquire) {
+        flush::relax();
+    }
     if cfg!(feature = "count") {
         cpu::this().entered.set(cpu::time_stamp());
     }
@@ -261,8 +444,11 @@ pub fn enter_kernel() {
 /// An entry to the kernel ends; `cause` is a call's number, or 0x100 + a vector.
 #[inline]
 pub fn leave_kernel(cause: u64) {
-    if cfg!(feature = "check") && cause != SWITCH {
-        selftest::all();
+    if cfg!(feature = "check") {
+        if cause != SWITCH {
+            selftest::all();
+        }
+        ALONE.store(false, Release);
     }
     if cfg!(feature = "count") {
         let spent = cpu::time_stamp() - cpu::this().entered.get();

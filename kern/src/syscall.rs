@@ -2,7 +2,7 @@
 
 use crate::console::trace;
 use crate::env::{self, Env};
-use crate::memory::Space;
+use crate::memory::{MEMORY, Space};
 use crate::pages::{self, user_va};
 use crate::trap::reg;
 use crate::user::UserSlice;
@@ -123,6 +123,10 @@ fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
         (Status::Runnable | Status::Running, Some(Status::Runnable)) => {}
         (Status::Stopped, Some(Status::Stopped)) => {}
         (Status::Runnable, Some(Status::Stopped)) => env.set_status(Status::Stopped, &mut sched),
+        (Status::Running, Some(Status::Stopped)) if !core::ptr::eq(env, me) => {
+            drop(sched);
+            sched::stop(env);
+        }
         (Status::Running, Some(Status::Stopped)) => {
             env.frame.set_results((0, 0));
             env.set_status(Status::Stopped, &mut sched);
@@ -141,16 +145,16 @@ fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
     let env = env::find_own(me, id)?;
     let mut registers = Registers::default();
     UserSlice::new(at, 1).read(me, core::slice::from_mut(&mut registers))?;
-    match env.status() {
-        Status::Stopped => env.frame.set_registers(&registers)?,
-        Status::Running => {
-            env.frame.set_registers(&registers)?;
-            sched::leave_kernel(Call::SetRegs as u64);
-            trap::resume_env();
-        }
-        other => return Err(Error::BadState(other as u64)),
+    if !core::ptr::eq(env, me) {
+        let _sched = sched::lock_free(env);
+        return match env.status() {
+            Status::Stopped => env.frame.set_registers(&registers).map(|()| (0, 0)),
+            other => Err(Error::BadState(other as u64)),
+        };
     }
-    Ok((0, 0))
+    me.frame.set_registers(&registers)?;
+    sched::leave_kernel(Call::SetRegs as u64);
+    trap::resume_env()
 }
 
 /// `set_upcall(env, entry, stack, pages)`
@@ -165,19 +169,29 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
         return Err(Error::BadCount(pages));
     }
     let low = user_va(Va(stack), pages)?;
-    with_space(env, |space| {
-        (0..pages).try_for_each(|page| space.is_private(&crate::memory::MEMORY, low.add_pages(page)))
-    })?;
-    env.upcall.entry.set(entry);
-    env.upcall.low.set(low.0);
-    env.upcall.top.set(low.0 + pages * PAGE_SIZE);
-    Ok((0, 0))
+    let stopped = sched::stop(env);
+    let result = with_space(env, |space| {
+        (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;
+        env.upcall.entry.set(entry);
+        env.upcall.low.set(low.0);
+        env.upcall.top.set(low.0 + pages * PAGE_SIZE);
+        Ok((0, 0))
+    });
+    if stopped {
+        sched::go_on(env);
+    }
+    result
 }
 
 /// Do something with the page map of a living environment.
 pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, Error>) -> Result<T, Error> {
     let mut space = env.space.lock();
-    f(space.as_mut().ok_or(Error::BadEnv(env.id().0.into()))?)
+    let ended = Error::BadEnv(env.id().0.into());
+    let space = space.as_mut().filter(|_| env.status() != Status::Dying).ok_or(ended)?;
+    space.begin();
+    let result = f(space);
+    space.settle(&MEMORY);
+    result
 }
 
 /// Do something with the page maps of two environments. Locks are taken in the order of the slots.
@@ -217,8 +231,9 @@ fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {
     if flags & WAIT_NO_BLOCK != 0 {
         return Ok((0, 0));
     }
-    me.links(sched).awaits.set(id);
-    sched.block(me, Status::Waiting);
+    if sched.block(me, Status::Waiting) {
+        me.links(sched).awaits.set(id);
+    }
     drop(guard);
     sched::switch()
 }

@@ -1,9 +1,9 @@
 //! The kernel's final page tables and the books about memory, made once at boot.
 
 use crate::boot::BootInfo;
-use crate::cpu::{BOOT_STACKS, Stacks};
+use crate::cpu::{BOOT_STACKS, Processor, Stacks};
 use crate::env::{self, Env};
-use crate::memory::{self, CHECK_TABLE, ENV_TABLE, Kernel, LOCAL_APIC, MEMORY, alias};
+use crate::memory::{self, CHECK_TABLE, ENV_TABLE, Kernel, LOCAL_APIC, MEMORY, PROCESSORS, alias};
 use abi::layout::{ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
 use abi::{Frame, PAGE_SIZE, Pte, Va};
@@ -82,6 +82,17 @@ impl Builder {
         self.back(entry(memory.start)..entry(memory.end), rights);
     }
 
+    /// What the other processors need, with holes below their stacks.
+    fn processors(&mut self, count: usize) {
+        for start in (0..count).map(|index| PROCESSORS.0 + (index * size_of::<Processor>()) as u64) {
+            for guards in Stacks::GUARDS.windows(2) {
+                self.back(start + guards[0] as u64 + PAGE_SIZE..start + guards[1] as u64, RW);
+            }
+            let last = *Stacks::GUARDS.last().expect("there are stacks") as u64;
+            self.back(start + last + PAGE_SIZE..start + size_of::<Processor>() as u64, RW);
+        }
+    }
+
     /// The image, each part with its rights, and holes below the stacks.
     fn image(&mut self) {
         unsafe extern "C" {
@@ -130,6 +141,8 @@ pub unsafe fn init(boot: &BootInfo) {
     build.back(table(alias(ENVS), size_of::<EnvInfo>()), WINDOW);
     build.back(table(ENV_TABLE.0, size_of::<Env>()), RW);
     build.map(alias(ARCHIVE), archive, WINDOW);
+    let others = boot.processors.ids().count().saturating_sub(1);
+    build.processors(others);
     build.image();
     build.entry(LOCAL_APIC, 1).store(LOCAL_APIC_PHYSICAL | RW | UNCACHED, Relaxed);
 

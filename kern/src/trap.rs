@@ -67,8 +67,8 @@ pub mod reg {
 
 /// Where the registers of an environment are saved.
 ///
-/// Belongs to the processor that runs the environment; while it runs nowhere, to whoever holds the
-/// scheduler's lock.
+/// Belongs to the processor that holds the environment; while none does, or while the environment waits,
+/// to whoever holds the scheduler's lock.
 #[derive(Default)]
 #[repr(C, align(16))]
 pub struct TrapFrame(UnsafeCell<Saved>);
@@ -215,6 +215,7 @@ extern "C" fn user_trap() {
     match saved.vector {
         0..32 => life::kill(env, &saved),
         sched::TIMER => sched::tick(env),
+        sched::KICK => sched::kicked(env),
         _ => crate::apic::end_of_interrupt(),
     }
     sched::leave_kernel(0x100 + saved.vector);
@@ -224,6 +225,7 @@ extern "C" fn user_trap() {
 extern "C" fn kernel_trap(saved: &Saved) {
     match saved.vector {
         sched::TIMER => sched::count_tick(),
+        sched::KICK => sched::kick(),
         // A debug exception that was pending when the program entered the kernel: not ours.
         1 => {}
         0..32 => panic::exception(saved),

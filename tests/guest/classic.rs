@@ -97,7 +97,7 @@ fn part_c() -> Vec<Case> {
             run.once(&freed(CHILD)).once(&freed(FIRST));
         }),
         guest("stresssched").check(|run| {
-            run.count("stresssched on CPU 0$", 20).count("new env", 21).count("exiting gracefully", 21);
+            run.count("stresssched on CPU [0-3]$", 20).count("new env", 21).count("exiting gracefully", 21);
             run.count("free env", 21);
         }),
         guest("sendpage").check(|run| {

@@ -1,10 +1,10 @@
 //! Page frames: who uses how many of them, and which are free.
 
-use crate::Machine;
+use crate::{Machine, Relax};
 use abi::{Error, Frame};
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::Relaxed;
-use spin::Mutex;
+use spin::mutex::Mutex;
 
 /// More references than this are refused. Far from the width of the counter, so that a race
 /// between processors cannot wrap it.
@@ -18,7 +18,7 @@ const END: u32 = 0;
 /// Free frames form a list through the frame table itself, last freed first: what was used a
 /// moment ago is warm, and the order is the same in every run.
 pub struct Memory<M> {
-    free: Mutex<u32>,
+    free: Mutex<u32, Relax<M>>,
     machine: PhantomData<M>,
 }
 

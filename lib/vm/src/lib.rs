@@ -30,10 +30,22 @@ pub use space::{Page, Space};
 
 use abi::window::{FrameInfo, MachineInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};
+use core::marker::PhantomData;
 use core::sync::atomic::AtomicU64;
+use spin::RelaxStrategy;
 
 /// The entries of a table.
 pub type Table = [AtomicU64; TABLE_ENTRIES];
+
+/// How a processor waits for a lock: see [`Machine::relax`].
+pub struct Relax<M>(PhantomData<M>);
+
+impl<M: Machine> RelaxStrategy for Relax<M> {
+    #[inline]
+    fn relax() {
+        M::relax();
+    }
+}
 
 /// What page maps need of the machine. The kernel implements it once, the tests once.
 pub trait Machine {
@@ -49,6 +61,18 @@ pub trait Machine {
     fn copy(from: Frame, to: Frame);
     /// A frame was freed: checking kernels fill it with a pattern.
     fn poison(_frame: Frame) {}
-    /// Forget what the processor cached about one page of the address space with this root.
+    /// Forget what this processor cached about one page of the address space with this root.
     fn invalidate(root: Frame, page: Va);
+    /// Whether another processor has that address space loaded. It may give it up at any time, but
+    /// while its lock is held none loads it.
+    fn is_elsewhere(_root: Frame) -> bool {
+        false
+    }
+    /// Let every other processor that has it loaded forget all that it cached of it. Returns when
+    /// they have.
+    fn flush_elsewhere(_root: Frame) {}
+    /// Called again and again while a lock is waited for.
+    fn relax() {
+        core::hint::spin_loop();
+    }
 }

@@ -22,8 +22,18 @@ pub struct Space<M> {
     filled: u32,
     /// What lies below is gone already: teardown goes on here.
     torn_down: Va,
+    /// Another processor has the space loaded, and may have cached what changes here.
+    elsewhere: bool,
+    /// Something was taken away that it may have cached.
+    stale: bool,
+    /// Frames that cannot be given back before it has forgotten them.
+    parked: [Frame; PARKED],
+    parked_len: usize,
     machine: PhantomData<M>,
 }
+
+/// So many frames wait for one flush at the most.
+const PARKED: usize = 16;
 
 /// The result of a walk down to a table of level 1: good for 2 MiB, until a table is freed.
 #[derive(Clone, Copy)]
@@ -88,8 +98,55 @@ impl<M: Machine> Space<M> {
             last: [const { Cell::new(Walk::NONE) }; 2],
             filled: 0,
             torn_down: Va(0),
+            elsewhere: false,
+            stale: false,
+            parked: [Frame(0); PARKED],
+            parked_len: 0,
             machine: PhantomData,
         })
+    }
+
+    /// Changes begin, by who has just taken the lock.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.elsewhere = M::is_elsewhere(self.root);
+    }
+
+    /// Changes end, before the lock is given up: from now on no processor knows what was taken away.
+    #[inline]
+    pub fn settle(&mut self, memory: &Memory<M>) {
+        if self.stale {
+            self.flush(memory);
+        }
+    }
+
+    #[cold]
+    fn flush(&mut self, memory: &Memory<M>) {
+        M::flush_elsewhere(self.root);
+        self.stale = false;
+        let parked = core::mem::take(&mut self.parked_len);
+        self.parked[..parked].iter().for_each(|frame| memory.release(*frame));
+    }
+
+    /// An entry was taken away or lost rights.
+    #[inline]
+    fn forget(&mut self, page: Va) {
+        M::invalidate(self.root, page);
+        self.stale |= self.elsewhere;
+    }
+
+    /// Give up a frame that was named by an entry which is forgotten.
+    #[inline]
+    fn release(&mut self, memory: &Memory<M>, frame: Frame) {
+        if !self.elsewhere {
+            return memory.release(frame);
+        }
+        if self.parked_len == PARKED {
+            self.flush(memory);
+        }
+        self.stale = true;
+        self.parked[self.parked_len] = frame;
+        self.parked_len += 1;
     }
 
     /// The frame of the top-level table.
@@ -368,8 +425,8 @@ impl<M: Machine> Space<M> {
         if old.is_present() {
             // The processor may be setting A or D in it.
             old = Pte(leaf.entry.swap(new.0, Relaxed));
-            M::invalidate(self.root, va);
-            memory.release(old.frame());
+            self.forget(va);
+            self.release(memory, old.frame());
         } else {
             leaf.entry.store(new.0, Relaxed);
         }
@@ -385,7 +442,7 @@ impl<M: Machine> Space<M> {
         while let Err(now) = leaf.entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
             old = now;
         }
-        M::invalidate(self.root, va);
+        self.forget(va);
     }
 
     /// Free the tables above `va` that have become empty.
@@ -409,8 +466,8 @@ impl<M: Machine> Space<M> {
             M::table(path[depth])[va.index(level + 1)].store(0, Relaxed);
             count::<M>(path[depth], -1);
             // The table was visible in the self map, as the page that holds the entry of `va`.
-            M::invalidate(self.root, uvpt(va, level).page());
-            memory.release(path[depth + 1]);
+            self.forget(uvpt(va, level).page());
+            self.release(memory, path[depth + 1]);
         }
     }
 }
