@@ -119,7 +119,7 @@ impl Cpu {
 static BOOT_CPU: Cpu = Cpu::new();
 
 /// The most processors that are used.
-pub const MAX: usize = 64;
+pub const MAX: usize = boot::Processors::MAX;
 /// Those that work, by their numbers.
 static ALL: [AtomicPtr<Cpu>; MAX] = [const { AtomicPtr::new(null_mut()) }; MAX];
 static COUNT: AtomicU32 = AtomicU32::new(1);

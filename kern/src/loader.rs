@@ -1,23 +1,25 @@
-//! The first environment: the only program that the kernel loads itself.
+//! The first environment: the only program that the kernel loads itself, and the only one that is loaded
+//! whole.
 
-use crate::boot::BootInfo;
 use crate::env::Env;
-use crate::memory::{Kernel, MEMORY, Space, archive, bytes};
+use crate::memory::{Kernel, MEMORY, archive, bytes};
 use crate::syscall::with_space;
 use crate::{life, power, sched};
+use ::boot::BootInfo;
+use abi::boot::ARGS_MARK;
 use abi::layout::STACK_TOP;
 use abi::window::MachineInfo;
-use abi::{Error, Frame, PAGE_SIZE, Perms, Registers, Va};
+use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
 use core::sync::atomic::Ordering::Relaxed;
-use elf::abi::{PF_W, PF_X, PT_LOAD};
-use elf::{ElfBytes, endian::LittleEndian, segment::ProgramHeader};
+use pager::program::{Program, Segment};
 use tar_no_std::TarArchiveRef;
 use vm::Machine;
 
 /// Load the program that the command line names, and make it runnable.
-pub fn boot(boot: &BootInfo) {
-    let (words, arguments) = boot.command_line();
-    let name = crate::word(words, "init=").unwrap_or("init");
+pub fn boot(boot: &'static BootInfo) {
+    let arguments =
+        boot.command_line().split_once(ARGS_MARK).map_or("", |(_, rest)| rest.trim_start_matches(' '));
+    let name = crate::word(crate::words(boot), "init=").unwrap_or("init");
     if let Err(why) = start(name, arguments) {
         crate::console::kprintln!("cannot start the first program, {name:?}: {why}");
         power::off(abi::ExitStatus::TOOL_FAILED);
@@ -26,20 +28,19 @@ pub fn boot(boot: &BootInfo) {
 
 fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
     let file = find(name)?;
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| "it is not an ELF file")?;
+    let program = Program::parse(file).map_err(|bad| bad.reason())?;
     publish_arguments(arguments)?;
     let env = life::create(None).map_err(|_| "there is no memory for it")?;
     let machine = Kernel::machine();
     machine.first_env.store(env.id().0, Relaxed);
     machine.program_offset.store(file.as_ptr() as u64 - archive().as_ptr() as u64, Relaxed);
     machine.program_bytes.store(file.len() as u64, Relaxed);
-    let segments = elf.segments().ok_or("it has no segments")?;
-    for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
-        load(env, file, &segment).map_err(|_| "a segment cannot be loaded")?;
+    for segment in program.segments() {
+        load(env, file, segment).map_err(|_| "a segment cannot be loaded")?;
     }
     let stack = Va(STACK_TOP.0 - PAGE_SIZE);
     with_space(env, |space| space.alloc(&MEMORY, stack, Perms::WRITE)).map_err(|_| "no stack")?;
-    let registers = Registers { rip: elf.ehdr.e_entry, rsp: STACK_TOP.0, ..Registers::default() };
+    let registers = Registers { rip: program.entry.0, rsp: STACK_TOP.0, ..Registers::default() };
     env.frame.set_registers(&registers).map_err(|_| "its entry is not in user space")?;
     sched::lock().wake(env);
     Ok(())
@@ -65,31 +66,17 @@ fn publish_arguments(arguments: &str) -> Result<(), &'static str> {
 }
 
 /// Copy a segment into fresh frames.
-fn load(env: &'static Env, file: &[u8], segment: &ProgramHeader) -> Result<(), Error> {
-    let mut perms = Perms::READ;
-    perms.set(Perms::WRITE, segment.p_flags & PF_W != 0);
-    perms.set(Perms::EXEC, segment.p_flags & PF_X != 0);
-    let perms = Perms::checked(perms.bits())?;
-    let end = Va(segment.p_vaddr + segment.p_memsz);
-    let mut page = Va(segment.p_vaddr).page();
-    while page < end {
-        crate::pages::user_va(page, 1)?;
+fn load(env: &'static Env, file: &[u8], segment: &Segment) -> Result<(), Error> {
+    let data = &file[segment.offset as usize..][..segment.bytes as usize];
+    let mut pieces = data.chunks(PAGE_SIZE as usize);
+    let mut page = segment.start;
+    while page < segment.end {
+        let piece = pieces.next().unwrap_or_default();
         let frame = MEMORY.alloc()?;
-        fill(frame, page, file, segment)?;
-        with_space(env, |space: &mut Space| space.accept(&MEMORY, page, frame, perms))?;
+        // SAFETY: the frame is fresh, and the piece is no longer than it.
+        unsafe { bytes(frame).copy_from_nonoverlapping(piece.as_ptr(), piece.len()) };
+        with_space(env, |space| space.accept(&MEMORY, page, frame, segment.perms))?;
         page = page.add_pages(1);
     }
     Ok(())
-}
-
-/// Copy what the file has of this page.
-fn fill(frame: Frame, page: Va, file: &[u8], segment: &ProgramHeader) -> Result<(), Error> {
-    let from = page.0.max(segment.p_vaddr);
-    let to = page.add_pages(1).0.min(segment.p_vaddr + segment.p_filesz);
-    let start = (segment.p_offset + from - segment.p_vaddr) as usize;
-    let len = to.saturating_sub(from) as usize;
-    let data = file.get(start..start + len).unwrap_or_default();
-    // SAFETY: the frame is fresh, and the piece lies within it.
-    unsafe { bytes(frame).add((from - page.0) as usize).copy_from_nonoverlapping(data.as_ptr(), data.len()) };
-    if data.len() == len { Ok(()) } else { Err(Error::Fault(page.0)) }
 }

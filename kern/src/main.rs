@@ -21,7 +21,6 @@
 #[cfg(not(bare_metal))]
 extern crate std; // checked, not built: see the workspace manifest
 
-mod acpi;
 mod apic;
 mod boot;
 mod console;
@@ -45,7 +44,9 @@ mod user;
 
 use mem as _; // memcpy and its kin
 
-use boot::BootInfo;
+use ::boot::BootInfo;
+use abi::boot::ARGS_MARK;
+use boot::BootTables;
 use core::sync::atomic::Ordering::Relaxed;
 use memory::Kernel;
 use spin::Once;
@@ -59,8 +60,9 @@ extern "C" fn start(start_info: u64) -> ! {
     // SAFETY: the boot tables are in use, and kernel text can be written: once, here.
     let boot = unsafe {
         trap::patch_smap();
-        let boot = BOOT.call_once(|| BootInfo::read(start_info));
         smp::place_stub();
+        let read = BootInfo::read(&BootTables::new(), start_info);
+        let boot = BOOT.call_once(|| read.unwrap_or_else(|bad| panic!("{bad}")));
         tables::init(boot);
         boot
     };
@@ -79,7 +81,7 @@ extern "C" fn start(start_info: u64) -> ! {
 
 /// The words that are for the kernel.
 fn read_command_line(boot: &'static BootInfo) {
-    let (words, _) = boot.command_line();
+    let words = words(boot);
     console::TRACE.store(words.split_whitespace().any(|word| word == "trace"), Relaxed);
     let tick = word(words, "tick=").and_then(|us| us.parse().ok());
     let tick_us = tick.unwrap_or(abi::boot::DEFAULT_TICK_US);
@@ -88,6 +90,11 @@ fn read_command_line(boot: &'static BootInfo) {
     power::report_ready(word(words, "nonce=").unwrap_or(""));
     // So that tests see what a panic looks like.
     assert!(word(words, "panic").is_none(), "the command line asked for it");
+}
+
+/// The part of the command line that is for the kernel.
+fn words(boot: &'static BootInfo) -> &'static str {
+    boot.command_line().split(ARGS_MARK).next().unwrap_or("")
 }
 
 /// The value of the word with this prefix.

@@ -4,10 +4,10 @@
 //! there; it brings the processor to 64-bit mode on the boot tables, `ap_entry` takes the kernel's own tables
 //! and the stack that was prepared, and calls [`begin`]. They come one at a time.
 
-use crate::acpi::Processors;
 use crate::cpu::{self, Cpu, Processor};
 use crate::memory::{Kernel, PROCESSORS, kernel_root};
 use crate::{apic, console, flush, sched};
+use ::boot::Processors;
 use abi::layout::DIRECT_MAP;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};

@@ -146,11 +146,15 @@ fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
     let mut registers = Registers::default();
     UserSlice::new(at, 1).read(me, core::slice::from_mut(&mut registers))?;
     if !core::ptr::eq(env, me) {
-        let _sched = sched::lock_free(env);
-        return match env.status() {
-            Status::Stopped => env.frame.set_registers(&registers).map(|()| (0, 0)),
+        let stopped = || match env.status() {
+            Status::Stopped => Ok(()),
             other => Err(Error::BadState(other as u64)),
         };
+        stopped()?;
+        // It may have been stopped a moment ago.
+        let _sched = sched::lock_free(env);
+        stopped()?;
+        return env.frame.set_registers(&registers).map(|()| (0, 0));
     }
     me.frame.set_registers(&registers)?;
     sched::leave_kernel(Call::SetRegs as u64);

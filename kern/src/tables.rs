@@ -1,9 +1,10 @@
 //! The kernel's final page tables and the books about memory, made once at boot.
 
-use crate::boot::BootInfo;
+use crate::boot::image;
 use crate::cpu::{BOOT_STACKS, Processor, Stacks};
 use crate::env::{self, Env};
 use crate::memory::{self, CHECK_TABLE, ENV_TABLE, Kernel, LOCAL_APIC, MEMORY, PROCESSORS, alias};
+use ::boot::BootInfo;
 use abi::layout::{ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
 use abi::{Frame, PAGE_SIZE, Pte, Va};
@@ -119,7 +120,7 @@ impl Builder {
 pub unsafe fn init(boot: &BootInfo) {
     // The image is not in the direct map: what is executable there would be writable here.
     let mut direct = boot.usable.clone();
-    direct.subtract(&BootInfo::image());
+    direct.subtract(&image());
     let archive = boot.archive.start..boot.archive.end.next_multiple_of(PAGE_SIZE);
     assert!(archive.start % PAGE_SIZE == 0, "boot archive at {:#x}", archive.start);
     let mut free = direct.clone();

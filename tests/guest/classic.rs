@@ -87,7 +87,7 @@ fn part_b() -> Vec<Case> {
 
 fn part_c() -> Vec<Case> {
     vec![
-        guest("spin").check(|run| {
+        guest("spin").one_processor().check(|run| {
             run.in_order(&["Forking the child", "Running the child", "Killing the child", "destroying"]);
             // The parent may be preempted before it says that it runs the child.
             run.in_order(&["Forking the child", "I am the child.  Spinning", "Killing the child"]);

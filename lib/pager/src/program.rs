@@ -79,23 +79,39 @@ pub enum BadElf {
     Entry(u64),
 }
 
+impl BadElf {
+    /// In words, without the offending value.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            BadElf::Headers => "the headers are cut off or make no sense",
+            BadElf::Kind => "it is not for x86-64, or not linked to fixed addresses",
+            BadElf::Segments(_) => "it has no segments, or too many",
+            BadElf::CutOff(_) => "a segment is cut off",
+            BadElf::TooLarge(_) => "a segment is larger in the file than in memory",
+            BadElf::Misplaced(_) => "a segment is not where programs may be",
+            BadElf::Overlap(_) => "a segment shares a page with the one before, or is out of order",
+            BadElf::WriteExec(_) => "a segment is writable and executable",
+            BadElf::Unaligned(_) => "a segment is not aligned in the file",
+            BadElf::Entry(_) => "the entry is not in code",
+        }
+    }
+}
+
 impl fmt::Display for BadElf {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (what, at) = match *self {
-            BadElf::Headers => return f.write_str("the headers are cut off or make no sense"),
-            BadElf::Kind => return f.write_str("it is not for x86-64, or not linked to fixed addresses"),
-            BadElf::Segments(count) => {
-                return write!(f, "it has {count} segments, and must have 1 to {MAX_SEGMENTS}");
-            }
-            BadElf::Entry(at) => return write!(f, "its entry {at:#x} is not in code"),
-            BadElf::CutOff(at) => ("is cut off", at),
-            BadElf::TooLarge(at) => ("is larger in the file than in memory", at),
-            BadElf::Misplaced(at) => ("is not where programs may be", at),
-            BadElf::Overlap(at) => ("shares a page with the one before, or is out of order", at),
-            BadElf::WriteExec(at) => ("is writable and executable", at),
-            BadElf::Unaligned(at) => ("is not aligned in the file", at),
-        };
-        write!(f, "the segment at {at:#x} {what}")
+        f.write_str(self.reason())?;
+        match *self {
+            BadElf::Headers | BadElf::Kind => Ok(()),
+            BadElf::Segments(count) => write!(f, " ({count}; {MAX_SEGMENTS} are allowed)"),
+            BadElf::CutOff(at)
+            | BadElf::TooLarge(at)
+            | BadElf::Misplaced(at)
+            | BadElf::Overlap(at)
+            | BadElf::WriteExec(at)
+            | BadElf::Unaligned(at)
+            | BadElf::Entry(at) => write!(f, " ({at:#x})"),
+        }
     }
 }
 

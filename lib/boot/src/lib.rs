@@ -1,0 +1,146 @@
+//! What the boot loader and the firmware say about the machine: memory, the boot archive, the command line,
+//! processors.
+//!
+//! The kernel is started by the boot protocol of Xen (PVH), which leaves a structure in memory, and finds the
+//! firmware's ACPI tables from there. Nothing here trusts what it reads further than it must: a kernel that
+//! does not start should say why. The crate has no unsafe code, and the tests run it on the host.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod acpi;
+
+pub use acpi::Processors;
+
+use core::fmt;
+use core::ops::Range;
+use vm::Ranges;
+
+/// Memory by its physical addresses.
+pub trait Physical {
+    /// Read bytes. Where there is nothing to be read, zeros.
+    fn read(&self, address: u64, out: &mut [u8]);
+
+    /// The 32-bit number at an address.
+    fn word(&self, address: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(address, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    /// The 64-bit number at an address.
+    fn long(&self, address: u64) -> u64 {
+        u64::from(self.word(address)) | u64::from(self.word(address.wrapping_add(4))) << 32
+    }
+}
+
+/// What the kernel keeps of it: copies, because the original lies in memory that is about to be handed
+/// out.
+pub struct BootInfo {
+    /// Usable memory above the first mebibyte, in whole pages.
+    pub usable: Ranges,
+    /// The boot archive; empty if there is none.
+    pub archive: Range<u64>,
+    /// The processors.
+    pub processors: Processors,
+    command_line: [u8; MAX_COMMAND_LINE],
+    command_line_len: usize,
+}
+
+/// The start info is not one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadStartInfo {
+    /// It begins with this.
+    Magic(u32),
+    /// Of this version there is no memory map.
+    Version(u32),
+}
+
+impl fmt::Display for BadStartInfo {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            BadStartInfo::Magic(magic) => write!(f, "start info: bad magic {magic:#x}"),
+            BadStartInfo::Version(version) => write!(f, "start info: version {version} has no memory map"),
+        }
+    }
+}
+
+/// The first mebibyte belongs to the firmware.
+pub const LOW_MEMORY: u64 = 0x10_0000;
+/// The longest command line that is read.
+pub const MAX_COMMAND_LINE: usize = 4096;
+
+const MAGIC: u32 = 0x336e_c578;
+const USABLE: u32 = 1;
+const PAGE: u64 = 4096;
+
+/// Where things are in the start info (`hvm_start_info` of the Xen boot protocol), and how large its entries
+/// are.
+mod at {
+    pub const VERSION: u64 = 4;
+    pub const MODULES: u64 = 12;
+    pub const MODULE_LIST: u64 = 16;
+    pub const COMMAND_LINE: u64 = 24;
+    pub const ACPI_ROOT: u64 = 32;
+    pub const MEMORY_MAP: u64 = 40;
+    pub const MEMORY_MAP_ENTRIES: u64 = 48;
+    pub const MEMORY_MAP_ENTRY: u64 = 24;
+}
+
+impl BootInfo {
+    /// Read what the start info at this address says.
+    ///
+    /// # Errors
+    /// There is no start info.
+    pub fn read(memory: &impl Physical, start_info: u64) -> Result<BootInfo, BadStartInfo> {
+        let (magic, version) = (memory.word(start_info), memory.word(start_info.wrapping_add(at::VERSION)));
+        if magic != MAGIC {
+            return Err(BadStartInfo::Magic(magic));
+        }
+        if version < 1 {
+            return Err(BadStartInfo::Version(version));
+        }
+        let mut command_line = [0; MAX_COMMAND_LINE];
+        memory.read(memory.long(start_info + at::COMMAND_LINE), &mut command_line);
+        let end = command_line.iter().position(|byte| *byte == 0);
+        Ok(BootInfo {
+            usable: usable(memory, start_info),
+            archive: archive(memory, start_info),
+            processors: Processors::find(memory, memory.long(start_info + at::ACPI_ROOT)),
+            command_line,
+            command_line_len: end.unwrap_or(MAX_COMMAND_LINE),
+        })
+    }
+
+    /// The command line; empty if it is not text.
+    #[must_use]
+    pub fn command_line(&self) -> &str {
+        str::from_utf8(&self.command_line[..self.command_line_len]).unwrap_or("")
+    }
+}
+
+fn archive(memory: &impl Physical, start_info: u64) -> Range<u64> {
+    if memory.word(start_info + at::MODULES) == 0 {
+        return 0..0;
+    }
+    let module = memory.long(start_info + at::MODULE_LIST);
+    let (address, bytes) = (memory.long(module), memory.long(module.wrapping_add(8)));
+    address..address.saturating_add(bytes)
+}
+
+fn usable(memory: &impl Physical, start_info: u64) -> Ranges {
+    let mut usable = Ranges::new();
+    let (map, count) =
+        (memory.long(start_info + at::MEMORY_MAP), memory.word(start_info + at::MEMORY_MAP_ENTRIES));
+    for index in 0..u64::from(count).min(Ranges::MAX as u64) {
+        let entry = map.wrapping_add(index * at::MEMORY_MAP_ENTRY);
+        let (address, bytes, kind) =
+            (memory.long(entry), memory.long(entry.wrapping_add(8)), memory.word(entry.wrapping_add(16)));
+        if kind == USABLE {
+            let start = address.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+            usable.push(start.max(LOW_MEMORY)..address.saturating_add(bytes) & !(PAGE - 1));
+        }
+    }
+    usable
+}

@@ -1,0 +1,152 @@
+//! Every order of events, for two or three processors.
+
+use super::*;
+use loom::cell::UnsafeCell;
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+const ROOT: u32 = 7;
+const FRAME: u64 = 5;
+
+/// All orders in which a processor is overtaken at most twice where it could have gone on: more would take
+/// hours, and finds no more.
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(f);
+}
+
+/// An address space with one page, and the processor that may have it loaded.
+struct Space {
+    entry: AtomicU64,
+    loaded: Loaded,
+    flushes: Flushes,
+    /// The frame that was in the entry has another owner.
+    reused: AtomicU32,
+    /// Those who change the entry are done.
+    finished: AtomicU32,
+}
+
+impl Space {
+    fn new() -> Space {
+        Space {
+            entry: AtomicU64::new(FRAME),
+            loaded: Loaded::new(),
+            flushes: Flushes::new(),
+            reused: AtomicU32::new(0),
+            finished: AtomicU32::new(0),
+        }
+    }
+
+    /// Take the page away, and use its frame for something else.
+    fn take_away(&self) {
+        self.entry.store(0, Relaxed);
+        if self.loaded.may_be(ROOT) {
+            let ticket = self.flushes.ask();
+            while !self.flushes.is_done(ticket) {
+                thread::yield_now();
+            }
+        }
+        self.reused.store(1, Release);
+        self.finished.fetch_add(1, Release);
+    }
+
+    /// What loading the page map, or loading it again, puts into the TLB.
+    fn load(&self) -> u64 {
+        atomic::fence(SeqCst);
+        self.entry.load(Relaxed)
+    }
+
+    /// A program reads through the TLB: a frame that is in there belongs to nobody else.
+    fn access(&self, cached: u64) {
+        assert!(cached != FRAME || self.reused.load(Acquire) == 0, "read the frame of another owner");
+    }
+}
+
+/// A page is taken away from a space while another processor loads it, runs in it, and gives it up.
+#[test]
+fn no_frame_is_reused_while_it_is_cached() {
+    model(|| {
+        let space = Arc::new(Space::new());
+        let other = Arc::clone(&space);
+        let taker = thread::spawn(move || other.take_away());
+        space.loaded.set(ROOT);
+        let mut cached = space.load();
+        space.access(cached);
+        space.flushes.serve(|| cached = space.load());
+        space.access(cached);
+        // The kernel's own page map, and only then the word about it.
+        atomic::fence(SeqCst);
+        space.loaded.set(0);
+        while space.finished.load(Acquire) == 0 {
+            space.flushes.serve(|| ());
+            thread::yield_now();
+        }
+        taker.join().unwrap();
+    });
+}
+
+/// What an asker changed, and what the last flush saw of it.
+#[derive(Default)]
+struct Change {
+    entry: AtomicU64,
+    seen: AtomicU64,
+}
+
+/// Two ask at once. None is told that a flush has happened which did not see its change, and after one more
+/// both have been served.
+#[test]
+fn no_request_is_lost() {
+    model(|| {
+        let shared = Arc::new((Flushes::new(), [Change::default(), Change::default()]));
+        let serve = |shared: &(Flushes, [Change; 2])| {
+            shared.0.serve(|| {
+                for change in &shared.1 {
+                    change.seen.store(change.entry.load(Relaxed), Relaxed);
+                }
+            });
+        };
+        let ask = |shared: Arc<(Flushes, [Change; 2])>, n: usize| {
+            let (flushes, changes) = &*shared;
+            changes[n].entry.store(1, Relaxed);
+            let ticket = flushes.ask();
+            if flushes.is_done(ticket) {
+                assert_eq!(changes[n].seen.load(Relaxed), 1, "flushed before the change");
+            }
+            ticket
+        };
+        let [first, second] = [Arc::clone(&shared), Arc::clone(&shared)];
+        let first = thread::spawn(move || ask(first, 0));
+        let second = thread::spawn(move || ask(second, 1));
+        serve(&shared);
+        let tickets = [first.join().unwrap(), second.join().unwrap()];
+        serve(&shared);
+        assert!(tickets.iter().all(|ticket| shared.0.is_done(*ticket)), "a request was lost");
+        assert!(shared.1.iter().all(|change| change.seen.load(Relaxed) == 1));
+    });
+}
+
+/// What one processor did with an environment, the next one to hold it finds. (`UnsafeCell` here only checks that
+/// no two are in it at once.)
+#[test]
+fn nothing_is_in_two_places() {
+    model(|| {
+        let shared = Arc::new((Mutex::new(()), Holder::nobody(), UnsafeCell::new(0_u32)));
+        let run = |shared: Arc<(Mutex<()>, Holder, UnsafeCell<u32>)>, processor| {
+            let (lock, holder, registers) = &*shared;
+            let held = {
+                let _lock = lock.lock().unwrap();
+                holder.hold(processor)
+            };
+            if held {
+                registers.with_mut(|registers| assert!(!registers.is_null()));
+                holder.give_back();
+            }
+        };
+        let other = Arc::clone(&shared);
+        let thread = thread::spawn(move || run(other, 1));
+        run(Arc::clone(&shared), 0);
+        thread.join().unwrap();
+        assert!(shared.1.is_nobody());
+    });
+}
