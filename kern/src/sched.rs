@@ -298,12 +298,14 @@ fn run(env: &'static Env) -> ! {
     info.runs.store(info.runs.load(Relaxed) + 1, Relaxed);
     info.cpu.store(cpu.number.get(), Relaxed);
     cpu::set_env(env);
-    let root = env.space.lock().as_ref().map(|space| space.root());
-    let root = root.expect("a runnable environment has a page map");
+    let space = env.space.lock();
+    let root = space.as_ref().map(|space| space.root()).expect("a runnable environment has a page map");
     if cpu.root() != root {
+        // With the page map locked: whoever is changing it believes that it is not loaded anywhere else.
         // SAFETY: the root of a page map that exists, and stays while the environment is held.
         unsafe { load_root(root) };
     }
+    drop(space);
     switch_fp(env);
     trap::resume_env()
 }
