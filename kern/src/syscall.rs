@@ -94,7 +94,9 @@ fn exofork(me: &'static Env) -> Results {
 fn destroy(me: &'static Env, id: EnvId) -> Results {
     let env = env::find_own(me, id)?;
     trace!("[{}] destroying {}", me.id(), env.id());
-    life::end(env, ExitStatus::DESTROYED, me.id());
+    if !life::end(env, ExitStatus::DESTROYED, me.id()) && !core::ptr::eq(env, me) {
+        return Err(Error::BadEnv(id.0.into()));
+    }
     if core::ptr::eq(env, me) {
         sched::switch();
     }
