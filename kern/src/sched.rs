@@ -191,6 +191,11 @@ impl Sched {
 pub fn switch() -> ! {
     leave_kernel(SWITCH);
     leave();
+    run_next()
+}
+
+/// Nothing runs here, and this processor is not in the kernel, as checking kernels see it.
+fn run_next() -> ! {
     loop {
         let mut sched = lock();
         let next = sched.dequeue();
@@ -339,7 +344,7 @@ fn run(env: &'static Env) -> ! {
 pub fn run_or_switch(env: &'static Env, cause: abi::Call) -> ! {
     leave_kernel(cause as u64);
     leave();
-    if lock().take(env) { run(env) } else { switch() }
+    if lock().take(env) { run(env) } else { run_next() }
 }
 
 /// Bring in the floating-point state and reset the segment selectors, if someone else ran.
