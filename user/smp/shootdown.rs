@@ -82,6 +82,7 @@ impl Plan {
             set(READ + index, 0);
             self.reader(index)
         });
+        self.keep_tables(&crew, 1);
         let (mut done, mut elsewhere, mut same) = (0, 0, 0);
         for round in rounds(self.rounds) {
             for (index, id) in crew.ids().enumerate() {
@@ -91,12 +92,24 @@ impl Plan {
             }
             done = round + 1;
         }
+        self.keep_tables(&crew, 0);
         crew.put_down();
         let (all, name) = (done as usize * self.pages * self.readers, self.name);
         println!(
             "{name}: {done} rounds, {elsewhere} times from one that ran, {same} of {all} frames used again at once"
         );
         done
+    }
+
+    /// Marks far behind the pages: so their tables stay when they go, and the frames that come back last, and are
+    /// used again first, are those of the pages. (If there is a table for each page, those are to go.)
+    fn keep_tables(&self, crew: &Crew, mark: u64) {
+        for va in [HERE, REUSED] {
+            sys::mark(EnvId::NONE, va.add_pages(500), 1, mark).must("mark");
+        }
+        for id in crew.ids().filter(|_| self.stride == PAGE_SIZE) {
+            sys::mark(id, THERE.add_pages(500), 1, mark).must("mark");
+        }
     }
 
     /// Reads its pages all the time.

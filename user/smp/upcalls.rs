@@ -69,8 +69,9 @@ fn old_is_out_of_use(_: &Text, child: EnvId, old: usize, round: u64) {
     sys::unmap(child, STACKS[old], 1).must("unmap");
     pause(round % 8 * 100);
     sys::alloc(child, STACKS[old], 1, Perms::WRITE).must("alloc");
-    if get(old) != still {
-        fail!("an exception went to the old entry");
+    // It may have been on its way: behind the exception, but not yet at the point where it counts.
+    if get(old) > still + 1 {
+        fail!("{} exceptions went to the old entry", get(old) - still);
     }
     if get(WRONG) != 0 {
         fail!("an exception went to one entry on the other's stack");
