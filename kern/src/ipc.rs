@@ -14,7 +14,7 @@ use abi::{EnvId, Error, Perms, Status, Va};
 #[inline(never)]
 pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
     check_receive(me, at, from)?;
-    wait_for_message(me, at, from);
+    wait_for_message(me, at, from)?;
     sched::switch()
 }
 
@@ -31,7 +31,7 @@ pub fn send_receive(
 ) -> Results {
     check_receive(me, at, from)?;
     let receiver = send(me, to, value, page, perms)?;
-    wait_for_message(me, at, from);
+    wait_for_message(me, at, from)?;
     sched::run_or_switch(receiver, abi::Call::SendRecv)
 }
 
@@ -81,10 +81,12 @@ fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
     Ok(())
 }
 
-fn wait_for_message(me: &'static Env, at: u64, from: EnvId) {
+fn wait_for_message(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
     let mut sched = sched::lock();
+    // It may have ended since: then nobody would wake this one.
+    env::find(me, from)?;
     if !sched.block(me, Status::Receiving) {
-        return;
+        return Ok(());
     }
     let links = me.links(&sched);
     links.receive_at.set(at);
@@ -93,4 +95,5 @@ fn wait_for_message(me: &'static Env, at: u64, from: EnvId) {
         let awaited = &env::at(from.slot()).links(&sched).awaited;
         awaited.set(awaited.get() + 1);
     }
+    Ok(())
 }

@@ -80,21 +80,27 @@ pub fn kill(env: &'static Env, saved: &Saved) -> ! {
     sched::switch()
 }
 
-/// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`.
-pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) {
-    condemn(env, exit, by);
+/// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`. Returns `false` if
+/// it has been ending already.
+pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) -> bool {
+    if !condemn(env, exit, by) {
+        return false;
+    }
     if core::ptr::eq(cpu::env(), env) || !sched::lock().hold(env) {
-        return;
+        return true;
     }
     // Small ones are gone when the call returns.
     slice(env);
     env.held_by.store(0, Release);
+    true
 }
 
-/// From now on the environment only gives back what it has.
-fn condemn(env: &'static Env, exit: ExitStatus, by: EnvId) {
+/// From now on the environment only gives back what it has. Returns `false` if that is so already: it may have
+/// ended by itself since the caller looked.
+fn condemn(env: &'static Env, exit: ExitStatus, by: EnvId) -> bool {
     let mut sched = sched::lock();
     match env.status() {
+        Status::Free | Status::Dying | Status::Zombie => return false,
         Status::Receiving => forget_awaited(env, &sched),
         Status::Reading => sched.readers -= 1,
         _ => {}
@@ -104,6 +110,7 @@ fn condemn(env: &'static Env, exit: ExitStatus, by: EnvId) {
     env.set_status(Status::Dying, &mut sched);
     sched.enqueue(env);
     sched::interrupt_holder(env);
+    true
 }
 
 /// A receiver does not wait for a certain sender any longer.

@@ -43,12 +43,15 @@ pub struct Sched {
 // SAFETY: the references are to the environment table, which is `Sync`.
 unsafe impl Send for Sched {}
 
+/// The scheduler, for whoever has locked it.
+pub type Locked = MutexGuard<'static, Sched, vm::Relax<Kernel>>;
+
 static SCHED: Mutex<Sched> =
     Mutex::new(Sched { first: None, last: None, free: None, used: 0, readers: 0, idle: 0 });
 
 /// The scheduler, locked.
 #[inline]
-pub fn lock() -> MutexGuard<'static, Sched, vm::Relax<Kernel>> {
+pub fn lock() -> Locked {
     SCHED.lock()
 }
 
@@ -170,11 +173,10 @@ impl Sched {
         }
     }
 
-    /// The environment that runs here waits from now on. `false` if it was stopped or ended meanwhile: then
-    /// it will make its call again, if ever it runs.
+    /// The environment that runs here waits from now on. `false` if it was ended meanwhile. One that is being
+    /// stopped waits all the same: what its call did is done, and whoever stops it finds out.
     pub fn block(&mut self, env: &'static Env, status: Status) -> bool {
-        if env.status() != Status::Running {
-            env.frame.rewind();
+        if env.status() == Status::Dying {
             return false;
         }
         if status == Status::Reading {
@@ -189,6 +191,11 @@ impl Sched {
 pub fn switch() -> ! {
     leave_kernel(SWITCH);
     leave();
+    run_next()
+}
+
+/// Nothing runs here, and this processor is not in the kernel, as checking kernels see it.
+fn run_next() -> ! {
     loop {
         let mut sched = lock();
         let next = sched.dequeue();
@@ -246,43 +253,66 @@ fn is_held_here(env: &Env) -> bool {
     env.held_by.load(Relaxed) == cpu::this().number.get() + 1
 }
 
-/// Wait until no other processor holds an environment, with the scheduler locked again at the end. The one that
-/// holds it has no reason to keep it: its status says so.
-pub fn lock_free(env: &Env) -> MutexGuard<'static, Sched, vm::Relax<Kernel>> {
+/// The scheduler, locked, when no other processor holds a stopped environment any more. (One that is not stopped
+/// may be held for long.)
+pub fn lock_free(env: &Env) -> Locked {
+    let is_leaving = || env.status() == Status::Stopped && env.held_by.load(Acquire) != 0;
     loop {
         let sched = lock();
-        if env.held_by.load(Acquire) == 0 || is_held_here(env) {
+        if !is_leaving() || is_held_here(env) {
             return sched;
         }
         drop(sched);
-        // The other one may have to enter the kernel for it.
-        leave_kernel(SWITCH);
-        while env.held_by.load(Acquire) != 0 {
-            flush::relax();
+        wait_while(is_leaving);
+    }
+}
+
+/// Wait for another processor, which may have to enter the kernel for it.
+fn wait_while(condition: impl Fn() -> bool) {
+    leave_kernel(SWITCH);
+    while condition() {
+        flush::relax();
+    }
+    enter_kernel();
+}
+
+/// Stop an environment that runs on another processor, and wait until that has given it up. It may have begun
+/// to wait, or to end, meanwhile.
+pub fn stop(env: &'static Env, mut sched: Locked) -> Locked {
+    env.set_status(Status::Stopped, &mut sched);
+    interrupt_holder(env);
+    drop(sched);
+    lock_free(env)
+}
+
+/// Let this processor hold an environment that is not the caller, wherever it is now, so that it runs nowhere.
+/// Returns whether it was stopped for that.
+pub fn keep_off(env: &'static Env) -> bool {
+    let mut stopped = false;
+    loop {
+        let mut sched = lock();
+        if sched.hold(env) {
+            return stopped;
         }
-        enter_kernel();
+        if env.status() == Status::Running {
+            stopped = true;
+            drop(stop(env, sched));
+        } else {
+            drop(sched);
+            let holder = env.held_by.load(Relaxed);
+            wait_while(|| env.held_by.load(Acquire) == holder && env.status() != Status::Running);
+        }
     }
 }
 
-/// Stop an environment that runs on another processor, and wait until that has given it up. Returns whether it
-/// was running there.
-pub fn stop(env: &'static Env) -> bool {
+/// The end of [`keep_off`].
+pub fn go_on(env: &'static Env, stopped: bool) {
     let mut sched = lock();
-    let runs = env.status() == Status::Running && !is_held_here(env);
-    if runs {
-        env.set_status(Status::Stopped, &mut sched);
-        interrupt_holder(env);
-        drop(sched);
-        drop(lock_free(env));
-    }
-    runs
-}
-
-/// Let an environment that was stopped go on, if it still is.
-pub fn go_on(env: &'static Env) {
-    let mut sched = lock();
-    if env.status() == Status::Stopped {
-        sched.wake(env);
+    env.held_by.store(0, Release);
+    match env.status() {
+        Status::Stopped if stopped => sched.wake(env),
+        Status::Runnable | Status::Dying => sched.wake_a_processor(),
+        _ => {}
     }
 }
 
@@ -298,12 +328,14 @@ fn run(env: &'static Env) -> ! {
     info.runs.store(info.runs.load(Relaxed) + 1, Relaxed);
     info.cpu.store(cpu.number.get(), Relaxed);
     cpu::set_env(env);
-    let root = env.space.lock().as_ref().map(|space| space.root());
-    let root = root.expect("a runnable environment has a page map");
+    let space = env.space.lock();
+    let root = space.as_ref().map(|space| space.root()).expect("a runnable environment has a page map");
     if cpu.root() != root {
+        // With the page map locked: whoever is changing it believes that it is not loaded anywhere else.
         // SAFETY: the root of a page map that exists, and stays while the environment is held.
         unsafe { load_root(root) };
     }
+    drop(space);
     switch_fp(env);
     trap::resume_env()
 }
@@ -312,7 +344,7 @@ fn run(env: &'static Env) -> ! {
 pub fn run_or_switch(env: &'static Env, cause: abi::Call) -> ! {
     leave_kernel(cause as u64);
     leave();
-    if lock().take(env) { run(env) } else { switch() }
+    if lock().take(env) { run(env) } else { run_next() }
 }
 
 /// Bring in the floating-point state and reset the segment selectors, if someone else ran.

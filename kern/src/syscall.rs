@@ -94,7 +94,9 @@ fn exofork(me: &'static Env) -> Results {
 fn destroy(me: &'static Env, id: EnvId) -> Results {
     let env = env::find_own(me, id)?;
     trace!("[{}] destroying {}", me.id(), env.id());
-    life::end(env, ExitStatus::DESTROYED, me.id());
+    if !life::end(env, ExitStatus::DESTROYED, me.id()) && !core::ptr::eq(env, me) {
+        return Err(Error::BadEnv(id.0.into()));
+    }
     if core::ptr::eq(env, me) {
         sched::switch();
     }
@@ -118,20 +120,22 @@ fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
     let env = env::find_own(me, id)?;
     let wanted = Status::from_number(status);
     let mut sched = sched::lock();
+    while env.status() == Status::Running && wanted == Some(Status::Stopped) && !core::ptr::eq(env, me) {
+        sched = sched::stop(env, sched);
+    }
     match (env.status(), wanted) {
         (Status::Stopped, Some(Status::Runnable)) => sched.wake(env),
         (Status::Runnable | Status::Running, Some(Status::Runnable)) => {}
         (Status::Stopped, Some(Status::Stopped)) => {}
         (Status::Runnable, Some(Status::Stopped)) => env.set_status(Status::Stopped, &mut sched),
-        (Status::Running, Some(Status::Stopped)) if !core::ptr::eq(env, me) => {
-            drop(sched);
-            sched::stop(env);
-        }
         (Status::Running, Some(Status::Stopped)) => {
             env.frame.set_results((0, 0));
             env.set_status(Status::Stopped, &mut sched);
             drop(sched);
             sched::switch();
+        }
+        (Status::Dying | Status::Zombie, Some(Status::Runnable | Status::Stopped)) => {
+            return Err(Error::BadEnv(id.0.into()));
         }
         (now, Some(Status::Runnable | Status::Stopped)) => return Err(Error::BadState(now as u64)),
         _ => return Err(Error::BadStatus(status)),
@@ -173,7 +177,8 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
         return Err(Error::BadCount(pages));
     }
     let low = user_va(Va(stack), pages)?;
-    let stopped = sched::stop(env);
+    let other = !core::ptr::eq(env, me);
+    let stopped = other && sched::keep_off(env);
     let result = with_space(env, |space| {
         (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;
         env.upcall.entry.set(entry);
@@ -181,8 +186,8 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
         env.upcall.top.set(low.0 + pages * PAGE_SIZE);
         Ok((0, 0))
     });
-    if stopped {
-        sched::go_on(env);
+    if other {
+        sched::go_on(env, stopped);
     }
     result
 }

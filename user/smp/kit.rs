@@ -1,0 +1,252 @@
+//! What the checks have in common: a page that all see, children, and waits that end.
+
+use core::cell::Cell;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use libos::mmap::{MmapOptions, MmapShared};
+use libos::{Child, EnvId, ExitStatus, Fork, Status, console, env, fork, println, sys, windows};
+use spin::Once;
+
+/// A wait that takes longer than this is a failure, in milliseconds of the guest's time. (A busy host may let
+/// a processor of the guest stand still for a while.)
+const PATIENCE: u64 = 60_000;
+/// How long the rounds of a check go on at most.
+const ROUNDS: u64 = 4_000;
+
+/// Something did not hold: say what, and end the machine.
+macro_rules! fail {
+    ($($text:tt)*) => { $crate::kit::failed(format_args!($($text)*)) };
+}
+pub(crate) use fail;
+
+/// The check that is under way.
+static NAME: Once<spin::Mutex<Option<&'static str>>> = Once::new();
+
+/// See [`fail`]. A child only ends itself: whoever waits for it will fail, too.
+pub fn failed(text: fmt::Arguments) -> ! {
+    let name = NAME.get().and_then(|name| *name.lock()).unwrap_or("smp");
+    println!("FAILED {name}: {text}");
+    console::flush();
+    let _ = sys::power_off(1);
+    sys::exit(1)
+}
+
+/// Words that all environments of this program share.
+static BOARD: Once<MmapShared> = Once::new();
+
+/// Words on the board.
+pub const WORDS: usize = 1024;
+
+pub fn init() {
+    let make = || MmapOptions::new().len(8 * WORDS).populate().map_shared_anon();
+    match make() {
+        Ok(board) => _ = BOARD.call_once(|| board),
+        Err(error) => fail!("no board: {error:?}"),
+    }
+    NAME.call_once(|| spin::Mutex::new(None));
+    // Whatever the first fork and the first line of text bring in stays.
+    child(|| ()).ends();
+}
+
+pub fn begin(name: &'static str) {
+    NAME.get().into_iter().for_each(|at| *at.lock() = Some(name));
+    board().iter().for_each(|word| word.store(0, SeqCst));
+}
+
+/// The board.
+pub fn board() -> &'static [AtomicU64] {
+    BOARD.get().map_or_else(|| fail!("the board is not there"), |board| board)
+}
+
+pub fn get(word: usize) -> u64 {
+    board()[word].load(SeqCst)
+}
+
+pub fn set(word: usize, value: u64) {
+    board()[word].store(value, SeqCst);
+}
+
+pub fn add(word: usize) -> u64 {
+    board()[word].fetch_add(1, SeqCst) + 1
+}
+
+/// A call that cannot fail.
+pub trait Must<T> {
+    fn must(self, what: &str) -> T;
+}
+
+impl<T, E: fmt::Debug> Must<T> for Result<T, E> {
+    fn must(self, what: &str) -> T {
+        self.unwrap_or_else(|error| fail!("{what}: {error:?}"))
+    }
+}
+
+/// A moment in the guest's time.
+#[derive(Clone, Copy)]
+pub struct Clock(u64);
+
+impl Clock {
+    pub fn start() -> Clock {
+        Clock(windows::machine().ticks.load(SeqCst))
+    }
+
+    /// Whether so many milliseconds have gone by.
+    pub fn passed(self, ms: u64) -> bool {
+        let machine = windows::machine();
+        let ticks = machine.ticks.load(SeqCst) - self.0;
+        ticks * machine.tick_ns.load(SeqCst) / 1_000_000 >= ms
+    }
+}
+
+/// Let others run until this is so.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let clock = Clock::start();
+    while !holds() {
+        if clock.passed(PATIENCE) {
+            fail!("waited in vain: {what}");
+        }
+        sys::yield_now();
+    }
+}
+
+/// The numbers from 0 to `most`, fewer on a slow machine, but never none.
+pub fn rounds(most: u64) -> impl Iterator<Item = u64> {
+    let clock = Clock::start();
+    (0..most).take_while(move |round| *round == 0 || !clock.passed(ROUNDS))
+}
+
+/// Do nothing, for about so many steps.
+pub fn pause(steps: u64) {
+    (0..steps).for_each(|_| core::hint::spin_loop());
+}
+
+/// How many processors work.
+pub fn cpus() -> usize {
+    windows::machine().cpus.load(SeqCst) as usize
+}
+
+/// Fork a child that does this, and then ends well.
+pub fn child(body: impl FnOnce()) -> Child {
+    match fork() {
+        Ok(Fork::Parent(child)) => child,
+        Ok(Fork::Child) => {
+            body();
+            env::exit(0)
+        }
+        Err(error) => fail!("no child: {error:?}"),
+    }
+}
+
+/// Fork a child that does this until it is ended by its parent, or is older than any wait.
+pub fn busy(mut body: impl FnMut()) -> Child {
+    child(|| {
+        let clock = Clock::start();
+        while !clock.passed(2 * PATIENCE) {
+            (0..100).for_each(|_| body());
+        }
+        fail!("nobody ended {}", env::id());
+    })
+}
+
+/// Waiting for a child, with a bound.
+pub trait Ends {
+    /// Wait for the end; returns the status.
+    fn status(self) -> ExitStatus;
+    /// Wait for the end, which must be a good one.
+    fn ends(self);
+    /// End it, and wait.
+    fn put_down(self);
+}
+
+impl Ends for Child {
+    fn status(self) -> ExitStatus {
+        let mut status = None;
+        until("the end of a child", || {
+            status = sys::try_wait(self.id()).must("wait");
+            status.is_some()
+        });
+        status.map_or(ExitStatus::FAILURE, |(_, status)| status)
+    }
+
+    fn ends(self) {
+        let status = self.status();
+        if !status.is_success() {
+            fail!("{}: {status}", self.id());
+        }
+    }
+
+    fn put_down(self) {
+        self.kill().must("destroy");
+        let status = self.status();
+        if status != ExitStatus::DESTROYED {
+            fail!("{} was destroyed: {status}", self.id());
+        }
+    }
+}
+
+/// Children that were made together.
+pub struct Crew {
+    children: [Option<Child>; Crew::MOST],
+}
+
+impl Crew {
+    pub const MOST: usize = 64;
+
+    /// So many children, each does this with its number.
+    pub fn new(count: usize, mut make: impl FnMut(usize) -> Child) -> Crew {
+        let mut children = [None; Crew::MOST];
+        for (index, slot) in children[..count.min(Crew::MOST)].iter_mut().enumerate() {
+            *slot = Some(make(index));
+        }
+        Crew { children }
+    }
+
+    pub fn each(&self) -> impl Iterator<Item = Child> {
+        self.children.iter().copied().flatten()
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = EnvId> {
+        self.each().map(Child::id)
+    }
+
+    /// Wait for all of them.
+    pub fn ends(&self) {
+        self.each().for_each(Ends::ends);
+    }
+
+    /// End all of them. First all are destroyed, so that they end at the same time.
+    pub fn put_down(&self) {
+        self.each().for_each(|child| child.kill().must("destroy"));
+        for child in self.each() {
+            let status = child.status();
+            if status != ExitStatus::DESTROYED {
+                fail!("{} was destroyed: {status}", child.id());
+            }
+        }
+    }
+}
+
+/// Whether an environment is on a processor at this moment.
+pub fn is_running(id: EnvId) -> bool {
+    windows::env(id).is_some_and(|env| env.status() == Status::Running)
+}
+
+/// Numbers without order, the same in every run.
+#[derive(Clone)]
+pub struct Draw(Cell<u64>);
+
+impl Draw {
+    pub fn new(seed: u64) -> Draw {
+        Draw(Cell::new(seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    /// A number below `limit`.
+    pub fn below(&self, limit: u64) -> u64 {
+        let mut x = self.0.get() | 1;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0.set(x);
+        (x >> 16) % limit
+    }
+}

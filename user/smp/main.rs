@@ -1,0 +1,81 @@
+//! Does on several processors at once what must not be seen to be several: a table of checks.
+//!
+//! `smp NAME..` does the named checks, `smp` all of them. Each prints a line with what it saw; the first thing
+//! that does not hold ends the machine with exit status 1.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+mod bare;
+mod buffers;
+mod console;
+mod destroy;
+mod exits;
+mod faults;
+mod ipc;
+mod kit;
+mod messages;
+mod processors;
+mod shootdown;
+mod stop;
+mod upcalls;
+
+use kit::{fail, until};
+use libos::{Args, ExitCode, layout, raw, windows};
+
+libos::entry!(main);
+
+/// What there is to check, by name.
+const CHECKS: &[(&str, fn())] = &[
+    ("processors", processors::all_work),
+    ("yield", processors::yields),
+    ("registers", processors::registers),
+    ("shootdown", shootdown::pages),
+    ("runs", shootdown::runs),
+    ("tables", shootdown::tables),
+    ("protect", shootdown::protect),
+    ("stop", stop::stands_still),
+    ("jump", stop::jumps),
+    ("upcalls", upcalls::exchanged),
+    ("destroy", destroy::at_work),
+    ("race", destroy::race),
+    ("exits", exits::trees),
+    ("ipc", ipc::many_to_one),
+    ("ring", ipc::ring),
+    ("pairs", ipc::pairs),
+    ("dead", messages::dead_receivers),
+    ("awaited", messages::awaited),
+    ("stopped", messages::stopped_client),
+    ("buffers", buffers::come_and_go),
+    ("faults", faults::all_at_once),
+    ("console", console::lines),
+];
+
+fn main(args: Args) -> ExitCode {
+    // Each check counts page frames: what the stack will need, and the page that all share, have to be there before.
+    (2..32).for_each(|page| raw::write_u8(layout::STACK_TOP.0 - page * 4096, 0));
+    kit::init();
+    let mut wanted = [false; CHECKS.len()];
+    let mut named = false;
+    for name in args {
+        named = true;
+        match CHECKS.iter().position(|check| check.0 == name) {
+            Some(index) => wanted[index] = true,
+            None => fail!("there is no check {name}"),
+        }
+    }
+    for ((name, check), wanted) in CHECKS.iter().zip(wanted) {
+        if wanted || !named {
+            run(name, *check);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(name: &'static str, check: fn()) {
+    kit::begin(name);
+    let free = windows::free_frames();
+    check();
+    // Environments without a parent may still be giving back what they had.
+    until("all frames are given back", || windows::free_frames() == free);
+}

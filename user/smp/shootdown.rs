@@ -1,0 +1,233 @@
+//! Pages and rights are taken away from environments that use them on other processors at that moment.
+
+use crate::kit::{Crew, Must, add, busy, cpus, fail, get, is_running, pause, rounds, set, until};
+use core::array;
+use libos::upcall::{self, Outcome};
+use libos::{EnvId, Fault, PAGE_SIZE, PageOp, Perms, Va, Vector, println, raw, sys, uvpt};
+use spin::Once;
+
+/// Where a reader has its pages.
+const THERE: Va = Va(0x2000_0000_0000);
+/// Where the parent makes them, and where it uses their frames for something else.
+const HERE: Va = Va(0x2100_0000_0000);
+const REUSED: Va = Va(0x2200_0000_0000);
+
+const GOOD: u64 = 0x600d_600d_600d_600d;
+const BAD: u64 = 0x0bad_0bad_0bad_0bad;
+
+/// Words on the board, one for each reader: what it has read, its faults, what it should never have seen.
+const READ: usize = 0;
+const FAULTS: usize = 100;
+const WRONG: usize = 200;
+
+/// The most pages of a reader.
+const PAGES: usize = 80;
+
+/// The number of a reader, for its fault handler.
+static NUMBER: Once<usize> = Once::new();
+
+/// The page comes back: until then, try again and again.
+fn try_again(fault: &mut Fault) -> Outcome {
+    let Some(number) = NUMBER.get().filter(|_| fault.vector() == Vector::PAGE_FAULT) else {
+        return Outcome::Unhandled;
+    };
+    add(FAULTS + number);
+    Outcome::Resume
+}
+
+fn become_number(index: usize) {
+    NUMBER.call_once(|| index);
+    upcall::set_handler(try_again);
+}
+
+/// What readers have, and how the parent goes about it.
+struct Plan {
+    name: &'static str,
+    readers: usize,
+    pages: usize,
+    /// Bytes from one page to the next.
+    stride: u64,
+    rounds: u64,
+    /// Readers let others run all the time, and so are switched to while their pages vanish.
+    yields: bool,
+}
+
+/// One page at a time.
+pub fn pages() {
+    let readers = (cpus() - 1).clamp(1, 8);
+    Plan { name: "shootdown", readers, pages: 1, stride: PAGE_SIZE, rounds: 400, yields: false }.play();
+}
+
+/// Long runs, in batches, and more readers than processors.
+pub fn runs_of_pages(yields: bool) -> u64 {
+    let readers = (2 * cpus()).min(12);
+    Plan { name: "runs", readers, pages: 70, stride: PAGE_SIZE, rounds: 60, yields }.play()
+}
+
+pub fn runs() {
+    let (one, two) = (runs_of_pages(false), runs_of_pages(true));
+    println!("runs: {one} and {two} rounds");
+}
+
+/// Each page has page tables of its own, which go with it.
+pub fn tables() {
+    let readers = (cpus() - 1).clamp(1, 8);
+    Plan { name: "tables", readers, pages: 8, stride: 512 * PAGE_SIZE, rounds: 200, yields: false }.play();
+    Plan { name: "tables", readers, pages: 3, stride: 1 << 30, rounds: 200, yields: true }.play();
+}
+
+impl Plan {
+    fn play(&self) -> u64 {
+        let crew = Crew::new(self.readers, |index| {
+            set(READ + index, 0);
+            self.reader(index)
+        });
+        self.keep_tables(&crew, 1);
+        let (mut done, mut elsewhere, mut same) = (0, 0, 0);
+        for round in rounds(self.rounds) {
+            for (index, id) in crew.ids().enumerate() {
+                self.give(id, index);
+                elsewhere += u32::from(is_running(id));
+                same += self.take(id, index, round);
+            }
+            done = round + 1;
+        }
+        self.keep_tables(&crew, 0);
+        crew.put_down();
+        let (all, name) = (done as usize * self.pages * self.readers, self.name);
+        println!(
+            "{name}: {done} rounds, {elsewhere} times from one that ran, {same} of {all} frames used again at once"
+        );
+        done
+    }
+
+    /// Marks far behind the pages: so their tables stay when they go, and the frames that come back last, and are
+    /// used again first, are those of the pages. (If there is a table for each page, those are to go.)
+    fn keep_tables(&self, crew: &Crew, mark: u64) {
+        for va in [HERE, REUSED] {
+            sys::mark(EnvId::NONE, va.add_pages(500), 1, mark).must("mark");
+        }
+        for id in crew.ids().filter(|_| self.stride == PAGE_SIZE) {
+            sys::mark(id, THERE.add_pages(500), 1, mark).must("mark");
+        }
+    }
+
+    /// Reads its pages all the time.
+    fn reader(&self, index: usize) -> libos::Child {
+        let (pages, stride, yields) = (self.pages as u64, self.stride, self.yields);
+        let mut page = 0;
+        busy(move || {
+            become_number(index);
+            let value = raw::read_u64(THERE.0 + page * stride);
+            if value != GOOD {
+                set(WRONG + index, value.max(1));
+            }
+            page = (page + 1) % pages;
+            if page == 0 {
+                add(READ + index);
+                if yields {
+                    sys::yield_now();
+                }
+            }
+        })
+    }
+
+    fn there(&self, page: usize) -> Va {
+        Va(THERE.0 + page as u64 * self.stride)
+    }
+
+    fn ops(&self, count: usize, op: impl Fn(usize) -> PageOp) {
+        let ops: [PageOp; PAGES] = array::from_fn(op);
+        sys::page_ops(&ops[..count]).must("page_ops");
+    }
+
+    /// Make its pages, which nobody else has afterwards, and wait until it has read them all.
+    fn give(&self, id: EnvId, index: usize) {
+        let (me, pages) = (EnvId::NONE, self.pages as u64);
+        sys::alloc(me, HERE, pages, Perms::WRITE).must("alloc");
+        (0..pages).for_each(|page| raw::write_u64(HERE.add_pages(page).0, GOOD));
+        self.ops(self.pages, |page| {
+            PageOp::map(me, HERE.add_pages(page as u64), id, self.there(page), 1, Perms::READ)
+        });
+        sys::unmap(me, HERE, pages).must("unmap");
+        let before = get(READ + index);
+        until("it reads all of its pages", || get(READ + index) >= before + 2);
+        self.check(index);
+    }
+
+    /// Take its pages away, and use their frames for something else at once. Returns how many of the new frames
+    /// had been pages of the reader.
+    fn take(&self, id: EnvId, index: usize, round: u64) -> u32 {
+        let faults = get(FAULTS + index);
+        let old: [_; PAGES] = array::from_fn(|page| self.frame_of(id, page));
+        self.ops(self.pages, |page| PageOp::unmap(id, self.there(page), 1));
+        // Tables come back, too; a few pages more reach those.
+        let pages = (self.pages + self.pages.min(24)) as u64;
+        sys::alloc(EnvId::NONE, REUSED, pages, Perms::WRITE).must("alloc");
+        for page in 0..pages {
+            let at = REUSED.add_pages(page).0;
+            (0..PAGE_SIZE).step_by(512).for_each(|offset| raw::write_u64(at + offset, BAD));
+        }
+        let is_old = |page: &u64| old.contains(&Some(uvpt::pte(REUSED.add_pages(*page)).frame()));
+        let same = (0..pages).filter(is_old).count();
+        pause(round % 8 * 200);
+        until("it misses its pages", || get(FAULTS + index) != faults || get(WRONG + index) != 0);
+        self.check(index);
+        sys::unmap(EnvId::NONE, REUSED, pages).must("unmap");
+        same as u32
+    }
+
+    /// The frame of a page of a reader: the parent borrows it to look.
+    fn frame_of(&self, id: EnvId, page: usize) -> Option<libos::Frame> {
+        if page >= self.pages {
+            return None;
+        }
+        sys::map(id, self.there(page), EnvId::NONE, HERE, 1, Perms::READ).must("map");
+        let frame = uvpt::pte(HERE).frame();
+        sys::unmap(EnvId::NONE, HERE, 1).must("unmap");
+        Some(frame)
+    }
+
+    fn check(&self, index: usize) {
+        let wrong = get(WRONG + index);
+        if wrong != 0 {
+            fail!("reader {index} saw {wrong:#x} in a page that it did not have");
+        }
+    }
+}
+
+/// The right to write is taken away from children that write: what they write stands still then.
+pub fn protect() {
+    let crew = Crew::new((cpus() - 1).clamp(1, 8), |index| {
+        busy(move || {
+            become_number(index);
+            let value = raw::read_u64(THERE.0);
+            raw::write_u64(THERE.0, value + 1);
+        })
+    });
+    let page = |index: usize| HERE.add_pages(index as u64);
+    for (index, id) in crew.ids().enumerate() {
+        sys::alloc(EnvId::NONE, page(index), 1, Perms::WRITE).must("alloc");
+        sys::map(EnvId::NONE, page(index), id, THERE, 1, Perms::WRITE).must("map");
+    }
+    let (mut done, mut elsewhere) = (0, 0);
+    for round in rounds(400) {
+        for (index, id) in crew.ids().enumerate() {
+            let value = || raw::read_u64(page(index).0);
+            let before = value();
+            until("it writes", || value() != before);
+            elsewhere += u32::from(is_running(id));
+            sys::protect(id, THERE, 1, Perms::READ).must("protect");
+            let still = value();
+            pause(500 + round % 8 * 500);
+            if value() != still {
+                fail!("child {index} wrote without the right to: {still} became {}", value());
+            }
+            sys::protect(id, THERE, 1, Perms::WRITE).must("protect");
+        }
+        done = round + 1;
+    }
+    crew.put_down();
+    sys::unmap(EnvId::NONE, HERE, crew.ids().count() as u64).must("unmap");
+    println!("protect: {done} rounds, {elsewhere} times from one that ran");
+}
