@@ -17,9 +17,9 @@ global_asm!(
     stack_bytes = const crate::cpu::Stacks::MAIN_TOP,
     start = sym crate::start,
     root = sym crate::memory::KERNEL_ROOT,
-    next = sym crate::smp::NEXT,
+    next = sym crate::start::NEXT,
     stack_top = const core::mem::offset_of!(crate::cpu::Cpu, stack_top),
-    begin = sym crate::smp::begin,
+    begin = sym crate::start::begin,
 );
 
 /// Physical memory, while the boot tables are in use.

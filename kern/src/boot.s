@@ -35,7 +35,7 @@ boot_long:
     mov rax, offset {start}
     call rax
 
-# Another processor begins here, copied to a page below 1 MiB; `smp.rs` explains. Straight from real mode to
+# Another processor begins here, copied to a page below 1 MiB; `start.rs` explains. Straight from real mode to
 # 64-bit mode: addresses of data count from the start of the page.
 .code16
 .global ap_stub, ap_stub_end

@@ -6,6 +6,7 @@ use core::arch::x86_64::__cpuid_count;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
+use smp::{Flushes, Loaded};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::{segmentation::CS, segmentation::Segment, tables::load_tss};
@@ -63,8 +64,8 @@ pub struct Cpu {
     pub stack_top: Cell<u64>,
     /// The environment that runs, and at its start its registers.
     pub env: Cell<*const Env>,
-    /// The page map in CR3. Others look at it, so it is set before the page map is loaded.
-    root: AtomicU32,
+    /// The page map in CR3.
+    pub root: Loaded,
     /// Whose floating-point state is in the registers.
     pub fp_env: Cell<*const Env>,
     /// Time stamp of the last entry, in kernels that count.
@@ -74,7 +75,7 @@ pub struct Cpu {
     /// What interrupts for it are addressed to.
     pub apic_id: Cell<u8>,
     /// Requests of others to forget what it has cached.
-    pub flushes: crate::flush::Flushes,
+    pub flushes: Flushes,
     tss: UnsafeCell<TaskStateSegment>,
     gdt: UnsafeCell<GlobalDescriptorTable<8>>,
 }
@@ -89,12 +90,12 @@ impl Cpu {
             scratch: Cell::new(0),
             stack_top: Cell::new(0),
             env: Cell::new(null()),
-            root: AtomicU32::new(0),
+            root: Loaded::new(),
             fp_env: Cell::new(null()),
             entered: Cell::new(0),
             number: Cell::new(0),
             apic_id: Cell::new(0),
-            flushes: crate::flush::Flushes::new(),
+            flushes: Flushes::new(),
             tss: UnsafeCell::new(TaskStateSegment::new()),
             gdt: UnsafeCell::new(GlobalDescriptorTable::empty()),
         }
@@ -107,12 +108,7 @@ impl Cpu {
 
     #[inline]
     pub fn root(&self) -> Frame {
-        Frame(self.root.load(Relaxed))
-    }
-
-    #[inline]
-    pub fn set_root(&self, root: Frame) {
-        self.root.store(root.0, Relaxed);
+        Frame(self.root.get())
     }
 }
 

@@ -7,6 +7,7 @@ use abi::window::EnvInfo;
 use abi::{EnvId, Error, Status};
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use smp::Holder;
 use vm::Machine;
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
@@ -21,8 +22,8 @@ pub struct Env {
     pub fp: FpState,
     /// Who handles exceptions.
     pub upcall: Upcall,
-    /// The processor that has the environment, by its number plus one; 0: none. See `sched`.
-    pub held_by: AtomicU32,
+    /// The processor that has the environment. See `sched`.
+    pub held_by: Holder,
     /// The processor whose registers may still hold the floating-point state; `u32::MAX`: none.
     pub fp_cpu: AtomicU32,
     /// The page map; `None` while the slot is free.

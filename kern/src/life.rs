@@ -20,7 +20,7 @@ use crate::sched::{self, Sched};
 use crate::trap::Saved;
 use crate::{cpu, power};
 use abi::{EnvId, Error, ExitStatus, Status, Vector};
-use core::sync::atomic::Ordering::{Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Instructions that one slice of teardown may take, roughly.
 const SLICE: u32 = 14_000;
@@ -91,7 +91,7 @@ pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) -> bool {
     }
     // Small ones are gone when the call returns.
     slice(env);
-    env.held_by.store(0, Release);
+    env.held_by.give_back();
     true
 }
 

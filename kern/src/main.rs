@@ -9,7 +9,7 @@
 //! 2. `trap` and `entry.s`: how programs come in and how they go back; the upcall.
 //! 3. `syscall`: the calls; `pages`, `ipc`, `console`: what they do. The crate `vm`: page maps.
 //! 4. `sched` and `life`: who runs, how environments begin and end.
-//! 5. `smp` and `flush`: other processors, and what they have cached.
+//! 5. `start` and `flush`: other processors, and what they have cached.
 //!
 //! The kernel runs with interrupts off, except while it idles, and starts every entry on an empty
 //! stack. It has no heap: every table is sized at boot.
@@ -36,7 +36,7 @@ mod panic;
 mod power;
 mod sched;
 mod selftest;
-mod smp;
+mod start;
 mod syscall;
 mod tables;
 mod trap;
@@ -60,7 +60,7 @@ extern "C" fn start(start_info: u64) -> ! {
     // SAFETY: the boot tables are in use, and kernel text can be written: once, here.
     let boot = unsafe {
         trap::patch_smap();
-        smp::place_stub();
+        start::place_stub();
         let read = BootInfo::read(&BootTables::new(), start_info);
         let boot = BOOT.call_once(|| read.unwrap_or_else(|bad| panic!("{bad}")));
         tables::init(boot);
@@ -70,11 +70,11 @@ extern "C" fn start(start_info: u64) -> ! {
     env::init();
     sched::init();
     read_command_line(boot);
-    smp::start(&boot.processors);
+    start::processors(&boot.processors);
     power::count_frames();
     selftest::init(&boot.archive);
     loader::boot(boot);
-    smp::open();
+    start::open();
     sched::enter_kernel();
     sched::switch()
 }

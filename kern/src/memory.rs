@@ -153,11 +153,11 @@ pub unsafe fn load_root(root: Frame) {
     let kernel = root == kernel_root();
     // Nobody may believe that a page map is not loaded here while it is: see `flush`.
     if !kernel {
-        cpu::this().set_root(root);
+        cpu::this().root.set(root.0);
     }
     // SAFETY: every page map has the kernel's half, in which this code and its stack are.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
     if kernel {
-        cpu::this().set_root(root);
+        cpu::this().root.set(root.0);
     }
 }

@@ -1,8 +1,8 @@
 //! Who runs: one queue for all processors, first come, first served, with a turn of one timer tick.
 //!
 //! A processor *holds* an environment while it runs it, and a little longer: until the registers are saved
-//! and the page map is not loaded any more ([`leave`]). Only then can another one take it. So
-//! `Env::held_by` changes from nobody to a processor under the scheduler's lock, and back without it.
+//! and the page map is not loaded any more ([`leave`]). Only then can another one take it: under the
+//! scheduler's lock it changes from nobody to a processor, and back without it.
 //! Who wants to change something of an environment that is held elsewhere lets that processor give it up
 //! first: it takes the status away and interrupts.
 //!
@@ -140,12 +140,7 @@ impl Sched {
 
     /// Let this processor hold an environment, if no other does.
     pub fn hold(&mut self, env: &Env) -> bool {
-        let here = cpu::this().number.get() + 1;
-        let free = matches!(env.held_by.load(Acquire), 0) || env.held_by.load(Relaxed) == here;
-        if free {
-            env.held_by.store(here, Relaxed);
-        }
-        free
+        env.held_by.hold(cpu::this().number.get())
     }
 
     /// The same for one that is to run now, whatever is before it in the queue.
@@ -226,7 +221,7 @@ fn end_a_slice(env: &'static Env) {
     enter_kernel();
     life::slice(env);
     let mut sched = lock();
-    env.held_by.store(0, Release);
+    env.held_by.give_back();
     if env.status() == Status::Dying {
         sched.enqueue(env);
     }
@@ -246,17 +241,17 @@ fn leave() {
     }
     // SAFETY: the kernel's own page map.
     unsafe { load_root(kernel_root()) };
-    env.held_by.store(0, Release);
+    env.held_by.give_back();
 }
 
 fn is_held_here(env: &Env) -> bool {
-    env.held_by.load(Relaxed) == cpu::this().number.get() + 1
+    env.held_by.is(cpu::this().number.get())
 }
 
 /// The scheduler, locked, when no other processor holds a stopped environment any more. (One that is not stopped
 /// may be held for long.)
 pub fn lock_free(env: &Env) -> Locked {
-    let is_leaving = || env.status() == Status::Stopped && env.held_by.load(Acquire) != 0;
+    let is_leaving = || env.status() == Status::Stopped && !env.held_by.is_nobody();
     loop {
         let sched = lock();
         if !is_leaving() || is_held_here(env) {
@@ -299,8 +294,7 @@ pub fn keep_off(env: &'static Env) -> bool {
             drop(stop(env, sched));
         } else {
             drop(sched);
-            let holder = env.held_by.load(Relaxed);
-            wait_while(|| env.held_by.load(Acquire) == holder && env.status() != Status::Running);
+            wait_while(|| !env.held_by.is_nobody() && env.status() != Status::Running);
         }
     }
 }
@@ -308,7 +302,7 @@ pub fn keep_off(env: &'static Env) -> bool {
 /// The end of [`keep_off`].
 pub fn go_on(env: &'static Env, stopped: bool) {
     let mut sched = lock();
-    env.held_by.store(0, Release);
+    env.held_by.give_back();
     match env.status() {
         Status::Stopped if stopped => sched.wake(env),
         Status::Runnable | Status::Dying => sched.wake_a_processor(),
@@ -318,8 +312,7 @@ pub fn go_on(env: &'static Env, stopped: bool) {
 
 /// Let the processor that holds an environment look at its status.
 pub fn interrupt_holder(env: &Env) {
-    let holder = env.held_by.load(Relaxed);
-    cpu::others().filter(|cpu| cpu.number.get() + 1 == holder).for_each(|cpu| cpu.interrupt());
+    cpu::others().filter(|cpu| env.held_by.is(cpu.number.get())).for_each(|cpu| cpu.interrupt());
 }
 
 /// Run an environment that was taken.

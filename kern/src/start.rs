@@ -39,7 +39,7 @@ pub unsafe fn place_stub() {
 }
 
 /// Start all processors but this one.
-pub fn start(processors: &Processors) {
+pub fn processors(processors: &Processors) {
     cpu::this().apic_id.set(apic::id());
     let others = || processors.ids().filter(|id| *id != apic::id());
     others().for_each(apic::reset);
@@ -78,7 +78,7 @@ pub fn open() {
 pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
     cpu::adopt(cpu);
     cpu::init();
-    cpu.set_root(kernel_root());
+    cpu.root.set(kernel_root().0);
     apic::init_here();
     NEXT.store(null_mut(), Relaxed);
     while !OPEN.load(Relaxed) {
