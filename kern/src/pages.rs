@@ -19,7 +19,7 @@ struct Budget(u32);
 impl Budget {
     const ENTRY: Budget = Budget(18_000);
     /// Editing an entry.
-    const EDIT: u32 = 80;
+    const EDIT: u32 = 90;
     /// Zeroing or copying a frame.
     const FILL: u32 = 560;
     /// The most that one page can cost: itself and three tables.

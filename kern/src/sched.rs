@@ -232,10 +232,13 @@ fn end_a_slice(env: &'static Env) {
 /// Give up the environment that ran here: afterwards another processor can take it. With one processor there is
 /// nobody who could.
 fn leave() {
+    if cpu::count() == 1 {
+        return;
+    }
     let cpu = cpu::this();
     // SAFETY: null or an environment; those are never unmapped.
     let env = unsafe { cpu.env.get().as_ref() };
-    let Some(env) = env.filter(|env| cpu::count() > 1 && is_held_here(env)) else { return };
+    let Some(env) = env.filter(|env| is_held_here(env)) else { return };
     if core::ptr::eq(cpu.fp_env.get(), env) {
         env.fp.save();
     }

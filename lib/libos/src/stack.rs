@@ -64,7 +64,7 @@ pub fn low() -> Va {
 }
 
 /// Whether an address below the exception stack was touched: by a handler that ran off it, most likely.
-#[inline]
+#[cold]
 pub(crate) fn is_exception_guard(fault: &Fault) -> bool {
     fault.vector() == Vector::PAGE_FAULT && (STACKS..upcall::STACK_LOW).contains(&Va(fault.address))
 }

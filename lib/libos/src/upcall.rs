@@ -205,14 +205,14 @@ extern "C" fn handle(fault: &mut Fault) {
     let depth = DEPTH.get();
     DEPTH.set(depth + 1);
     stats::count_upcall();
-    if faults::resolve(fault) == Outcome::Unhandled && ask_program(fault) == Outcome::Unhandled {
+    if faults::resolve(fault) == Outcome::Unhandled && ask_program(fault, depth) == Outcome::Unhandled {
         give_up(fault);
     }
     DEPTH.set(depth);
 }
 
-fn ask_program(fault: &mut Fault) -> Outcome {
-    if DEPTH.get() > 1 && stack::is_exception_guard(fault) {
+fn ask_program(fault: &mut Fault, depth: u32) -> Outcome {
+    if depth > 0 && stack::is_exception_guard(fault) {
         // The frames of handlers have been overwritten; the program's handler would do it again.
         return Outcome::Unhandled;
     }
