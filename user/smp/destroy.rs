@@ -82,7 +82,7 @@ pub fn race() {
     let text = code.publish();
     let draw = Draw::new(17);
     let (mut own, mut destroyed, mut late) = (0, 0, 0);
-    for _ in rounds(3000) {
+    for _ in rounds(1500) {
         let id = text.child();
         text.start(id);
         pause(draw.below(60) * draw.below(60));
