@@ -55,7 +55,7 @@ pub fn begin(name: &'static str) {
 
 /// The board.
 pub fn board() -> &'static [AtomicU64] {
-    BOARD.get().map_or_else(|| fail!("the board is not there"), |board| board)
+    BOARD.get().unwrap_or_else(|| fail!("the board is not there"))
 }
 
 pub fn get(word: usize) -> u64 {
