@@ -21,8 +21,10 @@ const FULL: usize = 4;
 
 const LINE: &str = "buffers: a line in pages that come and go\n";
 
+type Results = Result<(u64, u64), Error>;
+
 /// What is made, and with which results it is right.
-const KINDS: [fn() -> Result<(u64, u64), Error>; 3] = [
+const KINDS: [fn() -> Results; 3] = [
     // Marks in a page of nobody's interest, two operations on either side of the border.
     || raw_call(Call::PageOps, [BORDER - 2 * OP, 4]),
     || raw_call(Call::SetRegs, [get(CHILD), BORDER - 40]),
@@ -33,7 +35,7 @@ const RIGHT: [(u64, u64); 3] = [(4, 0), (0, 0), (LINE.len() as u64, 0)];
 /// Word of the board: a stopped child of the child's.
 const CHILD: usize = 3;
 
-fn raw_call(call: Call, args: [u64; 2]) -> Result<(u64, u64), Error> {
+fn raw_call(call: Call, args: [u64; 2]) -> Results {
     let (rax, rdx) = raw::syscall(call as u64, [args[0], args[1], 0, 0, 0, 0]);
     Error::decode(rax, rdx)
 }
