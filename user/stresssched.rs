@@ -1,22 +1,33 @@
-//! Twenty children yield and count; none may lose a count, whatever processor it runs on.
+//! Twenty children yield and count; none may lose a count, whatever processor it runs on. Together they are seen
+//! on all processors.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use libos::{Child, Error, ExitCode, Fork, env, fork, println, sys};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use libos::mmap::MmapOptions;
+use libos::{Child, Error, ExitCode, Fork, env, fork, println, sys, windows};
 
 libos::entry!(main);
 
 const CHILDREN: usize = 20;
+/// How long children look out for processors on which none was yet, in milliseconds.
+const PATIENCE: u64 = 60_000;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 fn main() -> Result<ExitCode, Error> {
+    let cpus = windows::machine().cpus.load(Relaxed) as usize;
+    // A word for each processor, which all children share.
+    let seen = MmapOptions::new().len(8 * cpus).map_shared_anon()?;
     let mut children: [Option<Child>; CHILDREN] = [None; CHILDREN];
     for slot in &mut children {
         match fork()? {
-            Fork::Child => return Ok(count()),
+            Fork::Child => {
+                count();
+                look_out(&seen[..cpus]);
+                return Ok(ExitCode::SUCCESS);
+            }
             Fork::Parent(child) => *slot = Some(child),
         }
     }
@@ -25,11 +36,12 @@ fn main() -> Result<ExitCode, Error> {
         assert!(status.is_success(), "{}: {status}", child.id());
     }
     assert_eq!(COUNTER.load(Relaxed), 0, "the children counted in the parent's memory");
+    println!("{} of {cpus} processors ran children", visited(&seen[..cpus]));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Not an atomic addition: if the child ran in two places at once, counts would be lost.
-fn count() -> ExitCode {
+fn count() {
     for _ in 0..10 {
         sys::yield_now();
         for _ in 0..10_000 {
@@ -39,5 +51,22 @@ fn count() -> ExitCode {
     let counter = COUNTER.load(Relaxed);
     assert_eq!(counter, 10 * 10_000, "ran on two CPUs at once");
     println!("[{}] stresssched on CPU {}", env::id(), env::cpu());
-    ExitCode::SUCCESS
+}
+
+/// Go on yielding until some child was on every processor.
+fn look_out(seen: &[AtomicU64]) {
+    let machine = windows::machine();
+    let start = machine.ticks.load(Relaxed);
+    let waited = || (machine.ticks.load(Relaxed) - start) * machine.tick_ns.load(Relaxed) / 1_000_000;
+    loop {
+        seen[env::cpu() as usize].store(1, Relaxed);
+        if visited(seen) == seen.len() || waited() > PATIENCE {
+            return;
+        }
+        sys::yield_now();
+    }
+}
+
+fn visited(seen: &[AtomicU64]) -> usize {
+    seen.iter().filter(|cpu| cpu.load(Relaxed) != 0).count()
 }

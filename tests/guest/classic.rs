@@ -96,9 +96,14 @@ fn part_c() -> Vec<Case> {
                 .once("^.00001000. exiting gracefully$");
             run.once(&freed(CHILD)).once(&freed(FIRST));
         }),
-        guest("stresssched").check(|run| {
+        guest("stresssched").one_processor().check(|run| {
             run.count("stresssched on CPU [0-3]$", 20).count("new env", 21).count("exiting gracefully", 21);
             run.count("free env", 21);
+            run.once("^1 of 1 processors ran children$");
+        }),
+        named("stresssched-4", "stresssched").cpus(4).only(Flavor::Plain).check(|run| {
+            run.count("stresssched on CPU [0-3]$", 20).count("free env", 21);
+            run.once("^4 of 4 processors ran children$");
         }),
         guest("sendpage").check(|run| {
             run.in_order(&[

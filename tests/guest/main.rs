@@ -10,6 +10,7 @@ mod hostile;
 mod image;
 mod pagers;
 mod shell;
+mod smp;
 mod storm;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
@@ -37,6 +38,7 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     let cases: Vec<Case> = [classic::cases(), earlier::cases(), shell::cases(), boot::cases()].concat();
     let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(lab)).collect();
     trials.extend(hostile::cases().iter().flat_map(|case| case.trials(lab)));
+    trials.extend(smp::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(pagers::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(apps::cases().iter().flat_map(|case| case.trials(lab)));
     trials.extend(documents::cases().iter().flat_map(|case| case.trials(lab)));

@@ -16,11 +16,15 @@ const REUSED: Va = Va(0x2200_0000_0000);
 const GOOD: usize = 0;
 const MISSED: usize = 1;
 const STOP: usize = 2;
+/// As many were good as there should be.
+const FULL: usize = 4;
 
 const LINE: &str = "buffers: a line in pages that come and go\n";
 
+type Results = Result<(u64, u64), Error>;
+
 /// What is made, and with which results it is right.
-const KINDS: [fn() -> Result<(u64, u64), Error>; 3] = [
+const KINDS: [fn() -> Results; 3] = [
     // Marks in a page of nobody's interest, two operations on either side of the border.
     || raw_call(Call::PageOps, [BORDER - 2 * OP, 4]),
     || raw_call(Call::SetRegs, [get(CHILD), BORDER - 40]),
@@ -31,7 +35,7 @@ const RIGHT: [(u64, u64); 3] = [(4, 0), (0, 0), (LINE.len() as u64, 0)];
 /// Word of the board: a stopped child of the child's.
 const CHILD: usize = 3;
 
-fn raw_call(call: Call, args: [u64; 2]) -> Result<(u64, u64), Error> {
+fn raw_call(call: Call, args: [u64; 2]) -> Results {
     let (rax, rdx) = raw::syscall(call as u64, [args[0], args[1], 0, 0, 0, 0]);
     Error::decode(rax, rdx)
 }
@@ -54,17 +58,17 @@ pub fn come_and_go() {
     for kind in 0..KINDS.len() {
         board()[..8].iter().for_each(|word| word.store(0, SeqCst));
         // Lines are seen on the console; a few will do.
-        let (most, calls) = if kind == 2 { (40, 60) } else { (400, u64::MAX) };
+        let (most, calls) = if kind == 2 { (40, 60) } else { (200, u64::MAX) };
         let child = caller(kind, calls);
         until("it calls", || get(MISSED) != 0);
         prepare(kind);
         let mut done = 0;
-        for round in rounds(most) {
+        for round in rounds(most).take_while(|_| get(FULL) == 0) {
             let good = get(GOOD);
             sys::map(EnvId::NONE, HERE, child.id(), Va(BORDER), 1, Perms::READ).must("map");
             sys::unmap(EnvId::NONE, HERE, 1).must("unmap");
             if round % 4 == 0 {
-                until("a good call", || get(GOOD) != good || get(STOP) != 0);
+                until("a good call", || get(GOOD) != good || get(FULL) != 0);
             }
             sys::unmap(child.id(), Va(BORDER), 1).must("unmap");
             sys::alloc(EnvId::NONE, REUSED, 1, Perms::WRITE).must("alloc");
@@ -93,7 +97,7 @@ fn offset_in(kind: usize, offset: usize) -> usize {
     offset + [2 * OP as usize, 40, 20][kind]
 }
 
-/// Makes the call until it is told to stop, or so many were good.
+/// Makes the call until so many were good, and ends when it is told to.
 fn caller(kind: usize, calls: u64) -> Child {
     crate::kit::child(|| {
         sys::alloc(EnvId::NONE, BUFFER, 1, Perms::WRITE).must("alloc");
@@ -104,10 +108,14 @@ fn caller(kind: usize, calls: u64) -> Child {
         let stopped = sys::exofork().must("exofork");
         set(CHILD, stopped.0.into());
         until("the parent has seen enough", || {
-            (0..20).for_each(|_| one_call(kind));
-            get(STOP) != 0 || get(GOOD) >= calls
+            for _ in 0..20 {
+                if get(GOOD) < calls {
+                    one_call(kind);
+                }
+            }
+            set(FULL, u64::from(get(GOOD) >= calls));
+            get(STOP) != 0
         });
-        set(STOP, 1);
         sys::destroy(stopped).must("destroy");
         sys::wait(stopped).must("wait");
     })

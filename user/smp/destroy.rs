@@ -7,8 +7,11 @@ use libos::abi::{Call, Error};
 use libos::upcall::{self, Outcome};
 use libos::{Child, ExitStatus, Va, env, ipc, println, raw, sys};
 
+/// A way to make a child, which says on the board, in the word of its number, that it is at work.
+type Kind = (&'static str, fn(usize) -> Child);
+
 /// What children can be at, by name.
-const KINDS: [(&str, fn(usize) -> Child); 6] = [
+const KINDS: [Kind; 6] = [
     ("spin", |index| busy(move || _ = add(index))),
     ("fault", faulting),
     ("call", |index| {
@@ -82,7 +85,7 @@ pub fn race() {
     let text = code.publish();
     let draw = Draw::new(17);
     let (mut own, mut destroyed, mut late) = (0, 0, 0);
-    for _ in rounds(3000) {
+    for _ in rounds(1500) {
         let id = text.child();
         text.start(id);
         pause(draw.below(60) * draw.below(60));

@@ -20,7 +20,7 @@ pub fn trees() {
         let mut memory = MmapOptions::new().len(PAGES * SIZE).map_anon().must("memory");
         (0..PAGES).for_each(|page| memory[page * SIZE] = round as u8);
         size = (0..=depth).map(|level| width_to(width, level)).sum();
-        let root = child(|| grow(&mut memory, depth, width, size, round));
+        let root = child(|| grow(&mut memory, depth, width, round));
         until("all are there", || get(THERE) == size);
         set(GO, 1);
         // Meanwhile the parent, which has the pages too, gives them up.
@@ -36,13 +36,13 @@ fn width_to(width: u64, level: u32) -> u64 {
 }
 
 /// Write, have children that do the same, wait for the whole tree, write again, and end.
-fn grow(memory: &mut MmapMut, depth: u32, width: u64, size: u64, round: u64) {
+fn grow(memory: &mut MmapMut, depth: u32, width: u64, round: u64) {
     let half = PAGES / 2;
     let children = (0..width).map(|branch| {
         (depth > 0).then(|| {
             child(|| {
                 (0..half).for_each(|page| memory[page * SIZE + 1 + depth as usize] = branch as u8 + 1);
-                grow(memory, depth - 1, width, size, round);
+                grow(memory, depth - 1, width, round);
             })
         })
     });

@@ -64,7 +64,7 @@ fn check(memory: &MmapMut, seed: u8) {
 
 fn empty(memory: &MmapMut, page: usize) {
     // Only some are read first, so that there are both kinds of first touch.
-    if page % 3 == 0 && memory[page * SIZE..][..SIZE].iter().any(|byte| *byte != 0) {
+    if page.is_multiple_of(3) && memory[page * SIZE..][..SIZE].iter().any(|byte| *byte != 0) {
         fail!("page {page} is not fresh");
     }
 }

@@ -11,7 +11,7 @@ use spin::Once;
 /// a processor of the guest stand still for a while.)
 const PATIENCE: u64 = 60_000;
 /// How long the rounds of a check go on at most.
-const ROUNDS: u64 = 4_000;
+const ROUNDS: u64 = 1_500;
 
 /// Something did not hold: say what, and end the machine.
 macro_rules! fail {
@@ -55,7 +55,7 @@ pub fn begin(name: &'static str) {
 
 /// The board.
 pub fn board() -> &'static [AtomicU64] {
-    BOARD.get().map_or_else(|| fail!("the board is not there"), |board| board)
+    BOARD.get().unwrap_or_else(|| fail!("the board is not there"))
 }
 
 pub fn get(word: usize) -> u64 {

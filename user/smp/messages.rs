@@ -40,7 +40,7 @@ fn send_until_it_ends(to: EnvId) {
 pub fn awaited() {
     let draw = Draw::new(5);
     let (mut done, mut got) = (0, 0);
-    for round in rounds(600) {
+    for round in rounds(300) {
         let other = child(|| pause(draw.below(40) * draw.below(40)));
         // The order must be another one in each round.
         pause(draw.below(40) * draw.below(40));
@@ -56,7 +56,7 @@ pub fn awaited() {
 
 /// A client is stopped and started all the time: each of its questions is asked once, and answered.
 pub fn stopped_client() {
-    const QUESTIONS: u64 = 3000;
+    const QUESTIONS: u64 = 1500;
     let server = busy(|| {
         let question = ipc::recv().must("recv");
         if question.value != add(0) {

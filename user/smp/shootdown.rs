@@ -55,25 +55,25 @@ struct Plan {
 /// One page at a time.
 pub fn pages() {
     let readers = (cpus() - 1).clamp(1, 8);
-    Plan { name: "shootdown", readers, pages: 1, stride: PAGE_SIZE, rounds: 400, yields: false }.play();
+    Plan { name: "shootdown", readers, pages: 1, stride: PAGE_SIZE, rounds: 200, yields: false }.play();
 }
 
 /// Long runs, in batches, and more readers than processors.
 pub fn runs_of_pages(yields: bool) -> u64 {
     let readers = (2 * cpus()).min(12);
-    Plan { name: "runs", readers, pages: 70, stride: PAGE_SIZE, rounds: 60, yields }.play()
+    Plan { name: "runs", readers, pages: 70, stride: PAGE_SIZE, rounds: 20, yields }.play()
 }
 
 pub fn runs() {
     let (one, two) = (runs_of_pages(false), runs_of_pages(true));
-    println!("runs: {one} and {two} rounds");
+    println!("runs: {one} and {two} rounds in all");
 }
 
 /// Each page has page tables of its own, which go with it.
 pub fn tables() {
     let readers = (cpus() - 1).clamp(1, 8);
-    Plan { name: "tables", readers, pages: 8, stride: 512 * PAGE_SIZE, rounds: 200, yields: false }.play();
-    Plan { name: "tables", readers, pages: 3, stride: 1 << 30, rounds: 200, yields: true }.play();
+    Plan { name: "tables", readers, pages: 8, stride: 512 * PAGE_SIZE, rounds: 60, yields: false }.play();
+    Plan { name: "tables", readers, pages: 3, stride: 1 << 30, rounds: 50, yields: true }.play();
 }
 
 impl Plan {
@@ -211,7 +211,7 @@ pub fn protect() {
         sys::map(EnvId::NONE, page(index), id, THERE, 1, Perms::WRITE).must("map");
     }
     let (mut done, mut elsewhere) = (0, 0);
-    for round in rounds(400) {
+    for round in rounds(150) {
         for (index, id) in crew.ids().enumerate() {
             let value = || raw::read_u64(page(index).0);
             let before = value();

@@ -47,7 +47,7 @@ pub fn stands_still() {
         let child = text.child();
         // Somebody else wants to run, too: the child is in the queue as often as not.
         let others = Crew::new(cpus(), |_| crate::kit::busy(sys::yield_now));
-        for round in rounds(800) {
+        for round in rounds(300) {
             text.start(child);
             let before = get(0);
             until("it counts", || get(0) != before);
@@ -78,7 +78,7 @@ pub fn jumps() {
     let child = text.child();
     let others = Crew::new(cpus() / 2, |_| crate::kit::busy(sys::yield_now));
     let mut done = 0;
-    for round in rounds(800) {
+    for round in rounds(400) {
         let side = (round % 2) as usize;
         jump(&text, child, [0, other][side], side);
         done = round + 1;

@@ -46,7 +46,7 @@ pub fn exchanged() {
     text.start(child);
     let others = Crew::new(cpus(), |_| busy(sys::yield_now));
     let (mut done, mut elsewhere) = (0, 0);
-    for round in rounds(1500) {
+    for round in rounds(500) {
         let new = 1 - (round % 2) as usize;
         let counted = get(1 - new);
         if round % 3 == 0 {

@@ -1,0 +1,105 @@
+//! Several processors: `user/smp` does the checking; see `CHECKS` in its `main.rs`. Everything else runs on several
+//! processors once more, too: see `Case::trials`.
+
+use tests::{Case, Run, named};
+use xtask::images::Flavor;
+
+/// Every check on four processors.
+const CHECKS: [&str; 22] = [
+    "processors",
+    "yield",
+    "registers",
+    "shootdown",
+    "runs",
+    "tables",
+    "protect",
+    "stop",
+    "jump",
+    "upcalls",
+    "destroy",
+    "race",
+    "exits",
+    "ipc",
+    "ring",
+    "pairs",
+    "dead",
+    "awaited",
+    "stopped",
+    "buffers",
+    "faults",
+    "console",
+];
+
+/// Some on other numbers of them.
+const MORE: [(&str, &[u32]); 10] = [
+    ("processors", &[1, 2, 3, 8, 16]),
+    ("shootdown", &[2, 8]),
+    ("protect", &[2]),
+    ("stop", &[2]),
+    ("upcalls", &[3]),
+    ("destroy", &[2, 8]),
+    ("exits", &[3, 16]),
+    ("ipc", &[2, 8]),
+    ("faults", &[8, 16]),
+    ("console", &[2, 8]),
+];
+
+/// Not under the checking kernel, where they would run too long: many environments with many pages.
+const SLOW: [&str; 4] = ["runs", "destroy", "exits", "faults"];
+
+pub fn cases() -> Vec<Case> {
+    let four = CHECKS.into_iter().map(|check| {
+        let case = smp(check, 4);
+        if SLOW.contains(&check) { case.only(Flavor::Plain) } else { case }
+    });
+    let more = MORE.into_iter().flat_map(|(check, counts)| {
+        counts.iter().map(move |&cpus| smp(check, cpus).one_processor().only(Flavor::Plain))
+    });
+    four.chain(more).collect()
+}
+
+fn smp(check: &'static str, cpus: u32) -> Case {
+    let case = named(&format!("smp-{check}-{cpus}"), "smp").args(&[check]).cpus(cpus).timeout(300);
+    case.check(move |run| {
+        let seen = !run.matching(&format!("^{check}: .*[1-9]")).is_empty();
+        run.expect(seen, "nothing was seen").never("^FAILED");
+        match check {
+            "processors" => _ = run.once(&format!("^processors: {cpus} of {cpus} ran children$")),
+            "console" => lines(run),
+            "buffers" => buffers(run),
+            _ => {}
+        }
+    })
+}
+
+/// Every child's lines are there, whole and in order, and nothing of a line is anywhere else.
+fn lines(run: &Run) {
+    let summary = run.matching("^console: [0-9]+ children, [0-9]+ lines each$");
+    let numbers: Vec<usize> =
+        summary.iter().flat_map(|line| line.split(' ')).filter_map(|word| word.parse().ok()).collect();
+    let [children, lines] = numbers[..] else {
+        run.expect(false, "no summary");
+        return;
+    };
+    for child in 0..children {
+        let letter = char::from(b'a' + child as u8);
+        let whole: Vec<String> = (0..lines)
+            .map(|line| format!("^child {child} of {children}, line {line}: {letter}{{120}}$"))
+            .collect();
+        run.in_order(&whole);
+    }
+    run.count("child [0-9]+ of", children * lines).count("[a-z]{60}", children * lines);
+}
+
+/// A line for every call that was good, and never a part of one.
+fn buffers(run: &Run) {
+    let good: usize = run
+        .matching("^buffers: kind 2: ")
+        .iter()
+        .flat_map(|line| line.split(' '))
+        .filter_map(|word| word.parse().ok())
+        .nth(1)
+        .unwrap_or(0);
+    run.expect(good > 0, "no good call");
+    run.count("a line|that come", good).count("^buffers: a line in pages that come and go$", good);
+}
