@@ -5,7 +5,7 @@
 
 use crate::env::{self, Env};
 use crate::pages::{share, source_va, unpinned, user_va};
-use crate::syscall::Results;
+use crate::syscall::{Results, with_space};
 use crate::{life, sched};
 use abi::call::{GOT_PAGE, NO_PAGE};
 use abi::{EnvId, Error, Perms, Status, Va};
@@ -73,7 +73,10 @@ fn claim(me: &'static Env, receiver: &'static Env, id: EnvId) -> Result<u64, Err
 
 fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
     if at != NO_PAGE {
-        unpinned(me, user_va(Va(at), 1)?, 1)?;
+        let at = user_va(Va(at), 1)?;
+        unpinned(me, at, 1)?;
+        // Better now, and to the receiver, than later, and to the sender.
+        with_space(me, |space| space.is_open(at))?;
     }
     if from != EnvId::NONE {
         env::find(me, from)?;

@@ -114,6 +114,13 @@ impl Machine for Kernel {
         }
     }
 
+    fn invalidate_all(root: Frame) {
+        if cpu::this().root() == root {
+            // SAFETY: the page map that is loaded already.
+            unsafe { load_root(root) };
+        }
+    }
+
     #[inline]
     fn is_elsewhere(root: Frame) -> bool {
         flush::is_elsewhere(root)

@@ -10,7 +10,8 @@ use crate::memory::{MEMORY, Space};
 use crate::syscall::{Results, with_space, with_spaces};
 use crate::user::UserSlice;
 use abi::call::PAGE_OPS_MAX;
-use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
+use abi::layout::{ARCHIVE, ARCHIVE_END, STACKS, USER_LIMIT};
+use abi::page::span;
 use abi::{Call, EnvId, Error, PAGE_SIZE, PageOp, Perms, Va};
 
 /// What an entry may still do, in instructions, roughly. The bound is 20,000.
@@ -22,6 +23,8 @@ impl Budget {
     const EDIT: u32 = 90;
     /// Zeroing or copying a frame.
     const FILL: u32 = 560;
+    /// Owning a table: a look at each entry, and at what it names.
+    const TABLE: u32 = 14_000;
     /// The most that one page can cost: itself and three tables.
     const PAGE: u32 = Budget::EDIT + 4 * Budget::FILL;
 
@@ -70,6 +73,9 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
         return Err(Error::BadCount(0));
     }
     let env = env::find_own(me, op.env)?;
+    if matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables) {
+        return tables(me, env, call, op, budget);
+    }
     let va = user_va(op.va, op.count.into())?;
     let count = unpinned(env, va, op.count)?;
     match call {
@@ -153,6 +159,83 @@ fn map(
             space.accept(&MEMORY, to, frame, perms)
         })
     })
+}
+
+/// A run of whole tables.
+#[inline(never)]
+fn tables(
+    me: &'static Env,
+    env: &'static Env,
+    call: Call,
+    op: &PageOp,
+    budget: &mut Budget,
+) -> Result<u32, Error> {
+    let level = u32::try_from(op.arg).ok().filter(|level| (2..=4).contains(level));
+    let level = level.ok_or(Error::BadLevel(op.arg))?;
+    let va = |first: Va, table: u32| Va(first.0 + u64::from(table) * span(level));
+    let source = if call == Call::ShareTables { env::find_own(me, op.source_env)? } else { env };
+    tables_va(op.va, op.count, level)?;
+    if call == Call::OwnTables && !core::ptr::eq(env, me) {
+        return Err(Error::NotYours(op.env.0.into()));
+    }
+    if call == Call::ShareTables {
+        tables_va(op.source, op.count, level)?;
+    }
+    let (edit, most) = match call {
+        Call::OwnTables => (Budget::TABLE, Budget::TABLE),
+        _ => (2 * Budget::EDIT, Budget::PAGE),
+    };
+    let mut done = 0;
+    while done < op.count && budget.0 >= most {
+        let at = va(op.va, done);
+        let result = match call {
+            Call::OwnTables => with_space(env, |space| space.own_table(&MEMORY, at, level).map(|_copied| 0)),
+            Call::UnmapTables => with_space(env, |space| space.unmap_table(&MEMORY, at, level).map(|()| 0)),
+            _ => share_table(source, va(op.source, done), env, at, level),
+        };
+        match result {
+            Ok(filled) => budget.0 = budget.0.saturating_sub(edit + filled * Budget::FILL),
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// Share one table of `source` with `env`.
+fn share_table(source: &'static Env, from: Va, env: &'static Env, to: Va, level: u32) -> Result<u32, Error> {
+    let check = || no_pinned_page(source, from, level).and_then(|()| no_pinned_page(env, to, level));
+    if core::ptr::eq(source, env) {
+        return with_space(env, |space| {
+            check()?;
+            let table = space.grant_table(&MEMORY, from, level)?;
+            space.take_filled();
+            space.accept_table(&MEMORY, to, level, table).map(|()| space.take_filled())
+        });
+    }
+    with_spaces(source, env, |source_space, space| {
+        check()?;
+        let table = source_space.grant_table(&MEMORY, from, level)?;
+        space.take_filled();
+        space.accept_table(&MEMORY, to, level, table).map(|()| space.take_filled())
+    })
+}
+
+/// A run of tables that calls may name.
+fn tables_va(va: Va, count: u32, level: u32) -> Result<(), Error> {
+    if va.0 % span(level) != 0 {
+        return Err(Error::Unaligned(va.0));
+    }
+    let fits = va < STACKS && u64::from(count) <= (STACKS.0 - va.0) / span(level);
+    if fits { Ok(()) } else { Err(Error::BadAddress(va.0)) }
+}
+
+/// The kernel writes to registered exception stacks: they are never below a shared table.
+fn no_pinned_page(env: &Env, va: Va, level: u32) -> Result<(), Error> {
+    let (low, top) = (env.upcall.low.get(), env.upcall.top.get());
+    let meets = low < va.0 + span(level) && va.0 < top;
+    if meets { Err(Error::Pinned(low)) } else { Ok(()) }
 }
 
 /// Share one page of `source` with another environment.

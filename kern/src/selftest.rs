@@ -57,7 +57,12 @@ pub fn all() {
         || (0..env::slots()).filter(|&slot| env_info(slot).status.load(Relaxed) != free).map(env::at);
     living().for_each(|env| walk(env, archive, |va, level, frame| check.name(va, level, frame)));
     if check.unnamed != 0 {
-        living().for_each(|env| walk(env, archive, |va, level, frame| check.compare(va, level, frame)));
+        living().for_each(|env| {
+            walk(env, archive, |va, level, frame| {
+                check.compare(va, level, frame);
+                true
+            });
+        });
     }
     let machine = Kernel::machine();
     let (used, free) = (check.used, MEMORY.free_frames());
@@ -82,8 +87,9 @@ impl Check {
         u64::from(refs).saturating_sub(self.archive.contains(&frame.0).into())
     }
 
-    /// An entry names a frame.
-    fn name(&mut self, va: Va, level: u32, frame: Frame) {
+    /// An entry names a frame. Returns whether it is the first one that does: what a table names counts once,
+    /// however many share it.
+    fn name(&mut self, va: Va, level: u32, frame: Frame) -> bool {
         let (count, refs) = (&book(frame).named, self.refs(frame));
         let before = count.load(Relaxed);
         let named = before.saturating_sub(self.stamp) + 1;
@@ -93,10 +99,10 @@ impl Check {
             self.unnamed += refs as i64;
         }
         self.unnamed -= 1;
-        if named > refs || (level > 1 && refs != 1) {
+        if named > refs {
             self.compare(va, level, frame);
-            panic!("table {frame:?} at {va} level {level}: {refs} references");
         }
+        named == 1
     }
 
     fn compare(&self, va: Va, level: u32, frame: Frame) {
@@ -106,8 +112,8 @@ impl Check {
 }
 
 /// Call `f` with every frame that a page map names, and the level of the entry (5: the root); check
-/// the entries, and that every table knows how many it has.
-fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame)) {
+/// the entries, and that every table knows how many it has. `f` says whether to look into a table.
+fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame) -> bool) {
     let space = env.space.lock();
     let Some(root) = space.as_ref().map(|space| space.root()) else { return };
     check_root(root);
@@ -115,7 +121,13 @@ fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame)) {
     walk_table(root, 4, 0, archive, &mut f);
 }
 
-fn walk_table(table: Frame, level: u32, base: u64, archive: &Range<u32>, f: &mut impl FnMut(Va, u32, Frame)) {
+fn walk_table(
+    table: Frame,
+    level: u32,
+    base: u64,
+    archive: &Range<u32>,
+    f: &mut impl FnMut(Va, u32, Frame) -> bool,
+) {
     let entries = &Kernel::table(table)[..if level == 4 { WINDOWS.index(4) } else { 512 }];
     let known = Kernel::info(table).word.load(Relaxed);
     let mut groups = groups(table, entries, known);
@@ -131,13 +143,17 @@ fn walk_table(table: Frame, level: u32, base: u64, archive: &Range<u32>, f: &mut
                 assert!(pte == Pte::mark(pte.word()), "mark at {va:#x}: {:#x}", pte.0);
                 continue;
             }
-            f(Va(va), level, pte.frame());
+            let is_new = f(Va(va), level, pte.frame());
             if level == 1 {
                 check_page(Va(va), pte, archive);
             } else {
                 let rights = pte.0 & !Pte::FRAME & !Pte::ACCESSED;
-                assert!(rights == Pte::PRESENT | Pte::WRITABLE | Pte::USER, "table at {va:#x}: {pte:?}");
-                walk_table(pte.frame(), level - 1, va, archive, f);
+                assert!(rights & !Pte::WRITABLE == Pte::PRESENT | Pte::USER, "table at {va:#x}: {pte:?}");
+                let refs = Kernel::info(pte.frame()).refs.load(Relaxed);
+                assert!(pte.is_shared_table() || refs == 1, "table at {va:#x}: {pte:?}, {refs} references");
+                if is_new {
+                    walk_table(pte.frame(), level - 1, va, archive, f);
+                }
             }
         }
     }

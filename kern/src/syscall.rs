@@ -53,6 +53,16 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
         Call::Unmap => pages::one(me, &PageOp::unmap(env_id(a)?, Va(b), count(c)?)),
         Call::Mark => pages::one(me, &PageOp::mark(env_id(a)?, Va(b), count(c)?, d)),
         Call::Own => pages::one(me, &PageOp::own(Va(a), count(b)?)),
+        Call::ShareTables => {
+            let level = me.frame.saved().general[reg::R9];
+            let (source, to) = (env_id(a)?, env_id(c)?);
+            let op = PageOp { arg: level, ..PageOp::share_tables(source, Va(b), to, Va(d), count(e)?, 0) };
+            pages::one(me, &op)
+        }
+        Call::OwnTables => pages::one(me, &PageOp { arg: c, ..PageOp::own_tables(Va(a), count(b)?, 0) }),
+        Call::UnmapTables => {
+            pages::one(me, &PageOp { arg: d, ..PageOp::unmap_tables(env_id(a)?, Va(b), count(c)?, 0) })
+        }
         Call::PageOps => pages::many(me, UserSlice::new(a, b)),
         Call::Send => ipc::send(me, env_id(a)?, b, c, perms(d)).map(|_receiver| (0, 0)),
         Call::Recv => ipc::receive(me, a, env_id(b)?),

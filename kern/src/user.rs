@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::memory::{Space, bytes};
 use crate::syscall::with_space;
 use abi::layout::{SLOT_SIZE, USER_LIMIT};
-use abi::{Error, Frame, PAGE_SIZE, PageOp, Registers, Va};
+use abi::{Error, PAGE_SIZE, PageOp, Registers, Va};
 
 /// One past the last address of the user's half.
 const HALF: u64 = 256 * SLOT_SIZE;
@@ -60,10 +60,14 @@ impl UserSlice {
     /// Copy into user memory.
     ///
     /// # Errors
+    /// [`Error::Fault`] with the first address that cannot be written, [`Error::TableShared`],
+    /// [`Error::BadAddress`].
+    ///
+    /// # Errors
     /// [`Error::Fault`] with the first address that cannot be written, [`Error::BadAddress`].
     pub fn write(&self, env: &'static Env, data: &[u8]) -> Result<(), Error> {
         self.pieces(env, data.len() as u64, USER_LIMIT.0, |space, va, done, len| {
-            let frame = writable(space, va)?;
+            let frame = space.dirty(va)?;
             // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
             unsafe {
                 let to = bytes(frame).add(va.offset() as usize);
@@ -75,7 +79,7 @@ impl UserSlice {
 
     /// Whether the first `len` bytes can be written.
     pub fn check_writable(&self, env: &'static Env, len: u64) -> Result<(), Error> {
-        self.pieces(env, len, USER_LIMIT.0, |space, va, _, _| writable(space, va).map(|_| ()))
+        self.pieces(env, len, USER_LIMIT.0, |space, va, _, _| space.dirty(va).map(drop))
     }
 
     /// Call `f` for every piece that lies in one page: address, bytes before it, its length.
@@ -100,8 +104,4 @@ impl UserSlice {
             Ok(())
         })
     }
-}
-
-fn writable(space: &Space, va: Va) -> Result<Frame, Error> {
-    space.dirty(va).ok_or(Error::Fault(va.0))
 }

@@ -88,6 +88,12 @@ calls! {
     SendRecv = 20, "send_recv";
     /// `power_off(status) -> !`: end the machine; first environment only.
     PowerOff = 21, "power_off";
+    /// `share_tables(source, source va, env, va, tables, level) -> done`: share whole page tables.
+    ShareTables = 22, "share_tables";
+    /// `own_tables(va, tables, level) -> done`: make page tables the caller's alone.
+    OwnTables = 23, "own_tables";
+    /// `unmap_tables(env, va, tables, level) -> done`: remove page tables that others have too.
+    UnmapTables = 24, "unmap_tables";
 }
 
 /// As the page address of [`Call::Send`] and [`Call::Recv`]: no page.

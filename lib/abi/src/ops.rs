@@ -1,6 +1,7 @@
 //! One entry of the batched call.
 
-use crate::{Call, EnvId, Perms, Va};
+use crate::page::span;
+use crate::{Call, EnvId, PAGE_SIZE, Perms, Va};
 
 /// A page call with its arguments, for [`Call::PageOps`].
 ///
@@ -8,19 +9,20 @@ use crate::{Call, EnvId, Perms, Va};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct PageOp {
-    /// The number of one of `alloc`, `map`, `protect`, `unmap`, `mark`, `own`.
+    /// The number of one of `alloc`, `map`, `protect`, `unmap`, `mark`, `own`, `share_tables`, `own_tables`,
+    /// `unmap_tables`.
     pub call: u32,
-    /// How many pages.
+    /// How many pages, or tables.
     pub count: u32,
-    /// `map`: whose pages are shared.
+    /// `map`, `share_tables`: whose pages are shared.
     pub source_env: EnvId,
-    /// Whose page map is changed. `own`: must be the caller, or 0.
+    /// Whose page map is changed. `own`, `own_tables`: must be the caller, or 0.
     pub env: EnvId,
-    /// `map`: the first page that is shared.
+    /// `map`, `share_tables`: the first page that is shared.
     pub source: Va,
     /// The first page that is changed.
     pub va: Va,
-    /// `alloc`, `map`, `protect`: permissions; `mark`: the word.
+    /// `alloc`, `map`, `protect`: permissions; `mark`: the word; tables: the level.
     pub arg: u64,
 }
 
@@ -67,13 +69,51 @@ impl PageOp {
         PageOp::new(Call::Own, EnvId(0), va, count, 0)
     }
 
-    /// The same operation without its first `pages` pages.
+    /// Share whole tables: entries of this level, from `source` of `source_env` on, with another environment.
     #[must_use]
-    pub const fn skip(self, pages: u32) -> PageOp {
+    pub const fn share_tables(
+        source_env: EnvId,
+        source: Va,
+        env: EnvId,
+        va: Va,
+        count: u32,
+        level: u32,
+    ) -> PageOp {
+        let op = PageOp::new(Call::ShareTables, env, va, count, level as u64);
+        PageOp { source_env, source, ..op }
+    }
+
+    /// Make tables the caller's alone.
+    #[must_use]
+    pub const fn own_tables(va: Va, count: u32, level: u32) -> PageOp {
+        PageOp::new(Call::OwnTables, EnvId(0), va, count, level as u64)
+    }
+
+    /// Remove tables that others have too.
+    #[must_use]
+    pub const fn unmap_tables(env: EnvId, va: Va, count: u32, level: u32) -> PageOp {
+        PageOp::new(Call::UnmapTables, env, va, count, level as u64)
+    }
+
+    /// How many pages one of what is counted has: 1, or as many as a table translates.
+    #[must_use]
+    pub const fn step(&self) -> u64 {
+        match Call::from_number(self.call as u64) {
+            Some(Call::ShareTables | Call::OwnTables | Call::UnmapTables) if self.arg <= 4 => {
+                span(self.arg as u32) / PAGE_SIZE
+            }
+            _ => 1,
+        }
+    }
+
+    /// The same operation without the first `done` of what it counts.
+    #[must_use]
+    pub const fn skip(self, done: u32) -> PageOp {
+        let pages = done as u64 * self.step();
         PageOp {
-            count: self.count - pages,
-            source: self.source.add_pages(pages as u64),
-            va: self.va.add_pages(pages as u64),
+            count: self.count - done,
+            source: self.source.add_pages(pages),
+            va: self.va.add_pages(pages),
             ..self
         }
     }

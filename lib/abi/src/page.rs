@@ -9,6 +9,13 @@ pub const PAGE_SIZE: u64 = 4096;
 /// Entries in a table of any level.
 pub const TABLE_ENTRIES: usize = 512;
 
+/// Bytes that an entry of this level (1 to 4) translates: 4 KiB, 2 MiB, 1 GiB, 512 GiB.
+#[inline]
+#[must_use]
+pub const fn span(level: u32) -> u64 {
+    PAGE_SIZE << (9 * (level.saturating_sub(1)))
+}
+
 /// A virtual address, as somebody named it: nothing is promised about it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 #[repr(transparent)]
@@ -164,9 +171,14 @@ impl Perms {
 /// +---+-------+-------+---------------+----+----+----+---+--+--+--+--+--+--+--+--+
 /// |         0         | 40-bit word   |             0                         | 0|   a mark
 /// +-------------------+---------------+-----------------------------------------+
+/// |         0         | frame number  |                   0                1  W 1|   a table
+/// +-------------------+---------------+-----------------------------------------+
 /// |                                 0                                           |   nothing
 /// +-----------------------------------------------------------------------------+
 /// ```
+///
+/// An entry to a table, at a level above 1, has W if the table is this environment's alone. If it has not,
+/// the table may be shared, and nothing below it can be changed or written.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Pte(pub u64);
@@ -227,6 +239,13 @@ impl Pte {
     #[must_use]
     pub const fn has(self, bits: u64) -> bool {
         self.0 & bits == bits
+    }
+
+    /// Whether a present entry above level 1 points to a table that may be shared.
+    #[inline]
+    #[must_use]
+    pub const fn is_shared_table(self) -> bool {
+        self.0 & (Pte::PRESENT | Pte::WRITABLE) == Pte::PRESENT
     }
 
     /// The frame that a present entry names.

@@ -7,14 +7,27 @@ pub use crate::exofork::{Filler, Fork, with};
 use crate::kernel::Sys;
 use crate::upcall::STACK_LOW;
 use crate::{EnvId, Error, Perms, Va, layout, pages, resident, space, stack};
+use pager::fork::Plan;
 
 /// Become two: the same program at the same place, with memory that is equal but not shared.
 ///
 /// # Errors
 /// `NoEnvs`, `NoMemory`: there is no child, and the caller goes on as before. `InHandler`.
 pub fn fork() -> Result<Fork, Error> {
-    with(copy_on_write)
+    with(|child, rsp| copy_on_write(child, rsp, pager::fork::share))
 }
+
+/// The same, and every page is shared by itself: what fork is at heart, and what it cost before tables could be
+/// shared.
+///
+/// # Errors
+/// As [`fork`].
+pub fn by_page() -> Result<Fork, Error> {
+    with(|child, rsp| copy_on_write(child, rsp, pager::fork::share_pages))
+}
+
+/// Gives the child what can be shared.
+type Share = fn(&mut Sys, &Plan<Sys>) -> Result<(), pager::Error>;
 
 /// Share everything with the child, but for three things:
 ///
@@ -24,7 +37,7 @@ pub fn fork() -> Result<Fork, Error> {
 /// * The page of the stack that both will write to as soon as they run: it is copied at once, which
 ///   spares both a fault, and means that memory for it is found now or not at all. What lies below
 ///   is the work of this function, and of no use to the child.
-fn copy_on_write(child: EnvId, rsp: Va) -> Result<(), Error> {
+fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     pager::fork::fill_shared(&mut Sys, space::regions())?;
     let resident = resident::range();
     let table = space::table_pages();
@@ -37,5 +50,5 @@ fn copy_on_write(child: EnvId, rsp: Va) -> Result<(), Error> {
         pages::copy_to(child, copied.start, pager::pages(copied), Perms::WRITE)?;
     }
     let except = [resident, table, exception_stack, stack, below];
-    Ok(pager::fork::share(&mut Sys, space::regions(), child, &except)?)
+    Ok(share(&mut Sys, &Plan { child, regions: space::regions(), except: &except })?)
 }

@@ -1,8 +1,9 @@
 //! The kernel, as regions and pagers see it: system calls, and page tables read as memory.
 
-use crate::{PageOp, Perms, Pte, Va, layout, stats, sys, uvpt, windows};
+use crate::{Frame, PageOp, Perms, Pte, Va, layout, stats, sys, uvpt, windows};
 use abi::{Call, Error, PAGE_SIZE};
 use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
 use pager::Kernel;
 
 /// The door of this environment to the kernel, for [`Pager`](crate::Pager)s.
@@ -26,6 +27,16 @@ impl Kernel for Sys {
     }
 
     #[inline]
+    fn table(&self, va: Va, level: u32) -> Pte {
+        uvpt::table(va, level)
+    }
+
+    #[inline]
+    fn count_entries(&self, table: Frame) -> u32 {
+        windows::frame(table).map_or(0, |info| info.word.load(Relaxed))
+    }
+
+    #[inline]
     fn entries(&self, range: Range<Va>) -> uvpt::Entries {
         uvpt::entries(range)
     }
@@ -42,6 +53,9 @@ impl Kernel for Sys {
             Some(Call::Unmap) => sys::unmap(env, va, pages),
             Some(Call::Mark) => sys::mark(env, va, pages, arg),
             Some(Call::Own) => sys::own(va, pages),
+            Some(Call::ShareTables) => sys::share_tables(source_env, source, env, va, pages, arg as u32),
+            Some(Call::OwnTables) => sys::own_tables(va, pages, arg as u32),
+            Some(Call::UnmapTables) => sys::unmap_tables(env, va, pages, arg as u32),
             _ => Err(Error::BadOp(call.into())),
         }
     }

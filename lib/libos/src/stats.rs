@@ -14,6 +14,8 @@ pub struct Stats {
     pub zero_fills: u64,
     /// A shared page was written: the page was made private.
     pub copies: u64,
+    /// A page was written that is shared on purpose: a table above was made private.
+    pub unshared: u64,
     /// A page of a file was brought in.
     pub file_pages: u64,
     /// First touch of a stack page: the stack grew.
@@ -42,6 +44,7 @@ pub fn get() -> Stats {
         zero_maps: of(Cause::ZeroMap),
         zero_fills: of(Cause::ZeroFill),
         copies: of(Cause::Copy),
+        unshared: of(Cause::Unshared),
         file_pages: of(Cause::FilePage),
         stack_pages: of(Cause::StackGrowth),
         by_pager: of(Cause::Custom),

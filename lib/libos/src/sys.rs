@@ -9,13 +9,16 @@
 //!   own fault handler brings it in, and the call is made again. A buffer that cannot be brought
 //!   in ends the program as any other bad access does. [`raw::syscall`](crate::raw::syscall) does
 //!   neither.
+//! * If a page is below a table that is shared since a fork (`Error::TableShared`), the table is
+//!   [owned](own_tables) and the call is made again.
 //! * Page calls are safe functions although they can take away the memory that the program stands
 //!   on: an environment that does so harms itself only.
 
 use crate::door::{syscall, touch_to_read, touch_to_write};
-use crate::{EnvId, ExitStatus, PageOp, Perms, Registers, Status, Va};
+use crate::{EnvId, ExitStatus, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
 use abi::call::{CONSOLE_MAX, Call, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
+use abi::page::span;
 
 /// The result of a call.
 pub type Result<T> = core::result::Result<T, Error>;
@@ -37,6 +40,7 @@ fn with_buffer<T>(touch: fn(u64), mut call: impl FnMut() -> Result<T>) -> Result
                 touch(address);
                 touched = Some(address);
             }
+            Err(error @ Error::TableShared(_)) => own_shared(error)?,
             result => return result,
         }
     }
@@ -47,9 +51,35 @@ fn with_buffer<T>(touch: fn(u64), mut call: impl FnMut() -> Result<T>) -> Result
 fn run(pages: u64, step: impl Fn(u64, u64) -> Result<(u64, u64)>) -> Result<()> {
     let mut done = 0;
     loop {
-        done += step(done, pages - done)?.0;
+        match step(done, pages - done) {
+            Ok((more, _)) => done += more,
+            Err(error) => own_shared(error)?,
+        }
         if done >= pages {
             return Ok(());
+        }
+    }
+}
+
+/// If the error is that a table of one's own is shared, own the table. (A child's is for the child to own.)
+#[cold]
+#[inline(never)]
+fn own_shared(error: Error) -> Result<()> {
+    let Error::TableShared(value) = error else { return Err(error) };
+    let (va, level) = (Va(value).page(), Va(value).offset() as u32);
+    if !uvpt::entry(va, level).is_some_and(Pte::is_shared_table) {
+        return Err(error);
+    }
+    call(Call::OwnTables, [va.0, 1, level.into()]).map(drop)
+}
+
+/// Make a call that may change pages of one's own: own the tables that are in the way.
+#[inline]
+fn with_own_tables<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(error @ Error::TableShared(_)) => own_shared(error)?,
+            result => return result,
         }
     }
 }
@@ -227,6 +257,46 @@ pub fn own(va: Va, pages: u64) -> Result<()> {
     run(pages, |done, left| call(Call::Own, [va.add_pages(done).0, left]))
 }
 
+/// Share whole page tables of `source_env`: entries of this level (2: 2 MiB, 3: 1 GiB, 4: 512 GiB), from `source`
+/// on. From now on neither environment can write or change what is below, before it [owns](own_tables) the tables.
+///
+/// # Errors
+/// As [`alloc`](fn@alloc), and `BadLevel`, `NotMapped` where there is no table to share, `Mapped` where
+/// something is already, `TooManyRefs`; `Pinned` if an exception stack is below; `TableShared` for a child's.
+pub fn share_tables(
+    source_env: EnvId,
+    source: Va,
+    env: EnvId,
+    va: Va,
+    tables: u64,
+    level: u32,
+) -> Result<()> {
+    run(tables, |done, left| {
+        let (source, va) = (source.0 + done * span(level), va.0 + done * span(level));
+        let (source_env, env) = (source_env.0.into(), env.0.into());
+        call(Call::ShareTables, [source_env, source, env, va, left, level.into()])
+    })
+}
+
+/// Make page tables the caller's alone. What others have too is copied, and what may not be written by
+/// several becomes copy-on-write.
+///
+/// # Errors
+/// `Unaligned`, `BadAddress`, `BadCount`, `BadLevel`, `NotMapped`, `NoMemory`, `TooManyRefs`.
+pub fn own_tables(va: Va, tables: u64, level: u32) -> Result<()> {
+    run(tables, |done, left| call(Call::OwnTables, [va.0 + done * span(level), left, level.into()]))
+}
+
+/// Remove page tables that others have too, and all that is below.
+///
+/// # Errors
+/// As [`own_tables`], and `NotShared` if nobody else has the table.
+pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: u32) -> Result<()> {
+    run(tables, |done, left| {
+        call(Call::UnmapTables, [env.0.into(), va.0 + done * span(level), left, level.into()])
+    })
+}
+
 /// Do many page operations in as few calls as it takes.
 ///
 /// # Errors
@@ -273,7 +343,7 @@ fn page_args(page: Option<(Va, Perms)>) -> (u64, u64) {
 /// [`map`].
 pub fn send(env: EnvId, value: u64, page: Option<(Va, Perms)>) -> Result<()> {
     let (va, perms) = page_args(page);
-    call(Call::Send, [env.0.into(), value, va, perms]).map(drop)
+    with_own_tables(|| call(Call::Send, [env.0.into(), value, va, perms])).map(drop)
 }
 
 /// Wait for a message, from `from` or (`NONE`) from anybody; a page that comes appears at `page`.
@@ -282,7 +352,7 @@ pub fn send(env: EnvId, value: u64, page: Option<(Va, Perms)>) -> Result<()> {
 /// `BadEnv`, `BadAddress`, `Unaligned`, `Pinned`.
 pub fn recv(page: Option<Va>, from: EnvId) -> Result<Message> {
     let page = page.map_or(NO_PAGE, |va| va.0);
-    call(Call::Recv, [page, from.0.into()]).map(message)
+    with_own_tables(|| call(Call::Recv, [page, from.0.into()])).map(message)
 }
 
 /// [`send`] and then [`recv`], with nothing between. If the sending fails, nothing is done.
@@ -298,7 +368,8 @@ pub fn send_recv(
 ) -> Result<Message> {
     let (va, perms) = page_args(page);
     let answer = answer.map_or(NO_PAGE, |va| va.0);
-    call(Call::SendRecv, [env.0.into(), value, va, perms, answer, from.0.into()]).map(message)
+    with_own_tables(|| call(Call::SendRecv, [env.0.into(), value, va, perms, answer, from.0.into()]))
+        .map(message)
 }
 
 /// End the machine with this exit status; for the first environment only.

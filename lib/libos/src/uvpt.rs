@@ -50,6 +50,12 @@ pub(crate) fn leaf(va: Va) -> Pte {
     read(va, 1)
 }
 
+/// The entry of a level above 1, for an address whose tables further up are known to be there.
+#[inline]
+pub(crate) fn table(va: Va, level: u32) -> Pte {
+    read(va, level)
+}
+
 /// An entry of the top-level table: 0 to 255 are the user's half, the others the kernel's.
 ///
 /// # Panics

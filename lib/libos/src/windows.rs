@@ -40,16 +40,22 @@ pub fn env(id: EnvId) -> Option<&'static EnvInfo> {
     envs().get(id.slot()).filter(|info| info.id() == id)
 }
 
-/// How many references there are to a page frame. `None` if it is not a frame of usable memory.
+/// What the kernel knows of a page frame. `None` if it is not a frame of usable memory.
 #[must_use]
-pub fn refs(frame: Frame) -> Option<u32> {
+pub fn frame(frame: Frame) -> Option<&'static FrameInfo> {
     let info = Va(layout::FRAMES.0 + u64::from(frame.0) * size_of::<FrameInfo>() as u64);
     if !uvpt::pte(info).is_present() {
         return None;
     }
     // SAFETY: the page is there (an entry lies within one page), it stays there, and the kernel
     // changes atomics only.
-    Some(unsafe { &*(info.0 as *const FrameInfo) }.refs.load(Relaxed))
+    Some(unsafe { &*(info.0 as *const FrameInfo) })
+}
+
+/// How many references there are to a page frame. `None` if it is not a frame of usable memory.
+#[must_use]
+pub fn refs(of: Frame) -> Option<u32> {
+    frame(of).map(|info| info.refs.load(Relaxed))
 }
 
 /// Bytes of the boot archive.

@@ -1,6 +1,6 @@
 //! What happens on a page fault.
 
-use crate::{Kernel, Region};
+use crate::{Kernel, Region, tables};
 use abi::fault::PageFaultCode;
 use abi::{Perms, Pte, Va};
 
@@ -54,6 +54,8 @@ pub enum Cause {
     ZeroFill,
     /// A shared page was written: a copy, or the page itself if nobody else had it.
     Copy,
+    /// A page was written that is shared on purpose, but the table above had to be made private.
+    Unshared,
     /// A page of a file.
     FilePage,
     /// The stack grew.
@@ -65,6 +67,14 @@ pub enum Cause {
 impl Cause {
     /// How many there are.
     pub const COUNT: usize = Cause::Custom as usize + 1;
+}
+
+/// The page is writable, and yet it could not be written: a table above is shared since a fork. Returns what the
+/// page is afterwards.
+#[inline(never)]
+fn unshare<K: Kernel>(kernel: &mut K, va: Va) -> Result<Pte, abi::Error> {
+    tables::own_above(kernel, va)?;
+    Ok(kernel.present(va))
 }
 
 /// Resolve a page fault: break copy-on-write, or ask the pager of the region, which `find` looks up.
@@ -81,7 +91,13 @@ pub fn resolve<K: Kernel>(
 ) -> Result<Resolution, abi::Error> {
     let mut entry = None;
     if code.is_protection() {
-        let page = kernel.present(va);
+        let mut page = kernel.present(va);
+        if code.is_write() && page.has(Pte::WRITABLE) {
+            page = unshare(kernel, va)?;
+            if page.has(Pte::WRITABLE) {
+                return Ok(Resolution::Resume(Cause::Unshared));
+            }
+        }
         if code.is_write() && page.has(Perms::COW.bits()) {
             return kernel.own(va.page()).map(|()| Resolution::Resume(Cause::Copy));
         }

@@ -1,12 +1,18 @@
-//! `fork`, copy-on-write, page by page.
+//! `fork`, copy-on-write.
 //!
 //! The kernel knows nothing of it. It can make an environment with the caller's registers and no
-//! memory, and it can share a page between the two. Everything else is here: which page is shared,
+//! memory, and it can share a page between the two, or a whole table. Everything else is here: what is shared,
 //! in which way, and in what order.
+//!
+//! [`share_pages`] goes from page to page: it is what fork is, and takes as long as there are pages. [`share`]
+//! gives the child whole tables where there is much below them, 2 MiB or 1 GiB at a time: it takes as long as
+//! there are dense tables. The price is paid by whoever writes first: it makes the table private, which looks at
+//! 512 entries. So what is sparse, or written soon, is better shared page by page.
 
 use crate::batch::Batch;
-use crate::{Error, Inherit, Kernel, ME, Region};
-use abi::layout::USER_LIMIT;
+use crate::{Error, Inherit, Kernel, ME, Region, tables};
+use abi::layout::{STACKS, USER_LIMIT};
+use abi::page::span;
 use abi::{EnvId, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
@@ -53,28 +59,143 @@ impl Share {
     }
 }
 
-/// Share every page and mark of the caller with the child, but for what lies in the ranges of `except`
-/// (which the caller of this sees to), and for regions that children do not inherit.
+/// What a child gets, and what not.
+pub struct Plan<'a, K: 'static> {
+    /// The child.
+    pub child: EnvId,
+    /// The regions of the caller. Some are not inherited.
+    pub regions: &'a [Region<K>],
+    /// Ranges that the caller of this sees to.
+    pub except: &'a [Range<Va>],
+}
+
+impl<K> Plan<'_, K> {
+    fn inherits(region: &Region<K>) -> bool {
+        region.pager.on_fork() != Inherit::Not
+    }
+
+    fn all_inherit(&self) -> bool {
+        self.regions.iter().all(Self::inherits)
+    }
+
+    /// Whether the child gets all that is in a range.
+    fn has_all(&self, range: &Range<Va>) -> bool {
+        let meets = |other: &Range<Va>| other.start < range.end && range.start < other.end;
+        let mut lost = self.regions.iter().filter(|region| !Self::inherits(region));
+        !self.except.iter().any(meets) && !lost.any(|region| meets(&region.range()))
+    }
+}
+
+/// Share every page and mark of the caller with the child, as the plan says.
 ///
 /// # Errors
 /// Those of the kernel. The child is of no use then; the caller's own memory is what it was.
-pub fn share<K: Kernel>(
-    kernel: &mut K,
-    regions: &[Region<K>],
-    child: EnvId,
-    except: &[Range<Va>],
-) -> Result<(), Error> {
-    let inherits = |region: &Region<K>| region.pager.on_fork() != Inherit::Not;
-    let all_inherit = regions.iter().all(inherits);
-    let entries = kernel.entries(Va(0)..USER_LIMIT);
-    let mut batch = Batch::new(kernel, |va, count, share: Share| share.ops(child, va, count));
+pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
+    tables::own(kernel, &(Va(0)..USER_LIMIT))?;
+    share_range(kernel, plan, Va(0)..USER_LIMIT)
+}
+
+/// A range of them. No table above is shared.
+fn share_range<K: Kernel>(kernel: &mut K, plan: &Plan<K>, range: Range<Va>) -> Result<(), Error> {
+    let all_inherit = plan.all_inherit();
+    let entries = kernel.entries(range);
+    let mut batch = Batch::new(kernel, |va, count, share: Share| share.ops(plan.child, va, count));
     for (va, entry) in entries {
-        let not_inherited = || crate::region::find(regions, va).is_some_and(|region| !inherits(region));
-        if !except.iter().any(|range| range.contains(&va)) && (all_inherit || !not_inherited()) {
+        let is_lost = || crate::region::find(plan.regions, va).is_some_and(|region| !Plan::inherits(region));
+        if !plan.except.iter().any(|range| range.contains(&va)) && (all_inherit || !is_lost()) {
             batch.add(va, Share::of(entry))?;
         }
     }
     batch.finish()
+}
+
+/// A table with so many entries is shared as a whole: about what it costs to make it private again.
+const DENSE: [u32; 2] = [32, 16];
+
+/// The same, by whole tables where that pays.
+///
+/// # Errors
+/// As [`share_pages`].
+pub fn share<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
+    let mut walk = Tables { plan, by_page: Va(0)..Va(0), run: (Va(0), 0, 0) };
+    let mut at = Va(0);
+    while at < STACKS {
+        let covered = walk.share_around(kernel, at)?;
+        at = tables::around(at, covered).end;
+    }
+    walk.pages_of(kernel, STACKS..USER_LIMIT)?;
+    walk.finish(kernel)
+}
+
+/// Neighbours are shared by one operation.
+struct Tables<'a, K: 'static> {
+    plan: &'a Plan<'a, K>,
+    /// To be shared page by page.
+    by_page: Range<Va>,
+    /// To be shared: the first table, how many, and their level.
+    run: (Va, u32, u32),
+}
+
+impl<K: Kernel> Tables<'_, K> {
+    /// See to what is around an address. Returns how much that was, as a level.
+    fn share_around(&mut self, kernel: &mut K, at: Va) -> Result<u32, Error> {
+        for level in [4, 3, 2] {
+            let entry = kernel.table(at, level);
+            if !entry.is_present() {
+                return Ok(level);
+            }
+            let covered = tables::around(at, level);
+            let is_shared = entry.is_shared_table();
+            let is_dense = || level < 4 && kernel.count_entries(entry.frame()) >= DENSE[level as usize - 2];
+            if (is_shared || is_dense()) && self.plan.has_all(&covered) {
+                self.table(kernel, covered.start, level)?;
+                return Ok(level);
+            }
+            if is_shared {
+                kernel.op(PageOp::own_tables(covered.start, 1, level))?;
+            }
+            if level == 2 {
+                self.pages_of(kernel, covered)?;
+            }
+        }
+        Ok(2)
+    }
+
+    fn table(&mut self, kernel: &mut K, va: Va, level: u32) -> Result<(), Error> {
+        let (first, count, same) = self.run;
+        if same != level || first.0 + u64::from(count) * span(level) != va.0 {
+            self.finish_tables(kernel)?;
+            self.run = (va, 0, level);
+        }
+        self.run.1 += 1;
+        Ok(())
+    }
+
+    fn pages_of(&mut self, kernel: &mut K, range: Range<Va>) -> Result<(), Error> {
+        if self.by_page.end != range.start {
+            self.finish_pages(kernel)?;
+            self.by_page.start = range.start;
+        }
+        self.by_page.end = range.end;
+        Ok(())
+    }
+
+    fn finish_tables(&mut self, kernel: &mut K) -> Result<(), Error> {
+        let (first, count, level) = core::mem::take(&mut self.run);
+        if count == 0 {
+            return Ok(());
+        }
+        Ok(kernel.op(PageOp::share_tables(ME, first, self.plan.child, first, count, level))?)
+    }
+
+    fn finish_pages(&mut self, kernel: &mut K) -> Result<(), Error> {
+        share_range(kernel, self.plan, core::mem::take(&mut self.by_page))
+    }
+
+    fn finish(mut self, kernel: &mut K) -> Result<(), Error> {
+        self.finish_tables(kernel)?;
+        self.finish_pages(kernel)
+    }
 }
 
 /// Before a fork: fill the regions that stay shared. A page that nobody has touched cannot be shared.

@@ -13,7 +13,8 @@
 //! | [`fault`] | what happens on a fault: copy-on-write, then the pager of the region |
 //! | [`pagers`] | zeros, shared memory, files, guards |
 //! | [`space`] | changes to ranges: unmap, protect, advise, move |
-//! | [`fork`] | a child that shares every page, copy-on-write |
+//! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
+//! | [`tables`] | tables that are shared since then, made private or given up |
 //! | [`program`] | ELF files: which part goes where |
 //!
 //! Nothing here calls the kernel, but through the trait [`Kernel`]. libos implements it once with
@@ -31,13 +32,14 @@ pub mod pagers;
 pub mod program;
 pub mod region;
 pub mod space;
+pub mod tables;
 
 pub use error::Error;
 pub use fault::{Access, Cause, Resolution, Touch, resolve};
 pub use pagers::{File, Guard, Inherit, Pager, Shared, Zeros};
 pub use region::{Region, Regions};
 
-use abi::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use abi::{EnvId, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
 /// The only door to the kernel.
@@ -56,6 +58,12 @@ pub trait Kernel: 'static {
     fn present(&self, va: Va) -> Pte {
         self.pte(va)
     }
+
+    /// The entry of a level above 1 that translates `va`. The tables above are known to be there.
+    fn table(&self, va: Va, level: u32) -> Pte;
+
+    /// How many entries of a table are not empty.
+    fn count_entries(&self, table: Frame) -> u32;
 
     /// Everything in a range that is not nothing, upwards. What is changed before the iterator gets there may be
     /// seen in either state; what it has returned last must stay until it goes on.

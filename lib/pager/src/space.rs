@@ -5,7 +5,7 @@
 
 use crate::batch::Batch;
 use crate::region::Piece;
-use crate::{Access, Error, Kernel, ME, Region, Regions, Touch, region};
+use crate::{Access, Error, Kernel, ME, Region, Regions, Touch, region, tables};
 use abi::{PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
@@ -72,6 +72,7 @@ pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>
 /// # Errors
 /// Those of the kernel.
 pub fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+    tables::discard(kernel, range)?;
     let mut entries = kernel.entries(range.clone()).peekable();
     if entries.peek().is_none() {
         return Ok(());
@@ -100,6 +101,7 @@ pub fn protect<K: Kernel>(
         return Err(Error::BadProtection(range.start));
     }
     table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
+    tables::own(kernel, range)?;
     let entries = kernel.entries(range.clone()).filter(|(_, entry)| entry.is_present());
     let emit = |va, count, perms| [Some(PageOp::protect(ME, va, count, perms)), None];
     let mut batch = Batch::new(kernel, emit);
@@ -203,6 +205,7 @@ enum Held {
 /// Let the pages and marks of `old` appear from `new` on as well.
 fn alias<K: Kernel>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let moved = |va: Va| Va(va.0 - old.start.0 + new.0);
+    tables::own(kernel, old)?;
     let entries = kernel.entries(old.clone());
     let emit = |va, count, held| {
         let op = match held {

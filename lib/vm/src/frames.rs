@@ -4,7 +4,7 @@ use crate::{Lock, Machine};
 use abi::window::{CpuInfo, LockKind};
 use abi::{Error, Frame};
 use core::marker::PhantomData;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// More references than this are refused. Far from the width of the counter, so that a race
 /// between processors cannot wrap it.
@@ -76,7 +76,7 @@ impl<M: Machine> Memory<M> {
 
     /// The contents are somebody's old secrets: the caller overwrites all of them.
     #[inline]
-    fn alloc_dirty(&self) -> Result<Frame, Error> {
+    pub(crate) fn alloc_dirty(&self) -> Result<Frame, Error> {
         let mut frame = self.mine().lock().pop();
         if frame.0 == END {
             frame = self.fetch();
@@ -140,6 +140,11 @@ impl<M: Machine> Memory<M> {
         if before == 1 {
             self.put(frame);
         }
+    }
+
+    /// Drop a reference, unless it is the last one. Returns whether it was dropped.
+    pub(crate) fn release_shared(&self, frame: Frame) -> bool {
+        M::info(frame).refs.fetch_update(AcqRel, Acquire, |refs| (refs > 1).then(|| refs - 1)).is_ok()
     }
 
     /// Whether there is exactly one reference.

@@ -11,7 +11,10 @@
 //!
 //! What always holds:
 //! * The reference count of a frame is the number of present entries that name it, plus the
-//!   kernel's own references. A frame with count 0 is on the free list and nowhere else.
+//!   kernel's own references. A frame with count 0 is on the free list and nowhere else. (An entry of a table
+//!   that several spaces share is one entry.)
+//! * An entry that points to a table which somebody else has too is not writable, and nothing below such an
+//!   entry is changed, but for rights that are taken away: see `tables`.
 //! * A table below the root has at least one entry that is not empty, and knows how many.
 //! * A leaf that is writable may be writable ([`Pte::MAY`](abi::Pte::MAY)).
 //! * An entry that the processor may have cached is invalidated before the frame that it named
@@ -25,6 +28,7 @@ mod frames;
 mod lock;
 mod ranges;
 mod space;
+mod tables;
 
 pub use frames::Memory;
 pub use lock::{Guard, Lock};
@@ -58,6 +62,8 @@ pub trait Machine {
     fn poison(_frame: Frame) {}
     /// Forget what this processor cached about one page of the address space with this root.
     fn invalidate(root: Frame, page: Va);
+    /// Forget all that this processor cached of the address space with this root.
+    fn invalidate_all(root: Frame);
     /// Whether another processor has that address space loaded. It may give it up at any time, but
     /// while its lock is held none loads it.
     fn is_elsewhere(_root: Frame) -> bool {

@@ -2,30 +2,33 @@
 
 use crate::{Machine, Memory, Table};
 use abi::layout::{KERNEL_HALF, UVPT_SLOT, WINDOWS, uvpt};
+use abi::page::span;
 use abi::{Error, Frame, PAGE_SIZE, Perms, Pte, Va};
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// An entry that points to a table allows everything: rights are decided in the leaf. (Entries
-/// that are shared with others will allow less; so rights are always the AND over the levels.)
-const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
+/// An entry that points to a table which this space alone has. It allows everything: rights are decided in
+/// the leaf. Without W the table may be shared, so rights are always the AND over the levels.
+pub(crate) const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
 
 /// One address space, named by the frame of its top-level table.
 ///
 /// Whoever has the value holds the lock of the environment that it belongs to.
 pub struct Space<M> {
-    root: Frame,
+    pub(crate) root: Frame,
     /// The tables that were walked to last: to grant a page, and for everything else.
     last: [Cell<Walk>; 2],
     /// Frames that were filled since somebody asked.
-    filled: u32,
+    pub(crate) filled: u32,
     /// What lies below is gone already: teardown goes on here.
     torn_down: Va,
     /// Another processor has the space loaded, and may have cached what changes here.
     elsewhere: bool,
     /// Something was taken away that it may have cached.
     stale: bool,
+    /// This processor may have cached more than single pages could be forgotten for.
+    stale_here: bool,
     /// Frames that cannot be given back before it has forgotten them.
     parked: [Frame; PARKED],
     parked_len: usize,
@@ -100,6 +103,7 @@ impl<M: Machine> Space<M> {
             torn_down: Va(0),
             elsewhere: false,
             stale: false,
+            stale_here: false,
             parked: [Frame(0); PARKED],
             parked_len: 0,
             machine: PhantomData,
@@ -115,17 +119,29 @@ impl<M: Machine> Space<M> {
     /// Changes end, before the lock is given up: from now on no processor knows what was taken away.
     #[inline]
     pub fn settle(&mut self, memory: &Memory<M>) {
-        if self.stale {
+        if self.stale || self.stale_here {
             self.flush(memory);
         }
     }
 
+    /// From here on no processor has cached anything that is not so any more.
     #[cold]
-    fn flush(&mut self, memory: &Memory<M>) {
-        M::flush_elsewhere(self.root);
-        self.stale = false;
+    pub(crate) fn flush(&mut self, memory: &Memory<M>) {
+        if core::mem::take(&mut self.stale_here) {
+            M::invalidate_all(self.root);
+        }
+        if core::mem::take(&mut self.stale) {
+            M::flush_elsewhere(self.root);
+        }
         let parked = core::mem::take(&mut self.parked_len);
         self.parked[..parked].iter().for_each(|frame| memory.release(*frame));
+    }
+
+    /// An entry that points to a table changed.
+    pub(crate) fn forget_all(&mut self) {
+        self.forget_walks();
+        self.stale_here = true;
+        self.stale |= self.elsewhere;
     }
 
     /// An entry was taken away or lost rights.
@@ -164,16 +180,53 @@ impl<M: Machine> Space<M> {
         Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })
     }
 
-    /// The frame of the page at `va`, if it can be written at this moment. It is about to be: A and D are
+    /// The frame of the page at `va`, which can be written at this moment. It is about to be: A and D are
     /// set, as the processor does.
-    #[must_use]
-    pub fn dirty(&self, va: Va) -> Option<Frame> {
-        let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER))?;
-        if !leaf.allows(Pte::WRITABLE) {
-            return None;
-        }
+    ///
+    /// # Errors
+    /// [`Error::TableShared`]; [`Error::Fault`] if there is no page, or not a writable one.
+    pub fn dirty(&self, va: Va) -> Result<Frame, Error> {
+        let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER | Pte::WRITABLE));
+        let leaf = leaf.ok_or(Error::Fault(va.0))?;
+        self.require_own_tables(&leaf, va)?;
         leaf.entry.fetch_or(Pte::ACCESSED | Pte::DIRTY, Relaxed);
-        Some(leaf.pte.frame())
+        Ok(leaf.pte.frame())
+    }
+
+    /// What is at `va` can be changed: no table above is shared.
+    #[inline]
+    fn require_own_tables(&self, leaf: &Leaf, va: Va) -> Result<(), Error> {
+        if leaf.writable_above { Ok(()) } else { Err(self.shared_above(va)) }
+    }
+
+    /// Which table above `va` is shared: the topmost one. (Windows are nobody's to change.)
+    #[cold]
+    #[inline(never)]
+    fn shared_above(&self, va: Va) -> Error {
+        if va >= WINDOWS {
+            return Error::NoRight(va.0);
+        }
+        let mut table = self.root;
+        for level in [4, 3, 2] {
+            let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
+            if pte.is_shared_table() {
+                return Error::TableShared((va.0 & !(span(level) - 1)) | u64::from(level));
+            }
+            table = pte.frame();
+        }
+        unreachable!("no table above {va} is shared")
+    }
+
+    /// Whether pages at `va` may come and go: no table above is shared.
+    ///
+    /// # Errors
+    /// [`Error::TableShared`].
+    pub fn is_open(&self, va: Va) -> Result<(), Error> {
+        match self.table_entry(va, 2) {
+            Err(error @ Error::TableShared(_)) => Err(error),
+            Ok((_, entry)) if Pte(entry.load(Relaxed)).is_shared_table() => Err(self.shared_above(va)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether nobody else has the page at `va`, and it can be written at this moment.
@@ -191,7 +244,7 @@ impl<M: Machine> Space<M> {
     /// Put a fresh page of zeros at `va`, instead of whatever is there.
     ///
     /// # Errors
-    /// [`Error::NoMemory`].
+    /// [`Error::NoMemory`], [`Error::TableShared`].
     #[inline(always)]
     pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
         let frame = memory.alloc()?;
@@ -202,12 +255,16 @@ impl<M: Machine> Space<M> {
     /// The frame at `va`, to be mapped elsewhere with these permissions, with a reference for that.
     ///
     /// # Errors
-    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`].
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`]; [`Error::TableShared`] if it could be
+    /// written but for that.
     #[inline]
     pub fn grant(&self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<Frame, Error> {
         let leaf = self.present(&self.last[1], va)?;
-        if perms.contains(Perms::WRITE) && !leaf.allows(Pte::WRITABLE) {
-            return Err(Error::NoRight(va.0));
+        if perms.contains(Perms::WRITE) {
+            if !leaf.pte.has(Pte::WRITABLE) {
+                return Err(Error::NoRight(va.0));
+            }
+            self.require_own_tables(&leaf, va)?;
         }
         let frame = leaf.pte.frame();
         memory.share(frame).map(|()| frame)
@@ -217,7 +274,7 @@ impl<M: Machine> Space<M> {
     /// entry; if there is an error it is dropped.
     ///
     /// # Errors
-    /// [`Error::NoMemory`].
+    /// [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
     pub fn accept(&mut self, memory: &Memory<M>, va: Va, frame: Frame, perms: Perms) -> Result<(), Error> {
         let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
@@ -227,12 +284,13 @@ impl<M: Machine> Space<M> {
     /// Change the permissions of the page at `va`. A and D stay.
     ///
     /// # Errors
-    /// [`Error::NotMapped`], [`Error::NoRight`].
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TableShared`].
     #[inline]
     pub fn protect(&mut self, va: Va, perms: Perms) -> Result<(), Error> {
         const STAYS: u64 = Pte::FRAME | Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
         let leaf = self.present(&self.last[0], va)?;
-        if perms.contains(Perms::WRITE) && !leaf.allows(Pte::MAY) {
+        self.require_own_tables(&leaf, va)?;
+        if perms.contains(Perms::WRITE) && !leaf.pte.has(Pte::MAY) {
             return Err(Error::NoRight(va.0));
         }
         let new = Pte::page(Frame(0), perms).0;
@@ -243,11 +301,12 @@ impl<M: Machine> Space<M> {
     /// Remove the page or mark at `va`.
     ///
     /// # Errors
-    /// [`Error::NotMapped`].
+    /// [`Error::NotMapped`], [`Error::TableShared`].
     #[inline]
     pub fn unmap(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
         let leaf = self.find(va).filter(|leaf| !leaf.pte.is_empty());
         let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        self.require_own_tables(&leaf, va)?;
         self.replace(memory, &leaf, va, Pte(0));
         if M::info(leaf.table).word.load(Relaxed) == 0 {
             self.prune(memory, va);
@@ -258,7 +317,7 @@ impl<M: Machine> Space<M> {
     /// Store a word of at most 40 bits where no page is; 0 clears it.
     ///
     /// # Errors
-    /// [`Error::BadWord`], [`Error::Mapped`], [`Error::NoMemory`].
+    /// [`Error::BadWord`], [`Error::Mapped`], [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
     pub fn mark(&mut self, memory: &Memory<M>, va: Va, word: u64) -> Result<(), Error> {
         if word > Pte::MARK_MAX {
@@ -279,10 +338,11 @@ impl<M: Machine> Space<M> {
     /// Returns whether it was copied.
     ///
     /// # Errors
-    /// [`Error::NotMapped`], [`Error::Executable`], [`Error::NoMemory`].
+    /// [`Error::NotMapped`], [`Error::Executable`], [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
     pub fn own(&mut self, memory: &Memory<M>, va: Va) -> Result<bool, Error> {
         let leaf = self.present(&self.last[0], va)?;
+        self.require_own_tables(&leaf, va)?;
         let old = leaf.pte;
         if !old.has(Pte::NO_EXEC) {
             return Err(Error::Executable(va.0));
@@ -375,7 +435,7 @@ impl<M: Machine> Space<M> {
         Some(Walk { span: va.0 / SPAN, table, writable_above: (above & Pte::WRITABLE) as u32 })
     }
 
-    fn forget_walks(&self) {
+    pub(crate) fn forget_walks(&self) {
         self.last.iter().for_each(|last| last.set(Walk::NONE));
     }
 
@@ -386,15 +446,28 @@ impl<M: Machine> Space<M> {
         if !self.look_up(&self.last[0], va) {
             self.make_tables(memory, va)?;
         }
-        Ok(self.leaf(&self.last[0], va))
+        let leaf = self.leaf(&self.last[0], va);
+        self.require_own_tables(&leaf, va)?;
+        Ok(leaf)
     }
 
     #[inline(never)]
     fn make_tables(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+        let table = self.make_table(memory, va, 1)?;
+        self.last[0].set(Walk { span: va.0 / SPAN, table, writable_above: 1 });
+        Ok(())
+    }
+
+    /// The table of a level (1 to 3) that translates `va`. Tables that are missing are made; whoever
+    /// does not fill the entry has to [prune](Self::prune).
+    pub(crate) fn make_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
         let mut table = self.root;
-        for level in [4, 3, 2] {
-            let entry = &M::table(table)[va.index(level)];
+        for above in (level + 1..=4).rev() {
+            let entry = &M::table(table)[va.index(above)];
             let mut pte = Pte(entry.load(Relaxed));
+            if pte.is_shared_table() {
+                return Err(self.shared_above(va));
+            }
             if !pte.is_present() {
                 let frame = memory.alloc().inspect_err(|_| self.prune(memory, va))?;
                 self.filled += 1;
@@ -404,8 +477,28 @@ impl<M: Machine> Space<M> {
             }
             table = pte.frame();
         }
-        self.last[0].set(Walk { span: va.0 / SPAN, table, writable_above: 1 });
-        Ok(())
+        Ok(table)
+    }
+
+    /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that it is in,
+    /// which this space alone has.
+    pub(crate) fn table_entry(&self, va: Va, level: u32) -> Result<(Frame, &'static AtomicU64), Error> {
+        let mut table = self.root;
+        for above in (level..=4).rev() {
+            let entry = &M::table(table)[va.index(above)];
+            let pte = Pte(entry.load(Relaxed));
+            if !pte.is_present() {
+                break;
+            }
+            if above == level {
+                return Ok((table, entry));
+            }
+            if pte.is_shared_table() {
+                return Err(self.shared_above(va));
+            }
+            table = pte.frame();
+        }
+        Err(Error::NotMapped(va.0))
     }
 
     /// Fill the entry of `va`, which takes over a reference to the frame.
@@ -447,15 +540,15 @@ impl<M: Machine> Space<M> {
 
     /// Free the tables above `va` that have become empty.
     #[inline(never)]
-    fn prune(&mut self, memory: &Memory<M>, va: Va) {
+    pub(crate) fn prune(&mut self, memory: &Memory<M>, va: Va) {
         self.forget_walks();
         let mut path = [self.root; 4];
         let mut depth = 0;
         while depth < 3 {
             let entry = &M::table(path[depth])[va.index(4 - depth as u32)];
             let pte = Pte(entry.load(Relaxed));
-            if !pte.is_present() {
-                break;
+            if !pte.has(Pte::PRESENT | Pte::WRITABLE) {
+                break; // a shared table is not empty
             }
             depth += 1;
             path[depth] = pte.frame();
@@ -473,7 +566,7 @@ impl<M: Machine> Space<M> {
 }
 
 /// A table has one entry more, or one less, that is not empty.
-fn count<M: Machine>(table: Frame, change: i32) {
+pub(crate) fn count<M: Machine>(table: Frame, change: i32) {
     let word = &M::info(table).word;
     word.store(word.load(Relaxed).wrapping_add_signed(change), Relaxed);
 }
@@ -508,6 +601,14 @@ fn clear<M: Machine>(
         let va = base.entry(index, level);
         index += 1;
         if pte.is_empty() {
+            continue;
+        }
+        let goes_on_elsewhere = level > 1 && pte.is_shared_table() && memory.release_shared(pte.frame());
+        if goes_on_elsewhere {
+            // Somebody else has the table, and all that is below it.
+            *budget = budget.saturating_sub(CLEAR_COST);
+            entries[index - 1].store(0, Relaxed);
+            count::<M>(table, -1);
             continue;
         }
         if pte.is_present() && level > 1 {

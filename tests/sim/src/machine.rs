@@ -243,6 +243,10 @@ impl Machine for Sim {
     fn invalidate(root: Frame, page: Va) {
         processor(|processor| processor.invalidate(root, page));
     }
+
+    fn invalidate_all(root: Frame) {
+        processor(|processor| processor.invalidate_all(root));
+    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,13 @@ impl Processor {
         }
     }
 
+    /// The same for everything that is remembered of a page map.
+    pub fn invalidate_all(&mut self, root: Frame) {
+        if self.root == Some(root) {
+            self.load(self.root);
+        }
+    }
+
     /// An address at which the processor still has this frame.
     pub fn knows(&self, frame: Frame) -> Option<Va> {
         let pages = self.pages.iter().map(|(va, cached)| (*va, cached.frame));

@@ -102,17 +102,39 @@ impl Host {
         if id == EnvId::NONE { self.current } else { id.slot() }
     }
 
-    /// One page of an operation, checked as the kernel does.
+    /// One page of an operation; tables that are shared are owned first, as libos does.
+    fn page_with_own_tables(&mut self, call: Call, op: PageOp) -> Result<(), Error> {
+        loop {
+            match self.page(call, op) {
+                Err(Error::TableShared(value)) => {
+                    let (va, level) = (Va(value).page(), Va(value).offset() as u32);
+                    assert!(self.table(va, level).is_shared_table(), "{va} at level {level}, for {op:?}");
+                    self.page(Call::OwnTables, PageOp::own_tables(va, 1, level))?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// One page or table of an operation, checked as the kernel does.
     fn page(&mut self, call: Call, op: PageOp) -> Result<(), Error> {
         user_va(op.va)?;
         let (source, env) = (self.env(op.source_env), self.env(op.env));
+        let level = op.arg as u32;
         let frame = match call {
             Call::Map => self.grant(source, op)?,
+            Call::ShareTables => {
+                let memory = &self.memory;
+                let space = self.spaces[source].as_mut().expect("the environment exists");
+                let table = space.grant_table(memory, op.source, level);
+                space.settle(memory);
+                table?
+            }
             _ => Frame(0),
         };
         let memory = &self.memory;
         let space = self.spaces[env].as_mut().expect("the environment exists");
-        match call {
+        let result = match call {
             Call::Alloc => space.alloc(memory, op.va, Perms::checked(op.arg)?),
             Call::Map => space.accept(memory, op.va, frame, Perms::checked(op.arg)?),
             Call::Protect => space.protect(op.va, Perms::checked(op.arg)?),
@@ -120,8 +142,13 @@ impl Host {
             Call::Mark => space.mark(memory, op.va, op.arg),
             Call::Own if env != self.current => Err(Error::NotYours(op.env.0.into())),
             Call::Own => space.own(memory, op.va).map(|_copied| ()),
+            Call::ShareTables => space.accept_table(memory, op.va, level, frame),
+            Call::OwnTables => space.own_table(memory, op.va, level).map(|_copied| ()),
+            Call::UnmapTables => space.unmap_table(memory, op.va, level),
             _ => Err(Error::BadOp(op.call.into())),
-        }
+        };
+        space.settle(memory);
+        result
     }
 
     fn grant(&self, source: usize, op: PageOp) -> Result<Frame, Error> {
@@ -133,6 +160,16 @@ impl Host {
         }
         self.space(source).grant(&self.memory, op.source, perms)
     }
+}
+
+/// The entry of a level, whose table must be there.
+fn table_entry(root: Frame, va: Va, level: u32) -> Pte {
+    let mut pte = Pte(root.address() | Pte::PRESENT);
+    for level in (level..=4).rev() {
+        assert!(pte.is_present(), "no table of level {level} at {va}");
+        pte = Pte(Sim::table(pte.frame())[va.index(level)].load(SeqCst));
+    }
+    pte
 }
 
 fn user_va(va: Va) -> Result<(), Error> {
@@ -156,6 +193,14 @@ impl Kernel for Host {
         pte
     }
 
+    fn table(&self, va: Va, level: u32) -> Pte {
+        table_entry(self.root(self.current), va, level)
+    }
+
+    fn count_entries(&self, table: Frame) -> u32 {
+        Sim::info(table).word.load(SeqCst)
+    }
+
     fn entries(&self, range: Range<Va>) -> Entries {
         Entries { root: self.root(self.current), rest: range, last: None }
     }
@@ -166,7 +211,7 @@ impl Kernel for Host {
             return Err(Error::BadCount(0));
         }
         for page in 0..op.count {
-            self.page(call, op.skip(page))?;
+            self.page_with_own_tables(call, op.skip(page))?;
             if let Some(mut interrupt) = self.between.take() {
                 interrupt(self);
                 self.between = Some(interrupt);

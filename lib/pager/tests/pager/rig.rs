@@ -3,6 +3,7 @@
 use crate::host::{ALL, Book, Host, id};
 use crate::world::{byte, touch};
 use abi::{PAGE_SIZE, Perms, Va};
+use pager::fork::Plan;
 use pager::space::{Advice, Table};
 use pager::{Error, Kernel, Pager, Region, fork, space};
 use sim::machine::{self, free_frames, processor};
@@ -71,7 +72,7 @@ impl Rig {
         self.host.create(child)?;
         let (host, book) = self.parts();
         fork::fill_shared(host, &book.regions())?;
-        fork::share(host, &book.regions(), id(child), except)?;
+        fork::share_pages(host, &Plan { child: id(child), regions: &book.regions(), except })?;
         let inherited = book.inherited();
         self.books.push(inherited);
         Ok(child)

@@ -7,7 +7,7 @@ use crate::op::{Kind, OFFSETS, Op, Outcome, pages};
 use abi::fault::PageFaultCode;
 use abi::layout::USER_LIMIT;
 use abi::{Frame, Perms, Pte, Va};
-use pager::fork;
+use pager::fork::{self, Plan};
 use pager::space::{self, Table};
 use pager::{Cause, Error, File, Guard, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
 use sim::machine::{self, Sim, entry, free_frames, processor, refs};
@@ -339,7 +339,7 @@ fn held(archive: &[Frame], pte: Pte) -> Held {
 /// As libos does it, but for the memory that it copies at once.
 fn become_two(host: &mut Host, regions: &[Region<Host>], child: usize) -> Result<(), Error> {
     fork::fill_shared(host, regions)?;
-    fork::share(host, regions, id(child), &[])
+    fork::share_pages(host, &Plan { child: id(child), regions, except: &[] })
 }
 
 /// All that makes regions what they are, to be compared.

@@ -208,8 +208,8 @@ fn what_the_kernel_writes_for_a_user_is_dirty() {
     let template = memory.alloc().expect("a frame");
     let mut space = Space::new(&memory, template).expect("a space");
     space.alloc(&memory, PAGE, Perms::READ).expect("a page");
-    assert_eq!(space.dirty(PAGE), None, "the page is read-only");
-    assert_eq!(space.dirty(OTHER), None, "there is no page");
+    assert_eq!(space.dirty(PAGE), Err(Error::Fault(PAGE.0)), "the page is read-only");
+    assert_eq!(space.dirty(OTHER), Err(Error::Fault(OTHER.0)), "there is no page");
     space.protect(PAGE, Perms::WRITE).expect("the page may be written");
     let frame = space.page(PAGE).expect("a page").frame;
     let leaf = |space: &Space<Sim>| {
@@ -218,6 +218,6 @@ fn what_the_kernel_writes_for_a_user_is_dirty() {
         found
     };
     assert!(!leaf(&space).has(Pte::DIRTY));
-    assert_eq!(space.dirty(PAGE), Some(frame));
+    assert_eq!(space.dirty(PAGE), Ok(frame));
     assert!(leaf(&space).has(Pte::ACCESSED | Pte::DIRTY));
 }

@@ -51,6 +51,8 @@ impl Machine for Threads {
 
     fn invalidate(_: Frame, _: Va) {}
 
+    fn invalidate_all(_: Frame) {}
+
     fn relax() {
         thread::yield_now();
     }

@@ -99,6 +99,7 @@ impl Model {
                 return Ok(self.receive(me, e, from));
             }
             Call::PowerOff => return self.power_off(me, a),
+            Call::ShareTables | Call::OwnTables | Call::UnmapTables => unreachable!("never drawn"),
         };
         Ok(Way::Back(rax, rdx))
     }

@@ -1,0 +1,91 @@
+//! Tables that are shared with other environments since a fork.
+//!
+//! Nothing below a shared table can be written or changed. Whoever wants to makes it private first: *owns* it,
+//! from the top down. What is below then is copy-on-write, page by page or table by table.
+
+use crate::{Kernel, ME};
+use abi::page::span;
+use abi::{Error, PageOp, Va};
+use core::ops::Range;
+
+/// What is above an address.
+enum Above {
+    /// The topmost table that is shared: the level of the entry that points to it.
+    Shared(u32),
+    /// None is shared, and the one of this level is missing, or is the last one.
+    Clear(u32),
+}
+
+fn above<K: Kernel>(kernel: &K, va: Va) -> Above {
+    for level in [4, 3, 2] {
+        let entry = kernel.table(va, level);
+        if !entry.is_present() {
+            return Above::Clear(level);
+        }
+        if entry.is_shared_table() {
+            return Above::Shared(level);
+        }
+    }
+    Above::Clear(2)
+}
+
+/// The addresses that one entry of this level translates, around `va`.
+pub(crate) fn around(va: Va, level: u32) -> Range<Va> {
+    let start = va.0 & !(span(level) - 1);
+    Va(start)..Va(start + span(level))
+}
+
+/// Make every table above the page at `va` private. Returns whether one was shared.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn own_above<K: Kernel>(kernel: &mut K, va: Va) -> Result<bool, Error> {
+    let mut any = false;
+    while let Above::Shared(level) = above(kernel, va) {
+        kernel.op(PageOp::own_tables(around(va, level).start, 1, level))?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// Make every table that translates addresses of the range private: what is in it may change then.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn own<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+    for_each_shared(kernel, range, |kernel, va, level| kernel.op(PageOp::own_tables(va, 1, level)))
+}
+
+/// Give up every shared table that translates addresses of the range only, with all that is below; make the
+/// others private.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn discard<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+    for_each_shared(kernel, range, |kernel, va, level| {
+        let covered = around(va, level);
+        if range.start <= covered.start && covered.end <= range.end {
+            match kernel.op(PageOp::unmap_tables(ME, va, 1, level)) {
+                Err(Error::NotShared(_)) => {}
+                result => return result,
+            }
+        }
+        kernel.op(PageOp::own_tables(va, 1, level))
+    })
+}
+
+/// Call `f` with every table that is shared: it has to do something about it.
+fn for_each_shared<K: Kernel>(
+    kernel: &mut K,
+    range: &Range<Va>,
+    mut f: impl FnMut(&mut K, Va, u32) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut at = range.start;
+    while at < range.end {
+        match above(kernel, at) {
+            Above::Shared(level) => f(kernel, around(at, level).start, level)?,
+            Above::Clear(level) => at = around(at, level).end,
+        }
+    }
+    Ok(())
+}

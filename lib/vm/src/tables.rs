@@ -1,0 +1,232 @@
+//! Whole tables, shared: what makes fork independent of how much memory there is.
+//!
+//! A table of level 1 translates 2 MiB, one of level 2 translates 1 GiB, one of level 3 translates 512 GiB. The
+//! entry that points to it can be given to another space: then both have the same table, and with it everything
+//! below. Neither may change it, so the entry loses W on both sides, and because rights are the AND over the
+//! levels, nothing below can be written any more. Nothing else changes, however much there is.
+//!
+//! ```text
+//!      parent   child              parent   child                parent   child
+//!      level 2  level 2            level 2  level 2              level 2  level 2
+//!      | RW |   |    |             | R- |   | R- |               | RW |   | R- |
+//!        |                           |        |                    |        |
+//!        v                           +---+----+                    v        v
+//!      table                           table                     copy     table
+//!      | RW | | RW |                   | RW | | RW |             | RC | | RC |  | RC | | RC |
+//!        |      |                        |      |                  +------|-------+      |
+//!        v      v                        v      v                         +--------------+
+//!      page   page                     page   page                      page   page
+//!
+//!         before                share_table(2)                   own_table(2) by the parent
+//! ```
+//!
+//! Whoever wants to write *owns* the table first, from the top down, and then the page. The last one that has a
+//! table keeps it; the others copy it. A copy makes two entries of every entry, so everything in it loses what
+//! only a sole user may have: tables below lose W, writable pages become copy-on-write, and pages that could have
+//! been made writable cannot be any more. (But for those that are kept: they are shared for writing.) The one
+//! who keeps a table does the same to pages that others have too.
+//!
+//! Rights that a leaf has are therefore those of everybody who has the table, at the time when the table was
+//! shared; and nobody gets more out of a table than was in it then.
+
+use crate::space::{TABLE, count};
+use crate::{Machine, Memory, Space};
+use abi::page::TABLE_ENTRIES;
+use abi::{Error, Frame, Perms, Pte, Va};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+impl<M: Machine> Space<M> {
+    /// The table that the entry of this level (2 to 4) at `va` points to, to be shared, with a reference for that.
+    /// From now on nothing below is writable here.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::TooManyRefs`].
+    pub fn grant_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
+        let (_, entry) = self.table_entry(va, level)?;
+        let pte = Pte(entry.load(Relaxed));
+        memory.share(pte.frame())?;
+        if pte.has(Pte::WRITABLE) {
+            entry.fetch_and(!Pte::WRITABLE, Relaxed);
+            self.forget_all();
+        }
+        Ok(pte.frame())
+    }
+
+    /// Let the entry of this level (2 to 4) at `va` point to a table that was granted. The reference moves into
+    /// the entry; if there is an error it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Mapped`] if there is a table already, [`Error::TableShared`], [`Error::NoMemory`].
+    pub fn accept_table(
+        &mut self,
+        memory: &Memory<M>,
+        va: Va,
+        level: u32,
+        frame: Frame,
+    ) -> Result<(), Error> {
+        self.put_table(memory, va, level, frame).inspect_err(|_| {
+            // Whoever granted it has it still.
+            memory.release_shared(frame);
+        })
+    }
+
+    fn put_table(&mut self, memory: &Memory<M>, va: Va, level: u32, frame: Frame) -> Result<(), Error> {
+        let table = self.make_table(memory, va, level)?;
+        let entry = &M::table(table)[va.index(level)];
+        if entry.load(Relaxed) != 0 {
+            return Err(Error::Mapped(va.0));
+        }
+        entry.store(frame.address() | TABLE & !Pte::WRITABLE, Relaxed);
+        count::<M>(table, 1);
+        Ok(())
+    }
+
+    /// Make the table that the entry of this level (2 to 4) at `va` points to this space's alone. Returns whether
+    /// it was copied for that.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NoMemory`], [`Error::TooManyRefs`].
+    pub fn own_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<bool, Error> {
+        let (_, entry) = self.table_entry(va, level)?;
+        let pte = Pte(entry.load(Relaxed));
+        let table = pte.frame();
+        if pte.has(Pte::WRITABLE) {
+            return Ok(false);
+        }
+        if memory.is_sole(table) {
+            let entries = M::table(table).iter();
+            if level > 2 {
+                entries.for_each(take_write);
+            } else {
+                entries.for_each(|entry| keep_leaf(memory, entry));
+            }
+            entry.fetch_or(Pte::WRITABLE, Relaxed);
+            self.forget_all();
+            return Ok(false);
+        }
+        let copy = copy_table(memory, table, level)?;
+        entry.store(copy.address() | TABLE | pte.0 & Pte::ACCESSED, Relaxed);
+        // No processor may walk the old table from here any more: it may be gone in a moment.
+        self.forget_all();
+        self.flush(memory);
+        drop_table(memory, table, level);
+        Ok(true)
+    }
+
+    /// Remove a table that others have too, and with it all that is below, from this space.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NotShared`] if nobody else has it.
+    pub fn unmap_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<(), Error> {
+        let (above, entry) = self.table_entry(va, level)?;
+        let pte = Pte(entry.load(Relaxed));
+        if pte.has(Pte::WRITABLE) || memory.is_sole(pte.frame()) {
+            return Err(Error::NotShared(va.0));
+        }
+        let pte = Pte(entry.swap(0, Relaxed));
+        self.forget_all();
+        self.flush(memory);
+        if !memory.release_shared(pte.frame()) {
+            // The others have just given it up.
+            entry.store(pte.0, Relaxed);
+            return Err(Error::NotShared(va.0));
+        }
+        count::<M>(above, -1);
+        self.prune(memory, va);
+        Ok(())
+    }
+}
+
+/// An entry to a table allows no writing below any more.
+fn take_write(entry: &AtomicU64) {
+    if Pte(entry.load(Relaxed)).has(Pte::PRESENT | Pte::WRITABLE) {
+        entry.fetch_and(!Pte::WRITABLE, Relaxed);
+    }
+}
+
+/// Rights that only a sole user of a page may have.
+const SOLE: u64 = Pte::WRITABLE | Pte::MAY;
+
+/// Whether an entry of level 1 must change when its page gets another user.
+#[inline]
+fn must_lower(pte: Pte) -> bool {
+    pte.is_present() && pte.0 & SOLE != 0 && !pte.has(Perms::KEEP.bits())
+}
+
+/// What becomes of such an entry: whoever could write must copy first. A and D stay.
+#[inline]
+fn lowered(pte: u64) -> u64 {
+    (pte & !SOLE) | if pte & Pte::WRITABLE != 0 { Perms::COW.bits() } else { 0 }
+}
+
+/// Take from an entry of level 1 what only a sole user may have. Other processors may be using it, or be doing
+/// the same.
+#[inline]
+fn lower(entry: &AtomicU64, pte: Pte) {
+    let mut old = pte.0;
+    while must_lower(Pte(old))
+        && let Err(now) = entry.compare_exchange_weak(old, lowered(old), Relaxed, Relaxed)
+    {
+        old = now;
+    }
+}
+
+/// The same for an entry of a table that is kept, if others have the page.
+#[inline]
+fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
+    let pte = Pte(entry.load(Relaxed));
+    if must_lower(pte) && !memory.is_sole(pte.frame()) {
+        lower(entry, pte);
+    }
+}
+
+/// A copy of a shared table: every entry twice from now on, with as much as both may have.
+fn copy_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
+    let copy = memory.alloc_dirty()?;
+    let (from, to) = (M::table(table), M::table(copy));
+    for index in 0..TABLE_ENTRIES {
+        let pte = Pte(from[index].load(Relaxed));
+        let mut new = pte.0;
+        if pte.is_present() {
+            if let Err(error) = memory.share(pte.frame()) {
+                let copied = to[..index].iter().map(|entry| Pte(entry.load(Relaxed)));
+                copied.filter(|pte| pte.is_present()).for_each(|pte| {
+                    memory.release_shared(pte.frame());
+                });
+                memory.release(copy);
+                return Err(error);
+            }
+            if level > 2 {
+                take_write(&from[index]);
+                new &= !Pte::WRITABLE;
+            } else if must_lower(pte) {
+                lower(&from[index], pte);
+                new = lowered(new);
+            }
+        }
+        to[index].store(new, Relaxed);
+    }
+    let (words, copied) = (&M::info(table).word, &M::info(copy).word);
+    copied.store(words.load(Relaxed), Relaxed);
+    Ok(copy)
+}
+
+/// Give up a table that was copied. Others have what it names; but they may have given up the table itself
+/// meanwhile.
+fn drop_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) {
+    if memory.release_shared(table) {
+        return;
+    }
+    for entry in M::table(table) {
+        let pte = Pte(entry.load(Relaxed));
+        if pte.is_present() {
+            if level > 2 {
+                drop_table(memory, pte.frame(), level - 1);
+            } else {
+                memory.release(pte.frame());
+            }
+        }
+    }
+    M::info(table).word.store(0, Relaxed);
+    memory.release(table);
+}
