@@ -1,6 +1,7 @@
 //! Forks, switches, programs.
 
-use crate::{Dirty, FEW, MANY, PAGES, Result, Samples, run, touch};
+use crate::{Dirty, FEW, MANY, PAGES, Result, Samples, frames, run, touch};
+use libos::time::ticks;
 use libos::{Child, Command, Error, Fork, env, fork, ipc, sys};
 
 // Forks. A page that was forked is copy-on-write; touching it once the child is gone makes it what
@@ -20,8 +21,17 @@ fn fork_child(work: impl FnOnce()) -> core::result::Result<Child, Error> {
 
 /// What the parent sees of it: the child does not run before `wait`.
 pub fn fork_alone(samples: &mut Samples, pages: u32) -> Result {
+    fork_so_often(samples, pages, FEW)
+}
+
+/// The same with so much memory that making it dirty again takes long.
+pub fn fork_once(samples: &mut Samples, pages: u32) -> Result {
+    fork_so_often(samples, pages, 1)
+}
+
+fn fork_so_often(samples: &mut Samples, pages: u32, times: u32) -> Result {
     let dirty = Dirty::new(PAGES, pages)?;
-    for _ in 0..FEW {
+    for _ in 0..times {
         dirty.touch();
         let child = samples.time(|| fork_child(|| ()))?;
         child.wait()?;
@@ -34,6 +44,57 @@ pub fn fork_exit_wait(samples: &mut Samples, pages: u32) -> Result {
     for _ in 0..FEW {
         dirty.touch();
         samples.time(|| fork_child(|| ())?.wait().map_err(Error::from))?;
+    }
+    Ok(())
+}
+
+/// The same, page by page.
+pub fn fork_by_page(samples: &mut Samples, pages: u32) -> Result {
+    let dirty = Dirty::new(PAGES, pages)?;
+    for _ in 0..FEW {
+        dirty.touch();
+        let child = samples.time(|| match fork::by_page()? {
+            Fork::Parent(child) => Ok::<Child, Error>(child),
+            Fork::Child => sys::exit(0),
+        })?;
+        child.wait()?;
+    }
+    Ok(())
+}
+
+/// The first write after a fork of much memory: no table above the page is private.
+pub fn first_write(samples: &mut Samples, pages: u32) -> Result {
+    let dirty = Dirty::new(PAGES, pages)?;
+    for _ in 0..FEW {
+        dirty.touch();
+        let child = fork_child(|| {
+            let _ = ipc::recv();
+        })?;
+        samples.time(|| touch(dirty.0));
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(())
+}
+
+/// The child writes to every page, and ends: all of it, for each page.
+pub fn fork_write_all(
+    samples: &mut Samples,
+    pages: u32,
+    fork: fn() -> core::result::Result<Fork, Error>,
+) -> Result {
+    let dirty = Dirty::new(PAGES, pages)?;
+    for _ in 0..3 {
+        dirty.touch();
+        let (frames, start) = (frames(), ticks());
+        match fork()? {
+            Fork::Parent(child) => child.wait()?,
+            Fork::Child => {
+                dirty.touch();
+                sys::exit(0)
+            }
+        };
+        samples.add(ticks() - start, frames, pages);
     }
     Ok(())
 }

@@ -19,8 +19,8 @@ use std::process::ChildStderr;
 use std::thread;
 use std::time::Duration;
 
-/// The largest row needs 160 MiB; the traced machine needs no more.
-const MEMORY: Memory = Memory(256 << 20);
+/// The largest row forks a GiB of memory.
+const MEMORY: Memory = Memory(1536 << 20);
 /// A bound for each of the boots.
 const TIMEOUT: Duration = Duration::from_secs(900);
 /// Rows with more instructions than this in all samples together are not traced: that is slow.
@@ -279,7 +279,8 @@ fn longest(console: &str) -> Option<(u64, String)> {
 }
 
 /// Rows whose samples are an average: how many repetitions one reading spans.
-const REPEATED: &[(&str, u64)] = &[("appel2", 100), ("fault-around", 16)];
+const REPEATED: &[(&str, u64)] =
+    &[("appel2", 100), ("fault-around", 16), ("fork-write-all", 16384), ("fork-write-all-by-page", 16384)];
 
 /// Gives each row its part of the surcharges. The program takes its samples in the order of the
 /// rows, after some that find out what taking one costs.

@@ -32,6 +32,11 @@ impl Kernel for Sys {
     }
 
     #[inline]
+    fn empty_entries(&self, va: Va, level: u32) -> u64 {
+        uvpt::empty_entries(va, level)
+    }
+
+    #[inline]
     fn count_entries(&self, table: Frame) -> u32 {
         windows::frame(table).map_or(0, |info| info.word.load(Relaxed))
     }

@@ -144,7 +144,7 @@ impl Entries {
 /// is empty, to the end of its table.
 ///
 /// Most tables are nearly empty, so this is where a walk spends its time: eight at once.
-fn empty_entries(va: Va, level: u32) -> u64 {
+pub(crate) fn empty_entries(va: Va, level: u32) -> u64 {
     let (first, end) = (va.index(level), TABLE_ENTRIES);
     let table = layout::uvpt(va, level).page().0 as *const Pte;
     // SAFETY: the table is there, since the caller has read an entry of it, and `n` is an index.

@@ -120,8 +120,7 @@ pub fn share<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     let mut walk = Tables { plan, by_page: Va(0)..Va(0), run: (Va(0), 0, 0) };
     let mut at = Va(0);
     while at < STACKS {
-        let covered = walk.share_around(kernel, at)?;
-        at = tables::around(at, covered).end;
+        at = walk.share_around(kernel, at)?;
     }
     walk.pages_of(kernel, STACKS..USER_LIMIT)?;
     walk.finish(kernel)
@@ -137,19 +136,19 @@ struct Tables<'a, K: 'static> {
 }
 
 impl<K: Kernel> Tables<'_, K> {
-    /// See to what is around an address. Returns how much that was, as a level.
-    fn share_around(&mut self, kernel: &mut K, at: Va) -> Result<u32, Error> {
+    /// See to what is around an address. Returns where to go on.
+    fn share_around(&mut self, kernel: &mut K, at: Va) -> Result<Va, Error> {
         for level in [4, 3, 2] {
             let entry = kernel.table(at, level);
             if !entry.is_present() {
-                return Ok(level);
+                return Ok(tables::behind_empty(kernel, at, level));
             }
             let covered = tables::around(at, level);
             let is_shared = entry.is_shared_table();
             let is_dense = || level < 4 && kernel.count_entries(entry.frame()) >= DENSE[level as usize - 2];
             if (is_shared || is_dense()) && self.plan.has_all(&covered) {
                 self.table(kernel, covered.start, level)?;
-                return Ok(level);
+                return Ok(covered.end);
             }
             if is_shared {
                 kernel.op(PageOp::own_tables(covered.start, 1, level))?;
@@ -158,7 +157,7 @@ impl<K: Kernel> Tables<'_, K> {
                 self.pages_of(kernel, covered)?;
             }
         }
-        Ok(2)
+        Ok(tables::around(at, 2).end)
     }
 
     fn table(&mut self, kernel: &mut K, va: Va, level: u32) -> Result<(), Error> {

@@ -62,6 +62,12 @@ pub trait Kernel: 'static {
     /// The entry of a level above 1 that translates `va`. The tables above are known to be there.
     fn table(&self, va: Va, level: u32) -> Pte;
 
+    /// How many empty entries follow each other from this one, which is empty, to the end of its table. (Fewer is
+    /// slower, and as good.)
+    fn empty_entries(&self, _va: Va, _level: u32) -> u64 {
+        1
+    }
+
     /// How many entries of a table are not empty.
     fn count_entries(&self, table: Frame) -> u32;
 

@@ -12,21 +12,26 @@ use core::ops::Range;
 enum Above {
     /// The topmost table that is shared: the level of the entry that points to it.
     Shared(u32),
-    /// None is shared, and the one of this level is missing, or is the last one.
-    Clear(u32),
+    /// None is shared, as far as this address.
+    Clear(Va),
 }
 
 fn above<K: Kernel>(kernel: &K, va: Va) -> Above {
     for level in [4, 3, 2] {
         let entry = kernel.table(va, level);
         if !entry.is_present() {
-            return Above::Clear(level);
+            return Above::Clear(behind_empty(kernel, va, level));
         }
         if entry.is_shared_table() {
             return Above::Shared(level);
         }
     }
-    Above::Clear(2)
+    Above::Clear(around(va, 2).end)
+}
+
+/// Where to go on if the entry of this level at `va` is empty.
+pub(crate) fn behind_empty<K: Kernel>(kernel: &K, va: Va, level: u32) -> Va {
+    Va(around(va, level).start.0 + kernel.empty_entries(va, level) * span(level))
 }
 
 /// The addresses that one entry of this level translates, around `va`.
@@ -84,7 +89,7 @@ fn for_each_shared<K: Kernel>(
     while at < range.end {
         match above(kernel, at) {
             Above::Shared(level) => f(kernel, around(at, level).start, level)?,
-            Above::Clear(level) => at = around(at, level).end,
+            Above::Clear(end) => at = end,
         }
     }
     Ok(())
