@@ -68,7 +68,7 @@ extern "C" fn start(start_info: u64) -> ! {
     };
     cpu::init();
     env::init();
-    sched::init();
+    sched::lock().init(env::all());
     read_command_line(boot);
     start::processors(&boot.processors);
     power::count_frames();
@@ -76,7 +76,7 @@ extern "C" fn start(start_info: u64) -> ! {
     loader::boot(boot);
     start::open();
     sched::enter_kernel();
-    sched::switch()
+    sched::switch(sched::lock())
 }
 
 /// The words that are for the kernel.

@@ -8,6 +8,7 @@
 
 use crate::env::{self, Env};
 use crate::memory::{CHECK_TABLE, Kernel, env_info, kernel_root};
+use ::sched::Node;
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
 use core::ops::Range;
@@ -53,8 +54,7 @@ pub fn all() {
     let archive = ARCHIVE.get().expect("boot is over");
     let mut check = Check { stamp, used, unnamed: 0, archive };
     let free = Status::Free as u32;
-    let living =
-        || (0..env::slots()).filter(|&slot| env_info(slot).status.load(Relaxed) != free).map(env::at);
+    let living = || env::all().iter().filter(|env| env_info(env.slot()).status.load(Relaxed) != free);
     living().for_each(|env| walk(env, archive, |va, level, frame| check.name(va, level, frame)));
     if check.unnamed != 0 {
         living().for_each(|env| walk(env, archive, |va, level, frame| check.compare(va, level, frame)));
