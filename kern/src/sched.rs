@@ -72,11 +72,9 @@ fn go_over(next: Option<&'static Env>, sched: Locked, cause: u64) -> ! {
     leave_kernel(cause);
     match next {
         Some(env) => begin(env),
-        None => {
-            leave();
-            find_work()
-        }
+        None => leave(),
     }
+    find_work()
 }
 
 /// Nothing runs here, and this processor is not in the kernel, as checking kernels see it.
@@ -88,6 +86,7 @@ fn find_work() -> ! {
         if let Some(next) = sched.dequeue(here()) {
             drop(sched);
             begin(next);
+            continue;
         }
         sched.rest(here());
         let all_rest = sched.resting() == cpu::count();
@@ -101,9 +100,9 @@ fn find_work() -> ! {
     }
 }
 
-/// Do what an environment that was taken wants: to run, or to end.
+/// Do what an environment that was taken wants: to run, or to end. Comes back if it was a slice of that.
 #[inline]
-fn begin(env: &'static Env) -> ! {
+fn begin(env: &'static Env) {
     if !core::ptr::eq(cpu::this().env.get(), env) {
         leave();
     }
@@ -114,7 +113,6 @@ fn begin(env: &'static Env) -> ! {
     life::slice(env);
     lock().let_go(env);
     leave_kernel(0x201);
-    find_work()
 }
 
 /// Give up the environment that ran here: afterwards another processor can take it. With one processor there is

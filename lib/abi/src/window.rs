@@ -51,7 +51,7 @@ impl MachineInfo {
 const _: () = assert!(size_of::<MachineInfo>() <= crate::PAGE_SIZE as usize);
 
 /// The public part of an environment: one entry of the table at [`ENVS`](crate::layout::ENVS).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct EnvInfo {
     /// The id in use, or the last one that was; 0 if the slot was never used.
