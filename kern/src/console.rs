@@ -9,6 +9,7 @@ use crate::memory::Lock;
 use crate::sched;
 use crate::syscall::Results;
 use crate::user::UserSlice;
+use ::sched::Node;
 use abi::window::LockKind;
 use abi::{EnvId, Error, Status, call::CONSOLE_MAX};
 use core::fmt;
@@ -122,10 +123,11 @@ pub fn read(me: &'static Env, user: UserSlice) -> Results {
     let mut text = [0; MAX];
     let text = receive(&mut text[..len as usize]);
     if text.is_empty() {
-        if sched::lock().block(me, Status::Reading) {
+        let mut sched = sched::lock();
+        if sched.block(me, Status::Reading) {
             me.frame.rewind();
         }
-        sched::switch();
+        sched::switch(sched);
     }
     user.write(me, text)?;
     Ok((text.len() as u64, 0))

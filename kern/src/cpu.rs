@@ -107,6 +107,15 @@ impl Cpu {
         crate::apic::interrupt(self.apic_id.get());
     }
 
+    /// Nothing of an environment that ends is here any more.
+    pub fn forget(&self, env: &Env) {
+        for place in [&self.env, &self.fp_env] {
+            if core::ptr::eq(place.get(), env) {
+                place.set(null());
+            }
+        }
+    }
+
     #[inline]
     pub fn root(&self) -> Frame {
         Frame(self.root.get())

@@ -6,6 +6,7 @@ use crate::memory::{Kernel, MEMORY, archive, bytes};
 use crate::syscall::with_space;
 use crate::{life, power, sched};
 use ::boot::BootInfo;
+use ::sched::Node;
 use abi::boot::ARGS_MARK;
 use abi::layout::STACK_TOP;
 use abi::window::MachineInfo;

@@ -67,7 +67,7 @@ extern "C" fn start(start_info: u64) -> ! {
     };
     cpu::init();
     env::init();
-    sched::init();
+    sched::lock().init(env::all());
     read_command_line(boot);
     start::processors(&boot.processors);
     power::count_frames();
@@ -75,7 +75,7 @@ extern "C" fn start(start_info: u64) -> ! {
     loader::boot(boot);
     start::open();
     sched::enter_kernel();
-    sched::switch()
+    sched::switch(sched::lock())
 }
 
 /// The words that are for the kernel.
@@ -87,6 +87,9 @@ fn read_command_line(boot: &'static BootInfo) {
     Kernel::machine().tick_ns.store(tick_us * 1000, Relaxed);
     apic::init(tick_us);
     power::report_ready(word(words, "nonce=").unwrap_or(""));
+    if word(words, "hold-twice").is_some() {
+        selftest::hold_twice();
+    }
     // So that tests see what a panic looks like.
     assert!(word(words, "panic").is_none(), "the command line asked for it");
 }

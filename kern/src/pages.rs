@@ -9,6 +9,7 @@ use crate::env::{self, Env};
 use crate::memory::{MEMORY, Space};
 use crate::syscall::{Results, with_space, with_spaces};
 use crate::user::UserSlice;
+use ::sched::Node;
 use abi::call::PAGE_OPS_MAX;
 use abi::layout::{ARCHIVE, ARCHIVE_END, STACKS, USER_LIMIT};
 use abi::page::span;

@@ -1,8 +1,8 @@
 //! Who runs: one queue for all processors, first come, first served, with a turn of one timer tick.
 //!
-//! A processor *holds* an environment while it runs it, and a little longer: until the registers are saved
-//! and the page map is not loaded any more ([`leave`]). Only then can another one take it: under the
-//! scheduler's lock it changes from nobody to a processor, and back without it.
+//! The states of environments and the queue are in the crate `sched`; here is what changes hands with them: registers
+//! and page maps. A processor *holds* an environment while it runs it, and a little longer: until the registers
+//! are saved and the page map is not loaded any more ([`leave`]). Only then can another one take it.
 //! Who wants to change something of an environment that is held elsewhere lets that processor give it up
 //! first: it takes the status away and interrupts.
 //!
@@ -12,6 +12,7 @@
 use crate::env::{self, Env, FpState};
 use crate::memory::{Kernel, Lock, kernel_root, load_root};
 use crate::{apic, console, cpu, flush, life, power, selftest, trap};
+use ::sched::Node;
 use abi::window::LockKind;
 use abi::{EnvId, Error, Status};
 use core::arch::asm;
@@ -26,29 +27,13 @@ pub const KICK: u64 = 33;
 /// A cause for [`leave_kernel`]: going over to another environment. No page map changes in that.
 const SWITCH: u64 = 0x200;
 
-/// The queue and the free slots. Its lock guards the status and the links of all environments.
-pub struct Sched {
-    first: Option<&'static Env>,
-    last: Option<&'static Env>,
-    free: Option<&'static Env>,
-    /// Slots that are not free.
-    used: usize,
-    /// Environments that wait for console input.
-    pub readers: usize,
-    /// Processors that found nothing to do, one bit for each.
-    idle: u64,
-}
-
-// SAFETY: the references are to the environment table, which is `Sync`.
-unsafe impl Send for Sched {}
+/// The queue, the free slots, and what ties environments to each other.
+pub type Sched = ::sched::Sched<Env>;
 
 /// The scheduler, for whoever has locked it.
 pub type Locked = vm::Guard<'static, Sched, Kernel>;
 
-static SCHED: Lock<Sched> = Lock::new(
-    LockKind::Scheduler,
-    Sched { first: None, last: None, free: None, used: 0, readers: 0, idle: 0 },
-);
+static SCHED: Lock<Sched> = Lock::new(LockKind::Scheduler, Sched::new());
 
 /// The scheduler, locked.
 #[inline]
@@ -56,209 +41,118 @@ pub fn lock() -> Locked {
     SCHED.lock()
 }
 
-/// All slots are free; the lowest goes first.
-pub fn init() {
-    let mut sched = lock();
-    for slot in (0..env::slots()).rev() {
-        let env = env::at(slot);
-        env.links(&sched).next_free.set(sched.free);
-        sched.free = Some(env);
-    }
-}
-
-impl Sched {
-    /// A free slot.
-    pub fn take_slot(&mut self) -> Option<&'static Env> {
-        let env = self.free?;
-        self.free = env.links(self).next_free.take();
-        self.used += 1;
-        Some(env)
-    }
-
-    /// A slot is free again; it goes first. One that has used all its generations is retired.
-    pub fn give_slot(&mut self, env: &'static Env) {
-        env.set_status(Status::Free, self);
-        self.used -= 1;
-        if env.id().generation() < EnvId::MAX_GENERATION {
-            env.links(self).next_free.set(self.free);
-            self.free = Some(env);
-        }
-    }
-
-    /// To the end of the queue.
-    pub fn enqueue(&mut self, env: &'static Env) {
-        if env.links(self).queued.replace(true) {
-            return;
-        }
-        env.links(self).next.set(None);
-        match self.last.replace(env) {
-            Some(last) => last.links(self).next.set(Some(env)),
-            None => self.first = Some(env),
-        }
-        self.wake_a_processor();
-    }
-
-    /// There is something to do for one that is idle.
-    fn wake_a_processor(&mut self) {
-        if self.idle != 0 {
-            let number = self.idle.trailing_zeros();
-            self.idle &= !(1 << number);
-            cpu::others().filter(|cpu| cpu.number.get() == number).for_each(|cpu| cpu.interrupt());
-        }
-    }
-
-    /// The first in the queue that can be taken; it is, and if it is runnable it runs from now on. Those
-    /// that lost interest since are left out. Those that another processor is just giving up stay.
-    fn dequeue(&mut self) -> Option<&'static Env> {
-        let (mut before, mut at): (Option<&'static Env>, _) = (None, self.first);
-        while let Some(env) = at {
-            at = env.links(self).next.get();
-            let wanted = matches!(env.status(), Status::Runnable | Status::Dying);
-            if wanted && !self.hold(env) {
-                before = Some(env);
-                continue;
-            }
-            match before {
-                Some(before) => before.links(self).next.set(at),
-                None => self.first = at,
-            }
-            if at.is_none() {
-                self.last = before;
-            }
-            env.links(self).queued.set(false);
-            if wanted {
-                if env.status() == Status::Runnable {
-                    env.set_status(Status::Running, self);
-                }
-                if self.first.is_some() {
-                    self.wake_a_processor();
-                }
-                return Some(env);
-            }
-        }
-        None
-    }
-
-    /// Let this processor hold an environment, if no other does.
-    pub fn hold(&mut self, env: &Env) -> bool {
-        env.held_by.hold(cpu::this().number.get())
-    }
-
-    /// The same for one that is to run now, whatever is before it in the queue.
-    fn take(&mut self, env: &Env) -> bool {
-        let taken = env.status() == Status::Runnable && self.hold(env);
-        if taken {
-            env.set_status(Status::Running, self);
-        }
-        taken
-    }
-
-    /// An environment that waited goes to the end of the queue.
-    pub fn wake(&mut self, env: &'static Env) {
-        if env.status() == Status::Reading {
-            self.readers -= 1;
-        }
-        env.set_status(Status::Runnable, self);
-        self.enqueue(env);
-    }
-
-    /// The environment that runs here lets others go first. (Unless it was stopped or ended meanwhile.)
-    pub fn requeue(&mut self, env: &'static Env) {
-        if env.status() == Status::Running {
-            self.wake(env);
-        }
-    }
-
-    /// The environment that runs here waits from now on. `false` if it was ended meanwhile. One that is being
-    /// stopped waits all the same: what its call did is done, and whoever stops it finds out.
-    pub fn block(&mut self, env: &'static Env, status: Status) -> bool {
-        if env.status() == Status::Dying {
-            return false;
-        }
-        if status == Status::Reading {
-            self.readers += 1;
-        }
-        env.set_status(status, self);
-        true
-    }
+/// The number of this processor.
+#[inline]
+fn here() -> u32 {
+    cpu::this().number.get()
 }
 
 /// Run whatever is next. The environment that ran has been put where it belongs.
-pub fn switch() -> ! {
-    leave_kernel(SWITCH);
-    leave();
-    run_next()
+pub fn switch(mut sched: Locked) -> ! {
+    let next = sched.dequeue(here());
+    go_over(next, sched, SWITCH)
+}
+
+/// Run this environment, which [was just made runnable](Sched::deliver), now if that is possible, and otherwise
+/// whatever is next.
+#[inline]
+pub fn hand_over(to: &'static Env, mut sched: Locked, cause: abi::Call) -> ! {
+    if sched.hand_over(to, here()) {
+        go_over(Some(to), sched, cause as u64);
+    }
+    sched.wake(to);
+    switch(sched)
+}
+
+#[inline]
+fn check_taken(next: Option<&'static Env>, sched: &Sched) {
+    if let Some(env) = next.filter(|_| cfg!(feature = "check")) {
+        selftest::check_taken(env, sched);
+    }
+}
+
+/// Leave the environment that ran here, and the kernel, for one that was taken.
+#[inline]
+fn go_over(next: Option<&'static Env>, sched: Locked, cause: u64) -> ! {
+    check_taken(next, &sched);
+    drop(sched);
+    leave_kernel(cause);
+    match next {
+        Some(env) => begin(env),
+        None => leave(),
+    }
+    find_work()
 }
 
 /// Nothing runs here, and this processor is not in the kernel, as checking kernels see it.
-fn run_next() -> ! {
+fn find_work() -> ! {
     loop {
         let mut sched = lock();
-        let next = sched.dequeue();
-        if next.is_none() {
-            sched.idle |= 1 << cpu::this().number.get();
+        sched.look(here());
+        wake_readers(&mut sched);
+        if let Some(next) = sched.dequeue(here()) {
+            check_taken(Some(next), &sched);
+            drop(sched);
+            begin(next);
+            continue;
         }
-        let all_idle = sched.idle.count_ones() == cpu::count();
-        let (used, readers) = (sched.used, sched.readers);
+        sched.rest(here());
+        let all_rest = sched.resting() == cpu::count();
+        let (used, readers) = (sched.used(), sched.readers());
         drop(sched);
-        match next {
-            Some(env) if env.status() == Status::Dying => end_a_slice(env),
-            Some(env) => run(env),
-            None if used == 0 && all_idle => power::off_with_status(),
-            None if readers == 0 && all_idle => life::report_deadlock(),
-            None => rest(),
+        match (used, readers) {
+            (0, _) if all_rest => power::off_with_status(),
+            (_, 0) if all_rest => life::report_deadlock(),
+            _ => trap::wait_for_interrupt(),
         }
     }
 }
 
-/// Nothing to do, until an interrupt.
-fn rest() {
-    trap::wait_for_interrupt();
-    lock().idle &= !(1 << cpu::this().number.get());
-    wake_readers();
-}
-
-fn end_a_slice(env: &'static Env) {
+/// Do what an environment that was taken wants: to run, or to end. Comes back if it was a slice of that.
+#[inline]
+fn begin(env: &'static Env) {
+    if !core::ptr::eq(cpu::this().env.get(), env) {
+        leave();
+    }
+    if env.status() != Status::Dying {
+        run(env);
+    }
     enter_kernel();
     life::slice(env);
-    let mut sched = lock();
-    env.held_by.give_back();
-    if env.status() == Status::Dying {
-        sched.enqueue(env);
-    }
-    drop(sched);
+    lock().let_go(env);
     leave_kernel(0x201);
 }
 
 /// Give up the environment that ran here: afterwards another processor can take it. With one processor there is
 /// nobody who could.
+#[inline]
 fn leave() {
     if cpu::count() == 1 {
         return;
     }
     let cpu = cpu::this();
     // SAFETY: null or an environment; those are never unmapped.
-    let env = unsafe { cpu.env.get().as_ref() };
-    let Some(env) = env.filter(|env| is_held_here(env)) else { return };
+    let Some(env) = (unsafe { cpu.env.get().as_ref() }) else { return };
     if core::ptr::eq(cpu.fp_env.get(), env) {
         env.fp.save();
     }
     // SAFETY: the kernel's own page map.
     unsafe { load_root(kernel_root()) };
-    env.held_by.give_back();
-}
-
-fn is_held_here(env: &Env) -> bool {
-    env.held_by.is(cpu::this().number.get())
+    let mut sched = lock();
+    cpu.env.set(core::ptr::null());
+    sched.give_back(env);
 }
 
 /// The scheduler, locked, when no other processor holds a stopped environment any more. (One that is not stopped
 /// may be held for long.)
 pub fn lock_free(env: &Env) -> Locked {
-    let is_leaving = || env.status() == Status::Stopped && !env.held_by.is_nobody();
+    let is_leaving = || {
+        let holder = env.holder();
+        env.status() == Status::Stopped && !holder.is_nobody() && !holder.is(here())
+    };
     loop {
         let sched = lock();
-        if !is_leaving() || is_held_here(env) {
+        if !is_leaving() {
             return sched;
         }
         drop(sched);
@@ -275,55 +169,24 @@ fn wait_while(condition: impl Fn() -> bool) {
     enter_kernel();
 }
 
-/// Stop an environment that runs on another processor, and wait until that has given it up. It may have begun
-/// to wait, or to end, meanwhile.
-pub fn stop(env: &'static Env, mut sched: Locked) -> Locked {
-    env.set_status(Status::Stopped, &mut sched);
-    interrupt_holder(env);
-    drop(sched);
-    lock_free(env)
+/// Let this processor hold an environment, if no other does.
+pub fn hold(env: &Env, _: &mut Sched) -> bool {
+    env.hold(here())
 }
 
-/// Let this processor hold an environment that is not the caller, wherever it is now, so that it runs nowhere.
-/// Returns whether it was stopped for that.
-pub fn keep_off(env: &'static Env) -> bool {
-    let mut stopped = false;
-    loop {
-        let mut sched = lock();
-        if sched.hold(env) {
-            return stopped;
-        }
-        if env.status() == Status::Running {
-            stopped = true;
-            drop(stop(env, sched));
-        } else {
-            drop(sched);
-            wait_while(|| !env.held_by.is_nobody() && env.status() != Status::Running);
-        }
+/// Let this processor hold an environment that is not the caller, wherever it is now, so that it runs nowhere
+/// until it is let go.
+pub fn keep_off(env: &'static Env) {
+    while !lock().keep_off(env, here()) {
+        wait_while(|| !env.holder().is_nobody() && env.status() != Status::Running);
     }
-}
-
-/// The end of [`keep_off`].
-pub fn go_on(env: &'static Env, stopped: bool) {
-    let mut sched = lock();
-    env.held_by.give_back();
-    match env.status() {
-        Status::Stopped if stopped => sched.wake(env),
-        Status::Runnable | Status::Dying => sched.wake_a_processor(),
-        _ => {}
-    }
-}
-
-/// Let the processor that holds an environment look at its status.
-pub fn interrupt_holder(env: &Env) {
-    cpu::others().filter(|cpu| env.held_by.is(cpu.number.get())).for_each(|cpu| cpu.interrupt());
 }
 
 /// Run an environment that was taken.
 fn run(env: &'static Env) -> ! {
     let (cpu, info) = (cpu::this(), env.info());
     info.runs.store(info.runs.load(Relaxed) + 1, Relaxed);
-    info.cpu.store(cpu.number.get(), Relaxed);
+    info.cpu.store(here(), Relaxed);
     cpu::set_env(env);
     let space = env.space.lock();
     let root = space.as_ref().map(|space| space.root()).expect("a runnable environment has a page map");
@@ -337,22 +200,14 @@ fn run(env: &'static Env) -> ! {
     trap::resume_env()
 }
 
-/// Run this environment now if that is possible, and otherwise whatever is next.
-pub fn run_or_switch(env: &'static Env, cause: abi::Call) -> ! {
-    leave_kernel(cause as u64);
-    leave();
-    if lock().take(env) { run(env) } else { run_next() }
-}
-
 /// Bring in the floating-point state and reset the segment selectors, if someone else ran.
 fn switch_fp(env: &'static Env) {
     let cpu = cpu::this();
     let last = cpu.fp_env.replace(env);
-    let here = cpu.number.get();
-    if core::ptr::eq(last, env) && env.fp_cpu.load(Relaxed) == here {
+    if core::ptr::eq(last, env) && env.fp_cpu.load(Relaxed) == here() {
         return;
     }
-    env.fp_cpu.store(here, Relaxed);
+    env.fp_cpu.store(here(), Relaxed);
     // With several processors it was saved when the environment left.
     // SAFETY: `last` is null or an environment; environments are never unmapped.
     if let Some(last) = unsafe { last.as_ref() }.filter(|_| cpu::count() == 1) {
@@ -392,18 +247,17 @@ impl FpState {
 /// The timer, while a program ran: its turn is over, if anybody else wants one.
 pub fn tick(env: &'static Env) {
     count_tick();
-    wake_readers();
     let mut sched = lock();
-    if sched.first.is_some() || env.status() != Status::Running {
+    wake_readers(&mut sched);
+    if sched.has_waiting() || env.status() != Status::Running {
         sched.requeue(env);
-        drop(sched);
-        switch();
+        switch(sched);
     }
 }
 
 /// The timer.
 pub fn count_tick() {
-    if cpu::this().number.get() == 0 {
+    if here() == 0 {
         Kernel::machine().ticks.fetch_add(1, Relaxed);
     }
     apic::end_of_interrupt();
@@ -413,7 +267,7 @@ pub fn count_tick() {
 pub fn kicked(env: &'static Env) {
     kick();
     if env.status() != Status::Running {
-        switch();
+        switch(lock());
     }
 }
 
@@ -424,13 +278,9 @@ pub fn kick() {
 }
 
 /// If there is console input, let those who want it make their call again.
-fn wake_readers() {
-    let mut sched = lock();
-    if sched.readers == 0 || !console::has_input() {
-        return;
-    }
-    for env in env::all().filter(|env| env.status() == Status::Reading) {
-        sched.wake(env);
+fn wake_readers(sched: &mut Sched) {
+    if sched.readers() > 0 && console::has_input() {
+        sched.wake_readers();
     }
 }
 
@@ -442,17 +292,16 @@ fn wake_readers() {
 pub fn yield_to(caller: &'static Env, id: EnvId) -> Result<(u64, u64), Error> {
     let to = env::find(caller, id)?;
     let mut sched = lock();
-    let hand_over = to.status() == Status::Runnable && (to.id() == id);
-    if !hand_over && sched.first.is_none() {
+    let taken = to.id() == id && sched.hand_over(to, here());
+    if !taken && !sched.has_waiting() {
         return Ok((0, 0));
     }
     caller.frame.set_results((0, 0));
     sched.requeue(caller);
-    drop(sched);
-    if hand_over {
-        run_or_switch(to, abi::Call::Yield);
+    if taken {
+        go_over(Some(to), sched, abi::Call::Yield as u64);
     }
-    switch()
+    switch(sched)
 }
 
 /// In a checking kernel, one processor at a time is in the kernel: tables are to hold still while they are
@@ -462,8 +311,11 @@ static ALONE: AtomicBool = AtomicBool::new(false);
 /// An entry to the kernel begins.
 #[inline]
 pub fn enter_kernel() {
-    while cfg!(feature = "check") && ALONE.swap(true, Acquire) {
-        flush::relax();
+    if cfg!(feature = "check") {
+        while ALONE.swap(true, Acquire) {
+            flush::relax();
+        }
+        selftest::check_holders(&lock());
     }
     if cfg!(feature = "count") {
         cpu::this().entered.set(cpu::time_stamp());

@@ -84,5 +84,5 @@ pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
         flush::relax();
     }
     sched::enter_kernel();
-    sched::switch()
+    sched::switch(sched::lock())
 }

@@ -7,6 +7,7 @@ use crate::pages::{self, user_va};
 use crate::trap::reg;
 use crate::user::UserSlice;
 use crate::{console, cpu, ipc, life, power, sched, trap};
+use ::sched::Node;
 use abi::call::WAIT_NO_BLOCK;
 use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
 use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Status, Va};
@@ -64,7 +65,7 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
             pages::one(me, &PageOp { arg: d, ..PageOp::unmap_tables(env_id(a)?, Va(b), count(c)?, 0) })
         }
         Call::PageOps => pages::many(me, UserSlice::new(a, b)),
-        Call::Send => ipc::send(me, env_id(a)?, b, c, perms(d)).map(|_receiver| (0, 0)),
+        Call::Send => ipc::send(me, env_id(a)?, b, c, perms(d)),
         Call::Recv => ipc::receive(me, a, env_id(b)?),
         Call::SendRecv => {
             let from = env_id(me.frame.saved().general[reg::R9])?;
@@ -108,7 +109,7 @@ fn destroy(me: &'static Env, id: EnvId) -> Results {
         return Err(Error::BadEnv(id.0.into()));
     }
     if core::ptr::eq(env, me) {
-        sched::switch();
+        sched::switch(sched::lock());
     }
     Ok((0, 0))
 }
@@ -121,33 +122,32 @@ fn exit(me: &'static Env, status: u64) -> Results {
     }
     trace!("[{}] exiting gracefully", me.id());
     life::end(me, ExitStatus(status as u8), me.id());
-    sched::switch()
+    sched::switch(sched::lock())
 }
 
 /// `set_status(env, status)`
 #[inline(never)]
 fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
     let env = env::find_own(me, id)?;
-    let wanted = Status::from_number(status);
+    let refuse = |now| match now {
+        Status::Free | Status::Dying | Status::Zombie => Error::BadEnv(id.0.into()),
+        other => Error::BadState(other as u64),
+    };
     let mut sched = sched::lock();
-    while env.status() == Status::Running && wanted == Some(Status::Stopped) && !core::ptr::eq(env, me) {
-        sched = sched::stop(env, sched);
-    }
-    match (env.status(), wanted) {
-        (Status::Stopped, Some(Status::Runnable)) => sched.wake(env),
-        (Status::Runnable | Status::Running, Some(Status::Runnable)) => {}
-        (Status::Stopped, Some(Status::Stopped)) => {}
-        (Status::Runnable, Some(Status::Stopped)) => env.set_status(Status::Stopped, &mut sched),
-        (Status::Running, Some(Status::Stopped)) => {
-            env.frame.set_results((0, 0));
-            env.set_status(Status::Stopped, &mut sched);
-            drop(sched);
-            sched::switch();
+    match Status::from_number(status) {
+        Some(Status::Runnable) => sched.start(env).map_err(refuse)?,
+        Some(Status::Stopped) if core::ptr::eq(env, me) => {
+            me.frame.set_results((0, 0));
+            // Or it was ended meanwhile.
+            _ = sched.stop(me);
+            sched::switch(sched);
         }
-        (Status::Dying | Status::Zombie, Some(Status::Runnable | Status::Stopped)) => {
-            return Err(Error::BadEnv(id.0.into()));
+        Some(Status::Stopped) => {
+            while sched.stop(env).map_err(refuse)? {
+                drop(sched);
+                sched = sched::lock_free(env);
+            }
         }
-        (now, Some(Status::Runnable | Status::Stopped)) => return Err(Error::BadState(now as u64)),
         _ => return Err(Error::BadStatus(status)),
     }
     Ok((0, 0))
@@ -188,7 +188,9 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
     }
     let low = user_va(Va(stack), pages)?;
     let other = !core::ptr::eq(env, me);
-    let stopped = other && sched::keep_off(env);
+    if other {
+        sched::keep_off(env);
+    }
     let result = with_space(env, |space| {
         (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;
         env.upcall.entry.set(entry);
@@ -197,7 +199,7 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
         Ok((0, 0))
     });
     if other {
-        sched::go_on(env, stopped);
+        sched::lock().let_go(env);
     }
     result
 }
@@ -232,29 +234,17 @@ fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {
     if flags & !WAIT_NO_BLOCK != 0 {
         return Err(Error::BadFlags(flags));
     }
-    let mut guard = sched::lock();
-    let sched = &mut *guard;
-    let no_child = Error::NoChild(id.0.into());
-    let child = match id {
-        EnvId::NONE => me.any_child(sched).ok_or(no_child)?,
-        _ if id.slot() >= env::slots() => return Err(no_child),
-        _ => env::at(id.slot()),
-    };
-    let is_child = child.status() != Status::Free && child.info().parent() == me.id();
-    if !is_child || (id != EnvId::NONE && child.id() != id) {
-        return Err(no_child);
-    }
+    let mut sched = sched::lock();
+    let child = sched.child(me, id).ok_or(Error::NoChild(id.0.into()))?;
     if child.status() == Status::Zombie {
-        return Ok(life::reap(child, sched));
+        sched.reap(child);
+        return Ok((child.id().0.into(), child.info().exit().0.into()));
     }
     if flags & WAIT_NO_BLOCK != 0 {
         return Ok((0, 0));
     }
-    if sched.block(me, Status::Waiting) {
-        me.links(sched).awaits.set(id);
-    }
-    drop(guard);
-    sched::switch()
+    sched.wait(me, id);
+    sched::switch(sched)
 }
 
 /// `power_off(status)`

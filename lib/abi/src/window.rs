@@ -113,7 +113,7 @@ impl LockKind {
 }
 
 /// The public part of an environment: one entry of the table at [`ENVS`](crate::layout::ENVS).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct EnvInfo {
     /// The id in use, or the last one that was; 0 if the slot was never used.

@@ -1,0 +1,465 @@
+//! Every order of events, for two or three processors.
+
+use super::*;
+use abi::ExitStatus;
+use core::sync::atomic::Ordering::{Acquire, Release};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicBool;
+use loom::sync::{Arc, Mutex, MutexGuard, Notify};
+use loom::thread;
+use std::array;
+
+/// All orders in which a processor is overtaken at most twice where it could have gone on: more would take
+/// hours, and finds no more.
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(f);
+}
+
+/// What a processor is told by others.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    sleeper: Notify,
+}
+
+struct Env {
+    slot: usize,
+    links: Links<Env>,
+    info: EnvInfo,
+    status: AtomicU32,
+    holder: Holder,
+    bells: &'static [Bell; 2],
+    /// Only the processor that holds it is in here.
+    registers: UnsafeCell<()>,
+    /// Only who ends it, or sends it a page, is in here.
+    space: UnsafeCell<()>,
+}
+
+impl Node for Env {
+    fn links(&self) -> &Links<Env> {
+        &self.links
+    }
+
+    fn slot(&self) -> usize {
+        self.slot
+    }
+
+    fn info(&self) -> &EnvInfo {
+        &self.info
+    }
+
+    fn status_word(&self) -> &AtomicU32 {
+        &self.status
+    }
+
+    fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    fn interrupt(&self, processor: u32) {
+        let bell = &self.bells[processor as usize];
+        bell.rung.store(true, Release);
+        bell.sleeper.notify();
+    }
+}
+
+impl Env {
+    /// Something is done to what only its holder may touch.
+    fn touch(&self) {
+        self.registers.with_mut(|registers| assert!(!registers.is_null()));
+    }
+
+    /// A sender puts a page into its page map, or who ends it takes that apart.
+    fn map(&self) {
+        self.space.with_mut(|space| assert!(!space.is_null()));
+    }
+}
+
+struct World {
+    sched: Mutex<Sched<Env>>,
+    bells: &'static [Bell; 2],
+    table: &'static [Env],
+}
+
+impl World {
+    /// So many environments, the others children of the first. They are stopped.
+    fn new(count: usize) -> Arc<World> {
+        let bells: &'static [Bell; 2] = Box::leak(Box::new(array::from_fn(|_| Bell::default())));
+        let env = |slot| Env {
+            slot,
+            links: Links::default(),
+            info: EnvInfo::default(),
+            status: AtomicU32::new(0),
+            holder: Holder::nobody(),
+            bells,
+            registers: UnsafeCell::new(()),
+            space: UnsafeCell::new(()),
+        };
+        let table: &'static [Env] = Box::leak((0..count).map(env).collect());
+        let mut sched = Sched::new();
+        sched.init(table);
+        let first = sched.create(None);
+        (1..count).for_each(|_| assert!(sched.create(first).is_some()));
+        Arc::new(World { sched: Mutex::new(sched), bells, table })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sched<Env>> {
+        self.sched.lock().unwrap()
+    }
+
+    /// A stopped environment begins to run here.
+    fn run(&self, slot: usize, processor: u32) -> &'static Env {
+        let mut sched = self.lock();
+        sched.set_status(&self.table[slot], Status::Runnable);
+        assert!(sched.hand_over(&self.table[slot], processor));
+        &self.table[slot]
+    }
+
+    /// The processor saves what is in its registers, and gives up the environment.
+    fn leave(&self, env: &'static Env) {
+        env.touch();
+        self.lock().give_back(env);
+    }
+
+    /// A processor that has nothing to do takes what comes. If it is told of nothing, it sleeps: in a test
+    /// in which nobody else is left, that is a deadlock.
+    fn next(&self, processor: u32) -> &'static Env {
+        loop {
+            let mut sched = self.lock();
+            sched.look(processor);
+            if let Some(env) = sched.dequeue(processor) {
+                drop(sched);
+                env.touch();
+                return env;
+            }
+            sched.rest(processor);
+            drop(sched);
+            self.bells[processor as usize].sleeper.wait();
+        }
+    }
+
+    /// A slice of ending, by the processor that holds it.
+    fn slice(&self, env: &'static Env) {
+        env.touch();
+        if !self.lock().is_claimed(env) {
+            env.map();
+            let mut sched = self.lock();
+            sched.fail_receivers(env, |_receiver| ());
+            assert!(sched.bury(env).is_none(), "nobody waits here");
+        }
+        self.lock().let_go(env);
+    }
+
+    /// The scheduler, locked, when no processor holds a stopped environment.
+    fn lock_free(&self, env: &Env) -> MutexGuard<'_, Sched<Env>> {
+        loop {
+            let sched = self.lock();
+            if env.status() != Status::Stopped || env.holder().is_nobody() {
+                return sched;
+            }
+            drop(sched);
+            thread::yield_now();
+        }
+    }
+
+    /// What a parent does to a child that may run elsewhere.
+    fn stop(&self, env: &'static Env) -> Result<(), Status> {
+        while self.lock().stop(env)? {
+            drop(self.lock_free(env));
+        }
+        Ok(())
+    }
+}
+
+/// Two processors, each with what it does.
+fn together(world: &Arc<World>, first: impl FnOnce(&World) + 'static, second: impl FnOnce(&World) + 'static) {
+    let other = Arc::clone(world);
+    let thread = thread::spawn(move || second(&other));
+    first(world);
+    thread.join().unwrap();
+}
+
+/// Two look for work at once, leave what they found, and look again: none has what the other has. (`touch`
+/// would see it.)
+#[test]
+fn no_two_hold_one() {
+    model(|| {
+        let world = World::new(2);
+        for env in world.table {
+            world.lock().start(env).unwrap();
+        }
+        let processor = |number| {
+            move |world: &World| {
+                for _ in 0..2 {
+                    let taken = world.lock().dequeue(number);
+                    if let Some(env) = taken {
+                        env.touch();
+                        world.lock().requeue(env);
+                        world.leave(env);
+                    }
+                }
+            }
+        };
+        together(&world, processor(0), processor(1));
+        let mut sched = world.lock();
+        let mut left: Vec<_> = (0..2).map(|_| sched.dequeue(0).expect("none is lost").slot).collect();
+        left.sort_unstable();
+        assert_eq!(left, [0, 1]);
+    });
+}
+
+/// One goes over from an environment to another, and stays there; the first one is for the idle processor.
+#[test]
+fn what_is_given_up_finds_an_idle_processor() {
+    model(|| {
+        let world = World::new(2);
+        let first = world.run(0, 0);
+        world.lock().start(&world.table[1]).unwrap();
+        together(
+            &world,
+            move |world| {
+                let mut sched = world.lock();
+                sched.requeue(first);
+                let taken = sched.hand_over(&world.table[1], 0);
+                let taken = if taken { Some(&world.table[1]) } else { sched.dequeue(0) };
+                drop(sched);
+                if taken.is_none_or(|taken| taken.slot != 0) {
+                    world.leave(first);
+                }
+            },
+            |world| _ = world.next(1),
+        );
+        assert!(world.table.iter().all(|env| env.status() == Status::Running || !env.holder.is(0)));
+    });
+}
+
+/// A receiver waits, and is given up, while its message comes from another processor, which goes on with its own: it
+/// wakes up, on the processor that it left.
+#[test]
+fn no_message_is_lost() {
+    model(|| {
+        let world = World::new(2);
+        let receiver = world.run(1, 0);
+        together(
+            &world,
+            move |world| {
+                world.lock().receive(receiver, 7, world.table[0].id());
+                world.leave(receiver);
+                let next = world.next(0);
+                assert_eq!((next.slot, next.status()), (1, Status::Running));
+            },
+            move |world| {
+                let mut sched = world.lock();
+                let sender = world.table[0].id();
+                while sched.claim(receiver, receiver.id(), sender) != Some(7) {
+                    drop(sched);
+                    thread::yield_now();
+                    sched = world.lock();
+                }
+                assert!(sched.deliver(receiver));
+                if sched.hand_over(receiver, 1) {
+                    // It runs here first, and its turn is over.
+                    drop(sched);
+                    receiver.touch();
+                    world.lock().requeue(receiver);
+                    world.leave(receiver);
+                } else {
+                    sched.wake(receiver);
+                }
+            },
+        );
+    });
+}
+
+/// A parent stops a child that runs elsewhere, changes its registers, and starts it again. It runs again.
+#[test]
+fn a_stopped_one_is_left_alone() {
+    model(|| {
+        let world = World::new(2);
+        let child = world.run(1, 1);
+        together(
+            &world,
+            move |world| {
+                assert_eq!(world.stop(child), Ok(()));
+                let mut sched = world.lock_free(child);
+                assert_eq!(child.status(), Status::Stopped);
+                child.touch();
+                sched.start(child).unwrap();
+            },
+            move |world| {
+                // Its turn is over, or it is told.
+                world.lock().requeue(child);
+                let same = world.lock().dequeue(1);
+                if same.is_none() {
+                    world.leave(child);
+                    world.next(1);
+                }
+                while child.status() == Status::Running && !world.bells[1].rung.load(Acquire) {
+                    thread::yield_now();
+                }
+                world.lock().requeue(child);
+                world.leave(child);
+            },
+        );
+    });
+}
+
+/// The same for the stack of its upcall, for which it is only kept off its processor. Just then it stops itself: it
+/// stays stopped.
+#[test]
+fn who_stops_itself_stays_stopped() {
+    model(|| {
+        let world = World::new(2);
+        let child = world.run(1, 1);
+        together(
+            &world,
+            move |world| {
+                while !world.lock().keep_off(child, 0) {
+                    thread::yield_now();
+                }
+                child.touch();
+                world.lock().let_go(child);
+            },
+            move |world| {
+                _ = world.lock().stop(child);
+                world.leave(child);
+            },
+        );
+        assert_eq!((child.status(), child.holder().is_nobody()), (Status::Stopped, true));
+        assert!(world.lock().dequeue(0).is_none());
+    });
+}
+
+/// One that goes on running is not lost either when it is kept off for a moment.
+#[test]
+fn who_was_kept_off_goes_on() {
+    model(|| {
+        let world = World::new(2);
+        let child = world.run(1, 1);
+        together(
+            &world,
+            move |world| {
+                while !world.lock().keep_off(child, 0) {
+                    thread::yield_now();
+                }
+                child.touch();
+                world.lock().let_go(child);
+            },
+            move |world| {
+                world.lock().requeue(child);
+                world.leave(child);
+                assert_eq!(world.next(1).status(), Status::Running);
+                world.lock().requeue(child);
+                world.leave(child);
+            },
+        );
+        assert!(world.lock().dequeue(0).is_some());
+    });
+}
+
+/// Somebody ends an environment that is just about to wait elsewhere: it is buried once, by whoever comes to it,
+/// and nobody who runs it has it meanwhile.
+#[test]
+fn the_condemned_end() {
+    model(|| {
+        let world = World::new(2);
+        let child = world.run(1, 1);
+        together(
+            &world,
+            move |world| {
+                let mut sched = world.lock();
+                assert!(sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE));
+                assert!(!sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE));
+                if child.hold(0) {
+                    drop(sched);
+                    // Too much for one slice.
+                    child.touch();
+                    world.lock().let_go(child);
+                }
+            },
+            move |world| {
+                world.lock().receive(child, 0, world.table[0].id());
+                world.leave(child);
+                world.slice(world.next(1));
+            },
+        );
+        assert_eq!(child.status(), Status::Zombie);
+        let mut sched = world.lock();
+        assert!(sched.dequeue(0).is_none());
+        assert_eq!(world.table[0].links().awaited.get(), 0);
+        sched.reap(child);
+        assert_eq!(sched.used(), 1);
+    });
+}
+
+/// A receiver is ended while a page is handed to it: its page map stays until that is done.
+#[test]
+fn a_page_map_stays_while_a_page_comes() {
+    model(|| {
+        let world = World::new(2);
+        let receiver = world.run(1, 1);
+        world.lock().receive(receiver, 7, EnvId::NONE);
+        world.leave(receiver);
+        together(
+            &world,
+            move |world| {
+                if world.lock().claim(receiver, receiver.id(), world.table[0].id()).is_some() {
+                    receiver.map();
+                    let mut sched = world.lock();
+                    if sched.deliver(receiver) {
+                        sched.wake(receiver);
+                    }
+                }
+            },
+            move |world| {
+                assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE));
+                while receiver.status() == Status::Dying {
+                    world.slice(world.next(1));
+                    thread::yield_now();
+                }
+            },
+        );
+        assert_eq!(receiver.status(), Status::Zombie);
+    });
+}
+
+/// Whom a receiver waits for ends while it begins to wait: it is told.
+#[test]
+fn nobody_waits_for_the_dead() {
+    model(|| {
+        let world = World::new(3);
+        let (receiver, sender) = (world.run(1, 0), world.run(2, 1));
+        together(
+            &world,
+            move |world| {
+                let mut sched = world.lock();
+                let lives = !matches!(sender.status(), Status::Dying | Status::Zombie);
+                let waits = lives && sched.receive(receiver, 0, sender.id());
+                drop(sched);
+                world.leave(receiver);
+                while waits && receiver.status() != Status::Running {
+                    let found = world.next(0);
+                    if found.status() == Status::Dying {
+                        world.slice(found);
+                    }
+                }
+            },
+            move |world| {
+                assert!(world.lock().condemn(sender, ExitStatus::SUCCESS, sender.id()));
+                world.leave(sender);
+                // Or the other one found it.
+                let found = world.lock().dequeue(1);
+                match found.map(Node::status) {
+                    Some(Status::Dying) => world.slice(sender),
+                    Some(_) => {
+                        world.lock().requeue(receiver);
+                        world.leave(receiver);
+                    }
+                    None => {}
+                }
+            },
+        );
+    });
+}
