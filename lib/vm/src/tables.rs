@@ -30,7 +30,7 @@
 //! shared; and nobody gets more out of a table than was in it then.
 
 use crate::space::{TABLE, count};
-use crate::{Machine, Memory, Space};
+use crate::{Machine, Memory, Space, Table};
 use abi::page::TABLE_ENTRIES;
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -150,25 +150,30 @@ const SOLE: u64 = Pte::WRITABLE | Pte::MAY;
 /// Whether an entry of level 1 must change when its page gets another user.
 #[inline]
 fn must_lower(pte: Pte) -> bool {
-    pte.is_present() && pte.0 & SOLE != 0 && !pte.has(Perms::KEEP.bits())
+    pte.0 & SOLE != 0 && pte.0 & (Pte::PRESENT | Perms::KEEP.bits()) == Pte::PRESENT
 }
 
 /// What becomes of such an entry: whoever could write must copy first. A and D stay.
 #[inline]
 fn lowered(pte: u64) -> u64 {
-    (pte & !SOLE) | if pte & Pte::WRITABLE != 0 { Perms::COW.bits() } else { 0 }
+    const COW_FROM_WRITE: u64 = Perms::COW.bits() / Pte::WRITABLE;
+    (pte & !SOLE) | (pte & Pte::WRITABLE) * COW_FROM_WRITE
 }
 
-/// Take from an entry of level 1 what only a sole user may have. Other processors may be using it, or be doing
-/// the same.
-#[inline]
-fn lower(entry: &AtomicU64, pte: Pte) {
-    let mut old = pte.0;
-    while must_lower(Pte(old))
-        && let Err(now) = entry.compare_exchange_weak(old, lowered(old), Relaxed, Relaxed)
-    {
-        old = now;
+/// Take from an entry of level 1 what only a sole user may have. Returns `new`, which is what is left.
+#[inline(always)]
+fn lower(entry: &AtomicU64, pte: Pte, new: u64) -> u64 {
+    if entry.compare_exchange(pte.0, new, Relaxed, Relaxed).is_err() {
+        lower_again(entry);
     }
+    new
+}
+
+/// Another processor is using the entry, or doing the same.
+#[cold]
+#[inline(never)]
+fn lower_again(entry: &AtomicU64) {
+    let _ = entry.fetch_update(Relaxed, Relaxed, |now| must_lower(Pte(now)).then(|| lowered(now)));
 }
 
 /// The same for an entry of a table that is kept, if others have the page.
@@ -176,7 +181,7 @@ fn lower(entry: &AtomicU64, pte: Pte) {
 fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
     let pte = Pte(entry.load(Relaxed));
     if must_lower(pte) && !memory.is_sole(pte.frame()) {
-        lower(entry, pte);
+        lower(entry, pte, lowered(pte.0));
     }
 }
 
@@ -184,31 +189,60 @@ fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
 fn copy_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
     let copy = memory.alloc_dirty()?;
     let (from, to) = (M::table(table), M::table(copy));
-    for index in 0..TABLE_ENTRIES {
-        let pte = Pte(from[index].load(Relaxed));
-        let mut new = pte.0;
-        if pte.is_present() {
-            if let Err(error) = memory.share(pte.frame()) {
-                let copied = to[..index].iter().map(|entry| Pte(entry.load(Relaxed)));
-                copied.filter(|pte| pte.is_present()).for_each(|pte| {
-                    memory.release_shared(pte.frame());
-                });
-                memory.release(copy);
-                return Err(error);
-            }
-            if level > 2 {
-                take_write(&from[index]);
-                new &= !Pte::WRITABLE;
-            } else if must_lower(pte) {
-                lower(&from[index], pte);
-                new = lowered(new);
-            }
+    let copied = if level > 2 { copy_tables(memory, from, to) } else { copy_leaves(memory, from, to) };
+    if copied < TABLE_ENTRIES {
+        let refused = Pte(from[copied].load(Relaxed)).frame();
+        for pte in to[..copied].iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present()) {
+            memory.release_shared(pte.frame());
         }
-        to[index].store(new, Relaxed);
+        memory.release(copy);
+        return Err(Error::TooManyRefs(refused.address()));
     }
-    let (words, copied) = (&M::info(table).word, &M::info(copy).word);
-    copied.store(words.load(Relaxed), Relaxed);
+    M::info(copy).word.store(M::info(table).word.load(Relaxed), Relaxed);
     Ok(copy)
+}
+
+/// Copy entries that point to tables. Returns how many could be copied.
+fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table) -> usize {
+    copy_entries(memory, from, to, |entry, pte| {
+        take_write(entry);
+        pte.0 & !Pte::WRITABLE
+    })
+}
+
+/// Copy entries of pages. Returns how many could be copied. (By itself, because this is the most that a first write
+/// after a fork costs.)
+#[inline(never)]
+fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table) -> usize {
+    // Most pages are the program's alone, and writable: for them there is less to find out.
+    const COW: u64 = Perms::COW.bits();
+    const KIND: u64 = SOLE | COW | Perms::KEEP.bits();
+    copy_entries(memory, from, to, |entry, pte| match pte.0 & KIND {
+        SOLE => lower(entry, pte, pte.0 ^ (SOLE | COW)),
+        _ if must_lower(pte) => lower(entry, pte, lowered(pte.0)),
+        _ => pte.0,
+    })
+}
+
+/// `share` takes from a present entry what two may not have, and says what is left.
+#[inline(always)]
+fn copy_entries<M: Machine>(
+    memory: &Memory<M>,
+    from: &Table,
+    to: &Table,
+    share: impl Fn(&AtomicU64, Pte) -> u64,
+) -> usize {
+    for (index, (old, new)) in from.iter().zip(to).enumerate() {
+        let mut pte = Pte(old.load(Relaxed));
+        if pte.is_present() {
+            if memory.share(pte.frame()).is_err() {
+                return index;
+            }
+            pte = Pte(share(old, pte));
+        }
+        new.store(pte.0, Relaxed);
+    }
+    TABLE_ENTRIES
 }
 
 /// Give up a table that was copied. Others have what it names; but they may have given up the table itself
