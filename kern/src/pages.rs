@@ -84,7 +84,7 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
             let perms = Perms::checked(op.arg)?;
             each(env, va, count, budget, |space, va| space.alloc(&MEMORY, va, perms))
         }
-        Call::Map => map(me, env, op, count, budget),
+        Call::Map | Call::Copy => map(me, env, call, op, count, budget),
         Call::Protect => {
             let perms = Perms::checked(op.arg)?;
             each(env, va, count, budget, |space, va| space.protect(va, perms))
@@ -130,10 +130,11 @@ fn repeat(
     if done == 0 { result.map(|()| 0) } else { Ok(done) }
 }
 
-/// Share pages of another environment, or at another place, with `env`.
+/// Share pages of another environment, or at another place, with `env`; or copy them.
 fn map(
     me: &'static Env,
     env: &'static Env,
+    call: Call,
     op: &PageOp,
     count: u32,
     budget: &mut Budget,
@@ -144,21 +145,23 @@ fn map(
     let count = unpinned(source, from, count)?;
     let still = || still_unpinned(source, from, still_unpinned(env, op.va, count)?);
     let pages = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
+    // Where the page comes from, if that is another page map than the one where it goes.
+    let one = |source: Option<&Space>, space: &mut Space, page| {
+        let (from, to) = pages(page);
+        if call == Call::Copy {
+            let frame = source.unwrap_or(space).source(from)?;
+            return space.copy(&MEMORY, to, frame, perms);
+        }
+        let frame = source.unwrap_or(space).grant(&MEMORY, from, perms)?;
+        space.accept(&MEMORY, to, frame, perms)
+    };
     if core::ptr::eq(source, env) {
         return with_space(env, |space| {
-            repeat(space, still()?, budget, |space, page| {
-                let (from, to) = pages(page);
-                let frame = space.grant(&MEMORY, from, perms)?;
-                space.accept(&MEMORY, to, frame, perms)
-            })
+            repeat(space, still()?, budget, |space, page| one(None, space, page))
         });
     }
     with_spaces(source, env, |source, space| {
-        repeat(space, still()?, budget, |space, page| {
-            let (from, to) = pages(page);
-            let frame = source.grant(&MEMORY, from, perms)?;
-            space.accept(&MEMORY, to, frame, perms)
-        })
+        repeat(space, still()?, budget, |space, page| one(Some(source), space, page))
     })
 }
 

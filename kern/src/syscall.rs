@@ -54,6 +54,10 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
         Call::Unmap => pages::one(me, &PageOp::unmap(env_id(a)?, Va(b), count(c)?)),
         Call::Mark => pages::one(me, &PageOp::mark(env_id(a)?, Va(b), count(c)?, d)),
         Call::Own => pages::one(me, &PageOp::own(Va(a), count(b)?)),
+        Call::Copy => {
+            let last = perms(me.frame.saved().general[reg::R9]);
+            pages::one(me, &PageOp::copy(env_id(a)?, Va(b), env_id(c)?, Va(d), count(e)?, last))
+        }
         Call::ShareTables => {
             let level = me.frame.saved().general[reg::R9];
             let (source, to) = (env_id(a)?, env_id(c)?);

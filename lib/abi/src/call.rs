@@ -94,6 +94,8 @@ calls! {
     OwnTables = 23, "own_tables";
     /// `unmap_tables(env, va, tables, level) -> done`: remove page tables that others have too.
     UnmapTables = 24, "unmap_tables";
+    /// `copy(source, source va, env, va, pages, perms) -> done`: fresh pages with the contents of others.
+    Copy = 25, "copy";
 }
 
 /// As the page address of [`Call::Send`] and [`Call::Recv`]: no page.

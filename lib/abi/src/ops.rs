@@ -9,20 +9,20 @@ use crate::{Call, EnvId, PAGE_SIZE, Perms, Va};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct PageOp {
-    /// The number of one of `alloc`, `map`, `protect`, `unmap`, `mark`, `own`, `share_tables`, `own_tables`,
-    /// `unmap_tables`.
+    /// The number of one of `alloc`, `map`, `protect`, `unmap`, `mark`, `own`, `copy`, `share_tables`,
+    /// `own_tables`, `unmap_tables`.
     pub call: u32,
     /// How many pages, or tables.
     pub count: u32,
-    /// `map`, `share_tables`: whose pages are shared.
+    /// `map`, `copy`, `share_tables`: whose pages are shared or copied.
     pub source_env: EnvId,
     /// Whose page map is changed. `own`, `own_tables`: must be the caller, or 0.
     pub env: EnvId,
-    /// `map`, `share_tables`: the first page that is shared.
+    /// `map`, `copy`, `share_tables`: the first page that is shared or copied.
     pub source: Va,
     /// The first page that is changed.
     pub va: Va,
-    /// `alloc`, `map`, `protect`: permissions; `mark`: the word; tables: the level.
+    /// `alloc`, `map`, `copy`, `protect`: permissions; `mark`: the word; tables: the level.
     pub arg: u64,
 }
 
@@ -43,6 +43,12 @@ impl PageOp {
     pub const fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         let op = PageOp::new(Call::Map, env, va, count, perms.bits());
         PageOp { source_env, source, ..op }
+    }
+
+    /// Fresh pages with the contents of those at `source` of `source_env`.
+    #[must_use]
+    pub const fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
+        PageOp { call: Call::Copy as u32, ..PageOp::map(source_env, source, env, va, count, perms) }
     }
 
     /// Change permissions.

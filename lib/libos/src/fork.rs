@@ -6,7 +6,7 @@
 pub use crate::exofork::{Filler, Fork, with};
 use crate::kernel::Sys;
 use crate::upcall::STACK_LOW;
-use crate::{EnvId, Error, Perms, Va, layout, pages, resident, space, stack};
+use crate::{EnvId, Error, Perms, Va, layout, resident, space, stack, sys};
 use pager::fork::Plan;
 
 /// Become two: the same program at the same place, with memory that is equal but not shared.
@@ -46,8 +46,8 @@ fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     let in_stack = (stack::low()..layout::STACK_TOP).contains(&rsp);
     let below = if in_stack { stack::low() } else { stack.start }..stack.start;
 
-    for copied in [&resident, &table, &stack] {
-        pages::copy_to(child, copied.start, pager::pages(copied), Perms::WRITE)?;
+    for copied in [&resident, &table, &stack].into_iter().filter(|range| !range.is_empty()) {
+        sys::copy(EnvId::NONE, copied.start, child, copied.start, pager::pages(copied), Perms::WRITE)?;
     }
     let except = [resident, table, exception_stack, stack, below];
     Ok(share(&mut Sys, &Plan { child, regions: space::regions(), except: &except })?)

@@ -57,6 +57,7 @@ impl Kernel for Sys {
             Some(Call::Protect) => sys::protect(env, va, pages, perms),
             Some(Call::Unmap) => sys::unmap(env, va, pages),
             Some(Call::Mark) => sys::mark(env, va, pages, arg),
+            Some(Call::Copy) => sys::copy(source_env, source, env, va, pages, perms),
             Some(Call::Own) => sys::own(va, pages),
             Some(Call::ShareTables) => sys::share_tables(source_env, source, env, va, pages, arg as u32),
             Some(Call::OwnTables) => sys::own_tables(va, pages, arg as u32),

@@ -69,20 +69,3 @@ pub fn look<T>(va: Va, look: impl FnOnce(&Page) -> T) -> T {
 
 /// The bytes of a page.
 pub type Page = [u8; PAGE_SIZE as usize];
-
-/// Give `env` a copy of so many pages of the caller, at the same address, with these permissions.
-///
-/// # Errors
-/// As [`sys::alloc`] and [`sys::map`].
-pub fn copy_to(env: EnvId, va: Va, pages: u64, perms: Perms) -> sys::Result<()> {
-    for done in (0..pages).step_by(MAX_PAGES as usize) {
-        let (va, now) = (va.page().add_pages(done), MAX_PAGES.min(pages - done));
-        let mut copy = NewPages::new(now)?;
-        let bytes = copy.bytes();
-        // SAFETY: the source is read through a raw pointer: it may be any memory of this program
-        // but the new pages themselves. If it is not there the fault is this program's.
-        unsafe { core::ptr::copy(va.0 as *const u8, bytes.as_mut_ptr(), bytes.len()) };
-        copy.map(env, va, perms)?;
-    }
-    Ok(())
-}

@@ -218,6 +218,18 @@ pub fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms:
     })
 }
 
+/// Put fresh pages with the contents of those at `source` of `source_env` at `va` of `env`.
+///
+/// # Errors
+/// As [`alloc`](fn@alloc), and `NotMapped` for the source.
+pub fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
+    run(pages, |done, left| {
+        let (source, va) = (source.add_pages(done).0, va.add_pages(done).0);
+        let (source_env, env) = (source_env.0.into(), env.0.into());
+        call(Call::Copy, [source_env, source, env, va, left, perms.bits()])
+    })
+}
+
 /// Change the permissions of pages.
 ///
 /// # Errors

@@ -10,8 +10,7 @@ const SIZE: usize = 32;
 ///
 /// Nothing is done to a page before the next one has been added (or [`Batch::finish`] is called): so a
 /// walk over the page table may feed it, and the tables that the walk stands in do not go away.
-pub(crate) struct Batch<'k, K, T, F> {
-    kernel: &'k mut K,
+pub(crate) struct Batch<T, F> {
     emit: F,
     ops: [PageOp; SIZE],
     used: usize,
@@ -19,13 +18,13 @@ pub(crate) struct Batch<'k, K, T, F> {
     run: Option<(Va, u32, T)>,
 }
 
-impl<'k, K: Kernel, T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2]> Batch<'k, K, T, F> {
-    pub(crate) fn new(kernel: &'k mut K, emit: F) -> Self {
-        Batch { kernel, emit, ops: [PageOp::unmap(ME, Va(0), 0); SIZE], used: 0, run: None }
+impl<T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2]> Batch<T, F> {
+    pub(crate) fn new(emit: F) -> Self {
+        Batch { emit, ops: [PageOp::unmap(ME, Va(0), 0); SIZE], used: 0, run: None }
     }
 
     #[inline]
-    pub(crate) fn add(&mut self, va: Va, how: T) -> Result<(), Error> {
+    pub(crate) fn add<K: Kernel>(&mut self, kernel: &mut K, va: Va, how: T) -> Result<(), Error> {
         if let Some((first, count, same)) = &mut self.run
             && *same == how
             && first.add_pages(u64::from(*count)) == va
@@ -34,16 +33,16 @@ impl<'k, K: Kernel, T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2
             *count += 1;
             return Ok(());
         }
-        self.end_run()?;
+        self.end_run(kernel)?;
         self.run = Some((va, 1, how));
         Ok(())
     }
 
-    fn end_run(&mut self) -> Result<(), Error> {
+    fn end_run<K: Kernel>(&mut self, kernel: &mut K) -> Result<(), Error> {
         let Some((va, count, how)) = self.run.take() else { return Ok(()) };
         for op in (self.emit)(va, count, how).into_iter().flatten() {
             if self.used == SIZE {
-                self.flush()?;
+                self.flush(kernel)?;
             }
             self.ops[self.used] = op;
             self.used += 1;
@@ -51,14 +50,14 @@ impl<'k, K: Kernel, T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Error> {
+    fn flush<K: Kernel>(&mut self, kernel: &mut K) -> Result<(), Error> {
         let used = core::mem::take(&mut self.used);
-        if used == 0 { Ok(()) } else { Ok(self.kernel.ops(&self.ops[..used])?) }
+        if used == 0 { Ok(()) } else { Ok(kernel.ops(&self.ops[..used])?) }
     }
 
     /// Do what is left to do.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
-        self.end_run()?;
-        self.flush()
+    pub(crate) fn finish<K: Kernel>(mut self, kernel: &mut K) -> Result<(), Error> {
+        self.end_run(kernel)?;
+        self.flush(kernel)
     }
 }

@@ -10,7 +10,7 @@
 //! 512 entries. So what is sparse, or written soon, is better shared page by page.
 
 use crate::batch::Batch;
-use crate::{Error, Inherit, Kernel, ME, Region, tables};
+use crate::{Error, Inherit, Kernel, ME, Region, region, tables};
 use abi::layout::{STACKS, USER_LIMIT};
 use abi::page::span;
 use abi::{EnvId, PageOp, Perms, Pte, Va};
@@ -78,6 +78,13 @@ impl<K> Plan<'_, K> {
         self.regions.iter().all(Self::inherits)
     }
 
+    /// Whether the child gets what is at an address.
+    #[inline]
+    fn has(&self, va: Va, all_inherit: bool) -> bool {
+        let lost = || region::find(self.regions, va).is_some_and(|region| !Self::inherits(region));
+        !self.except.iter().any(|range| range.contains(&va)) && (all_inherit || !lost())
+    }
+
     /// Whether the child gets all that is in a range.
     fn has_all(&self, range: &Range<Va>) -> bool {
         let meets = |other: &Range<Va>| other.start < range.end && range.start < other.end;
@@ -92,24 +99,13 @@ impl<K> Plan<'_, K> {
 /// Those of the kernel. The child is of no use then; the caller's own memory is what it was.
 pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     tables::own(kernel, &(Va(0)..USER_LIMIT))?;
-    share_range(kernel, plan, Va(0)..USER_LIMIT)
+    let mut sharing = Sharing::new(plan);
+    sharing.pages(kernel, Va(0)..USER_LIMIT, usize::MAX)?;
+    sharing.batch.finish(kernel)
 }
 
-/// A range of them. No table above is shared.
-fn share_range<K: Kernel>(kernel: &mut K, plan: &Plan<K>, range: Range<Va>) -> Result<(), Error> {
-    let all_inherit = plan.all_inherit();
-    let entries = kernel.entries(range);
-    let mut batch = Batch::new(kernel, |va, count, share: Share| share.ops(plan.child, va, count));
-    for (va, entry) in entries {
-        let is_lost = || crate::region::find(plan.regions, va).is_some_and(|region| !Plan::inherits(region));
-        if !plan.except.iter().any(|range| range.contains(&va)) && (all_inherit || !is_lost()) {
-            batch.add(va, Share::of(entry))?;
-        }
-    }
-    batch.finish()
-}
-
-/// A table with so many entries is shared as a whole: about what it costs to make it private again.
+/// A table with so many entries is shared as a whole: about what it costs to make it private again. (For tables of
+/// level 1 and of level 2.)
 const DENSE: [u32; 2] = [32, 16];
 
 /// The same, by whole tables where that pays.
@@ -117,69 +113,76 @@ const DENSE: [u32; 2] = [32, 16];
 /// # Errors
 /// As [`share_pages`].
 pub fn share<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
-    let mut walk = Tables { plan, by_page: Va(0)..Va(0), run: (Va(0), 0, 0) };
-    let mut at = Va(0);
-    while at < STACKS {
-        at = walk.share_around(kernel, at)?;
-    }
-    walk.pages_of(kernel, STACKS..USER_LIMIT)?;
-    walk.finish(kernel)
+    let mut sharing = Sharing::new(plan);
+    sharing.tables(kernel, Va(0), 4, u32::MAX)?;
+    sharing.end_run(kernel)?;
+    sharing.batch.finish(kernel)
 }
 
-/// Neighbours are shared by one operation.
-struct Tables<'a, K: 'static> {
+/// What is to be shared, collected so that neighbours take one operation, and operations few calls.
+struct Sharing<'a, K: 'static, F> {
     plan: &'a Plan<'a, K>,
-    /// To be shared page by page.
-    by_page: Range<Va>,
-    /// To be shared: the first table, how many, and their level.
+    all_inherit: bool,
+    batch: Batch<Share, F>,
+    /// Tables: the first, how many, and the level of the entries that point to them.
     run: (Va, u32, u32),
 }
 
-impl<K: Kernel> Tables<'_, K> {
-    /// See to what is around an address. Returns where to go on.
-    fn share_around(&mut self, kernel: &mut K, at: Va) -> Result<Va, Error> {
-        for level in [4, 3, 2] {
+impl<'a, K: Kernel> Sharing<'a, K, ()> {
+    fn new(plan: &'a Plan<'a, K>) -> Sharing<'a, K, impl Fn(Va, u32, Share) -> [Option<PageOp>; 2]> {
+        let child = plan.child;
+        let batch = Batch::new(move |va, count, share: Share| share.ops(child, va, count));
+        Sharing { plan, all_inherit: plan.all_inherit(), batch, run: (Va(0), 0, 0) }
+    }
+}
+
+impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> {
+    /// Share what a table translates, the addresses from `start` on; `level` is that of its entries. Most tables are
+    /// nearly empty: when as many entries were met as it has, there is no need to look on.
+    fn tables(&mut self, kernel: &mut K, start: Va, level: u32, mut left: u32) -> Result<(), Error> {
+        let mut at = start;
+        let end = Va(start.0 + span(level + 1)).min(USER_LIMIT);
+        while at < end && left > 0 {
             let entry = kernel.table(at, level);
-            if !entry.is_present() {
-                return Ok(tables::behind_empty(kernel, at, level));
-            }
-            let covered = tables::around(at, level);
-            let is_shared = entry.is_shared_table();
-            let is_dense = || level < 4 && kernel.count_entries(entry.frame()) >= DENSE[level as usize - 2];
-            if (is_shared || is_dense()) && self.plan.has_all(&covered) {
-                self.table(kernel, covered.start, level)?;
-                return Ok(covered.end);
-            }
-            if is_shared {
-                kernel.op(PageOp::own_tables(covered.start, 1, level))?;
-            }
-            if level == 2 {
-                self.pages_of(kernel, covered)?;
+            if entry.is_present() {
+                left -= 1;
+                self.table(kernel, tables::around(at, level), level, entry)?;
+                at = tables::around(at, level).end;
+            } else {
+                at = tables::behind_empty(kernel, at, level);
             }
         }
-        Ok(tables::around(at, 2).end)
+        Ok(())
     }
 
-    fn table(&mut self, kernel: &mut K, va: Va, level: u32) -> Result<(), Error> {
+    /// Share what one entry that points to a table translates: the table, or what is in it.
+    fn table(&mut self, kernel: &mut K, covered: Range<Va>, level: u32, entry: Pte) -> Result<(), Error> {
+        let count = kernel.count_entries(entry.frame());
+        let is_dense = level < 4 && count >= DENSE[level as usize - 2];
+        let is_shared = entry.is_shared_table();
+        if (is_dense || is_shared) && covered.end <= STACKS && self.plan.has_all(&covered) {
+            return self.add_table(kernel, covered.start, level);
+        }
+        if is_shared {
+            kernel.op(PageOp::own_tables(covered.start, 1, level))?;
+        }
+        match level {
+            2 => self.pages(kernel, covered, count as usize),
+            _ => self.tables(kernel, covered.start, level - 1, count),
+        }
+    }
+
+    fn add_table(&mut self, kernel: &mut K, va: Va, level: u32) -> Result<(), Error> {
         let (first, count, same) = self.run;
         if same != level || first.0 + u64::from(count) * span(level) != va.0 {
-            self.finish_tables(kernel)?;
+            self.end_run(kernel)?;
             self.run = (va, 0, level);
         }
         self.run.1 += 1;
         Ok(())
     }
 
-    fn pages_of(&mut self, kernel: &mut K, range: Range<Va>) -> Result<(), Error> {
-        if self.by_page.end != range.start {
-            self.finish_pages(kernel)?;
-            self.by_page.start = range.start;
-        }
-        self.by_page.end = range.end;
-        Ok(())
-    }
-
-    fn finish_tables(&mut self, kernel: &mut K) -> Result<(), Error> {
+    fn end_run(&mut self, kernel: &mut K) -> Result<(), Error> {
         let (first, count, level) = core::mem::take(&mut self.run);
         if count == 0 {
             return Ok(());
@@ -187,13 +190,14 @@ impl<K: Kernel> Tables<'_, K> {
         Ok(kernel.op(PageOp::share_tables(ME, first, self.plan.child, first, count, level))?)
     }
 
-    fn finish_pages(&mut self, kernel: &mut K) -> Result<(), Error> {
-        share_range(kernel, self.plan, core::mem::take(&mut self.by_page))
-    }
-
-    fn finish(mut self, kernel: &mut K) -> Result<(), Error> {
-        self.finish_tables(kernel)?;
-        self.finish_pages(kernel)
+    /// Share the pages and marks of a range, of which there are so many at the most. No table above is shared.
+    fn pages(&mut self, kernel: &mut K, range: Range<Va>, most: usize) -> Result<(), Error> {
+        for (va, entry) in kernel.entries(range).take(most) {
+            if self.plan.has(va, self.all_inherit) {
+                self.batch.add(kernel, va, Share::of(entry))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -77,11 +77,11 @@ pub fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> 
     if entries.peek().is_none() {
         return Ok(());
     }
-    let mut batch = Batch::new(kernel, |va, count, ()| [Some(PageOp::unmap(ME, va, count)), None]);
+    let mut batch = Batch::new(|va, count, ()| [Some(PageOp::unmap(ME, va, count)), None]);
     for (va, _) in entries {
-        batch.add(va, ())?;
+        batch.add(kernel, va, ())?;
     }
-    batch.finish()
+    batch.finish(kernel)
 }
 
 /// Change what a range may be used for: nothing (it can be read), [`Perms::WRITE`], or
@@ -104,11 +104,11 @@ pub fn protect<K: Kernel>(
     tables::own(kernel, range)?;
     let entries = kernel.entries(range.clone()).filter(|(_, entry)| entry.is_present());
     let emit = |va, count, perms| [Some(PageOp::protect(ME, va, count, perms)), None];
-    let mut batch = Batch::new(kernel, emit);
+    let mut batch = Batch::new(emit);
     for (va, entry) in entries {
-        batch.add(va, protected(entry, perms))?;
+        batch.add(kernel, va, protected(entry, perms))?;
     }
-    batch.finish()
+    batch.finish(kernel)
 }
 
 /// What becomes of a page.
@@ -214,10 +214,10 @@ fn alias<K: Kernel>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Erro
         };
         [Some(op), None]
     };
-    let mut batch = Batch::new(kernel, emit);
+    let mut batch = Batch::new(emit);
     for (va, entry) in entries {
         let held = if entry.is_present() { Held::Page(entry.perms()) } else { Held::Mark(entry.word()) };
-        batch.add(va, held)?;
+        batch.add(kernel, va, held)?;
     }
-    batch.finish()
+    batch.finish(kernel)
 }

@@ -252,6 +252,26 @@ impl<M: Machine> Space<M> {
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
+    /// The frame at `va`, to be copied.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`].
+    #[inline]
+    pub fn source(&self, va: Va) -> Result<Frame, Error> {
+        self.present(&self.last[1], va).map(|leaf| leaf.pte.frame())
+    }
+
+    /// Put a fresh page with the contents of a frame at `va`, instead of whatever is there.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline]
+    pub fn copy(&mut self, memory: &Memory<M>, va: Va, from: Frame, perms: Perms) -> Result<(), Error> {
+        let frame = memory.alloc_copy(from)?;
+        self.filled += 1;
+        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+    }
+
     /// The frame at `va`, to be mapped elsewhere with these permissions, with a reference for that.
     ///
     /// # Errors

@@ -123,6 +123,7 @@ impl Host {
         let level = op.arg as u32;
         let frame = match call {
             Call::Map => self.grant(source, op)?,
+            Call::Copy => self.space(source).source(op.source)?,
             Call::ShareTables => {
                 let memory = &self.memory;
                 let space = self.spaces[source].as_mut().expect("the environment exists");
@@ -137,6 +138,7 @@ impl Host {
         let result = match call {
             Call::Alloc => space.alloc(memory, op.va, Perms::checked(op.arg)?),
             Call::Map => space.accept(memory, op.va, frame, Perms::checked(op.arg)?),
+            Call::Copy => space.copy(memory, op.va, frame, Perms::checked(op.arg)?),
             Call::Protect => space.protect(op.va, Perms::checked(op.arg)?),
             Call::Unmap => space.unmap(memory, op.va),
             Call::Mark => space.mark(memory, op.va, op.arg),

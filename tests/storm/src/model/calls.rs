@@ -99,7 +99,9 @@ impl Model {
                 return Ok(self.receive(me, e, from));
             }
             Call::PowerOff => return self.power_off(me, a),
-            Call::ShareTables | Call::OwnTables | Call::UnmapTables => unreachable!("never drawn"),
+            Call::Copy | Call::ShareTables | Call::OwnTables | Call::UnmapTables => {
+                unreachable!("never drawn")
+            }
         };
         Ok(Way::Back(rax, rdx))
     }
