@@ -51,7 +51,7 @@ pub fn named(name: &str, program: &str) -> Case {
         input: None,
         trace: true,
         tick_us: None,
-        panic: false,
+        provoke: None,
         timeout: TIMEOUT,
     };
     Case {
@@ -130,10 +130,10 @@ impl Case {
         self
     }
 
-    /// The kernel panics at once.
+    /// The kernel panics, because of this word on its command line.
     #[must_use]
-    pub fn panics(mut self) -> Case {
-        self.request.panic = true;
+    pub fn panics(mut self, word: &'static str) -> Case {
+        self.request.provoke = Some(word);
         self.keeps_frames().exits(ExitStatus::KERNEL_PANIC.0)
     }
 

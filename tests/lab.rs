@@ -78,7 +78,7 @@ impl Lab {
             args: request.args.clone(),
             trace: request.trace,
             tick_us: request.tick_us,
-            panic: request.panic,
+            provoke: request.provoke,
         };
         let options = Options { timeout: Some(request.timeout), verbose: false };
         let session = Session::start(&self.qemu, machine, &boot, &options)?;
@@ -104,8 +104,8 @@ pub struct Request {
     pub trace: bool,
     /// Microseconds between timer ticks.
     pub tick_us: Option<u64>,
-    /// The kernel panics at once.
-    pub panic: bool,
+    /// A word that makes the kernel panic.
+    pub provoke: Option<&'static str>,
     /// The bound of the run.
     pub timeout: std::time::Duration,
 }

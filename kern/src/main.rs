@@ -88,6 +88,9 @@ fn read_command_line(boot: &'static BootInfo) {
     Kernel::machine().tick_ns.store(tick_us * 1000, Relaxed);
     apic::init(tick_us);
     power::report_ready(word(words, "nonce=").unwrap_or(""));
+    if word(words, "hold-twice").is_some() {
+        selftest::hold_twice();
+    }
     // So that tests see what a panic looks like.
     assert!(word(words, "panic").is_none(), "the command line asked for it");
 }

@@ -65,9 +65,17 @@ pub fn hand_over(to: &'static Env, mut sched: Locked, cause: abi::Call) -> ! {
     switch(sched)
 }
 
+#[inline]
+fn check_taken(next: Option<&'static Env>, sched: &Sched) {
+    if let Some(env) = next.filter(|_| cfg!(feature = "check")) {
+        selftest::check_taken(env, sched);
+    }
+}
+
 /// Leave the environment that ran here, and the kernel, for one that was taken.
 #[inline]
 fn go_over(next: Option<&'static Env>, sched: Locked, cause: u64) -> ! {
+    check_taken(next, &sched);
     drop(sched);
     leave_kernel(cause);
     match next {
@@ -84,6 +92,7 @@ fn find_work() -> ! {
         sched.look(here());
         wake_readers(&mut sched);
         if let Some(next) = sched.dequeue(here()) {
+            check_taken(Some(next), &sched);
             drop(sched);
             begin(next);
             continue;
@@ -303,8 +312,11 @@ static ALONE: AtomicBool = AtomicBool::new(false);
 /// An entry to the kernel begins.
 #[inline]
 pub fn enter_kernel() {
-    while cfg!(feature = "check") && ALONE.swap(true, Acquire) {
-        flush::relax();
+    if cfg!(feature = "check") {
+        while ALONE.swap(true, Acquire) {
+            flush::relax();
+        }
+        selftest::check_holders(&lock());
     }
     if cfg!(feature = "count") {
         cpu::this().entered.set(cpu::time_stamp());

@@ -6,13 +6,15 @@
 //! that nothing has to be cleared and the work depends on what is mapped, not on how much memory
 //! there is. Most entries of most tables are empty: mostly it is enough to look where some were.
 
+use crate::cpu;
 use crate::env::{self, Env};
 use crate::memory::{CHECK_TABLE, Kernel, env_info, kernel_root};
+use crate::sched::Sched;
 use ::sched::Node;
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use spin::Once;
 use vm::Machine;
 
@@ -45,6 +47,38 @@ pub fn init(archive: &Range<u64>) {
     let machine = Kernel::machine();
     let kept = machine.total_frames.load(Relaxed) - machine.free_frames.load(Relaxed);
     KERNEL_FRAMES.store(kept, Relaxed);
+}
+
+/// A bug to have, so that tests see it found: processors hold what others hold.
+static TWICE: AtomicBool = AtomicBool::new(false);
+
+/// The command line asks for that bug.
+pub fn hold_twice() {
+    TWICE.store(cfg!(feature = "check"), Relaxed);
+}
+
+/// Whether this kernel has that bug.
+pub fn holds_twice() -> bool {
+    cfg!(feature = "check") && TWICE.load(Relaxed)
+}
+
+/// This processor has just taken an environment. No other runs it. Only with the scheduler locked do
+/// processors take environments and give them back, so this is true at every moment.
+pub fn check_taken(env: &Env, _: &Sched) {
+    for other in cpu::others().filter(|other| core::ptr::eq(other.env.get(), env)) {
+        let (id, here, there) = (env.id(), cpu::this().number.get(), other.number.get());
+        panic!("environment {id} is on processors {here} and {there}");
+    }
+}
+
+/// Every processor holds the environment that it runs. So no two run the same.
+pub fn check_holders(_: &Sched) {
+    for cpu in cpu::others().chain([cpu::this()]) {
+        // SAFETY: null or an environment; those are never unmapped.
+        let Some(env) = (unsafe { cpu.env.get().as_ref() }) else { continue };
+        let (id, here, holder) = (env.id(), cpu.number.get(), env.holder().processor());
+        assert!(holder == Some(here), "environment {id} runs on processor {here}, and {holder:?} holds it");
+    }
 }
 
 /// Check everything. A difference is a bug of the kernel's: panic.

@@ -55,7 +55,16 @@ pub fn cases() -> Vec<Case> {
     let more = MORE.into_iter().flat_map(|(check, counts)| {
         counts.iter().map(move |&cpus| smp(check, cpus).one_processor().only(Flavor::Plain))
     });
-    four.chain(more).collect()
+    four.chain(more).chain([twice()]).collect()
+}
+
+/// A checking kernel sees it if two processors ever have the same environment: here they do, on purpose.
+fn twice() -> Case {
+    let case = named("two-processors-have-one", "stresssched").cpus(4).only(Flavor::Check);
+    case.panics("hold-twice").check(|run| {
+        run.once(r"^kernel panic: .*selftest\.rs:[0-9]+:[0-9]+:$");
+        run.once(r"^environment [0-9a-f]{8} is on processors [0-3] and [0-3]$");
+    })
 }
 
 fn smp(check: &'static str, cpus: u32) -> Case {

@@ -53,7 +53,7 @@ fn boot(lab: &Lab, plan: &Plan) -> Result<Run, String> {
         input: None,
         // The model plays one environment at a time: none is to be interrupted by chance.
         tick_us: Some(0),
-        panic: false,
+        provoke: None,
         trace: false,
         timeout: TIMEOUT,
     };

@@ -247,7 +247,7 @@ impl Bench {
             args: rows.to_vec(),
             trace: false,
             tick_us: None,
-            panic: false,
+            provoke: None,
         };
         let options = Options { timeout: Some(TIMEOUT), verbose: false };
         Session::listening(&self.qemu, &machine, &boot, &options, listener)?.run(|_| Ok(()))

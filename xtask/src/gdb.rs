@@ -65,7 +65,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         args: args.command[1..].to_vec(),
         trace: true,
         tick_us: None,
-        panic: false,
+        provoke: None,
     };
     let session = Session::start(&qemu, &machine, &boot, &Options::default())?;
     let transcript = workspace.target.join("gdb-console.txt");

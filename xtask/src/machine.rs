@@ -109,8 +109,9 @@ pub struct Boot {
     pub trace: bool,
     /// Microseconds between timer ticks, if not the kernel's default.
     pub tick_us: Option<u64>,
-    /// The kernel is to panic at once: that must be seen to work, too.
-    pub panic: bool,
+    /// A word that makes the kernel panic, because that must be seen to work, too: `panic` does at once,
+    /// `hold-twice` is a bug that a checking kernel finds.
+    pub provoke: Option<&'static str>,
 }
 
 impl Boot {
@@ -126,8 +127,8 @@ impl Boot {
         if let Some(tick) = self.tick_us {
             line.push_str(&format!(" tick={tick}"));
         }
-        if self.panic {
-            line.push_str(" panic");
+        if let Some(word) = self.provoke {
+            line.push_str(&format!(" {word}"));
         }
         let mut args = String::new();
         for arg in &self.args {
@@ -259,7 +260,7 @@ mod tests {
             args: args.iter().map(ToString::to_string).collect(),
             trace: true,
             tick_us: Some(5),
-            panic: false,
+            provoke: None,
         }
     }
 

@@ -127,7 +127,7 @@ impl<'a> Kit<'a> {
             args: args.to_vec(),
             trace: self.args.trace || (!self.args.command.is_empty() && !self.args.no_trace),
             tick_us: self.args.tick,
-            panic: false,
+            provoke: None,
         };
         let timeout = self.args.timeout.map(Duration::from_secs).or(timeout);
         let options = Options { timeout, verbose: self.args.verbose };

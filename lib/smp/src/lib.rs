@@ -99,48 +99,40 @@ impl Loaded {
     }
 }
 
-/// Which processor holds something that only one can have at a time, by its number plus one.
-///
-/// It is taken under a lock, so that two do not take it at once, and given back without: whoever takes it sees
-/// all that the one before did with it.
-#[derive(Debug)]
-pub struct Holder(AtomicU32);
+/// More references than this are refused. Far from the width of the counter, so that a race
+/// between processors cannot wrap it.
+const MAX_REFS: u32 = 1 << 31;
 
-impl Holder {
-    constant! {
-        /// None.
-        nobody() -> Holder {
-            Holder(AtomicU32::new(0))
-        }
+/// Add a reference to something that has one, if there are not too many.
+#[inline]
+#[must_use]
+pub fn share(refs: &AtomicU32) -> bool {
+    let can = refs.fetch_add(1, Relaxed) < MAX_REFS;
+    if !can {
+        refs.fetch_sub(1, Relaxed);
     }
+    can
+}
 
-    /// Let this processor hold it, if no other does. For the holder of the lock.
-    #[inline]
-    pub fn hold(&self, processor: u32) -> bool {
-        let is_free = self.0.load(Acquire) == 0 || self.is(processor);
-        if is_free {
-            self.0.store(processor + 1, Relaxed);
-        }
-        is_free
+/// Drop a reference. Returns whether it was the last: then all that was done through the others can be seen, and nobody
+/// else has it.
+#[inline]
+#[must_use]
+pub fn release(refs: &AtomicU32) -> bool {
+    let before = refs.fetch_sub(1, Release);
+    debug_assert!(before != 0, "released once too often");
+    if before == 1 {
+        atomic::fence(Acquire);
     }
+    before == 1
+}
 
-    /// Give it back.
-    #[inline]
-    pub fn give_back(&self) {
-        self.0.store(0, Release);
-    }
-
-    /// Whether this processor holds it.
-    #[inline]
-    pub fn is(&self, processor: u32) -> bool {
-        self.0.load(Relaxed) == processor + 1
-    }
-
-    /// Whether nobody holds it: all that was done with it can be seen.
-    #[inline]
-    pub fn is_nobody(&self) -> bool {
-        self.0.load(Acquire) == 0
-    }
+/// Whether there is exactly one reference, which is the caller's: then all that was done through others can be
+/// seen.
+#[inline]
+#[must_use]
+pub fn is_sole(refs: &AtomicU32) -> bool {
+    refs.load(Acquire) == 1
 }
 
 impl Default for Flushes {
@@ -152,13 +144,6 @@ impl Default for Flushes {
 impl Default for Loaded {
     fn default() -> Loaded {
         Loaded::new()
-    }
-}
-
-/// As a value of its own: held by nobody.
-impl Default for Holder {
-    fn default() -> Holder {
-        Holder::nobody()
     }
 }
 

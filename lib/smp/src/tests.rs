@@ -2,7 +2,7 @@
 
 use super::*;
 use loom::cell::UnsafeCell;
-use loom::sync::{Arc, Mutex};
+use loom::sync::Arc;
 use loom::thread;
 
 const ROOT: u32 = 7;
@@ -126,27 +126,56 @@ fn no_request_is_lost() {
     });
 }
 
-/// What one processor did with an environment, the next one to hold it finds. (`UnsafeCell` here only checks that
-/// no two are in it at once.)
+/// Two have written something, or read it, and drop the last two references at once: it is freed once, by who sees
+/// all that was written.
 #[test]
-fn nothing_is_in_two_places() {
+fn the_last_reference_frees() {
     model(|| {
-        let shared = Arc::new((Mutex::new(()), Holder::nobody(), UnsafeCell::new(0_u32)));
-        let run = |shared: Arc<(Mutex<()>, Holder, UnsafeCell<u32>)>, processor| {
-            let (lock, holder, registers) = &*shared;
-            let held = {
-                let _lock = lock.lock().unwrap();
-                holder.hold(processor)
-            };
-            if held {
-                registers.with_mut(|registers| assert!(!registers.is_null()));
-                holder.give_back();
+        let shared = Arc::new((AtomicU32::new(1), UnsafeCell::new(0_u32), AtomicU32::new(0)));
+        assert!(share(&shared.0));
+        let drop_one = |shared: &(AtomicU32, UnsafeCell<u32>, AtomicU32)| {
+            let (refs, contents, freed) = shared;
+            contents.with(|contents| assert!(!contents.is_null()));
+            if release(refs) {
+                contents.with_mut(|contents| assert!(!contents.is_null()));
+                freed.fetch_add(1, Relaxed);
             }
         };
         let other = Arc::clone(&shared);
-        let thread = thread::spawn(move || run(other, 1));
-        run(Arc::clone(&shared), 0);
+        let thread = thread::spawn(move || drop_one(&other));
+        drop_one(&shared);
         thread.join().unwrap();
-        assert!(shared.1.is_nobody());
+        assert_eq!(shared.2.load(Relaxed), 1);
+    });
+}
+
+/// Who finds that it has the only reference writes in place: the other one is done.
+#[test]
+fn who_is_alone_may_write() {
+    model(|| {
+        let shared = Arc::new((AtomicU32::new(2), UnsafeCell::new(0_u32)));
+        let other = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            other.1.with(|contents| assert!(!contents.is_null()));
+            assert!(!release(&other.0));
+        });
+        if is_sole(&shared.0) {
+            shared.1.with_mut(|contents| assert!(!contents.is_null()));
+        }
+        thread.join().unwrap();
+        assert!(is_sole(&shared.0) && release(&shared.0));
+    });
+}
+
+/// Two try to go beyond the limit at once: neither is let, and nothing is counted.
+#[test]
+fn too_many_are_refused() {
+    model(|| {
+        let refs = Arc::new(AtomicU32::new(MAX_REFS));
+        let other = Arc::clone(&refs);
+        let thread = thread::spawn(move || assert!(!share(&other)));
+        assert!(!share(&refs));
+        thread.join().unwrap();
+        assert_eq!(refs.load(Relaxed), MAX_REFS);
     });
 }

@@ -6,10 +6,6 @@ use core::marker::PhantomData;
 use core::sync::atomic::Ordering::Relaxed;
 use spin::mutex::Mutex;
 
-/// More references than this are refused. Far from the width of the counter, so that a race
-/// between processors cannot wrap it.
-const MAX_REFS: u32 = 1 << 31;
-
 /// Frame 0 is never handed out: on the free list it stands for the end.
 const END: u32 = 0;
 
@@ -73,20 +69,14 @@ impl<M: Machine> Memory<M> {
     /// [`Error::TooManyRefs`] with the physical address.
     #[inline]
     pub fn share(&self, frame: Frame) -> Result<(), Error> {
-        let refs = &M::info(frame).refs;
-        if refs.fetch_add(1, Relaxed) >= MAX_REFS {
-            refs.fetch_sub(1, Relaxed);
-            return Err(Error::TooManyRefs(frame.address()));
-        }
-        Ok(())
+        let can = smp::share(&M::info(frame).refs);
+        if can { Ok(()) } else { Err(Error::TooManyRefs(frame.address())) }
     }
 
     /// Drop a reference; with the last one the frame is free.
     #[inline]
     pub fn release(&self, frame: Frame) {
-        let before = M::info(frame).refs.fetch_sub(1, Relaxed);
-        debug_assert!(before != 0, "{frame:?} was released once too often");
-        if before == 1 {
+        if smp::release(&M::info(frame).refs) {
             self.put(frame);
         }
     }
@@ -95,7 +85,7 @@ impl<M: Machine> Memory<M> {
     #[inline]
     #[must_use]
     pub fn is_sole(&self, frame: Frame) -> bool {
-        M::info(frame).refs.load(Relaxed) == 1
+        smp::is_sole(&M::info(frame).refs)
     }
 
     /// Put a frame without references on the free list.
