@@ -65,7 +65,7 @@ pub fn holds_twice() -> bool {
 /// This processor has just taken an environment. No other runs it. Only with the scheduler locked do
 /// processors take environments and give them back, so this is true at every moment.
 pub fn check_taken(env: &Env, _: &Sched) {
-    for other in cpu::others().filter(|other| core::ptr::eq(other.env.get(), env)) {
+    if let Some(other) = cpu::others().find(|other| core::ptr::eq(other.env.get(), env)) {
         let (id, here, there) = (env.id(), cpu::this().number.get(), other.number.get());
         panic!("environment {id} is on processors {here} and {there}");
     }

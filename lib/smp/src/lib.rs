@@ -107,11 +107,11 @@ const MAX_REFS: u32 = 1 << 31;
 #[inline]
 #[must_use]
 pub fn share(refs: &AtomicU32) -> bool {
-    let can = refs.fetch_add(1, Relaxed) < MAX_REFS;
-    if !can {
+    if refs.fetch_add(1, Relaxed) >= MAX_REFS {
         refs.fetch_sub(1, Relaxed);
+        return false;
     }
-    can
+    true
 }
 
 /// Drop a reference. Returns whether it was the last: then all that was done through the others can be seen, and nobody

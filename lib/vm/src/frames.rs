@@ -120,8 +120,10 @@ impl<M: Machine> Memory<M> {
     /// [`Error::TooManyRefs`] with the physical address.
     #[inline]
     pub fn share(&self, frame: Frame) -> Result<(), Error> {
-        let can = smp::share(&M::info(frame).refs);
-        if can { Ok(()) } else { Err(Error::TooManyRefs(frame.address())) }
+        if !smp::share(&M::info(frame).refs) {
+            return Err(Error::TooManyRefs(frame.address()));
+        }
+        Ok(())
     }
 
     /// Drop a reference; with the last one the frame is free.
