@@ -47,6 +47,12 @@ const MORE: [(&str, &[u32]); 10] = [
 /// Not under the checking kernel, where they would run too long: many environments with many pages.
 const SLOW: [&str; 4] = ["runs", "destroy", "exits", "faults"];
 
+/// Everything at once, for each of these seeds.
+const SEEDS: [u64; 3] = [1, 2, 3];
+/// For how many seconds of the guest's time; the environment variable asks for more.
+const SECONDS: u64 = 20;
+const SECONDS_VARIABLE: &str = "FAULTLINE_SOAK_SECONDS";
+
 pub fn cases() -> Vec<Case> {
     let four = CHECKS.into_iter().map(|check| {
         let case = smp(check, 4);
@@ -55,7 +61,33 @@ pub fn cases() -> Vec<Case> {
     let more = MORE.into_iter().flat_map(|(check, counts)| {
         counts.iter().map(move |&cpus| smp(check, cpus).one_processor().only(Flavor::Plain))
     });
-    four.chain(more).collect()
+    four.chain(more).chain(SEEDS.into_iter().map(soak)).collect()
+}
+
+fn soak(seed: u64) -> Case {
+    let seconds = std::env::var(SECONDS_VARIABLE).ok().map_or(SECONDS, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{SECONDS_VARIABLE}={text} is no number of seconds"))
+    });
+    let args = [format!("seed={seed}"), format!("seconds={seconds}")];
+    let case = named(&format!("smp-soak-{seed}"), "smp").args(&["soak", &args[0], &args[1]]).cpus(4);
+    case.quiet().timeout(seconds + 280).check(move |run| {
+        run.once(&format!("^soak: seed {seed}, [1-9][0-9]* replaced, .*")).never("^FAILED").never(" 0(,|$)");
+        let lines = run.matching("a line|letters:|aaa");
+        run.expect(!lines.is_empty(), "no lines");
+        for line in lines {
+            run.expect(is_whole(line), format!("a line that is not whole: {line}"));
+        }
+    })
+}
+
+/// `a line of N letters: ` and so many of them.
+fn is_whole(line: &str) -> bool {
+    let Some((count, letters)) =
+        line.strip_prefix("a line of ").and_then(|rest| rest.split_once(" letters: "))
+    else {
+        return false;
+    };
+    count.parse() == Ok(letters.len()) && letters.bytes().all(|letter| letter == b'a')
 }
 
 fn smp(check: &'static str, cpus: u32) -> Case {
