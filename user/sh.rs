@@ -123,8 +123,7 @@ fn ps() {
 }
 
 fn free() {
-    let machine = windows::machine();
-    let (total, free) = (machine.total_frames.load(Relaxed), machine.free_frames.load(Relaxed));
+    let (total, free) = (windows::machine().total_frames.load(Relaxed), windows::free_frames());
     let kib = |frames: u64| frames * PAGE_SIZE / 1024;
     println!("           frames        KiB");
     for (what, frames) in [("total", total), ("used", total - free), ("free", free)] {

@@ -5,10 +5,11 @@
 //! are written is for libos.
 
 use crate::env::Env;
-use crate::memory::Mutex;
+use crate::memory::Lock;
 use crate::sched;
 use crate::syscall::Results;
 use crate::user::UserSlice;
+use abi::window::LockKind;
 use abi::{EnvId, Error, Status, call::CONSOLE_MAX};
 use core::fmt;
 use core::sync::atomic::AtomicBool;
@@ -23,7 +24,7 @@ struct Console {
     open: Option<EnvId>,
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: None, open: None });
+static CONSOLE: Lock<Console> = Lock::new(LockKind::Console, Console { uart: None, open: None });
 /// Whether `trace!` prints.
 pub static TRACE: AtomicBool = AtomicBool::new(false);
 
@@ -65,9 +66,9 @@ pub fn print(text: fmt::Arguments) {
 
 /// A line of a kernel that panics: whoever holds the lock will not go on.
 pub fn print_panic(text: fmt::Arguments) {
-    if CONSOLE.is_locked() {
+    if CONSOLE.inner().is_locked() {
         // SAFETY: the holder is this processor, interrupted for ever.
-        unsafe { CONSOLE.force_unlock() };
+        unsafe { CONSOLE.inner().force_unlock() };
     }
     print(text);
 }

@@ -1,6 +1,7 @@
 //! Processors: their stacks, descriptor tables, control registers, and what hangs off GS.
 
 use crate::env::Env;
+use abi::window::CpuInfo;
 use abi::{Frame, PAGE_SIZE};
 use core::arch::x86_64::__cpuid_count;
 use core::cell::{Cell, UnsafeCell};
@@ -116,6 +117,7 @@ static BOOT_CPU: Cpu = Cpu::new();
 
 /// The most processors that are used.
 pub const MAX: usize = boot::Processors::MAX;
+const _: () = assert!(MAX <= CpuInfo::MAX);
 /// Those that work, by their numbers.
 static ALL: [AtomicPtr<Cpu>; MAX] = [const { AtomicPtr::new(null_mut()) }; MAX];
 static COUNT: AtomicU32 = AtomicU32::new(1);

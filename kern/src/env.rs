@@ -1,19 +1,17 @@
 //! The environment table.
 
-use crate::memory::{ENV_TABLE, Kernel, Mutex, Space, env_info};
+use crate::memory::{ENV_TABLE, Kernel, Lock, Space, env_info};
 use crate::sched::Sched;
 use crate::trap::TrapFrame;
-use abi::window::EnvInfo;
+use abi::window::{EnvInfo, LockKind};
 use abi::{EnvId, Error, Status};
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use smp::Holder;
-use vm::Machine;
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
 ///
 /// Aligned to its size, so that the slot follows from the address by a shift.
-#[derive(Default)]
 #[repr(C, align(1024))]
 pub struct Env {
     /// Registers. First, because the entry stubs take one pointer for the other.
@@ -27,7 +25,7 @@ pub struct Env {
     /// The processor whose registers may still hold the floating-point state; `u32::MAX`: none.
     pub fp_cpu: AtomicU32,
     /// The page map; `None` while the slot is free.
-    pub space: Mutex<Option<Space>>,
+    pub space: Lock<Option<Space>>,
     links: Links,
 }
 
@@ -100,7 +98,7 @@ pub fn slots_for(frames: u64) -> usize {
 pub fn init() {
     for slot in 0..slots() {
         // SAFETY: `tables::init` mapped that many entries, and nobody has seen them yet.
-        unsafe { (ENV_TABLE.0 as *mut Env).add(slot).write(Env::default()) };
+        unsafe { (ENV_TABLE.0 as *mut Env).add(slot).write(Env::unused()) };
     }
 }
 
@@ -146,6 +144,19 @@ pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> 
 }
 
 impl Env {
+    /// A slot that was never used.
+    fn unused() -> Env {
+        Env {
+            frame: TrapFrame::default(),
+            fp: FpState::default(),
+            upcall: Upcall::default(),
+            held_by: Holder::nobody(),
+            fp_cpu: AtomicU32::default(),
+            space: Lock::new(LockKind::PageMap, None),
+            links: Links::default(),
+        }
+    }
+
     #[inline]
     pub fn slot(&self) -> usize {
         (self as *const Env as usize - ENV_TABLE.0 as usize) / size_of::<Env>()

@@ -13,7 +13,6 @@ use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
 use core::sync::atomic::Ordering::Relaxed;
 use pager::program::{Program, Segment};
 use tar_no_std::TarArchiveRef;
-use vm::Machine;
 
 /// Load the program that the command line names, and make it runnable.
 pub fn boot(boot: &'static BootInfo) {

@@ -50,7 +50,6 @@ use boot::BootTables;
 use core::sync::atomic::Ordering::Relaxed;
 use memory::Kernel;
 use spin::Once;
-use vm::Machine;
 
 /// The first Rust code. `start_info` is the physical address that the boot loader gave.
 extern "C" fn start(start_info: u64) -> ! {

@@ -5,8 +5,8 @@
 //! Nothing in it is both writable and executable, and nothing is global.
 
 use crate::{cpu, flush};
-use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
-use abi::window::{EnvInfo, FrameInfo, MachineInfo};
+use abi::layout::{ARCHIVE, CPUS, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
+use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
 use abi::{Frame, Va};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -40,6 +40,15 @@ pub fn kernel_root() -> Frame {
 /// The real machine.
 pub struct Kernel;
 
+impl Kernel {
+    /// The page that everyone can read.
+    #[inline]
+    pub fn machine() -> &'static MachineInfo {
+        // SAFETY: the machine page is mapped from `tables::init` on, and its fields are atomic.
+        unsafe { &*(alias(MACHINE) as *const MachineInfo) }
+    }
+}
+
 impl Machine for Kernel {
     #[inline]
     fn table(frame: Frame) -> &'static Table {
@@ -54,16 +63,27 @@ impl Machine for Kernel {
     }
 
     #[inline]
-    fn machine() -> &'static MachineInfo {
-        // SAFETY: the machine page is mapped from `tables::init` on, and its fields are atomic.
-        unsafe { &*(alias(MACHINE) as *const MachineInfo) }
+    fn cpus() -> &'static [CpuInfo] {
+        // SAFETY: the page is mapped from `tables::init` on, has room for all, and its fields are atomic.
+        unsafe { core::slice::from_raw_parts(alias(CPUS) as *const CpuInfo, cpu::count() as usize) }
+    }
+
+    #[inline]
+    fn cpu() -> usize {
+        cpu::this().number.get() as usize
+    }
+
+    #[inline]
+    fn counts() -> &'static CpuInfo {
+        // SAFETY: as above; numbers of processors are below their count.
+        unsafe { &*(alias(CPUS) as *const CpuInfo).add(Kernel::cpu()) }
     }
 
     #[inline]
     fn zero(frame: Frame) {
         fill(frame, 0);
         if cfg!(feature = "count") {
-            Kernel::machine().frames_zeroed.fetch_add(1, Relaxed);
+            Kernel::counts().frames_zeroed.fetch_add(1, Relaxed);
         }
     }
 
@@ -75,7 +95,7 @@ impl Machine for Kernel {
                 inout("rdi") bytes(to) => _, options(nostack, preserves_flags));
         }
         if cfg!(feature = "count") {
-            Kernel::machine().frames_copied.fetch_add(1, Relaxed);
+            Kernel::counts().frames_copied.fetch_add(1, Relaxed);
         }
     }
 
@@ -108,8 +128,8 @@ impl Machine for Kernel {
     }
 }
 
-/// The kernel's locks: whoever waits for one serves the others meanwhile.
-pub type Mutex<T> = spin::mutex::Mutex<T, vm::Relax<Kernel>>;
+/// A lock of the kernel's.
+pub type Lock<T> = vm::Lock<T, Kernel>;
 
 /// The kernel's writable address of something in the windows.
 pub const fn alias(window: Va) -> u64 {

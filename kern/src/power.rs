@@ -1,13 +1,12 @@
 //! The end of the machine, and the report about it.
 
 use crate::console;
-use crate::memory::Kernel;
+use crate::memory::{Kernel, MEMORY};
 use abi::boot::{EXIT_PORT, REPORT_PORT, exit_code};
 use abi::{EnvId, ExitStatus};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use spin::Once;
-use vm::Machine;
 use x86_64::instructions::{hlt, port::PortWriteOnly};
 
 static STATUS: AtomicU8 = AtomicU8::new(0);
@@ -34,7 +33,7 @@ pub fn report_ready(nonce: &'static str) {
 
 /// Remember how many frames are free before there is any environment.
 pub fn count_frames() {
-    FREE_AT_START.store(Kernel::machine().free_frames.load(Relaxed), Relaxed);
+    FREE_AT_START.store(MEMORY.free_frames(), Relaxed);
 }
 
 /// The first environment.
@@ -67,7 +66,7 @@ pub fn off(status: ExitStatus) -> ! {
         NONCE.get().unwrap_or(&""),
         status.0,
         FREE_AT_START.load(Relaxed),
-        machine.free_frames.load(Relaxed),
+        MEMORY.free_frames(),
         machine.longest_entry.load(Relaxed),
     );
     // SAFETY: ends the emulator; elsewhere nothing listens.

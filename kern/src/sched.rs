@@ -10,14 +10,13 @@
 //! frames, the console.
 
 use crate::env::{self, Env, FpState};
-use crate::memory::{Kernel, Mutex, kernel_root, load_root};
+use crate::memory::{Kernel, Lock, kernel_root, load_root};
 use crate::{apic, console, cpu, flush, life, power, selftest, trap};
+use abi::window::LockKind;
 use abi::{EnvId, Error, Status};
 use core::arch::asm;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use spin::mutex::MutexGuard;
-use vm::Machine;
 
 /// The vector of the timer.
 pub const TIMER: u64 = 32;
@@ -44,10 +43,12 @@ pub struct Sched {
 unsafe impl Send for Sched {}
 
 /// The scheduler, for whoever has locked it.
-pub type Locked = MutexGuard<'static, Sched, vm::Relax<Kernel>>;
+pub type Locked = vm::Guard<'static, Sched, Kernel>;
 
-static SCHED: Mutex<Sched> =
-    Mutex::new(Sched { first: None, last: None, free: None, used: 0, readers: 0, idle: 0 });
+static SCHED: Lock<Sched> = Lock::new(
+    LockKind::Scheduler,
+    Sched { first: None, last: None, free: None, used: 0, readers: 0, idle: 0 },
+);
 
 /// The scheduler, locked.
 #[inline]

@@ -7,7 +7,7 @@
 //! there is. Most entries of most tables are empty: mostly it is enough to look where some were.
 
 use crate::env::{self, Env};
-use crate::memory::{CHECK_TABLE, Kernel, env_info, kernel_root};
+use crate::memory::{CHECK_TABLE, Kernel, MEMORY, env_info, kernel_root};
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
 use core::ops::Range;
@@ -42,7 +42,7 @@ fn book(frame: Frame) -> &'static Book {
 pub fn init(archive: &Range<u64>) {
     ARCHIVE.call_once(|| Frame::containing(archive.start).0..Frame::containing(archive.end + 4095).0);
     let machine = Kernel::machine();
-    let kept = machine.total_frames.load(Relaxed) - machine.free_frames.load(Relaxed);
+    let kept = machine.total_frames.load(Relaxed) - MEMORY.free_frames();
     KERNEL_FRAMES.store(kept, Relaxed);
 }
 
@@ -60,7 +60,7 @@ pub fn all() {
         living().for_each(|env| walk(env, archive, |va, level, frame| check.compare(va, level, frame)));
     }
     let machine = Kernel::machine();
-    let (used, free) = (check.used, machine.free_frames.load(Relaxed));
+    let (used, free) = (check.used, MEMORY.free_frames());
     let total = machine.total_frames.load(Relaxed);
     assert!(used + free == total, "{used} frames used, {free} free, {total} in all");
 }

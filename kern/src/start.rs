@@ -11,7 +11,6 @@ use ::boot::Processors;
 use abi::layout::DIRECT_MAP;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
-use vm::Machine;
 
 /// The page of the stub: free memory of the firmware's.
 const STUB_PAGE: u8 = 8;

@@ -5,7 +5,7 @@ use crate::cpu::{BOOT_STACKS, Processor, Stacks};
 use crate::env::{self, Env};
 use crate::memory::{self, CHECK_TABLE, ENV_TABLE, Kernel, LOCAL_APIC, MEMORY, PROCESSORS, alias};
 use ::boot::BootInfo;
-use abi::layout::{ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
+use abi::layout::{ARCHIVE, CPUS, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
 use abi::{Frame, PAGE_SIZE, Pte, Va};
 use core::ops::Range;
@@ -138,7 +138,7 @@ pub unsafe fn init(boot: &BootInfo) {
             build.back_books::<crate::selftest::Book>(CHECK_TABLE.0, range, RW);
         }
     }
-    build.back(table(alias(MACHINE), 1), WINDOW);
+    build.back(alias(MACHINE)..alias(CPUS) + PAGE_SIZE, WINDOW);
     build.back(table(alias(ENVS), size_of::<EnvInfo>()), WINDOW);
     build.back(table(ENV_TABLE.0, size_of::<Env>()), RW);
     build.map(alias(ARCHIVE), archive, WINDOW);

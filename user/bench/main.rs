@@ -178,8 +178,7 @@ fn median(values: &mut [u64]) -> u64 {
 
 /// Frames zeroed and copied so far, if the kernel counts them.
 fn frames() -> u64 {
-    let machine = windows::machine();
-    machine.frames_zeroed.load(Relaxed) + machine.frames_copied.load(Relaxed)
+    windows::cpus().iter().map(|cpu| cpu.frames_zeroed.load(Relaxed) + cpu.frames_copied.load(Relaxed)).sum()
 }
 
 /// Write to a page, as a program does.

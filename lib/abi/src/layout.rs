@@ -20,6 +20,7 @@
 //!                     | boot archive               (ARCHIVE)      |   R       R
 //!                     | frame table                (FRAMES)       |   R       R
 //!                     | environment table          (ENVS)         |   R       R
+//!                     | processors                 (CPUS)         |   R       R
 //!                     | machine page               (MACHINE)      |   R       R
 //! 0000_7f00_0000_0000 +------------------------- (USER_LIMIT) ----+   calls name addresses below only
 //!                     | user stack, growing down from STACK_TOP   |           RW
@@ -71,6 +72,8 @@ pub const USER_LIMIT: Va = WINDOWS;
 pub const WINDOWS: Va = Va(254 * SLOT_SIZE);
 /// One page: [`crate::window::MachineInfo`].
 pub const MACHINE: Va = WINDOWS;
+/// What each processor counts: [`crate::window::CpuInfo`], indexed by processor number.
+pub const CPUS: Va = Va(WINDOWS.0 + 0x1000);
 /// The environment table: [`crate::window::EnvInfo`], indexed by slot.
 pub const ENVS: Va = Va(WINDOWS.0 + 0x20_0000);
 /// The frame table: [`crate::window::FrameInfo`], indexed by frame number.

@@ -9,8 +9,6 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 pub struct MachineInfo {
     /// Usable page frames, those of the kernel and of the boot archive included.
     pub total_frames: AtomicU64,
-    /// Page frames that are free now.
-    pub free_frames: AtomicU64,
     /// Timer ticks since the start.
     pub ticks: AtomicU64,
     /// Nanoseconds between ticks.
@@ -21,10 +19,6 @@ pub struct MachineInfo {
     pub program_offset: AtomicU64,
     /// Bytes of that file.
     pub program_bytes: AtomicU64,
-    /// Frames zeroed so far; counted only by a kernel that was built to count.
-    pub frames_zeroed: AtomicU64,
-    /// Frames copied so far; counted only by a kernel that was built to count.
-    pub frames_copied: AtomicU64,
     /// Instructions of the longest kernel entry so far; counted only by a kernel that was built to
     /// count, and only where the time stamp counter counts instructions.
     pub longest_entry: AtomicU64,
@@ -49,6 +43,74 @@ impl MachineInfo {
 }
 
 const _: () = assert!(size_of::<MachineInfo>() <= crate::PAGE_SIZE as usize);
+
+/// What one processor counts: one entry of the table at [`CPUS`](crate::layout::CPUS). Only that processor
+/// changes it, so counting costs no bus traffic; whoever wants a number for the machine adds them up.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct CpuInfo {
+    /// Page frames that this processor freed, less those that it took. May wrap: only the sum over all
+    /// processors is a number of frames.
+    pub free_frames: AtomicU64,
+    /// Frames zeroed so far; counted only by a kernel that was built to count.
+    pub frames_zeroed: AtomicU64,
+    /// Frames copied so far; counted only by a kernel that was built to count.
+    pub frames_copied: AtomicU64,
+    /// How often this processor found a lock taken, by [`LockKind`].
+    pub contended: [AtomicU64; LockKind::COUNT],
+}
+
+impl CpuInfo {
+    /// The most processors that are used: as many as the page holds.
+    pub const MAX: usize = 64;
+
+    /// How many page frames are free, as these processors counted: exact, unless one is at it now.
+    #[must_use]
+    pub fn free_frames(all: &[CpuInfo]) -> u64 {
+        all.iter().fold(0, |sum, cpu| sum.wrapping_add(cpu.free_frames.load(Relaxed)))
+    }
+
+    /// How often these processors found a lock of a kind taken.
+    #[must_use]
+    pub fn contended(all: &[CpuInfo], kind: LockKind) -> u64 {
+        all.iter().map(|cpu| cpu.contended[kind as usize].load(Relaxed)).sum()
+    }
+}
+
+const _: () = assert!(size_of::<[CpuInfo; CpuInfo::MAX]>() == crate::PAGE_SIZE as usize);
+
+/// The locks of the kernel, in the order in which they are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum LockKind {
+    /// Who runs, and who belongs to whom.
+    Scheduler,
+    /// The page map of one environment.
+    PageMap,
+    /// Free page frames: a processor's own, or those of all.
+    Frames,
+    /// The console.
+    Console,
+}
+
+impl LockKind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 4;
+    /// All of them.
+    pub const ALL: [LockKind; LockKind::COUNT] =
+        [LockKind::Scheduler, LockKind::PageMap, LockKind::Frames, LockKind::Console];
+
+    /// What to call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            LockKind::Scheduler => "scheduler",
+            LockKind::PageMap => "page map",
+            LockKind::Frames => "frames",
+            LockKind::Console => "console",
+        }
+    }
+}
 
 /// The public part of an environment: one entry of the table at [`ENVS`](crate::layout::ENVS).
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The read-only windows: what the kernel shows of the machine, of environments and of frames.
 
 use crate::{EnvId, Frame, Va, layout, uvpt};
-use abi::window::{EnvInfo, FrameInfo, MachineInfo};
+use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The machine page.
@@ -12,10 +12,18 @@ pub fn machine() -> &'static MachineInfo {
     unsafe { &*(layout::MACHINE.0 as *const MachineInfo) }
 }
 
+/// Every processor that works.
+#[must_use]
+pub fn cpus() -> &'static [CpuInfo] {
+    let cpus = machine().cpus.load(Relaxed) as usize;
+    // SAFETY: as for the machine page; the table has so many entries.
+    unsafe { core::slice::from_raw_parts(layout::CPUS.0 as *const CpuInfo, cpus) }
+}
+
 /// How many page frames are free.
 #[must_use]
 pub fn free_frames() -> u64 {
-    machine().free_frames.load(Relaxed)
+    CpuInfo::free_frames(cpus())
 }
 
 /// Every slot of the environment table.

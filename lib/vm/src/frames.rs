@@ -1,24 +1,44 @@
 //! Page frames: who uses how many of them, and which are free.
 
-use crate::{Machine, Relax};
+use crate::{Lock, Machine};
+use abi::window::{CpuInfo, LockKind};
 use abi::{Error, Frame};
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::Relaxed;
-use spin::mutex::Mutex;
 
 /// More references than this are refused. Far from the width of the counter, so that a race
 /// between processors cannot wrap it.
 const MAX_REFS: u32 = 1 << 31;
 
-/// Frame 0 is never handed out: on the free list it stands for the end.
+/// Frame 0 is never handed out: in a list it stands for the end.
 const END: u32 = 0;
+
+/// Frames go between a processor and the others so many at a time.
+const BATCH: u32 = 32;
+/// A processor keeps so many at hand.
+const AT_HAND: u32 = 2 * BATCH;
 
 /// All page frames.
 ///
-/// Free frames form a list through the frame table itself, last freed first: what was used a
+/// Each processor has some free frames at hand, so that two of them do not meet at one lock for
+/// every page. What is too much goes to a pool and comes from there, and when that is empty from the
+/// other processors: memory is exhausted when nobody has a frame left, and not before.
+///
+/// Free frames are listed through the frame table itself, last freed first: what was used a
 /// moment ago is warm, and the order is the same in every run.
 pub struct Memory<M> {
-    free: Mutex<u32, Relax<M>>,
+    at_hand: [AtHand<M>; CpuInfo::MAX],
+    pool: Lock<List<M>, M>,
+}
+
+/// What one processor has at hand: a cache line, and a lock that others take only when they have nothing.
+#[repr(align(64))]
+struct AtHand<M>(Lock<List<M>, M>);
+
+/// A list of free frames.
+struct List<M> {
+    first: u32,
+    len: u32,
     machine: PhantomData<M>,
 }
 
@@ -26,7 +46,10 @@ impl<M: Machine> Memory<M> {
     /// No frames yet.
     #[must_use]
     pub const fn new() -> Self {
-        Memory { free: Mutex::new(END), machine: PhantomData }
+        Memory {
+            at_hand: [const { AtHand(Lock::new(LockKind::Frames, List::EMPTY)) }; CpuInfo::MAX],
+            pool: Lock::new(LockKind::Frames, List::EMPTY),
+        }
     }
 
     /// A frame of zeros with one reference.
@@ -52,19 +75,47 @@ impl<M: Machine> Memory<M> {
     }
 
     /// The contents are somebody's old secrets: the caller overwrites all of them.
+    #[inline]
     fn alloc_dirty(&self) -> Result<Frame, Error> {
-        let mut free = self.free.lock();
-        if *free == END {
-            return Err(Error::NoMemory(0));
+        let mut frame = self.mine().lock().pop();
+        if frame.0 == END {
+            frame = self.fetch();
+            if frame.0 == END {
+                return Err(Error::NoMemory(0));
+            }
         }
-        let frame = Frame(*free);
-        let info = M::info(frame);
-        *free = info.word.load(Relaxed);
         count::<M>(-1);
-        drop(free);
+        let info = M::info(frame);
         info.word.store(0, Relaxed);
         info.refs.store(1, Relaxed);
         Ok(frame)
+    }
+
+    /// What this processor has at hand.
+    #[inline]
+    fn mine(&self) -> &Lock<List<M>, M> {
+        &self.at_hand[M::cpu() % CpuInfo::MAX].0
+    }
+
+    /// Nothing is at hand: get some from the pool, or from another processor. Returns one of them.
+    #[cold]
+    #[inline(never)]
+    fn fetch(&self) -> Frame {
+        loop {
+            let others = (0..M::cpus().len()).filter(|other| *other != M::cpu());
+            let others = others.map(|other| &self.at_hand[other].0);
+            let mut some = core::iter::once(&self.pool).chain(others).map(|from| from.lock().cut(BATCH));
+            if let Some(mut some) = some.find(|some| some.len > 0) {
+                let one = some.pop();
+                self.mine().lock().prepend(some);
+                return one;
+            }
+            // Another one may have been carrying frames from list to list.
+            if self.free_frames() == 0 {
+                return Frame(END);
+            }
+            M::relax();
+        }
     }
 
     /// Add a reference.
@@ -98,14 +149,23 @@ impl<M: Machine> Memory<M> {
         M::info(frame).refs.load(Relaxed) == 1
     }
 
-    /// Put a frame without references on the free list.
+    /// A frame without references is free.
     #[inline(never)]
-    pub fn put(&self, frame: Frame) {
+    fn put(&self, frame: Frame) {
         M::poison(frame);
-        let mut free = self.free.lock();
-        M::info(frame).word.store(*free, Relaxed);
-        *free = frame.0;
+        let mut at_hand = self.mine().lock();
+        at_hand.push(frame);
         count::<M>(1);
+        if at_hand.len == AT_HAND {
+            let some = at_hand.cut(BATCH);
+            self.pool.lock().prepend(some);
+        }
+    }
+
+    /// How many frames are free.
+    #[must_use]
+    pub fn free_frames(&self) -> u64 {
+        CpuInfo::free_frames(M::cpus())
     }
 }
 
@@ -115,8 +175,60 @@ impl<M: Machine> Default for Memory<M> {
     }
 }
 
-/// Change the number of free frames; called under the lock of the list.
+impl<M> List<M> {
+    const EMPTY: Self = List { first: END, len: 0, machine: PhantomData };
+}
+
+impl<M: Machine> List<M> {
+    /// The first frame, or [`END`].
+    #[inline]
+    fn pop(&mut self) -> Frame {
+        let frame = Frame(self.first);
+        if frame.0 != END {
+            self.first = M::info(frame).word.load(Relaxed);
+            self.len -= 1;
+        }
+        frame
+    }
+
+    fn push(&mut self, frame: Frame) {
+        M::info(frame).word.store(self.first, Relaxed);
+        self.first = frame.0;
+        self.len += 1;
+    }
+
+    /// The first so many frames, or all there are, as a list of their own.
+    fn cut(&mut self, len: u32) -> Self {
+        if self.len <= len {
+            return core::mem::replace(self, List::EMPTY);
+        }
+        let mut last = Frame(self.first);
+        for _ in 1..len {
+            last = Frame(M::info(last).word.load(Relaxed));
+        }
+        let first = core::mem::replace(&mut self.first, M::info(last).word.swap(END, Relaxed));
+        self.len -= len;
+        List { first, len, machine: PhantomData }
+    }
+
+    /// Put another list before this one. It is short: its end is looked for.
+    fn prepend(&mut self, other: Self) {
+        let mut at = other.first;
+        while at != END {
+            let info = M::info(Frame(at));
+            at = info.word.load(Relaxed);
+            if at == END {
+                info.word.store(self.first, Relaxed);
+                self.first = other.first;
+                self.len += other.len;
+            }
+        }
+    }
+}
+
+/// This processor took or freed a frame.
+#[inline]
 fn count<M: Machine>(change: i64) {
-    let free = &M::machine().free_frames;
+    let free = &M::counts().free_frames;
     free.store(free.load(Relaxed).wrapping_add_signed(change), Relaxed);
 }

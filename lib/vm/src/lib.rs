@@ -4,8 +4,9 @@
 //! page frame, with which rights. It is a crate of its own so that it runs on the host too, against
 //! a model of the machine with a TLB (see `tests/`).
 //!
-//! * [`Memory`] hands out page frames and counts references to them.
+//! * [`Memory`] hands out page frames and counts references to them; each processor has a few at hand.
 //! * [`Space`] is one page map: four levels of tables, edited through the direct map.
+//! * [`Lock`] is the kernel's lock: who waits for it serves others, and counts that it had to.
 //! * [`Ranges`] are the pieces of physical memory, at boot.
 //!
 //! What always holds:
@@ -21,31 +22,21 @@
 #![warn(missing_docs)]
 
 mod frames;
+mod lock;
 mod ranges;
 mod space;
 
 pub use frames::Memory;
+pub use lock::{Guard, Lock};
 pub use ranges::Ranges;
 pub use space::{Page, Space};
 
-use abi::window::{FrameInfo, MachineInfo};
+use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};
-use core::marker::PhantomData;
 use core::sync::atomic::AtomicU64;
-use spin::RelaxStrategy;
 
 /// The entries of a table.
 pub type Table = [AtomicU64; TABLE_ENTRIES];
-
-/// How a processor waits for a lock: see [`Machine::relax`].
-pub struct Relax<M>(PhantomData<M>);
-
-impl<M: Machine> RelaxStrategy for Relax<M> {
-    #[inline]
-    fn relax() {
-        M::relax();
-    }
-}
 
 /// What page maps need of the machine. The kernel implements it once, the tests once.
 pub trait Machine {
@@ -53,8 +44,12 @@ pub trait Machine {
     fn table(frame: Frame) -> &'static Table;
     /// The books about a frame.
     fn info(frame: Frame) -> &'static FrameInfo;
-    /// The page that everyone can read.
-    fn machine() -> &'static MachineInfo;
+    /// What the processors that work have counted.
+    fn cpus() -> &'static [CpuInfo];
+    /// Which of them this is.
+    fn cpu() -> usize;
+    /// What this one has counted.
+    fn counts() -> &'static CpuInfo;
     /// Fill a frame with zeros.
     fn zero(frame: Frame);
     /// Copy a whole frame.

@@ -4,12 +4,12 @@
 use crate::processor::{Access, Processor};
 use abi::layout::{ARCHIVE, KERNEL_HALF, MACHINE};
 use abi::page::TABLE_ENTRIES;
-use abi::window::{FrameInfo, MachineInfo};
+use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Pte, Va};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{
-    AtomicU8, AtomicU32, AtomicU64,
+    AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use vm::{Machine, Memory, Table};
@@ -32,7 +32,7 @@ pub const POISON: u64 = 0xdead_f4ee_dead_f4ee;
 pub struct Sim {
     memory: Vec<Table>,
     books: Vec<FrameInfo>,
-    page: MachineInfo,
+    cpu: CpuInfo,
     processor: RefCell<Processor>,
     /// Frames that were zeroed or copied.
     filled: AtomicU32,
@@ -74,7 +74,7 @@ pub fn start(free: usize) -> Memory<Sim> {
         Sim::info(frame).refs.store(1, SeqCst);
         Sim::info(frame).word.store(0, SeqCst);
     }
-    Sim::machine().free_frames.store(0, SeqCst);
+    sim().cpu.free_frames.store(0, SeqCst);
     processor(|processor| processor.load(None));
     let memory = Memory::new();
     frames().take(free).collect::<Vec<_>>().into_iter().rev().for_each(|f| memory.release(f));
@@ -83,7 +83,7 @@ pub fn start(free: usize) -> Memory<Sim> {
 
 /// How many frames are free.
 pub fn free_frames() -> usize {
-    Sim::machine().free_frames.load(SeqCst) as usize
+    CpuInfo::free_frames(Sim::cpus()) as usize
 }
 
 /// How many frames were zeroed or copied since this was asked last.
@@ -190,28 +190,10 @@ pub fn entry(root: Frame, va: Va) -> Pte {
 impl Sim {
     fn new() -> Sim {
         let table = || [const { AtomicU64::new(0) }; TABLE_ENTRIES];
-        let word = AtomicU64::default;
         Sim {
             memory: (0..FRAMES).map(|_| table()).collect(),
             books: (0..FRAMES).map(|_| FrameInfo::default()).collect(),
-            page: MachineInfo {
-                total_frames: word(),
-                free_frames: word(),
-                ticks: word(),
-                tick_ns: word(),
-                archive_bytes: word(),
-                program_offset: word(),
-                program_bytes: word(),
-                frames_zeroed: word(),
-                frames_copied: word(),
-                longest_entry: word(),
-                longest_cause: word(),
-                env_slots: AtomicU32::default(),
-                cpus: AtomicU32::default(),
-                first_env: AtomicU32::default(),
-                args_len: AtomicU32::default(),
-                args: [const { AtomicU8::new(0) }; MachineInfo::MAX_ARGS],
-            },
+            cpu: CpuInfo::default(),
             processor: RefCell::default(),
             filled: AtomicU32::default(),
         }
@@ -227,8 +209,16 @@ impl Machine for Sim {
         &sim().books[place(frame)]
     }
 
-    fn machine() -> &'static MachineInfo {
-        &sim().page
+    fn cpus() -> &'static [CpuInfo] {
+        core::slice::from_ref(&sim().cpu)
+    }
+
+    fn cpu() -> usize {
+        0
+    }
+
+    fn counts() -> &'static CpuInfo {
+        &sim().cpu
     }
 
     fn zero(frame: Frame) {

@@ -6,6 +6,7 @@
 //! | [`model`] | what the steps are supposed to do |
 //! | [`world`] | both side by side |
 //! | [`edges`] | single cases that chance would not find |
+//! | [`processors`] | frames taken and freed by several processors at once |
 //!
 //! Programs reach memory only through the processor, which remembers what it has seen. So an
 //! `invalidate` that is missing in `vm` shows as a program that reads what it should not, and the
@@ -14,6 +15,7 @@
 mod edges;
 mod model;
 mod op;
+mod processors;
 mod world;
 
 use op::{SPACES, op};

@@ -1,0 +1,56 @@
+//! The kernel's lock.
+
+use crate::Machine;
+use abi::window::LockKind;
+use core::marker::PhantomData;
+use core::sync::atomic::Ordering::Relaxed;
+use spin::RelaxStrategy;
+use spin::mutex::{Mutex, MutexGuard};
+
+/// A spin lock. Whoever finds it taken counts that, and [serves](Machine::relax) others while it waits.
+pub struct Lock<T, M> {
+    mutex: Mutex<T, Relax<M>>,
+    kind: LockKind,
+}
+
+/// The content of a [`Lock`], until it is dropped.
+pub type Guard<'a, T, M> = MutexGuard<'a, T, Relax<M>>;
+
+/// How a processor waits.
+pub struct Relax<M>(PhantomData<M>);
+
+impl<M: Machine> RelaxStrategy for Relax<M> {
+    #[inline]
+    fn relax() {
+        M::relax();
+    }
+}
+
+impl<T, M> Lock<T, M> {
+    /// Not taken.
+    #[must_use]
+    pub const fn new(kind: LockKind, content: T) -> Self {
+        Lock { mutex: Mutex::new(content), kind }
+    }
+
+    /// The lock itself, for who has to break it open.
+    pub fn inner(&self) -> &Mutex<T, Relax<M>> {
+        &self.mutex
+    }
+}
+
+impl<T, M: Machine> Lock<T, M> {
+    /// Wait until nobody else has it.
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, T, M> {
+        self.mutex.try_lock().unwrap_or_else(|| self.wait())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) -> Guard<'_, T, M> {
+        let contended = &M::counts().contended[self.kind as usize];
+        contended.store(contended.load(Relaxed) + 1, Relaxed);
+        self.mutex.lock()
+    }
+}

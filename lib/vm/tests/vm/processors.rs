@@ -1,0 +1,138 @@
+//! Page frames, taken and freed by several processors at once: threads of the host.
+
+use abi::window::{CpuInfo, FrameInfo};
+use abi::{Error, Frame, Va};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Barrier, LazyLock};
+use std::thread;
+use vm::{Machine, Memory, Table};
+
+const CPUS: usize = 4;
+const FRAMES: usize = 1000;
+
+/// Frames without contents, and processors that are threads.
+struct Threads;
+
+static BOOKS: LazyLock<Vec<FrameInfo>> =
+    LazyLock::new(|| (0..=FRAMES).map(|_| FrameInfo::default()).collect());
+static COUNTS: LazyLock<Vec<CpuInfo>> = LazyLock::new(|| (0..CPUS).map(|_| CpuInfo::default()).collect());
+/// Who has each frame: the number of the processor plus one.
+static OWNERS: [AtomicU32; FRAMES + 1] = [const { AtomicU32::new(0) }; FRAMES + 1];
+
+thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Machine for Threads {
+    fn table(_: Frame) -> &'static Table {
+        unreachable!("there are no contents")
+    }
+
+    fn info(frame: Frame) -> &'static FrameInfo {
+        &BOOKS[frame.0 as usize]
+    }
+
+    fn cpus() -> &'static [CpuInfo] {
+        &COUNTS
+    }
+
+    fn cpu() -> usize {
+        CPU.get()
+    }
+
+    fn counts() -> &'static CpuInfo {
+        &COUNTS[CPU.get()]
+    }
+
+    fn zero(_: Frame) {}
+
+    fn copy(_: Frame, _: Frame) {}
+
+    fn invalidate(_: Frame, _: Va) {}
+
+    fn relax() {
+        thread::yield_now();
+    }
+}
+
+/// Take so many frames that nobody has, or all there are.
+fn take(memory: &Memory<Threads>, most: usize) -> Vec<Frame> {
+    let mut taken = Vec::new();
+    while taken.len() < most {
+        match memory.alloc() {
+            Ok(frame) => taken.push(frame),
+            Err(Error::NoMemory(0)) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+        let frame = *taken.last().expect("one was taken");
+        assert_eq!(OWNERS[frame.0 as usize].swap(CPU.get() as u32 + 1, Relaxed), 0, "{frame:?}");
+    }
+    taken
+}
+
+fn give(memory: &Memory<Threads>, frames: impl IntoIterator<Item = Frame>) {
+    for frame in frames {
+        OWNERS[frame.0 as usize].store(0, Relaxed);
+        memory.release(frame);
+    }
+}
+
+/// Each processor does it as itself.
+fn on_all(f: impl Fn(usize) + Sync) {
+    thread::scope(|scope| {
+        for cpu in 0..CPUS {
+            let f = &f;
+            scope.spawn(move || {
+                CPU.set(cpu);
+                f(cpu);
+            });
+        }
+    });
+}
+
+/// One test, because there is one such machine.
+#[test]
+fn no_frame_is_lost_or_given_twice() {
+    let memory = Memory::<Threads>::new();
+    for frame in 1..=FRAMES {
+        BOOKS[frame].refs.store(1, Relaxed);
+        memory.release(Frame(frame as u32));
+    }
+    assert_eq!(memory.free_frames(), FRAMES as u64);
+
+    on_all(|cpu| {
+        let mut random = cpu as u32 + 1;
+        let mut mine = Vec::new();
+        for _ in 0..4000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let some = (random >> 16) as usize % 200;
+            if random >> 31 == 0 {
+                mine.extend(take(&memory, some));
+            } else {
+                let keep = mine.len().saturating_sub(some);
+                give(&memory, mine.drain(keep..));
+            }
+        }
+        give(&memory, mine);
+    });
+    assert_eq!(memory.free_frames(), FRAMES as u64);
+
+    // Wherever the frames are now: one processor gets every one of them, and then there is none.
+    let all = take(&memory, usize::MAX);
+    assert_eq!((all.len(), memory.free_frames()), (FRAMES, 0));
+
+    // All want the rest at once, which others are giving back: none gives up while one is left.
+    let barrier = Barrier::new(CPUS);
+    on_all(|cpu| {
+        let share = all.iter().copied().skip(cpu).step_by(CPUS);
+        give(&memory, share);
+        barrier.wait();
+        let mine = take(&memory, usize::MAX);
+        barrier.wait();
+        assert_eq!(memory.free_frames(), 0);
+        barrier.wait();
+        give(&memory, mine);
+    });
+    assert_eq!(memory.free_frames(), FRAMES as u64);
+}
