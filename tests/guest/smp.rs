@@ -1,8 +1,10 @@
 //! Several processors: `user/smp` does the checking; see `CHECKS` in its `main.rs`. Everything else runs on several
 //! processors once more, too: see `Case::trials`.
 
+use abi::window::LockKind;
 use tests::{Case, Run, named};
 use xtask::images::Flavor;
+use xtask::scale::Measurement;
 
 /// Every check on four processors.
 const CHECKS: [&str; 22] = [
@@ -61,7 +63,26 @@ pub fn cases() -> Vec<Case> {
     let more = MORE.into_iter().flat_map(|(check, counts)| {
         counts.iter().map(move |&cpus| smp(check, cpus).one_processor().only(Flavor::Plain))
     });
-    four.chain(more).chain(SEEDS.into_iter().map(soak)).collect()
+    four.chain(more).chain(SEEDS.into_iter().map(soak)).chain([scale()]).collect()
+}
+
+/// What environments do with pages of their own disturbs no other: the only lock that they have in common is
+/// that of the free frames. There is no timer here, and so nothing but what is measured.
+fn scale() -> Case {
+    let case = named("smp-scale-4", "scale").args(&["3000"]).cpus(4).tick(0).only(Flavor::Plain);
+    case.check(|run| {
+        let found: Vec<Measurement> = run.lines().filter_map(Measurement::parse).collect();
+        let kinds: Vec<&str> = found.iter().map(|found| found.kind.as_str()).collect();
+        run.expect(kinds == ["faults", "page-calls", "round-trips"], format!("{kinds:?} measured"));
+        for found in &found {
+            let whole = found.worked == 4 && found.operations == 4 * 3000 && found.ticks != 0;
+            run.expect(whole, format!("not all processors worked: {found:?}"));
+            let shared = |kind: &LockKind| found.contended[*kind as usize] != 0 && *kind != LockKind::Frames;
+            let private = found.kind != "round-trips";
+            let disturbed = LockKind::ALL.into_iter().find(|kind| private && shared(kind));
+            run.expect(disturbed.is_none(), format!("{disturbed:?} was contended for: {found:?}"));
+        }
+    })
 }
 
 fn soak(seed: u64) -> Case {
