@@ -51,8 +51,9 @@ const SLOW: [&str; 4] = ["runs", "destroy", "exits", "faults"];
 
 /// Everything at once, for each of these seeds.
 const SEEDS: [u64; 3] = [1, 2, 3];
-/// For how many seconds of the guest's time; the environment variable asks for more.
-const SECONDS: u64 = 20;
+/// For how many seconds of the guest's time, which on a busy host may be minutes; the environment variable asks for
+/// more.
+const SECONDS: u64 = 10;
 const SECONDS_VARIABLE: &str = "FAULTLINE_SOAK_SECONDS";
 
 pub fn cases() -> Vec<Case> {
@@ -69,13 +70,13 @@ pub fn cases() -> Vec<Case> {
 /// What environments do with pages of their own disturbs no other: the only lock that they have in common is
 /// that of the free frames. There is no timer here, and so nothing but what is measured.
 fn scale() -> Case {
-    let case = named("smp-scale-4", "scale").args(&["3000"]).cpus(4).tick(0).only(Flavor::Plain);
+    let case = named("smp-scale-4", "scale").args(&["1000"]).cpus(4).tick(0).timeout(300).only(Flavor::Plain);
     case.check(|run| {
         let found: Vec<Measurement> = run.lines().filter_map(Measurement::parse).collect();
         let kinds: Vec<&str> = found.iter().map(|found| found.kind.as_str()).collect();
         run.expect(kinds == ["faults", "page-calls", "round-trips"], format!("{kinds:?} measured"));
         for found in &found {
-            let whole = found.worked == 4 && found.operations == 4 * 3000 && found.ticks != 0;
+            let whole = found.worked == 4 && found.operations == 4 * 1000 && found.ticks != 0;
             run.expect(whole, format!("not all processors worked: {found:?}"));
             let shared = |kind: &LockKind| found.contended[*kind as usize] != 0 && *kind != LockKind::Frames;
             let private = found.kind != "round-trips";
@@ -91,7 +92,9 @@ fn soak(seed: u64) -> Case {
     });
     let args = [format!("seed={seed}"), format!("seconds={seconds}")];
     let case = named(&format!("smp-soak-{seed}"), "smp").args(&["soak", &args[0], &args[1]]).cpus(4);
-    case.quiet().timeout(seconds + 280).check(move |run| {
+    // The checking kernel is slow here; one seed has to do.
+    let case = if seed == SEEDS[0] { case } else { case.only(Flavor::Plain) };
+    case.quiet().timeout(600 + 30 * seconds).check(move |run| {
         run.once(&format!("^soak: seed {seed}, [1-9][0-9]* replaced, .*")).never("^FAILED").never(" 0(,|$)");
         let lines = run.matching("a line|letters:|aaa");
         run.expect(!lines.is_empty(), "no lines");

@@ -11,8 +11,10 @@ use libos::mmap::{MmapMut, MmapOptions};
 use libos::upcall::{self, Outcome};
 use libos::{Child, Command, EnvId, ExitStatus, PAGE_SIZE, Perms, Status, Va, env, ipc, println, sys};
 
+type Act = fn(&Family);
+
 /// What there is to do, by name.
-pub const ACTS: [(&str, fn(&Family)); 13] = [
+pub const ACTS: [(&str, Act); 13] = [
     ("faults", faults),
     ("forks", forks),
     ("talks", talk),
@@ -240,7 +242,7 @@ fn line(family: &Family) {
 }
 
 /// What children do until they are ended.
-const WORK: [fn(&Family); 9] = [
+const WORK: [Act; 9] = [
     |_| pause(100),
     |_| {
         upcall::set_handler(|_| {
@@ -270,7 +272,16 @@ const WORK: [fn(&Family); 9] = [
         }
     },
     |_| _ = sys::send(env::parent(), 1, None),
-    |_| _ = tireless(sys::yield_now).wait(),
+    |family| {
+        // Its parent may become an orphan, and wait all the same.
+        let child = tireless(|| {
+            if get(family.words) != 0 {
+                sys::exit(0);
+            }
+            sys::yield_now();
+        });
+        _ = child.wait();
+    },
     |family| {
         pause(family.draw.below(100) * family.draw.below(100));
         sys::exit(OWN_END.0);

@@ -6,7 +6,7 @@ use crate::acts::{ACTS, Family};
 use crate::kit::{Clock, Draw, Ends, Must, WORDS, add, argument, board, child, cpus, fail, get, pause, set};
 use core::sync::atomic::Ordering::SeqCst;
 use libos::abi::Error;
-use libos::{Child, EnvId, ExitStatus, Status, Va, ipc, print, println, raw, sys};
+use libos::{Child, EnvId, ExitStatus, Status, Va, env, ipc, print, println, raw, sys, windows};
 
 /// Words of the board: whether it is over; lines printed; how often each act was done; who takes part.
 const OVER: usize = 0;
@@ -55,14 +55,28 @@ pub fn soak() {
     print!("soak: seed {seed}, {replaced} replaced, {stopped} stopped");
     ACTS.iter().enumerate().for_each(|(act, (name, _))| print!(", {name} {}", get(DONE + act)));
     println!();
+    let strangers =
+        || windows::envs().iter().filter(|env| env.status() != Status::Free && env.id() != env::id());
+    if !is_so_within(20_000, || strangers().next().is_none()) {
+        for env in strangers() {
+            println!("{} is still {:?}, parent {}", env.id(), env.status(), env.parent());
+        }
+        fail!("not all have gone");
+    }
+}
+
+/// Let others run until this is so, for so many milliseconds at most.
+fn is_so_within(ms: u64, holds: impl Fn() -> bool) -> bool {
+    let clock = Clock::start();
+    while !holds() && !clock.passed(ms) {
+        sys::yield_now();
+    }
+    holds()
 }
 
 /// Let others run for so many milliseconds.
 fn wait(ms: u64) {
-    let clock = Clock::start();
-    while !clock.passed(ms) {
-        sys::yield_now();
-    }
+    is_so_within(ms, || false);
 }
 
 /// Somebody who takes part.
