@@ -9,12 +9,12 @@ use crate::soak::{FAMILY_WORDS, LINES, anybody, check_page, fill_page, mailbox};
 use libos::abi::{Call, Error};
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::upcall::{self, Outcome};
-use libos::{Child, Command, EnvId, ExitStatus, PAGE_SIZE, Perms, Status, Va, env, ipc, println, sys};
+use libos::{Child, Command, EnvId, ExitStatus, PAGE_SIZE, Perms, Status, Va, env, ipc, println, raw, sys};
 
 type Act = fn(&Family);
 
 /// What there is to do, by name.
-pub const ACTS: [(&str, Act); 13] = [
+pub const ACTS: [(&str, Act); 14] = [
     ("faults", faults),
     ("forks", forks),
     ("talks", talk),
@@ -25,6 +25,7 @@ pub const ACTS: [(&str, Act); 13] = [
     ("dropped", last_reference),
     ("steered", steered),
     ("cut", buffer),
+    ("taken", taken),
     ("refused", strangers),
     ("programs", program),
     ("yields", yields),
@@ -249,7 +250,7 @@ const WORK: [Act; 9] = [
             leave_if_orphan();
             Outcome::Resume
         });
-        _ = libos::raw::read_u64(NOWHERE.0);
+        _ = raw::read_u64(NOWHERE.0);
     },
     |_| {
         sys::alloc(ME, PAGE, 20, Perms::WRITE).must("alloc");
@@ -461,6 +462,43 @@ fn buffer(family: &Family) {
         sys::unmap(ME, PAGE, 1).must("unmap");
     }
     put_down(caller);
+}
+
+const GOOD: u64 = 0x600d_600d_600d_600d;
+
+/// A child reads a page all the time, which is taken away from it and becomes something else at once.
+fn taken(family: &Family) {
+    let read = family.word(0);
+    let reader = child(|| {
+        upcall::set_handler(|fault| {
+            leave_if_orphan();
+            if fault.address == PAGE.0 { Outcome::Resume } else { Outcome::Unhandled }
+        });
+        loop {
+            leave_if_orphan();
+            let value = raw::read_u64(PAGE.0);
+            if value != GOOD {
+                fail!("{value:#x} in a page that was taken away");
+            }
+            add(read);
+        }
+    });
+    // With a mark behind the page its table stays: so what comes back first is the frame of the page.
+    sys::mark(reader.id(), PAGE.add_pages(1), 1, 1).must("mark");
+    sys::mark(ME, OTHER.add_pages(4), 1, 1).must("mark");
+    for _ in 0..family.up_to(20) {
+        fresh(OTHER, GOOD);
+        sys::map(ME, OTHER, reader.id(), PAGE, 1, Perms::READ).must("map");
+        sys::unmap(ME, OTHER, 1).must("unmap");
+        let before = get(read);
+        until("it reads", || get(read) != before);
+        sys::unmap(reader.id(), PAGE, 1).must("unmap");
+        (0..4).for_each(|page| fresh(OTHER.add_pages(page), !GOOD));
+        pause(family.draw.below(3000));
+        sys::unmap(ME, OTHER, 4).must("unmap");
+    }
+    sys::unmap(ME, OTHER.add_pages(4), 1).must("unmap");
+    put_down(reader);
 }
 
 /// What others may not do to those who take part.
