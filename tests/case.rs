@@ -137,6 +137,13 @@ impl Case {
         self.keeps_frames().exits(ExitStatus::KERNEL_PANIC.0)
     }
 
+    /// Without the kernel's lines about environments: there would be too many.
+    #[must_use]
+    pub fn quiet(mut self) -> Case {
+        self.request.trace = false;
+        self
+    }
+
     /// Another bound than the usual two minutes.
     #[must_use]
     pub fn timeout(mut self, seconds: u64) -> Case {
@@ -269,6 +276,9 @@ impl Case {
         }
         if let Some(tick) = self.request.tick_us {
             words.push(format!("--tick {tick}"));
+        }
+        if !self.request.trace {
+            words.push("--no-trace".to_owned());
         }
         words.push(format!("--timeout {}", self.request.timeout.as_secs()));
         words.push(self.request.program.clone());

@@ -29,16 +29,7 @@ pub fn cases() -> Vec<Case> {
     GROUPS.into_iter().map(hostile).collect()
 }
 
-/// These look at children in the middle of what they do, or count frames at once: they must know who runs
-/// when. (`smp` is about the rest.)
-const ON_ONE_PROCESSOR: [&str; 7] = ["envs", "regs", "ipc", "stack", "death", "orphans", "slots"];
-
 fn hostile(group: &'static str) -> Case {
-    let case = anywhere(group);
-    if ON_ONE_PROCESSOR.contains(&group) { case.one_processor() } else { case }
-}
-
-fn anywhere(group: &'static str) -> Case {
     named(&format!("hostile-{group}"), "hostile").args(&[group]).memory("32M").timeout(300).check(
         move |run| {
             run.once(&format!("^{group}: [1-9][0-9]* checks, 0 failed$")).never("^FAILED");

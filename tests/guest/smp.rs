@@ -1,8 +1,10 @@
 //! Several processors: `user/smp` does the checking; see `CHECKS` in its `main.rs`. Everything else runs on several
 //! processors once more, too: see `Case::trials`.
 
+use abi::window::LockKind;
 use tests::{Case, Run, named};
 use xtask::images::Flavor;
+use xtask::scale::Measurement;
 
 /// Every check on four processors.
 const CHECKS: [&str; 22] = [
@@ -47,6 +49,13 @@ const MORE: [(&str, &[u32]); 10] = [
 /// Not under the checking kernel, where they would run too long: many environments with many pages.
 const SLOW: [&str; 4] = ["runs", "destroy", "exits", "faults"];
 
+/// Everything at once, for each of these seeds.
+const SEEDS: [u64; 3] = [1, 2, 3];
+/// For how many seconds of the guest's time, which on a busy host may be minutes; the environment variable asks for
+/// more.
+const SECONDS: u64 = 10;
+const SECONDS_VARIABLE: &str = "FAULTLINE_SOAK_SECONDS";
+
 pub fn cases() -> Vec<Case> {
     let four = CHECKS.into_iter().map(|check| {
         let case = smp(check, 4);
@@ -55,7 +64,54 @@ pub fn cases() -> Vec<Case> {
     let more = MORE.into_iter().flat_map(|(check, counts)| {
         counts.iter().map(move |&cpus| smp(check, cpus).one_processor().only(Flavor::Plain))
     });
-    four.chain(more).chain([twice()]).collect()
+    four.chain(more).chain(SEEDS.into_iter().map(soak)).chain([scale(), twice()]).collect()
+}
+
+/// What environments do with pages of their own disturbs no other: the only lock that they have in common is
+/// that of the free frames. There is no timer here, and so nothing but what is measured.
+fn scale() -> Case {
+    let case = named("smp-scale-4", "scale").args(&["1000"]).cpus(4).tick(0).timeout(300).only(Flavor::Plain);
+    case.check(|run| {
+        let found: Vec<Measurement> = run.lines().filter_map(Measurement::parse).collect();
+        let kinds: Vec<&str> = found.iter().map(|found| found.kind.as_str()).collect();
+        run.expect(kinds == ["faults", "page-calls", "round-trips"], format!("{kinds:?} measured"));
+        for found in &found {
+            let whole = found.worked == 4 && found.operations == 4 * 1000 && found.ticks != 0;
+            run.expect(whole, format!("not all processors worked: {found:?}"));
+            let shared = |kind: &LockKind| found.contended[*kind as usize] != 0 && *kind != LockKind::Frames;
+            let private = found.kind != "round-trips";
+            let disturbed = LockKind::ALL.into_iter().find(|kind| private && shared(kind));
+            run.expect(disturbed.is_none(), format!("{disturbed:?} was contended for: {found:?}"));
+        }
+    })
+}
+
+fn soak(seed: u64) -> Case {
+    let seconds = std::env::var(SECONDS_VARIABLE).ok().map_or(SECONDS, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{SECONDS_VARIABLE}={text} is no number of seconds"))
+    });
+    let args = [format!("seed={seed}"), format!("seconds={seconds}")];
+    let case = named(&format!("smp-soak-{seed}"), "smp").args(&["soak", &args[0], &args[1]]).cpus(4);
+    // The checking kernel is slow here; one seed has to do.
+    let case = if seed == SEEDS[0] { case } else { case.only(Flavor::Plain) };
+    case.quiet().timeout(600 + 30 * seconds).check(move |run| {
+        run.once(&format!("^soak: seed {seed}, [1-9][0-9]* replaced, .*")).never("^FAILED").never(" 0(,|$)");
+        let lines = run.matching("a line|letters:|aaa");
+        run.expect(!lines.is_empty(), "no lines");
+        for line in lines {
+            run.expect(is_whole(line), format!("a line that is not whole: {line}"));
+        }
+    })
+}
+
+/// `a line of N letters: ` and so many of them.
+fn is_whole(line: &str) -> bool {
+    let Some((count, letters)) =
+        line.strip_prefix("a line of ").and_then(|rest| rest.split_once(" letters: "))
+    else {
+        return false;
+    };
+    count.parse() == Ok(letters.len()) && letters.bytes().all(|letter| letter == b'a')
 }
 
 /// A checking kernel sees it if two processors ever have the same environment: here they do, on purpose.

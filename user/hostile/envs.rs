@@ -8,7 +8,7 @@ use libos::abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use libos::abi::{Call, Error};
 use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, TEXT, USER_LIMIT, UVPT};
 use libos::upcall::{self, Outcome};
-use libos::{ExitStatus, Fault, Registers, Status, Vector, env, raw, sys, windows};
+use libos::{ExitStatus, Fault, Registers, Status, Vector, env, ipc, raw, sys, windows};
 
 /// Nothing is mapped there.
 const NOWHERE: u64 = 0x3000_0000_0000;
@@ -173,17 +173,20 @@ fn sanitised(checks: &mut Checks) {
         let registers = fault.rsp == 1 << 63 && fault.r15 == 15 && fault.rax == 1;
         sys::exit(u8::from(flags) | u8::from(place) << 1 | u8::from(registers) << 2)
     }
+    let me = env::id();
     let runner = child(|| {
         upcall::set_handler(handler);
+        let _ = ipc::send(me, 0);
         loop {
             sys::yield_now();
         }
     });
-    sys::yield_to(runner.id()).expect("it runs");
+    checks.that("it runs", ipc::recv_from(runner.id()).is_ok());
     let wild =
         Registers { rip: NOWHERE, rflags: u64::MAX, rsp: 1 << 63, r15: 15, rax: 1, ..Registers::default() };
     let args = [u64::from(runner.id().0), &raw const wild as u64];
-    checks.refuse("it runs", Call::SetRegs, &args, Error::BadState(Status::Runnable as u64));
+    let runs = [Status::Runnable, Status::Running].map(|status| Error::BadState(status as u64));
+    checks.refuse_one_of("it runs", Call::SetRegs, &args, &runs);
     checks.allow("stop", Call::SetStatus, &[args[0], Status::Stopped as u64], (0, 0));
     checks.that("it stops", reaches(runner.id(), Status::Stopped));
     checks.allow("registers of a stopped child", Call::SetRegs, &args, (0, 0));

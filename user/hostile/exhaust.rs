@@ -43,6 +43,7 @@ pub fn slots(checks: &mut Checks) {
     checks.equal("fork", fork().err(), Some(Error::NoEnvs(slots).into()));
     let victim = made[count / 2];
     checks.equal("end one", sys::destroy(victim), Ok(()));
+    checks.that("it has given back all it had", reaches(victim, Status::Zombie));
     checks.refuse("a zombie has a slot", Call::Exofork, &[], Error::NoEnvs(slots));
     checks.equal("wait for it", sys::wait(victim), Ok((victim, ExitStatus::DESTROYED)));
     let next = sys::exofork();

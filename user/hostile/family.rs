@@ -34,15 +34,22 @@ pub fn listen() {
     while ipc::recv().map(|message| message.value) != Ok(QUIT) {}
 }
 
-/// Let others run until an environment is in this state; `false` if it does not get there.
-pub fn reaches(id: EnvId, status: Status) -> bool {
+/// Let others run until this holds; `false` if it does not come to that.
+pub fn becomes(holds: impl Fn() -> bool) -> bool {
     (0..100_000).any(|_| {
-        let there = windows::env(id).is_some_and(|env| env.status() == status);
+        let there = holds();
         if !there {
             sys::yield_now();
         }
         there
     })
+}
+
+/// Let others run until an environment is in this state; `false` if it does not get there. Whether one that can
+/// run does so depends on how many processors there are.
+pub fn reaches(id: EnvId, status: Status) -> bool {
+    let same = |found| found == status || (found == Status::Running && status == Status::Runnable);
+    becomes(|| windows::env(id).is_some_and(|env| same(env.status())))
 }
 
 /// End a child and wait for it.

@@ -6,8 +6,8 @@ use libos::abi::{Call, Error};
 use libos::{Child, EnvId, PAGE_SIZE, PageOp, Perms, Va, println, raw, sys};
 
 /// Where a child has its buffer: two pages, and the buffers lie across the border.
-const BUFFER: Va = Va(0x2000_0000_0000);
-const BORDER: u64 = BUFFER.0 + PAGE_SIZE;
+pub const BUFFER: Va = Va(0x2000_0000_0000);
+pub const BORDER: u64 = BUFFER.0 + PAGE_SIZE;
 /// Where the parent prepares the second page, and what it does with frames that came back.
 const HERE: Va = Va(0x2100_0000_0000);
 const REUSED: Va = Va(0x2200_0000_0000);
@@ -21,16 +21,15 @@ const FULL: usize = 4;
 
 const LINE: &str = "buffers: a line in pages that come and go\n";
 
-type Results = Result<(u64, u64), Error>;
+pub type Results = Result<(u64, u64), Error>;
 
 /// What is made, and with which results it is right.
 const KINDS: [fn() -> Results; 3] = [
-    // Marks in a page of nobody's interest, two operations on either side of the border.
-    || raw_call(Call::PageOps, [BORDER - 2 * OP, 4]),
+    mark_across,
     || raw_call(Call::SetRegs, [get(CHILD), BORDER - 40]),
     || raw_call(Call::Write, [BORDER - 20, LINE.len() as u64]),
 ];
-const OP: u64 = size_of::<PageOp>() as u64;
+pub const OP: u64 = size_of::<PageOp>() as u64;
 const RIGHT: [(u64, u64); 3] = [(4, 0), (0, 0), (LINE.len() as u64, 0)];
 /// Word of the board: a stopped child of the child's.
 const CHILD: usize = 3;
@@ -38,6 +37,16 @@ const CHILD: usize = 3;
 fn raw_call(call: Call, args: [u64; 2]) -> Results {
     let (rax, rdx) = raw::syscall(call as u64, [args[0], args[1], 0, 0, 0, 0]);
     Error::decode(rax, rdx)
+}
+
+/// Marks by four operations, two on either side of the border.
+pub fn mark_across() -> Results {
+    raw_call(Call::PageOps, [BORDER - 2 * OP, 4])
+}
+
+/// Two of those operations.
+pub fn write_marks(at: Va) {
+    (0..2 * OP).for_each(|offset| raw::write_u8(at.0 + offset, contents(0, offset as usize)));
 }
 
 /// Byte `offset` of the second page, when everything is right, for each kind.

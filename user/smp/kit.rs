@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use libos::mmap::{MmapOptions, MmapShared};
-use libos::{Child, EnvId, ExitStatus, Fork, Status, console, env, fork, println, sys, windows};
+use libos::{Args, Child, EnvId, ExitStatus, Fork, Status, console, env, fork, println, sys, windows};
 use spin::Once;
 
 /// A wait that takes longer than this is a failure, in milliseconds of the guest's time. (A busy host may let
@@ -22,6 +22,16 @@ pub(crate) use fail;
 /// The check that is under way.
 static NAME: Once<spin::Mutex<Option<&'static str>>> = Once::new();
 
+/// What the program was given.
+static ARGS: Once<Args> = Once::new();
+
+/// The number in an argument `name=number`.
+pub fn argument(name: &str) -> Option<u64> {
+    let value = |arg: &'static str| arg.strip_prefix(name)?.strip_prefix('=');
+    let value = ARGS.get().into_iter().cloned().flatten().find_map(value)?;
+    Some(value.parse().unwrap_or_else(|_| fail!("{name}={value} is no number")))
+}
+
 /// See [`fail`]. A child only ends itself: whoever waits for it will fail, too.
 pub fn failed(text: fmt::Arguments) -> ! {
     let name = NAME.get().and_then(|name| *name.lock()).unwrap_or("smp");
@@ -35,9 +45,10 @@ pub fn failed(text: fmt::Arguments) -> ! {
 static BOARD: Once<MmapShared> = Once::new();
 
 /// Words on the board.
-pub const WORDS: usize = 1024;
+pub const WORDS: usize = 4096;
 
-pub fn init() {
+pub fn init(args: Args) {
+    ARGS.call_once(|| args);
     let make = || MmapOptions::new().len(8 * WORDS).populate().map_shared_anon();
     match make() {
         Ok(board) => _ = BOARD.call_once(|| board),

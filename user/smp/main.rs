@@ -1,11 +1,12 @@
 //! Does on several processors at once what must not be seen to be several: a table of checks.
 //!
-//! `smp NAME..` does the named checks, `smp` all of them. Each prints a line with what it saw; the first thing
+//! `smp NAME..` does the named checks, `smp` all of them; `soak` takes `seed=N` and `seconds=N`. Each prints a line with what it saw; the first thing
 //! that does not hold ends the machine with exit status 1.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
+mod acts;
 mod bare;
 mod buffers;
 mod console;
@@ -17,6 +18,7 @@ mod kit;
 mod messages;
 mod processors;
 mod shootdown;
+mod soak;
 mod stop;
 mod upcalls;
 
@@ -49,15 +51,16 @@ const CHECKS: &[(&str, fn())] = &[
     ("buffers", buffers::come_and_go),
     ("faults", faults::all_at_once),
     ("console", console::lines),
+    ("soak", soak::soak),
 ];
 
 fn main(args: Args) -> ExitCode {
     // Each check counts page frames: what the stack will need, and the page that all share, have to be there before.
     (2..32).for_each(|page| raw::write_u8(layout::STACK_TOP.0 - page * 4096, 0));
-    kit::init();
+    kit::init(args.clone());
     let mut wanted = [false; CHECKS.len()];
     let mut named = false;
-    for name in args {
+    for name in args.filter(|arg| !arg.contains('=')) {
         named = true;
         match CHECKS.iter().position(|check| check.0 == name) {
             Some(index) => wanted[index] = true,

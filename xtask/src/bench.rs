@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: counts instructions.
+//! `cargo xtask bench`: counts instructions. (With `--cpus` it measures time: [`crate::scale`].)
 //!
 //! The program `bench` runs on a machine whose time stamp counter counts instructions, so every run
 //! gives the same numbers. Three kernels tell three things: the plain one how many instructions a
@@ -9,7 +9,7 @@ use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, Machine, Memory};
 use crate::session::{Listener, Options, Outcome, Session, scratch};
 use crate::workspace::Workspace;
-use crate::{archive::Archive, install, prices, say};
+use crate::{archive::Archive, install, prices, say, scale};
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
@@ -41,6 +41,10 @@ pub struct Args {
     /// Record the results: no test may see a greater count from now on
     #[arg(long, conflicts_with = "rows")]
     update: bool,
+    /// Not instructions, but what 1, 2, .. MAX processors do in a second [default: as many as there are here]
+    #[arg(long, value_name = "MAX", conflicts_with_all = ["rows", "update", "no_cycles"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: Option<Option<u32>>,
     /// Leave the estimated cycles out: they take longer than the rest
     #[arg(long)]
     no_cycles: bool,
@@ -135,6 +139,9 @@ pub fn record(workspace: &Workspace) -> PathBuf {
 /// # Errors
 /// The tool could not do its work.
 pub fn main(args: &Args) -> Result<ExitStatus> {
+    if let Some(most) = args.cpus {
+        return scale::main(most, args.json.as_deref());
+    }
     let workspace = Workspace::load()?;
     let qemu = install::qemu()?;
     let builder = Builder { workspace: &workspace, verbose: false };

@@ -36,6 +36,7 @@ pub mod machine;
 pub mod prices;
 pub mod report;
 pub mod run;
+pub mod scale;
 pub mod session;
 pub mod symbols;
 pub mod terminal;

@@ -1,0 +1,165 @@
+//! Everything at once: workers draw what they do next, and are themselves ended, stopped and replaced meanwhile.
+//!
+//! `smp soak seed=N seconds=N`. What is drawn follows from the seed; when it happens does not.
+
+use crate::acts::{ACTS, Family};
+use crate::kit::{Clock, Draw, Ends, Must, WORDS, add, argument, board, child, cpus, fail, get, pause, set};
+use core::sync::atomic::Ordering::SeqCst;
+use libos::abi::Error;
+use libos::{Child, EnvId, ExitStatus, Status, Va, env, ipc, print, println, raw, sys, windows};
+
+/// Words of the board: whether it is over; lines printed; how often each act was done; who takes part.
+const OVER: usize = 0;
+pub const LINES: usize = 1;
+const DONE: usize = 8;
+const CAST: usize = 64;
+/// Each family has words of its own, so that whoever is left of one that was ended disturbs no other.
+const FAMILIES: usize = 128;
+pub const FAMILY_WORDS: usize = 16;
+const MOST_FAMILIES: usize = (WORDS - FAMILIES) / FAMILY_WORDS;
+
+/// Members that only receive; they come first. All others are workers, at the head of a family each.
+const MAILBOXES: usize = 3;
+const MOST: usize = 20;
+const LETTERS: Va = Va(0x2000_0000_0000);
+
+/// Whoever takes part.
+struct Cast {
+    members: [Option<(Child, Family)>; MOST],
+    seed: u64,
+    /// How many families there were.
+    families: usize,
+}
+
+pub fn soak() {
+    let (seed, seconds) = (argument("seed").unwrap_or(1), argument("seconds").unwrap_or(2));
+    let mut cast = Cast { members: [const { None }; MOST], seed, families: 0 };
+    let count = MAILBOXES + (2 * cpus()).clamp(3, MOST - MAILBOXES);
+    (0..count).for_each(|member| cast.engage(member));
+    let (clock, draw) = (Clock::start(), Draw::new(seed));
+    let (mut replaced, mut stopped) = (0, 0);
+    while !clock.passed(1000 * seconds) {
+        wait(draw.below(200));
+        let member = draw.below(count as u64) as usize;
+        if draw.below(3) == 0 {
+            stopped += u32::from(cast.stop(member, draw.below(3000)));
+        } else {
+            cast.end(member, false);
+            cast.engage(member);
+            replaced += 1;
+        }
+    }
+    set(OVER, 1);
+    (MAILBOXES..count).for_each(|member| cast.end(member, true));
+    (0..MAILBOXES).for_each(|member| cast.end(member, false));
+    print!("soak: seed {seed}, {replaced} replaced, {stopped} stopped");
+    ACTS.iter().enumerate().for_each(|(act, (name, _))| print!(", {name} {}", get(DONE + act)));
+    println!();
+    let strangers =
+        || windows::envs().iter().filter(|env| env.status() != Status::Free && env.id() != env::id());
+    if !is_so_within(20_000, || strangers().next().is_none()) {
+        for env in strangers() {
+            println!("{} is still {:?}, parent {}", env.id(), env.status(), env.parent());
+        }
+        fail!("not all have gone");
+    }
+}
+
+/// Let others run until this is so, for so many milliseconds at most.
+fn is_so_within(ms: u64, holds: impl Fn() -> bool) -> bool {
+    let clock = Clock::start();
+    while !holds() && !clock.passed(ms) {
+        sys::yield_now();
+    }
+    holds()
+}
+
+/// Let others run for so many milliseconds.
+fn wait(ms: u64) {
+    is_so_within(ms, || false);
+}
+
+/// Somebody who takes part.
+pub fn anybody(draw: &Draw) -> EnvId {
+    EnvId(get(CAST + draw.below(MOST as u64) as usize) as u32)
+}
+
+/// Somebody who receives.
+pub fn mailbox(draw: &Draw) -> EnvId {
+    EnvId(get(CAST + draw.below(MAILBOXES as u64) as usize) as u32)
+}
+
+impl Cast {
+    fn engage(&mut self, member: usize) {
+        let words = FAMILIES + self.families % MOST_FAMILIES * FAMILY_WORDS;
+        board()[words..][..FAMILY_WORDS].iter().for_each(|word| word.store(0, SeqCst));
+        let family = Family { draw: Draw::new(self.seed << 20 | self.families as u64), words };
+        self.families += 1;
+        let child = child(|| if member < MAILBOXES { receive() } else { work(&family) });
+        set(CAST + member, child.id().0.into());
+        self.members[member] = Some((child, family));
+    }
+
+    /// End a member; or wait until it ends by itself.
+    fn end(&mut self, member: usize, by_itself: bool) {
+        let Some((child, family)) = self.members[member].take() else { return };
+        if by_itself {
+            return child.ends();
+        }
+        // If it has ended, something was wrong, and its status tells.
+        let _ = child.kill();
+        family.is_over();
+        let status = child.status();
+        if status != ExitStatus::DESTROYED {
+            fail!("member {member}, {}: {status}", child.id());
+        }
+    }
+
+    /// Stop a member for a while. Returns whether it could be.
+    fn stop(&self, member: usize, steps: u64) -> bool {
+        let Some((child, _)) = &self.members[member] else { return false };
+        match sys::set_status(child.id(), Status::Stopped) {
+            Ok(()) => {
+                pause(steps);
+                sys::set_status(child.id(), Status::Runnable).must("go on");
+                true
+            }
+            // It waits.
+            Err(Error::BadState(_)) => false,
+            Err(error) => fail!("stop member {member}, {}: {error:?}", child.id()),
+        }
+    }
+}
+
+/// One act after the other.
+fn work(family: &Family) {
+    while get(OVER) == 0 {
+        let act = family.draw.below(ACTS.len() as u64) as usize;
+        family.begin();
+        ACTS[act].1(family);
+        add(DONE + act);
+    }
+}
+
+/// Letters come with pages, all of which say the same.
+fn receive() {
+    loop {
+        let letter = ipc::recv_page(LETTERS).must("recv");
+        check_page(letter.page.then_some(LETTERS), letter.value);
+    }
+}
+
+/// What is written to pages that are sent.
+pub fn fill_page(page: Va, value: u64) {
+    (0..8).for_each(|word| raw::write_u64(page.0 + 504 * word, value));
+}
+
+pub fn check_page(page: Option<Va>, value: u64) {
+    let Some(page) = page else { fail!("no page came with {value:#x}") };
+    for word in 0..8 {
+        let found = raw::read_u64(page.0 + 504 * word);
+        if found != value {
+            fail!("{page}, word {word}: {found:#x}, {value:#x} expected");
+        }
+    }
+}
