@@ -31,7 +31,6 @@
 
 use crate::space::{TABLE, count};
 use crate::{Machine, Memory, Space};
-use abi::page::TABLE_ENTRIES;
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -159,52 +158,40 @@ fn lowered(pte: u64) -> u64 {
     (pte & !SOLE) | if pte & Pte::WRITABLE != 0 { Perms::COW.bits() } else { 0 }
 }
 
-/// Take from an entry of level 1 what only a sole user may have. Other processors may be using it, or be doing
-/// the same.
-#[inline]
-fn lower(entry: &AtomicU64, pte: Pte) {
-    let mut old = pte.0;
-    while must_lower(Pte(old))
-        && let Err(now) = entry.compare_exchange_weak(old, lowered(old), Relaxed, Relaxed)
-    {
-        old = now;
-    }
-}
-
-/// The same for an entry of a table that is kept, if others have the page.
+/// The same for an entry of a table that is kept, if others have the page. (The processor may be setting A or D.)
 #[inline]
 fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
-    let pte = Pte(entry.load(Relaxed));
-    if must_lower(pte) && !memory.is_sole(pte.frame()) {
-        lower(entry, pte);
+    let mut old = entry.load(Relaxed);
+    if must_lower(Pte(old)) && !memory.is_sole(Pte(old).frame()) {
+        while let Err(now) = entry.compare_exchange_weak(old, lowered(old), Relaxed, Relaxed) {
+            old = now;
+        }
     }
 }
 
-/// A copy of a shared table: every entry twice from now on, with as much as both may have.
+/// A copy of a shared table: every entry twice from now on, and here with as much as both may have. Pages in the
+/// old table stay as they are: nobody can write them, and whoever keeps it will look at each of them.
 fn copy_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
     let copy = memory.alloc_dirty()?;
     let (from, to) = (M::table(table), M::table(copy));
-    for index in 0..TABLE_ENTRIES {
-        let pte = Pte(from[index].load(Relaxed));
+    for (index, (from, to_entry)) in from.iter().zip(to).enumerate() {
+        let pte = Pte(from.load(Relaxed));
         let mut new = pte.0;
         if pte.is_present() {
             if let Err(error) = memory.share(pte.frame()) {
                 let copied = to[..index].iter().map(|entry| Pte(entry.load(Relaxed)));
-                copied.filter(|pte| pte.is_present()).for_each(|pte| {
-                    memory.release_shared(pte.frame());
-                });
+                copied.filter(|pte| pte.is_present()).for_each(|pte| memory.release(pte.frame()));
                 memory.release(copy);
                 return Err(error);
             }
             if level > 2 {
-                take_write(&from[index]);
+                take_write(from);
                 new &= !Pte::WRITABLE;
             } else if must_lower(pte) {
-                lower(&from[index], pte);
                 new = lowered(new);
             }
         }
-        to[index].store(new, Relaxed);
+        to_entry.store(new, Relaxed);
     }
     let (words, copied) = (&M::info(table).word, &M::info(copy).word);
     copied.store(words.load(Relaxed), Relaxed);

@@ -7,6 +7,7 @@
 //! | [`world`] | both side by side |
 //! | [`edges`] | single cases that chance would not find |
 //! | [`processors`] | frames taken and freed by several processors at once |
+//! | [`search`] | every short sequence of operations on shared tables, and why each part of their rule is there |
 //!
 //! Programs reach memory only through the processor, which remembers what it has seen. So an
 //! `invalidate` that is missing in `vm` shows as a program that reads what it should not, and the
@@ -16,6 +17,7 @@ mod edges;
 mod model;
 mod op;
 mod processors;
+mod search;
 mod world;
 
 use op::{SPACES, op};
