@@ -201,7 +201,7 @@ impl fmt::Debug for Op {
 
 /// Why a call was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum No {
+enum Refused {
     NotMapped,
     NoRight,
     TableShared,
@@ -245,13 +245,13 @@ impl State {
     }
 
     /// The same, and tables that are missing are made.
-    fn make(&mut self, level: usize, at: At) -> Result<Place, No> {
+    fn make(&mut self, level: usize, at: At) -> Result<Place, Refused> {
         for above in (level + 1..=ROOT).rev() {
             let number = at.1 / self.shape.entries[4 - above..4 - level].iter().product::<usize>();
             let place = self.find(above, (at.0, number)).expect("those above were made");
             if self.entry(place) == Entry::Empty {
                 if !place.open && self.rule.closed {
-                    return Err(No::TableShared);
+                    return Err(Refused::TableShared);
                 }
                 let entries = vec![Entry::Empty; self.shape.entries[4 - above]];
                 let table = self.add_table(Table { refs: 1, entries });
@@ -259,7 +259,7 @@ impl State {
             }
         }
         let place = self.find(level, at).expect("it was made");
-        if place.open || !self.rule.closed { Ok(place) } else { Err(No::TableShared) }
+        if place.open || !self.rule.closed { Ok(place) } else { Err(Refused::TableShared) }
     }
 
     fn add_table(&mut self, table: Table) -> usize {
@@ -321,14 +321,14 @@ impl State {
     }
 
     /// A page that is there.
-    fn page(&self, at: At) -> Result<(Place, usize, bool, bool, bool), No> {
-        let place = self.find(1, at).ok_or(No::NotMapped)?;
-        let Entry::Page { frame, w, may, keep } = self.entry(place) else { return Err(No::NotMapped) };
+    fn page(&self, at: At) -> Result<(Place, usize, bool, bool, bool), Refused> {
+        let place = self.find(1, at).ok_or(Refused::NotMapped)?;
+        let Entry::Page { frame, w, may, keep } = self.entry(place) else { return Err(Refused::NotMapped) };
         Ok((place, frame, w, may, keep))
     }
 
-    fn require_open(&self, place: Place) -> Result<(), No> {
-        if place.open || !self.rule.closed { Ok(()) } else { Err(No::TableShared) }
+    fn require_open(&self, place: Place) -> Result<(), Refused> {
+        if place.open || !self.rule.closed { Ok(()) } else { Err(Refused::TableShared) }
     }
 
     /// What a leaf becomes when its page gets another user.
@@ -342,7 +342,7 @@ impl State {
         }
     }
 
-    fn act(&mut self, op: Op) -> Result<(), No> {
+    fn act(&mut self, op: Op) -> Result<(), Refused> {
         match op {
             Op::Alloc(at) => {
                 let place = self.make(1, at)?;
@@ -354,10 +354,10 @@ impl State {
                 let (source, frame, w, ..) = self.page(from)?;
                 if mode != Mode::R {
                     if !w {
-                        return Err(No::NoRight);
+                        return Err(Refused::NoRight);
                     }
                     if !source.open && self.rule.no_writable_grant {
-                        return Err(No::TableShared);
+                        return Err(Refused::TableShared);
                     }
                 }
                 self.frames[frame] += 1;
@@ -379,14 +379,14 @@ impl State {
                 let (place, frame, _, may, _) = self.page(at)?;
                 self.require_open(place)?;
                 if mode != Mode::R && !may {
-                    return Err(No::NoRight);
+                    return Err(Refused::NoRight);
                 }
                 self.set(place, Entry::Page { frame, w: mode != Mode::R, may, keep: mode == Mode::K });
                 Ok(())
             }
             Op::Unmap(at) => {
                 let place = self.find(1, at).filter(|place| self.entry(*place) != Entry::Empty);
-                let place = place.ok_or(No::NotMapped)?;
+                let place = place.ok_or(Refused::NotMapped)?;
                 self.require_open(place)?;
                 self.replace(place, Entry::Empty);
                 self.prune(1, at);
@@ -395,7 +395,7 @@ impl State {
             Op::Own(at) => {
                 let (place, mut frame, .., keep) = self.page(at)?;
                 if !place.open && self.rule.no_own_below {
-                    return Err(No::TableShared);
+                    return Err(Refused::TableShared);
                 }
                 if self.frames[frame] > 1 {
                     self.frames[frame] -= 1;
@@ -409,9 +409,9 @@ impl State {
             Op::OwnTable(level, at) => self.own_table(level, at),
             Op::UnmapTable(level, at) => {
                 let place = self.table(level, at)?;
-                let Entry::Table { table, w } = self.entry(place) else { return Err(No::NotMapped) };
+                let Entry::Table { table, w } = self.entry(place) else { return Err(Refused::NotMapped) };
                 if w || self.tables[table].refs == 1 {
-                    return Err(No::NotShared);
+                    return Err(Refused::NotShared);
                 }
                 self.replace(place, Entry::Empty);
                 self.prune(level, at);
@@ -427,31 +427,33 @@ impl State {
     }
 
     /// The entry to a table that is there, in a table of one's own.
-    fn table(&self, level: usize, at: At) -> Result<Place, No> {
-        let place = self.find(level, at).ok_or(No::NotMapped);
+    fn table(&self, level: usize, at: At) -> Result<Place, Refused> {
+        let place = self.find(level, at).ok_or(Refused::NotMapped);
         // A shared table is met before a missing one.
         let blocked = (level + 1..=ROOT).rev().find_map(|above| {
             let number = at.1 / self.shape.entries[4 - above..4 - level].iter().product::<usize>();
             let entry = self.find(above, (at.0, number)).map_or(Entry::Empty, |place| self.entry(place));
-            matches!(entry, Entry::Table { w: false, .. }).then_some(No::TableShared)
+            matches!(entry, Entry::Table { w: false, .. }).then_some(Refused::TableShared)
         });
         if let Some(no) = blocked
             && self.rule.closed
         {
             return Err(no);
         }
-        place.and_then(|place| if self.entry(place) == Entry::Empty { Err(No::NotMapped) } else { Ok(place) })
+        place.and_then(
+            |place| if self.entry(place) == Entry::Empty { Err(Refused::NotMapped) } else { Ok(place) },
+        )
     }
 
-    fn share_table(&mut self, level: usize, from: At, to: At) -> Result<(), No> {
+    fn share_table(&mut self, level: usize, from: At, to: At) -> Result<(), Refused> {
         let place = self.table(level, from)?;
-        let Entry::Table { table, w } = self.entry(place) else { return Err(No::NotMapped) };
+        let Entry::Table { table, w } = self.entry(place) else { return Err(Refused::NotMapped) };
         self.tables[table].refs += 1;
         self.set(place, Entry::Table { table, w: w && !self.rule.granting_takes_w });
         let given = Entry::Table { table, w: !self.rule.accepting_without_w };
         let target = self.make(level, to).and_then(|target| match self.entry(target) {
             Entry::Empty => Ok(target),
-            _ => Err(No::Mapped),
+            _ => Err(Refused::Mapped),
         });
         let target = match target {
             Ok(target) => target,
@@ -473,9 +475,9 @@ impl State {
         Ok(())
     }
 
-    fn own_table(&mut self, level: usize, at: At) -> Result<(), No> {
+    fn own_table(&mut self, level: usize, at: At) -> Result<(), Refused> {
         let place = self.table(level, at)?;
-        let Entry::Table { table, w } = self.entry(place) else { return Err(No::NotMapped) };
+        let Entry::Table { table, w } = self.entry(place) else { return Err(Refused::NotMapped) };
         if w {
             return Ok(());
         }
@@ -543,7 +545,7 @@ impl State {
     }
 
     /// Make a step. Returns what is wrong then.
-    fn step(&mut self, op: Op) -> (Result<(), No>, Option<&'static str>) {
+    fn step(&mut self, op: Op) -> (Result<(), Refused>, Option<&'static str>) {
         let before = self.names();
         let result = self.act(op);
         if result.is_err() && !matches!(op, Op::ShareTable(..)) {
@@ -779,7 +781,7 @@ impl Real {
         self.spaces[space] = self.space();
     }
 
-    fn act(&mut self, op: Op) -> Result<(), No> {
+    fn act(&mut self, op: Op) -> Result<(), Refused> {
         if let Op::Exit(space) = op {
             self.end(space);
             return Ok(());
@@ -811,11 +813,11 @@ impl Real {
         };
         self.spaces.iter_mut().for_each(|space| space.settle(memory));
         result.map_err(|error| match error {
-            Error::NotMapped(_) => No::NotMapped,
-            Error::NoRight(_) => No::NoRight,
-            Error::TableShared(_) => No::TableShared,
-            Error::Mapped(_) => No::Mapped,
-            Error::NotShared(_) => No::NotShared,
+            Error::NotMapped(_) => Refused::NotMapped,
+            Error::NoRight(_) => Refused::NoRight,
+            Error::TableShared(_) => Refused::TableShared,
+            Error::Mapped(_) => Refused::Mapped,
+            Error::NotShared(_) => Refused::NotShared,
             other => panic!("{op:?}: {other:?}"),
         })
     }
