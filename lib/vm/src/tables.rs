@@ -12,7 +12,7 @@
 //!        |                           |        |                    |        |
 //!        v                           +---+----+                    v        v
 //!      table                           table                     copy     table
-//!      | RW | | RW |                   | RW | | RW |             | RC | | RC |  | RC | | RC |
+//!      | RW | | RW |                   | RW | | RW |             | RC | | RC |  | RW | | RW |
 //!        |      |                        |      |                  +------|-------+      |
 //!        v      v                        v      v                         +--------------+
 //!      page   page                     page   page                      page   page
@@ -23,8 +23,9 @@
 //! Whoever wants to write *owns* the table first, from the top down, and then the page. The last one that has a
 //! table keeps it; the others copy it. A copy makes two entries of every entry, so everything in it loses what
 //! only a sole user may have: tables below lose W, writable pages become copy-on-write, and pages that could have
-//! been made writable cannot be any more. (But for those that are kept: they are shared for writing.) The one
-//! who keeps a table does the same to pages that others have too.
+//! been made writable cannot be any more. (But for those that are kept: they are shared for writing.) In the old
+//! table the pages stay as they are, since nobody can write them through it. Whoever is left with it, and keeps it,
+//! does the same to pages that others have then.
 //!
 //! Rights that a leaf has are therefore those of everybody who has the table, at the time when the table was
 //! shared; and nobody gets more out of a table than was in it then.
@@ -160,32 +161,19 @@ fn lowered(pte: u64) -> u64 {
     (pte & !SOLE) | (pte & Pte::WRITABLE) * COW_FROM_WRITE
 }
 
-/// Take from an entry of level 1 what only a sole user may have. Returns `new`, which is what is left.
-#[inline(always)]
-fn lower(entry: &AtomicU64, pte: Pte, new: u64) -> u64 {
-    if entry.compare_exchange(pte.0, new, Relaxed, Relaxed).is_err() {
-        lower_again(entry);
-    }
-    new
-}
-
-/// Another processor is using the entry, or doing the same.
-#[cold]
-#[inline(never)]
-fn lower_again(entry: &AtomicU64) {
-    let _ = entry.fetch_update(Relaxed, Relaxed, |now| must_lower(Pte(now)).then(|| lowered(now)));
-}
-
-/// The same for an entry of a table that is kept, if others have the page.
+/// The same for an entry of a table that is kept, if others have the page. (The processor may be setting A or D.)
 #[inline]
 fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
-    let pte = Pte(entry.load(Relaxed));
-    if must_lower(pte) && !memory.is_sole(pte.frame()) {
-        lower(entry, pte, lowered(pte.0));
+    let mut old = entry.load(Relaxed);
+    if must_lower(Pte(old)) && !memory.is_sole(Pte(old).frame()) {
+        while let Err(now) = entry.compare_exchange_weak(old, lowered(old), Relaxed, Relaxed) {
+            old = now;
+        }
     }
 }
 
-/// A copy of a shared table: every entry twice from now on, with as much as both may have.
+/// A copy of a shared table: every entry twice from now on, and here with as much as both may have. Pages in the
+/// old table stay as they are: nobody can write them, and whoever keeps it will look at each of them.
 fn copy_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
     let copy = memory.alloc_dirty()?;
     let (from, to) = (M::table(table), M::table(copy));
@@ -217,14 +205,14 @@ fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table) -> usiz
     // Most pages are the program's alone, and writable: for them there is less to find out.
     const COW: u64 = Perms::COW.bits();
     const KIND: u64 = SOLE | COW | Perms::KEEP.bits();
-    copy_entries(memory, from, to, |entry, pte| match pte.0 & KIND {
-        SOLE => lower(entry, pte, pte.0 ^ (SOLE | COW)),
-        _ if must_lower(pte) => lower(entry, pte, lowered(pte.0)),
+    copy_entries(memory, from, to, |_, pte| match pte.0 & KIND {
+        SOLE => pte.0 ^ (SOLE | COW),
+        _ if must_lower(pte) => lowered(pte.0),
         _ => pte.0,
     })
 }
 
-/// `share` takes from a present entry what two may not have, and says what is left.
+/// `share` says what becomes of a present entry that two have, and takes from the old one what must go at once.
 #[inline(always)]
 fn copy_entries<M: Machine>(
     memory: &Memory<M>,

@@ -9,7 +9,7 @@ use abi::{Frame, Pte, Va};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use vm::{Machine, Memory, Table};
@@ -34,6 +34,8 @@ pub struct Sim {
     books: Vec<FrameInfo>,
     cpu: CpuInfo,
     processor: RefCell<Processor>,
+    /// The processor on which programs run is not the one on which page maps are edited.
+    elsewhere: AtomicBool,
     /// Frames that were zeroed or copied.
     filled: AtomicU32,
 }
@@ -76,9 +78,16 @@ pub fn start(free: usize) -> Memory<Sim> {
     }
     sim().cpu.free_frames.store(0, SeqCst);
     processor(|processor| processor.load(None));
+    run_elsewhere(false);
     let memory = Memory::new();
     frames().take(free).collect::<Vec<_>>().into_iter().rev().for_each(|f| memory.release(f));
     memory
+}
+
+/// Whether programs run on another processor than the one on which page maps are edited. Then only a flush makes it
+/// forget.
+pub fn run_elsewhere(elsewhere: bool) {
+    sim().elsewhere.store(elsewhere, SeqCst);
 }
 
 /// How many frames are free.
@@ -195,6 +204,7 @@ impl Sim {
             books: (0..FRAMES).map(|_| FrameInfo::default()).collect(),
             cpu: CpuInfo::default(),
             processor: RefCell::default(),
+            elsewhere: AtomicBool::default(),
             filled: AtomicU32::default(),
         }
     }
@@ -241,11 +251,25 @@ impl Machine for Sim {
     }
 
     fn invalidate(root: Frame, page: Va) {
-        processor(|processor| processor.invalidate(root, page));
+        if !sim().elsewhere.load(SeqCst) {
+            processor(|processor| processor.invalidate(root, page));
+        }
     }
 
     fn invalidate_all(root: Frame) {
-        processor(|processor| processor.invalidate_all(root));
+        if !sim().elsewhere.load(SeqCst) {
+            processor(|processor| processor.invalidate_all(root));
+        }
+    }
+
+    fn is_elsewhere(root: Frame) -> bool {
+        sim().elsewhere.load(SeqCst) && processor(|processor| processor.has(root))
+    }
+
+    fn flush_elsewhere(root: Frame) {
+        if sim().elsewhere.load(SeqCst) {
+            processor(|processor| processor.invalidate_all(root));
+        }
     }
 }
 

@@ -75,6 +75,11 @@ impl Processor {
         *self = Processor { root, ..Processor::default() };
     }
 
+    /// Whether it uses this top-level table.
+    pub fn has(&self, root: Frame) -> bool {
+        self.root == Some(root)
+    }
+
     /// `invlpg`: forget one page, and all entries that point to tables.
     pub fn invalidate(&mut self, root: Frame, page: Va) {
         if self.root == Some(root) {

@@ -1,15 +1,19 @@
-//! What page maps are supposed to do, written down as simply as possible: a map from addresses to
-//! pages and marks for each space. No tables, no frames, no processor.
+//! What page maps are supposed to do, written down as simply as possible: trees of tables that several spaces may
+//! have. No frames, no counts, no processor: who has what is counted whenever somebody asks, and what nobody has
+//! is swept away after every step.
 
 use crate::op::{Op, Outcome};
 use abi::layout::USER_LIMIT;
+use abi::page::span;
 use abi::{Error, PAGE_SIZE, Perms, Pte, Va};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A page, whoever holds it.
 pub type PageId = u32;
+/// A table, whoever has it.
+pub type TableId = u32;
 
-/// A page as one space holds it.
+/// A page as an entry holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Held {
     pub page: PageId,
@@ -19,78 +23,53 @@ pub struct Held {
     pub dirty: bool,
 }
 
-/// What is at an address.
+/// An entry that is not empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Slot {
+pub enum Entry {
+    /// A table; if it may be written, it belongs to nobody else.
+    Table(TableId, bool),
     Page(Held),
     Mark(u64),
 }
 
+/// A table: its entries by index.
+pub type Table = BTreeMap<usize, Entry>;
+
 /// Words in a page.
 pub const WORDS: usize = PAGE_SIZE as usize / 8;
 
-/// Address spaces that do not exist any more, or not yet, have no entry.
+/// All spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    pub spaces: Vec<BTreeMap<Va, Slot>>,
+    pub roots: Vec<TableId>,
+    pub tables: BTreeMap<TableId, Table>,
     pub contents: HashMap<PageId, Vec<u64>>,
-    next: PageId,
+    next: u32,
     /// Frames that there are for all of this.
     pub frames: usize,
 }
 
-/// A table, by its level and the first address that it translates.
-pub type TableAt = (u32, Va);
-
-/// The tables that an address needs, the top-level one left out.
-fn tables_of(va: Va) -> [TableAt; 3] {
-    [1, 2, 3].map(|level| (level, Va(va.0 >> (12 + 9 * level) << (12 + 9 * level))))
+/// An entry that may be empty: the table, the index, and whether every level above allows writing.
+#[derive(Clone, Copy)]
+struct Place {
+    table: TableId,
+    index: usize,
+    open: bool,
 }
 
 impl Model {
     /// So many empty spaces in so many frames.
     pub fn new(spaces: usize, frames: usize) -> Model {
-        let spaces = vec![BTreeMap::new(); spaces];
-        Model { spaces, contents: HashMap::new(), next: 0, frames }
+        let mut model =
+            Model { roots: Vec::new(), tables: BTreeMap::new(), contents: HashMap::new(), next: 0, frames };
+        model.roots = (0..spaces).map(|_| model.new_table(Table::new())).collect();
+        model
     }
 
-    /// The tables of a space, the top-level one left out.
-    pub fn tables(&self, space: usize) -> BTreeSet<TableAt> {
-        self.spaces[space].keys().flat_map(|va| tables_of(*va)).collect()
-    }
-
-    /// How many entries of a table are in use.
-    pub fn entries(&self, space: usize, (level, first): TableAt) -> usize {
-        let size = 1 << (12 + 9 * (level - 1));
-        let inside = first..Va(first.0 + size * 512).min(USER_LIMIT);
-        let used: BTreeSet<_> = self.spaces[space].range(inside).map(|(va, _)| va.0 / size).collect();
-        used.len()
-    }
-
-    pub fn refs(&self, page: PageId) -> usize {
-        let is_it = |slot: &&Slot| matches!(slot, Slot::Page(held) if held.page == page);
-        self.spaces.iter().flat_map(BTreeMap::values).filter(is_it).count()
-    }
-
-    pub fn free(&self) -> usize {
-        let tables: usize = (0..self.spaces.len()).map(|space| 1 + self.tables(space).len()).sum();
-        self.frames - tables - self.contents.len()
-    }
-
-    fn held(&self, space: usize, va: Va) -> Result<Held, Error> {
-        match self.spaces[space].get(&va) {
-            Some(Slot::Page(held)) => Ok(*held),
-            _ => Err(Error::NotMapped(va.0)),
-        }
-    }
-
-    fn put(&mut self, space: usize, va: Va, slot: Option<Slot>) {
-        match slot {
-            Some(slot) => self.spaces[space].insert(va, slot),
-            None => self.spaces[space].remove(&va),
-        };
-        let gone: Vec<_> = self.contents.keys().copied().filter(|&id| self.refs(id) == 0).collect();
-        gone.iter().for_each(|page| drop(self.contents.remove(page)));
+    fn new_table(&mut self, table: Table) -> TableId {
+        self.next += 1;
+        self.tables.insert(self.next, table);
+        self.next
     }
 
     fn new_page(&mut self, words: Vec<u64>) -> PageId {
@@ -99,18 +78,150 @@ impl Model {
         self.next
     }
 
-    fn missing_tables(&self, space: usize, va: Va) -> usize {
-        let there = self.tables(space);
-        tables_of(va).iter().filter(|table| !there.contains(table)).count()
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.tables.values().flat_map(BTreeMap::values)
     }
 
-    /// Frames that the next operation on this address takes before it can give any back.
+    /// How many entries name a page.
+    pub fn page_refs(&self, page: PageId) -> usize {
+        self.entries().filter(|entry| matches!(entry, Entry::Page(held) if held.page == page)).count()
+    }
+
+    /// How many entries name a table.
+    pub fn table_refs(&self, table: TableId) -> usize {
+        let named = self.entries().filter(|entry| matches!(entry, Entry::Table(other, _) if *other == table));
+        named.count() + usize::from(self.roots.contains(&table))
+    }
+
+    pub fn free(&self) -> usize {
+        self.frames - self.tables.len() - self.contents.len()
+    }
+
+    /// Every page that a space has, and whether every level above allows writing.
+    pub fn pages(&self, space: usize) -> Vec<(Va, Held, bool)> {
+        let mut found = Vec::new();
+        self.visit(self.roots[space], 4, Va(0), true, &mut found);
+        found
+    }
+
+    fn visit(&self, table: TableId, level: u32, base: Va, open: bool, found: &mut Vec<(Va, Held, bool)>) {
+        for (index, entry) in &self.tables[&table] {
+            let va = base.entry(*index, level);
+            match *entry {
+                Entry::Table(below, writable) => self.visit(below, level - 1, va, open && writable, found),
+                Entry::Page(held) => found.push((va, held, open)),
+                Entry::Mark(_) => {}
+            }
+        }
+    }
+
+    /// The entry of a level that translates an address, if its table is there.
+    fn find(&self, space: usize, va: Va, level: u32) -> Option<Place> {
+        let mut place = Place { table: self.roots[space], index: va.index(4), open: true };
+        for below in (level..4).rev() {
+            let Some(Entry::Table(table, writable)) = self.entry(place) else { return None };
+            place = Place { table, index: va.index(below), open: place.open && writable };
+        }
+        Some(place)
+    }
+
+    fn entry(&self, place: Place) -> Option<Entry> {
+        self.tables[&place.table].get(&place.index).copied()
+    }
+
+    fn set(&mut self, place: Place, entry: Option<Entry>) {
+        let table = self.tables.get_mut(&place.table).expect("the table is there");
+        match entry {
+            Some(entry) => table.insert(place.index, entry),
+            None => table.remove(&place.index),
+        };
+    }
+
+    /// No entry above this level that translates the address points to a shared table. Otherwise the error is about
+    /// the topmost one that does.
+    pub fn require_open(&self, space: usize, va: Va, level: u32) -> Result<(), Error> {
+        for above in (level + 1..=4).rev() {
+            let entry = self.find(space, va, above).and_then(|place| self.entry(place));
+            if let Some(Entry::Table(_, false)) = entry {
+                return Err(Error::TableShared((va.0 & !(span(above) - 1)) | u64::from(above)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames that the next operation takes before it can give any back.
     fn need(&self, frames: usize) -> Result<(), Error> {
         if frames > self.free() { Err(Error::NoMemory(0)) } else { Ok(()) }
     }
 
+    /// The same, and the tables that are missing above an entry of this level.
+    fn need_tables(&self, space: usize, va: Va, level: u32, frames: usize) -> Result<(), Error> {
+        let missing = (level..4).filter(|level| self.find(space, va, *level).is_none()).count();
+        self.need(frames + missing)
+    }
+
+    /// The entry of a level, whose table is made if it is missing.
+    fn make(&mut self, space: usize, va: Va, level: u32) -> Place {
+        for above in (level + 1..=4).rev() {
+            let place = self.find(space, va, above).expect("made a moment ago");
+            if self.entry(place).is_none() {
+                let table = self.new_table(Table::new());
+                self.set(place, Some(Entry::Table(table, true)));
+            }
+        }
+        self.find(space, va, level).expect("it was made")
+    }
+
+    /// Let the tables go that are empty, from this level up.
+    fn prune(&mut self, space: usize, va: Va, level: u32) {
+        for above in level + 1..=4 {
+            let Some(place) = self.find(space, va, above) else { continue };
+            if let Some(Entry::Table(table, true)) = self.entry(place)
+                && self.tables[&table].is_empty()
+            {
+                self.set(place, None);
+            }
+        }
+    }
+
+    /// Forget the tables and pages that no space has.
+    fn sweep(&mut self) {
+        let mut seen: BTreeSet<TableId> = BTreeSet::new();
+        let mut todo = self.roots.clone();
+        while let Some(table) = todo.pop() {
+            if seen.insert(table) {
+                let below = self.tables[&table].values().filter_map(|entry| match entry {
+                    Entry::Table(table, _) => Some(*table),
+                    _ => None,
+                });
+                todo.extend(below);
+            }
+        }
+        self.tables.retain(|table, _| seen.contains(table));
+        let held = self.entries().filter_map(|entry| match entry {
+            Entry::Page(held) => Some(held.page),
+            _ => None,
+        });
+        let held: BTreeSet<_> = held.collect();
+        self.contents.retain(|page, _| held.contains(page));
+    }
+
+    fn held(&self, space: usize, va: Va) -> Result<(Place, Held), Error> {
+        let place = self.find(space, va, 1).ok_or(Error::NotMapped(va.0))?;
+        match self.entry(place) {
+            Some(Entry::Page(held)) => Ok((place, held)),
+            _ => Err(Error::NotMapped(va.0)),
+        }
+    }
+
     /// Do what an operation does. `current` is the space in which programs run.
     pub fn apply(&mut self, current: usize, op: Op) -> Outcome {
+        let outcome = self.act(current, op);
+        self.sweep();
+        outcome
+    }
+
+    fn act(&mut self, current: usize, op: Op) -> Outcome {
         let done = |result: Result<(), Error>| Outcome::Call(result.map(|()| false));
         match op {
             Op::Alloc { space, va, perms } => done(self.alloc(space, va, perms)),
@@ -119,8 +230,13 @@ impl Model {
             Op::Unmap { space, va } => done(self.unmap(space, va)),
             Op::Mark { space, va, word } => done(self.mark(space, va, word)),
             Op::Own { space, va } => Outcome::Call(self.own(space, va)),
+            Op::ShareTable { from, source, to, va, level } => {
+                done(self.share_table((from, source), (to, va), level))
+            }
+            Op::OwnTable { space, va, level } => Outcome::Call(self.own_table(space, va, level)),
+            Op::UnmapTable { space, va, level } => done(self.unmap_table(space, va, level)),
             Op::TearDown { space, .. } => {
-                self.clear(space);
+                self.tables.insert(self.roots[space], Table::new());
                 Outcome::Call(Ok(true))
             }
             Op::Switch { .. } => Outcome::Call(Ok(true)),
@@ -137,16 +253,18 @@ impl Model {
             Op::Fetch { va } => self
                 .access(current, va, Perms::EXEC)
                 .map_or(Outcome::Fault, |page| Outcome::Value(self.contents[&page][0])),
-            Op::Uvpt { va, level } if self.has_entry(current, va, level) => Outcome::Entry,
+            Op::Uvpt { va, level } if self.find(current, va, level).is_some() => Outcome::Entry,
             Op::Uvpt { .. } => Outcome::Fault,
         }
     }
 
     fn alloc(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
-        self.need(1 + self.missing_tables(space, va))?;
+        self.need(1)?;
+        self.require_open(space, va, 1)?;
+        self.need_tables(space, va, 1, 1)?;
         let page = self.new_page(vec![0; WORDS]);
-        let held = Held { page, perms, may: true, accessed: false, dirty: false };
-        self.put(space, va, Some(Slot::Page(held)));
+        let place = self.make(space, va, 1);
+        self.set(place, Some(Entry::Page(Held { page, perms, may: true, accessed: false, dirty: false })));
         Ok(())
     }
 
@@ -156,32 +274,38 @@ impl Model {
         (to, va): (usize, Va),
         perms: Perms,
     ) -> Result<(), Error> {
-        let held = self.held(from, source)?;
+        let (_, held) = self.held(from, source)?;
         let write = perms.contains(Perms::WRITE);
         if write && !held.perms.contains(Perms::WRITE) {
             return Err(Error::NoRight(source.0));
         }
-        self.need(self.missing_tables(to, va))?;
-        let page = held.page;
-        let held = Held { page, perms, may: write, accessed: false, dirty: false };
-        self.put(to, va, Some(Slot::Page(held)));
+        if write {
+            self.require_open(from, source, 1)?;
+        }
+        self.require_open(to, va, 1)?;
+        self.need_tables(to, va, 1, 0)?;
+        let place = self.make(to, va, 1);
+        let held = Held { page: held.page, perms, may: write, accessed: false, dirty: false };
+        self.set(place, Some(Entry::Page(held)));
         Ok(())
     }
 
     fn protect(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
-        let held = self.held(space, va)?;
+        let (place, held) = self.held(space, va)?;
+        self.require_open(space, va, 1)?;
         if perms.contains(Perms::WRITE) && !held.may {
             return Err(Error::NoRight(va.0));
         }
-        self.put(space, va, Some(Slot::Page(Held { perms, ..held })));
+        self.set(place, Some(Entry::Page(Held { perms, ..held })));
         Ok(())
     }
 
     fn unmap(&mut self, space: usize, va: Va) -> Result<(), Error> {
-        if !self.spaces[space].contains_key(&va) {
-            return Err(Error::NotMapped(va.0));
-        }
-        self.put(space, va, None);
+        let place = self.find(space, va, 1).filter(|place| self.entry(*place).is_some());
+        let place = place.ok_or(Error::NotMapped(va.0))?;
+        self.require_open(space, va, 1)?;
+        self.set(place, None);
+        self.prune(space, va, 1);
         Ok(())
     }
 
@@ -192,48 +316,116 @@ impl Model {
         if self.held(space, va).is_ok() {
             return Err(Error::Mapped(va.0));
         }
-        if word != 0 {
-            self.need(self.missing_tables(space, va))?;
+        if word == 0 && self.find(space, va, 1).is_none() {
+            return Ok(());
         }
-        self.put(space, va, (word != 0).then_some(Slot::Mark(word)));
+        self.require_open(space, va, 1)?;
+        self.need_tables(space, va, 1, 0)?;
+        let place = self.make(space, va, 1);
+        self.set(place, (word != 0).then_some(Entry::Mark(word)));
+        self.prune(space, va, 1);
         Ok(())
     }
 
     fn own(&mut self, space: usize, va: Va) -> Result<bool, Error> {
-        let mut held = self.held(space, va)?;
+        let (place, mut held) = self.held(space, va)?;
+        self.require_open(space, va, 1)?;
         if held.perms.contains(Perms::EXEC) {
             return Err(Error::Executable(va.0));
         }
-        let copied = self.refs(held.page) > 1;
+        let copied = self.page_refs(held.page) > 1;
         if copied {
             self.need(1)?;
             held.page = self.new_page(self.contents[&held.page].clone());
             (held.accessed, held.dirty) = (false, false);
         }
         held.perms = (held.perms - Perms::COW) | Perms::WRITE;
-        self.put(space, va, Some(Slot::Page(Held { may: true, ..held })));
+        self.set(place, Some(Entry::Page(Held { may: true, ..held })));
         Ok(copied)
     }
 
-    fn clear(&mut self, space: usize) {
-        while let Some(va) = self.spaces[space].keys().next().copied() {
-            self.put(space, va, None);
+    /// The entry that points to a table, and the table.
+    fn table(&self, space: usize, va: Va, level: u32) -> Result<(Place, TableId, bool), Error> {
+        self.require_open(space, va, level)?;
+        let place = self.find(space, va, level).ok_or(Error::NotMapped(va.0))?;
+        match self.entry(place) {
+            Some(Entry::Table(table, writable)) => Ok((place, table, writable)),
+            _ => Err(Error::NotMapped(va.0)),
         }
+    }
+
+    fn share_table(
+        &mut self,
+        (from, source): (usize, Va),
+        (to, va): (usize, Va),
+        level: u32,
+    ) -> Result<(), Error> {
+        let (place, table, _) = self.table(from, source, level)?;
+        // Whatever comes of it: the one who shares can write nothing below any more.
+        self.set(place, Some(Entry::Table(table, false)));
+        self.require_open(to, va, level)?;
+        self.need_tables(to, va, level, 0)?;
+        let target = self.make(to, va, level);
+        if self.entry(target).is_some() {
+            return Err(Error::Mapped(va.0));
+        }
+        self.set(target, Some(Entry::Table(table, false)));
+        Ok(())
+    }
+
+    fn own_table(&mut self, space: usize, va: Va, level: u32) -> Result<bool, Error> {
+        let (place, table, writable) = self.table(space, va, level)?;
+        if writable {
+            return Ok(false);
+        }
+        let copied = self.table_refs(table) > 1;
+        if copied {
+            self.need(1)?;
+        }
+        let shared = |page| self.page_refs(page) + usize::from(copied) > 1;
+        let lowered = |entry: &Entry| match *entry {
+            Entry::Table(table, _) => Entry::Table(table, false),
+            Entry::Page(held) if !held.perms.contains(Perms::KEEP) && shared(held.page) => {
+                let writable = held.perms.contains(Perms::WRITE);
+                let perms = if writable { (held.perms - Perms::WRITE) | Perms::COW } else { held.perms };
+                Entry::Page(Held { perms, may: false, ..held })
+            }
+            other => other,
+        };
+        let new: Table = self.tables[&table].iter().map(|(index, entry)| (*index, lowered(entry))).collect();
+        if !copied || level > 2 {
+            // Pages in a table that was copied stay as they are: nobody can write them there.
+            self.tables.insert(table, new.clone());
+        }
+        let own = if copied { self.new_table(new) } else { table };
+        self.set(place, Some(Entry::Table(own, true)));
+        Ok(copied)
+    }
+
+    fn unmap_table(&mut self, space: usize, va: Va, level: u32) -> Result<(), Error> {
+        let (place, table, writable) = self.table(space, va, level)?;
+        if writable || self.table_refs(table) == 1 {
+            return Err(Error::NotShared(va.0));
+        }
+        self.set(place, None);
+        self.prune(space, va, level);
+        Ok(())
     }
 
     /// The page that an access reaches, if it does not fault.
     fn access(&mut self, space: usize, va: Va, right: Perms) -> Option<PageId> {
-        let Some(Slot::Page(held)) = self.spaces[space].get_mut(&va.page()) else { return None };
-        if !held.perms.contains(right) {
+        let (place, mut held) = self.held(space, va.page()).ok()?;
+        if !held.perms.contains(right) || (right == Perms::WRITE && !place.open) {
             return None;
         }
         held.accessed = true;
         held.dirty |= right == Perms::WRITE;
+        self.set(place, Some(Entry::Page(held)));
         Some(held.page)
     }
+}
 
-    /// Whether the table is there that holds the entry of `va` at this level.
-    fn has_entry(&self, space: usize, va: Va, level: u32) -> bool {
-        level == 4 || self.tables(space).contains(&tables_of(va)[level as usize - 1])
-    }
+/// How many entries of a table of this level belong to the user.
+pub fn user_entries(level: u32) -> usize {
+    if level == 4 { USER_LIMIT.index(4) } else { 512 }
 }

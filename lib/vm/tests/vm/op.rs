@@ -1,6 +1,7 @@
 //! What is done to page maps, and what may come of it.
 
 use abi::layout::USER_LIMIT;
+use abi::page::span;
 use abi::{Error, Perms, Pte, Va};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -54,6 +55,24 @@ pub enum Op {
         space: usize,
         va: Va,
     },
+    /// Share the table that an entry of this level points to.
+    ShareTable {
+        from: usize,
+        source: Va,
+        to: usize,
+        va: Va,
+        level: u32,
+    },
+    OwnTable {
+        space: usize,
+        va: Va,
+        level: u32,
+    },
+    UnmapTable {
+        space: usize,
+        va: Va,
+        level: u32,
+    },
     /// Give everything back, for so many instructions at a time, and begin anew.
     TearDown {
         space: usize,
@@ -85,7 +104,11 @@ pub enum Op {
 impl Op {
     /// Whether this may need a frame.
     pub fn allocates(self) -> bool {
-        matches!(self, Op::Alloc { .. } | Op::Share { .. } | Op::Mark { .. } | Op::Own { .. })
+        use Op::{Alloc, Mark, Own, OwnTable, Share, ShareTable};
+        matches!(
+            self,
+            Alloc { .. } | Share { .. } | Mark { .. } | Own { .. } | ShareTable { .. } | OwnTable { .. }
+        )
     }
 }
 
@@ -128,6 +151,28 @@ fn marks() -> impl Strategy<Value = u64> {
     select(vec![0, 1, Pte::MARK_MAX, Pte::MARK_MAX + 1, u64::MAX])
 }
 
+/// A table is named by the first address that it translates, and mostly a small one is meant.
+fn table() -> impl Strategy<Value = (Va, u32)> {
+    let at = |(va, level): (Va, u32)| (Va(va.0 & !(span(level) - 1)), level);
+    (page(), select(vec![2, 2, 2, 3, 3, 4])).prop_map(at)
+}
+
+fn share_table() -> impl Strategy<Value = Op> {
+    // Mostly to the same place of another space, as a fork does it.
+    let same = (space(), table(), space()).prop_map(|(from, (va, level), to)| Op::ShareTable {
+        from,
+        source: va,
+        to,
+        va,
+        level,
+    });
+    let other = (space(), table(), space(), page()).prop_map(|(from, (source, level), to, va)| {
+        let va = Va(va.0 & !(span(level) - 1));
+        Op::ShareTable { from, source, to, va, level }
+    });
+    prop_oneof![2 => same, 1 => other]
+}
+
 /// A step at random.
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
@@ -139,6 +184,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         5 => (space(), page()).prop_map(|(space, va)| Op::Unmap { space, va }),
         3 => (space(), page(), marks()).prop_map(|(space, va, word)| Op::Mark { space, va, word }),
         4 => (space(), page()).prop_map(|(space, va)| Op::Own { space, va }),
+        5 => share_table(),
+        5 => (space(), table()).prop_map(|(space, (va, level))| Op::OwnTable { space, va, level }),
+        2 => (space(), table()).prop_map(|(space, (va, level))| Op::UnmapTable { space, va, level }),
         1 => (space(), select(vec![1, 50, 2000])).prop_map(|(space, budget)| Op::TearDown { space, budget }),
         1 => space().prop_map(|space| Op::Switch { space }),
         6 => (page(), word()).prop_map(|(va, word)| Op::Read { va, word }),

@@ -1,12 +1,12 @@
 //! Page maps and their model side by side: every step is made in both, then all is compared.
 
-use crate::model::{Held, Model, PageId, Slot};
-use crate::op::{Op, Outcome, SPACES};
+use crate::model::{Entry, Held, Model, PageId, TableId, user_entries};
+use crate::op::{Op, Outcome, PAGES, SPACES};
 use abi::layout::uvpt;
 use abi::{Error, Frame, Perms, Pte, Va};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering::SeqCst;
 use vm::{Machine, Memory, Space};
 
@@ -75,7 +75,12 @@ impl World {
         let mut taken: Vec<_> = std::iter::from_fn(|| self.memory.alloc().ok()).collect();
         let full = self.model.frames;
         self.model.frames -= taken.len();
-        while self.model.clone().apply(self.current, op) == NO_MEMORY {
+        loop {
+            let mut model = self.model.clone();
+            if model.apply(self.current, op) != NO_MEMORY {
+                break;
+            }
+            self.model = model;
             assert_eq!(self.act(op), NO_MEMORY, "{op:x?}");
             self.compare();
             let Some(frame) = taken.pop() else { break };
@@ -99,7 +104,15 @@ impl World {
         assert_eq!(all.len(), self.free_at_start, "different frames on the free list");
     }
 
+    /// As the kernel does it: what was taken away is forgotten before the lock is.
     fn act(&mut self, op: Op) -> Outcome {
+        self.spaces.iter_mut().for_each(Space::begin);
+        let outcome = self.call(op);
+        self.spaces.iter_mut().for_each(|space| space.settle(&self.memory));
+        outcome
+    }
+
+    fn call(&mut self, op: Op) -> Outcome {
         let memory = &self.memory;
         let done = |result: Result<(), Error>| Outcome::Call(result.map(|()| false));
         match op {
@@ -112,6 +125,14 @@ impl World {
             Op::Unmap { space, va } => done(self.spaces[space].unmap(memory, va)),
             Op::Mark { space, va, word } => done(self.spaces[space].mark(memory, va, word)),
             Op::Own { space, va } => Outcome::Call(self.spaces[space].own(memory, va)),
+            Op::ShareTable { from, source, to, va, level } => {
+                let table = self.spaces[from].grant_table(memory, source, level);
+                done(table.and_then(|table| self.spaces[to].accept_table(memory, va, level, table)))
+            }
+            Op::OwnTable { space, va, level } => {
+                Outcome::Call(self.spaces[space].own_table(memory, va, level))
+            }
+            Op::UnmapTable { space, va, level } => done(self.spaces[space].unmap_table(memory, va, level)),
             Op::TearDown { space, budget } => self.tear_down(space, budget),
             Op::Switch { space } => {
                 self.switch(space);
@@ -155,33 +176,26 @@ impl World {
 
     /// Every table knows how many of its entries are in use, even half-way through a teardown.
     fn assert_counts(&self, space: usize) {
-        let mut found = HashMap::from([(self.spaces[space].root(), 0)]);
-        let mut tables = vec![self.spaces[space].root()];
-        self.spaces[space].for_each(&mut |_, level, pte| {
-            // First the entry of a table, then what is in it.
-            tables.truncate(5 - level as usize);
-            *found.entry(tables[4 - level as usize]).or_default() += 1;
-            if level > 1 {
-                tables.push(pte.frame());
-                found.entry(pte.frame()).or_default();
-            }
-        });
-        for (table, count) in found {
-            assert_eq!(entries(table), count, "entries of {table:?}");
+        let mut todo = vec![(self.spaces[space].root(), 4)];
+        while let Some((table, level)) = todo.pop() {
+            let used = used(table, level);
+            assert_eq!(entries(table), used.len(), "entries of {table:?}");
+            todo.extend(used.iter().filter(|_| level > 1).map(|(_, pte)| (pte.frame(), level - 1)));
         }
     }
 
     /// Compare every entry, table, page, and all the books.
     fn compare(&self) {
-        let mut frame_of = HashMap::new();
-        for space in 0..SPACES {
-            self.compare_space(space, &mut frame_of);
+        let mut seen = Seen::default();
+        for (space, root) in self.model.roots.iter().enumerate() {
+            self.compare_table(self.spaces[space].root(), *root, 4, &mut seen);
+            self.compare_rights(space, &seen);
         }
-        let frames: BTreeSet<_> = frame_of.values().collect();
-        assert_eq!(frames.len(), frame_of.len(), "two pages in one frame");
+        let frames: BTreeSet<_> = seen.pages.values().chain(seen.tables.values()).collect();
+        assert_eq!(frames.len(), seen.pages.len() + seen.tables.len(), "two things in one frame");
         for (page, words) in &self.model.contents {
-            let frame = frame_of[page];
-            assert_eq!(refs(frame) as usize, self.model.refs(*page), "references to {frame:?}");
+            let frame = seen.pages[page];
+            assert_eq!(refs(frame) as usize, self.model.page_refs(*page), "references to {frame:?}");
             let found = Sim::table(frame).iter().map(|word| word.load(SeqCst));
             assert!(found.eq(words.iter().copied()), "contents of page {page} in {frame:?}");
         }
@@ -189,57 +203,66 @@ impl World {
         assert_eq!(processor(|processor| processor.stale()), None, "a stale translation");
     }
 
-    fn compare_space(&self, space: usize, frame_of: &mut HashMap<PageId, Frame>) {
-        let (mut leaves, mut tables) = (BTreeMap::new(), BTreeSet::new());
-        self.spaces[space].for_each(&mut |va, level, pte| {
-            if level == 1 {
-                leaves.insert(va, pte);
-            } else {
-                self.compare_table(space, (level - 1, va), pte);
-                tables.insert((level - 1, va));
+    /// Compare a table and all that is below.
+    fn compare_table(&self, frame: Frame, table: TableId, level: u32, seen: &mut Seen) {
+        if let Some(before) = seen.tables.insert(table, frame) {
+            return assert_eq!(before, frame, "one table in two frames");
+        }
+        assert_eq!(refs(frame) as usize, self.model.table_refs(table), "references to the table {frame:?}");
+        let (found, expected) = (used(frame, level), &self.model.tables[&table]);
+        assert_eq!(entries(frame), expected.len(), "entries of {frame:?}");
+        assert!(found.iter().map(|(index, _)| index).eq(expected.keys()), "entries of level {level}");
+        for ((index, pte), entry) in found.into_iter().zip(expected.values()) {
+            match *entry {
+                Entry::Table(below, writable) => {
+                    let flags = Pte::PRESENT | Pte::USER | if writable { Pte::WRITABLE } else { 0 };
+                    assert_eq!(pte.0 & !Pte::FRAME & !Pte::ACCESSED, flags, "entry {index} of level {level}");
+                    self.compare_table(pte.frame(), below, level - 1, seen);
+                }
+                Entry::Mark(word) => assert_eq!(pte, Pte(word << 12), "entry {index}"),
+                Entry::Page(held) => {
+                    let frame = *seen.pages.entry(held.page).or_insert(pte.frame());
+                    assert_eq!(pte, expected_entry(frame, held), "entry {index}");
+                }
             }
-        });
-        assert_eq!(tables, self.model.tables(space), "tables of space {space}");
-        let root = self.spaces[space].root();
-        assert_eq!(entries(root), self.model.entries(space, (4, Va(0))), "entries of the root");
-        assert!(leaves.keys().eq(self.model.spaces[space].keys()), "pages of space {space}");
-        for (va, slot) in &self.model.spaces[space] {
-            self.compare_leaf(space, *va, leaves[va], *slot, frame_of);
         }
     }
 
-    fn compare_table(&self, space: usize, at: (u32, Va), pte: Pte) {
-        let all = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
-        assert_eq!(pte.0 & !Pte::FRAME & !Pte::ACCESSED, all, "entry for table {at:x?}");
-        let table = pte.frame();
-        assert_eq!(refs(table), 1, "references to table {at:x?}");
-        assert_eq!(entries(table), self.model.entries(space, at), "entries of table {at:x?}");
+    /// Compare what a space can do with its pages.
+    fn compare_rights(&self, space: usize, seen: &Seen) {
+        let real = &self.spaces[space];
+        for (va, held, open) in self.model.pages(space) {
+            let writable = open && held.perms.contains(Perms::WRITE);
+            let page = real.page(va).expect("the page is there");
+            assert_eq!(
+                (page.frame, page.writable),
+                (seen.pages[&held.page], writable),
+                "space {space}, {va}"
+            );
+            let private = match (writable, self.model.page_refs(held.page)) {
+                (false, _) => Err(Error::NoRight(va.0)),
+                (true, 1) => Ok(()),
+                (true, _) => Err(Error::Shared(va.0)),
+            };
+            assert_eq!(real.is_private(&self.memory, va), private);
+        }
+        for va in PAGES {
+            assert_eq!(real.is_open(va), self.model.require_open(space, va, 1), "space {space}, {va}");
+        }
     }
+}
 
-    fn compare_leaf(
-        &self,
-        space: usize,
-        va: Va,
-        pte: Pte,
-        slot: Slot,
-        frame_of: &mut HashMap<PageId, Frame>,
-    ) {
-        let held = match slot {
-            Slot::Page(held) => held,
-            Slot::Mark(word) => return assert_eq!(pte, Pte(word << 12), "space {space}, {va}"),
-        };
-        let frame = *frame_of.entry(held.page).or_insert(pte.frame());
-        assert_eq!(pte, expected_entry(frame, held), "space {space}, {va}");
-        let page = self.spaces[space].page(va).expect("the page is there");
-        let writable = held.perms.contains(Perms::WRITE);
-        assert_eq!((page.frame, page.writable), (frame, writable), "space {space}, {va}");
-        let private = match (writable, self.model.refs(held.page)) {
-            (false, _) => Err(Error::NoRight(va.0)),
-            (true, 1) => Ok(()),
-            (true, _) => Err(Error::Shared(va.0)),
-        };
-        assert_eq!(self.spaces[space].is_private(&self.memory, va), private);
-    }
+/// Which frame is which page and which table.
+#[derive(Default)]
+struct Seen {
+    pages: HashMap<PageId, Frame>,
+    tables: HashMap<TableId, Frame>,
+}
+
+/// The entries of a table that are in use.
+fn used(table: Frame, level: u32) -> Vec<(usize, Pte)> {
+    let entries = Sim::table(table)[..user_entries(level)].iter().map(|entry| Pte(entry.load(SeqCst)));
+    entries.enumerate().filter(|(_, pte)| !pte.is_empty()).collect()
 }
 
 /// The entry as the manual of the processor and `abi` have it.
