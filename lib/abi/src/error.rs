@@ -112,13 +112,13 @@ errors! {
     /// The page at this address is below a table that is shared, so it cannot be changed before the table is
     /// owned. The value is the first address that the table translates, plus the level of the entry that
     /// points to it.
-    TableShared = 27, "the page is below a shared table (address + level)";
+    TableShared = 26, "the page is below a shared table (address + level)";
     /// No other environment has this table: its pages are to be removed one by one. The value is the address.
-    NotShared = 28, "nobody else has the table at the address";
+    NotShared = 27, "nobody else has the table at the address";
     /// Not a level of an entry that points to a table: 2, 3 or 4.
-    BadLevel = 29, "bad level";
+    BadLevel = 28, "bad level";
     /// An error code that this version does not know. Never returned by a kernel of this version.
-    Unknown = 26, "unknown error code";
+    Unknown = 29, "unknown error code";
 }
 
 impl core::error::Error for Error {}
