@@ -25,6 +25,16 @@ const MEMORY: Memory = Memory(1536 << 20);
 const TIMEOUT: Duration = Duration::from_secs(900);
 /// Rows with more instructions than this in all samples together are not traced: that is slow.
 const TRACED: u64 = 3_000_000;
+/// Nor are those that make much memory dirty between their samples.
+const DIRTY: &[&str] = &[
+    "fork-64m",
+    "fork-1g",
+    "fork-by-page-64m",
+    "first-write-after-fork",
+    "fork-exit-wait-64m",
+    "fork-write-all",
+    "fork-write-all-by-page",
+];
 /// Instructions that zero or copy a page frame: one for each of 512 words.
 const PER_FRAME: u64 = 512;
 /// No entry to the kernel may take longer than so many instructions.
@@ -194,7 +204,8 @@ impl Bench {
 
     /// Traces what is short, and extends the long rows from it.
     fn add_cycles(&self, rows: &mut [Row]) -> Result<()> {
-        let is_short = |row: &&Row| row.gross * row.samples <= TRACED;
+        let is_short =
+            |row: &&Row| row.gross * row.samples <= TRACED && !DIRTY.contains(&row.id.as_str());
         let mut short: Vec<Row> = rows.iter().filter(is_short).cloned().collect();
         if !short.is_empty() {
             let ids: Vec<String> = short.iter().map(|row| row.id.clone()).collect();
