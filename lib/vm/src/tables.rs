@@ -157,7 +157,7 @@ fn must_lower(pte: Pte) -> bool {
 #[inline]
 fn lowered(pte: u64) -> u64 {
     const COW_FROM_WRITE: u64 = Perms::COW.bits() / Pte::WRITABLE;
-    (pte & !SOLE) | (pte & Pte::WRITABLE) * COW_FROM_WRITE
+    (pte & !SOLE) | ((pte & Pte::WRITABLE) * COW_FROM_WRITE)
 }
 
 /// Take from an entry of level 1 what only a sole user may have. Returns `new`, which is what is left.

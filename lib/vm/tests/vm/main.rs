@@ -6,12 +6,14 @@
 //! | [`model`] | what the steps are supposed to do |
 //! | [`world`] | both side by side |
 //! | [`edges`] | single cases that chance would not find |
+//! | [`build`] | the kernel's own page tables |
 //! | [`processors`] | frames taken and freed by several processors at once |
 //!
 //! Programs reach memory only through the processor, which remembers what it has seen. So an
 //! `invalidate` that is missing in `vm` shows as a program that reads what it should not, and the
 //! test prints the shortest sequence of steps that leads there.
 
+mod build;
 mod edges;
 mod model;
 mod op;
