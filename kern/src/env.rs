@@ -7,6 +7,7 @@ use ::sched::{Holder, Links, Node};
 use abi::window::{EnvInfo, LockKind};
 use abi::{EnvId, Error, Status};
 use core::cell::{Cell, UnsafeCell};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
@@ -50,6 +51,12 @@ pub struct Upcall {
 }
 
 impl Upcall {
+    /// The pinned pages.
+    #[inline]
+    pub fn stack(&self) -> Range<u64> {
+        self.low.get()..self.top.get()
+    }
+
     /// Nobody handles anything, and no page is pinned.
     pub fn clear(&self) {
         self.entry.set(0);

@@ -6,6 +6,7 @@
 //!
 //! * [`Memory`] hands out page frames and counts references to them; each processor has a few at hand.
 //! * [`Space`] is one page map: four levels of tables, edited through the direct map.
+//!   What is done to a run of pages is done within a [`Budget`].
 //! * [`Lock`] is the kernel's lock: who waits for it serves others, and counts that it had to.
 //! * [`Ranges`] are the pieces of physical memory, at boot; [`Builder`] makes the kernel's own page tables.
 //!
@@ -28,6 +29,7 @@ mod build;
 mod frames;
 mod lock;
 mod ranges;
+mod run;
 mod space;
 mod tables;
 
@@ -35,6 +37,7 @@ pub use build::Builder;
 pub use frames::Memory;
 pub use lock::{Guard, Lock};
 pub use ranges::Ranges;
+pub use run::{Budget, unpinned};
 pub use space::{Page, Space};
 
 use abi::window::{CpuInfo, FrameInfo};

@@ -7,6 +7,7 @@
 //! | [`world`] | both side by side |
 //! | [`edges`] | single cases that chance would not find |
 //! | [`build`] | the kernel's own page tables |
+//! | [`run`] | runs of pages and tables |
 //! | [`processors`] | frames taken and freed by several processors at once |
 //!
 //! Programs reach memory only through the processor, which remembers what it has seen. So an
@@ -18,6 +19,7 @@ mod edges;
 mod model;
 mod op;
 mod processors;
+mod run;
 mod world;
 
 use op::{SPACES, op};
