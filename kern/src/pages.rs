@@ -4,7 +4,7 @@
 //! is finished, something is wrong, or the entry has taken its time: see `run` in the crate `vm`.
 
 use crate::env::{self, Env};
-use crate::memory::MEMORY;
+use crate::memory::{MEMORY, Space};
 use crate::syscall::{Results, with_source, with_space};
 use crate::user::UserSlice;
 use abi::call::PAGE_OPS_MAX;
@@ -51,13 +51,35 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
     let va = op.va.user_run(op.count.into())?;
     let count = unpinned(env, va, op.count)?;
     match call {
+        Call::Alloc => {
+            let perms = Perms::checked(op.arg)?;
+            each(env, va, count, budget, |space, va| space.alloc(&MEMORY, va, perms))
+        }
         Call::Map | Call::Copy => map(me, env, call, op, count, budget),
+        Call::Protect => {
+            let perms = Perms::checked(op.arg)?;
+            each(env, va, count, budget, |space, va| space.protect(va, perms))
+        }
+        Call::Unmap => each(env, va, count, budget, |space, va| space.unmap(&MEMORY, va)),
+        Call::Mark => each(env, va, count, budget, |space, va| space.mark(&MEMORY, va, op.arg)),
         Call::Own if !core::ptr::eq(env, me) => Err(Error::NotYours(op.env.0.into())),
-        _ => with_space(env, |space| {
-            let count = still_unpinned(env, va, count)?;
-            space.run(&MEMORY, call, op, count, budget)
-        }),
+        Call::Own => each(env, va, count, budget, |space, va| space.own(&MEMORY, va).map(drop)),
+        _ => Err(Error::BadOp(op.call.into())),
     }
+}
+
+/// Do something to each page of a run, until there is an error or the budget is spent.
+fn each(
+    env: &'static Env,
+    va: Va,
+    count: u32,
+    budget: &mut Budget,
+    mut f: impl FnMut(&mut Space, Va) -> Result<(), Error>,
+) -> Result<u32, Error> {
+    with_space(env, |space| {
+        let count = still_unpinned(env, va, count)?;
+        budget.each_page(space, count, |space, page| f(space, va.add_pages(page.into())))
+    })
 }
 
 /// Share pages of another environment, or at another place, with `env`; or copy them.
@@ -69,13 +91,25 @@ fn map(
     count: u32,
     budget: &mut Budget,
 ) -> Result<u32, Error> {
-    Perms::checked(op.arg)?;
+    let perms = Perms::checked(op.arg)?;
     let source = env::find_own(me, op.source_env)?;
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
+    let one = |source: Option<&Space>, space: &mut Space, page: u32| {
+        let (from, to) = (from.add_pages(page.into()), op.va.add_pages(page.into()));
+        if call == Call::Copy {
+            let frame = source.unwrap_or(space).source(from)?;
+            return space.copy(&MEMORY, to, frame, perms);
+        }
+        let frame = source.unwrap_or(space).grant(&MEMORY, from, perms)?;
+        space.accept(&MEMORY, to, frame, perms)
+    };
     with_source(source, env, |source_space, space| {
         let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
-        space.run_from(&MEMORY, source_space, call, op, count, budget)
+        match source_space {
+            Some(source) => budget.each_page(space, count, |space, page| one(Some(source), space, page)),
+            None => budget.each_page(space, count, |space, page| one(None, space, page)),
+        }
     })
 }
 

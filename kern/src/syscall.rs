@@ -53,11 +53,24 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
             ipc::send_receive(me, EnvId::from_register(a)?, b, c, perms(d), e, from)
         }
         Call::PowerOff => power_off(me, a),
-        _ => {
-            let last = me.frame.saved().general[reg::R9];
-            pages::one(me, &PageOp::from_registers(call, [a, b, c, d, e, last])?)
-        }
+        Call::Alloc => page_call(me, Call::Alloc, [a, b, c, d, e]),
+        Call::Map => page_call(me, Call::Map, [a, b, c, d, e]),
+        Call::Protect => page_call(me, Call::Protect, [a, b, c, d, e]),
+        Call::Unmap => page_call(me, Call::Unmap, [a, b, c, d, e]),
+        Call::Mark => page_call(me, Call::Mark, [a, b, c, d, e]),
+        Call::Own => page_call(me, Call::Own, [a, b, c, d, e]),
+        Call::Copy => page_call(me, Call::Copy, [a, b, c, d, e]),
+        Call::ShareTables => page_call(me, Call::ShareTables, [a, b, c, d, e]),
+        Call::OwnTables => page_call(me, Call::OwnTables, [a, b, c, d, e]),
+        Call::UnmapTables => page_call(me, Call::UnmapTables, [a, b, c, d, e]),
     }
+}
+
+/// A page call. (Inlined where it is clear which one: then the places of its arguments are known, too.)
+#[inline(always)]
+fn page_call(me: &'static Env, call: Call, [a, b, c, d, e]: [u64; 5]) -> Results {
+    let last = me.frame.saved().general[reg::R9];
+    pages::one(me, &PageOp::from_registers(call, [a, b, c, d, e, last])?)
 }
 
 /// Permission bits as they came: the page calls check them.
@@ -92,11 +105,9 @@ fn destroy(me: &'static Env, id: EnvId) -> Results {
 /// `exit(status)`
 #[inline(never)]
 fn exit(me: &'static Env, status: u64) -> Results {
-    if status > ExitStatus::PROGRAM_MAX.into() {
-        return Err(Error::BadStatus(status));
-    }
+    let status = ExitStatus::from_register(status)?;
     trace!("[{}] exiting gracefully", me.id());
-    life::end(me, ExitStatus(status as u8), me.id());
+    life::end(me, status, me.id());
     sched::switch(sched::lock())
 }
 
@@ -229,8 +240,5 @@ fn power_off(me: &'static Env, status: u64) -> Results {
     if me.info().parent() != EnvId::NONE || me.id() != power::first_env() {
         return Err(Error::NotFirst(power::first_env().0.into()));
     }
-    if status > ExitStatus::PROGRAM_MAX.into() {
-        return Err(Error::BadStatus(status));
-    }
-    power::off(ExitStatus(status as u8))
+    power::off(ExitStatus::from_register(status)?)
 }

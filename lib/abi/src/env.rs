@@ -177,6 +177,18 @@ impl ExitStatus {
     /// The kernel panicked.
     pub const KERNEL_PANIC: ExitStatus = ExitStatus(126);
 
+    /// An argument: a status that a program can give itself.
+    ///
+    /// # Errors
+    /// [`Error::BadStatus`].
+    #[inline]
+    pub fn from_register(argument: u64) -> Result<ExitStatus, Error> {
+        match argument {
+            0..=63 => Ok(ExitStatus(argument as u8)),
+            _ => Err(Error::BadStatus(argument)),
+        }
+    }
+
     /// Killed by an exception.
     #[must_use]
     pub const fn killed_by(vector: Vector) -> ExitStatus {

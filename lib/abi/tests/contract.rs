@@ -161,6 +161,13 @@ fn exit_codes_of_the_emulator_stand_for_statuses() {
 
 #[test]
 fn exit_statuses_do_not_overlap() {
+    assert_eq!(
+        [0, 63].map(ExitStatus::from_register),
+        [Ok(ExitStatus(0)), Ok(ExitStatus(ExitStatus::PROGRAM_MAX))]
+    );
+    assert!(
+        [64, 256, u64::MAX].iter().all(|bad| ExitStatus::from_register(*bad) == Err(Error::BadStatus(*bad)))
+    );
     let killed: Vec<_> = (0..32).map(|vector| ExitStatus::killed_by(Vector(vector))).collect();
     for (vector, status) in (0..).zip(&killed) {
         assert_eq!(status.vector(), Some(Vector(vector)));

@@ -4,7 +4,7 @@
 
 use crate::{Machine, Memory, Space};
 use abi::page::span;
-use abi::{Call, Error, PageOp, Perms, Va};
+use abi::{Call, Error, PageOp, Va};
 use core::ops::Range;
 
 /// What an entry to the kernel may still do, in instructions, roughly. The bound is 20,000.
@@ -35,7 +35,20 @@ impl Budget {
         Budget(18_000)
     }
 
-    /// Call `f` with 0, 1, ... Returns how many were done.
+    /// Call `f` with the number of each page of a run. Returns how many were done.
+    ///
+    /// # Errors
+    /// That of `f` for the first page.
+    #[inline(always)]
+    pub fn each_page<M: Machine>(
+        &mut self,
+        space: &mut Space<M>,
+        count: u32,
+        f: impl FnMut(&mut Space<M>, u32) -> Result<(), Error>,
+    ) -> Result<u32, Error> {
+        self.each(PAGE, space, count, f)
+    }
+
     #[inline(always)]
     fn each<M: Machine>(
         &mut self,
@@ -64,67 +77,7 @@ impl Default for Budget {
 }
 
 impl<M: Machine> Space<M> {
-    /// Do a page call without a source to the first `count` of its pages. Returns how many were done.
-    ///
-    /// # Errors
-    /// Those of what is done to one page. [`Error::BadOp`]: this is not such a call.
-    #[inline]
-    pub fn run(
-        &mut self,
-        memory: &Memory<M>,
-        call: Call,
-        op: &PageOp,
-        count: u32,
-        budget: &mut Budget,
-    ) -> Result<u32, Error> {
-        let va = |page: u32| op.va.add_pages(page.into());
-        match call {
-            Call::Alloc => {
-                let perms = Perms::checked(op.arg)?;
-                budget.each(PAGE, self, count, |space, page| space.alloc(memory, va(page), perms))
-            }
-            Call::Protect => {
-                let perms = Perms::checked(op.arg)?;
-                budget.each(PAGE, self, count, |space, page| space.protect(va(page), perms))
-            }
-            Call::Unmap => budget.each(PAGE, self, count, |space, page| space.unmap(memory, va(page))),
-            Call::Mark => budget.each(PAGE, self, count, |space, page| space.mark(memory, va(page), op.arg)),
-            Call::Own => budget.each(PAGE, self, count, |space, page| space.own(memory, va(page)).map(drop)),
-            _ => Err(Error::BadOp(op.call.into())),
-        }
-    }
-
-    /// The same for `map` and `copy`, from another space or at another place in this one.
-    ///
-    /// # Errors
-    /// Those of what is done to one page.
-    #[inline]
-    pub fn run_from(
-        &mut self,
-        memory: &Memory<M>,
-        source: Option<&mut Space<M>>,
-        call: Call,
-        op: &PageOp,
-        count: u32,
-        budget: &mut Budget,
-    ) -> Result<u32, Error> {
-        let perms = Perms::checked(op.arg)?;
-        let one = |source: Option<&Space<M>>, space: &mut Space<M>, page: u32| {
-            let (from, to) = (op.source.add_pages(page.into()), op.va.add_pages(page.into()));
-            if call == Call::Copy {
-                let frame = source.unwrap_or(space).source(from)?;
-                return space.copy(memory, to, frame, perms);
-            }
-            let frame = source.unwrap_or(space).grant(memory, from, perms)?;
-            space.accept(memory, to, frame, perms)
-        };
-        match source {
-            Some(source) => budget.each(PAGE, self, count, |space, page| one(Some(source), space, page)),
-            None => budget.each(PAGE, self, count, |space, page| one(None, space, page)),
-        }
-    }
-
-    /// The same for `share_tables`, `own_tables`, `unmap_tables`.
+    /// Do `share_tables`, `own_tables` or `unmap_tables` to the first `count` of its tables. Returns how many were done.
     ///
     /// # Errors
     /// Those of what is done to one table; [`Error::BadLevel`].
@@ -139,9 +92,9 @@ impl<M: Machine> Space<M> {
         budget: &mut Budget,
     ) -> Result<u32, Error> {
         let level = op.level()?;
-        let at = |first: Va, table: u32| Va(first.0 + u64::from(table) * span(level));
+        let at = move |first: Va, table: u32| Va(first.0 + u64::from(table) * span(level));
         let cost = if call == Call::OwnTables { OWN_TABLE } else { TABLE };
-        budget.each(cost, self, count, |space, table| {
+        budget.each(cost, self, count, move |space, table| {
             let to = at(op.va, table);
             match call {
                 Call::OwnTables => space.own_table(memory, to, level).map(drop),
