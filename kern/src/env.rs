@@ -5,8 +5,9 @@ use crate::trap::TrapFrame;
 use crate::{cpu, selftest};
 use ::sched::{Holder, Links, Node};
 use abi::window::{EnvInfo, LockKind};
-use abi::{EnvId, Error, Status};
+use abi::{EnvId, Error};
 use core::cell::{Cell, UnsafeCell};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
@@ -50,6 +51,12 @@ pub struct Upcall {
 }
 
 impl Upcall {
+    /// The pinned pages.
+    #[inline]
+    pub fn stack(&self) -> Range<u64> {
+        self.low.get()..self.top.get()
+    }
+
     /// Nobody handles anything, and no page is pinned.
     pub fn clear(&self) {
         self.entry.set(0);
@@ -92,22 +99,13 @@ pub fn all() -> &'static [Env] {
 /// The living environment with this id; 0 is the caller.
 #[inline]
 pub fn find(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
-    if id == EnvId::NONE {
-        return Ok(caller);
-    }
-    let is_it = |env: &&Env| {
-        let living = !matches!(env.status(), Status::Free | Status::Dying | Status::Zombie);
-        env.id() == id && living
-    };
-    all().get(id.slot()).filter(is_it).ok_or(Error::BadEnv(id.0.into()))
+    ::sched::find(all(), caller, id)
 }
 
 /// The same, if the caller may act on it: itself and its children.
 #[inline]
 pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
-    let env = find(caller, id)?;
-    let own = core::ptr::eq(env, caller) || env.info().parent() == caller.id();
-    if own { Ok(env) } else { Err(Error::NotYours(id.0.into())) }
+    ::sched::find_own(all(), caller, id)
 }
 
 impl Env {

@@ -4,7 +4,7 @@
 //! is not ready is an error, and what to do about that is for libos to decide.
 
 use crate::env::{self, Env};
-use crate::pages::{share, source_va, unpinned, user_va};
+use crate::pages::{share, unpinned};
 use crate::sched::{self, Locked, Sched};
 use crate::syscall::{Results, with_space};
 use ::sched::Node;
@@ -62,7 +62,7 @@ fn deliver(
     let receiver = env::find(me, to)?;
     if page != NO_PAGE {
         Perms::checked(perms.bits())?;
-        unpinned(me, source_va(Va(page), 1)?, 1)?;
+        unpinned(me, Va(page).source_run(1)?, 1)?;
     }
     let mut sched = sched::lock();
     let at = sched.claim(receiver, to, me.id()).ok_or(Error::NotReceiving(to.0.into()))?;
@@ -86,7 +86,7 @@ fn deliver(
 
 fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
     if at != NO_PAGE {
-        let at = user_va(Va(at), 1)?;
+        let at = Va(at).user_run(1)?;
         unpinned(me, at, 1)?;
         // Better now, and to the receiver, than later, and to the sender.
         with_space(me, |space| space.is_open(at))?;

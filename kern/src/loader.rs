@@ -7,9 +7,7 @@ use crate::syscall::with_space;
 use crate::{life, power, sched};
 use ::boot::BootInfo;
 use ::sched::Node;
-use abi::boot::ARGS_MARK;
 use abi::layout::STACK_TOP;
-use abi::window::MachineInfo;
 use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
 use core::sync::atomic::Ordering::Relaxed;
 use pager::program::{Program, Segment};
@@ -17,10 +15,8 @@ use tar_no_std::TarArchiveRef;
 
 /// Load the program that the command line names, and make it runnable.
 pub fn boot(boot: &'static BootInfo) {
-    let arguments =
-        boot.command_line().split_once(ARGS_MARK).map_or("", |(_, rest)| rest.trim_start_matches(' '));
-    let name = crate::word(crate::words(boot), "init=").unwrap_or("init");
-    if let Err(why) = start(name, arguments) {
+    let name = boot.word("init=").unwrap_or("init");
+    if let Err(why) = start(name, boot.arguments()) {
         crate::console::kprintln!("cannot start the first program, {name:?}: {why}");
         power::off(abi::ExitStatus::TOOL_FAILED);
     }
@@ -29,9 +25,9 @@ pub fn boot(boot: &'static BootInfo) {
 fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
     let file = find(name)?;
     let program = Program::parse(file).map_err(|bad| bad.reason())?;
-    publish_arguments(arguments)?;
-    let env = life::create(None).map_err(|_| "there is no memory for it")?;
     let machine = Kernel::machine();
+    machine.set_arguments(arguments).ok_or("its arguments are too long")?;
+    let env = life::create(None).map_err(|_| "there is no memory for it")?;
     machine.first_env.store(env.id().0, Relaxed);
     machine.program_offset.store(file.as_ptr() as u64 - archive().as_ptr() as u64, Relaxed);
     machine.program_bytes.store(file.len() as u64, Relaxed);
@@ -50,19 +46,6 @@ fn find(name: &str) -> Result<&'static [u8], &'static str> {
     let archive = TarArchiveRef::new(archive()).map_err(|_| "there is no boot archive")?;
     let is_it = |entry: &tar_no_std::ArchiveEntry| entry.filename().as_str() == Ok(name);
     archive.entries().find(is_it).map(|entry| entry.data()).ok_or("it is not in the boot archive")
-}
-
-/// Let the program find its arguments in the machine page.
-fn publish_arguments(arguments: &str) -> Result<(), &'static str> {
-    let machine = Kernel::machine();
-    if arguments.len() > MachineInfo::MAX_ARGS {
-        return Err("its arguments are too long");
-    }
-    for (to, from) in machine.args.iter().zip(arguments.bytes()) {
-        to.store(from, Relaxed);
-    }
-    machine.args_len.store(arguments.len() as u32, Relaxed);
-    Ok(())
 }
 
 /// Copy a segment into fresh frames.

@@ -45,7 +45,6 @@ mod user;
 use mem as _; // memcpy and its kin
 
 use ::boot::BootInfo;
-use abi::boot::ARGS_MARK;
 use boot::BootTables;
 use core::sync::atomic::Ordering::Relaxed;
 use memory::Kernel;
@@ -80,26 +79,15 @@ extern "C" fn start(start_info: u64) -> ! {
 
 /// The words that are for the kernel.
 fn read_command_line(boot: &'static BootInfo) {
-    let words = words(boot);
-    console::TRACE.store(words.split_whitespace().any(|word| word == "trace"), Relaxed);
-    let tick = word(words, "tick=").and_then(|us| us.parse().ok());
+    console::TRACE.store(boot.word("trace").is_some(), Relaxed);
+    let tick = boot.word("tick=").and_then(|us| us.parse().ok());
     let tick_us = tick.unwrap_or(abi::boot::DEFAULT_TICK_US);
     Kernel::machine().tick_ns.store(tick_us * 1000, Relaxed);
     apic::init(tick_us);
-    power::report_ready(word(words, "nonce=").unwrap_or(""));
-    if word(words, "hold-twice").is_some() {
+    power::report_ready(boot.word("nonce=").unwrap_or(""));
+    if boot.word("hold-twice").is_some() {
         selftest::hold_twice();
     }
     // So that tests see what a panic looks like.
-    assert!(word(words, "panic").is_none(), "the command line asked for it");
-}
-
-/// The part of the command line that is for the kernel.
-fn words(boot: &'static BootInfo) -> &'static str {
-    boot.command_line().split(ARGS_MARK).next().unwrap_or("")
-}
-
-/// The value of the word with this prefix.
-fn word<'a>(words: &'a str, prefix: &str) -> Option<&'a str> {
-    words.split_whitespace().find_map(|word| word.strip_prefix(prefix))
+    assert!(boot.word("panic").is_none(), "the command line asked for it");
 }

@@ -3,7 +3,7 @@
 use crate::console::trace;
 use crate::env::{self, Env};
 use crate::memory::{MEMORY, Space};
-use crate::pages::{self, user_va};
+use crate::pages;
 use crate::trap::reg;
 use crate::user::UserSlice;
 use crate::{console, cpu, ipc, life, power, sched, trap};
@@ -11,6 +11,7 @@ use ::sched::Node;
 use abi::call::WAIT_NO_BLOCK;
 use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
 use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Status, Va};
+use core::cmp::Ordering::{Equal, Greater, Less};
 
 /// What a call gives back in `rax` and `rdx`.
 pub type Results = Result<(u64, u64), Error>;
@@ -37,56 +38,39 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
         Call::Write => console::write(me, UserSlice::new(a, b)),
         Call::Read => console::read(me, UserSlice::new(a, b)),
         Call::Exofork => exofork(me),
-        Call::Destroy => destroy(me, env_id(a)?),
+        Call::Destroy => destroy(me, EnvId::from_register(a)?),
         Call::Exit => exit(me, a),
-        Call::SetStatus => set_status(me, env_id(a)?, b),
-        Call::SetRegs => set_regs(me, env_id(a)?, b),
-        Call::SetUpcall => set_upcall(me, env_id(a)?, b, c, d),
-        Call::Wait => wait(me, env_id(a)?, b),
-        Call::Yield => sched::yield_to(me, env_id(a)?),
-        Call::Alloc => pages::one(me, &PageOp::alloc(env_id(a)?, Va(b), count(c)?, perms(d))),
-        Call::Map => {
-            let last = perms(me.frame.saved().general[reg::R9]);
-            let op = PageOp::map(env_id(a)?, Va(b), env_id(c)?, Va(d), count(e)?, last);
-            pages::one(me, &op)
-        }
-        Call::Protect => pages::one(me, &PageOp::protect(env_id(a)?, Va(b), count(c)?, perms(d))),
-        Call::Unmap => pages::one(me, &PageOp::unmap(env_id(a)?, Va(b), count(c)?)),
-        Call::Mark => pages::one(me, &PageOp::mark(env_id(a)?, Va(b), count(c)?, d)),
-        Call::Own => pages::one(me, &PageOp::own(Va(a), count(b)?)),
-        Call::Copy => {
-            let last = perms(me.frame.saved().general[reg::R9]);
-            pages::one(me, &PageOp::copy(env_id(a)?, Va(b), env_id(c)?, Va(d), count(e)?, last))
-        }
-        Call::ShareTables => {
-            let level = me.frame.saved().general[reg::R9];
-            let (source, to) = (env_id(a)?, env_id(c)?);
-            let op = PageOp { arg: level, ..PageOp::share_tables(source, Va(b), to, Va(d), count(e)?, 0) };
-            pages::one(me, &op)
-        }
-        Call::OwnTables => pages::one(me, &PageOp { arg: c, ..PageOp::own_tables(Va(a), count(b)?, 0) }),
-        Call::UnmapTables => {
-            pages::one(me, &PageOp { arg: d, ..PageOp::unmap_tables(env_id(a)?, Va(b), count(c)?, 0) })
-        }
+        Call::SetStatus => set_status(me, EnvId::from_register(a)?, b),
+        Call::SetRegs => set_regs(me, EnvId::from_register(a)?, b),
+        Call::SetUpcall => set_upcall(me, EnvId::from_register(a)?, b, c, d),
+        Call::Wait => wait(me, EnvId::from_register(a)?, b),
+        Call::Yield => sched::yield_to(me, EnvId::from_register(a)?),
         Call::PageOps => pages::many(me, UserSlice::new(a, b)),
-        Call::Send => ipc::send(me, env_id(a)?, b, c, perms(d)),
-        Call::Recv => ipc::receive(me, a, env_id(b)?),
+        Call::Send => ipc::send(me, EnvId::from_register(a)?, b, c, perms(d)),
+        Call::Recv => ipc::receive(me, a, EnvId::from_register(b)?),
         Call::SendRecv => {
-            let from = env_id(me.frame.saved().general[reg::R9])?;
-            ipc::send_receive(me, env_id(a)?, b, c, perms(d), e, from)
+            let from = EnvId::from_register(me.frame.saved().general[reg::R9])?;
+            ipc::send_receive(me, EnvId::from_register(a)?, b, c, perms(d), e, from)
         }
         Call::PowerOff => power_off(me, a),
+        Call::Alloc => page_call(me, Call::Alloc, [a, b, c, d, e]),
+        Call::Map => page_call(me, Call::Map, [a, b, c, d, e]),
+        Call::Protect => page_call(me, Call::Protect, [a, b, c, d, e]),
+        Call::Unmap => page_call(me, Call::Unmap, [a, b, c, d, e]),
+        Call::Mark => page_call(me, Call::Mark, [a, b, c, d, e]),
+        Call::Own => page_call(me, Call::Own, [a, b, c, d, e]),
+        Call::Copy => page_call(me, Call::Copy, [a, b, c, d, e]),
+        Call::ShareTables => page_call(me, Call::ShareTables, [a, b, c, d, e]),
+        Call::OwnTables => page_call(me, Call::OwnTables, [a, b, c, d, e]),
+        Call::UnmapTables => page_call(me, Call::UnmapTables, [a, b, c, d, e]),
     }
 }
 
-/// An argument that names an environment: 32 bits.
-fn env_id(argument: u64) -> Result<EnvId, Error> {
-    u32::try_from(argument).map(EnvId).map_err(|_| Error::BadEnv(argument))
-}
-
-/// An argument that counts pages.
-fn count(argument: u64) -> Result<u32, Error> {
-    u32::try_from(argument).map_err(|_| Error::BadCount(argument))
+/// A page call. (Inlined where it is clear which one: then the places of its arguments are known, too.)
+#[inline(always)]
+fn page_call(me: &'static Env, call: Call, [a, b, c, d, e]: [u64; 5]) -> Results {
+    let last = me.frame.saved().general[reg::R9];
+    pages::one(me, &PageOp::from_registers(call, [a, b, c, d, e, last])?)
 }
 
 /// Permission bits as they came: the page calls check them.
@@ -121,11 +105,9 @@ fn destroy(me: &'static Env, id: EnvId) -> Results {
 /// `exit(status)`
 #[inline(never)]
 fn exit(me: &'static Env, status: u64) -> Results {
-    if status > ExitStatus::PROGRAM_MAX.into() {
-        return Err(Error::BadStatus(status));
-    }
+    let status = ExitStatus::from_register(status)?;
     trace!("[{}] exiting gracefully", me.id());
-    life::end(me, ExitStatus(status as u8), me.id());
+    life::end(me, status, me.id());
     sched::switch(sched::lock())
 }
 
@@ -190,7 +172,7 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
     if pages > most || (pages == 0 && entry != 0) {
         return Err(Error::BadCount(pages));
     }
-    let low = user_va(Va(stack), pages)?;
+    let low = Va(stack).user_run(pages)?;
     let other = !core::ptr::eq(env, me);
     if other {
         sched::keep_off(env);
@@ -219,16 +201,17 @@ pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, 
     result
 }
 
-/// Do something with the page maps of two environments. Locks are taken in the order of the slots.
-pub fn with_spaces<T>(
-    a: &'static Env,
-    b: &'static Env,
-    f: impl FnOnce(&mut Space, &mut Space) -> Result<T, Error>,
+/// The same with the page map of another environment too, unless `source` is this one. Locks are taken in the order of
+/// the slots.
+pub fn with_source<T>(
+    source: &'static Env,
+    env: &'static Env,
+    f: impl FnOnce(Option<&mut Space>, &mut Space) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    if a.slot() < b.slot() {
-        with_space(a, |first| with_space(b, |second| f(first, second)))
-    } else {
-        with_space(b, |first| with_space(a, |second| f(second, first)))
+    match source.slot().cmp(&env.slot()) {
+        Less => with_space(source, |from| with_space(env, |space| f(Some(from), space))),
+        Equal => with_space(env, |space| f(None, space)),
+        Greater => with_space(env, |space| with_space(source, |from| f(Some(from), space))),
     }
 }
 
@@ -257,8 +240,5 @@ fn power_off(me: &'static Env, status: u64) -> Results {
     if me.info().parent() != EnvId::NONE || me.id() != power::first_env() {
         return Err(Error::NotFirst(power::first_env().0.into()));
     }
-    if status > ExitStatus::PROGRAM_MAX.into() {
-        return Err(Error::BadStatus(status));
-    }
-    power::off(ExitStatus(status as u8))
+    power::off(ExitStatus::from_register(status)?)
 }

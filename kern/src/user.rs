@@ -62,9 +62,6 @@ impl UserSlice {
     /// # Errors
     /// [`Error::Fault`] with the first address that cannot be written, [`Error::TableShared`],
     /// [`Error::BadAddress`].
-    ///
-    /// # Errors
-    /// [`Error::Fault`] with the first address that cannot be written, [`Error::BadAddress`].
     pub fn write(&self, env: &'static Env, data: &[u8]) -> Result<(), Error> {
         self.pieces(env, data.len() as u64, USER_LIMIT.0, |space, va, done, len| {
             let frame = space.dirty(va)?;

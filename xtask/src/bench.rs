@@ -204,8 +204,7 @@ impl Bench {
 
     /// Traces what is short, and extends the long rows from it.
     fn add_cycles(&self, rows: &mut [Row]) -> Result<()> {
-        let is_short =
-            |row: &&Row| row.gross * row.samples <= TRACED && !DIRTY.contains(&row.id.as_str());
+        let is_short = |row: &&Row| row.gross * row.samples <= TRACED && !DIRTY.contains(&row.id.as_str());
         let mut short: Vec<Row> = rows.iter().filter(is_short).cloned().collect();
         if !short.is_empty() {
             let ids: Vec<String> = short.iter().map(|row| row.id.clone()).collect();

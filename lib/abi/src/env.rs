@@ -1,6 +1,6 @@
 //! Environments: protection domain, processor context and upcall entry in one.
 
-use crate::Vector;
+use crate::{Error, Vector};
 use core::fmt;
 
 /// Names an environment: `generation << 12 | slot`.
@@ -20,6 +20,15 @@ impl EnvId {
     pub const MAX_SLOTS: usize = 1 << EnvId::SLOT_BITS;
     /// The last generation; a slot that has used it is retired.
     pub const MAX_GENERATION: u32 = u32::MAX >> EnvId::SLOT_BITS;
+
+    /// An argument that names an environment: 32 bits.
+    ///
+    /// # Errors
+    /// [`Error::BadEnv`].
+    #[inline]
+    pub fn from_register(argument: u64) -> Result<EnvId, Error> {
+        u32::try_from(argument).map(EnvId).map_err(|_| Error::BadEnv(argument))
+    }
 
     /// The id of this slot in this generation (at least 1).
     #[inline]
@@ -167,6 +176,18 @@ impl ExitStatus {
     pub const TOOL_FAILED: ExitStatus = ExitStatus(125);
     /// The kernel panicked.
     pub const KERNEL_PANIC: ExitStatus = ExitStatus(126);
+
+    /// An argument: a status that a program can give itself.
+    ///
+    /// # Errors
+    /// [`Error::BadStatus`].
+    #[inline]
+    pub fn from_register(argument: u64) -> Result<ExitStatus, Error> {
+        match argument {
+            0..=63 => Ok(ExitStatus(argument as u8)),
+            _ => Err(Error::BadStatus(argument)),
+        }
+    }
 
     /// Killed by an exception.
     #[must_use]

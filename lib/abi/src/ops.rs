@@ -1,7 +1,7 @@
 //! One entry of the batched call.
 
 use crate::page::span;
-use crate::{Call, EnvId, PAGE_SIZE, Perms, Va};
+use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va};
 
 /// A page call with its arguments, for [`Call::PageOps`].
 ///
@@ -30,6 +30,36 @@ impl PageOp {
     const fn new(call: Call, env: EnvId, va: Va, count: u32, arg: u64) -> PageOp {
         let (source_env, source) = (EnvId(0), Va(0));
         PageOp { call: call as u32, count, source_env, env, source, va, arg }
+    }
+
+    /// A page call as it comes in registers. What else is wrong with it is for the call to say.
+    ///
+    /// # Errors
+    /// [`Error::BadEnv`], [`Error::BadCount`]: more than 32 bits. [`Error::BadCall`]: not a page call.
+    #[inline(always)]
+    pub fn from_registers(call: Call, [a, b, c, d, e, f]: [u64; 6]) -> Result<PageOp, Error> {
+        let (source_env, source, env, va, count, arg) = match call {
+            Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::UnmapTables => (0, 0, a, b, c, d),
+            Call::Map | Call::Copy | Call::ShareTables => (a, b, c, d, e, f),
+            Call::Own | Call::OwnTables => (0, 0, 0, a, b, c),
+            _ => return Err(Error::BadCall(call as u64)),
+        };
+        let source_env = EnvId::from_register(source_env)?;
+        let env = EnvId::from_register(env)?;
+        let count = u32::try_from(count).map_err(|_| Error::BadCount(count))?;
+        Ok(PageOp { call: call as u32, count, source_env, env, source: Va(source), va: Va(va), arg })
+    }
+
+    /// The level of the tables that this is about.
+    ///
+    /// # Errors
+    /// [`Error::BadLevel`]: neither 2, 3 nor 4.
+    #[inline]
+    pub fn level(&self) -> Result<u32, Error> {
+        match self.arg {
+            2..=4 => Ok(self.arg as u32),
+            _ => Err(Error::BadLevel(self.arg)),
+        }
     }
 
     /// Fresh zeroed pages.

@@ -1,7 +1,10 @@
 //! Virtual addresses, page frames, permissions and page table entries.
 
+use crate::Error;
+use crate::layout::{ARCHIVE, ARCHIVE_END, STACKS, USER_LIMIT};
 use bitflags::bitflags;
 use core::fmt;
+use core::ops::Range;
 
 /// Bytes in a page and in a page frame.
 pub const PAGE_SIZE: u64 = 4096;
@@ -55,6 +58,42 @@ impl Va {
     #[must_use]
     pub const fn is_page_aligned(self) -> bool {
         self.offset() == 0
+    }
+
+    /// This address, if a call may name so many pages from it on.
+    ///
+    /// # Errors
+    /// [`Error::Unaligned`], [`Error::BadAddress`].
+    #[inline]
+    pub fn user_run(self, pages: u64) -> Result<Va, Error> {
+        self.run(pages, 1, Va(0)..USER_LIMIT)
+    }
+
+    /// The same for a source, which may be in the boot archive too.
+    ///
+    /// # Errors
+    /// [`Error::Unaligned`], [`Error::BadAddress`].
+    #[inline]
+    pub fn source_run(self, pages: u64) -> Result<Va, Error> {
+        self.run(pages, 1, if self < ARCHIVE { Va(0)..USER_LIMIT } else { ARCHIVE..ARCHIVE_END })
+    }
+
+    /// The same for the tables that entries of this level (2 to 4) point to: those above the stacks cannot be named.
+    ///
+    /// # Errors
+    /// [`Error::Unaligned`], [`Error::BadAddress`].
+    #[inline]
+    pub fn table_run(self, tables: u64, level: u32) -> Result<Va, Error> {
+        self.run(tables, level, Va(0)..STACKS)
+    }
+
+    #[inline]
+    fn run(self, count: u64, level: u32, within: Range<Va>) -> Result<Va, Error> {
+        if !self.0.is_multiple_of(span(level)) {
+            return Err(Error::Unaligned(self.0));
+        }
+        let fits = within.contains(&self) && count <= (within.end.0 - self.0) / span(level);
+        if fits { Ok(self) } else { Err(Error::BadAddress(self.0)) }
     }
 
     /// The first address that entry `index` translates, in a table of this level (1 to 4) that translates
@@ -149,13 +188,13 @@ impl Perms {
     /// # Errors
     /// The offending bits: those without a meaning, or writable and executable at once.
     #[inline]
-    pub const fn checked(bits: u64) -> Result<Perms, crate::Error> {
+    pub const fn checked(bits: u64) -> Result<Perms, Error> {
         const BOTH: u64 = Perms::WRITE.bits() | Perms::EXEC.bits();
         let stray = bits & !Perms::all().bits();
         if stray != 0 {
-            Err(crate::Error::BadPerms(stray))
+            Err(Error::BadPerms(stray))
         } else if bits & BOTH == BOTH {
-            Err(crate::Error::BadPerms(BOTH))
+            Err(Error::BadPerms(BOTH))
         } else {
             Ok(Perms::from_bits_truncate(bits))
         }

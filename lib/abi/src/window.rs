@@ -40,6 +40,15 @@ pub struct MachineInfo {
 impl MachineInfo {
     /// The most bytes of arguments.
     pub const MAX_ARGS: usize = 3072;
+
+    /// Set the arguments. `None` if they are too long.
+    pub fn set_arguments(&self, arguments: &str) -> Option<()> {
+        for (to, from) in self.args.get(..arguments.len())?.iter().zip(arguments.bytes()) {
+            to.store(from, Relaxed);
+        }
+        self.args_len.store(arguments.len() as u32, Relaxed);
+        Some(())
+    }
 }
 
 const _: () = assert!(size_of::<MachineInfo>() <= crate::PAGE_SIZE as usize);

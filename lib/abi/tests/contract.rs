@@ -2,8 +2,9 @@
 
 use abi::boot::{exit_code, status_of_exit};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
-use abi::layout::{SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
-use abi::{Call, EnvId, Error, ExitStatus, Frame, PageOp, Perms, Pte, Status, Va, Vector};
+use abi::layout::{ARCHIVE, ARCHIVE_END, SLOT_SIZE, STACKS, USER_LIMIT, UVPT, uvpt};
+use abi::page::span;
+use abi::{Call, EnvId, Error, ExitStatus, Frame, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, Vector};
 use std::collections::BTreeSet;
 
 const VALUES: [u64; 4] = [0, 1, 0xdead_beef, u64::MAX];
@@ -160,6 +161,13 @@ fn exit_codes_of_the_emulator_stand_for_statuses() {
 
 #[test]
 fn exit_statuses_do_not_overlap() {
+    assert_eq!(
+        [0, 63].map(ExitStatus::from_register),
+        [Ok(ExitStatus(0)), Ok(ExitStatus(ExitStatus::PROGRAM_MAX))]
+    );
+    assert!(
+        [64, 256, u64::MAX].iter().all(|bad| ExitStatus::from_register(*bad) == Err(Error::BadStatus(*bad)))
+    );
     let killed: Vec<_> = (0..32).map(|vector| ExitStatus::killed_by(Vector(vector))).collect();
     for (vector, status) in (0..).zip(&killed) {
         assert_eq!(status.vector(), Some(Vector(vector)));
@@ -189,4 +197,71 @@ fn an_operation_without_its_first_pages_is_the_rest() {
     let rest = PageOp::map(EnvId(1), Va(0x3000), EnvId(2), Va(0xb000), 3, Perms::COW);
     assert_eq!(op.skip(2), rest);
     assert_eq!(op.skip(0), op);
+}
+
+/// The arguments of a page call, as its documentation has them.
+#[test]
+fn page_calls_come_in_registers() {
+    let (a, b) = (EnvId(0x1001), EnvId(0x2002));
+    let (from, to, perms) = (Va(0x5000), Va(0x9000), Perms::WRITE | Perms::KEEP);
+    let bits = perms.bits();
+    let cases = [
+        (Call::Alloc, [0x1001, 0x9000, 7, bits, 8, 9], PageOp::alloc(a, to, 7, perms)),
+        (Call::Protect, [0x1001, 0x9000, 7, bits, 8, 9], PageOp::protect(a, to, 7, perms)),
+        (Call::Unmap, [0x1001, 0x9000, 7, 0, 8, 9], PageOp::unmap(a, to, 7)),
+        (Call::Mark, [0x1001, 0x9000, 7, 55, 8, 9], PageOp::mark(a, to, 7, 55)),
+        (Call::Own, [0x9000, 7, 0, 7, 8, 9], PageOp::own(to, 7)),
+        (Call::Map, [0x1001, 0x5000, 0x2002, 0x9000, 7, bits], PageOp::map(a, from, b, to, 7, perms)),
+        (Call::Copy, [0x1001, 0x5000, 0x2002, 0x9000, 7, bits], PageOp::copy(a, from, b, to, 7, perms)),
+        (
+            Call::ShareTables,
+            [0x1001, 0x5000, 0x2002, 0x9000, 7, 3],
+            PageOp::share_tables(a, from, b, to, 7, 3),
+        ),
+        (Call::OwnTables, [0x9000, 7, 2, 7, 8, 9], PageOp::own_tables(to, 7, 2)),
+        (Call::UnmapTables, [0x1001, 0x9000, 7, 4, 8, 9], PageOp::unmap_tables(a, to, 7, 4)),
+    ];
+    for (call, registers, op) in cases {
+        assert_eq!(PageOp::from_registers(call, registers), Ok(op), "{call:?}");
+    }
+    for call in Call::ALL.iter().filter(|call| cases.iter().all(|case| case.0 != **call)) {
+        assert_eq!(PageOp::from_registers(*call, [1; 6]), Err(Error::BadCall(*call as u64)));
+    }
+    let wide = 1 << 32;
+    assert_eq!(PageOp::from_registers(Call::Map, [wide, 0, wide + 1, 0, wide, 0]), Err(Error::BadEnv(wide)));
+    assert_eq!(PageOp::from_registers(Call::Map, [0, 0, wide + 1, 0, wide, 0]), Err(Error::BadEnv(wide + 1)));
+    assert_eq!(PageOp::from_registers(Call::Map, [0, 0, 0, 0, wide, 0]), Err(Error::BadCount(wide)));
+}
+
+#[test]
+fn tables_have_levels() {
+    let level = |level| PageOp { arg: level, ..PageOp::own_tables(Va(0), 1, 0) }.level();
+    assert_eq!([2, 3, 4].map(level), [Ok(2), Ok(3), Ok(4)]);
+    assert!([0, 1, 5, 1 << 32, u64::MAX].iter().all(|bad| level(*bad) == Err(Error::BadLevel(*bad))));
+}
+
+#[test]
+fn calls_name_what_is_theirs_to_name() {
+    let end = |limit: Va, pages| Va(limit.0 - pages * PAGE_SIZE);
+    for (va, fits) in [(Va(0), u64::MAX), (end(USER_LIMIT, 3), 3)] {
+        let most = fits.min(USER_LIMIT.0 / PAGE_SIZE);
+        assert_eq!((va.user_run(most), va.source_run(most)), (Ok(va), Ok(va)));
+        assert_eq!(va.user_run(most + 1), Err(Error::BadAddress(va.0)));
+        assert_eq!(va.source_run(most + 1), Err(Error::BadAddress(va.0)));
+    }
+    for va in [USER_LIMIT, ARCHIVE, UVPT, Va(u64::MAX & !0xfff)] {
+        assert_eq!(va.user_run(0), Err(Error::BadAddress(va.0)));
+    }
+    assert_eq!(end(ARCHIVE_END, 2).source_run(2), Ok(end(ARCHIVE_END, 2)));
+    assert_eq!(end(ARCHIVE_END, 2).source_run(3), Err(Error::BadAddress(end(ARCHIVE_END, 2).0)));
+    assert_eq!(ARCHIVE_END.source_run(1), Err(Error::BadAddress(ARCHIVE_END.0)));
+    assert_eq!(Va(0x1001).user_run(u64::MAX), Err(Error::Unaligned(0x1001)));
+    for level in 2..=4 {
+        let last = Va(STACKS.0 - span(level));
+        assert_eq!(last.table_run(1, level), Ok(last));
+        assert_eq!(last.table_run(2, level), Err(Error::BadAddress(last.0)));
+        assert_eq!(STACKS.table_run(1, level), Err(Error::BadAddress(STACKS.0)));
+        let middle = Va(span(level) - PAGE_SIZE);
+        assert_eq!(middle.table_run(1, level), Err(Error::Unaligned(middle.0)));
+    }
 }

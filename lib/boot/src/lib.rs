@@ -13,6 +13,7 @@ mod acpi;
 
 pub use acpi::Processors;
 
+use abi::boot::ARGS_MARK;
 use core::fmt;
 use core::ops::Range;
 use vm::Ranges;
@@ -117,6 +118,19 @@ impl BootInfo {
     #[must_use]
     pub fn command_line(&self) -> &str {
         str::from_utf8(&self.command_line[..self.command_line_len]).unwrap_or("")
+    }
+
+    /// What follows the first word that is for the kernel and has this prefix.
+    #[must_use]
+    pub fn word(&self, prefix: &str) -> Option<&str> {
+        let words = self.command_line().split(ARGS_MARK).next().unwrap_or("");
+        words.split_whitespace().find_map(|word| word.strip_prefix(prefix))
+    }
+
+    /// What is for the first program.
+    #[must_use]
+    pub fn arguments(&self) -> &str {
+        self.command_line().split_once(ARGS_MARK).map_or("", |(_, rest)| rest.trim_start_matches(' '))
     }
 }
 

@@ -84,6 +84,11 @@ fn all_is_found() {
         let info = BootInfo::read(&memory, start_info).unwrap();
         assert_eq!(ids(&info), [0, 7, 3]);
         assert_eq!(info.command_line(), "init=hello trace -- \x1fa");
+        assert_eq!(
+            (info.word("init="), info.word("trace"), info.word("tick=")),
+            (Some("hello"), Some(""), None)
+        );
+        assert_eq!((info.word("\x1fa"), info.arguments()), (None, "\x1fa"));
         assert_eq!(info.archive, 0x20_0000..0x20_0000 + 12345);
         // Nothing below 1 MiB, and whole pages.
         let usable: Vec<_> = info.usable.iter().filter(|range| range.start < range.end).collect();

@@ -1,7 +1,7 @@
 //! Slots, parents and children.
 
 use crate::{Cell, Node, Sched};
-use abi::{EnvId, ExitStatus, Status};
+use abi::{EnvId, Error, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl<N: Node> Sched<N> {
@@ -116,6 +116,33 @@ impl<N: Node> Sched<N> {
             after.links().previous_sibling.set(before);
         }
     }
+}
+
+/// The living environment with this id, in a table of all; 0 is the caller.
+///
+/// # Errors
+/// [`Error::BadEnv`].
+#[inline]
+pub fn find<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> Result<&'static N, Error> {
+    if id == EnvId::NONE {
+        return Ok(caller);
+    }
+    let is_it = |env: &&N| {
+        let living = !matches!(env.status(), Status::Free | Status::Dying | Status::Zombie);
+        env.id() == id && living
+    };
+    table.get(id.slot()).filter(is_it).ok_or(Error::BadEnv(id.0.into()))
+}
+
+/// The same, if the caller may act on it: itself and its children.
+///
+/// # Errors
+/// [`Error::BadEnv`], [`Error::NotYours`].
+#[inline]
+pub fn find_own<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> Result<&'static N, Error> {
+    let env = find(table, caller, id)?;
+    let own = core::ptr::eq(env, caller) || env.info().parent() == caller.id();
+    if own { Ok(env) } else { Err(Error::NotYours(id.0.into())) }
 }
 
 /// The list that a child is in: it changes lists when it becomes a zombie.

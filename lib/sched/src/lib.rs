@@ -40,6 +40,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use family::{find, find_own};
 pub use holder::Holder;
 
 /// The words that processors share without a lock. The tests try every order of what happens to them.

@@ -1,7 +1,7 @@
 //! Random operations, and a model that is as simple as can be: after each one, both say the same.
 
 use abi::window::EnvInfo;
-use abi::{EnvId, ExitStatus, Status};
+use abi::{EnvId, Error, ExitStatus, Status};
 use proptest::prelude::*;
 use sched::{AtomicU32, Holder, Links, Node, Sched};
 use std::collections::VecDeque;
@@ -447,6 +447,19 @@ impl World {
             assert!(!wants || self.queue.contains(&slot) || model.holder.is_some(), "{slot} is lost");
             let on = self.runs.iter().filter(|runs| **runs == Some(slot)).count();
             assert!(on <= 1 && (model.status != Status::Running || on == 1), "{slot} runs on {on}");
+        }
+        // Only the living are found, and only oneself and one's children may be acted upon.
+        for (caller, env) in (0..SLOTS).flat_map(|caller| (0..SLOTS).map(move |env| (caller, env))) {
+            let (me, id, model) = (&self.table[caller], self.table[env].id(), &self.model[env]);
+            if id == EnvId::NONE || me.id() == EnvId::NONE {
+                continue;
+            }
+            let living = !matches!(model.status, Status::Free | Status::Dying | Status::Zombie);
+            let found = sched::find(self.table, me, id).map(Node::slot);
+            assert_eq!(found, if living { Ok(env) } else { Err(Error::BadEnv(id.0.into())) });
+            let own = caller == env || model.parent == Some(caller);
+            let found_own = sched::find_own(self.table, me, id).map(Node::slot);
+            assert_eq!(found_own, if own { found } else { found.and(Err(Error::NotYours(id.0.into()))) });
         }
         // Who is idle has been told of what there is.
         let free = self.queue.iter().filter(|&&env| self.is_free(env)).count() as u32;

@@ -1,9 +1,10 @@
 //! Page frames: who uses how many of them, and which are free.
 
-use crate::{Lock, Machine};
+use crate::{Lock, Machine, Ranges};
 use abi::window::{CpuInfo, LockKind};
 use abi::{Error, Frame};
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// Frame 0 is never handed out: in a list it stands for the end.
@@ -45,6 +46,19 @@ impl<M: Machine> Memory<M> {
         Memory {
             at_hand: [const { AtHand(Lock::new(LockKind::Frames, List::EMPTY)) }; CpuInfo::MAX],
             pool: Lock::new(LockKind::Frames, List::EMPTY),
+        }
+    }
+
+    /// From now on the frames of `usable` are in the books: those of `free` are free, and the others the kernel's, with
+    /// a reference.
+    pub fn init(&self, usable: &Ranges, free: &Ranges) {
+        let frames = |range: &Range<u64>| Frame::containing(range.start).0..Frame::containing(range.end).0;
+        for frame in usable.iter().flat_map(frames) {
+            M::info(Frame(frame)).refs.store(1, Relaxed);
+        }
+        // Backwards, so that low frames are handed out first.
+        for frame in free.iter().rev().flat_map(|range| frames(range).rev()) {
+            self.release(Frame(frame));
         }
     }
 

@@ -6,8 +6,9 @@
 //!
 //! * [`Memory`] hands out page frames and counts references to them; each processor has a few at hand.
 //! * [`Space`] is one page map: four levels of tables, edited through the direct map.
+//!   What is done to a run of pages is done within a [`Budget`].
 //! * [`Lock`] is the kernel's lock: who waits for it serves others, and counts that it had to.
-//! * [`Ranges`] are the pieces of physical memory, at boot.
+//! * [`Ranges`] are the pieces of physical memory, at boot; [`Builder`] makes the kernel's own page tables.
 //!
 //! What always holds:
 //! * The reference count of a frame is the number of present entries that name it, plus the
@@ -24,15 +25,19 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod build;
 mod frames;
 mod lock;
 mod ranges;
+mod run;
 mod space;
 mod tables;
 
+pub use build::Builder;
 pub use frames::Memory;
 pub use lock::{Guard, Lock};
 pub use ranges::Ranges;
+pub use run::{Budget, unpinned};
 pub use space::{Page, Space};
 
 use abi::window::{CpuInfo, FrameInfo};

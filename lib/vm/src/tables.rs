@@ -158,7 +158,7 @@ fn must_lower(pte: Pte) -> bool {
 #[inline]
 fn lowered(pte: u64) -> u64 {
     const COW_FROM_WRITE: u64 = Perms::COW.bits() / Pte::WRITABLE;
-    (pte & !SOLE) | (pte & Pte::WRITABLE) * COW_FROM_WRITE
+    (pte & !SOLE) | ((pte & Pte::WRITABLE) * COW_FROM_WRITE)
 }
 
 /// The same for an entry of a table that is kept, if others have the page. (The processor may be setting A or D.)

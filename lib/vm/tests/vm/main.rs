@@ -6,6 +6,8 @@
 //! | [`model`] | what the steps are supposed to do |
 //! | [`world`] | both side by side |
 //! | [`edges`] | single cases that chance would not find |
+//! | [`build`] | the kernel's own page tables |
+//! | [`run`] | runs of pages and tables |
 //! | [`processors`] | frames taken and freed by several processors at once |
 //! | [`search`] | every short sequence of operations on shared tables, and why each part of their rule is there |
 //!
@@ -14,10 +16,12 @@
 //! test prints the shortest sequence of steps that leads there. Half of the time that processor is another one than
 //! the one that edits, and a flush is all that it hears of.
 
+mod build;
 mod edges;
 mod model;
 mod op;
 mod processors;
+mod run;
 mod search;
 mod world;
 

@@ -24,10 +24,6 @@ fn env_id(argument: u64) -> Result<u32, Error> {
     u32::try_from(argument).map_err(|_| Error::BadEnv(argument))
 }
 
-fn count(argument: u64) -> Result<u32, Error> {
-    u32::try_from(argument).map_err(|_| Error::BadCount(argument))
-}
-
 fn within(va: u64, pages: u64, low: u64, limit: u64) -> Result<(), Error> {
     if !va.is_multiple_of(PAGE_SIZE) {
         Err(Error::Unaligned(va))
@@ -57,8 +53,6 @@ impl Model {
     }
 
     fn answer(&mut self, me: usize, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Answer {
-        let perms = Perms::from_bits_retain;
-        let id = |argument| env_id(argument).map(EnvId);
         let call = Call::from_number(number).ok_or(Error::BadCall(number))?;
         let (rax, rdx) = match call {
             Call::Id => (self.envs[me].id.into(), 0),
@@ -72,15 +66,6 @@ impl Model {
             Call::SetUpcall => self.set_upcall(me, env_id(a)?, b, c, d)?,
             Call::Wait => return self.wait(me, env_id(a)?, b),
             Call::Yield => self.find(me, env_id(a)?).map(|_| (0, 0))?,
-            Call::Alloc => self.one(me, &PageOp::alloc(id(a)?, Va(b), count(c)?, perms(d)))?,
-            Call::Map => {
-                let (source_env, env) = (id(a)?, id(c)?);
-                self.one(me, &PageOp::map(source_env, Va(b), env, Va(d), count(e)?, perms(f)))?
-            }
-            Call::Protect => self.one(me, &PageOp::protect(id(a)?, Va(b), count(c)?, perms(d)))?,
-            Call::Unmap => self.one(me, &PageOp::unmap(id(a)?, Va(b), count(c)?))?,
-            Call::Mark => self.one(me, &PageOp::mark(id(a)?, Va(b), count(c)?, d))?,
-            Call::Own => self.one(me, &PageOp::own(Va(a), count(b)?))?,
             Call::PageOps => self.page_ops(me, a, b)?,
             Call::Send => {
                 self.deliver(me, env_id(a)?, b, c, d)?;
@@ -102,6 +87,7 @@ impl Model {
             Call::Copy | Call::ShareTables | Call::OwnTables | Call::UnmapTables => {
                 unreachable!("never drawn")
             }
+            _ => self.one(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?)?,
         };
         Ok(Way::Back(rax, rdx))
     }

@@ -1,0 +1,114 @@
+//! Page tables for the kernel itself, made at boot out of memory that nobody has yet.
+
+use crate::{Machine, Ranges};
+use abi::page::span;
+use abi::{Frame, PAGE_SIZE, Pte, Va};
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The level at which a large page is mapped.
+const LARGE_LEVEL: u32 = 2;
+
+/// Page tables in the making.
+///
+/// Rights are the flags of the entries that map pages. If users have one of them, they may use the tables above
+/// as well; who may really do what is up to the entry of the top level.
+pub struct Builder<M> {
+    free: Ranges,
+    limit: u64,
+    root: Frame,
+    machine: PhantomData<M>,
+}
+
+impl<M: Machine> Builder<M> {
+    /// An empty top-level table. Memory comes from `free`, below the physical address `limit`: what can be reached
+    /// before the tables are in use.
+    ///
+    /// # Panics
+    /// There is no memory. So do all others that need some: without tables the kernel cannot start.
+    #[must_use]
+    pub fn new(free: Ranges, limit: u64) -> Self {
+        let mut builder = Builder { free, limit, root: Frame(0), machine: PhantomData };
+        builder.root = builder.take();
+        builder
+    }
+
+    /// The top-level table.
+    #[must_use]
+    pub fn root(&self) -> Frame {
+        self.root
+    }
+
+    /// The memory that has not been used.
+    #[must_use]
+    pub fn free(&self) -> &Ranges {
+        &self.free
+    }
+
+    /// Map physical memory, with large pages where it can be.
+    pub fn map(&mut self, va: u64, physical: Range<u64>, rights: u64) {
+        let mut done = 0;
+        while physical.start + done < physical.end {
+            let (from, to) = (physical.start + done, va + done);
+            let large = span(LARGE_LEVEL);
+            let fits = (from | to) % large == 0 && from + large <= physical.end;
+            let (level, flag) = if fits { (LARGE_LEVEL, Pte::LARGE) } else { (1, 0) };
+            self.entry(Va(to), level, rights).store(from | rights | flag, Relaxed);
+            done += span(level);
+        }
+    }
+
+    /// Map fresh memory, all zeros, at every page of a range of addresses that has none.
+    pub fn back(&mut self, va: Range<u64>, rights: u64) {
+        self.back_around(va, &[], rights);
+    }
+
+    /// The same, but for the pages at these offsets, which stay as they are.
+    pub fn back_around(&mut self, va: Range<u64>, holes: &[usize], rights: u64) {
+        for page in (Va(va.start).page().0..va.end).step_by(PAGE_SIZE as usize) {
+            let is_hole = holes.iter().any(|hole| va.start + *hole as u64 == page);
+            if !is_hole && self.entry(Va(page), 1, rights).load(Relaxed) == 0 {
+                let frame = self.take().address();
+                self.entry(Va(page), 1, rights).store(frame | rights, Relaxed);
+            }
+        }
+    }
+
+    /// Back the part that describes a range of memory, in a table at `base` with a `T` for every frame there could be.
+    pub fn back_books<T>(&mut self, base: u64, memory: &Range<u64>, rights: u64) {
+        let entry = |physical: u64| base + physical / PAGE_SIZE * size_of::<T>() as u64;
+        self.back(entry(memory.start)..entry(memory.end), rights);
+    }
+
+    /// Take away a page that was mapped by itself.
+    pub fn unmap(&mut self, va: Va) {
+        self.entry(va, 1, 0).store(0, Relaxed);
+    }
+
+    /// A frame of zeros. (Not [`Machine::zero`]: nobody counts yet.)
+    fn take(&mut self) -> Frame {
+        let limit = self.limit;
+        let fits = |range: &&mut Range<u64>| range.start + PAGE_SIZE <= range.end.min(limit);
+        let range = self.free.iter_mut().find(fits).expect("there is memory for the kernel's tables");
+        let frame = Frame::containing(range.start);
+        range.start += PAGE_SIZE;
+        M::table(frame).iter().for_each(|word| word.store(0, Relaxed));
+        frame
+    }
+
+    /// The entry for `va` at `level`, with the tables above it.
+    fn entry(&mut self, va: Va, level: u32, rights: u64) -> &'static AtomicU64 {
+        let mut table = self.root;
+        for above in (level + 1..=4).rev() {
+            let entry = &M::table(table)[va.index(above)];
+            if entry.load(Relaxed) == 0 {
+                entry.store(self.take().address() | Pte::PRESENT | Pte::WRITABLE, Relaxed);
+            }
+            let pte = Pte(entry.fetch_or(rights & Pte::USER, Relaxed));
+            assert!(!pte.has(Pte::LARGE), "{va} is in a large page");
+            table = pte.frame();
+        }
+        &M::table(table)[va.index(level)]
+    }
+}

@@ -1,0 +1,164 @@
+//! The kernel's own page tables: what is mapped is what was asked for, and no frame has two uses.
+
+use abi::page::span;
+use abi::{Frame, PAGE_SIZE, Pte, Va};
+use proptest::prelude::*;
+use sim::machine::{self, FRAMES, Sim, frames, free_frames, refs};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::SeqCst;
+use vm::{Builder, Machine, Ranges};
+
+const RW: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC;
+const LARGE: u64 = span(2);
+/// The simulated machine has memory at both sides of it.
+const LIMIT: u64 = 1 << 32;
+
+/// All the memory of the simulated machine.
+fn usable() -> Ranges {
+    let mut ranges = Ranges::new();
+    let mut all = frames().peekable();
+    while let Some(first) = all.next() {
+        let mut last = first;
+        while let Some(next) = all.next_if(|next| next.0 == last.0 + 1) {
+            last = next;
+        }
+        ranges.push(first.address()..last.address() + PAGE_SIZE);
+    }
+    ranges
+}
+
+fn builder() -> Builder<Sim> {
+    machine::start(0);
+    Builder::new(usable(), LIMIT)
+}
+
+/// Frames that are in use as tables, and what is mapped: entry and level.
+fn contents(builder: &Builder<Sim>) -> (BTreeSet<Frame>, BTreeMap<u64, (Pte, u32)>) {
+    let (mut tables, mut pages) = (BTreeSet::new(), BTreeMap::new());
+    let mut todo = vec![(builder.root(), 4, Va(0))];
+    while let Some((table, level, base)) = todo.pop() {
+        assert!(tables.insert(table), "{table:?} is two tables");
+        for (index, entry) in Sim::table(table).iter().enumerate() {
+            let (pte, va) = (Pte(entry.load(SeqCst)), base.entry(index, level));
+            match level {
+                _ if pte.is_empty() => {}
+                2..=4 if !pte.has(Pte::LARGE) => todo.push((pte.frame(), level - 1, va)),
+                _ => _ = pages.insert(va.0, (pte, level)),
+            }
+        }
+    }
+    (tables, pages)
+}
+
+fn is_free(builder: &Builder<Sim>, frame: Frame) -> bool {
+    builder.free().iter().any(|range| range.contains(&frame.address()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Every page leads to its place with its rights; pages are large if and only if they can be.
+    #[test]
+    fn physical_memory_is_mapped_as_asked(from in 0..2048_u64, to in 0..2048_u64, pages in 0..2048_u64) {
+        let (from, to) = (from * PAGE_SIZE, to * PAGE_SIZE);
+        let end = from + pages * PAGE_SIZE;
+        let mut builder = builder();
+        builder.map(to, from..end, RW);
+        let (_, mapped) = contents(&builder);
+        let mut next = to;
+        for (va, (pte, level)) in mapped {
+            let physical = from + (va - to);
+            let fits = physical % LARGE == 0 && va % LARGE == 0 && physical + LARGE <= end;
+            prop_assert_eq!((va, level), (next, if fits { 2 } else { 1 }));
+            prop_assert_eq!(pte.0, physical | RW | if fits { Pte::LARGE } else { 0 });
+            next += span(level);
+        }
+        prop_assert_eq!(next, to + end - from);
+    }
+
+    /// Every page that has none gets a frame of its own, of zeros, below the limit; holes get none.
+    #[test]
+    fn fresh_memory_is_used_once(
+        ranges in prop::collection::vec((0..0x4_0000_u64, 0..0x8000_u64), 1..4),
+        holes in prop::collection::btree_set(0..8_usize, 0..3),
+    ) {
+        let holes: Vec<_> = holes.into_iter().map(|page| page * PAGE_SIZE as usize).collect();
+        let mut builder = builder();
+        let mut expected = BTreeSet::new();
+        for (start, bytes) in ranges {
+            let start = if holes.is_empty() { start } else { Va(start).page().0 };
+            builder.back_around(start..start + bytes, &holes, RW);
+            let pages = (Va(start).page().0..start + bytes).step_by(PAGE_SIZE as usize);
+            expected.extend(pages.filter(|va| holes.iter().all(|hole| start + *hole as u64 != *va)));
+        }
+        let (mut used, pages) = contents(&builder);
+        prop_assert!(pages.keys().eq(&expected));
+        for (pte, _) in pages.values() {
+            let frame = pte.frame();
+            prop_assert_eq!(pte.0, frame.address() | RW);
+            prop_assert!(used.insert(frame), "{:?} has two uses", frame);
+            prop_assert!(Sim::table(frame).iter().all(|word| word.load(SeqCst) == 0));
+        }
+        prop_assert!(used.iter().all(|frame| frame.address() < LIMIT && !is_free(&builder, *frame)));
+        let left = frames().filter(|frame| is_free(&builder, *frame)).count();
+        prop_assert_eq!(left + used.len(), FRAMES);
+    }
+}
+
+#[test]
+fn tables_are_for_users_if_a_page_below_is() {
+    let mut builder = builder();
+    builder.back(0..PAGE_SIZE, RW);
+    let entry = |builder: &Builder<Sim>, va: Va| Pte(Sim::table(builder.root())[va.index(4)].load(SeqCst));
+    assert!(
+        entry(&builder, Va(0)).has(Pte::PRESENT | Pte::WRITABLE) && !entry(&builder, Va(0)).has(Pte::USER)
+    );
+    builder.back(span(2)..span(2) + PAGE_SIZE, RW | Pte::USER);
+    assert!(entry(&builder, Va(0)).has(Pte::USER));
+    assert!(!machine::entry(builder.root(), Va(0)).has(Pte::USER));
+    assert!(machine::entry(builder.root(), Va(span(2))).has(Pte::USER));
+}
+
+#[test]
+fn the_books_about_a_range_are_there() {
+    let mut builder = builder();
+    // 256 entries of 16 bytes are in a page; these are numbers 0x100 to 0x17f, and 0x1f0 to 0x20f.
+    builder.back_books::<[u64; 2]>(span(3), &(0x10_0000..0x18_0000), RW);
+    builder.back_books::<[u64; 2]>(span(3), &(0x1f_0000..0x21_0000), RW);
+    let (_, pages) = contents(&builder);
+    assert!(pages.into_keys().eq([1, 2].map(|page| span(3) + page * PAGE_SIZE)));
+}
+
+#[test]
+fn a_page_can_be_taken_away() {
+    let mut builder = builder();
+    builder.back(0..3 * PAGE_SIZE, RW);
+    builder.unmap(Va(PAGE_SIZE));
+    assert!(contents(&builder).1.into_keys().eq([0, 2 * PAGE_SIZE]));
+}
+
+#[test]
+#[should_panic = "is in a large page"]
+fn a_large_page_is_no_table() {
+    let mut builder = builder();
+    builder.map(0, 0..LARGE, RW);
+    builder.back(LARGE - PAGE_SIZE..LARGE, RW);
+}
+
+#[test]
+fn memory_that_was_not_used_is_free_and_the_lowest_goes_first() {
+    let mut builder = builder();
+    builder.back(0..5 * PAGE_SIZE, RW);
+    let (tables, pages) = contents(&builder);
+    let memory = machine::start(0);
+    memory.init(&usable(), builder.free());
+    assert_eq!(free_frames(), FRAMES - tables.len() - pages.len());
+    assert!(
+        tables.into_iter().chain(pages.values().map(|(pte, _)| pte.frame())).all(|frame| refs(frame) == 1)
+    );
+    let expected: BTreeSet<_> = frames().filter(|frame| is_free(&builder, *frame)).collect();
+    let first = memory.alloc().ok();
+    assert_eq!(first.as_ref(), expected.first());
+    let all: BTreeSet<_> = std::iter::from_fn(|| memory.alloc().ok()).chain(first).collect();
+    assert!(all == expected, "other frames are free than were left");
+}

@@ -1,0 +1,170 @@
+//! Runs of pages and tables: how far they get, and with which errors.
+
+use abi::page::span;
+use abi::{Call, EnvId, Error, PAGE_SIZE, PageOp, Perms, Va};
+use proptest::prelude::*;
+use sim::machine::{self, FRAMES, KERNEL_FRAMES, Sim};
+use std::ops::Range;
+use vm::{Budget, Memory, Space, unpinned};
+
+const HERE: Va = Va(0x40_0000);
+const THERE: Va = Va(0x80_0000_0000);
+const ME: EnvId = EnvId(0);
+
+struct World {
+    memory: Memory<Sim>,
+    here: Space<Sim>,
+    there: Space<Sim>,
+}
+
+impl World {
+    fn new() -> World {
+        let memory = machine::start(FRAMES - KERNEL_FRAMES);
+        let (template, _) = machine::template();
+        let [here, there] = [0, 1].map(|_| Space::new(&memory, template).expect("room for spaces"));
+        World { memory, here, there }
+    }
+
+    fn run_within(&mut self, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
+        let (memory, perms) = (&self.memory, Perms::from_bits_retain(op.arg));
+        budget.each_page(&mut self.here, op.count, |space, page| {
+            let va = op.va.add_pages(page.into());
+            match Call::from_number(op.call.into()) {
+                Some(Call::Alloc) => space.alloc(memory, va, perms),
+                Some(Call::Protect) => space.protect(va, perms),
+                _ => space.unmap(memory, va),
+            }
+        })
+    }
+
+    fn run(&mut self, op: PageOp) -> Result<u32, Error> {
+        self.run_within(&op, &mut Budget::new())
+    }
+
+    /// From one space to the other.
+    fn run_over(&mut self, op: PageOp) -> Result<u32, Error> {
+        let call = Call::from_number(op.call.into()).expect("a call");
+        let (memory, from, budget) = (&self.memory, Some(&mut self.here), &mut Budget::new());
+        self.there.run_tables(memory, from, call, &op, op.count, budget)
+    }
+
+    fn run_tables(&mut self, op: PageOp) -> Result<u32, Error> {
+        let call = Call::from_number(op.call.into()).expect("a call");
+        self.here.run_tables(&self.memory, None, call, &op, op.count, &mut Budget::new())
+    }
+
+    /// Call again until everything is done. Returns how often that was.
+    fn finish(&mut self, mut op: PageOp) -> u32 {
+        let mut calls = 0;
+        while op.count > 0 {
+            let done = self.run(op).expect("no error");
+            assert!(done > 0, "no progress");
+            (op, calls) = (op.skip(done), calls + 1);
+        }
+        calls
+    }
+}
+
+#[test]
+fn an_entry_does_so_much_and_no_more() {
+    let mut world = World::new();
+    machine::take_filled();
+    let op = PageOp::alloc(ME, HERE, 100, Perms::WRITE);
+    let done = world.run(op).expect("the first pages");
+    // A page of zeros is about 650 instructions.
+    assert!((20..28).contains(&done), "{done} pages");
+    assert_eq!(machine::take_filled(), done + 3, "pages and tables");
+    assert_eq!(world.finish(op.skip(done)), 4);
+    assert!((0..100).all(|page| world.here.page(HERE.add_pages(page)).is_some()));
+    // To change an entry is less work.
+    assert_eq!(world.run(PageOp::protect(ME, HERE, 100, Perms::READ)), Ok(100));
+    assert_eq!(world.run(PageOp::unmap(ME, HERE, 100)), Ok(100));
+}
+
+#[test]
+fn operations_of_one_entry_share_its_time() {
+    let mut world = World::new();
+    let mut budget = Budget::new();
+    let mut total = 0;
+    for page in 0..100 {
+        let op = PageOp::alloc(ME, HERE.add_pages(page), 1, Perms::WRITE);
+        total += world.run_within(&op, &mut budget).expect("no error");
+    }
+    assert!((20..28).contains(&total), "{total} pages");
+}
+
+#[test]
+fn what_came_before_is_not_this_entrys_work() {
+    let mut world = World::new();
+    for page in 0..200 {
+        world.here.alloc(&world.memory, HERE.add_pages(page), Perms::WRITE).expect("a page");
+    }
+    assert_eq!(world.run(PageOp::protect(ME, HERE, 100, Perms::READ)), Ok(100));
+}
+
+#[test]
+fn an_error_is_for_a_call_that_has_done_nothing() {
+    let mut world = World::new();
+    world.finish(PageOp::alloc(ME, HERE, 5, Perms::WRITE));
+    let op = PageOp::protect(ME, HERE.add_pages(2), 5, Perms::READ);
+    assert_eq!(world.run(op), Ok(3));
+    assert_eq!(world.run(op.skip(3)), Err(Error::NotMapped(HERE.add_pages(5).0)));
+}
+
+#[test]
+fn tables_are_shared_owned_and_unmapped() {
+    let mut world = World::new();
+    for table in 0..3 {
+        world.finish(PageOp::alloc(ME, Va(THERE.0 + table * span(2)), 1, Perms::WRITE));
+    }
+    assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 5, 2)), Ok(3));
+    let table = |space: &Space<Sim>, va: Va| space.page(va).map(|page| (page.frame, page.writable));
+    for number in 0..3 {
+        let (from, to) = (Va(THERE.0 + number * span(2)), Va(HERE.0 + number * span(2)));
+        assert_eq!(table(&world.here, from), table(&world.there, to));
+        assert!(table(&world.here, from).is_some_and(|(_, writable)| !writable));
+    }
+    // That is the most work there is: one for each entry.
+    assert_eq!(world.run_tables(PageOp::own_tables(THERE, 3, 2)), Ok(1));
+    let rest = PageOp::unmap_tables(ME, Va(THERE.0 + span(2)), 2, 2);
+    assert_eq!(world.run_tables(rest), Ok(2));
+    assert_eq!(world.run_tables(rest), Err(Error::NotMapped(rest.va.0)));
+    assert_eq!(world.run_tables(PageOp { arg: 5, ..rest }), Err(Error::BadLevel(5)));
+    // Within one space.
+    let again = PageOp::share_tables(ME, THERE, ME, HERE, 1, 2);
+    assert_eq!(world.run_tables(again), Ok(1));
+    assert_eq!(world.run_tables(again), Err(Error::Mapped(HERE.0)));
+}
+
+/// Page by page, as it is meant.
+fn unpinned_slowly(pinned: &Range<u64>, va: u64, count: u32, level: u32) -> Result<u32, Error> {
+    let met = |at: u64| (at..at + span(level)).step_by(PAGE_SIZE as usize).find(|page| pinned.contains(page));
+    for done in 0..count {
+        match met(va + u64::from(done) * span(level)) {
+            Some(page) if done == 0 => return Err(Error::Pinned(page)),
+            Some(_) => return Ok(done),
+            None => {}
+        }
+    }
+    Ok(count)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_run_ends_before_pinned_pages(
+        (level, count) in prop_oneof![(Just(1), 1..2000_u32), (Just(2), 1..4_u32)],
+        start in 0..1500_u64, low in 0..1500_u64, pages in 0..16_u64,
+    ) {
+        let va = start * PAGE_SIZE & !(span(level) - 1);
+        let pinned = low * PAGE_SIZE..(low + pages) * PAGE_SIZE;
+        let expected = unpinned_slowly(&pinned, va, count, level);
+        prop_assert_eq!(unpinned(pinned, Va(va), count, level), expected);
+    }
+}
+
+#[test]
+fn pinned_pages_that_are_far_away_do_not_matter() {
+    assert_eq!(unpinned(1 << 46..(1 << 46) + PAGE_SIZE, Va(0), u32::MAX, 1), Ok(u32::MAX));
+}
