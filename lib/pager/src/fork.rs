@@ -67,6 +67,8 @@ pub struct Plan<'a, K: 'static> {
     pub regions: &'a [Region<K>],
     /// Ranges that the caller of this sees to.
     pub except: &'a [Range<Va>],
+    /// From how many entries on [`share`] gives a table as a whole, at level 2 and at level 3. Usually [`DENSE`].
+    pub dense: [u32; 2],
 }
 
 impl<K> Plan<'_, K> {
@@ -109,8 +111,8 @@ fn share_range<K: Kernel>(kernel: &mut K, plan: &Plan<K>, range: Range<Va>) -> R
     batch.finish()
 }
 
-/// A table with so many entries is shared as a whole: about what it costs to make it private again.
-const DENSE: [u32; 2] = [32, 16];
+/// A table with so many entries is best shared as a whole: about what it costs to make it private again.
+pub const DENSE: [u32; 2] = [32, 16];
 
 /// The same, by whole tables where that pays.
 ///
@@ -145,7 +147,8 @@ impl<K: Kernel> Tables<'_, K> {
             }
             let covered = tables::around(at, level);
             let is_shared = entry.is_shared_table();
-            let is_dense = || level < 4 && kernel.count_entries(entry.frame()) >= DENSE[level as usize - 2];
+            let is_dense =
+                || level < 4 && kernel.count_entries(entry.frame()) >= self.plan.dense[level as usize - 2];
             if (is_shared || is_dense()) && self.plan.has_all(&covered) {
                 self.table(kernel, covered.start, level)?;
                 return Ok(covered.end);
