@@ -4,10 +4,11 @@
 use tests::{Case, named};
 
 /// Every group has a machine to itself, a small one: what is exhausted is exhausted sooner.
-const GROUPS: [&str; 18] = [
+const GROUPS: [&str; 19] = [
     "pages",
     "runs",
     "batches",
+    "tables",
     "buffers",
     "envs",
     "regs",
@@ -31,7 +32,7 @@ pub fn cases() -> Vec<Case> {
 
 /// These look at children in the middle of what they do, or count frames at once: they must know who runs
 /// when. (`smp` is about the rest.)
-const ON_ONE_PROCESSOR: [&str; 7] = ["envs", "regs", "ipc", "stack", "death", "orphans", "slots"];
+const ON_ONE_PROCESSOR: [&str; 8] = ["envs", "regs", "ipc", "stack", "tables", "death", "orphans", "slots"];
 
 fn hostile(group: &'static str) -> Case {
     let case = anywhere(group);
