@@ -1,4 +1,4 @@
-//! Copy-on-write forks make a binary tree of environments, three levels deep.
+//! Copy-on-write forks make a binary tree of environments, three levels deep. `forktree by-page` shares no tables.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -6,25 +6,28 @@
 extern crate alloc;
 
 use alloc::{format, string::String};
-use libos::{Error, Fork, env, fork, println};
+use libos::{Args, Error, Fork, env, fork, println};
 
 libos::entry!(main);
 
 const DEPTH: usize = 3;
 
-fn main() -> Result<(), Error> {
-    tree(String::new())
+type Become = fn() -> Result<Fork, Error>;
+
+fn main(mut args: Args) -> Result<(), Error> {
+    let by_page = args.next() == Some("by-page");
+    tree(String::new(), if by_page { fork::by_page } else { fork })
 }
 
 /// Each node says its name, and lets two children grow, the second when the first has ended.
-fn tree(path: String) -> Result<(), Error> {
+fn tree(path: String, fork: Become) -> Result<(), Error> {
     println!("{}: I am '{path}'", env::id());
     if path.len() == DEPTH {
         return Ok(());
     }
     for branch in ['0', '1'] {
         match fork()? {
-            Fork::Child => return tree(format!("{path}{branch}")),
+            Fork::Child => return tree(format!("{path}{branch}"), fork),
             Fork::Parent(child) => {
                 let status = child.wait()?;
                 assert!(status.is_success(), "{path}{branch}: {status}");

@@ -80,7 +80,19 @@ fn part_b() -> Vec<Case> {
             alone(run, &seen);
         }),
         guest("forktree").check(forktree),
+        named("forktree-by-page", "forktree").args(&["by-page"]).check(forktree),
         named("forktree-small", "forktree").memory("32M").check(forktree),
+        guest("forktables").check(|run| {
+            run.in_order(&[
+                "^three generations wrote, and each saw its own$",
+                "^what is shared on purpose stayed shared$",
+                "^children became other programs, and their frames came back$",
+                "^20 rounds at once$",
+            ]);
+        }),
+        named("forktables-4", "forktables").args(&["2000"]).cpus(4).only(Flavor::Plain).check(|run| {
+            run.once("^2000 rounds at once$");
+        }),
         named("forktree-preempted", "forktree").tick(100).check(forktree),
     ]
 }

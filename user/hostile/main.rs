@@ -17,6 +17,7 @@ mod ipc;
 mod memory;
 mod pages;
 mod stack;
+mod tables;
 mod values;
 
 use alloc::vec::Vec;
@@ -32,6 +33,7 @@ const GROUPS: &[Group] = &[
     ("pages", pages::refusals),
     ("runs", pages::runs),
     ("batches", pages::batches),
+    ("tables", tables::refusals),
     ("buffers", memory::buffers),
     ("envs", envs::refusals),
     ("regs", envs::registers),

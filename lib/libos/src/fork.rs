@@ -7,7 +7,7 @@ pub use crate::exofork::{Filler, Fork, with};
 use crate::kernel::Sys;
 use crate::upcall::STACK_LOW;
 use crate::{EnvId, Error, Perms, Va, layout, resident, space, stack, sys};
-use pager::fork::Plan;
+use pager::fork::{DENSE, Plan};
 
 /// Become two: the same program at the same place, with memory that is equal but not shared.
 ///
@@ -50,5 +50,5 @@ fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
         sys::copy(EnvId::NONE, copied.start, child, copied.start, pager::pages(copied), Perms::WRITE)?;
     }
     let except = [resident, table, exception_stack, stack, below];
-    Ok(share(&mut Sys, &Plan { child, regions: space::regions(), except: &except })?)
+    Ok(share(&mut Sys, &Plan { child, regions: space::regions(), except: &except, dense: DENSE })?)
 }

@@ -67,6 +67,8 @@ pub struct Plan<'a, K: 'static> {
     pub regions: &'a [Region<K>],
     /// Ranges that the caller of this sees to.
     pub except: &'a [Range<Va>],
+    /// From how many entries on [`share`] gives a table as a whole, at level 2 and at level 3. Usually [`DENSE`].
+    pub dense: [u32; 2],
 }
 
 impl<K> Plan<'_, K> {
@@ -106,7 +108,7 @@ pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Erro
 
 /// A table with so many entries is shared as a whole: about what it costs to make it private again. (For tables of
 /// level 1 and of level 2.)
-const DENSE: [u32; 2] = [32, 16];
+pub const DENSE: [u32; 2] = [32, 16];
 
 /// The same, by whole tables where that pays.
 ///
@@ -158,7 +160,7 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
     /// Share what one entry that points to a table translates: the table, or what is in it.
     fn table(&mut self, kernel: &mut K, covered: Range<Va>, level: u32, entry: Pte) -> Result<(), Error> {
         let count = kernel.count_entries(entry.frame());
-        let is_dense = level < 4 && count >= DENSE[level as usize - 2];
+        let is_dense = level < 4 && count >= self.plan.dense[level as usize - 2];
         let is_shared = entry.is_shared_table();
         if (is_dense || is_shared) && covered.end <= STACKS && self.plan.has_all(&covered) {
             return self.add_table(kernel, covered.start, level);

@@ -4,6 +4,7 @@
 use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::TABLE_ENTRIES;
 use abi::{Call, EnvId, Error, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use pager::fork::{self, DENSE, Plan};
 use pager::space::Table;
 use pager::{Guard, Kernel, Region, Regions};
 use sim::machine::{self, Sim, entry, processor};
@@ -283,6 +284,31 @@ impl Entries {
             table = pte.frame();
         }
         unreachable!()
+    }
+}
+
+/// How an environment is forked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// Page by page.
+    Pages,
+    /// By whole tables, as soon as there are so many entries in them.
+    Tables([u32; 2]),
+}
+
+/// Let a child have what its parent has.
+pub fn share(
+    host: &mut Host,
+    by: By,
+    child: usize,
+    regions: &[Region<Host>],
+    except: &[Range<Va>],
+) -> Result<(), pager::Error> {
+    fork::fill_shared(host, regions)?;
+    let plan = |dense| Plan { child: id(child), regions, except, dense };
+    match by {
+        By::Pages => fork::share_pages(host, &plan(DENSE)),
+        By::Tables(dense) => fork::share(host, &plan(dense)),
     }
 }
 

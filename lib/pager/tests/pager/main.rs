@@ -9,6 +9,7 @@
 //! | [`regions`] | the table of regions by itself |
 //! | [`program`] | ELF files |
 //! | [`rig`] | environments without a model, for single cases |
+//! | [`tables`] | forks that share tables: single cases |
 //! | [`marks`] | pagers that keep something in the page table |
 //! | [`edges`] | single cases that chance would not find |
 //!
@@ -23,14 +24,21 @@ mod op;
 mod program;
 mod regions;
 mod rig;
+mod tables;
 mod world;
 
+use host::By;
 use op::op;
 use proptest::prelude::*;
 use world::World;
 
 /// Frames of a machine on which the steps below sometimes run out even of the last one.
 const FEW: usize = 90;
+
+/// From how many entries on tables are shared: all, hardly any, or only one of the levels.
+fn dense() -> impl Strategy<Value = [u32; 2]> {
+    prop::sample::select(vec![[1, 1], [1, 2], [2, 2], [4, 3], [1, u32::MAX], [u32::MAX, 1]])
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
@@ -43,11 +51,25 @@ proptest! {
         world.end();
     }
 
+    /// The same, with forks that share tables: results, regions, contents, rights and faults agree.
+    #[test]
+    fn agrees_with_that_model_if_tables_are_shared(
+        dense in dense(),
+        steps in prop::collection::vec(op(), 1..100),
+    ) {
+        let mut world = World::with_tables(dense);
+        steps.iter().for_each(|op| world.step(op));
+        world.end();
+    }
+
     /// For want of any of the frames that it takes, a step fails, and no program sees a difference; with
     /// that frame it succeeds.
     #[test]
-    fn runs_out_of_memory_without_harm(steps in prop::collection::vec(op(), 1..60)) {
-        let mut world = World::small(FEW);
+    fn runs_out_of_memory_without_harm(
+        by in prop_oneof![Just(By::Pages), dense().prop_map(By::Tables)],
+        steps in prop::collection::vec(op(), 1..60),
+    ) {
+        let mut world = World::small(FEW, by);
         steps.iter().for_each(|op| world.starve_and_step(op));
         world.end();
     }

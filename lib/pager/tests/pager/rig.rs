@@ -1,11 +1,10 @@
 //! Environments for single cases: no model, just programs that read and write.
 
-use crate::host::{ALL, Book, Host, id};
+use crate::host::{ALL, Book, By, Host, share};
 use crate::world::{byte, touch};
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::fork::Plan;
 use pager::space::{Advice, Table};
-use pager::{Error, Kernel, Pager, Region, fork, space};
+use pager::{Error, Kernel, Pager, Region, space};
 use sim::machine::{self, free_frames, processor};
 use sim::processor::Access;
 use std::ops::Range;
@@ -31,12 +30,14 @@ pub fn region(pages: Range<u64>, pager: &'static dyn Pager<Host>) -> Region<Host
 pub struct Rig {
     pub host: Host,
     pub books: Vec<Book>,
+    /// How they fork.
+    pub by: By,
 }
 
 impl Rig {
     /// One environment with these regions.
     pub fn new(regions: &[Region<Host>]) -> Rig {
-        let rig = Rig { host: Host::new(ALL), books: vec![Book::new(16)] };
+        let rig = Rig { host: Host::new(ALL), books: vec![Book::new(16)], by: By::Pages };
         for region in regions {
             rig.books[0].edit(|book| book.add(*region)).expect("regions that fit");
         }
@@ -70,9 +71,9 @@ impl Rig {
     pub fn fork(&mut self, except: &[Range<Va>]) -> Result<usize, Error> {
         let child = self.books.len();
         self.host.create(child)?;
+        let by = self.by;
         let (host, book) = self.parts();
-        fork::fill_shared(host, &book.regions())?;
-        fork::share_pages(host, &Plan { child: id(child), regions: &book.regions(), except })?;
+        share(host, by, child, &book.regions(), except)?;
         let inherited = book.inherited();
         self.books.push(inherited);
         Ok(child)
@@ -105,9 +106,15 @@ impl Rig {
     }
 
     /// All environments end: every frame must be free.
-    pub fn end(mut self) {
+    pub fn end(self) {
+        let all: Vec<_> = (0..self.books.len()).collect();
+        self.end_of(&all);
+    }
+
+    /// The same, if only these are left.
+    pub fn end_of(mut self, envs: &[usize]) {
         processor(|processor| processor.load(None));
-        (0..self.books.len()).for_each(|env| self.host.tear_down(env));
+        envs.iter().for_each(|env| self.host.tear_down(*env));
         assert_eq!(free_frames(), ALL, "frames at the end");
     }
 }

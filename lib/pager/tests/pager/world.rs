@@ -1,13 +1,12 @@
 //! The crate on the simulated machine and the model side by side: every step is made in both, then
 //! all is compared.
 
-use crate::host::{ALL, Book, ENVS, Host, REGIONS, id};
+use crate::host::{ALL, Book, By, ENVS, Host, REGIONS, share};
 use crate::model::{FrameId, Held, Model, Page};
 use crate::op::{Kind, OFFSETS, Op, Outcome, pages};
 use abi::fault::PageFaultCode;
 use abi::layout::USER_LIMIT;
 use abi::{Frame, Perms, Pte, Va};
-use pager::fork::{self, Plan};
 use pager::space::{self, Table};
 use pager::{Cause, Error, File, Guard, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
 use sim::machine::{self, Sim, entry, free_frames, processor, refs};
@@ -100,24 +99,30 @@ pub struct World {
     /// Which pages are there is compared too. Otherwise it is taken over: a step that failed may have
     /// brought in some.
     exact: bool,
+    by: By,
     free_at_start: usize,
 }
 
 impl World {
     /// With more frames than can be used.
     pub fn new() -> World {
-        World::with(ALL, true)
+        World::with(ALL, true, By::Pages)
+    }
+
+    /// The same, and forks share tables. What that costs, the model does not know.
+    pub fn with_tables(dense: [u32; 2]) -> World {
+        World::with(ALL, false, By::Tables(dense))
     }
 
     /// With so few that steps fail.
-    pub fn small(frames: usize) -> World {
-        World::with(frames, false)
+    pub fn small(frames: usize, by: By) -> World {
+        World::with(frames, false, by)
     }
 
-    fn with(frames: usize, exact: bool) -> World {
+    fn with(frames: usize, exact: bool, by: By) -> World {
         let books = array::from_fn(|_| Book::new(REGIONS));
         let (host, model) = (Host::new(frames), Model::new(frames));
-        World { host, books, model, cause: None, exact, free_at_start: frames }
+        World { host, books, model, cause: None, exact, by, free_at_start: frames }
     }
 
     /// Make a step in both, and compare everything.
@@ -229,7 +234,7 @@ impl World {
             return Outcome::Done(Err(error.into()));
         }
         let book = &self.books[self.model.current];
-        let result = become_two(&mut self.host, &book.regions(), child);
+        let result = share(&mut self.host, self.by, child, &book.regions(), &[]);
         if result.is_ok() {
             self.books[child] = book.inherited();
         } else {
@@ -277,17 +282,26 @@ impl World {
                 let page = env.pages.get(&va).filter(|page| page.held.is_some());
                 assert_eq!(!pte.is_empty(), page.is_some(), "whether a page is at {va} of {number}: {pte:?}");
                 if let Some(page) = page {
-                    self.compare_page(va, pte, page, &mut frame_of);
+                    self.compare_page(number, va, pte, page, &mut frame_of);
                 }
             }
         }
         let frames: BTreeSet<_> = frame_of.values().collect();
         assert_eq!(frames.len(), frame_of.len(), "two pages in one frame");
-        assert_eq!(free_frames(), self.model.free(), "free frames");
+        if self.by == By::Pages {
+            assert_eq!(free_frames(), self.model.free(), "free frames");
+        }
         assert_eq!(processor(|processor| processor.stale()), None, "a stale translation");
     }
 
-    fn compare_page(&self, va: Va, pte: Pte, page: &Page, frame_of: &mut BTreeMap<FrameId, Frame>) {
+    fn compare_page(
+        &self,
+        env: usize,
+        va: Va,
+        pte: Pte,
+        page: &Page,
+        frame_of: &mut BTreeMap<FrameId, Frame>,
+    ) {
         let id = page.held.expect("the page is there").frame;
         let expected = match id {
             FrameId::Zeros => *self.host.archive.last().expect("it has pages"),
@@ -302,14 +316,17 @@ impl World {
         // The archive counts as one user, and what it has is never anybody's alone.
         let given = matches!(id, FrameId::Given(_));
         let users = refs(expected) as usize;
-        assert_eq!(users, self.model.refs(id) + usize::from(!given), "references to {expected:?}");
+        if self.by == By::Pages {
+            assert_eq!(users, self.model.refs(id) + usize::from(!given), "references to {expected:?}");
+        }
         let perms = pte.perms();
+        let writable = self.host.space(env).page(va).is_some_and(|page| page.writable);
         assert_eq!(perms.contains(Perms::KEEP), page.kind == Kind::Shared, "{pte:?}");
         if page.kind != Kind::Shared {
             // A region that is shared may have pages with other rights: see `NoRight`.
             let rest = perms - Perms::COW;
             assert!(page.rights.contains(rest), "{pte:?} at {va} in a region with {:?}", page.rights);
-            assert!(!perms.contains(Perms::WRITE) || users == 1, "{pte:?} at {va} has {users} users");
+            assert!(!writable || self.model.refs(id) == 1, "{pte:?} at {va} has {users} users");
         }
     }
 
@@ -334,12 +351,6 @@ fn held(archive: &[Frame], pte: Pte) -> Held {
     let has = |perms: Perms| pte.perms().contains(perms);
     let (write, exec, cow) = (has(Perms::WRITE), has(Perms::EXEC), has(Perms::COW));
     Held { frame, write, exec, cow, may: pte.has(Pte::MAY) }
-}
-
-/// As libos does it, but for the memory that it copies at once.
-fn become_two(host: &mut Host, regions: &[Region<Host>], child: usize) -> Result<(), Error> {
-    fork::fill_shared(host, regions)?;
-    fork::share_pages(host, &Plan { child: id(child), regions, except: &[] })
 }
 
 /// All that makes regions what they are, to be compared.

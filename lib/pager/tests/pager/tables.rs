@@ -1,0 +1,245 @@
+//! Forks that share tables: single cases.
+
+use crate::host::{By, Host};
+use crate::rig::{Rig, page, range, region};
+use crate::world::touch;
+use abi::{Perms, Pte};
+use pager::space::Advice;
+use pager::{Cause, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
+use sim::machine::free_frames;
+use sim::processor::Access;
+
+static ZEROS: Zeros = Zeros::named("zeros");
+
+/// Zeros that children do not inherit.
+struct Secret;
+
+impl Pager<Host> for Secret {
+    fn name(&self) -> &'static str {
+        "secret"
+    }
+
+    fn fault(&self, host: &mut Host, touch: &Touch, region: &Region<Host>) -> Result<Resolution, abi::Error> {
+        ZEROS.fault(host, touch, region)
+    }
+
+    fn on_fork(&self) -> Inherit {
+        Inherit::Not
+    }
+}
+
+/// The pages that one table of level 1 translates.
+const TABLE: u64 = 512;
+
+/// An environment in which forks share every table they can.
+fn rig(regions: &[Region<Host>]) -> Rig {
+    Rig { by: By::Tables([1, 1]), ..Rig::new(regions) }
+}
+
+fn is_shared(rig: &Rig, number: u64, level: u32) -> bool {
+    rig.host.table(page(number), level).is_shared_table()
+}
+
+/// What the fault was about, when a program writes a page.
+fn cause_of_write(rig: &mut Rig, number: u64) -> Option<Cause> {
+    let (host, book) = rig.parts();
+    touch(host, &book.regions(), page(number), Access::Write).expect("there is enough memory").1
+}
+
+#[test]
+fn a_fork_takes_as_many_frames_as_the_top_has_tables() {
+    let mut rig = rig(&[region(0..4 * TABLE, &ZEROS)]);
+    for number in (0..4 * TABLE).step_by(100) {
+        assert!(rig.write(number, number as u8));
+    }
+    let free = free_frames();
+    let child = rig.fork(&[]).expect("memory");
+    assert_eq!(free - free_frames(), 2, "its root, and the table of level 3");
+    assert!(is_shared(&rig, 0, 3) && rig.host.table(page(0), 4).has(Pte::WRITABLE));
+    for env in [0, child] {
+        rig.host.switch(env);
+        assert!((0..4 * TABLE).step_by(100).all(|number| rig.read(number) == Some(number as u8)));
+    }
+    assert_eq!(free - free_frames(), 2, "reading makes nothing private");
+    // A write makes private the two tables above the page, and the page.
+    assert_eq!(cause_of_write(&mut rig, 100), Some(Cause::Copy));
+    assert_eq!(free - free_frames(), 5);
+    assert!(!is_shared(&rig, 100, 3) && !is_shared(&rig, 100, 2) && is_shared(&rig, 600, 2));
+    rig.end();
+}
+
+#[test]
+fn one_level_is_shared_where_the_other_is_not_dense() {
+    for (dense, level) in [([1, 99], 2), ([99, 1], 3)] {
+        let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
+        rig.by = By::Tables(dense);
+        assert!(rig.write(0, 1) && rig.write(TABLE, 2));
+        rig.fork(&[]).expect("memory");
+        assert_eq!([2, 3].map(|other| is_shared(&rig, 0, other)), [level == 2, level == 3]);
+        rig.end();
+    }
+}
+
+/// What is shared on purpose stays writable on both sides, and is one page.
+#[test]
+fn pages_that_are_kept_are_not_copied() {
+    let mut rig = rig(&[Region::new(range(0..4), Perms::WRITE | Perms::KEEP, &Shared)]);
+    assert!(rig.write(0, 1));
+    let frame = rig.host.pte(page(0)).frame();
+    let child = rig.fork(&[]).expect("memory");
+    let grandchild = {
+        rig.host.switch(child);
+        rig.fork(&[]).expect("memory")
+    };
+    for (env, value) in [(grandchild, 2), (0, 3), (child, 4)] {
+        rig.host.switch(env);
+        assert_eq!(cause_of_write(&mut rig, 0), Some(Cause::Unshared));
+        assert_eq!(cause_of_write(&mut rig, 1), None);
+        assert!(rig.write(0, value));
+        assert_eq!(rig.host.pte(page(0)).frame(), frame);
+    }
+    rig.host.switch(grandchild);
+    assert_eq!(rig.read(0), Some(4));
+    rig.end();
+}
+
+/// It has its own, or nothing; what lies in the same table it has all the same.
+#[test]
+fn regions_that_are_not_inherited_are_not_there() {
+    let mut rig = rig(&[region(0..4, &ZEROS), region(4..8, &Secret), region(TABLE..TABLE + 4, &ZEROS)]);
+    for number in [0, 4, TABLE] {
+        assert!(rig.write(number, 7));
+    }
+    let except = [range(TABLE + 1..TABLE + 2)];
+    assert!(rig.write(TABLE + 1, 7));
+    let child = rig.fork(&except).expect("memory");
+    assert!(!is_shared(&rig, 0, 2) && !is_shared(&rig, TABLE, 2), "page by page");
+    rig.host.switch(child);
+    assert_eq!([0, 4, TABLE, TABLE + 1].map(|number| rig.read(number)), [Some(7), None, Some(7), Some(0)]);
+    rig.end();
+}
+
+/// Each of these has to make private what is shared, or to give it up, and the other one sees nothing of it.
+#[test]
+fn changes_to_ranges_are_ones_own() {
+    type Change = fn(&mut Rig);
+    let changes: [(&str, Change); 5] = [
+        ("unmap", |rig| rig.unmap(3..TABLE + 3).expect("memory")),
+        ("unmap all", |rig| rig.unmap(0..3 * TABLE).expect("memory")),
+        ("protect", |rig| rig.protect(3..TABLE + 3, Perms::READ).expect("memory")),
+        ("advise", |rig| rig.advise(3..TABLE + 3, Advice::DontNeed).expect("memory")),
+        ("relocate", |rig| rig.relocate(0..2 * TABLE, 4 * TABLE..6 * TABLE).expect("memory")),
+    ];
+    for (what, change) in changes {
+        for who in [0, 1] {
+            let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
+            let pages = [0, 2, 3, 4, TABLE, TABLE + 2, TABLE + 3];
+            assert!(pages.iter().all(|number| rig.write(*number, *number as u8 + 1)));
+            let child = rig.fork(&[]).expect("memory");
+            rig.host.switch([0, child][who]);
+            change(&mut rig);
+            rig.host.switch([child, 0][who]);
+            for number in pages {
+                assert_eq!(rig.read(number), Some(number as u8 + 1), "{what}: {number}");
+                assert!(rig.write(number, 0), "{what}: {number}");
+            }
+            rig.end();
+        }
+    }
+}
+
+/// A table that is in the range as a whole is given up, and nothing is copied for that.
+#[test]
+fn whole_tables_are_given_up_without_a_copy() {
+    let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
+    assert!((0..2 * TABLE).step_by(64).all(|number| rig.write(number, 1)));
+    let child = rig.fork(&[]).expect("memory");
+    rig.host.switch(child);
+    let free = free_frames();
+    rig.unmap(0..TABLE).expect("memory");
+    assert_eq!(free_frames(), free - 1, "the table of level 2 was copied, and no other");
+    assert_eq!((rig.read(0), rig.read(TABLE)), (None, Some(1)));
+    // The one who is left with it has it alone again.
+    rig.host.switch(0);
+    assert_eq!(rig.unmap(0..2 * TABLE), Ok(()));
+    assert_eq!(rig.held(), []);
+    rig.end();
+}
+
+/// The parent ends, and then the child: the grandchild has everything, and nothing is copied for it any more.
+#[test]
+fn the_last_one_copies_nothing() {
+    let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
+    assert!(rig.write(0, 1) && rig.write(TABLE, 2));
+    let child = rig.fork(&[]).expect("memory");
+    rig.host.switch(child);
+    let grandchild = rig.fork(&[]).expect("memory");
+    rig.host.switch(grandchild);
+    for env in [0, child] {
+        rig.host.tear_down(env);
+        assert_eq!((rig.read(0), rig.read(TABLE)), (Some(1), Some(2)));
+    }
+    let free = free_frames();
+    assert_eq!(cause_of_write(&mut rig, 0), Some(Cause::Unshared));
+    assert!(rig.write(TABLE, 3));
+    assert_eq!(free_frames(), free);
+    rig.end_of(&[grandchild]);
+}
+
+/// A page that the program has protected is not given to it to be written, whoever shares the table.
+#[test]
+fn what_is_protected_stays_so() {
+    let mut rig = rig(&[region(0..4, &ZEROS)]);
+    assert!(rig.write(0, 1) && rig.write(1, 1));
+    rig.protect(0..1, Perms::READ).expect("memory");
+    let child = rig.fork(&[]).expect("memory");
+    for env in [child, 0] {
+        rig.host.switch(env);
+        assert!(rig.write(1, 2), "this makes the table private");
+        assert!(!rig.write(0, 2));
+        assert_eq!(rig.access(0, Access::Fetch), None);
+        assert!(rig.parts().1.regions()[0].perms == Perms::READ);
+        rig.protect(0..1, Perms::WRITE).expect("memory");
+        assert!(rig.write(0, 5 + env as u8));
+    }
+    rig.host.switch(child);
+    assert_eq!(rig.read(0), Some(5 + child as u8));
+    rig.end();
+}
+
+/// Marks are in tables like pages.
+#[test]
+fn marks_are_shared_with_their_table() {
+    let mut rig = rig(&[]);
+    rig.host.mark(page(3), 33).expect("memory");
+    let child = rig.fork(&[]).expect("memory");
+    rig.host.switch(child);
+    assert_eq!(rig.host.pte(page(3)), Pte::mark(33));
+    rig.host.mark(page(3), 44).expect("memory");
+    rig.host.switch(0);
+    assert_eq!(rig.host.pte(page(3)), Pte::mark(33));
+    rig.end();
+}
+
+/// Whatever is missing, the fault can be repeated.
+#[test]
+fn a_write_below_shared_tables_fails_and_succeeds_as_a_whole() {
+    let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
+    assert!(rig.write(0, 1) && rig.write(1, 1));
+    let child = rig.fork(&[]).expect("memory");
+    rig.host.switch(child);
+    let mut taken: Vec<_> = std::iter::from_fn(|| rig.host.memory.alloc().ok()).collect();
+    // Two tables and the page.
+    for missing in (0..3).rev() {
+        let (host, book) = rig.parts();
+        let failed = touch(host, &book.regions(), page(0), Access::Write);
+        assert_eq!(failed, Err(abi::Error::NoMemory(0)), "{missing} more are missing");
+        assert_eq!((rig.read(0), rig.read(1)), (Some(1), Some(1)));
+        rig.host.memory.release(taken.pop().expect("many"));
+    }
+    assert!(rig.write(0, 9));
+    taken.iter().for_each(|frame| rig.host.memory.release(*frame));
+    rig.host.switch(0);
+    assert_eq!(rig.read(0), Some(1));
+    rig.end();
+}

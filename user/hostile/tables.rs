@@ -1,0 +1,221 @@
+//! Whole tables: what cannot be shared, and what nobody can do below a table that is.
+
+use crate::checks::Checks;
+use crate::family::{self, Family, child, reaches};
+use crate::values::BAD_COUNTS;
+use libos::abi::page::span;
+use libos::abi::{Call, Error};
+use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, STACKS, TEXT, USER_LIMIT, UVPT};
+use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Status, Va, env, raw, sys, uvpt};
+
+/// Alone in its part of the address space.
+const BASE: u64 = 0x2000_0000_0000;
+/// In the same table, and in the next one.
+const SECOND: u64 = BASE + PAGE_SIZE;
+const MARK: u64 = BASE + 2 * PAGE_SIZE;
+const NEXT: u64 = BASE + span(2);
+/// Nothing is there.
+const TARGET: u64 = 0x3000_0000_0000;
+/// Under tables of its own.
+const OTHER: u64 = 0x3100_0000_0000;
+const ME: EnvId = EnvId::NONE;
+const R: u64 = Perms::READ.bits();
+const W: u64 = Perms::WRITE.bits();
+
+/// A call on tables: an example that could succeed, and which arguments are what.
+struct TableCall {
+    call: Call,
+    good: &'static [u64],
+    envs: &'static [usize],
+    addresses: &'static [usize],
+    count: usize,
+    level: usize,
+}
+
+#[rustfmt::skip]
+const CALLS: [TableCall; 3] = [
+    TableCall { call: Call::ShareTables, good: &[0, BASE, 0, TARGET, 1, 2], envs: &[0, 2], addresses: &[1, 3], count: 4, level: 5 },
+    TableCall { call: Call::OwnTables, good: &[BASE, 1, 2], envs: &[], addresses: &[0], count: 1, level: 2 },
+    TableCall { call: Call::UnmapTables, good: &[0, BASE, 1, 2], envs: &[0], addresses: &[1], count: 2, level: 3 },
+];
+
+pub fn refusals(checks: &mut Checks) {
+    let family = Family::new();
+    make_pages();
+    for table_call in &CALLS {
+        arguments(checks, &family, table_call);
+    }
+    let child = u64::from(family.child.0);
+    let theirs = PageOp { env: family.child, ..PageOp::own_tables(Va(BASE), 1, 2) };
+    let error = Error::NotYours(child);
+    checks.refuse("a child's to own", Call::PageOps, &[&raw const theirs as u64, 1], error);
+    drop(family);
+    what_is_there(checks);
+    pinned(checks);
+    below(checks);
+    sys::unmap(ME, Va(BASE), 3).expect("pages");
+    sys::unmap(ME, Va(NEXT), 1).expect("a page");
+    sys::unmap(ME, Va(OTHER), 1).expect("a page");
+}
+
+fn make_pages() {
+    sys::alloc(ME, Va(BASE), 2, Perms::WRITE).expect("pages");
+    sys::mark(ME, Va(MARK), 1, 5).expect("a mark");
+    sys::alloc(ME, Va(NEXT), 1, Perms::WRITE).expect("a page");
+    sys::alloc(ME, Va(OTHER), 1, Perms::WRITE).expect("a page");
+}
+
+/// Every bad value of every argument.
+fn arguments(checks: &mut Checks, family: &Family, of: &TableCall) {
+    let mut refuse = |what: &str, changes: &[(usize, u64)], error| {
+        let mut args = [0; 6];
+        args[..of.good.len()].copy_from_slice(of.good);
+        changes.iter().for_each(|&(at, value)| args[at] = value);
+        checks.refuse(what, of.call, &args, error);
+    };
+    for level in [0, 1, 5, 6, 12, 1 << 32 | 2, u64::MAX] {
+        refuse("bad level", &[(of.level, level)], Error::BadLevel(level));
+    }
+    for count in BAD_COUNTS {
+        refuse("bad count", &[(of.count, count)], Error::BadCount(count));
+    }
+    for &at in of.envs {
+        for (what, id, error) in family.not_mine() {
+            refuse(what, &[(at, id)], error);
+        }
+    }
+    for &at in of.addresses {
+        for (level, va) in [(2, BASE + 1), (2, SECOND), (3, NEXT), (4, BASE + span(3)), (2, u64::MAX)] {
+            refuse("unaligned", &[(at, va), (of.level, level)], Error::Unaligned(va));
+        }
+        let last = STACKS.0 - span(2);
+        for va in [STACKS.0, STACKS.0 + span(3), USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47] {
+            refuse("not for users", &[(at, va)], Error::BadAddress(va));
+        }
+        refuse("the kernel", &[(at, KERNEL_HALF.0), (of.level, 4)], Error::BadAddress(KERNEL_HALF.0));
+        refuse("runs off", &[(at, last), (of.count, 2)], Error::BadAddress(last));
+        if of.call != Call::ShareTables {
+            refuse("runs far off", &[(at, 0), (of.level, 4), (of.count, 254)], Error::BadAddress(0));
+        }
+    }
+}
+
+/// What is wrong with what is there.
+fn what_is_there(checks: &mut Checks) {
+    let share = |from, to, level| [0, from, 0, to, 1, level];
+    for level in [2, 3, 4] {
+        let missing = Error::NotMapped(TARGET);
+        checks.refuse("no table", Call::ShareTables, &share(TARGET, BASE, level), missing);
+        checks.refuse("no table", Call::OwnTables, &[TARGET, 1, level], missing);
+        checks.refuse("no table", Call::UnmapTables, &[0, TARGET, 1, level], missing);
+        checks.refuse("one's own", Call::UnmapTables, &[0, BASE, 1, level], Error::NotShared(BASE));
+        checks.allow("one's own", Call::OwnTables, &[BASE, 1, level], (1, 0));
+        checks.refuse("onto itself", Call::ShareTables, &share(BASE, BASE, level), Error::Mapped(BASE));
+        own_all(checks);
+    }
+    checks.refuse("onto a table", Call::ShareTables, &share(BASE, NEXT, 2), Error::Mapped(NEXT));
+    own_all(checks);
+    checks.allow("one for an entry", Call::OwnTables, &[BASE, 9, 2], (1, 0));
+    let error = Error::NotMapped(BASE + 2 * span(2));
+    checks.refuse("nothing is there", Call::OwnTables, &[BASE + 2 * span(2), 7, 2], error);
+}
+
+/// Make everything private, from the top down.
+fn own_all(checks: &mut Checks) {
+    for (va, level) in [(BASE, 4), (BASE, 3), (BASE, 2), (NEXT, 2)] {
+        checks.allow("one's own again", Call::OwnTables, &[va, 1, level], (1, 0));
+    }
+}
+
+/// The kernel writes to exception stacks: they are not below shared tables.
+fn pinned(checks: &mut Checks) {
+    let env = sys::exofork().expect("a child");
+    let id = u64::from(env.0);
+    sys::alloc(env, Va(SECOND), 1, Perms::WRITE).expect("a page");
+    sys::set_upcall(env, TEXT.0, Va(SECOND), 1).expect("a stack");
+    let pinned = Error::Pinned(SECOND);
+    for level in [2, 3, 4] {
+        checks.refuse("from", Call::ShareTables, &[id, BASE, 0, TARGET, 1, level], pinned);
+        checks.refuse("to", Call::ShareTables, &[0, BASE, id, BASE, 1, level], pinned);
+    }
+    sys::set_upcall(env, 0, Va(0), 0).expect("no stack");
+    checks.allow("not pinned", Call::ShareTables, &[id, BASE, 0, TARGET, 1, 2], (1, 0));
+    checks.refuse("no stack there", Call::SetUpcall, &[id, TEXT.0, SECOND, 1], Error::NoRight(SECOND));
+    checks.allow("away", Call::UnmapTables, &[0, TARGET, 1, 2], (1, 0));
+    family::end(env);
+}
+
+/// Nothing below a shared table can be changed: not by the one who shared it, nor for the other one.
+fn below(checks: &mut Checks) {
+    for level in [2, 3, 4_u64] {
+        let env = sys::exofork().expect("a child");
+        let id = u64::from(env.0);
+        checks.allow("share", Call::ShareTables, &[0, BASE, id, BASE, 1, level], (1, 0));
+        let shared = Error::TableShared(BASE | level);
+        for env in [0, id] {
+            checks.refuse("alloc", Call::Alloc, &[env, BASE, 1, W], shared);
+            checks.refuse("map into", Call::Map, &[0, TEXT.0, env, BASE, 1, R], shared);
+            checks.refuse("map writable", Call::Map, &[env, BASE, 0, TARGET, 1, W], shared);
+            checks.refuse("protect", Call::Protect, &[env, BASE, 1, R], shared);
+            checks.refuse("unmap", Call::Unmap, &[env, BASE, 1], shared);
+            checks.refuse("mark", Call::Mark, &[env, MARK, 1, 6], shared);
+            checks.refuse("unmark", Call::Mark, &[env, MARK, 1, 0], shared);
+            checks.refuse("mark what is empty", Call::Mark, &[env, BASE + 5 * PAGE_SIZE, 1, 6], shared);
+            checks.refuse("a stack", Call::SetUpcall, &[env, TEXT.0, BASE, 1], Error::NoRight(BASE));
+            for inner in 2..level {
+                let args = [env, BASE, 0, TARGET, 1, inner];
+                checks.refuse("share below", Call::ShareTables, &args, shared);
+                checks.refuse("unmap below", Call::UnmapTables, &[env, BASE, 1, inner], shared);
+                let args = [0, OTHER, env, BASE, 1, inner];
+                checks.refuse("share into", Call::ShareTables, &args, shared);
+                checks.allow("what one wanted to share", Call::OwnTables, &[OTHER, 1, inner], (1, 0));
+                checks.allow("and below", Call::OwnTables, &[OTHER, 1, 2], (1, 0));
+            }
+        }
+        checks.refuse("own", Call::Own, &[BASE, 1], shared);
+        checks.refuse("room for a message", Call::Recv, &[BASE, env::id().0.into()], shared);
+        checks.refuse("a buffer", Call::Read, &[BASE, 8], shared);
+        for inner in 2..level {
+            checks.refuse("own below", Call::OwnTables, &[BASE, 1, inner], shared);
+        }
+        for op in [
+            PageOp::alloc(ME, Va(BASE), 1, Perms::WRITE),
+            PageOp::own(Va(BASE), 1),
+            PageOp::unmap(env, Va(BASE), 1),
+        ] {
+            checks.refuse("in a batch", Call::PageOps, &[&raw const op as u64, 1], shared);
+        }
+        checks.allow("it can be read", Call::Write, &[BASE, 0], (0, 0));
+        checks.allow("and given on to be read", Call::Map, &[id, BASE, 0, TARGET, 1, R], (1, 0));
+        sys::unmap(ME, Va(TARGET), 1).expect("a page");
+        let again = sys::share_tables(ME, Va(BASE), env, Va(BASE), 1, level as u32);
+        checks.equal("the same once more", again, Err(Error::Mapped(BASE)));
+        checks.allow("the child's goes", Call::UnmapTables, &[id, BASE, 1, level], (1, 0));
+        checks.refuse("one's own", Call::UnmapTables, &[0, BASE, 1, level], Error::NotShared(BASE));
+        // libos owns what is in the way.
+        checks.equal("protect", sys::protect(ME, Va(BASE), 1, Perms::WRITE), Ok(()));
+        raw::write_u64(BASE, 1);
+        checks.that("owned", uvpt::entry(Va(BASE), 2).is_some_and(|entry| !entry.is_shared_table()));
+        own_all(checks);
+        family::end(env);
+    }
+    receiver(checks);
+}
+
+/// A page is sent to where a table has come to be shared since.
+fn receiver(checks: &mut Checks) {
+    let receiver = child(|| {
+        let _ = sys::alloc(ME, Va(TARGET), 1, Perms::WRITE);
+        let _ = sys::recv(Some(Va(TARGET)), ME);
+    });
+    let id = receiver.id();
+    checks.that("it waits", reaches(id, Status::Receiving));
+    let them = u64::from(id.0);
+    checks.allow("share", Call::ShareTables, &[them, TARGET, 0, TARGET, 1, 2], (1, 0));
+    let shared = Error::TableShared(TARGET | 2);
+    checks.refuse("a page", Call::Send, &[them, 7, TEXT.0, R], shared);
+    checks.allow("away", Call::UnmapTables, &[0, TARGET, 1, 2], (1, 0));
+    checks.refuse("it does not know", Call::Send, &[them, 7, TEXT.0, R], shared);
+    checks.equal("a word", sys::send(id, 7, None), Ok(()));
+    let _ = receiver.wait();
+}
