@@ -8,7 +8,7 @@ use crate::memory::{MEMORY, Space};
 use crate::syscall::{Results, with_source, with_space};
 use crate::user::UserSlice;
 use abi::call::PAGE_OPS_MAX;
-use abi::{Call, Error, PageOp, Perms, Va};
+use abi::{Call, Error, Frame, PageOp, Perms, Va};
 use vm::Budget;
 
 /// One page call.
@@ -95,20 +95,27 @@ fn map(
     let source = env::find_own(me, op.source_env)?;
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
-    let one = |source: Option<&Space>, space: &mut Space, page: u32| {
-        let (from, to) = (from.add_pages(page.into()), op.va.add_pages(page.into()));
-        if call == Call::Copy {
-            let frame = source.unwrap_or(space).source(from)?;
-            return space.copy(&MEMORY, to, frame, perms);
-        }
-        let frame = source.unwrap_or(space).grant(&MEMORY, from, perms)?;
-        space.accept(&MEMORY, to, frame, perms)
+    let at = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
+    let accept = |space: &mut Space, to, frame: Result<Frame, Error>| {
+        frame.and_then(|frame| space.accept(&MEMORY, to, frame, perms))
     };
     with_source(source, env, |source_space, space| {
         let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
         match source_space {
-            Some(source) => budget.each_page(space, count, |space, page| one(Some(source), space, page)),
-            None => budget.each_page(space, count, |space, page| one(None, space, page)),
+            _ if call == Call::Copy => budget.each_page(space, count, |space, page| {
+                let (from, to) = at(page);
+                let frame = source_space.as_deref().unwrap_or(space).source(from)?;
+                space.copy(&MEMORY, to, frame, perms)
+            }),
+            Some(source) => budget.each_page(space, count, |space, page| {
+                let (from, to) = at(page);
+                accept(space, to, source.grant(&MEMORY, from, perms))
+            }),
+            None => budget.each_page(space, count, |space, page| {
+                let (from, to) = at(page);
+                let frame = space.grant(&MEMORY, from, perms);
+                accept(space, to, frame)
+            }),
         }
     })
 }

@@ -222,7 +222,7 @@ pub fn batches(checks: &mut Checks) {
 
     let not_page_calls = (0..32).chain([0xffff, u32::MAX]).filter(|number| {
         let pages = Call::Alloc as u32..=Call::Own as u32;
-        let tables = Call::ShareTables as u32..=Call::UnmapTables as u32;
+        let tables = Call::ShareTables as u32..=Call::Copy as u32;
         !pages.contains(number) && !tables.contains(number)
     });
     for number in not_page_calls {

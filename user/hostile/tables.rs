@@ -111,7 +111,7 @@ fn what_is_there(checks: &mut Checks) {
         checks.refuse("one's own", Call::UnmapTables, &[0, BASE, 1, level], Error::NotShared(BASE));
         checks.allow("one's own", Call::OwnTables, &[BASE, 1, level], (1, 0));
         checks.refuse("onto itself", Call::ShareTables, &share(BASE, BASE, level), Error::Mapped(BASE));
-        own_all(checks);
+        checks.allow("as it was", Call::Alloc, &[0, BASE, 1, W], (1, 0));
     }
     checks.refuse("onto a table", Call::ShareTables, &share(BASE, NEXT, 2), Error::Mapped(NEXT));
     own_all(checks);

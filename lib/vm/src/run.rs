@@ -101,11 +101,15 @@ impl<M: Machine> Space<M> {
                 Call::UnmapTables => space.unmap_table(memory, to, level),
                 _ => {
                     let from = at(op.source, table);
-                    let frame = match &mut source {
-                        Some(source) => source.grant_table(memory, from, level)?,
-                        None => space.grant_table(memory, from, level)?,
-                    };
-                    space.accept_table(memory, to, level, frame)
+                    let granting = source.as_deref_mut().unwrap_or(space);
+                    let own = granting.has_own_table(from, level);
+                    let frame = granting.grant_table(memory, from, level)?;
+                    let result = space.accept_table(memory, to, level, frame);
+                    if result.is_err() && own {
+                        // Nobody has it but who had it before.
+                        source.as_deref_mut().unwrap_or(space).reopen_table(from, level);
+                    }
+                    result
                 }
             }
         })

@@ -461,14 +461,15 @@ impl<M: Machine> Space<M> {
 
     /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
     /// entry has to [prune](Self::prune).
-    #[inline]
+    #[inline(always)]
     fn make(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
         if !self.look_up(&self.last[0], va) {
             self.make_tables(memory, va)?;
         }
-        let leaf = self.leaf(&self.last[0], va);
-        self.require_own_tables(&leaf, va)?;
-        Ok(leaf)
+        if self.last[0].get().writable_above == 0 {
+            return Err(self.shared_above(va));
+        }
+        Ok(self.leaf(&self.last[0], va))
     }
 
     #[inline(never)]

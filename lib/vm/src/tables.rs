@@ -53,6 +53,19 @@ impl<M: Machine> Space<M> {
         Ok(pte.frame())
     }
 
+    /// Whether the entry of this level at `va` points to a table that is this space's alone, and may be changed.
+    pub(crate) fn has_own_table(&self, va: Va, level: u32) -> bool {
+        self.table_entry(va, level).is_ok_and(|(_, entry)| Pte(entry.load(Relaxed)).has(Pte::WRITABLE))
+    }
+
+    /// The table was this space's alone, was granted, and nobody has taken it.
+    pub(crate) fn reopen_table(&mut self, va: Va, level: u32) {
+        if let Ok((_, entry)) = self.table_entry(va, level) {
+            entry.fetch_or(Pte::WRITABLE, Relaxed);
+            self.forget_all();
+        }
+    }
+
     /// Let the entry of this level (2 to 4) at `va` point to a table that was granted. The reference moves into
     /// the entry; if there is an error it is dropped.
     ///

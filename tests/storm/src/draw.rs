@@ -420,7 +420,7 @@ impl Draw {
                 self.make(Call::PowerOff, [Arg::Word(status)])
             }
             8 => {
-                let number = self.rng.pick(&[25, 100, 255, 0x100, 1 << 32, 1 << 63, u64::MAX]);
+                let number = self.rng.pick(&[26, 100, 255, 0x100, 1 << 32, 1 << 63, u64::MAX]);
                 What::Call(number, [Arg::Word(self.rng.next()); 6])
             }
             9 => self.make(Call::Id, []),
