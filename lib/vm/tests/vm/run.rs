@@ -157,7 +157,7 @@ proptest! {
         (level, count) in prop_oneof![(Just(1), 1..2000_u32), (Just(2), 1..4_u32)],
         start in 0..1500_u64, low in 0..1500_u64, pages in 0..16_u64,
     ) {
-        let va = start * PAGE_SIZE & !(span(level) - 1);
+        let va = (start * PAGE_SIZE) & !(span(level) - 1);
         let pinned = low * PAGE_SIZE..(low + pages) * PAGE_SIZE;
         let expected = unpinned_slowly(&pinned, va, count, level);
         prop_assert_eq!(unpinned(pinned, Va(va), count, level), expected);
