@@ -72,11 +72,11 @@ pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>
 /// # Errors
 /// Those of the kernel.
 pub fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
-    tables::discard(kernel, range)?;
-    let mut entries = kernel.entries(range.clone()).peekable();
-    if entries.peek().is_none() {
-        return Ok(());
+    if kernel.entries(range.clone()).next().is_none() {
+        return Ok(()); // no table that is shared either: those are never empty
     }
+    tables::discard(kernel, range)?;
+    let entries = kernel.entries(range.clone());
     let mut batch = Batch::new(|va, count, ()| [Some(PageOp::unmap(ME, va, count)), None]);
     for (va, _) in entries {
         batch.add(kernel, va, ())?;
