@@ -2,31 +2,14 @@
 
 use crate::host::{By, Host};
 use crate::rig::{Rig, page, range, region};
-use crate::world::touch;
+use crate::world::{Secret, touch};
 use abi::{Perms, Pte};
 use pager::space::Advice;
-use pager::{Cause, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
+use pager::{Cause, Kernel, Region, Shared, Zeros};
 use sim::machine::free_frames;
 use sim::processor::Access;
 
 static ZEROS: Zeros = Zeros::named("zeros");
-
-/// Zeros that children do not inherit.
-struct Secret;
-
-impl Pager<Host> for Secret {
-    fn name(&self) -> &'static str {
-        "secret"
-    }
-
-    fn fault(&self, host: &mut Host, touch: &Touch, region: &Region<Host>) -> Result<Resolution, abi::Error> {
-        ZEROS.fault(host, touch, region)
-    }
-
-    fn on_fork(&self) -> Inherit {
-        Inherit::Not
-    }
-}
 
 /// The pages that one table of level 1 translates.
 const TABLE: u64 = 512;

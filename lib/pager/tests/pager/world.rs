@@ -20,7 +20,7 @@ use vm::Machine;
 const NO_MEMORY: Outcome = Outcome::Done(Err(Error::Kernel(abi::Error::NoMemory(0))));
 
 /// Zeros that children do not inherit.
-struct Secret;
+pub struct Secret;
 
 impl Pager<Host> for Secret {
     fn name(&self) -> &'static str {
