@@ -5,6 +5,7 @@ use abi::window::CpuInfo;
 use abi::{Frame, PAGE_SIZE};
 use core::arch::x86_64::__cpuid_count;
 use core::cell::{Cell, UnsafeCell};
+use core::mem::offset_of;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 use smp::{Flushes, Loaded};
@@ -179,7 +180,7 @@ pub fn this() -> &'static Cpu {
     let cpu: *const Cpu;
     // SAFETY: GS points at a `Cpu` whenever Rust code of the kernel runs (`early_init`, `swapgs`).
     unsafe {
-        core::arch::asm!("mov {}, gs:[0]", out(reg) cpu, options(pure, readonly, nostack, preserves_flags));
+        core::arch::asm!("mov {}, gs:[0]", out(reg) cpu, options(pure, nomem, nostack, preserves_flags));
         &*cpu
     }
 }
@@ -188,7 +189,24 @@ pub fn this() -> &'static Cpu {
 #[inline]
 pub fn env() -> &'static Env {
     // SAFETY: set before the first entry from user mode; environments are never unmapped.
-    unsafe { &*this().env.get() }
+    unsafe { &*current() }
+}
+
+/// Whether this is the environment that runs on this processor.
+#[inline]
+pub fn is_running(env: &Env) -> bool {
+    core::ptr::eq(env, current())
+}
+
+#[inline]
+fn current() -> *const Env {
+    let env: *const Env;
+    // SAFETY: as in `this`.
+    unsafe {
+        core::arch::asm!("mov {}, gs:[{field}]", out(reg) env, field = const offset_of!(Cpu, env),
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    env
 }
 
 /// Let an environment be the one that runs: entries from user mode save its registers.

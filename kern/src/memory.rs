@@ -107,11 +107,9 @@ impl Machine for Kernel {
     }
 
     #[inline]
-    fn invalidate(root: Frame, page: Va) {
-        if cpu::this().root() == root {
-            // SAFETY: forgetting a translation is always sound.
-            unsafe { asm!("invlpg [{}]", in(reg) page.0, options(nostack, preserves_flags)) };
-        }
+    fn invalidate(_: Frame, page: Va) {
+        // SAFETY: forgetting a translation is always sound.
+        unsafe { asm!("invlpg [{}]", in(reg) page.0, options(nostack, preserves_flags)) };
     }
 
     fn invalidate_all(root: Frame) {
@@ -121,7 +119,10 @@ impl Machine for Kernel {
         }
     }
 
-    #[inline]
+    fn is_here(root: Frame) -> bool {
+        cpu::this().root() == root
+    }
+
     fn is_elsewhere(root: Frame) -> bool {
         flush::is_elsewhere(root)
     }

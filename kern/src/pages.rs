@@ -3,18 +3,62 @@
 //! Every one of them is a [`PageOp`]. A run is checked as a whole, then done page by page until it
 //! is finished, something is wrong, or the entry has taken its time: see `run` in the crate `vm`.
 
+use crate::cpu;
 use crate::env::{self, Env};
 use crate::memory::{MEMORY, Space};
 use crate::syscall::{Results, with_source, with_space};
 use crate::user::UserSlice;
 use abi::call::PAGE_OPS_MAX;
-use abi::{Call, Error, Frame, PageOp, Perms, Va};
+use abi::{Call, EnvId, Error, Frame, PageOp, Perms, Va};
 use vm::Budget;
 
-/// One page call.
+/// A page call of its own.
 #[inline(never)]
 pub fn one(me: &'static Env, op: &PageOp) -> Results {
     run(me, op, &mut Budget::new()).map(|pages| (pages.into(), 0))
+}
+
+/// The short way of calls that change one page of the caller's own: what faults are made of. `None` if anything
+/// is not as usual, or wrong: then nothing is done.
+#[inline(always)]
+pub fn short(me: &'static Env, call: Call, va: Va, argument: u64) -> Option<()> {
+    let perms = short_checks(me, va, if call == Call::Own { 0 } else { argument })?;
+    let mut map = me.space.try_lock()?;
+    let space = map.as_mut()?;
+    let released = match call {
+        Call::Alloc => return space.try_alloc(&MEMORY, va, perms),
+        Call::Protect => return space.try_protect(va, perms),
+        Call::Unmap => Some(space.try_unmap(va)?),
+        Call::Own => space.try_own(&MEMORY, va)?,
+        _ => return None,
+    };
+    drop(map);
+    if let Some(released) = released {
+        MEMORY.release(released.0);
+    }
+    Some(())
+}
+
+/// The same for `map`, from one page of the caller's to another.
+#[inline(always)]
+pub fn short_map(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<()> {
+    let perms = short_checks(me, va, argument)?;
+    source.source_run(1).ok()?;
+    is_unpinned(me, source).then_some(())?;
+    me.space.try_lock()?.as_mut()?.try_map(&MEMORY, source, va, perms)
+}
+
+#[inline(always)]
+fn short_checks(me: &'static Env, va: Va, argument: u64) -> Option<Perms> {
+    let perms = Perms::checked(argument).ok()?;
+    (va.user_run(1).is_ok() && is_unpinned(me, va)).then_some(perms)
+}
+
+/// Whether a page is not on the registered exception stack.
+#[inline(always)]
+fn is_unpinned(env: &Env, va: Va) -> bool {
+    let stack = env.upcall.stack();
+    va.0.wrapping_sub(stack.start) >= stack.end.wrapping_sub(stack.start)
 }
 
 /// `page_ops(operations, count)`
@@ -28,7 +72,7 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     list.read(me, ops)?;
     let mut budget = Budget::new();
     for (done, op) in ops.iter().enumerate() {
-        match run(me, op, &mut budget) {
+        match run_op(me, op, &mut budget) {
             Ok(pages) if pages == op.count => {}
             Ok(pages) => return Ok((done as u64, pages.into())),
             Err(error) if done == 0 => return Err(error),
@@ -38,48 +82,72 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     Ok((ops.len() as u64, 0))
 }
 
+/// Do one of them: the short way, if it is one for that.
+#[inline(always)]
+fn run_op(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
+    let own = op.env == EnvId::NONE && op.count == 1;
+    let done = match Call::from_number(op.call.into()) {
+        Some(Call::Protect) if own => short(me, Call::Protect, op.va, op.arg),
+        Some(Call::Unmap) if own => short(me, Call::Unmap, op.va, 0),
+        _ => None,
+    };
+    if done.is_some() {
+        budget.spend_on_page();
+        return Ok(1);
+    }
+    run(me, op, budget)
+}
+
 /// Do a run, or the first part of it.
+#[inline(never)]
 fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
     let call = Call::from_number(op.call.into()).ok_or(Error::BadOp(op.call.into()))?;
     if op.count == 0 {
         return Err(Error::BadCount(0));
     }
     let env = env::find_own(me, op.env)?;
-    if matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables) {
-        return tables(me, env, call, op, budget);
-    }
-    let va = op.va.user_run(op.count.into())?;
-    let count = unpinned(env, va, op.count)?;
     match call {
-        Call::Alloc => {
-            let perms = Perms::checked(op.arg)?;
-            each(env, va, count, budget, |space, va| space.alloc(&MEMORY, va, perms))
-        }
-        Call::Map | Call::Copy => map(me, env, call, op, count, budget),
-        Call::Protect => {
-            let perms = Perms::checked(op.arg)?;
-            each(env, va, count, budget, |space, va| space.protect(va, perms))
-        }
-        Call::Unmap => each(env, va, count, budget, |space, va| space.unmap(&MEMORY, va)),
-        Call::Mark => each(env, va, count, budget, |space, va| space.mark(&MEMORY, va, op.arg)),
+        Call::ShareTables | Call::OwnTables | Call::UnmapTables => tables(me, env, call, op, budget),
+        Call::Map | Call::Copy => map(me, env, call, op, budget),
         Call::Own if !core::ptr::eq(env, me) => Err(Error::NotYours(op.env.0.into())),
-        Call::Own => each(env, va, count, budget, |space, va| space.own(&MEMORY, va).map(drop)),
+        Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::Own => {
+            let va = op.va.user_run(op.count.into())?;
+            let count = unpinned(env, va, op.count)?;
+            let argument = checked(call, op.arg)?;
+            with_space(env, |space| {
+                let count = still_unpinned(env, va, count)?;
+                if call == Call::Protect {
+                    return budget.protect(space, va, count, Perms::from_bits_retain(argument));
+                }
+                budget.each_page(space, count, |space, page| {
+                    change(space, call, va.add_pages(page.into()), argument)
+                })
+            })
+        }
         _ => Err(Error::BadOp(op.call.into())),
     }
 }
 
-/// Do something to each page of a run, until there is an error or the budget is spent.
-fn each(
-    env: &'static Env,
-    va: Va,
-    count: u32,
-    budget: &mut Budget,
-    mut f: impl FnMut(&mut Space, Va) -> Result<(), Error>,
-) -> Result<u32, Error> {
-    with_space(env, |space| {
-        let count = still_unpinned(env, va, count)?;
-        budget.each_page(space, count, |space, page| f(space, va.add_pages(page.into())))
-    })
+/// The last argument of a call, if it is what it should be.
+#[inline(always)]
+fn checked(call: Call, argument: u64) -> Result<u64, Error> {
+    match call {
+        Call::Alloc | Call::Protect => Perms::checked(argument).map(|perms| perms.bits()),
+        _ => Ok(argument),
+    }
+}
+
+/// Do what a call does to one page.
+#[inline(always)]
+fn change(space: &mut Space, call: Call, va: Va, argument: u64) -> Result<(), Error> {
+    let perms = Perms::from_bits_retain(argument);
+    match call {
+        Call::Alloc => space.alloc(&MEMORY, va, perms),
+        Call::Protect => space.protect(va, perms),
+        Call::Unmap => space.unmap(&MEMORY, va),
+        Call::Mark => space.mark(&MEMORY, va, argument),
+        _ => space.own(&MEMORY, va).map(drop),
+    }
 }
 
 /// Share pages of another environment, or at another place, with `env`; or copy them.
@@ -88,9 +156,10 @@ fn map(
     env: &'static Env,
     call: Call,
     op: &PageOp,
-    count: u32,
     budget: &mut Budget,
 ) -> Result<u32, Error> {
+    let to = op.va.user_run(op.count.into())?;
+    let count = unpinned(env, to, op.count)?;
     let perms = Perms::checked(op.arg)?;
     let source = env::find_own(me, op.source_env)?;
     let from = op.source.source_run(op.count.into())?;
@@ -162,11 +231,13 @@ pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: P
 ///
 /// # Errors
 /// [`Error::Pinned`] if the first one is.
+#[inline]
 pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     vm::unpinned(env.upcall.stack(), va, count, 1)
 }
 
 /// The same once more, with the page map locked: an environment that runs elsewhere may have registered a stack since.
+#[inline]
 fn still_unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
-    if core::ptr::eq(env, crate::cpu::env()) { Ok(count) } else { unpinned(env, va, count) }
+    if cpu::is_running(env) { Ok(count) } else { unpinned(env, va, count) }
 }

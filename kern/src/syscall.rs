@@ -16,25 +16,87 @@ use core::cmp::Ordering::{Equal, Greater, Less};
 /// What a call gives back in `rax` and `rdx`.
 pub type Results = Result<(u64, u64), Error>;
 
-/// The register pair, in the way in which C functions return two words.
+/// The result registers.
 #[repr(C)]
 pub struct Pair(u64, u64);
 
-/// A system call: five arguments in registers, the number in the sixth, the last argument saved.
-/// Comes back only if the caller goes on.
-pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, e: u64, number: u64) -> Pair {
+/// What handles a call: six arguments, and results as C returns two words.
+type Handler = unsafe extern "C" fn(u64, u64, u64, u64, u64, u64) -> Pair;
+
+/// Where each call goes, by its number. For the entry stub.
+pub static HANDLERS: [Handler; Call::ALL.len()] = {
+    let mut all = [trap::syscall_save as Handler; _];
+    let mut number = 0;
+    while number < all.len() {
+        all[number] = handler(Call::ALL[number]);
+        number += 1;
+    }
+    all
+};
+
+const fn handler(call: Call) -> Handler {
+    match call {
+        Call::Id => id,
+        Call::Alloc => page_call::<{ Call::Alloc as u64 }>,
+        Call::Map => page_call::<{ Call::Map as u64 }>,
+        Call::Protect => page_call::<{ Call::Protect as u64 }>,
+        Call::Unmap => page_call::<{ Call::Unmap as u64 }>,
+        Call::Mark => page_call::<{ Call::Mark as u64 }>,
+        Call::Own => page_call::<{ Call::Own as u64 }>,
+        Call::Copy => page_call::<{ Call::Copy as u64 }>,
+        Call::ShareTables => page_call::<{ Call::ShareTables as u64 }>,
+        Call::OwnTables => page_call::<{ Call::OwnTables as u64 }>,
+        Call::UnmapTables => page_call::<{ Call::UnmapTables as u64 }>,
+        Call::PageOps => page_ops,
+        _ => trap::syscall_save,
+    }
+}
+
+/// Between entry and return.
+#[inline(always)]
+fn handle(number: u64, call: impl FnOnce(&'static Env) -> Results) -> Pair {
     sched::enter_kernel();
-    let results = call(cpu::env(), number, [a, b, c, d, e]);
+    let results = call(cpu::env());
     sched::leave_kernel(number);
     let (rax, rdx) = results.unwrap_or_else(Error::encode);
     Pair(rax, rdx)
 }
 
+extern "C" fn id(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
+    handle(Call::Id as u64, |me| Ok((me.id().0.into(), 0)))
+}
+
+/// A page call: each has a handler of its own, in which the places of its arguments are known.
+extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+    handle(CALL, |me| {
+        let call = Call::from_number(CALL).ok_or(Error::BadCall(CALL))?;
+        let done = match (call, a, c) {
+            (Call::Alloc | Call::Protect, 0, 1) => pages::short(me, call, Va(b), d),
+            (Call::Unmap, 0, 1) => pages::short(me, call, Va(b), 0),
+            (Call::Own, _, _) if b == 1 => pages::short(me, call, Va(a), 0),
+            (Call::Map, 0, 0) if e == 1 => pages::short_map(me, Va(b), Va(d), f),
+            _ => None,
+        };
+        match done {
+            Some(()) => Ok((1, 0)),
+            None => pages::one(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?),
+        }
+    })
+}
+
+extern "C" fn page_ops(list: u64, len: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
+    handle(Call::PageOps as u64, |me| pages::many(me, UserSlice::new(list, len)))
+}
+
+/// Any other call: `syscall_save` has saved all registers. Comes back only if the caller goes on.
+pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+    let number = cpu::env().frame.saved().general[reg::RAX];
+    handle(number, |me| call(me, number, [a, b, c, d, e, f]))
+}
+
 #[inline]
-fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
-    let call = Call::from_number(number).ok_or(Error::BadCall(number))?;
-    match call {
-        Call::Id => Ok((me.id().0.into(), 0)),
+fn call(me: &'static Env, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Results {
+    match Call::from_number(number).ok_or(Error::BadCall(number))? {
         Call::Write => console::write(me, UserSlice::new(a, b)),
         Call::Read => console::read(me, UserSlice::new(a, b)),
         Call::Exofork => exofork(me),
@@ -45,32 +107,14 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e]: [u64; 5]) -> Results {
         Call::SetUpcall => set_upcall(me, EnvId::from_register(a)?, b, c, d),
         Call::Wait => wait(me, EnvId::from_register(a)?, b),
         Call::Yield => sched::yield_to(me, EnvId::from_register(a)?),
-        Call::PageOps => pages::many(me, UserSlice::new(a, b)),
         Call::Send => ipc::send(me, EnvId::from_register(a)?, b, c, perms(d)),
         Call::Recv => ipc::receive(me, a, EnvId::from_register(b)?),
         Call::SendRecv => {
-            let from = EnvId::from_register(me.frame.saved().general[reg::R9])?;
-            ipc::send_receive(me, EnvId::from_register(a)?, b, c, perms(d), e, from)
+            ipc::send_receive(me, EnvId::from_register(a)?, b, c, perms(d), e, EnvId::from_register(f)?)
         }
         Call::PowerOff => power_off(me, a),
-        Call::Alloc => page_call(me, Call::Alloc, [a, b, c, d, e]),
-        Call::Map => page_call(me, Call::Map, [a, b, c, d, e]),
-        Call::Protect => page_call(me, Call::Protect, [a, b, c, d, e]),
-        Call::Unmap => page_call(me, Call::Unmap, [a, b, c, d, e]),
-        Call::Mark => page_call(me, Call::Mark, [a, b, c, d, e]),
-        Call::Own => page_call(me, Call::Own, [a, b, c, d, e]),
-        Call::Copy => page_call(me, Call::Copy, [a, b, c, d, e]),
-        Call::ShareTables => page_call(me, Call::ShareTables, [a, b, c, d, e]),
-        Call::OwnTables => page_call(me, Call::OwnTables, [a, b, c, d, e]),
-        Call::UnmapTables => page_call(me, Call::UnmapTables, [a, b, c, d, e]),
+        _ => Err(Error::BadCall(number)),
     }
-}
-
-/// A page call. (Inlined where it is clear which one: then the places of its arguments are known, too.)
-#[inline(always)]
-fn page_call(me: &'static Env, call: Call, [a, b, c, d, e]: [u64; 5]) -> Results {
-    let last = me.frame.saved().general[reg::R9];
-    pages::one(me, &PageOp::from_registers(call, [a, b, c, d, e, last])?)
 }
 
 /// Permission bits as they came: the page calls check them.
@@ -191,11 +235,17 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
 }
 
 /// Do something with the page map of a living environment.
+#[inline(always)]
 pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, Error>) -> Result<T, Error> {
     let mut space = env.space.lock();
-    let ended = Error::BadEnv(env.id().0.into());
-    let space = space.as_mut().filter(|_| env.status() != Status::Dying).ok_or(ended)?;
-    space.begin();
+    let ended = || Error::BadEnv(env.id().0.into());
+    let space = space.as_mut().ok_or_else(ended)?;
+    if !cpu::is_running(env) {
+        if env.status() == Status::Dying {
+            return Err(ended());
+        }
+        space.begin();
+    }
     let result = f(space);
     space.settle(&MEMORY);
     result

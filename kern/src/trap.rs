@@ -12,15 +12,19 @@
 //!             <------- stub ------>  <-- stub ---> <------- processor ------->
 //! ```
 //!
-//! Ways back: `sysretq` from one's own call (caller-saved registers are reloaded, the others have
-//! survived in place) and into an upcall; `iretq` everywhere else.
+//! A system call is one of two kinds. *Quick* ones always come back, and at once: page calls. For them only those
+//! registers are saved that a C function may change; the others survive in place. What all others may need, the
+//! whole frame, is saved by `syscall_save`.
+//!
+//! Ways back: `sysretq` from one's own call and into an upcall; `iretq` everywhere else.
 
 use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
 use crate::env::{Env, Upcall};
-use crate::{life, panic, sched, syscall};
+use crate::syscall::{self, Pair};
+use crate::{life, panic, sched};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
-use abi::{Error, Fault, Registers, Vector};
+use abi::{Call, Error, Fault, Registers, Vector};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
@@ -59,7 +63,6 @@ impl Saved {
 
 /// Indices into [`Saved::general`], which has the order of [`Registers`].
 pub mod reg {
-    pub const R9: usize = 6;
     pub const RBP: usize = 8;
     pub const RDX: usize = 11;
     pub const RAX: usize = 14;
@@ -152,6 +155,8 @@ global_asm!(
     red_zone = const Fault::RED_ZONE,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
+    calls = const Call::ALL.len(),
+    handlers = sym syscall::HANDLERS,
     syscall = sym syscall::dispatch,
 );
 
@@ -162,6 +167,8 @@ unsafe extern "C" {
     static __smap_sites: [u64; 0];
     static __smap_sites_end: [u64; 0];
     fn syscall_entry();
+    /// The handler of calls that are not quick.
+    pub fn syscall_save(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair;
     fn resume() -> !;
     fn idle();
 }

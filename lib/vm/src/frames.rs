@@ -87,18 +87,14 @@ impl<M: Machine> Memory<M> {
     /// The contents are somebody's old secrets: the caller overwrites all of them.
     #[inline]
     pub(crate) fn alloc_dirty(&self) -> Result<Frame, Error> {
-        let mut frame = self.mine().lock().pop();
-        if frame.0 == END {
-            frame = self.fetch();
-            if frame.0 == END {
-                return Err(Error::NoMemory(0));
-            }
-        }
-        count::<M>(-1);
-        let info = M::info(frame);
-        info.word.store(0, Relaxed);
-        info.refs.store(1, Relaxed);
-        Ok(frame)
+        self.take().map_or_else(|| self.fetch(), Ok)
+    }
+
+    /// The same, if this processor has a frame at hand.
+    #[inline(always)]
+    pub(crate) fn take(&self) -> Option<Frame> {
+        let frame = self.mine().try_lock()?.pop();
+        (frame.0 != END).then(|| taken::<M>(frame))
     }
 
     /// What this processor has at hand.
@@ -107,22 +103,22 @@ impl<M: Machine> Memory<M> {
         &self.at_hand[M::cpu() % CpuInfo::MAX].0
     }
 
-    /// Nothing is at hand: get some from the pool, or from another processor. Returns one of them.
+    /// Nothing is at hand, or somebody is just taking it: get some from the pool, or from another processor.
     #[cold]
     #[inline(never)]
-    fn fetch(&self) -> Frame {
+    fn fetch(&self) -> Result<Frame, Error> {
         loop {
-            let others = (0..M::cpus().len()).filter(|other| *other != M::cpu());
-            let others = others.map(|other| &self.at_hand[other].0);
-            let mut some = core::iter::once(&self.pool).chain(others).map(|from| from.lock().cut(BATCH));
+            let all = M::cpus().len();
+            let lists = (0..all).map(|cpu| &self.at_hand[(M::cpu() + cpu) % all].0);
+            let mut some = core::iter::once(&self.pool).chain(lists).map(|from| from.lock().cut(BATCH));
             if let Some(mut some) = some.find(|some| some.len > 0) {
                 let one = some.pop();
                 self.mine().lock().prepend(some);
-                return one;
+                return Ok(taken::<M>(one));
             }
             // Another one may have been carrying frames from list to list.
             if self.free_frames() == 0 {
-                return Frame(END);
+                return Err(Error::NoMemory(0));
             }
             M::relax();
         }
@@ -167,7 +163,7 @@ impl<M: Machine> Memory<M> {
         let mut at_hand = self.mine().lock();
         at_hand.push(frame);
         count::<M>(1);
-        if at_hand.len == AT_HAND {
+        if at_hand.len >= AT_HAND {
             let some = at_hand.cut(BATCH);
             self.pool.lock().prepend(some);
         }
@@ -235,6 +231,16 @@ impl<M: Machine> List<M> {
             }
         }
     }
+}
+
+/// A frame is in use from now on, with one reference.
+#[inline(always)]
+fn taken<M: Machine>(frame: Frame) -> Frame {
+    count::<M>(-1);
+    let info = M::info(frame);
+    info.word.store(0, Relaxed);
+    info.refs.store(1, Relaxed);
+    frame
 }
 
 /// This processor took or freed a frame.

@@ -30,6 +30,7 @@ mod frames;
 mod lock;
 mod ranges;
 mod run;
+mod short;
 mod space;
 mod tables;
 
@@ -38,7 +39,7 @@ pub use frames::Memory;
 pub use lock::{Guard, Lock};
 pub use ranges::Ranges;
 pub use run::{Budget, unpinned};
-pub use space::{Page, Space};
+pub use space::{Page, Released, Space};
 
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};
@@ -69,6 +70,10 @@ pub trait Machine {
     fn invalidate(root: Frame, page: Va);
     /// Forget all that this processor cached of the address space with this root.
     fn invalidate_all(root: Frame);
+    /// Whether this processor has that address space loaded.
+    fn is_here(_root: Frame) -> bool {
+        true
+    }
     /// Whether another processor has that address space loaded. It may give it up at any time, but
     /// while its lock is held none loads it.
     fn is_elsewhere(_root: Frame) -> bool {

@@ -46,6 +46,12 @@ impl<T, M: Machine> Lock<T, M> {
         self.mutex.try_lock().unwrap_or_else(|| self.wait())
     }
 
+    /// The content, if nobody else has it.
+    #[inline(always)]
+    pub fn try_lock(&self) -> Option<Guard<'_, T, M>> {
+        self.mutex.try_lock()
+    }
+
     #[cold]
     #[inline(never)]
     fn wait(&self) -> Guard<'_, T, M> {

@@ -4,7 +4,7 @@
 
 use crate::{Machine, Memory, Space};
 use abi::page::span;
-use abi::{Call, Error, PageOp, Va};
+use abi::{Call, Error, PageOp, Perms, Va};
 use core::ops::Range;
 
 /// What an entry to the kernel may still do, in instructions, roughly. The bound is 20,000.
@@ -22,6 +22,8 @@ struct Cost {
 const FILL: u32 = 560;
 /// Editing an entry, and three tables above it, and the page.
 const PAGE: Cost = Cost { step: 90, most: 90 + 4 * FILL };
+/// Changing one of the entries of a run.
+const PROTECT: u32 = 30;
 /// Two entries that point to a table.
 const TABLE: Cost = Cost { step: 180, most: PAGE.most };
 /// Owning a table: a look at each entry, and at what it names.
@@ -59,14 +61,40 @@ impl Budget {
     ) -> Result<u32, Error> {
         // What came with messages is not this call's work.
         space.take_filled();
-        let (mut done, mut result) = (0, Ok(()));
-        while done < count && result.is_ok() && self.0 >= done * cost.step + space.filled() * FILL + cost.most
-        {
-            result = f(space, done);
-            done += u32::from(result.is_ok());
+        let mut done = 0;
+        while done < count && self.0 >= cost.most {
+            match f(space, done) {
+                Ok(()) => done += 1,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+            self.0 = self.0.saturating_sub(cost.step + space.take_filled() * FILL);
         }
-        self.0 = self.0.saturating_sub(done * cost.step + space.take_filled() * FILL);
-        if done == 0 { result.map(|()| 0) } else { Ok(done) }
+        Ok(done)
+    }
+
+    /// A page of its own was done.
+    #[inline(always)]
+    pub fn spend_on_page(&mut self) {
+        self.0 = self.0.saturating_sub(PAGE.step);
+    }
+
+    /// [`Space::protect_run`], within what is left.
+    ///
+    /// # Errors
+    /// As that.
+    #[inline(always)]
+    pub fn protect<M: Machine>(
+        &mut self,
+        space: &mut Space<M>,
+        va: Va,
+        count: u32,
+        perms: Perms,
+    ) -> Result<u32, Error> {
+        let count = count.min(self.0 / PROTECT);
+        let done = if count == 0 { 0 } else { space.protect_run(va, count, perms)? };
+        self.0 -= done * PROTECT;
+        Ok(done)
     }
 }
 

@@ -18,16 +18,16 @@ pub(crate) const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
 pub struct Space<M> {
     pub(crate) root: Frame,
     /// The tables that were walked to last: to grant a page, and for everything else.
-    last: [Cell<Walk>; 2],
+    pub(crate) last: [Cell<Walk>; 2],
     /// Frames that were filled since somebody asked.
     pub(crate) filled: u32,
     /// What lies below is gone already: teardown goes on here.
     torn_down: Va,
-    /// Another processor has the space loaded, and may have cached what changes here.
-    elsewhere: bool,
-    /// Something was taken away that it may have cached.
+    /// Who may have cached what changes here.
+    loaded: Loaded,
+    /// Something was taken away that another processor may have cached.
     stale: bool,
-    /// This processor may have cached more than single pages could be forgotten for.
+    /// The same for this processor, and it is more than single pages could be forgotten for.
     stale_here: bool,
     /// Frames that cannot be given back before it has forgotten them.
     parked: [Frame; PARKED],
@@ -35,12 +35,23 @@ pub struct Space<M> {
     machine: PhantomData<M>,
 }
 
+/// Which processor has a space loaded. It is one at the most: an environment runs in one place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loaded {
+    /// This one: whoever runs changes its own space. That is so whenever nobody [says](Space::begin) otherwise.
+    Here,
+    /// None.
+    Nowhere,
+    /// Another one.
+    Elsewhere,
+}
+
 /// So many frames wait for one flush at the most.
 const PARKED: usize = 16;
 
 /// The result of a walk down to a table of level 1: good for 2 MiB, until a table is freed.
 #[derive(Clone, Copy)]
-struct Walk {
+pub(crate) struct Walk {
     /// The address, divided by 2 MiB.
     span: u64,
     table: Frame,
@@ -54,16 +65,23 @@ impl Walk {
 
 const SPAN: u64 = 512 * PAGE_SIZE;
 
+/// To forget more pages than these one by one is slower than to forget all, and to walk to some of them again.
+const FORGET_AT_ONCE: u32 = 32;
+
 /// Where a page is translated: its leaf entry, found by [`Space::find`].
-struct Leaf {
-    entry: &'static AtomicU64,
+pub(crate) struct Leaf {
+    pub entry: &'static AtomicU64,
     /// What was in it. (The processor may set A and D at any time, if it is present.)
-    pte: Pte,
+    pub pte: Pte,
     /// The table that holds the entry.
-    table: Frame,
+    pub table: Frame,
     /// Whether every level above allows writing.
-    writable_above: bool,
+    pub writable_above: bool,
 }
+
+/// A frame that is named no more in a place where it was: to be given to [`Memory::release`].
+#[must_use]
+pub struct Released(pub Frame);
 
 impl Leaf {
     /// What the holder may do: the AND over all levels, never the leaf alone.
@@ -101,7 +119,7 @@ impl<M: Machine> Space<M> {
             last: [const { Cell::new(Walk::NONE) }; 2],
             filled: 0,
             torn_down: Va(0),
-            elsewhere: false,
+            loaded: Loaded::Here,
             stale: false,
             stale_here: false,
             parked: [Frame(0); PARKED],
@@ -110,17 +128,23 @@ impl<M: Machine> Space<M> {
         })
     }
 
-    /// Changes begin, by who has just taken the lock.
-    #[inline]
+    /// Changes begin, by who has just taken the lock, and does not run in this space.
     pub fn begin(&mut self) {
-        self.elsewhere = M::is_elsewhere(self.root);
+        self.loaded = if M::is_elsewhere(self.root) {
+            Loaded::Elsewhere
+        } else if M::is_here(self.root) {
+            Loaded::Here
+        } else {
+            Loaded::Nowhere
+        };
     }
 
     /// Changes end, before the lock is given up: from now on no processor knows what was taken away.
     #[inline]
     pub fn settle(&mut self, memory: &Memory<M>) {
-        if self.stale || self.stale_here {
+        if self.loaded != Loaded::Here || self.stale_here {
             self.flush(memory);
+            self.loaded = Loaded::Here;
         }
     }
 
@@ -140,21 +164,33 @@ impl<M: Machine> Space<M> {
     /// An entry that points to a table changed.
     pub(crate) fn forget_all(&mut self) {
         self.forget_walks();
-        self.stale_here = true;
-        self.stale |= self.elsewhere;
+        self.forget_later();
+    }
+
+    /// So much is taken away that it is best to forget everything, when changes end.
+    #[inline]
+    fn forget_later(&mut self) {
+        match self.loaded {
+            Loaded::Here => self.stale_here = true,
+            Loaded::Nowhere => {}
+            Loaded::Elsewhere => self.stale = true,
+        }
     }
 
     /// An entry was taken away or lost rights.
     #[inline]
     fn forget(&mut self, page: Va) {
-        M::invalidate(self.root, page);
-        self.stale |= self.elsewhere;
+        match self.loaded {
+            Loaded::Here => M::invalidate(self.root, page),
+            Loaded::Nowhere => {}
+            Loaded::Elsewhere => self.stale = true,
+        }
     }
 
     /// Give up a frame that was named by an entry which is forgotten.
     #[inline]
     fn release(&mut self, memory: &Memory<M>, frame: Frame) {
-        if !self.elsewhere {
+        if self.loaded != Loaded::Elsewhere {
             return memory.release(frame);
         }
         if self.parked_len == PARKED {
@@ -305,17 +341,55 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TableShared`].
-    #[inline]
+    #[inline(always)]
     pub fn protect(&mut self, va: Va, perms: Perms) -> Result<(), Error> {
-        const STAYS: u64 = Pte::FRAME | Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
         let leaf = self.present(&self.last[0], va)?;
         self.require_own_tables(&leaf, va)?;
-        if perms.contains(Perms::WRITE) && !leaf.pte.has(Pte::MAY) {
+        if !may_have(leaf.pte, perms) {
             return Err(Error::NoRight(va.0));
         }
-        let new = Pte::page(Frame(0), perms).0;
-        self.change(&leaf, va, |old| (old & STAYS) | new);
+        change(leaf.entry, leaf.pte, |old| with_perms(old, perms));
+        self.forget(va);
         Ok(())
+    }
+
+    /// The same for a run of pages. Returns how many were done.
+    ///
+    /// # Errors
+    /// Those of [`Space::protect`], for the first page.
+    pub fn protect_run(&mut self, va: Va, count: u32, perms: Perms) -> Result<u32, Error> {
+        let mut done = 0;
+        while done < count {
+            match self.protect_in_table(va.add_pages(done.into()), count - done, perms) {
+                Ok(more) => done += more,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// The same, as far as one table reaches.
+    fn protect_in_table(&mut self, va: Va, count: u32, perms: Perms) -> Result<u32, Error> {
+        // (The processor may be setting A or D of one that runs elsewhere.)
+        if count <= FORGET_AT_ONCE || self.loaded == Loaded::Elsewhere {
+            return self.protect(va, perms).map(|()| 1);
+        }
+        let leaf = self.present(&self.last[0], va)?;
+        self.require_own_tables(&leaf, va)?;
+        let entries = &M::table(leaf.table)[va.index(1)..];
+        let entries = &entries[..entries.len().min(count as usize)];
+        let refuses = |entry: &AtomicU64| {
+            let old = Pte(entry.load(Relaxed));
+            let can = old.is_present() && may_have(old, perms);
+            if can {
+                entry.store(with_perms(old.0, perms), Relaxed);
+            }
+            !can
+        };
+        let done = entries.iter().position(refuses).unwrap_or(entries.len());
+        self.forget_later();
+        if done == 0 { Err(Error::NoRight(va.0)) } else { Ok(done as u32) }
     }
 
     /// Remove the page or mark at `va`.
@@ -367,9 +441,9 @@ impl<M: Machine> Space<M> {
         if !old.has(Pte::NO_EXEC) {
             return Err(Error::Executable(va.0));
         }
-        let owned = |pte: u64| (pte & !Perms::COW.bits()) | Pte::WRITABLE | Pte::MAY;
         if memory.is_sole(old.frame()) {
-            self.change(&leaf, va, owned);
+            change(leaf.entry, old, owned);
+            self.forget(va);
             return Ok(false);
         }
         let copy = memory.alloc_copy(old.frame())?;
@@ -427,9 +501,15 @@ impl<M: Machine> Space<M> {
         last.get().span == va.0 / SPAN || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
     }
 
+    /// Whether the table of level 1 that translates `va` is the one that was walked to last.
+    #[inline(always)]
+    pub(crate) fn walked_last(&self, va: Va) -> bool {
+        self.last[0].get().span == va.0 / SPAN
+    }
+
     /// The leaf entry of `va`, at the end of that walk.
-    #[inline]
-    fn leaf(&self, last: &Cell<Walk>, va: Va) -> Leaf {
+    #[inline(always)]
+    pub(crate) fn leaf(&self, last: &Cell<Walk>, va: Va) -> Leaf {
         let walk = last.get();
         let entry = &M::table(walk.table)[va.index(1)];
         let pte = Pte(entry.load(Relaxed));
@@ -549,16 +629,6 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Change bits of a present entry that the processor may be changing too.
-    #[inline]
-    fn change(&mut self, leaf: &Leaf, va: Va, f: impl Fn(u64) -> u64) {
-        let mut old = leaf.pte.0;
-        while let Err(now) = leaf.entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
-            old = now;
-        }
-        self.forget(va);
-    }
-
     /// Free the tables above `va` that have become empty.
     #[inline(never)]
     pub(crate) fn prune(&mut self, memory: &Memory<M>, va: Va) {
@@ -583,6 +653,34 @@ impl<M: Machine> Space<M> {
             self.forget(uvpt(va, level).page());
             self.release(memory, path[depth + 1]);
         }
+    }
+}
+
+/// The entry of a page that is its holder's alone.
+#[inline(always)]
+pub(crate) fn owned(page: u64) -> u64 {
+    (page & !Perms::COW.bits()) | Pte::WRITABLE | Pte::MAY
+}
+
+/// Whether the holder of a page may have these permissions.
+#[inline(always)]
+pub(crate) fn may_have(page: Pte, perms: Perms) -> bool {
+    !perms.contains(Perms::WRITE) || page.has(Pte::MAY)
+}
+
+/// The entry of a page, with other permissions.
+#[inline(always)]
+pub(crate) fn with_perms(page: u64, perms: Perms) -> u64 {
+    const STAYS: u64 = Pte::FRAME | Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
+    (page & STAYS) | Pte::page(Frame(0), perms).0
+}
+
+/// Change bits of a present entry, in which the processor may have set A or D since it was looked at.
+#[inline(always)]
+fn change(entry: &AtomicU64, old: Pte, f: impl Fn(u64) -> u64) {
+    let mut old = old.0;
+    while let Err(now) = entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
+        old = now;
     }
 }
 
