@@ -135,38 +135,42 @@ trap_kernel:
     POP_GENERAL
     iretq
 
-# A system call: rcx is the caller's rip, r11 its rflags; cs and ss are in the frame already and never change.
-# Saved is what a C function may change; what it may not change survives in place, if the call comes back.
+# A system call: rcx is the caller's rip, r11 its rflags. A quick one saves what a C function may change.
 syscall_entry:
     swapgs
     mov gs:[{scratch}], rsp
-    mov rsp, gs:[{env}]
+    mov rsp, gs:[{stack_top}]
+    cmp rax, {quick}
+    jae 1f
+    push gs:[{scratch}]; push r11; push rcx; push r10; push r9; push r8; push rdi; push rsi
+    mov rcx, r10                            # the arguments, as C has them
+    call [{handlers} + rax * 8]
+    pop rsi; pop rdi; pop r8; pop r9; pop r10; pop rcx; pop r11; pop rsp
+    swapgs                                  # results are in rax and rdx
+    sysretq
+
+# Any other may not return here, so everything is saved in the frame; cs and ss are there already.
+1:  mov rsp, gs:[{env}]
+    mov [rsp], r15; mov [rsp + 8], r14; mov [rsp + 16], r13; mov [rsp + 24], r12
+    mov [rsp + 40], r10; mov [rsp + 48], r9; mov [rsp + 56], r8
+    mov [rsp + 64], rbp; mov [rsp + 72], rdi; mov [rsp + 80], rsi; mov [rsp + 88], rdx
+    mov [rsp + 104], rbx; mov [rsp + 112], rax
     mov [rsp + {rip}], rcx
     mov [rsp + {rflags}], r11
     mov rcx, gs:[{scratch}]
     mov [rsp + {rsp}], rcx
-    mov [rsp + 40], r10; mov [rsp + 48], r9; mov [rsp + 56], r8; mov [rsp + 72], rdi; mov [rsp + 80], rsi
     mov rsp, gs:[{stack_top}]
-    mov rcx, r10                            # the arguments, as C has them
-    cmp rax, {calls}
-    jae 1f
-    call [{handlers} + rax * 8]
-2:  mov rsp, gs:[{env}]                     # results are in rax and rdx
+    mov rcx, r10
+    xor ebp, ebp                            # backtraces end here
+    call {syscall}
+    mov rsp, gs:[{env}]                     # rbx and r12 to r15 are what they were
     mov rcx, [rsp + {rip}]
     mov r11, [rsp + {rflags}]
-    mov r10, [rsp + 40]; mov r9, [rsp + 48]; mov r8, [rsp + 56]; mov rdi, [rsp + 72]; mov rsi, [rsp + 80]
+    mov r10, [rsp + 40]; mov r9, [rsp + 48]; mov r8, [rsp + 56]; mov rbp, [rsp + 64]
+    mov rdi, [rsp + 72]; mov rsi, [rsp + 80]
     mov rsp, [rsp + {rsp}]
     swapgs
     sysretq
-1:  call syscall_save
-    jmp 2b
-
-# The handler of calls that may not come back: saves the other registers, too.
-syscall_save:
-    mov r11, gs:[{env}]
-    mov [r11], r15; mov [r11 + 8], r14; mov [r11 + 16], r13; mov [r11 + 24], r12
-    mov [r11 + 64], rbp; mov [r11 + 88], rdx; mov [r11 + 104], rbx; mov [r11 + 112], rax
-    jmp {syscall}
 
 # idle(): wait for an interrupt. In assembly, because code of `core` may use the red zone, and only here
 # do interrupts find the kernel running.

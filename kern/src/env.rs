@@ -21,6 +21,8 @@ pub struct Env {
     pub fp: FpState,
     /// Who handles exceptions.
     pub upcall: Upcall,
+    /// The public part.
+    info: &'static EnvInfo,
     /// The processor that has the environment. See `sched`.
     held_by: Holder,
     /// The processor whose registers may still hold the floating-point state; `u32::MAX`: none.
@@ -79,7 +81,7 @@ pub fn slots_for(frames: u64) -> usize {
 pub fn init() {
     for slot in 0..slots() {
         // SAFETY: `tables::init` mapped that many entries, and nobody has seen them yet.
-        unsafe { (ENV_TABLE.0 as *mut Env).add(slot).write(Env::unused()) };
+        unsafe { (ENV_TABLE.0 as *mut Env).add(slot).write(Env::unused(slot)) };
     }
 }
 
@@ -110,11 +112,12 @@ pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> 
 
 impl Env {
     /// A slot that was never used.
-    fn unused() -> Env {
+    fn unused(slot: usize) -> Env {
         Env {
             frame: TrapFrame::default(),
             fp: FpState::default(),
             upcall: Upcall::default(),
+            info: env_info(slot),
             held_by: Holder::nobody(),
             fp_cpu: AtomicU32::default(),
             space: Lock::new(LockKind::PageMap, None),
@@ -136,7 +139,7 @@ impl Node for Env {
 
     #[inline]
     fn info(&self) -> &EnvInfo {
-        env_info(self.slot())
+        self.info
     }
 
     #[inline]

@@ -20,78 +20,74 @@ pub type Results = Result<(u64, u64), Error>;
 #[repr(C)]
 pub struct Pair(u64, u64);
 
-/// What handles a call: six arguments, and results as C returns two words.
-type Handler = unsafe extern "C" fn(u64, u64, u64, u64, u64, u64) -> Pair;
+/// What handles a quick call: six arguments, and results as C returns two words.
+type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Pair;
 
-/// Where each call goes, by its number. For the entry stub.
-pub static HANDLERS: [Handler; Call::ALL.len()] = {
-    let mut all = [trap::syscall_save as Handler; _];
-    let mut number = 0;
-    while number < all.len() {
-        all[number] = handler(Call::ALL[number]);
-        number += 1;
-    }
+/// Where each of them goes, by its number. For the entry stub.
+pub static HANDLERS: [Handler; Call::QUICK as usize] = {
+    let mut all = [id as Handler; _];
+    all[Call::Alloc as usize] = page_call::<{ Call::Alloc as u64 }>;
+    all[Call::Map as usize] = page_call::<{ Call::Map as u64 }>;
+    all[Call::Protect as usize] = page_call::<{ Call::Protect as u64 }>;
+    all[Call::Unmap as usize] = page_call::<{ Call::Unmap as u64 }>;
+    all[Call::Mark as usize] = page_call::<{ Call::Mark as u64 }>;
+    all[Call::Own as usize] = page_call::<{ Call::Own as u64 }>;
+    all[Call::Copy as usize] = page_call::<{ Call::Copy as u64 }>;
+    all[Call::ShareTables as usize] = page_call::<{ Call::ShareTables as u64 }>;
+    all[Call::OwnTables as usize] = page_call::<{ Call::OwnTables as u64 }>;
+    all[Call::UnmapTables as usize] = page_call::<{ Call::UnmapTables as u64 }>;
+    all[Call::PageOps as usize] = page_ops;
     all
 };
 
-const fn handler(call: Call) -> Handler {
-    match call {
-        Call::Id => id,
-        Call::Alloc => page_call::<{ Call::Alloc as u64 }>,
-        Call::Map => page_call::<{ Call::Map as u64 }>,
-        Call::Protect => page_call::<{ Call::Protect as u64 }>,
-        Call::Unmap => page_call::<{ Call::Unmap as u64 }>,
-        Call::Mark => page_call::<{ Call::Mark as u64 }>,
-        Call::Own => page_call::<{ Call::Own as u64 }>,
-        Call::Copy => page_call::<{ Call::Copy as u64 }>,
-        Call::ShareTables => page_call::<{ Call::ShareTables as u64 }>,
-        Call::OwnTables => page_call::<{ Call::OwnTables as u64 }>,
-        Call::UnmapTables => page_call::<{ Call::UnmapTables as u64 }>,
-        Call::PageOps => page_ops,
-        _ => trap::syscall_save,
-    }
-}
-
-/// Between entry and return.
+/// The end of a call.
 #[inline(always)]
-fn handle(number: u64, call: impl FnOnce(&'static Env) -> Results) -> Pair {
-    sched::enter_kernel();
-    let results = call(cpu::env());
+fn finish(number: u64, results: Results) -> Pair {
     sched::leave_kernel(number);
     let (rax, rdx) = results.unwrap_or_else(Error::encode);
     Pair(rax, rdx)
 }
 
 extern "C" fn id(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
-    handle(Call::Id as u64, |me| Ok((me.id().0.into(), 0)))
+    sched::enter_kernel();
+    finish(Call::Id as u64, Ok((cpu::env().id().0.into(), 0)))
 }
 
 /// A page call: each has a handler of its own, in which the places of its arguments are known.
 extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
-    handle(CALL, |me| {
-        let call = Call::from_number(CALL).ok_or(Error::BadCall(CALL))?;
-        let done = match (call, a, c) {
-            (Call::Alloc | Call::Protect, 0, 1) => pages::short(me, call, Va(b), d),
-            (Call::Unmap, 0, 1) => pages::short(me, call, Va(b), 0),
-            (Call::Own, _, _) if b == 1 => pages::short(me, call, Va(a), 0),
-            (Call::Map, 0, 0) if e == 1 => pages::short_map(me, Va(b), Va(d), f),
-            _ => None,
-        };
-        match done {
-            Some(()) => Ok((1, 0)),
-            None => pages::one(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?),
-        }
-    })
+    sched::enter_kernel();
+    let me = cpu::env();
+    let done = match (Call::from_number(CALL), a, c) {
+        (Some(call @ (Call::Alloc | Call::Protect)), 0, 1) => pages::short(me, call, Va(b), d),
+        (Some(Call::Unmap), 0, 1) => pages::short(me, Call::Unmap, Va(b), 0),
+        (Some(Call::Own), _, _) if b == 1 => pages::short(me, Call::Own, Va(a), 0),
+        (Some(Call::Map), 0, 0) if e == 1 => pages::short_map(me, Va(b), Va(d), f),
+        _ => None,
+    };
+    if done.is_some() {
+        return finish(CALL, Ok((1, 0)));
+    }
+    long_page_call::<CALL>(a, b, c, d, e, f)
+}
+
+#[inline(never)]
+extern "C" fn long_page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+    let call = Call::from_number(CALL).ok_or(Error::BadCall(CALL));
+    let op = call.and_then(|call| PageOp::from_registers(call, [a, b, c, d, e, f]));
+    finish(CALL, op.and_then(|op| pages::one(cpu::env(), &op)))
 }
 
 extern "C" fn page_ops(list: u64, len: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
-    handle(Call::PageOps as u64, |me| pages::many(me, UserSlice::new(list, len)))
+    sched::enter_kernel();
+    finish(Call::PageOps as u64, pages::many(cpu::env(), UserSlice::new(list, len)))
 }
 
-/// Any other call: `syscall_save` has saved all registers. Comes back only if the caller goes on.
+/// Any other call: all registers are saved. Comes back only if the caller goes on.
 pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
-    let number = cpu::env().frame.saved().general[reg::RAX];
-    handle(number, |me| call(me, number, [a, b, c, d, e, f]))
+    sched::enter_kernel();
+    let me = cpu::env();
+    let number = me.frame.saved().general[reg::RAX];
+    finish(number, call(me, number, [a, b, c, d, e, f]))
 }
 
 #[inline]

@@ -12,16 +12,15 @@
 //!             <------- stub ------>  <-- stub ---> <------- processor ------->
 //! ```
 //!
-//! A system call is one of two kinds. *Quick* ones always come back, and at once: page calls. For them only those
-//! registers are saved that a C function may change; the others survive in place. What all others may need, the
-//! whole frame, is saved by `syscall_save`.
+//! A system call is one of two kinds. *Quick* ones always come back, and at once: page calls. They leave the frame
+//! alone, and save on the kernel's stack what a C function may change; the other registers survive in place. The
+//! others save the whole frame, because somebody else may run in the end.
 //!
 //! Ways back: `sysretq` from one's own call and into an upcall; `iretq` everywhere else.
 
 use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
 use crate::env::{Env, Upcall};
-use crate::syscall::{self, Pair};
-use crate::{life, panic, sched};
+use crate::{life, panic, sched, syscall};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
 use abi::{Call, Error, Fault, Registers, Vector};
@@ -155,7 +154,7 @@ global_asm!(
     red_zone = const Fault::RED_ZONE,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
-    calls = const Call::ALL.len(),
+    quick = const Call::QUICK,
     handlers = sym syscall::HANDLERS,
     syscall = sym syscall::dispatch,
 );
@@ -167,8 +166,6 @@ unsafe extern "C" {
     static __smap_sites: [u64; 0];
     static __smap_sites_end: [u64; 0];
     fn syscall_entry();
-    /// The handler of calls that are not quick.
-    pub fn syscall_save(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair;
     fn resume() -> !;
     fn idle();
 }

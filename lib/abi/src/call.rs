@@ -46,56 +46,62 @@ macro_rules! calls {
 calls! {
     /// `id() -> id`: the caller's own id.
     Id = 0, "id";
-    /// `write(buffer, bytes) -> written`: console output.
-    Write = 1, "write";
-    /// `read(buffer, bytes) -> count`: console input; waits until there is at least one byte.
-    Read = 2, "read";
-    /// `exofork() -> child | 0`: a child with the caller's registers and no memory, stopped.
-    Exofork = 3, "exofork";
-    /// `destroy(env)`.
-    Destroy = 4, "destroy";
-    /// `exit(status) -> !`.
-    Exit = 5, "exit";
-    /// `set_status(env, status)`: make an environment runnable, or stop it.
-    SetStatus = 6, "set_status";
-    /// `set_regs(env, registers)`: replace the registers of a stopped child, or one's own.
-    SetRegs = 7, "set_regs";
-    /// `set_upcall(env, entry, stack, pages)`: who handles exceptions, and on which stack.
-    SetUpcall = 8, "set_upcall";
-    /// `wait(child | 0, flags) -> id, status`: wait for a child to end, and release its slot.
-    Wait = 9, "wait";
-    /// `yield(env | 0)`: let others run, `env` first.
-    Yield = 10, "yield";
     /// `alloc(env, va, pages, perms) -> done`: fresh zeroed pages.
-    Alloc = 11, "alloc";
+    Alloc = 1, "alloc";
     /// `map(source, source va, env, va, pages, perms) -> done`: share pages.
-    Map = 12, "map";
+    Map = 2, "map";
     /// `protect(env, va, pages, perms) -> done`: change permissions.
-    Protect = 13, "protect";
+    Protect = 3, "protect";
     /// `unmap(env, va, pages) -> done`: remove pages and marks.
-    Unmap = 14, "unmap";
+    Unmap = 4, "unmap";
     /// `mark(env, va, pages, word) -> done`: store a software word where no page is.
-    Mark = 15, "mark";
+    Mark = 5, "mark";
     /// `own(va, pages) -> done`: make pages the caller's alone, and writable.
-    Own = 16, "own";
-    /// `page_ops(operations, count) -> done, pages`: many page calls in one.
-    PageOps = 17, "page_ops";
-    /// `send(env, value, va | NO_PAGE, perms)`: a word and perhaps a page to a receiver.
-    Send = 18, "send";
-    /// `recv(va | NO_PAGE, from | 0) -> sender + flags, value`: wait for a message.
-    Recv = 19, "recv";
-    /// `send_recv(env, value, va, perms, recv va, from)`: both, without a gap between.
-    SendRecv = 20, "send_recv";
-    /// `power_off(status) -> !`: end the machine; first environment only.
-    PowerOff = 21, "power_off";
-    /// `share_tables(source, source va, env, va, tables, level) -> done`: share whole page tables.
-    ShareTables = 22, "share_tables";
-    /// `own_tables(va, tables, level) -> done`: make page tables the caller's alone.
-    OwnTables = 23, "own_tables";
-    /// `unmap_tables(env, va, tables, level) -> done`: remove page tables that others have too.
-    UnmapTables = 24, "unmap_tables";
+    Own = 6, "own";
     /// `copy(source, source va, env, va, pages, perms) -> done`: fresh pages with the contents of others.
-    Copy = 25, "copy";
+    Copy = 7, "copy";
+    /// `share_tables(source, source va, env, va, tables, level) -> done`: share whole page tables.
+    ShareTables = 8, "share_tables";
+    /// `own_tables(va, tables, level) -> done`: make page tables the caller's alone.
+    OwnTables = 9, "own_tables";
+    /// `unmap_tables(env, va, tables, level) -> done`: remove page tables that others have too.
+    UnmapTables = 10, "unmap_tables";
+    /// `page_ops(operations, count) -> done, pages`: many page calls in one.
+    PageOps = 11, "page_ops";
+    /// `write(buffer, bytes) -> written`: console output.
+    Write = 12, "write";
+    /// `read(buffer, bytes) -> count`: console input; waits until there is at least one byte.
+    Read = 13, "read";
+    /// `exofork() -> child | 0`: a child with the caller's registers and no memory, stopped.
+    Exofork = 14, "exofork";
+    /// `destroy(env)`.
+    Destroy = 15, "destroy";
+    /// `exit(status) -> !`.
+    Exit = 16, "exit";
+    /// `set_status(env, status)`: make an environment runnable, or stop it.
+    SetStatus = 17, "set_status";
+    /// `set_regs(env, registers)`: replace the registers of a stopped child, or one's own.
+    SetRegs = 18, "set_regs";
+    /// `set_upcall(env, entry, stack, pages)`: who handles exceptions, and on which stack.
+    SetUpcall = 19, "set_upcall";
+    /// `wait(child | 0, flags) -> id, status`: wait for a child to end, and release its slot.
+    Wait = 20, "wait";
+    /// `yield(env | 0)`: let others run, `env` first.
+    Yield = 21, "yield";
+    /// `send(env, value, va | NO_PAGE, perms)`: a word and perhaps a page to a receiver.
+    Send = 22, "send";
+    /// `recv(va | NO_PAGE, from | 0) -> sender + flags, value`: wait for a message.
+    Recv = 23, "recv";
+    /// `send_recv(env, value, va, perms, recv va, from)`: both, without a gap between.
+    SendRecv = 24, "send_recv";
+    /// `power_off(status) -> !`: end the machine; first environment only.
+    PowerOff = 25, "power_off";
+}
+
+impl Call {
+    /// Calls with a number below this one are *quick*: they always come back, and at once. They come first, so that
+    /// the kernel knows what to save.
+    pub const QUICK: u64 = Call::PageOps as u64 + 1;
 }
 
 /// As the page address of [`Call::Send`] and [`Call::Recv`]: no page.

@@ -69,7 +69,15 @@ impl Va {
         self.run(pages, 1, Va(0)..USER_LIMIT)
     }
 
-    /// The same for a source, which may be in the boot archive too.
+    /// Whether this is the start of a page that calls may name.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_user_page(self) -> bool {
+        // Bits within the page, rotated to the top, make a number that is too large.
+        self.0.rotate_right(PAGE_SIZE.trailing_zeros()) < USER_LIMIT.0 / PAGE_SIZE
+    }
+
+    /// [`Va::user_run`] for a source, which may be in the boot archive too.
     ///
     /// # Errors
     /// [`Error::Unaligned`], [`Error::BadAddress`].
@@ -78,7 +86,7 @@ impl Va {
         self.run(pages, 1, if self < ARCHIVE { Va(0)..USER_LIMIT } else { ARCHIVE..ARCHIVE_END })
     }
 
-    /// The same for the tables that entries of this level (2 to 4) point to: those above the stacks cannot be named.
+    /// [`Va::user_run`] for the tables that entries of this level (2 to 4) point to: those above the stacks cannot be named.
     ///
     /// # Errors
     /// [`Error::Unaligned`], [`Error::BadAddress`].

@@ -14,7 +14,7 @@ impl<M: Machine> Space<M> {
     /// The entry of a page, if it can be changed and was walked to last.
     #[inline(always)]
     fn usual(&self, va: Va) -> Option<Leaf> {
-        self.walked_last(va).then(|| self.leaf(&self.last[0], va)).filter(|leaf| leaf.writable_above)
+        self.walked_last(va).then(|| self.leaf(&self.last[0], va))
     }
 
     /// [`Space::alloc`], where no page is.

@@ -52,15 +52,24 @@ const PARKED: usize = 16;
 /// The result of a walk down to a table of level 1: good for 2 MiB, until a table is freed.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
-    /// The address, divided by 2 MiB.
+    /// The address, divided by 2 MiB; and [`Walk::READ_ONLY`], unless every level above allows writing.
     span: u64,
+    entries: &'static Table,
     table: Frame,
-    /// [`Pte::WRITABLE`] if every level above allows writing, else 0.
-    writable_above: u32,
 }
 
 impl Walk {
-    const NONE: Walk = Walk { span: u64::MAX, table: Frame(0), writable_above: 0 };
+    const READ_ONLY: u64 = 1 << 63;
+
+    fn new<M: Machine>(va: Va, table: Frame, writable: bool) -> Walk {
+        let read_only = if writable { 0 } else { Walk::READ_ONLY };
+        Walk { span: va.0 / SPAN | read_only, entries: M::table(table), table }
+    }
+
+    /// To nowhere.
+    fn none<M: Machine>(root: Frame) -> Walk {
+        Walk { span: u64::MAX, entries: M::table(root), table: root }
+    }
 }
 
 const SPAN: u64 = 512 * PAGE_SIZE;
@@ -116,7 +125,7 @@ impl<M: Machine> Space<M> {
         to[UVPT_SLOT as usize].store(own.0, Relaxed);
         Ok(Space {
             root,
-            last: [const { Cell::new(Walk::NONE) }; 2],
+            last: [0, 1].map(|_| Cell::new(Walk::none::<M>(root))),
             filled: 0,
             torn_down: Va(0),
             loaded: Loaded::Here,
@@ -498,10 +507,11 @@ impl<M: Machine> Space<M> {
     /// Let `last` be the walk to `va`. Returns whether there is a table.
     #[inline]
     fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
-        last.get().span == va.0 / SPAN || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
+        let there = last.get().span & !Walk::READ_ONLY == va.0 / SPAN;
+        there || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
     }
 
-    /// Whether the table of level 1 that translates `va` is the one that was walked to last.
+    /// Whether the table of level 1 that translates `va` is the one that was walked to last, and can be changed.
     #[inline(always)]
     pub(crate) fn walked_last(&self, va: Va) -> bool {
         self.last[0].get().span == va.0 / SPAN
@@ -511,9 +521,9 @@ impl<M: Machine> Space<M> {
     #[inline(always)]
     pub(crate) fn leaf(&self, last: &Cell<Walk>, va: Va) -> Leaf {
         let walk = last.get();
-        let entry = &M::table(walk.table)[va.index(1)];
+        let entry = &walk.entries[va.index(1)];
         let pte = Pte(entry.load(Relaxed));
-        Leaf { entry, pte, table: walk.table, writable_above: walk.writable_above != 0 }
+        Leaf { entry, pte, table: walk.table, writable_above: walk.span & Walk::READ_ONLY == 0 }
     }
 
     /// Walk down to the table of level 1.
@@ -532,11 +542,11 @@ impl<M: Machine> Space<M> {
         if above & Pte::USER == 0 {
             return None;
         }
-        Some(Walk { span: va.0 / SPAN, table, writable_above: (above & Pte::WRITABLE) as u32 })
+        Some(Walk::new::<M>(va, table, above & Pte::WRITABLE != 0))
     }
 
     pub(crate) fn forget_walks(&self) {
-        self.last.iter().for_each(|last| last.set(Walk::NONE));
+        self.last.iter().for_each(|last| last.set(Walk::none::<M>(self.root)));
     }
 
     /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
@@ -546,7 +556,7 @@ impl<M: Machine> Space<M> {
         if !self.look_up(&self.last[0], va) {
             self.make_tables(memory, va)?;
         }
-        if self.last[0].get().writable_above == 0 {
+        if self.last[0].get().span & Walk::READ_ONLY != 0 {
             return Err(self.shared_above(va));
         }
         Ok(self.leaf(&self.last[0], va))
@@ -555,7 +565,7 @@ impl<M: Machine> Space<M> {
     #[inline(never)]
     fn make_tables(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
         let table = self.make_table(memory, va, 1)?;
-        self.last[0].set(Walk { span: va.0 / SPAN, table, writable_above: 1 });
+        self.last[0].set(Walk::new::<M>(va, table, true));
         Ok(())
     }
 
