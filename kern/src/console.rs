@@ -13,6 +13,7 @@ use ::sched::Node;
 use abi::window::LockKind;
 use abi::{EnvId, Error, Status, call::CONSOLE_MAX};
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::sync::atomic::AtomicBool;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
@@ -103,9 +104,8 @@ pub(crate) use {kprintln, trace};
 /// `write(buffer, bytes)`
 #[inline(never)]
 pub fn write(me: &'static Env, user: UserSlice) -> Results {
-    let mut text = [0; MAX];
-    let text = &mut text[..user.len.min(CONSOLE_MAX) as usize];
-    user.read(me, text)?;
+    let mut text = [const { MaybeUninit::uninit() }; MAX];
+    let text = user.read(me, &mut text[..user.len.min(CONSOLE_MAX) as usize])?;
     if !text.is_empty() {
         CONSOLE.lock().write(Some(me.id()), text);
     }

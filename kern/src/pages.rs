@@ -10,6 +10,7 @@ use crate::syscall::{Results, with_source, with_space};
 use crate::user::UserSlice;
 use abi::call::PAGE_OPS_MAX;
 use abi::{Call, EnvId, Error, Frame, PageOp, Perms, Va};
+use core::mem::MaybeUninit;
 use vm::Budget;
 
 /// A page call of its own.
@@ -48,11 +49,46 @@ pub fn short_map(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<
     me.space.try_lock()?.as_mut()?.try_map(&MEMORY, source, va, perms)
 }
 
-/// (Executable pages go the long way: the rule for them is longer.)
+/// The same for `protect`, and several pages at once. Returns how many were done.
+#[inline(always)]
+pub fn short_protect(me: &'static Env, va: Va, count: u64, argument: u64) -> Option<u64> {
+    let perms = short_perms(argument)?;
+    va.user_run(count).ok()?;
+    let last = va.add_pages(count);
+    if count == 0 || !(last.0 <= me.upcall.low.get() || va.0 >= me.upcall.top.get()) {
+        return None;
+    }
+    let mut map = me.space.try_lock()?;
+    let space = map.as_mut()?;
+    let done = space.try_protect_run(va, count as usize, perms);
+    space.settle(&MEMORY);
+    Some(done? as u64)
+}
+
+/// The same for a list of operations. Returns how many, from the first one on, were done.
+#[inline(always)]
+fn short_list(me: &'static Env, ops: &[PageOp]) -> Option<usize> {
+    let mut map = me.space.try_lock()?;
+    let space = map.as_mut()?;
+    let pages = ops.iter().map_while(|op| {
+        let own = (op.call, op.env, op.count) == (Call::Protect as u32, EnvId::NONE, 1);
+        short_checks(me, op.va, op.arg).filter(|_| own).map(|perms| (op.va, perms))
+    });
+    let done = space.try_protect_each(pages);
+    space.settle(&MEMORY);
+    Some(done)
+}
+
 #[inline(always)]
 fn short_checks(me: &'static Env, va: Va, argument: u64) -> Option<Perms> {
-    let perms = Perms::from_bits(argument).filter(|perms| !perms.contains(Perms::EXEC))?;
+    let perms = short_perms(argument)?;
     (va.is_user_page() && is_unpinned(me, va)).then_some(perms)
+}
+
+/// (Executable pages go the long way: the rule for them is longer.)
+#[inline(always)]
+fn short_perms(argument: u64) -> Option<Perms> {
+    Perms::from_bits(argument).filter(|perms| !perms.contains(Perms::EXEC))
 }
 
 /// Whether a page is not on the registered exception stack.
@@ -67,35 +103,23 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     if list.len == 0 {
         return Err(Error::BadCount(0));
     }
-    let mut ops = [PageOp::own(Va(0), 0); PAGE_OPS_MAX as usize];
-    let ops = &mut ops[..list.len.min(PAGE_OPS_MAX) as usize];
-    list.read(me, ops)?;
+    let mut ops = [const { MaybeUninit::uninit() }; PAGE_OPS_MAX as usize];
+    let ops: &[PageOp] = list.read(me, &mut ops[..list.len.min(PAGE_OPS_MAX) as usize])?;
     let mut budget = Budget::new();
-    for (done, op) in ops.iter().enumerate() {
-        match run_op(me, op, &mut budget) {
-            Ok(pages) if pages == op.count => {}
+    let mut done = 0;
+    while done < ops.len() {
+        let short = short_list(me, &ops[done..]).unwrap_or(0);
+        budget.spend_on(short);
+        done += short;
+        let Some(op) = ops.get(done) else { break };
+        match run(me, op, &mut budget) {
+            Ok(pages) if pages == op.count => done += 1,
             Ok(pages) => return Ok((done as u64, pages.into())),
             Err(error) if done == 0 => return Err(error),
             Err(_) => return Ok((done as u64, 0)),
         }
     }
-    Ok((ops.len() as u64, 0))
-}
-
-/// Do one of them: the short way, if it is one for that.
-#[inline(always)]
-fn run_op(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
-    let own = op.env == EnvId::NONE && op.count == 1;
-    let done = match Call::from_number(op.call.into()) {
-        Some(Call::Protect) if own => short(me, Call::Protect, op.va, op.arg),
-        Some(Call::Unmap) if own => short(me, Call::Unmap, op.va, 0),
-        _ => None,
-    };
-    if done.is_some() {
-        budget.spend_on_page();
-        return Ok(1);
-    }
-    run(me, op, budget)
+    Ok((done as u64, 0))
 }
 
 /// Do a run, or the first part of it.
@@ -116,9 +140,6 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
             let argument = checked(call, op.arg)?;
             with_space(env, |space| {
                 let count = still_unpinned(env, va, count)?;
-                if call == Call::Protect {
-                    return budget.protect(space, va, count, Perms::from_bits_retain(argument));
-                }
                 budget.each_page(space, count, |space, page| {
                     change(space, call, va.add_pages(page.into()), argument)
                 })

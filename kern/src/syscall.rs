@@ -12,6 +12,7 @@ use abi::call::WAIT_NO_BLOCK;
 use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
 use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Status, Va};
 use core::cmp::Ordering::{Equal, Greater, Less};
+use core::mem::MaybeUninit;
 
 /// What a call gives back in `rax` and `rdx`.
 pub type Results = Result<(u64, u64), Error>;
@@ -72,6 +73,11 @@ extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64,
 
 #[inline(never)]
 extern "C" fn long_page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+    if CALL == Call::Protect as u64 && a == 0 {
+        if let Some(done) = pages::short_protect(cpu::env(), Va(b), c, d) {
+            return finish(CALL, Ok((done, 0)));
+        }
+    }
     let call = Call::from_number(CALL).ok_or(Error::BadCall(CALL));
     let op = call.and_then(|call| PageOp::from_registers(call, [a, b, c, d, e, f]));
     finish(CALL, op.and_then(|op| pages::one(cpu::env(), &op)))
@@ -183,8 +189,8 @@ fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
 #[inline(never)]
 fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
     let env = env::find_own(me, id)?;
-    let mut registers = Registers::default();
-    UserSlice::new(at, 1).read(me, core::slice::from_mut(&mut registers))?;
+    let mut registers = [MaybeUninit::uninit()];
+    let registers: &Registers = &UserSlice::new(at, 1).read(me, &mut registers)?[0];
     if !core::ptr::eq(env, me) {
         let stopped = || match env.status() {
             Status::Stopped => Ok(()),
@@ -194,9 +200,9 @@ fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
         // It may have been stopped a moment ago.
         let _sched = sched::lock_free(env);
         stopped()?;
-        return env.frame.set_registers(&registers).map(|()| (0, 0));
+        return env.frame.set_registers(registers).map(|()| (0, 0));
     }
-    me.frame.set_registers(&registers)?;
+    me.frame.set_registers(registers)?;
     sched::leave_kernel(Call::SetRegs as u64);
     trap::resume_env()
 }

@@ -9,6 +9,7 @@ use crate::memory::{Space, bytes};
 use crate::syscall::with_space;
 use abi::layout::{SLOT_SIZE, USER_LIMIT};
 use abi::{Error, PAGE_SIZE, PageOp, Registers, Va};
+use core::mem::MaybeUninit;
 
 /// One past the last address of the user's half.
 const HALF: u64 = 256 * SLOT_SIZE;
@@ -43,18 +44,24 @@ impl UserSlice {
     ///
     /// # Errors
     /// [`Error::Fault`] with the first address that cannot be read, [`Error::BadAddress`].
-    pub fn read<T: Plain>(&self, env: &'static Env, out: &mut [T]) -> Result<(), Error> {
+    pub fn read<'a, T: Plain>(
+        &self,
+        env: &'static Env,
+        out: &'a mut [MaybeUninit<T>],
+    ) -> Result<&'a [T], Error> {
         let len = size_of_val(out);
-        let out: *mut u8 = out.as_mut_ptr().cast();
+        let to: *mut u8 = out.as_mut_ptr().cast();
         self.pieces(env, len as u64, HALF, |space, va, done, len| {
             let page = space.page(va).ok_or(Error::Fault(va.0))?;
             // SAFETY: `len` bytes stay within the page and within `out`; any bits will do.
             unsafe {
                 let from = bytes(page.frame).add(va.offset() as usize);
-                out.add(done as usize).copy_from_nonoverlapping(from, len as usize);
+                to.add(done as usize).copy_from_nonoverlapping(from, len as usize);
             }
             Ok(())
-        })
+        })?;
+        // SAFETY: all of it was filled.
+        Ok(unsafe { out.assume_init_ref() })
     }
 
     /// Copy into user memory.

@@ -72,7 +72,7 @@ pub fn map100(samples: &mut Samples) -> Result {
 pub fn prot100(samples: &mut Samples) -> Result {
     for _ in 0..FEW {
         let _dirty = Dirty::new(PAGES, MANY)?;
-        batch(samples, &[PageOp::protect(ME, PAGES, MANY, Perms::READ)])?;
+        samples.time(|| sys::protect(ME, black_box(PAGES), MANY.into(), Perms::READ))?;
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ pub fn unprot100(samples: &mut Samples) -> Result {
     for _ in 0..FEW {
         let _dirty = Dirty::new(PAGES, MANY)?;
         sys::protect(ME, PAGES, MANY.into(), Perms::READ)?;
-        batch(samples, &[PageOp::protect(ME, PAGES, MANY, Perms::WRITE)])?;
+        samples.time(|| sys::protect(ME, black_box(PAGES), MANY.into(), Perms::WRITE))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use crate::{Machine, Memory, Space};
 use abi::page::span;
-use abi::{Call, Error, PageOp, Perms, Va};
+use abi::{Call, Error, PageOp, Va};
 use core::ops::Range;
 
 /// What an entry to the kernel may still do, in instructions, roughly. The bound is 20,000.
@@ -22,8 +22,6 @@ struct Cost {
 const FILL: u32 = 560;
 /// Editing an entry, and three tables above it, and the page.
 const PAGE: Cost = Cost { step: 90, most: 90 + 4 * FILL };
-/// Changing one of the entries of a run.
-const PROTECT: u32 = 30;
 /// Two entries that point to a table.
 const TABLE: Cost = Cost { step: 180, most: PAGE.most };
 /// Owning a table: a look at each entry, and at what it names.
@@ -73,28 +71,10 @@ impl Budget {
         Ok(done)
     }
 
-    /// A page of its own was done.
+    /// So many pages were changed.
     #[inline(always)]
-    pub fn spend_on_page(&mut self) {
-        self.0 = self.0.saturating_sub(PAGE.step);
-    }
-
-    /// [`Space::protect_run`], within what is left.
-    ///
-    /// # Errors
-    /// As that.
-    #[inline(always)]
-    pub fn protect<M: Machine>(
-        &mut self,
-        space: &mut Space<M>,
-        va: Va,
-        count: u32,
-        perms: Perms,
-    ) -> Result<u32, Error> {
-        let count = count.min(self.0 / PROTECT);
-        let done = if count == 0 { 0 } else { space.protect_run(va, count, perms)? };
-        self.0 -= done * PROTECT;
-        Ok(done)
+    pub fn spend_on(&mut self, pages: usize) {
+        self.0 = self.0.saturating_sub(pages as u32 * PAGE.step);
     }
 }
 

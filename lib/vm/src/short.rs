@@ -5,10 +5,24 @@
 //! is not so, nothing; the caller goes the long way then, which finds out the same once more and says what is wrong.
 //! Without errors to tell and without anything to wait for, this is a tenth of the instructions.
 
-use crate::space::{Leaf, Released, may_have, owned, with_perms};
+use crate::space::{Leaf, Released, Walk, count, may_have, owned, with_perms};
 use crate::{Machine, Memory, Space};
 use abi::{Perms, Pte, Va};
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// To forget more pages than these one by one is slower than to forget all, and to walk to some of them again.
+const FORGET_AT_ONCE: usize = 32;
+
+/// Change the permissions in an entry, if that is a page that may have these.
+///
+/// A plain store is enough: the space is loaded here and nowhere else, the processor is busy with this, and so none
+/// sets D meanwhile. (A may be set early by one that guesses; it sets it once more when the page is used.)
+#[inline(always)]
+fn set_perms(entry: &AtomicU64, perms: Perms) -> Option<()> {
+    let old = Pte(entry.load(Relaxed));
+    let can = old.is_present() && may_have(old, perms);
+    can.then(|| entry.store(with_perms(old.0, perms), Relaxed))
+}
 
 impl<M: Machine> Space<M> {
     /// The entry of a page, if it can be changed and was walked to last.
@@ -25,17 +39,64 @@ impl<M: Machine> Space<M> {
         M::zero(frame);
         self.filled += 1;
         leaf.entry.store(Pte::page(frame, perms).0 | Pte::MAY, Relaxed);
-        crate::space::count::<M>(leaf.table, 1);
+        count::<M>(leaf.table, 1);
         Some(())
     }
 
     /// [`Space::protect`].
     #[inline(always)]
     pub fn try_protect(&mut self, va: Va, perms: Perms) -> Option<()> {
-        let leaf = self.usual(va).filter(|leaf| leaf.pte.is_present() && may_have(leaf.pte, perms))?;
-        leaf.entry.store(with_perms(leaf.pte.0, perms), Relaxed);
+        self.try_set(va, perms)?;
         M::invalidate(self.root, va);
         Some(())
+    }
+
+    /// [`Space::protect`] of pages of a list, until one is not as usual. Returns how many were done.
+    #[inline(always)]
+    pub fn try_protect_each(&mut self, pages: impl Iterator<Item = (Va, Perms)> + Clone) -> usize {
+        let mut done = 0;
+        for (va, perms) in pages.clone() {
+            if self.try_set(va, perms).is_none() {
+                break;
+            }
+            done += 1;
+        }
+        self.forget_all_of(done, pages.map(|(va, _)| va));
+        done
+    }
+
+    /// [`Space::protect`] of the pages of a run that are in one table.
+    #[inline(always)]
+    pub fn try_protect_run(&mut self, va: Va, count: usize, perms: Perms) -> Option<usize> {
+        if !self.look_up(&self.last[0], va) || self.last[0].get().span & Walk::READ_ONLY != 0 {
+            return None;
+        }
+        let entries = &self.last[0].get().entries[va.index(1)..];
+        let entries = &entries[..entries.len().min(count)];
+        let mut left = entries;
+        while let Some((entry, rest)) = left.split_first()
+            && set_perms(entry, perms).is_some()
+        {
+            left = rest;
+        }
+        let done = entries.len() - left.len();
+        self.forget_all_of(done, (0..).map(|page| va.add_pages(page)));
+        (done > 0).then_some(done)
+    }
+
+    #[inline(always)]
+    fn try_set(&mut self, va: Va, perms: Perms) -> Option<()> {
+        set_perms(self.usual(va)?.entry, perms)
+    }
+
+    /// The first so many of these pages have lost rights.
+    #[inline(always)]
+    fn forget_all_of(&mut self, count: usize, pages: impl Iterator<Item = Va>) {
+        if count > FORGET_AT_ONCE {
+            self.stale_here = true;
+        } else {
+            pages.take(count).for_each(|va| M::invalidate(self.root, va));
+        }
     }
 
     /// [`Space::unmap`] of a page. The frame is to be released.
@@ -79,7 +140,7 @@ impl<M: Machine> Space<M> {
         let frame = self.grant(memory, source, perms).ok()?;
         let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
         leaf.entry.store(Pte::page(frame, perms).0 | may, Relaxed);
-        crate::space::count::<M>(leaf.table, 1);
+        count::<M>(leaf.table, 1);
         Some(())
     }
 }

@@ -28,7 +28,7 @@ pub struct Space<M> {
     /// Something was taken away that another processor may have cached.
     stale: bool,
     /// The same for this processor, and it is more than single pages could be forgotten for.
-    stale_here: bool,
+    pub(crate) stale_here: bool,
     /// Frames that cannot be given back before it has forgotten them.
     parked: [Frame; PARKED],
     parked_len: usize,
@@ -53,13 +53,13 @@ const PARKED: usize = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
     /// The address, divided by 2 MiB; and [`Walk::READ_ONLY`], unless every level above allows writing.
-    span: u64,
-    entries: &'static Table,
+    pub span: u64,
+    pub entries: &'static Table,
     table: Frame,
 }
 
 impl Walk {
-    const READ_ONLY: u64 = 1 << 63;
+    pub const READ_ONLY: u64 = 1 << 63;
 
     fn new<M: Machine>(va: Va, table: Frame, writable: bool) -> Walk {
         let read_only = if writable { 0 } else { Walk::READ_ONLY };
@@ -73,9 +73,6 @@ impl Walk {
 }
 
 const SPAN: u64 = 512 * PAGE_SIZE;
-
-/// To forget more pages than these one by one is slower than to forget all, and to walk to some of them again.
-const FORGET_AT_ONCE: u32 = 32;
 
 /// Where a page is translated: its leaf entry, found by [`Space::find`].
 pub(crate) struct Leaf {
@@ -173,12 +170,6 @@ impl<M: Machine> Space<M> {
     /// An entry that points to a table changed.
     pub(crate) fn forget_all(&mut self) {
         self.forget_walks();
-        self.forget_later();
-    }
-
-    /// So much is taken away that it is best to forget everything, when changes end.
-    #[inline]
-    fn forget_later(&mut self) {
         match self.loaded {
             Loaded::Here => self.stale_here = true,
             Loaded::Nowhere => {}
@@ -221,7 +212,7 @@ impl<M: Machine> Space<M> {
     #[inline]
     #[must_use]
     pub fn page(&self, va: Va) -> Option<Page> {
-        let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER))?;
+        let leaf = self.present(&self.last[1], va).ok().filter(|leaf| leaf.pte.has(Pte::USER))?;
         Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })
     }
 
@@ -362,45 +353,6 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// The same for a run of pages. Returns how many were done.
-    ///
-    /// # Errors
-    /// Those of [`Space::protect`], for the first page.
-    pub fn protect_run(&mut self, va: Va, count: u32, perms: Perms) -> Result<u32, Error> {
-        let mut done = 0;
-        while done < count {
-            match self.protect_in_table(va.add_pages(done.into()), count - done, perms) {
-                Ok(more) => done += more,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
-    }
-
-    /// The same, as far as one table reaches.
-    fn protect_in_table(&mut self, va: Va, count: u32, perms: Perms) -> Result<u32, Error> {
-        // (The processor may be setting A or D of one that runs elsewhere.)
-        if count <= FORGET_AT_ONCE || self.loaded == Loaded::Elsewhere {
-            return self.protect(va, perms).map(|()| 1);
-        }
-        let leaf = self.present(&self.last[0], va)?;
-        self.require_own_tables(&leaf, va)?;
-        let entries = &M::table(leaf.table)[va.index(1)..];
-        let entries = &entries[..entries.len().min(count as usize)];
-        let refuses = |entry: &AtomicU64| {
-            let old = Pte(entry.load(Relaxed));
-            let can = old.is_present() && may_have(old, perms);
-            if can {
-                entry.store(with_perms(old.0, perms), Relaxed);
-            }
-            !can
-        };
-        let done = entries.iter().position(refuses).unwrap_or(entries.len());
-        self.forget_later();
-        if done == 0 { Err(Error::NoRight(va.0)) } else { Ok(done as u32) }
-    }
-
     /// Remove the page or mark at `va`.
     ///
     /// # Errors
@@ -506,7 +458,7 @@ impl<M: Machine> Space<M> {
 
     /// Let `last` be the walk to `va`. Returns whether there is a table.
     #[inline]
-    fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
+    pub(crate) fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
         let there = last.get().span & !Walk::READ_ONLY == va.0 / SPAN;
         there || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
     }
@@ -682,7 +634,8 @@ pub(crate) fn may_have(page: Pte, perms: Perms) -> bool {
 #[inline(always)]
 pub(crate) fn with_perms(page: u64, perms: Perms) -> u64 {
     const STAYS: u64 = Pte::FRAME | Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
-    (page & STAYS) | Pte::page(Frame(0), perms).0
+    // No bit is in both. (A sum, because compilers take an `or` apart and do a part of it for each page.)
+    (page & STAYS) + Pte::page(Frame(0), perms).0
 }
 
 /// Change bits of a present entry, in which the processor may have set A or D since it was looked at.
