@@ -14,6 +14,51 @@
     .pushsection .smap_sites, "a"; .quad 77b; .popsection
 .endm
 
+# An exception of a program's: write a `Fault` on its exception stack and enter its upcall. The pages of
+# that stack are pinned, so the stores cannot fail. rsp points into the environment:
+#
+#   rsp - 8    rsp      rsp + 8   rsp + 16  + 24  + 32      + 40  + 48
+#   rax        vector   error     rip       cs    rflags    rsp   ss
+#
+# All registers but rax, rbx, rcx and r11 keep what the program had in them, and those get nothing of the kernel's.
+.macro UPCALL address:vararg
+    mov [rsp - 8], rax                      # where PUSH_GENERAL puts it, too
+    mov rax, [rsp + 40]                     # was it on the exception stack?
+    cmp rax, [rsp + {upcall_low} - {vector}]
+    jb 1f
+    cmp rax, [rsp + {upcall_top} - {vector}]
+    jb 2f
+1:  mov rax, [rsp + {upcall_top} - {vector}]
+    sub rax, {fault_bytes}                  # no: begin at the top, if there is one
+    jae 3f
+    jmp trap_nobody
+2:  sub rax, {fault_bytes} + {red_zone}     # yes: below the red zone, if there is room
+    jb trap_nobody
+    cmp rax, [rsp + {upcall_low} - {vector}]
+    jb trap_nobody
+    and rax, -16
+3:  SMAP stac
+    mov [rax + 24], r15; mov [rax + 32], r14; mov [rax + 40], r13; mov [rax + 48], r12
+    mov [rax + 56], r11; mov [rax + 64], r10; mov [rax + 72], r9; mov [rax + 80], r8
+    mov [rax + 88], rbp; mov [rax + 96], rdi; mov [rax + 104], rsi; mov [rax + 112], rdx
+    mov [rax + 120], rcx; mov [rax + 128], rbx
+    mov rbx, [rsp - 8];  mov [rax + 136], rbx       # rax
+    mov rcx, [rsp + {upcall_entry} - {vector}]
+    pop qword ptr [rax]                               # vector
+    pop qword ptr [rax + 8]                           # error code
+    pop qword ptr [rax + 168]                         # rip
+    pop qword ptr [rax + 16]                          # cs: overwritten in a moment
+    pop qword ptr [rax + 160]                         # rflags
+    pop qword ptr [rax + 144]                         # rsp
+    \address                                # to rbx
+    mov [rax + 16], rbx
+    SMAP clac
+    mov r11d, {upcall_rflags}
+    mov rsp, rax
+    swapgs
+    sysretq
+.endm
+
 # 256 stubs of 16 bytes. Vectors without an error code push a zero.
 .align 16
 trap_stubs:
@@ -26,73 +71,37 @@ trap_stubs:
     .byte 0x68; .long vector                # push vector
     .if vector < 32 && ({own_stack} >> vector) & 1
         jmp trap_own_stack
-    .else
+    .elseif vector == {page_fault}
+        jmp trap_page_fault
+    .elseif vector < 32
         jmp trap
+    .else
+        jmp trap_interrupt
     .endif
     .set vector, vector + 1
 .endr
 
-trap:
+trap_page_fault:
     test byte ptr [rsp + 24], 3             # cs: from user mode?
     jz trap_kernel
     swapgs
+    UPCALL mov rbx, cr2
 
-# An exception of a program's: write a `Fault` on its exception stack and enter its upcall. The pages of
-# that stack are pinned, so the stores cannot fail. rsp points into the environment:
-#
-#   rsp - 16 ..          rsp      rsp + 8   rsp + 16  + 24  + 32      + 40  + 48
-#   room for rax, rbx    vector   error     rip       cs    rflags    rsp   ss
-#
-# The other registers keep what the program had in them, so that nothing of the kernel's leaks.
-trap_user:
-    cmp qword ptr [rsp], 32                 # an interrupt?
-    jae trap_rust
-    mov [rsp - 8], rax                      # where PUSH_GENERAL puts them, too
-    mov [rsp - 16], rbx
-    cmp qword ptr [rsp + {upcall_entry} - {vector}], 0
-    je 9f
-    mov rax, [rsp + 40]                     # was it on the exception stack?
-    mov rbx, [rsp + {upcall_low} - {vector}]
-    cmp rax, [rsp + {upcall_top} - {vector}]
-    jae 1f
-    cmp rax, rbx
-    jae 2f
-1:  mov rax, [rsp + {upcall_top} - {vector}]        # no: begin at the top
-    sub rax, {fault_bytes}
-    jmp 3f
-2:  add rbx, {fault_bytes} + {red_zone}     # yes: below the red zone, if there is room
-    cmp rax, rbx
-    jb 9f
-    sub rax, {fault_bytes} + {red_zone}
-    and rax, -16
-3:  SMAP stac
-    mov [rax + 24], r15; mov [rax + 32], r14; mov [rax + 40], r13; mov [rax + 48], r12
-    mov [rax + 56], r11; mov [rax + 64], r10; mov [rax + 72], r9; mov [rax + 80], r8
-    mov [rax + 88], rbp; mov [rax + 96], rdi; mov [rax + 104], rsi; mov [rax + 112], rdx
-    mov [rax + 120], rcx
-    mov rbx, [rsp - 16]; mov [rax + 128], rbx
-    mov rbx, [rsp - 8];  mov [rax + 136], rbx
-    mov rbx, [rsp + 40]; mov [rax + 144], rbx       # rsp
-    mov rbx, [rsp + 32]; mov [rax + 160], rbx       # rflags
-    mov rbx, [rsp + 16]; mov [rax + 168], rbx       # rip
-    mov rbx, [rsp + 8];  mov [rax + 8], rbx         # error code
-    mov rbx, [rsp];      mov [rax], rbx             # vector
-    cmp rbx, 14
-    mov ebx, 0
-    jne 4f
-    mov rbx, cr2
-4:  mov [rax + 16], rbx
-    SMAP clac
-    mov rcx, [rsp + {upcall_entry} - {vector}]
-    mov r11d, {upcall_rflags}
-    mov rsp, rax
-    xor eax, eax
-    xor ebx, ebx
+trap:
+    test byte ptr [rsp + 24], 3
+    jz trap_kernel
     swapgs
-    sysretq
-9:  mov rax, [rsp - 8]                      # nobody handles it, or no room
-    mov rbx, [rsp - 16]
+trap_user:
+    UPCALL xor ebx, ebx
 
+trap_nobody:                                # nobody handles it, or no room
+    mov rax, [rsp - 8]
+    jmp trap_rust
+
+trap_interrupt:
+    test byte ptr [rsp + 24], 3
+    jz trap_kernel
+    swapgs
 trap_rust:
     PUSH_GENERAL
     cld
@@ -142,7 +151,7 @@ syscall_entry:
     mov rsp, gs:[{stack_top}]
     cmp rax, {quick}
     jae 1f
-    push gs:[{scratch}]; push r11; push rcx; push r10; push r9; push r8; push rdi; push rsi
+    push qword ptr gs:[{scratch}]; push r11; push rcx; push r10; push r9; push r8; push rdi; push rsi
     mov rcx, r10                            # the arguments, as C has them
     call [{handlers} + rax * 8]
     pop rsi; pop rdi; pop r8; pop r9; pop r10; pop rcx; pop r11; pop rsp

@@ -48,7 +48,7 @@ pub struct Upcall {
     pub entry: Cell<u64>,
     /// Lowest address of the exception stack.
     pub low: Cell<u64>,
-    /// One past its highest address.
+    /// One past its highest address; 0 if nobody handles anything.
     pub top: Cell<u64>,
 }
 

@@ -225,9 +225,12 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
     }
     let result = with_space(env, |space| {
         (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;
-        env.upcall.entry.set(entry);
-        env.upcall.low.set(low.0);
-        env.upcall.top.set(low.0 + pages * PAGE_SIZE);
+        env.upcall.clear();
+        if entry != 0 {
+            env.upcall.entry.set(entry);
+            env.upcall.low.set(low.0);
+            env.upcall.top.set(low.0 + pages * PAGE_SIZE);
+        }
         Ok((0, 0))
     });
     if other {

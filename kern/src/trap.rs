@@ -139,6 +139,7 @@ global_asm!(
     include_str!("entry.s"),
     error_codes = const ERROR_CODES,
     own_stack = const OWN_STACK,
+    page_fault = const Vector::PAGE_FAULT.0,
     stack_top = const offset_of!(Cpu, stack_top),
     env = const offset_of!(Cpu, env),
     scratch = const offset_of!(Cpu, scratch),
