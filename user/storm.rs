@@ -124,8 +124,7 @@ impl World for Kernel {
     }
 
     fn settle(&mut self) {
-        const WAITS: [u32; 2] = [Status::Runnable as u32, Status::Dying as u32];
-        let waits = |info: &EnvInfo| WAITS.contains(&info.status.load(Relaxed));
+        let waits = |info: &EnvInfo| matches!(info.status(), Status::Runnable | Status::Dying);
         while windows::envs().iter().any(waits) {
             sys::yield_now();
         }

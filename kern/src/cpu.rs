@@ -64,12 +64,10 @@ pub struct Cpu {
     pub scratch: Cell<u64>,
     /// Where the kernel's stack begins at every entry.
     pub stack_top: Cell<u64>,
-    /// The environment that runs, and at its start its registers.
+    /// The environment whose page map and floating-point state are loaded, or null; and at its start its registers.
     pub env: Cell<*const Env>,
     /// The page map in CR3.
     pub root: Loaded,
-    /// Whose floating-point state is in the registers.
-    pub fp_env: Cell<*const Env>,
     /// Time stamp of the last entry, in kernels that count.
     pub entered: Cell<u64>,
     /// From 0 on: the processor that boots is 0.
@@ -93,7 +91,6 @@ impl Cpu {
             stack_top: Cell::new(0),
             env: Cell::new(null()),
             root: Loaded::new(),
-            fp_env: Cell::new(null()),
             entered: Cell::new(0),
             number: Cell::new(0),
             apic_id: Cell::new(0),
@@ -108,12 +105,19 @@ impl Cpu {
         crate::apic::interrupt(self.apic_id.get());
     }
 
+    /// Let an environment be the one that runs: entries from user mode save its registers.
+    #[inline]
+    pub fn set_env(&self, env: &'static Env) {
+        self.env.set(env);
+        // SAFETY: the end of the frame is an address; the processor reads the field only when it enters from user
+        // mode.
+        unsafe { (*self.tss.get()).privilege_stack_table[0] = VirtAddr::new_unsafe(env.frame.top()) };
+    }
+
     /// Nothing of an environment that ends is here any more.
     pub fn forget(&self, env: &Env) {
-        for place in [&self.env, &self.fp_env] {
-            if core::ptr::eq(place.get(), env) {
-                place.set(null());
-            }
+        if core::ptr::eq(self.env.get(), env) {
+            self.env.set(null());
         }
     }
 
@@ -207,15 +211,6 @@ fn current() -> *const Env {
             options(pure, readonly, nostack, preserves_flags));
     }
     env
-}
-
-/// Let an environment be the one that runs: entries from user mode save its registers.
-pub fn set_env(env: &'static Env) {
-    let cpu = this();
-    cpu.env.set(env);
-    let top = VirtAddr::new(env.frame.top());
-    // SAFETY: the processor reads the field only when it enters from user mode.
-    unsafe { (*cpu.tss.get()).privilege_stack_table[0] = top };
 }
 
 /// Make `this()` work on the processor that boots. The very first thing to do.

@@ -117,6 +117,18 @@ resume:
     swapgs
     iretq
 
+# resume_call(environment) -> !: back to user mode behind a call; rcx and r11 are what a call changes.
+resume_call:
+    mov rcx, [rdi + {rip}]
+    mov r11, [rdi + {rflags}]
+    mov rsp, [rdi + {rsp}]
+    mov r15, [rdi]; mov r14, [rdi + 8]; mov r13, [rdi + 16]; mov r12, [rdi + 24]
+    mov r10, [rdi + 40]; mov r9, [rdi + 48]; mov r8, [rdi + 56]; mov rbp, [rdi + 64]
+    mov rsi, [rdi + 80]; mov rdx, [rdi + 88]; mov rbx, [rdi + 104]; mov rax, [rdi + 112]
+    mov rdi, [rdi + 72]
+    swapgs
+    sysretq
+
 # On a stack of the interrupt's own. From user mode: move over to the environment's frame, as if the
 # processor had pushed there.
 trap_own_stack:

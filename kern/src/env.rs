@@ -3,12 +3,12 @@
 use crate::memory::{ENV_TABLE, Kernel, Lock, Space, env_info};
 use crate::trap::TrapFrame;
 use crate::{cpu, selftest};
-use ::sched::{Holder, Links, Node};
+use ::sched::{Links, Node, State};
 use abi::window::{EnvInfo, LockKind};
-use abi::{EnvId, Error};
+use abi::{EnvId, Error, Frame};
 use core::cell::{Cell, UnsafeCell};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
 ///
@@ -23,12 +23,10 @@ pub struct Env {
     pub upcall: Upcall,
     /// The public part.
     info: &'static EnvInfo,
-    /// The processor that has the environment. See `sched`.
-    held_by: Holder,
-    /// The processor whose registers may still hold the floating-point state; `u32::MAX`: none.
-    pub fp_cpu: AtomicU32,
     /// The page map; `None` while the slot is free.
     pub space: Lock<Option<Space>>,
+    /// Its root, which stays the same: for who loads it.
+    pub root: Cell<Frame>,
     links: Links<Env>,
 }
 
@@ -118,9 +116,8 @@ impl Env {
             fp: FpState::default(),
             upcall: Upcall::default(),
             info: env_info(slot),
-            held_by: Holder::nobody(),
-            fp_cpu: AtomicU32::default(),
             space: Lock::new(LockKind::PageMap, None),
+            root: Cell::new(Frame(0)),
             links: Links::default(),
         }
     }
@@ -143,18 +140,13 @@ impl Node for Env {
     }
 
     #[inline]
-    fn status_word(&self) -> &AtomicU32 {
-        &self.info().status
+    fn word(&self) -> &AtomicU64 {
+        &self.info().state
     }
 
     #[inline]
-    fn holder(&self) -> &Holder {
-        &self.held_by
-    }
-
-    #[inline]
-    fn hold(&self, processor: u32) -> bool {
-        self.held_by.hold(processor) || selftest::holds_twice()
+    fn is_free_for(&self, state: State, processor: u32) -> bool {
+        state.is_free_for(processor) || selftest::holds_twice()
     }
 
     fn interrupt(&self, processor: u32) {

@@ -15,7 +15,7 @@ use abi::Frame;
 pub fn serve() {
     let cpu = cpu::this();
     // SAFETY: the page map that is loaded already.
-    cpu.flushes.serve(|| unsafe { load_root(cpu.root()) });
+    cpu.flushes.serve(|| unsafe { load_root(cpu, cpu.root()) });
 }
 
 /// Wait a moment, in a loop that waits for others.
@@ -24,10 +24,11 @@ pub fn relax() {
     core::hint::spin_loop();
 }
 
-/// Whether another processor has this page map loaded.
+/// Whether another processor may have this page map loaded, or may load it at any moment: unless this one has. (Only
+/// who holds an environment has its page map loaded.)
 #[inline]
 pub fn is_elsewhere(root: Frame) -> bool {
-    cpu::count() > 1 && cpu::others().any(|other| other.root.may_be(root.0))
+    cpu::count() > 1 && cpu::this().root() != root
 }
 
 /// Let all processors forget this page map, and wait until they have.

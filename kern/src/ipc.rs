@@ -22,17 +22,26 @@ pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
 
 /// `send_recv(env, value, va, perms, recv va, from)`
 #[inline(never)]
-pub fn send_receive(
-    me: &'static Env,
-    to: EnvId,
-    value: u64,
-    page: u64,
-    perms: Perms,
-    at: u64,
-    from: EnvId,
-) -> Results {
+pub fn send_receive(me: &'static Env) -> Results {
+    let [to, word, page, _, at, from] = me.frame.saved().arguments();
+    // Most messages: a word for a word, and who is to answer waits already.
+    if page == NO_PAGE && at == NO_PAGE && (from == to || from == 0) && to <= u32::MAX.into() {
+        let (to, from, my_id) = (EnvId(to as u32), EnvId(from as u32), me.id());
+        let receiver = env::all().get(to.slot());
+        if let Some(receiver) = receiver.filter(|env| ::sched::take(*env, to, my_id, sched::here())) {
+            receiver.frame.set_results((my_id.0.into(), word));
+            sched::exchange(me, receiver, from);
+        }
+    }
+    send_receive_locked(me)
+}
+
+#[inline(never)]
+fn send_receive_locked(me: &'static Env) -> Results {
+    let [to, word, page, perms, at, from] = me.frame.saved().arguments();
+    let (to, from) = (EnvId::from_register(to)?, EnvId::from_register(from)?);
     check_receive(me, at, from)?;
-    let (receiver, mut sched) = deliver(me, to, value, page, perms)?;
+    let (receiver, mut sched) = deliver(me, to, word, page, Perms::from_bits_retain(perms))?;
     match wait_for_message(me, at, from, &mut sched) {
         Ok(()) => sched::hand_over(receiver, sched, abi::Call::SendRecv),
         Err(error) => {

@@ -33,7 +33,7 @@ pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
     env.info().runs.store(0, Relaxed);
     env.upcall.clear();
     env.fp.reset();
-    env.fp_cpu.store(u32::MAX, Relaxed);
+    env.root.set(space.root());
     *env.space.lock() = Some(space);
     drop(sched);
     trace!("[{}] new env {}", env.info().parent(), env.id());
@@ -68,7 +68,7 @@ pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) -> bool {
     if !sched.condemn(env, exit, by) {
         return false;
     }
-    if !core::ptr::eq(cpu::env(), env) && sched::hold(env, &mut sched) {
+    if !core::ptr::eq(cpu::env(), env) && sched.hold(env, cpu::this().number.get()) {
         drop(sched);
         // Small ones are gone when the call returns.
         slice(env);
@@ -88,7 +88,7 @@ pub fn slice(env: &'static Env) {
     if let Some(map) = space.as_mut() {
         if cpu::this().root() == map.root() {
             // SAFETY: the kernel's own page map.
-            unsafe { load_root(kernel_root()) };
+            unsafe { load_root(cpu::this(), kernel_root()) };
         }
         if !map.tear_down(&MEMORY, &mut SLICE.clone()) {
             return;
@@ -100,12 +100,15 @@ pub fn slice(env: &'static Env) {
     bury(env);
 }
 
-/// Everything is given back: tell the parent, or free the slot.
+/// Everything is given back: tell those who wait for a message, and then the parent, or free the slot.
 fn bury(env: &'static Env) {
     let mut sched = sched::lock();
     let (id, exit) = (env.id(), env.info().exit());
+    let error = Error::BadEnv(id.0.into()).encode();
+    if !sched.fail_receivers(env, |receiver| receiver.frame.set_results(error)) {
+        return;
+    }
     trace!("[{}] free env {id}", sched.ended_by(env));
-    sched.fail_receivers(env, |receiver| receiver.frame.set_results(Error::BadEnv(id.0.into()).encode()));
     if id == power::first_env() {
         power::set_status(exit);
     }

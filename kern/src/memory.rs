@@ -4,7 +4,8 @@
 //! the direct map, the windows' writable alias, the environment table, the image and the devices.
 //! Nothing in it is both writable and executable, and nothing is global.
 
-use crate::{cpu, flush};
+use crate::cpu::{self, Cpu};
+use crate::flush;
 use abi::layout::{ARCHIVE, CPUS, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
 use abi::{Frame, Va};
@@ -115,7 +116,7 @@ impl Machine for Kernel {
     fn invalidate_all(root: Frame) {
         if cpu::this().root() == root {
             // SAFETY: the page map that is loaded already.
-            unsafe { load_root(root) };
+            unsafe { load_root(cpu::this(), root) };
         }
     }
 
@@ -172,20 +173,18 @@ pub fn archive() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(alias(ARCHIVE) as *const u8, len) }
 }
 
-/// Use this page map from now on.
+/// Use this page map from now on, on this processor.
+///
+/// Nobody may believe that a page map is not loaded here while it is: so others hear of this one before, and of the last
+/// one until it is gone.
 ///
 /// # Safety
 /// It is the root of a [`Space`] that exists, or the kernel's own.
-pub unsafe fn load_root(root: Frame) {
+#[inline]
+pub unsafe fn load_root(cpu: &Cpu, root: Frame) {
     let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(root.address()));
-    let kernel = root == kernel_root();
-    // Nobody may believe that a page map is not loaded here while it is: see `flush`.
-    if !kernel {
-        cpu::this().root.set(root.0);
-    }
+    cpu.root.begin(root.0);
     // SAFETY: every page map has the kernel's half, in which this code and its stack are.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
-    if kernel {
-        cpu::this().root.set(root.0);
-    }
+    cpu.root.end(root.0);
 }

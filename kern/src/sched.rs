@@ -2,17 +2,19 @@
 //!
 //! The states of environments and the queue are in the crate `sched`; here is what changes hands with them: registers
 //! and page maps. A processor *holds* an environment while it runs it, and a little longer: until the registers
-//! are saved and the page map is not loaded any more ([`leave`]). Only then can another one take it.
+//! are saved and the page map is not loaded any more ([`give_back`]). Only then can another one take it.
 //! Who wants to change something of an environment that is held elsewhere lets that processor give it up
 //! first: it takes the status away and interrupts.
 //!
 //! Locks, in the order in which they are taken: the scheduler's, page maps in the order of their slots, page
 //! frames, the console.
 
+use crate::cpu::{self, Cpu};
 use crate::env::{self, Env, FpState};
 use crate::memory::{Kernel, Lock, kernel_root, load_root};
-use crate::{apic, console, cpu, flush, life, power, selftest, trap};
+use crate::{apic, console, flush, life, power, selftest, trap};
 use ::sched::Node;
+use abi::call::NO_PAGE;
 use abi::window::LockKind;
 use abi::{EnvId, Error, Status};
 use core::arch::asm;
@@ -43,7 +45,7 @@ pub fn lock() -> Locked {
 
 /// The number of this processor.
 #[inline]
-fn here() -> u32 {
+pub fn here() -> u32 {
     cpu::this().number.get()
 }
 
@@ -64,17 +66,30 @@ pub fn hand_over(to: &'static Env, mut sched: Locked, cause: abi::Call) -> ! {
     switch(sched)
 }
 
-#[inline]
-fn check_taken(next: Option<&'static Env>, sched: &Sched) {
-    if let Some(env) = next.filter(|_| cfg!(feature = "check")) {
-        selftest::check_taken(env, sched);
+/// Let an environment run that was [taken](::sched::take), while the caller waits for a word from it, or from anyone.
+/// Without the lock: no queue is used, and nobody else is concerned.
+#[inline(always)]
+pub fn exchange(me: &'static Env, receiver: &'static Env, from: EnvId) -> ! {
+    let cpu = cpu::this();
+    turn_to(cpu, Some(me), receiver);
+    if !::sched::park(me, receiver, from, cpu.number.get()) {
+        park_locked(me, from);
     }
+    leave_kernel(abi::Call::SendRecv as u64);
+    trap::resume_from_call(&receiver.frame)
+}
+
+/// Somebody is ending or stopping the caller, or keeps it off its processor.
+#[cold]
+#[inline(never)]
+fn park_locked(me: &'static Env, from: EnvId) {
+    lock().receive(me, NO_PAGE, from);
+    give_back(me);
 }
 
 /// Leave the environment that ran here, and the kernel, for one that was taken.
 #[inline]
 fn go_over(next: Option<&'static Env>, sched: Locked, cause: u64) -> ! {
-    check_taken(next, &sched);
     drop(sched);
     leave_kernel(cause);
     match next {
@@ -91,7 +106,6 @@ fn find_work() -> ! {
         sched.look(here());
         wake_readers(&mut sched);
         if let Some(next) = sched.dequeue(here()) {
-            check_taken(Some(next), &sched);
             drop(sched);
             begin(next);
             continue;
@@ -111,11 +125,11 @@ fn find_work() -> ! {
 /// Do what an environment that was taken wants: to run, or to end. Comes back if it was a slice of that.
 #[inline]
 fn begin(env: &'static Env) {
-    if !core::ptr::eq(cpu::this().env.get(), env) {
-        leave();
-    }
     if env.status() != Status::Dying {
         run(env);
+    }
+    if !core::ptr::eq(cpu::this().env.get(), env) {
+        leave();
     }
     enter_kernel();
     life::slice(env);
@@ -123,33 +137,87 @@ fn begin(env: &'static Env) {
     leave_kernel(0x201);
 }
 
-/// Give up the environment that ran here: afterwards another processor can take it. With one processor there is
-/// nobody who could.
-#[inline]
-fn leave() {
-    if cpu::count() == 1 {
-        return;
-    }
+/// Run an environment that was taken.
+fn run(env: &'static Env) -> ! {
     let cpu = cpu::this();
     // SAFETY: null or an environment; those are never unmapped.
-    let Some(env) = (unsafe { cpu.env.get().as_ref() }) else { return };
-    if core::ptr::eq(cpu.fp_env.get(), env) {
-        env.fp.save();
+    let last = unsafe { cpu.env.get().as_ref() };
+    if last.is_none_or(|last| !core::ptr::eq(last, env)) {
+        turn_to(cpu, last, env);
+        last.filter(|_| cpu::count() > 1).into_iter().for_each(give_back);
     }
+    trap::resume_env()
+}
+
+/// Give up the environment that ran here: afterwards another processor can take it. With one processor there is
+/// nobody who could.
+fn leave() {
+    let cpu = cpu::this();
+    // SAFETY: null or an environment; those are never unmapped.
+    let Some(env) = (unsafe { cpu.env.get().as_ref() }).filter(|_| cpu::count() > 1) else { return };
+    env.fp.save();
     // SAFETY: the kernel's own page map.
-    unsafe { load_root(kernel_root()) };
-    let mut sched = lock();
+    unsafe { load_root(cpu, kernel_root()) };
     cpu.env.set(core::ptr::null());
-    sched.give_back(env);
+    give_back(env);
+}
+
+/// Nothing of this environment is here any more. If it wants to run again, somebody may be idle.
+#[inline]
+fn give_back(env: &'static Env) {
+    if ::sched::give_back(env) {
+        lock().offer(env);
+    }
+}
+
+/// Leave the environment whose page map and floating-point state are loaded, if any, for one that was taken. The last
+/// one is still held.
+#[inline(always)]
+fn turn_to(cpu: &Cpu, last: Option<&'static Env>, env: &'static Env) {
+    if cfg!(feature = "check") {
+        selftest::check_taken(env);
+    }
+    let info = env.info();
+    info.runs.store(info.runs.load(Relaxed) + 1, Relaxed);
+    info.cpu.store(cpu.number.get(), Relaxed);
+    if let Some(last) = last {
+        last.fp.save();
+    }
+    // SAFETY: the root of a page map that exists, and stays while the environment is held.
+    unsafe { load_root(cpu, env.root.get()) };
+    cpu.set_env(env);
+    env.fp.load();
+    reset_selectors();
+}
+
+/// What another environment left in the selectors is not for this one to see. The bases are 0.
+#[inline]
+fn reset_selectors() {
+    let used: u64;
+    // SAFETY: only reads.
+    unsafe {
+        asm!("mov {0:e}, ds", "mov {1:e}, es", "or {0:e}, {1:e}", "mov {1:e}, fs", "or {0:e}, {1:e}",
+            "mov {1:e}, gs", "or {0:e}, {1:e}", out(reg) used, out(reg) _, options(nostack, nomem));
+    }
+    if used != 0 {
+        clear_selectors();
+    }
+}
+
+#[cold]
+fn clear_selectors() {
+    // SAFETY: the null selector is allowed in all four; GS of the user is the one that is set.
+    unsafe {
+        asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}",
+            "swapgs", "mov gs, {0:e}", "swapgs", in(reg) 0, options(nostack, preserves_flags));
+    }
 }
 
 /// The scheduler, locked, when no other processor holds a stopped environment any more. (One that is not stopped
 /// may be held for long.)
 pub fn lock_free(env: &Env) -> Locked {
-    let is_leaving = || {
-        let holder = env.holder();
-        env.status() == Status::Stopped && !holder.is_nobody() && !holder.is(here())
-    };
+    let is_leaving =
+        || env.status() == Status::Stopped && env.holder().is_some_and(|holder| holder != here());
     loop {
         let sched = lock();
         if !is_leaving() {
@@ -169,56 +237,11 @@ fn wait_while(condition: impl Fn() -> bool) {
     enter_kernel();
 }
 
-/// Let this processor hold an environment, if no other does.
-pub fn hold(env: &Env, _: &mut Sched) -> bool {
-    env.hold(here())
-}
-
 /// Let this processor hold an environment that is not the caller, wherever it is now, so that it runs nowhere
 /// until it is let go.
 pub fn keep_off(env: &'static Env) {
     while !lock().keep_off(env, here()) {
-        wait_while(|| !env.holder().is_nobody() && env.status() != Status::Running);
-    }
-}
-
-/// Run an environment that was taken.
-fn run(env: &'static Env) -> ! {
-    let (cpu, info) = (cpu::this(), env.info());
-    info.runs.store(info.runs.load(Relaxed) + 1, Relaxed);
-    info.cpu.store(here(), Relaxed);
-    cpu::set_env(env);
-    let space = env.space.lock();
-    let root = space.as_ref().map(|space| space.root()).expect("a runnable environment has a page map");
-    if cpu.root() != root {
-        // With the page map locked: whoever is changing it believes that it is not loaded anywhere else.
-        // SAFETY: the root of a page map that exists, and stays while the environment is held.
-        unsafe { load_root(root) };
-    }
-    drop(space);
-    switch_fp(env);
-    trap::resume_env()
-}
-
-/// Bring in the floating-point state and reset the segment selectors, if someone else ran.
-fn switch_fp(env: &'static Env) {
-    let cpu = cpu::this();
-    let last = cpu.fp_env.replace(env);
-    if core::ptr::eq(last, env) && env.fp_cpu.load(Relaxed) == here() {
-        return;
-    }
-    env.fp_cpu.store(here(), Relaxed);
-    // With several processors it was saved when the environment left.
-    // SAFETY: `last` is null or an environment; environments are never unmapped.
-    if let Some(last) = unsafe { last.as_ref() }.filter(|_| cpu::count() == 1) {
-        last.fp.save();
-    }
-    env.fp.load();
-    // What another environment left in the selectors is not for this one to see. The bases are 0.
-    // SAFETY: the null selector is allowed in all four; GS of the user is the one that is set.
-    unsafe {
-        asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}",
-            "swapgs", "mov gs, {0:e}", "swapgs", in(reg) 0, options(nostack, preserves_flags));
+        wait_while(|| env.holder().is_some() && env.status() != Status::Running);
     }
 }
 
@@ -315,7 +338,7 @@ pub fn enter_kernel() {
         while ALONE.swap(true, Acquire) {
             flush::relax();
         }
-        selftest::check_holders(&lock());
+        selftest::check_holders();
     }
     if cfg!(feature = "count") {
         cpu::this().entered.set(cpu::time_stamp());

@@ -8,8 +8,7 @@
 
 use crate::cpu;
 use crate::env::{self, Env};
-use crate::memory::{CHECK_TABLE, Kernel, MEMORY, env_info, kernel_root};
-use crate::sched::Sched;
+use crate::memory::{CHECK_TABLE, Kernel, MEMORY, kernel_root};
 use ::sched::Node;
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
@@ -62,9 +61,8 @@ pub fn holds_twice() -> bool {
     cfg!(feature = "check") && TWICE.load(Relaxed)
 }
 
-/// This processor has just taken an environment. No other runs it. Only with the scheduler locked do
-/// processors take environments and give them back, so this is true at every moment.
-pub fn check_taken(env: &Env, _: &Sched) {
+/// This processor has just taken an environment. No other runs it: before one gives it back, it runs another one.
+pub fn check_taken(env: &Env) {
     if let Some(other) = cpu::others().find(|other| core::ptr::eq(other.env.get(), env)) {
         let (id, here, there) = (env.id(), cpu::this().number.get(), other.number.get());
         panic!("environment {id} is on processors {here} and {there}");
@@ -72,12 +70,17 @@ pub fn check_taken(env: &Env, _: &Sched) {
 }
 
 /// Every processor holds the environment that it runs. So no two run the same.
-pub fn check_holders(_: &Sched) {
+pub fn check_holders() {
     for cpu in cpu::others().chain([cpu::this()]) {
         // SAFETY: null or an environment; those are never unmapped.
         let Some(env) = (unsafe { cpu.env.get().as_ref() }) else { continue };
-        let (id, here, holder) = (env.id(), cpu.number.get(), env.holder().processor());
-        assert!(holder == Some(here), "environment {id} runs on processor {here}, and {holder:?} holds it");
+        let (id, here, holder) = (env.id(), cpu.number.get(), env.holder());
+        // Or it was left a moment ago.
+        let runs = core::ptr::eq(cpu.env.get(), env);
+        assert!(
+            holder == Some(here) || !runs,
+            "environment {id} runs on processor {here}, and {holder:?} holds it"
+        );
     }
 }
 
@@ -87,8 +90,7 @@ pub fn all() {
     let used = KERNEL_FRAMES.load(Relaxed);
     let archive = ARCHIVE.get().expect("boot is over");
     let mut check = Check { stamp, used, unnamed: 0, archive };
-    let free = Status::Free as u32;
-    let living = || env::all().iter().filter(|env| env_info(env.slot()).status.load(Relaxed) != free);
+    let living = || env::all().iter().filter(|env| env.status() != Status::Free);
     living().for_each(|env| walk(env, archive, |va, level, frame| check.name(va, level, frame)));
     if check.unnamed != 0 {
         living().for_each(|env| {

@@ -77,7 +77,7 @@ pub fn open() {
 pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
     cpu::adopt(cpu);
     cpu::init();
-    cpu.root.set(kernel_root().0);
+    cpu.root.end(kernel_root().0);
     apic::init_here();
     NEXT.store(null_mut(), Relaxed);
     while !OPEN.load(Relaxed) {

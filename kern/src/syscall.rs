@@ -89,15 +89,15 @@ extern "C" fn page_ops(list: u64, len: u64, _: u64, _: u64, _: u64, _: u64) -> P
 }
 
 /// Any other call: all registers are saved. Comes back only if the caller goes on.
-pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64) -> Pair {
     sched::enter_kernel();
     let me = cpu::env();
     let number = me.frame.saved().general[reg::RAX];
-    finish(number, call(me, number, [a, b, c, d, e, f]))
+    finish(number, call(me, number, [a, b, c, d]))
 }
 
 #[inline]
-fn call(me: &'static Env, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Results {
+fn call(me: &'static Env, number: u64, [a, b, c, d]: [u64; 4]) -> Results {
     match Call::from_number(number).ok_or(Error::BadCall(number))? {
         Call::Write => console::write(me, UserSlice::new(a, b)),
         Call::Read => console::read(me, UserSlice::new(a, b)),
@@ -111,9 +111,7 @@ fn call(me: &'static Env, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Results 
         Call::Yield => sched::yield_to(me, EnvId::from_register(a)?),
         Call::Send => ipc::send(me, EnvId::from_register(a)?, b, c, perms(d)),
         Call::Recv => ipc::receive(me, a, EnvId::from_register(b)?),
-        Call::SendRecv => {
-            ipc::send_receive(me, EnvId::from_register(a)?, b, c, perms(d), e, EnvId::from_register(f)?)
-        }
+        Call::SendRecv => ipc::send_receive(me),
         Call::PowerOff => power_off(me, a),
         _ => Err(Error::BadCall(number)),
     }

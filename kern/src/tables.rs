@@ -60,7 +60,7 @@ pub unsafe fn init(boot: &BootInfo) {
     root[KERNEL_WINDOWS.index(4)].store(windows & !Pte::USER, Relaxed);
     memory::KERNEL_ROOT.store(build.root().0, Relaxed);
     // SAFETY: the tables map everything that is in use: image, stack, direct map.
-    unsafe { memory::load_root(build.root()) };
+    unsafe { memory::load_root(crate::cpu::this(), build.root()) };
 
     MEMORY.init(&boot.usable, build.free());
     let machine = Kernel::machine();

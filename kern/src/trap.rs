@@ -16,7 +16,8 @@
 //! alone, and save on the kernel's stack what a C function may change; the other registers survive in place. The
 //! others save the whole frame, because somebody else may run in the end.
 //!
-//! Ways back: `sysretq` from one's own call and into an upcall; `iretq` everywhere else.
+//! Ways back: `sysretq` from one's own call, at once or when somebody else has run meanwhile, and into an upcall;
+//! `iretq` everywhere else.
 
 use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
 use crate::env::{Env, Upcall};
@@ -45,6 +46,13 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// The arguments of the call that the registers were saved at.
+    #[inline]
+    pub fn arguments(&self) -> [u64; 6] {
+        let [_, _, _, _, _, r10, r9, r8, _, rdi, rsi, rdx, ..] = self.general;
+        [rdi, rsi, rdx, r10, r8, r9]
+    }
+
     /// The same in the form in which programs get it.
     pub fn as_fault(&self) -> Fault {
         let [r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax] = self.general;
@@ -66,6 +74,9 @@ pub mod reg {
     pub const RDX: usize = 11;
     pub const RAX: usize = 14;
 }
+
+/// In place of a vector: the frame was saved at a system call, and nobody has replaced it.
+const CALL: u64 = u64::MAX;
 
 /// Where the registers of an environment are saved.
 ///
@@ -90,10 +101,12 @@ impl TrapFrame {
     }
 
     /// Results of the call in which the environment waits.
+    #[inline]
     pub fn set_results(&self, (rax, rdx): (u64, u64)) {
         let saved = self.saved();
         saved.general[reg::RAX] = rax;
         saved.general[reg::RDX] = rdx;
+        saved.vector = CALL;
     }
 
     /// Let the environment make its call once more, when it runs again.
@@ -168,6 +181,7 @@ unsafe extern "C" {
     static __smap_sites_end: [u64; 0];
     fn syscall_entry();
     fn resume() -> !;
+    fn resume_call(frame: &TrapFrame) -> !;
     fn idle();
 }
 
@@ -201,8 +215,20 @@ pub unsafe fn patch_smap() {
 
 /// Go on with the environment that runs on this processor, with all its registers.
 pub fn resume_env() -> ! {
+    let frame = &cpu::env().frame;
+    if frame.saved().vector == CALL {
+        resume_from_call(frame);
+    }
     // SAFETY: `set_env` made it current and its frame holds sane user registers.
     unsafe { resume() }
+}
+
+/// Go on behind the call that this environment, which runs on this processor, has made.
+#[inline]
+pub fn resume_from_call(frame: &TrapFrame) -> ! {
+    // SAFETY: the frame is as `syscall_entry` saved it, but for results: so `rip` and `rflags` are what a call
+    // may return to.
+    unsafe { resume_call(frame) }
 }
 
 /// Wait for an interrupt.

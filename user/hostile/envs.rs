@@ -137,6 +137,7 @@ pub fn registers(checks: &mut Checks) {
     checks.allow("the last address", Call::SetRegs, &[id, &raw const LAST as u64], (0, 0));
     family::end(blank);
     sanitised(checks);
+    selectors(checks);
 }
 
 static LAST: Registers = {
@@ -171,6 +172,8 @@ fn sanitised(checks: &mut Checks) {
         let flags = fault.rflags & !RF == USER_RFLAGS | FIXED_RFLAGS;
         let place = fault.vector() == Vector::PAGE_FAULT && fault.rip == NOWHERE;
         let registers = fault.rsp == 1 << 63 && fault.r15 == 15 && fault.rax == 1;
+        // Those that a call changes, too: it was stopped in one.
+        let registers = registers && fault.rcx == 2 && fault.r11 == 11;
         sys::exit(u8::from(flags) | u8::from(place) << 1 | u8::from(registers) << 2)
     }
     let me = env::id();
@@ -182,8 +185,16 @@ fn sanitised(checks: &mut Checks) {
         }
     });
     checks.that("it runs", ipc::recv_from(runner.id()).is_ok());
-    let wild =
-        Registers { rip: NOWHERE, rflags: u64::MAX, rsp: 1 << 63, r15: 15, rax: 1, ..Registers::default() };
+    let wild = Registers {
+        rip: NOWHERE,
+        rflags: u64::MAX,
+        rsp: 1 << 63,
+        r15: 15,
+        r11: 11,
+        rcx: 2,
+        rax: 1,
+        ..Registers::default()
+    };
     let args = [u64::from(runner.id().0), &raw const wild as u64];
     let runs = [Status::Runnable, Status::Running].map(|status| Error::BadState(status as u64));
     checks.refuse_one_of("it runs", Call::SetRegs, &args, &runs);
@@ -192,4 +203,32 @@ fn sanitised(checks: &mut Checks) {
     checks.allow("registers of a stopped child", Call::SetRegs, &args, (0, 0));
     checks.allow("start", Call::SetStatus, &[args[0], Status::Runnable as u64], (0, 0));
     checks.equal("flags, place, registers", runner.wait(), Ok(ExitStatus(7)));
+}
+
+/// What one has in its selectors, another one does not see, whether it comes to run by a message or from the queue.
+fn selectors(checks: &mut Checks) {
+    const USER_DATA: u16 = 0x18 | 3;
+    let me = env::id();
+    let other = child(|| {
+        let mut answer = ipc::recv();
+        while answer.is_ok() {
+            raw::load_segment(USER_DATA);
+            sys::yield_now();
+            raw::load_segment(USER_DATA);
+            answer = ipc::call(me, raw::segment().into());
+        }
+        sys::exit(0)
+    });
+    // Unless the timer comes just then.
+    let mut seen = 0;
+    for _ in 0..5 {
+        checks.equal("the question", ipc::send(other.id(), 0), Ok(()));
+        let _ = sys::yield_to(other.id());
+        checks.equal("after its turn", raw::segment(), 0);
+        let answer = ipc::recv_from(other.id()).map_or(0, |message| message.value);
+        checks.equal("after its message", raw::segment(), 0);
+        seen += u32::from(answer == USER_DATA.into());
+    }
+    checks.that("it had a selector", seen != 0);
+    family::end(other.id());
 }

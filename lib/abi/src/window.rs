@@ -129,19 +129,22 @@ pub struct EnvInfo {
     pub id: AtomicU32,
     /// The parent; 0 if that is the kernel.
     pub parent: AtomicU32,
-    /// A number of [`Status`].
-    pub status: AtomicU32,
-    /// The exit status of a zombie.
-    pub exit: AtomicU32,
+    /// A number of [`Status`] in the [lowest bits](EnvInfo::STATUS); the others are the kernel's own.
+    pub state: AtomicU64,
     /// How often the environment was put on a processor.
     pub runs: AtomicU64,
     /// The processor that it ran on last.
     pub cpu: AtomicU32,
+    /// The exit status of a zombie.
+    pub exit: AtomicU32,
     /// For later use.
-    pub reserved: [AtomicU32; 9],
+    pub reserved: [AtomicU32; 8],
 }
 
 impl EnvInfo {
+    /// The bits of [`EnvInfo::state`] that are the status.
+    pub const STATUS: u64 = 0xf;
+
     /// The id in use, or the last one that was.
     #[inline]
     #[must_use]
@@ -160,7 +163,7 @@ impl EnvInfo {
     #[inline]
     #[must_use]
     pub fn status(&self) -> Status {
-        Status::from_number(self.status.load(Relaxed).into()).unwrap_or(Status::Free)
+        Status::from_number(self.state.load(Relaxed) & EnvInfo::STATUS).unwrap_or(Status::Free)
     }
 
     /// How the environment ended, if it did.

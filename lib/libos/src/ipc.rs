@@ -8,6 +8,7 @@ use crate::{EnvId, Perms, Va, door, sys};
 use abi::error::Error;
 
 /// Repeat until `to` is receiving.
+#[inline]
 fn until_received<T>(to: EnvId, attempt: impl Fn() -> sys::Result<T>) -> sys::Result<T> {
     loop {
         match attempt() {
@@ -67,6 +68,7 @@ pub fn recv_page(va: Va) -> sys::Result<Message> {
 ///
 /// # Errors
 /// As [`send`].
+#[inline]
 pub fn call(to: EnvId, value: u64) -> sys::Result<Message> {
     until_received(to, || sys::send_recv(to, value, None, None, to))
 }

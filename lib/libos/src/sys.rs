@@ -26,7 +26,14 @@ pub type Result<T> = core::result::Result<T, Error>;
 #[inline(always)]
 fn call<const N: usize>(call: Call, args: [u64; N]) -> Result<(u64, u64)> {
     let (rax, rdx) = syscall(call as u64, args);
-    Error::decode(rax, rdx)
+    if rax >> 63 == 0 { Ok((rax, rdx)) } else { Err(error(rax, rdx)) }
+}
+
+/// Out of the way of calls that succeed.
+#[cold]
+#[inline(never)]
+fn error(rax: u64, rdx: u64) -> Error {
+    Error::decode(rax, rdx).expect_err("bit 63 is set")
 }
 
 /// Make a call that uses a buffer; bring the buffer in where it is missing.
@@ -192,6 +199,7 @@ pub fn yield_now() {
 ///
 /// # Errors
 /// `BadEnv`.
+#[inline]
 pub fn yield_to(env: EnvId) -> Result<()> {
     call(Call::Yield, [env.0.into()]).map(drop)
 }
@@ -340,10 +348,12 @@ pub struct Message {
     pub page: bool,
 }
 
+#[inline]
 fn message((from, value): (u64, u64)) -> Message {
     Message { from: EnvId(from as u32), value, page: from & GOT_PAGE != 0 }
 }
 
+#[inline]
 fn page_args(page: Option<(Va, Perms)>) -> (u64, u64) {
     page.map_or((NO_PAGE, 0), |(va, perms)| (va.0, perms.bits()))
 }
@@ -371,6 +381,7 @@ pub fn recv(page: Option<Va>, from: EnvId) -> Result<Message> {
 ///
 /// # Errors
 /// As both.
+#[inline]
 pub fn send_recv(
     env: EnvId,
     value: u64,

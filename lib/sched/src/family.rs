@@ -1,5 +1,6 @@
 //! Slots, parents and children.
 
+use crate::word::change;
 use crate::{Cell, Node, Sched};
 use abi::{EnvId, Error, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
@@ -10,11 +11,15 @@ impl<N: Node> Sched<N> {
         let env = self.free?;
         self.free = env.links().next_free.take();
         self.used += 1;
+        self.reached = self.reached.max(env.slot() + 1);
         let info = env.info();
-        info.id.store(EnvId::new(info.id().generation() + 1, env.slot()).0, Relaxed);
+        let id = EnvId::new(info.id().generation() + 1, env.slot());
+        info.id.store(id.0, Relaxed);
         info.parent.store(parent.map_or(EnvId::NONE, Node::id).0, Relaxed);
         info.exit.store(0, Relaxed);
-        self.set_status(env, Status::Stopped);
+        env.links().awaited.store(false, Relaxed);
+        env.links().looked_at.set(0);
+        _ = change(env, |state| Some(state.renewed(id)));
         if let Some(parent) = parent {
             self.adopt(parent, env);
         }

@@ -15,11 +15,11 @@
 //! ```
 //!
 //! What always holds, whenever nobody has [`Sched`] locked:
-//! * At most one processor [holds](Holder) an environment; one that is `Running` is held.
+//! * At most one processor [holds](State) an environment; one that is `Running` is held.
 //! * One that is `Runnable` or `Dying` is in the queue, or a processor holds it, or one waits to hold it
 //!   ([`Sched::keep_off`]).
 //! * If a processor is idle, then for everything in the queue that it could take one has been woken, and has not
-//!   looked yet.
+//!   looked yet; or is going to be, by who has just [given it back](give_back).
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -27,27 +27,29 @@
 //! | `state` | how an environment is stopped, kept off, ended |
 //! | `family` | slots, parents and children |
 //! | `message` | who receives from whom |
+//! | `word` | the state of an environment, in one word |
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod family;
-mod holder;
 mod message;
 mod queue;
 mod state;
 #[cfg(test)]
 mod tests;
+mod word;
 
 pub use family::{find, find_own};
-pub use holder::Holder;
+pub use message::{park, take};
+pub use word::{State, give_back};
 
 /// The words that processors share without a lock. The tests try every order of what happens to them.
 #[cfg(not(test))]
-pub use core::sync::atomic::AtomicU32;
+pub use core::sync::atomic::{AtomicBool, AtomicU64};
 #[cfg(test)]
-pub use loom::sync::atomic::AtomicU32;
+pub use loom::sync::atomic::{AtomicBool, AtomicU64};
 
 #[cfg(not(test))]
 use core::cell::Cell;
@@ -57,7 +59,7 @@ use loom::cell::Cell;
 
 use abi::window::EnvInfo;
 use abi::{EnvId, Status};
-use core::sync::atomic::Ordering::Relaxed;
+use word::change;
 
 /// An environment, as far as this crate needs it.
 pub trait Node: Sized + 'static {
@@ -70,20 +72,17 @@ pub trait Node: Sized + 'static {
     /// What everyone may know of it.
     fn info(&self) -> &EnvInfo;
 
-    /// The word that has its status.
-    fn status_word(&self) -> &AtomicU32;
-
-    /// The processor that has it.
-    fn holder(&self) -> &Holder;
+    /// The word that has its [`State`].
+    fn word(&self) -> &AtomicU64;
 
     /// Let another processor have a look: at this environment, which it holds, or at the queue, where this
     /// one is now.
     fn interrupt(&self, processor: u32);
 
-    /// Let a processor hold it, if no other does.
+    /// Whether this processor may take it: no other holds it.
     #[inline]
-    fn hold(&self, processor: u32) -> bool {
-        self.holder().hold(processor)
+    fn is_free_for(&self, state: State, processor: u32) -> bool {
+        state.is_free_for(processor)
     }
 
     /// Its id.
@@ -95,7 +94,13 @@ pub trait Node: Sized + 'static {
     /// What it is doing.
     #[inline]
     fn status(&self) -> Status {
-        Status::from_number(self.status_word().load(Relaxed).into()).unwrap_or(Status::Free)
+        word::load(self).status()
+    }
+
+    /// The processor that has it. If none has, all that was done with it can be seen.
+    #[inline]
+    fn holder(&self) -> Option<u32> {
+        word::load(self).holder()
     }
 }
 
@@ -113,14 +118,14 @@ pub struct Links<N: 'static> {
     first_child: Cell<Option<&'static N>>,
     next_sibling: Cell<Option<&'static N>>,
     previous_sibling: Cell<Option<&'static N>>,
-    /// Whom a waiting environment waits for (0: anyone): a child's end, or a message.
+    /// Which child's end a waiting environment waits for (0: any).
     awaits: Cell<EnvId>,
     /// Where a receiver wants a page.
     receive_at: Cell<u64>,
-    /// A sender is about to hand over a page.
-    receiving: Cell<bool>,
-    /// How many receivers wait for a message from this very environment.
-    awaited: Cell<u32>,
+    /// Somebody has waited for a message from this very environment.
+    awaited: AtomicBool,
+    /// So many slots have been looked at for those who wait for this one, which is ending.
+    looked_at: Cell<usize>,
     /// Who ended it.
     ended_by: Cell<EnvId>,
 }
@@ -138,21 +143,24 @@ impl<N> Default for Links<N> {
             previous_sibling: Cell::new(None),
             awaits: Cell::new(EnvId::NONE),
             receive_at: Cell::new(0),
-            receiving: Cell::new(false),
-            awaited: Cell::new(0),
+            awaited: AtomicBool::new(false),
+            looked_at: Cell::new(0),
             ended_by: Cell::new(EnvId::NONE),
         }
     }
 }
 
 /// The queue, the free slots, and the right to change the status and the links of every environment: for who
-/// has locked it.
+/// has locked it. Without it, a processor may only [`take`] a receiver, [`park`] what it runs itself, and
+/// [`give_back`] what it holds: so whoever has locked it still changes states by exchanging the whole word.
 pub struct Sched<N: Node> {
     table: &'static [N],
     first: Option<&'static N>,
     last: Option<&'static N>,
     free: Option<&'static N>,
     used: usize,
+    /// Slots from here on were never used.
+    reached: usize,
     readers: usize,
     /// Processors that found nothing to do, one bit for each.
     idle: u64,
@@ -162,7 +170,7 @@ impl<N: Node> Sched<N> {
     /// No slots.
     #[must_use]
     pub const fn new() -> Self {
-        Sched { table: &[], first: None, last: None, free: None, used: 0, readers: 0, idle: 0 }
+        Sched { table: &[], first: None, last: None, free: None, used: 0, reached: 0, readers: 0, idle: 0 }
     }
 
     /// These are the slots, all of them free; the lowest goes first.
@@ -189,7 +197,7 @@ impl<N: Node> Sched<N> {
 
     #[inline]
     fn set_status(&mut self, env: &N, status: Status) {
-        env.status_word().store(status as u32, Relaxed);
+        _ = change(env, |state| Some(state.with(status)));
     }
 }
 

@@ -1,39 +1,62 @@
 //! Who receives from whom.
 
-use crate::{Node, Sched};
+use crate::word::{change, load, replace};
+use crate::{Node, Sched, State};
+use abi::call::NO_PAGE;
 use abi::{EnvId, Status};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// How many slots are looked at in one go.
+const AT_ONCE: usize = 1024;
+
+/// Take the environment with this id, if it waits for a message from that sender and no other processor holds it:
+/// it runs here from now on, and the message is to be put into its registers. No lock is needed: there is one word to
+/// change, and it has all that matters.
+#[inline]
+#[must_use]
+pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> bool {
+    let now = load(receiver);
+    now.taken(id, sender, processor).is_some_and(|then| replace(receiver.word(), now, then))
+}
+
+/// The other half of [`take`]: the caller, which has been left already, waits for a message without a page, from who was
+/// taken or from anyone, and is given back. `false` if somebody wants something of it: then it is to
+/// [wait](Sched::receive) and to be [given back](crate::give_back) with the lock.
+///
+/// Who was taken cannot end before this, because it is held here. So it will find that it is awaited.
+#[inline]
+#[must_use]
+pub fn park<N: Node>(me: &N, taken: &N, from: EnvId, processor: u32) -> bool {
+    debug_assert!(from == EnvId::NONE || from == taken.id(), "another one may have ended");
+    me.links().receive_at.set(NO_PAGE);
+    taken.links().awaited.store(true, Relaxed);
+    replace(me.word(), State::running(me.id(), processor), State::waiting(me.id(), from))
+}
 
 impl<N: Node> Sched<N> {
     /// The caller waits for a message, from anyone or from one environment alone, which must be alive. `false` if
     /// the caller was ended meanwhile. `at` is where it wants a page.
     pub fn receive(&mut self, me: &'static N, at: u64, from: EnvId) -> bool {
-        if !self.block(me, Status::Receiving) {
-            return false;
-        }
         me.links().receive_at.set(at);
-        me.links().awaits.set(from);
         if from != EnvId::NONE {
-            let awaited = &self.table[from.slot()].links().awaited;
-            awaited.set(awaited.get() + 1);
+            self.table[from.slot()].links().awaited.store(true, Relaxed);
         }
-        true
+        let living = |state: State| state.status() != Status::Dying;
+        change(me, |state| living(state).then(|| state.receiving(from))).is_ok()
     }
 
     /// If the environment with this id takes a message from that sender: where it wants a page. From here on nobody
     /// else sends to it, and it does not [go away](Sched::is_claimed), until the message [comes](Sched::deliver).
     #[inline]
     pub fn claim(&mut self, receiver: &'static N, id: EnvId, sender: EnvId) -> Option<u64> {
-        let links = receiver.links();
-        let listens = links.awaits.get() == EnvId::NONE || links.awaits.get() == sender;
-        let receives = receiver.status() == Status::Receiving && receiver.id() == id;
-        let can = receives && listens && !links.receiving.replace(true);
-        can.then(|| links.receive_at.get())
+        let claimed = change(receiver, |state| state.takes(id, sender).then(|| state.claimed(true)));
+        claimed.is_ok().then(|| receiver.links().receive_at.get())
     }
 
     /// The end of a [claim](Sched::claim) that came to nothing.
     #[inline]
     pub fn disclaim(&mut self, receiver: &'static N) {
-        receiver.links().receiving.set(false);
+        _ = change(receiver, |state| Some(state.claimed(false)));
     }
 
     /// The end of a claim: the receiver is runnable. The message is to be put into its registers before the lock is
@@ -42,41 +65,32 @@ impl<N: Node> Sched<N> {
     #[inline]
     #[must_use]
     pub fn deliver(&mut self, receiver: &'static N) -> bool {
-        self.disclaim(receiver);
-        let receives = receiver.status() == Status::Receiving;
-        if receives {
-            self.forget_awaited(receiver);
-            self.set_status(receiver, Status::Runnable);
-        }
-        receives
+        let before = change(receiver, |state| {
+            let state = state.claimed(false);
+            Some(if state.status() == Status::Receiving { state.with(Status::Runnable) } else { state })
+        });
+        before.is_ok_and(|state| state.status() == Status::Receiving)
     }
 
     /// Whether a sender is about to hand over a page: its page map has to stay.
     #[must_use]
     pub fn is_claimed(&self, receiver: &'static N) -> bool {
-        receiver.links().receiving.get()
+        load(receiver).is_claimed()
     }
 
-    /// A receiver does not wait for a certain sender any longer.
-    #[inline]
-    pub(crate) fn forget_awaited(&mut self, receiver: &'static N) {
-        let from = receiver.links().awaits.replace(EnvId::NONE);
-        if from != EnvId::NONE {
-            let awaited = &self.table[from.slot()].links().awaited;
-            awaited.set(awaited.get() - 1);
-        }
-    }
-
-    /// Receivers that wait for a message from this environment alone will not get one: tell them, and wake them.
-    pub fn fail_receivers(&mut self, of: &'static N, tell: impl Fn(&'static N)) {
-        if of.links().awaited.get() == 0 {
-            return;
-        }
-        let waits = |env: &&N| env.status() == Status::Receiving && env.links().awaits.get() == of.id();
-        for env in self.table.iter().filter(waits) {
-            self.forget_awaited(env);
+    /// Receivers that wait for a message from this environment alone, which is ending, will not get one: tell them, and
+    /// wake them. Returns whether these were all: it looks at some only, and goes on the next time.
+    #[must_use]
+    pub fn fail_receivers(&mut self, of: &'static N, tell: impl Fn(&'static N)) -> bool {
+        let links = of.links();
+        let begin = links.looked_at.get();
+        let end = if links.awaited.load(Relaxed) { self.reached } else { begin };
+        let some = &self.table[begin..end.min(begin + AT_ONCE)];
+        for env in some.iter().filter(|env| load(*env).awaits_only(of.id())) {
             tell(env);
             self.wake(env);
         }
+        links.looked_at.set(begin + some.len());
+        begin + some.len() == end
     }
 }

@@ -1,10 +1,11 @@
 //! Who runs next: one queue for all processors, first come, first served.
 
-use crate::{Node, Sched};
+use crate::word::{change, give_back};
+use crate::{Node, Sched, State};
 use abi::Status;
 
 impl<N: Node> Sched<N> {
-    /// To the end of the queue. Whoever holds it now will [give it back](Sched::give_back); otherwise it can be
+    /// To the end of the queue. Whoever holds it now will [give it back](give_back); otherwise it can be
     /// taken at once.
     pub(crate) fn enqueue(&mut self, env: &'static N) {
         if !env.links().queued.replace(true) {
@@ -14,7 +15,7 @@ impl<N: Node> Sched<N> {
                 None => self.first = Some(env),
             }
         }
-        if env.holder().is_nobody() {
+        if env.holder().is_none() {
             self.wake_a_processor(env);
         }
     }
@@ -43,9 +44,15 @@ impl<N: Node> Sched<N> {
         let (mut before, mut at): (Option<&'static N>, _) = (None, self.first);
         while let Some(env) = at {
             at = env.links().next.get();
-            let status = env.status();
-            let wanted = matches!(status, Status::Runnable | Status::Dying);
-            if wanted && !env.hold(processor) {
+            let taken = change(env, |state| {
+                let then = match state.status() {
+                    Status::Runnable => Status::Running,
+                    Status::Dying => Status::Dying,
+                    _ => return None,
+                };
+                env.is_free_for(state, processor).then(|| state.with(then).held_by(processor))
+            });
+            if taken.is_err_and(|state| matches!(state.status(), Status::Runnable | Status::Dying)) {
                 before = Some(env);
                 continue;
             }
@@ -57,10 +64,7 @@ impl<N: Node> Sched<N> {
                 self.last = before;
             }
             env.links().queued.set(false);
-            if wanted {
-                if status == Status::Runnable {
-                    self.set_status(env, Status::Running);
-                }
+            if taken.is_ok() {
                 return Some(env);
             }
         }
@@ -72,11 +76,11 @@ impl<N: Node> Sched<N> {
     #[inline]
     #[must_use]
     pub fn hand_over(&mut self, env: &'static N, processor: u32) -> bool {
-        let can = env.status() == Status::Runnable && env.hold(processor);
-        if can {
-            self.set_status(env, Status::Running);
-        }
-        can
+        let taken = change(env, |state| {
+            let can = state.status() == Status::Runnable && env.is_free_for(state, processor);
+            can.then(|| state.with(Status::Running).held_by(processor))
+        });
+        taken.is_ok()
     }
 
     /// An environment that waited goes to the end of the queue.
@@ -90,7 +94,7 @@ impl<N: Node> Sched<N> {
 
     /// There is input: let those who want it make their call again.
     pub fn wake_readers(&mut self) {
-        for env in self.table.iter().filter(|env| env.status() == Status::Reading) {
+        for env in self.table[..self.reached].iter().filter(|env| env.status() == Status::Reading) {
             self.wake(env);
         }
     }
@@ -98,8 +102,8 @@ impl<N: Node> Sched<N> {
     /// The environment that runs here lets others go first. (Unless it was stopped or ended meanwhile.)
     #[inline]
     pub fn requeue(&mut self, env: &'static N) {
-        if env.status() == Status::Running {
-            self.set_status(env, Status::Runnable);
+        let ran = |state: State| state.status() == Status::Running;
+        if change(env, |state| ran(state).then(|| state.with(Status::Runnable))).is_ok() {
             self.enqueue(env);
         }
     }
@@ -108,29 +112,24 @@ impl<N: Node> Sched<N> {
     /// stopped waits all the same: what its call did is done, and whoever stops it finds out.
     #[inline]
     pub fn block(&mut self, env: &'static N, status: Status) -> bool {
-        if env.status() == Status::Dying {
-            return false;
-        }
-        if status == Status::Reading {
+        let living = |state: State| state.status() != Status::Dying;
+        let blocked = change(env, |state| living(state).then(|| state.with(status))).is_ok();
+        if blocked && status == Status::Reading {
             self.readers += 1;
         }
-        self.set_status(env, status);
-        true
+        blocked
     }
 
-    /// The processor that held an environment has left it: no register and no translation of it is there any
-    /// more. If it wants to run already, somebody should know.
-    pub fn give_back(&mut self, env: &'static N) {
-        env.holder().give_back();
+    /// Somebody should know of an environment that was [given back](give_back).
+    pub fn offer(&mut self, env: &'static N) {
         if env.links().queued.get() {
             self.wake_a_processor(env);
         }
     }
 
-    /// The same for one that did not run here: it goes on where it can.
+    /// Give back one that did not run here: it goes on where it can.
     pub fn let_go(&mut self, env: &'static N) {
-        env.holder().give_back();
-        if matches!(env.status(), Status::Runnable | Status::Dying) {
+        if give_back(env) {
             self.enqueue(env);
         }
     }

@@ -1,6 +1,7 @@
 //! How an environment is started, stopped, kept off its processor, and ended.
 
-use crate::{Node, Sched};
+use crate::word::change;
+use crate::{Node, Sched, State};
 use abi::{EnvId, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -24,16 +25,13 @@ impl<N: Node> Sched<N> {
     /// # Errors
     /// What it is doing, if it cannot be stopped.
     pub fn stop(&mut self, env: &'static N) -> Result<bool, Status> {
-        let now = env.status();
-        match now {
-            Status::Stopped => {}
-            Status::Runnable | Status::Running => self.set_status(env, Status::Stopped),
-            other => return Err(other),
-        }
-        if now == Status::Running {
+        let can = |status| matches!(status, Status::Stopped | Status::Runnable | Status::Running);
+        let before = change(env, |state| can(state.status()).then(|| state.with(Status::Stopped)));
+        let ran = before.map_err(State::status)?.status() == Status::Running;
+        if ran {
             self.interrupt_holder(env);
         }
-        Ok(now == Status::Running)
+        Ok(ran)
     }
 
     /// Let this processor hold an environment that another one may be running, so that it runs nowhere until it is
@@ -42,27 +40,36 @@ impl<N: Node> Sched<N> {
     /// It is not stopped for that: if it stops itself just now, it stays stopped.
     #[must_use]
     pub fn keep_off(&mut self, env: &'static N, processor: u32) -> bool {
-        let held = env.hold(processor);
-        if !held && env.status() == Status::Running {
+        let before = change(env, |state| {
+            if env.is_free_for(state, processor) {
+                return Some(state.held_by(processor));
+            }
             // Not to the queue, where another processor would take it.
-            self.set_status(env, Status::Runnable);
+            (state.status() == Status::Running).then(|| state.with(Status::Runnable))
+        });
+        let held = before.is_ok_and(|state| env.is_free_for(state, processor));
+        if !held && before.is_ok() {
             self.interrupt_holder(env);
         }
         held
     }
 
+    /// Let this processor hold it, if no other does.
+    pub fn hold(&mut self, env: &'static N, processor: u32) -> bool {
+        change(env, |state| env.is_free_for(state, processor).then(|| state.held_by(processor))).is_ok()
+    }
+
     /// From now on the environment only gives back what it has, a slice at each turn. `false` if that is so
     /// already.
     pub fn condemn(&mut self, env: &'static N, exit: ExitStatus, by: EnvId) -> bool {
-        match env.status() {
-            Status::Free | Status::Dying | Status::Zombie => return false,
-            Status::Receiving => self.forget_awaited(env),
-            Status::Reading => self.readers -= 1,
-            _ => {}
+        let living = |status| !matches!(status, Status::Free | Status::Dying | Status::Zombie);
+        let before = change(env, |state| living(state.status()).then(|| state.with(Status::Dying)));
+        let Ok(before) = before else { return false };
+        if before.status() == Status::Reading {
+            self.readers -= 1;
         }
         env.links().ended_by.set(by);
         env.info().exit.store(exit.0.into(), Relaxed);
-        self.set_status(env, Status::Dying);
         self.enqueue(env);
         self.interrupt_holder(env);
         true
@@ -76,7 +83,7 @@ impl<N: Node> Sched<N> {
 
     /// Let the processor that holds an environment look at its status.
     fn interrupt_holder(&mut self, env: &N) {
-        if let Some(processor) = env.holder().processor() {
+        if let Some(processor) = env.holder() {
             env.interrupt(processor);
         }
     }

@@ -2,9 +2,9 @@
 
 use super::*;
 use abi::ExitStatus;
+use abi::call::NO_PAGE;
 use core::sync::atomic::Ordering::{Acquire, Release};
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex, MutexGuard, Notify};
 use loom::thread;
 use std::array;
@@ -28,8 +28,7 @@ struct Env {
     slot: usize,
     links: Links<Env>,
     info: EnvInfo,
-    status: AtomicU32,
-    holder: Holder,
+    word: AtomicU64,
     bells: &'static [Bell; 2],
     /// Only the processor that holds it is in here.
     registers: UnsafeCell<()>,
@@ -50,12 +49,8 @@ impl Node for Env {
         &self.info
     }
 
-    fn status_word(&self) -> &AtomicU32 {
-        &self.status
-    }
-
-    fn holder(&self) -> &Holder {
-        &self.holder
+    fn word(&self) -> &AtomicU64 {
+        &self.word
     }
 
     fn interrupt(&self, processor: u32) {
@@ -91,8 +86,7 @@ impl World {
             slot,
             links: Links::default(),
             info: EnvInfo::default(),
-            status: AtomicU32::new(0),
-            holder: Holder::nobody(),
+            word: AtomicU64::new(0),
             bells,
             registers: UnsafeCell::new(()),
             space: UnsafeCell::new(()),
@@ -120,7 +114,13 @@ impl World {
     /// The processor saves what is in its registers, and gives up the environment.
     fn leave(&self, env: &'static Env) {
         env.touch();
-        self.lock().give_back(env);
+        self.give_back(env);
+    }
+
+    fn give_back(&self, env: &'static Env) {
+        if give_back(env) {
+            self.lock().offer(env);
+        }
     }
 
     /// A processor that has nothing to do takes what comes. If it is told of nothing, it sleeps: in a test
@@ -146,7 +146,7 @@ impl World {
         if !self.lock().is_claimed(env) {
             env.map();
             let mut sched = self.lock();
-            sched.fail_receivers(env, |_receiver| ());
+            assert!(sched.fail_receivers(env, |_receiver| ()));
             assert!(sched.bury(env).is_none(), "nobody waits here");
         }
         self.lock().let_go(env);
@@ -156,7 +156,7 @@ impl World {
     fn lock_free(&self, env: &Env) -> MutexGuard<'_, Sched<Env>> {
         loop {
             let sched = self.lock();
-            if env.status() != Status::Stopped || env.holder().is_nobody() {
+            if env.status() != Status::Stopped || env.holder().is_none() {
                 return sched;
             }
             drop(sched);
@@ -231,7 +231,7 @@ fn what_is_given_up_finds_an_idle_processor() {
             },
             |world| _ = world.next(1),
         );
-        assert!(world.table.iter().all(|env| env.status() == Status::Running || !env.holder.is(0)));
+        assert!(world.table.iter().all(|env| env.status() == Status::Running || env.holder() != Some(0)));
     });
 }
 
@@ -327,7 +327,7 @@ fn who_stops_itself_stays_stopped() {
                 world.leave(child);
             },
         );
-        assert_eq!((child.status(), child.holder().is_nobody()), (Status::Stopped, true));
+        assert_eq!((child.status(), child.holder().is_none()), (Status::Stopped, true));
         assert!(world.lock().dequeue(0).is_none());
     });
 }
@@ -372,7 +372,7 @@ fn the_condemned_end() {
                 let mut sched = world.lock();
                 assert!(sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE));
                 assert!(!sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE));
-                if child.hold(0) {
+                if sched.hold(child, 0) {
                     drop(sched);
                     // Too much for one slice.
                     child.touch();
@@ -388,7 +388,6 @@ fn the_condemned_end() {
         assert_eq!(child.status(), Status::Zombie);
         let mut sched = world.lock();
         assert!(sched.dequeue(0).is_none());
-        assert_eq!(world.table[0].links().awaited.get(), 0);
         sched.reap(child);
         assert_eq!(sched.used(), 1);
     });
@@ -462,4 +461,216 @@ fn nobody_waits_for_the_dead() {
             },
         );
     });
+}
+
+impl World {
+    /// A receiver waits, and no processor holds it.
+    fn listen(&self, slot: usize, from: EnvId) -> &'static Env {
+        let env = self.run(slot, 0);
+        assert!(self.lock().receive(env, NO_PAGE, from));
+        self.leave(env);
+        env
+    }
+
+    /// Question and answer between what runs here and a receiver, without the lock. `false`: the caller goes on.
+    fn exchange(&self, me: &'static Env, to: &'static Env, processor: u32, only_from_it: bool) -> bool {
+        me.touch();
+        if !take(to, to.id(), me.id(), processor) {
+            return false;
+        }
+        to.touch();
+        let from = if only_from_it { to.id() } else { EnvId::NONE };
+        if !park(me, to, from, processor) {
+            self.lock().receive(me, NO_PAGE, from);
+            self.give_back(me);
+        }
+        true
+    }
+}
+
+/// Two send to one receiver at once, each from its processor and without the lock: it runs where it was taken, once.
+#[test]
+fn one_of_two_takes_a_receiver() {
+    model(|| {
+        let world = World::new(3);
+        let receiver = world.listen(2, EnvId::NONE);
+        let senders = [world.run(0, 0), world.run(1, 1)];
+        let won = |slot: usize| senders[slot].status() == Status::Receiving;
+        let sender = |slot: usize| {
+            move |world: &World| {
+                let sent = world.exchange(senders[slot], receiver, slot as u32, true);
+                assert_eq!(sent, senders[slot].status() == Status::Receiving);
+            }
+        };
+        together(&world, sender(0), sender(1));
+        assert!(won(0) != won(1));
+        assert_eq!((receiver.status(), receiver.holder()), (Status::Running, Some(u32::from(won(1)))));
+        assert!(senders.iter().all(|sender| sender.holder().is_none() || sender.status() == Status::Running));
+    });
+}
+
+/// A message without the lock, and one with a page, which takes time: only one of them comes.
+#[test]
+fn a_claimed_receiver_is_not_taken() {
+    model(|| {
+        let world = World::new(3);
+        let receiver = world.listen(2, EnvId::NONE);
+        let (quick, slow) = (world.run(0, 0), world.run(1, 1));
+        together(
+            &world,
+            move |world| _ = world.exchange(quick, receiver, 0, false),
+            move |world| {
+                if world.lock().claim(receiver, receiver.id(), slow.id()).is_some() {
+                    receiver.map();
+                    let mut sched = world.lock();
+                    assert!(sched.deliver(receiver), "somebody else took it");
+                    receiver.touch();
+                    sched.wake(receiver);
+                }
+            },
+        );
+        let taken = receiver.holder() == Some(0);
+        assert_eq!(receiver.status(), if taken { Status::Running } else { Status::Runnable });
+        assert_eq!(quick.status(), if taken { Status::Receiving } else { Status::Running });
+    });
+}
+
+/// A receiver is ended while somebody sends to it without the lock: it gets the message or not, and it ends once.
+#[test]
+fn a_receiver_ends_or_is_taken() {
+    model(|| {
+        let world = World::new(2);
+        let receiver = world.listen(1, EnvId::NONE);
+        let sender = world.run(0, 0);
+        together(
+            &world,
+            move |world| {
+                if world.exchange(sender, receiver, 0, true) {
+                    // It runs here until it hears of its end.
+                    while !world.bells[0].rung.load(Acquire) {
+                        thread::yield_now();
+                    }
+                    assert_eq!(receiver.status(), Status::Dying);
+                    world.leave(receiver);
+                    world.slice(world.next(0));
+                    // That was whom the sender waited for.
+                    assert_eq!(world.next(0).slot, 0);
+                } else {
+                    world.slice(world.next(0));
+                }
+            },
+            move |world| assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE)),
+        );
+        assert_eq!((receiver.status(), sender.status()), (Status::Zombie, Status::Running));
+    });
+}
+
+/// The sender is ended, stopped, or kept off while it goes over to the receiver without the lock: what was
+/// done to it is done, and the receiver runs.
+#[test]
+fn a_sender_is_left_in_order() {
+    fn check(meddle: fn(&World, &'static Env), then: fn(&World, &'static Env)) {
+        model(move || {
+            let world = World::new(2);
+            let receiver = world.listen(1, EnvId::NONE);
+            let sender = world.run(0, 0);
+            together(
+                &world,
+                move |world| assert!(world.exchange(sender, receiver, 0, false)),
+                move |world| meddle(world, sender),
+            );
+            assert_eq!((receiver.status(), receiver.holder()), (Status::Running, Some(0)));
+            assert_eq!(sender.holder(), None);
+            then(&world, sender);
+        });
+    }
+    let end =
+        |world: &World, sender| assert!(world.lock().condemn(sender, ExitStatus::DESTROYED, EnvId::NONE));
+    check(end, |world, sender| {
+        assert!(world.lock().dequeue(1).is_some_and(|found| core::ptr::eq(found, sender)));
+        assert_eq!(sender.status(), Status::Dying);
+    });
+    // Its call is done, so it waits all the same, and who wanted to stop it hears of that.
+    let stop = |world: &World, sender| assert_eq!(world.stop(sender), Err(Status::Receiving));
+    check(stop, |_, sender| assert_eq!(sender.status(), Status::Receiving));
+    let keep_off = |world: &World, sender: &'static Env| {
+        while !world.lock().keep_off(sender, 1) {
+            thread::yield_now();
+        }
+        sender.touch();
+        world.lock().let_go(sender);
+    };
+    check(keep_off, |_, sender| assert_eq!(sender.status(), Status::Receiving));
+}
+
+/// The slot of a receiver gets another owner while somebody sends to the one that had it: the new one is not taken.
+#[test]
+fn a_slot_is_not_mistaken() {
+    model(|| {
+        let world = World::new(2);
+        let (sender, receiver) = (world.run(0, 0), world.listen(1, EnvId::NONE));
+        let id = receiver.id();
+        together(
+            &world,
+            move |_| {
+                if take(receiver, id, sender.id(), 0) {
+                    receiver.touch();
+                    assert_eq!(receiver.id(), id);
+                }
+            },
+            move |world| {
+                // Nobody wants it that can: it is gone at once.
+                let mut sched = world.lock();
+                if sched.condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE) && sched.hold(receiver, 1) {
+                    drop(sched);
+                    world.slice(receiver);
+                    let mut sched = world.lock();
+                    sched.reap(receiver);
+                    assert!(sched.create(None).is_some_and(|env| core::ptr::eq(env, receiver)));
+                    drop(sched);
+                    let receiver = world.run(1, 1);
+                    assert!(world.lock().receive(receiver, NO_PAGE, EnvId::NONE));
+                    world.leave(receiver);
+                }
+            },
+        );
+    });
+}
+
+/// Three processors: two send to one receiver, which answers the one that it got a message from; a third processor ends
+/// that receiver. Nobody waits for ever, and nobody runs twice.
+#[test]
+fn three_processors() {
+    model(|| {
+        let world = World::new(3);
+        let receiver = world.listen(2, EnvId::NONE);
+        let senders = [world.run(0, 0), world.run(1, 1)];
+        let sender = |slot: usize| {
+            move |world: &World| {
+                let processor = slot as u32;
+                if world.exchange(senders[slot], receiver, processor, true) {
+                    assert!(world.exchange(receiver, senders[slot], processor, false) || is_ending(receiver));
+                }
+            }
+        };
+        let threads: Vec<_> = (0..2)
+            .map(|slot| {
+                let (world, act) = (Arc::clone(&world), sender(slot));
+                thread::spawn(move || act(&world))
+            })
+            .collect();
+        assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let runs = |slot: usize| senders[slot].holder() == Some(slot as u32);
+        assert!(is_ending(receiver));
+        for slot in 0..2 {
+            // It goes on, or it waits for the one that is ending.
+            let waits = senders[slot].status() == Status::Receiving;
+            assert!(senders[slot].status() == Status::Running && runs(slot) || waits && !runs(slot));
+        }
+    });
+}
+
+fn is_ending(env: &Env) -> bool {
+    env.status() == Status::Dying
 }

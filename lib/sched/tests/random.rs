@@ -3,9 +3,9 @@
 use abi::window::EnvInfo;
 use abi::{EnvId, Error, ExitStatus, Status};
 use proptest::prelude::*;
-use sched::{AtomicU32, Holder, Links, Node, Sched};
+use sched::{AtomicU64, Links, Node, Sched};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 const SLOTS: usize = 6;
 const PROCESSORS: u32 = 2;
@@ -14,7 +14,6 @@ struct Env {
     slot: usize,
     links: Links<Env>,
     info: EnvInfo,
-    holder: Holder,
     /// Who was interrupted, one bit for each processor.
     woken: &'static AtomicU64,
 }
@@ -32,12 +31,8 @@ impl Node for Env {
         &self.info
     }
 
-    fn status_word(&self) -> &AtomicU32 {
-        &self.info.status
-    }
-
-    fn holder(&self) -> &Holder {
-        &self.holder
+    fn word(&self) -> &AtomicU64 {
+        &self.info.state
     }
 
     fn interrupt(&self, processor: u32) {
@@ -61,6 +56,8 @@ enum Op {
     /// What runs there receives from this one, or from anyone.
     Receive(u32, Option<usize>),
     Send(usize, usize),
+    /// What runs there sends to this one without the lock, and waits for its answer alone, or for anyone.
+    Exchange(u32, usize, bool),
     /// Keep one off its processor, and let it go.
     KeepOff(u32, usize),
     Condemn(usize),
@@ -79,6 +76,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Input),
         2 => (cpu.clone(), proptest::option::of(slot.clone())).prop_map(|(cpu, env)| Op::Receive(cpu, env)),
         3 => (slot.clone(), slot.clone()).prop_map(|(from, to)| Op::Send(from, to)),
+        4 => (cpu.clone(), slot.clone(), any::<bool>()).prop_map(|(cpu, to, only)| Op::Exchange(cpu, to, only)),
         1 => (cpu, slot.clone()).prop_map(|(cpu, env)| Op::KeepOff(cpu, env)),
         2 => slot.prop_map(Op::Condemn),
     ];
@@ -111,13 +109,7 @@ struct World {
 impl World {
     fn new() -> World {
         let woken: &'static AtomicU64 = Box::leak(Box::default());
-        let env = |slot| Env {
-            slot,
-            links: Links::default(),
-            info: EnvInfo::default(),
-            holder: Holder::nobody(),
-            woken,
-        };
+        let env = |slot| Env { slot, links: Links::default(), info: EnvInfo::default(), woken };
         let table: &'static [Env] = Box::leak((0..SLOTS).map(env).collect());
         let mut sched = Sched::new();
         sched.init(table);
@@ -199,7 +191,15 @@ impl World {
     fn leave(&mut self, cpu: u32) {
         if let Some(env) = self.runs[cpu as usize].take() {
             self.model[env].holder = None;
-            self.sched.give_back(&self.table[env]);
+            self.give_back(env);
+        }
+    }
+
+    fn give_back(&mut self, env: usize) {
+        let wants = matches!(self.status(env), Status::Runnable | Status::Dying);
+        assert_eq!(sched::give_back(&self.table[env]), wants);
+        if wants {
+            self.sched.offer(&self.table[env]);
         }
     }
 
@@ -221,7 +221,7 @@ impl World {
                 _ => {}
             }
         }
-        self.sched.fail_receivers(env, |_receiver| ());
+        assert!(self.sched.fail_receivers(env, |_receiver| ()));
         for receiver in 0..SLOTS {
             let Model { status, awaits, .. } = self.model[receiver];
             if status == Status::Receiving && awaits == Some(slot) {
@@ -315,6 +315,7 @@ impl World {
             }
             Op::Receive(cpu, from) => self.receive(cpu, from),
             Op::Send(from, to) => self.send(from, to),
+            Op::Exchange(cpu, to, only_from_it) => self.exchange(cpu, to, only_from_it),
             Op::KeepOff(cpu, env) => {
                 let holder = self.model[env].holder;
                 if self.runs[cpu as usize] == Some(env) || self.status(env) == Status::Free {
@@ -414,7 +415,7 @@ impl World {
         let Model { status, awaits, .. } = self.model[to];
         let takes = status == Status::Receiving && awaits.is_none_or(|awaited| awaited == from);
         let id = receiver.id();
-        assert_eq!(self.sched.claim(receiver, id, sender.id()), takes.then_some(to as u64));
+        assert_eq!(self.sched.claim(receiver, id, sender.id()).is_some(), takes);
         if takes {
             assert_eq!(self.sched.claim(receiver, id, sender.id()), None, "claimed twice");
             assert!(self.sched.is_claimed(receiver));
@@ -424,10 +425,40 @@ impl World {
         }
     }
 
+    fn exchange(&mut self, cpu: u32, to: usize, only_from_it: bool) {
+        let Some(me) = self.runs[cpu as usize] else { return };
+        let Model { status, awaits, holder, .. } = self.model[to];
+        let takes = status == Status::Receiving
+            && awaits.is_none_or(|awaited| awaited == me)
+            && holder.is_none_or(|holder| holder == cpu);
+        let (sender, receiver) = (&self.table[me], &self.table[to]);
+        assert_eq!(sched::take(receiver, receiver.id(), sender.id(), cpu), takes);
+        if !takes {
+            return;
+        }
+        self.model[to].status = Status::Running;
+        self.model[to].holder = Some(cpu);
+        let from = if only_from_it { receiver.id() } else { EnvId::NONE };
+        let parked = sched::park(sender, receiver, from, cpu);
+        assert_eq!(parked, self.status(me) == Status::Running, "somebody wanted something of it");
+        if !parked {
+            self.sched.receive(sender, me as u64, from);
+        }
+        if self.status(me) != Status::Dying {
+            self.model[me].status = Status::Receiving;
+            self.model[me].awaits = only_from_it.then_some(to);
+        }
+        if !parked {
+            self.give_back(me);
+        }
+        self.model[me].holder = None;
+        self.runs[cpu as usize] = Some(to);
+    }
+
     fn compare(&self) {
         for (slot, (env, model)) in self.table.iter().zip(&self.model).enumerate() {
             assert_eq!(env.status(), model.status, "status of {slot}");
-            assert_eq!(env.holder.processor(), model.holder, "holder of {slot}");
+            assert_eq!(env.holder(), model.holder, "holder of {slot}");
             let used = self.sched.child(env, EnvId::NONE);
             let children = || {
                 (0..SLOTS).filter(|&child| {

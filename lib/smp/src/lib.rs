@@ -64,29 +64,37 @@ impl Flushes {
     }
 }
 
-/// Which page map a processor has loaded, for others to see.
+/// Which page map a processor has loaded, for others to see: while it goes over from one to another, both.
 #[derive(Debug)]
-pub struct Loaded(AtomicU32);
+pub struct Loaded {
+    now: AtomicU32,
+    next: AtomicU32,
+}
 
 impl Loaded {
     constant! {
         /// None.
         new() -> Loaded {
-            Loaded(AtomicU32::new(0))
+            Loaded { now: AtomicU32::new(0), next: AtomicU32::new(0) }
         }
     }
 
     /// The page map, as the processor itself knows it.
     #[inline]
     pub fn get(&self) -> u32 {
-        self.0.load(Relaxed)
+        self.now.load(Relaxed)
     }
 
-    /// Called by the processor itself, *before* it loads that page map, and after it has loaded another one
-    /// that nobody changes: nobody may believe that a page map is not loaded while it is.
+    /// Called by the processor itself, before it loads that page map.
     #[inline]
-    pub fn set(&self, root: u32) {
-        self.0.store(root, Relaxed);
+    pub fn begin(&self, root: u32) {
+        self.next.store(root, Release);
+    }
+
+    /// Called by the processor itself, when it has loaded that page map: of the last one nothing is cached any more.
+    #[inline]
+    pub fn end(&self, root: u32) {
+        self.now.store(root, Release);
     }
 
     /// Whether the processor has this page map loaded, or may have cached something of it. Asked by who has just
@@ -95,7 +103,8 @@ impl Loaded {
     #[inline]
     pub fn may_be(&self, root: u32) -> bool {
         atomic::fence(SeqCst);
-        self.0.load(Relaxed) == root
+        // In this order: who is already going over to a third one had this one loaded before it says so.
+        self.next.load(Acquire) == root || self.now.load(Acquire) == root
     }
 }
 

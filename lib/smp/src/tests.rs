@@ -63,21 +63,24 @@ impl Space {
     }
 }
 
-/// A page is taken away from a space while another processor loads it, runs in it, and gives it up.
+/// A page is taken away from a space while another processor comes from one space to this one, runs in it, and goes over
+/// to a third.
 #[test]
 fn no_frame_is_reused_while_it_is_cached() {
     model(|| {
         let space = Arc::new(Space::new());
         let other = Arc::clone(&space);
         let taker = thread::spawn(move || other.take_away());
-        space.loaded.set(ROOT);
+        space.loaded.begin(ROOT);
         let mut cached = space.load();
+        space.loaded.end(ROOT);
         space.access(cached);
         space.flushes.serve(|| cached = space.load());
         space.access(cached);
-        // The kernel's own page map, and only then the word about it.
+        space.loaded.begin(ROOT + 1);
+        space.access(cached);
         atomic::fence(SeqCst);
-        space.loaded.set(0);
+        space.loaded.end(ROOT + 1);
         while space.finished.load(Acquire) == 0 {
             space.flushes.serve(|| ());
             thread::yield_now();

@@ -74,8 +74,7 @@ pub trait Machine {
     fn is_here(_root: Frame) -> bool {
         true
     }
-    /// Whether another processor has that address space loaded. It may give it up at any time, but
-    /// while its lock is held none loads it.
+    /// Whether another processor may have that address space loaded, or may load it at any time.
     fn is_elsewhere(_root: Frame) -> bool {
         false
     }

@@ -42,7 +42,7 @@ enum Loaded {
     Here,
     /// None.
     Nowhere,
-    /// Another one.
+    /// Another one, or it may load it at any time.
     Elsewhere,
 }
 

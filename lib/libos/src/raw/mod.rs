@@ -90,6 +90,15 @@ pub fn disable_interrupts() {
     unsafe { asm!("cli", options(nostack)) }
 }
 
+/// The selector in `ds`.
+#[must_use]
+pub fn segment() -> u16 {
+    let selector: u16;
+    // SAFETY: only reads a register.
+    unsafe { asm!("mov {0:x}, ds", out(reg) selector, options(nostack, nomem)) };
+    selector
+}
+
 /// Load a selector into `ds`.
 pub fn load_segment(selector: u16) {
     // SAFETY: `ds` is not used in 64-bit mode; a selector that is not for users is an exception.
