@@ -114,6 +114,21 @@ pub fn share(refs: &AtomicU32) -> bool {
     true
 }
 
+/// The same for several at once: all of them, or none.
+#[inline(always)]
+#[must_use]
+pub fn share_each<const N: usize>(all: [&AtomicU32; N]) -> bool {
+    // The limit is a power of two: one of them is at least that if all of them together are.
+    const { assert!(MAX_REFS.is_power_of_two() && MAX_REFS > u32::MAX / 2) };
+    if all.iter().fold(0, |any, refs| any | refs.fetch_add(1, Relaxed)) >= MAX_REFS {
+        for refs in all {
+            refs.fetch_sub(1, Relaxed);
+        }
+        return false;
+    }
+    true
+}
+
 /// Drop a reference. Returns whether it was the last: then all that was done through the others can be seen, and nobody
 /// else has it.
 #[inline]

@@ -2,7 +2,7 @@
 
 use crate::{Lock, Machine, Ranges};
 use abi::window::{CpuInfo, LockKind};
-use abi::{Error, Frame};
+use abi::{Error, Frame, Pte};
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -134,6 +134,12 @@ impl<M: Machine> Memory<M> {
             return Err(Error::TooManyRefs(frame.address()));
         }
         Ok(())
+    }
+
+    /// Add a reference to each frame that these entries name, or to none of them.
+    #[inline(always)]
+    pub(crate) fn share_each<const N: usize>(&self, ptes: &[u64; N]) -> bool {
+        smp::share_each(ptes.map(|pte| &M::info(Pte(pte).frame()).refs))
     }
 
     /// Drop a reference; with the last one the frame is free.
