@@ -117,13 +117,11 @@ pub fn share(refs: &AtomicU32) -> bool {
 /// The same for several at once: all of them, or none.
 #[inline(always)]
 #[must_use]
-pub fn share_each<const N: usize>(all: [&AtomicU32; N]) -> bool {
-    // The limit is a power of two: one of them is at least that if all of them together are.
-    const { assert!(MAX_REFS.is_power_of_two() && MAX_REFS > u32::MAX / 2) };
-    if all.iter().fold(0, |any, refs| any | refs.fetch_add(1, Relaxed)) >= MAX_REFS {
-        for refs in all {
-            refs.fetch_sub(1, Relaxed);
-        }
+pub fn share_each<'a>(all: impl Iterator<Item = &'a AtomicU32> + Clone) -> bool {
+    // The limit is the highest bit: one of them has it if all of them together have it.
+    const { assert!(MAX_REFS == 1 << (u32::BITS - 1)) };
+    if all.clone().fold(0, |any, refs| any | refs.fetch_add(1, Relaxed)) >= MAX_REFS {
+        all.for_each(|refs| _ = refs.fetch_sub(1, Relaxed));
         return false;
     }
     true

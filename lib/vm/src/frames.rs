@@ -5,6 +5,7 @@ use abi::window::{CpuInfo, LockKind};
 use abi::{Error, Frame, Pte};
 use core::marker::PhantomData;
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// Frame 0 is never handed out: in a list it stands for the end.
@@ -138,8 +139,8 @@ impl<M: Machine> Memory<M> {
 
     /// Add a reference to each frame that these entries name, or to none of them.
     #[inline(always)]
-    pub(crate) fn share_each<const N: usize>(&self, ptes: &[u64; N]) -> bool {
-        smp::share_each(ptes.map(|pte| &M::info(Pte(pte).frame()).refs))
+    pub(crate) fn share_each(&self, entries: &[AtomicU64]) -> bool {
+        smp::share_each(entries.iter().map(|entry| &M::info(Pte(entry.load(Relaxed)).frame()).refs))
     }
 
     /// Drop a reference; with the last one the frame is free.

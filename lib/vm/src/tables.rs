@@ -135,11 +135,8 @@ impl<M: Machine> Space<M> {
         let copy = if is_sparse { memory.alloc()? } else { memory.alloc_dirty()? };
         self.filled += u32::from(is_sparse);
         let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
-        let copied = if level > 2 {
-            copy_entries(memory, from, to, left, take_write, |pte| pte & !Pte::WRITABLE)
-        } else {
-            copy_leaves(memory, from, to, left)
-        };
+        let copied =
+            if level > 2 { copy_tables(memory, from, to, left) } else { copy_leaves(memory, from, to, left) };
         if copied < TABLE_ENTRIES {
             let refused = Pte(from[copied].load(Relaxed)).frame();
             for pte in
@@ -215,63 +212,86 @@ fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
     }
 }
 
+/// Copy entries that point to tables. Returns how many could be copied.
+fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
+    copy_lines(from, to, left, |from, to| copy_line(memory, from, to, take_write, |pte| pte & !Pte::WRITABLE))
+}
+
 /// Copy entries of pages. Returns how many could be copied. (By itself, because this is the most that a first write
 /// after a fork costs.)
 #[inline(never)]
 fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
     let shared = |pte| if must_lower(Pte(pte)) { lowered(pte) } else { pte };
-    copy_entries(memory, from, to, left, |_| (), shared)
+    // Most often neighbours are used alike, and as those before them were: then there is less to find out.
+    let (mut bits, mut change) = (0, 0);
+    copy_lines(from, to, left, |from, to| {
+        let Some(common) = common_bits(from).filter(|_| memory.share_each(from)) else {
+            return copy_line(memory, from, to, |_| (), shared);
+        };
+        if common != bits {
+            (bits, change) = (common, common ^ shared(common));
+        }
+        // (Nothing but A and D can have changed meanwhile.)
+        from.iter().zip(to).for_each(|(old, new)| new.store(old.load(Relaxed) ^ change, Relaxed));
+        None
+    })
 }
 
-/// `take` takes from an old entry what must go at once; `shared` says what the new one is, whatever the frame. If `left`
-/// is given, so many entries are not empty, and the new table is empty.
+/// Copy line by line; `copy` returns which entry of a line could not be copied. If `left` is given, so many entries are
+/// not empty, and the new table is empty.
 #[inline(always)]
-fn copy_entries<M: Machine>(
-    memory: &Memory<M>,
+fn copy_lines(
     from: &Table,
     to: &Table,
     mut left: Option<u32>,
-    take: impl Fn(&AtomicU64),
-    shared: impl Fn(u64) -> u64,
+    mut copy: impl FnMut(&[AtomicU64], &[AtomicU64]) -> Option<usize>,
 ) -> usize {
     for (line, (from, to)) in from.chunks_exact(LINE).zip(to.chunks_exact(LINE)).enumerate() {
-        let ptes: [u64; LINE] = core::array::from_fn(|index| from[index].load(Relaxed));
         if let Some(left) = &mut left {
-            if ptes.iter().fold(0, |any, pte| any | pte) == 0 {
+            if *left == 0 {
+                break;
+            }
+            if is_line_empty(from) {
                 continue;
             }
-            *left -= ptes.iter().map(|pte| u32::from(*pte != 0)).sum::<u32>();
+            *left -= from.iter().map(|entry| u32::from(entry.load(Relaxed) != 0)).sum::<u32>();
         }
-        // Most often neighbours are used alike, and then there is less to find out.
-        if let Some(bits) = common_bits(&ptes).filter(|_| memory.share_each(&ptes)) {
-            let change = bits ^ shared(bits);
-            from.iter().for_each(&take);
-            (0..LINE).for_each(|index| to[index].store(ptes[index] ^ change, Relaxed));
-        } else {
-            for (index, pte) in ptes.map(Pte).into_iter().enumerate() {
-                let mut new = pte.0;
-                if pte.is_present() {
-                    if memory.share(pte.frame()).is_err() {
-                        return line * LINE + index;
-                    }
-                    take(&from[index]);
-                    new = shared(new);
-                }
-                to[index].store(new, Relaxed);
-            }
-        }
-        if left == Some(0) {
-            break;
+        if let Some(refused) = copy(from, to) {
+            return line * LINE + refused;
         }
     }
     TABLE_ENTRIES
 }
 
+/// Copy entries one by one. Returns which one could not be copied.
+fn copy_line<M: Machine>(
+    memory: &Memory<M>,
+    from: &[AtomicU64],
+    to: &[AtomicU64],
+    take: impl Fn(&AtomicU64),
+    shared: impl Fn(u64) -> u64,
+) -> Option<usize> {
+    for (index, (old, new)) in from.iter().zip(to).enumerate() {
+        let mut pte = Pte(old.load(Relaxed));
+        if pte.is_present() {
+            if memory.share(pte.frame()).is_err() {
+                return Some(index);
+            }
+            take(old);
+            pte = Pte(shared(pte.0));
+        }
+        new.store(pte.0, Relaxed);
+    }
+    None
+}
+
 /// What these entries are but for the frame, if they are present and alike.
 #[inline(always)]
-fn common_bits(ptes: &[u64; LINE]) -> Option<u64> {
-    let all = ptes.iter().fold(u64::MAX, |all, pte| all & pte);
-    let any = ptes.iter().fold(0, |any, pte| any | pte);
+fn common_bits(entries: &[AtomicU64]) -> Option<u64> {
+    let (all, any) = entries.iter().fold((u64::MAX, 0), |(all, any), entry| {
+        let pte = entry.load(Relaxed);
+        (all & pte, any | pte)
+    });
     ((all ^ any) & !Pte::FRAME == 0 && all & Pte::PRESENT != 0).then_some(all & !Pte::FRAME)
 }
 
