@@ -76,8 +76,11 @@ fn generations() -> Result<(), Error> {
         fill(1);
         second.is_ok_and(|second| expect(second, "grandchild").is_ok()) && holds(1)
     })?;
-    let entry = uvpt::entry(MEMORY, 2);
-    assert!(entry.is_some_and(|entry| entry.is_shared_table()), "the fork shared tables: {entry:?}");
+    let above = [4, 3, 2].map(|level| uvpt::entry(MEMORY, level));
+    assert!(
+        above.iter().flatten().any(|entry| entry.is_shared_table()),
+        "the fork shared a table: {above:?}"
+    );
     println!("a fork of {PAGES} pages took {} frames", free.saturating_sub(free_frames()).min(PAGES));
     fill(3);
     expect(first, "child")?;

@@ -45,7 +45,7 @@ fn stack() -> Vec<Case> {
     vec![guest("stackgrow").check(|run| {
         run.in_order(&[
             "^100000 frames deep: the sum is 5000050000; the stack grew by [0-9]+ pages, ",
-            r"^\[00001001\] 0x7e803ffbfff8 is in the stack guard \(",
+            r"^\[00001001\] 0x3febfff8 is in the stack guard \(",
             r"^\[00001001\] stack overflow: 262[0-9]{3} bytes deep, limit 262144 ",
             r"^\[00001001\] in stackgrow::forever, at 0x",
             r"^a child that runs off its stack: killed by exception 14 \(Page Fault\)$",
@@ -150,14 +150,14 @@ fn mappings() -> Vec<Case> {
         guest("pagemap").check(|run| {
             run.in_order(&[
                 "^0000000000200000 [0-9a-f]{16} +[0-9]+ r-x- .* code$",
+                " stack guard$",
+                "^000000003fe00000 000000003ff00000 +256 rw-- .* stack$",
                 "^0000100000000000 0000100040000000 +262144 rw-- +5 +4 +1  anonymous$",
                 "^[0-9a-f]{16} [0-9a-f]{16} +4 rw-k +4 +0 +0  shared$",
-                " stack guard$",
-                "^00007e803ff00000 00007e8040000000 +256 rw-- .* stack$",
             ]);
         }),
         named("pagemap-pages", "pagemap").args(&["pages"]).check(|run| {
-            run.in_order(&["  anonymous$", "^  0x100000000000: frame 0x[0-9a-f]+ -U[A-]-C---", "  stack$"]);
+            run.in_order(&["  stack$", "  anonymous$", "^  0x100000000000: frame 0x[0-9a-f]+ -U[A-]-C---"]);
         }),
     ]
 }

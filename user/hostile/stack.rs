@@ -96,6 +96,10 @@ fn pinned_in_a_child(checks: &mut Checks) {
     let args = [0, last, id, below, 4, R];
     checks.refuse("a run is checked as a whole", Call::Map, &args, Error::BadAddress(last));
     checks.refuse("registered, below", Call::SetUpcall, &[id, ENTRY, below, 2], Error::NoRight(below));
+    // As many pages below as 32 bits can count, and so none at all if somebody counts with 32 bits.
+    let far = STACK - (1 << 44);
+    checks.allow("far below", Call::Alloc, &[id, far, 1, W], (1, 0));
+    checks.allow("far below", Call::Unmap, &[id, far, 1], (1, 0));
     checks.allow("moved", Call::SetUpcall, &[id, ENTRY, SECOND, 1], (0, 0));
     checks.allow("the first is free", Call::Unmap, &[id, STACK, 9], (1, 0));
     checks.refuse("the second not", Call::Unmap, &[id, SECOND, 1], Error::Pinned(SECOND));
@@ -126,10 +130,6 @@ fn pinned_for_oneself(checks: &mut Checks) {
             checks.refuse("pinned", call, args, Error::Pinned(page));
         }
     }
-    // As many pages below as 32 bits can count, and so none at all if somebody counts with 32 bits.
-    let far = STACK_LOW.0 - (1 << 44);
-    checks.allow("far below", Call::Alloc, &[0, far, 1, W], (1, 0));
-    checks.allow("far below", Call::Unmap, &[0, far, 1], (1, 0));
     let fault = raw::attempt(touch, 0x3000_0000_0000);
     checks.that("and faults arrive", fault.is_some_and(|fault| fault.address == 0x3000_0000_0000));
 }
@@ -142,6 +142,7 @@ fn touch(address: u64) {
 pub fn recursion(checks: &mut Checks) {
     let killed = Ok(ExitStatus::killed_by(Vector::PAGE_FAULT));
     let nowhere = child(|| {
+        whole_stack();
         let _ = sys::set_upcall(EnvId::NONE, 0xdead_beef, STACK_LOW, STACK_PAGES);
         touch(0);
     });
@@ -156,6 +157,11 @@ pub fn recursion(checks: &mut Checks) {
         touch(0x3000_0000_0000);
     });
     checks.equal("nobody handles it", nobody.wait(), killed);
+}
+
+/// A child begins with the first page of it.
+fn whole_stack() {
+    sys::alloc(EnvId::NONE, STACK_LOW, STACK_PAGES - 1, Perms::WRITE).expect("pages");
 }
 
 fn faulting(fault: &mut Fault) -> Outcome {
@@ -201,6 +207,7 @@ fn upcall_at(rsp: u64, frame: u64) -> sys::Result<ExitStatus> {
         put(&[0x31, 0xff, 0x48, 0x39, 0xcc, 0x40, 0x0f, 0x94, 0xc7]); // xor edi, edi; cmp rsp, rcx; sete dil
         put(&[0xb8, Call::Exit as u8, 0, 0, 0, 0x0f, 0x05]); // mov eax, ...; syscall
         sys::protect(EnvId::NONE, Va(MINE), 1, Perms::EXEC).expect("code");
+        whole_stack();
         sys::set_upcall(EnvId::NONE, MINE + 12, STACK_LOW, STACK_PAGES).expect("an upcall");
         raw::call(MINE);
     });

@@ -5,7 +5,7 @@ use crate::family::{self, Family, child, reaches};
 use crate::values::BAD_COUNTS;
 use libos::abi::page::span;
 use libos::abi::{Call, Error};
-use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, STACKS, TEXT, USER_LIMIT, UVPT};
+use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, SCRATCH, TEXT, USER_LIMIT, UVPT};
 use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Status, Va, env, raw, sys, uvpt};
 
 /// Alone in its part of the address space.
@@ -88,8 +88,8 @@ fn arguments(checks: &mut Checks, family: &Family, of: &TableCall) {
         for (level, va) in [(2, BASE + 1), (2, SECOND), (3, NEXT), (4, BASE + span(3)), (2, u64::MAX)] {
             refuse("unaligned", &[(at, va), (of.level, level)], Error::Unaligned(va));
         }
-        let last = STACKS.0 - span(2);
-        for va in [STACKS.0, STACKS.0 + span(3), USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47] {
+        let last = SCRATCH.0 - span(2);
+        for va in [SCRATCH.0, SCRATCH.0 + span(3), USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47] {
             refuse("not for users", &[(at, va)], Error::BadAddress(va));
         }
         refuse("the kernel", &[(at, KERNEL_HALF.0), (of.level, 4)], Error::BadAddress(KERNEL_HALF.0));

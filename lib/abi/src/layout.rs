@@ -23,13 +23,18 @@
 //!                     | processors                 (CPUS)         |   R       R
 //!                     | machine page               (MACHINE)      |   R       R
 //! 0000_7f00_0000_0000 +------------------------- (USER_LIMIT) ----+   calls name addresses below only
-//!                     | user stack, growing down from STACK_TOP   |           RW
-//!                     | exception stack, alone in 2 MiB           |           RW    guard below
-//! 0000_7e80_0000_0000 +------------------------------- (STACKS) --+
+//!                     | what libos puts together      (SCRATCH)   |           RW    tables not shared
+//! 0000_7e80_0000_0000 +------------------------------ (SCRATCH) --+
 //!                     | free: mappings, shared memory, files      |
 //! 0000_1000_0000_0000 +------------------------- (HEAP_END) ------+
 //!                     | heap, reserved and touched lazily         |           RW
 //! 0000_0010_0000_0000 +----------------------------- (HEAP) ------+
+//!                     |                                           |
+//! 0000_0000_4000_0000 +-------------------------------------------+
+//!                     | resident data of libos     (RESIDENT)     |           RW
+//!                     | exception stack (EXCEPTION_STACK_TOP)     |           RW    guard below
+//!                     | user stack, growing down from STACK_TOP   |           RW    guard below
+//! 0000_0000_3fe0_0000 +------------------------------ (PRIVATE) --+   one table of level 1
 //!                     | program: text, rodata, data, bss          |           RX/R/RW
 //! 0000_0000_0020_0000 +----------------------------- (TEXT) ------+
 //!                     | never mapped by libos                     |
@@ -53,17 +58,22 @@ pub const HEAP: Va = Va(0x0010_0000_0000);
 /// One past the last byte that the heap may grow to.
 pub const HEAP_END: Va = Va(0x1000_0000_0000);
 
-/// Slot 253: the exception stack and the user stack.
-pub const STACKS: Va = Va(253 * SLOT_SIZE);
+/// What an environment never shares lies in these 2 MiB, so that one table is enough for all of it: the end of the
+/// user stack, the exception stack, and the data that libos needs to serve a fault. The table above it is that of the
+/// program: the two are at addresses that code reaches with 32 bits.
+pub const PRIVATE: Va = Va(0x3fe0_0000);
+/// One past the highest byte of the user stack. What does not fit into the private span lies below it.
+pub const STACK_TOP: Va = Va(PRIVATE.0 + 0x10_0000);
 /// One past the highest byte of the exception stack that libos registers.
-///
-/// The stack has a table of its own (a 2 MiB span), so that nothing that happens to neighbouring
-/// pages touches the table above it.
-pub const EXCEPTION_STACK_TOP: Va = Va(STACKS.0 + 0x20_0000);
+pub const EXCEPTION_STACK_TOP: Va = RESIDENT;
 /// The most pages that an exception stack may have.
 pub const EXCEPTION_STACK_MAX_PAGES: u64 = 16;
-/// One past the highest byte of the user stack.
-pub const STACK_TOP: Va = Va(STACKS.0 + 0x4000_0000);
+/// Where the resident data of programs is linked: it ends before the private span does.
+pub const RESIDENT: Va = Va(PRIVATE.0 + 0x1f_0000);
+
+/// Slot 253: pages that libos puts together for others, and its table of regions if that is large. No table in this slot
+/// is ever shared.
+pub const SCRATCH: Va = Va(253 * SLOT_SIZE);
 
 /// Calls name addresses below this one only (the boot archive, as a source, excepted).
 pub const USER_LIMIT: Va = WINDOWS;

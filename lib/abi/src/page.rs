@@ -1,7 +1,7 @@
 //! Virtual addresses, page frames, permissions and page table entries.
 
 use crate::Error;
-use crate::layout::{ARCHIVE, ARCHIVE_END, STACKS, USER_LIMIT};
+use crate::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, USER_LIMIT};
 use bitflags::bitflags;
 use core::fmt;
 use core::ops::Range;
@@ -86,13 +86,13 @@ impl Va {
         self.run(pages, 1, if self < ARCHIVE { Va(0)..USER_LIMIT } else { ARCHIVE..ARCHIVE_END })
     }
 
-    /// [`Va::user_run`] for the tables that entries of this level (2 to 4) point to: those above the stacks cannot be named.
+    /// [`Va::user_run`] for the tables that entries of this level (2 to 4) point to: those of slot 253 cannot be named.
     ///
     /// # Errors
     /// [`Error::Unaligned`], [`Error::BadAddress`].
     #[inline]
     pub fn table_run(self, tables: u64, level: u32) -> Result<Va, Error> {
-        self.run(tables, level, Va(0)..STACKS)
+        self.run(tables, level, Va(0)..SCRATCH)
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use abi::boot::{exit_code, status_of_exit};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
-use abi::layout::{ARCHIVE, ARCHIVE_END, SLOT_SIZE, STACKS, USER_LIMIT, UVPT, uvpt};
+use abi::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
 use abi::page::span;
 use abi::{Call, EnvId, Error, ExitStatus, Frame, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, Vector};
 use std::collections::BTreeSet;
@@ -257,10 +257,10 @@ fn calls_name_what_is_theirs_to_name() {
     assert_eq!(ARCHIVE_END.source_run(1), Err(Error::BadAddress(ARCHIVE_END.0)));
     assert_eq!(Va(0x1001).user_run(u64::MAX), Err(Error::Unaligned(0x1001)));
     for level in 2..=4 {
-        let last = Va(STACKS.0 - span(level));
+        let last = Va(SCRATCH.0 - span(level));
         assert_eq!(last.table_run(1, level), Ok(last));
         assert_eq!(last.table_run(2, level), Err(Error::BadAddress(last.0)));
-        assert_eq!(STACKS.table_run(1, level), Err(Error::BadAddress(STACKS.0)));
+        assert_eq!(SCRATCH.table_run(1, level), Err(Error::BadAddress(SCRATCH.0)));
         let middle = Va(span(level) - PAGE_SIZE);
         assert_eq!(middle.table_run(1, level), Err(Error::Unaligned(middle.0)));
     }

@@ -17,7 +17,7 @@
 //! ```
 
 use crate::kernel::Sys;
-use crate::layout::{HEAP, STACK_TOP, STACKS, TEXT};
+use crate::layout::{HEAP, SCRATCH, TEXT};
 use crate::spawn::{Command, Made};
 use crate::{EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Va};
 use crate::{console, door, pages, space, stack, sys, upcall, uvpt};
@@ -26,9 +26,8 @@ use core::mem::offset_of;
 use core::ops::Range;
 
 const ME: EnvId = EnvId::NONE;
-/// Two pages between the exception stack and what else is in slot 253. The next program finds them
-/// there, and uses them if it comes to this.
-const STAGE: Va = Va(STACKS.0 + 0x60_0000);
+/// Two pages. The next program finds them there, and uses them if it comes to this.
+const STAGE: Va = Va(SCRATCH.0 + 0x60_0000);
 /// The second one.
 const LIST: Va = STAGE.add_pages(1);
 /// How many operations fit there, behind the registers.
@@ -94,10 +93,11 @@ fn clear() {
     let program = space::own_program().unwrap_or_else(|| give_up());
     let mut from = TEXT;
     for segment in program.segments().iter().filter(|segment| segment.resident) {
-        remove(from..segment.start);
+        // Among the last of them are the stacks.
+        remove(from..segment.start.min(stack::low()));
         from = segment.end;
     }
-    remove(from..STACKS);
+    remove(HEAP..SCRATCH);
 }
 
 fn remove(range: Range<Va>) {
@@ -124,23 +124,21 @@ fn write_ops(made: &Made, ops: &mut [PageOp; MOST]) -> u64 {
     for (range, perms) in made.pages() {
         push(PageOp::map(made.child, range.start, ME, range.start, pager::pages(&range) as u32, perms));
     }
-    for within in [TEXT..HEAP, stack::low()..STACK_TOP] {
-        let mut run = within.start..within.start;
-        for (va, _) in uvpt::entries(within) {
-            if made.pages().any(|(range, _)| range.contains(&va)) {
-                continue;
-            }
-            if run.end != va {
-                if run.start < run.end {
-                    push(PageOp::unmap(ME, run.start, pager::pages(&run) as u32));
-                }
-                run.start = va;
-            }
-            run.end = va.add_pages(1);
+    let mut run = TEXT..TEXT;
+    for (va, _) in uvpt::entries(TEXT..HEAP) {
+        if made.pages().any(|(range, _)| range.contains(&va)) {
+            continue;
         }
-        if run.start < run.end {
-            push(PageOp::unmap(ME, run.start, pager::pages(&run) as u32));
+        if run.end != va {
+            if run.start < run.end {
+                push(PageOp::unmap(ME, run.start, pager::pages(&run) as u32));
+            }
+            run.start = va;
         }
+        run.end = va.add_pages(1);
+    }
+    if run.start < run.end {
+        push(PageOp::unmap(ME, run.start, pager::pages(&run) as u32));
     }
     used as u64
 }

@@ -4,7 +4,9 @@
 //! it gets is for others to say: [`fork`](crate::fork()) shares it copy-on-write, a simple program may
 //! just copy it. Here is what they have in common.
 
-use crate::{Child, EnvId, Error, Status, Va, console, space, stats, sys, upcall};
+use crate::layout::EXCEPTION_STACK_TOP;
+use crate::upcall::{STACK_LOW, STACK_PAGES};
+use crate::{Child, EnvId, Error, PAGE_SIZE, Perms, Status, Va, console, space, stats, sys, upcall};
 use core::arch::naked_asm;
 
 /// Who one is, after a fork.
@@ -89,6 +91,44 @@ extern "C" fn parent(rax: u64, rdx: u64, fill: Filler, made: &mut Result<Child, 
 
 fn start(child: EnvId, fill: Filler, rsp: Va) -> Result<(), Error> {
     fill(child, rsp)?;
-    upcall::install(child)?;
+    sys::alloc(child, FIRST_PAGE, 1, Perms::WRITE)?;
+    sys::set_upcall(child, first_fault as *const () as u64, FIRST_PAGE, 1)?;
     Ok(sys::set_status(child, Status::Runnable)?)
+}
+
+/// The page that an exception stack begins with, and that a child has of it in the beginning.
+const FIRST_PAGE: Va = Va(EXCEPTION_STACK_TOP.0 - PAGE_SIZE);
+/// The other pages.
+const MORE: u64 = STACK_PAGES - 1;
+
+/// Where the kernel goes on a child's first exception: many a child never has one. It gets the rest of its exception
+/// stack, and then all is as always.
+///
+/// If there is no memory one page must do, and the next exception comes here again.
+#[unsafe(naked)]
+unsafe extern "C" fn first_fault() {
+    naked_asm!(
+        "mov eax, {ALLOC}",
+        "xor edi, edi",
+        "mov esi, {STACK_LOW}",
+        "mov edx, {MORE}",
+        "mov r10d, {WRITE}",
+        "syscall",
+        "cmp rax, {MORE}",
+        "jne {enter}",
+        "mov eax, {SET_UPCALL}",
+        "xor edi, edi",
+        "lea rsi, [rip + {enter}]",
+        "mov edx, {STACK_LOW}",
+        "mov r10d, {STACK_PAGES}",
+        "syscall",
+        "jmp {enter}", // which expects nothing of the registers: they are in the fault
+        ALLOC = const abi::Call::Alloc as u64,
+        SET_UPCALL = const abi::Call::SetUpcall as u64,
+        STACK_LOW = const STACK_LOW.0,
+        MORE = const MORE,
+        STACK_PAGES = const STACK_PAGES,
+        WRITE = const Perms::WRITE.bits(),
+        enter = sym upcall::enter,
+    )
 }

@@ -5,9 +5,10 @@
 
 pub use crate::exofork::{Filler, Fork, with};
 use crate::kernel::Sys;
-use crate::upcall::STACK_LOW;
-use crate::{EnvId, Error, Perms, Va, layout, resident, space, stack, sys};
-use pager::fork::{DENSE, Plan};
+use crate::layout::{PRIVATE, STACK_TOP};
+use crate::{EnvId, Error, Perms, Va, resident, space, stack, sys};
+use abi::page::span;
+use pager::fork::Plan;
 
 /// Become two: the same program at the same place, with memory that is equal but not shared.
 ///
@@ -33,22 +34,21 @@ type Share = fn(&mut Sys, &Plan<Sys>) -> Result<(), pager::Error>;
 ///
 /// * The exception stack: the kernel writes to it, so it cannot be shared. The child gets a new one.
 /// * Memory that faults themselves need (resident data, the table of regions), which must never be
-///   copy-on-write: it is copied at once.
-/// * The page of the stack that both will write to as soon as they run: it is copied at once, which
-///   spares both a fault, and means that memory for it is found now or not at all. What lies below
-///   is the work of this function, and of no use to the child.
+///   copy-on-write.
+/// * The page of the stack that both will write to as soon as they run: that spares both a fault, and means that memory
+///   for it is found now or not at all. What lies below is the work of this function, and of no use to the child.
 fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     pager::fork::fill_shared(&mut Sys, space::regions())?;
     let resident = resident::range();
     let table = space::table_pages();
-    let exception_stack = STACK_LOW..layout::EXCEPTION_STACK_TOP;
     let stack = rsp.page()..rsp.page().add_pages(1);
-    let in_stack = (stack::low()..layout::STACK_TOP).contains(&rsp);
+    let in_stack = (stack::low()..STACK_TOP).contains(&rsp);
     let below = if in_stack { stack::low() } else { stack.start }..stack.start;
 
     for copied in [&resident, &table, &stack].into_iter().filter(|range| !range.is_empty()) {
         sys::copy(EnvId::NONE, copied.start, child, copied.start, pager::pages(copied), Perms::WRITE)?;
     }
-    let except = [resident, table, exception_stack, stack, below];
-    Ok(share(&mut Sys, &Plan { child, regions: space::regions(), except: &except, dense: DENSE })?)
+    let private = PRIVATE..Va(PRIVATE.0 + span(2));
+    let except = [below, stack, STACK_TOP..private.end, table];
+    Ok(share(&mut Sys, &Plan { child, regions: space::regions(), except: &except, private })?)
 }

@@ -3,12 +3,11 @@
 //! An environment has no window on a child's memory. To put something there, a page is allocated
 //! here, at an address kept for that, filled, and mapped into the child.
 
-use crate::layout::STACKS;
+use crate::layout::SCRATCH;
 use crate::{EnvId, PAGE_SIZE, Perms, Va, sys};
 
-/// Where the pages are: between the exception stack, which has its 2 MiB to itself, and the deepest
-/// that a stack can reach.
-const WINDOW: Va = Va(STACKS.0 + 0x40_0000);
+/// Where the pages are.
+const WINDOW: Va = Va(SCRATCH.0 + 0x40_0000);
 /// How many pages there can be.
 pub(crate) const MAX_PAGES: u64 = 64;
 

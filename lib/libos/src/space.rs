@@ -12,7 +12,7 @@
 //! | below the exception stack | `exception stack guard` | |
 
 use crate::kernel::Sys;
-use crate::layout::{EXCEPTION_STACK_TOP, HEAP, STACKS, USER_LIMIT};
+use crate::layout::{EXCEPTION_STACK_TOP, HEAP, SCRATCH, STACK_TOP, USER_LIMIT};
 use crate::resident::{Guarded, Local};
 use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, symbols, sys, upcall};
 use core::ops::Range;
@@ -25,13 +25,13 @@ use pager::{File, Guard, Inherit, Regions};
 pub type Region = pager::Region<Sys>;
 
 /// Where mappings go that do not ask for an address.
-pub const MAPPINGS: Range<Va> = crate::layout::HEAP_END..STACKS;
+pub const MAPPINGS: Range<Va> = crate::layout::HEAP_END..SCRATCH;
 
 /// Regions for which there is room from the beginning. It is part of what fork copies at once.
 const FIRST_SLOTS: usize = 32;
 /// Where the table goes when it outgrows that, and how far it can grow there.
-const TABLE: Va = Va(STACKS.0 + 0x80_0000);
-const TABLE_END: Va = Va(STACKS.0 + 0xc0_0000);
+const TABLE: Va = Va(SCRATCH.0 + 0x80_0000);
+const TABLE_END: Va = Va(SCRATCH.0 + 0xc0_0000);
 
 /// The table of regions.
 struct Book {
@@ -153,7 +153,7 @@ pub(crate) fn init(file: Option<archive::File>) -> Result<(), Error> {
         program.segments().iter().try_for_each(|segment| add(of_segment(segment, file)))?;
     }
     add(Region::new(HEAP..HEAP.add_pages(1), Perms::WRITE, &crate::heap::PAGER))?;
-    add(Region::new(STACKS..upcall::STACK_LOW, Perms::READ, &EXCEPTION_GUARD))?;
+    add(Region::new(STACK_TOP..upcall::STACK_LOW, Perms::READ, &EXCEPTION_GUARD))?;
     add(Region::new(upcall::STACK_LOW..EXCEPTION_STACK_TOP, Perms::WRITE, &ABOVE))?;
     stack::init()
 }

@@ -1,6 +1,6 @@
 //! The stack: it grows as it is touched, down to a limit, and a guard lies below that.
 
-use crate::layout::{STACK_TOP, STACKS};
+use crate::layout::STACK_TOP;
 use crate::space::{self, Region};
 use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, symbols, upcall};
 use core::ops::Range;
@@ -66,7 +66,7 @@ pub fn low() -> Va {
 /// Whether an address below the exception stack was touched: by a handler that ran off it, most likely.
 #[cold]
 pub(crate) fn is_exception_guard(fault: &Fault) -> bool {
-    fault.vector() == Vector::PAGE_FAULT && (STACKS..upcall::STACK_LOW).contains(&Va(fault.address))
+    fault.vector() == Vector::PAGE_FAULT && (STACK_TOP..upcall::STACK_LOW).contains(&Va(fault.address))
 }
 
 /// Say in words what it means that an address is in a guard, if it is.

@@ -54,16 +54,8 @@ pub fn in_handler() -> bool {
 
 /// Give the caller an exception stack and the upcall of libos; done once, at the start.
 pub(crate) fn init() -> sys::Result<()> {
-    install(EnvId::NONE)
-}
-
-/// Give an environment (the caller, or a child) a fresh exception stack and the upcall of libos.
-///
-/// # Errors
-/// As [`sys::alloc`] and [`sys::set_upcall`].
-pub fn install(env: EnvId) -> sys::Result<()> {
-    sys::alloc(env, STACK_LOW, STACK_PAGES, Perms::WRITE)?;
-    register(env)
+    sys::alloc(EnvId::NONE, STACK_LOW, STACK_PAGES, Perms::WRITE)?;
+    register(EnvId::NONE)
 }
 
 /// Register the upcall of libos on the exception stack that is there.
@@ -141,7 +133,7 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 /// One case is left. If TF is set, the trap must come after the interrupted instruction, not after
 /// `popfq`. Then the kernel is asked to load the registers.
 #[unsafe(naked)]
-unsafe extern "C" fn enter() {
+pub(crate) unsafe extern "C" fn enter() {
     naked_asm!(
         "sub rsp, {VECTORS}",
         "stmxcsr [rsp + 256]",

@@ -5,13 +5,13 @@
 //! in which way, and in what order.
 //!
 //! [`share_pages`] goes from page to page: it is what fork is, and takes as long as there are pages. [`share`]
-//! gives the child whole tables where there is much below them, 2 MiB or 1 GiB at a time: it takes as long as
-//! there are dense tables. The price is paid by whoever writes first: it makes the table private, which looks at
-//! 512 entries. So what is sparse, or written soon, is better shared page by page.
+//! gives the child whole tables, the largest that it may have: it takes as long as there are things that it may not
+//! have. The price is paid by whoever writes first, and only if somebody does: the tables above that page become
+//! private, and a table has 512 entries at the most.
 
 use crate::batch::Batch;
 use crate::{Error, Inherit, Kernel, ME, Region, region, tables};
-use abi::layout::{STACKS, USER_LIMIT};
+use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
 use abi::page::span;
 use abi::{EnvId, PageOp, Perms, Pte, Va};
 use core::ops::Range;
@@ -67,8 +67,9 @@ pub struct Plan<'a, K: 'static> {
     pub regions: &'a [Region<K>],
     /// Ranges that the caller of this sees to.
     pub except: &'a [Range<Va>],
-    /// From how many entries on [`share`] gives a table as a whole, at level 2 and at level 3. Usually [`DENSE`].
-    pub dense: [u32; 2],
+    /// What a table of level 1 translates, most of which the caller of this sees to; or nothing. [`share`] looks there
+    /// first, and need not search for it then.
+    pub private: Range<Va>,
 }
 
 impl<K> Plan<'_, K> {
@@ -76,22 +77,13 @@ impl<K> Plan<'_, K> {
         region.pager.on_fork() != Inherit::Not
     }
 
-    fn all_inherit(&self) -> bool {
-        self.regions.iter().all(Self::inherits)
-    }
-
-    /// Whether the child gets what is at an address.
-    #[inline]
-    fn has(&self, va: Va, all_inherit: bool) -> bool {
-        let lost = || region::find(self.regions, va).is_some_and(|region| !Self::inherits(region));
-        !self.except.iter().any(|range| range.contains(&va)) && (all_inherit || !lost())
-    }
-
-    /// Whether the child gets all that is in a range.
-    fn has_all(&self, range: &Range<Va>) -> bool {
-        let meets = |other: &Range<Va>| other.start < range.end && range.start < other.end;
-        let mut lost = self.regions.iter().filter(|region| !Self::inherits(region));
-        !self.except.iter().any(meets) && !lost.any(|region| meets(&region.range()))
+    /// The next part of a range that the caller of this does not see to; and where to go on after it.
+    fn next_part(&self, range: Range<Va>) -> (Range<Va>, Va) {
+        let later = self.except.iter().filter(|except| !except.is_empty() && except.end > range.start);
+        match later.min_by_key(|except| except.start) {
+            Some(except) if except.start < range.end => (range.start..except.start, except.end),
+            _ => (range.clone(), range.end),
+        }
     }
 }
 
@@ -102,21 +94,18 @@ impl<K> Plan<'_, K> {
 pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     tables::own(kernel, &(Va(0)..USER_LIMIT))?;
     let mut sharing = Sharing::new(plan);
-    sharing.pages(kernel, Va(0)..USER_LIMIT, usize::MAX)?;
+    sharing.pages(kernel, Va(0)..USER_LIMIT)?;
     sharing.batch.finish(kernel)
 }
 
-/// A table with so many entries is shared as a whole: about what it costs to make it private again. (For tables of
-/// level 1 and of level 2.)
-pub const DENSE: [u32; 2] = [32, 16];
-
-/// The same, by whole tables where that pays.
+/// The same, by whole tables where the child gets all that is below.
 ///
 /// # Errors
 /// As [`share_pages`].
 pub fn share<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     let mut sharing = Sharing::new(plan);
-    sharing.tables(kernel, Va(0), 4, u32::MAX)?;
+    let top = kernel.count_entries(kernel.table(UVPT, 4).frame());
+    sharing.tables(kernel, Va(0), 4, top)?;
     sharing.end_run(kernel)?;
     sharing.batch.finish(kernel)
 }
@@ -134,7 +123,8 @@ impl<'a, K: Kernel> Sharing<'a, K, ()> {
     fn new(plan: &'a Plan<'a, K>) -> Sharing<'a, K, impl Fn(Va, u32, Share) -> [Option<PageOp>; 2]> {
         let child = plan.child;
         let batch = Batch::new(move |va, count, share: Share| share.ops(child, va, count));
-        Sharing { plan, all_inherit: plan.all_inherit(), batch, run: (Va(0), 0, 0) }
+        let all_inherit = plan.regions.iter().all(Plan::inherits);
+        Sharing { plan, all_inherit, batch, run: (Va(0), 0, 0) }
     }
 }
 
@@ -142,36 +132,48 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
     /// Share what a table translates, the addresses from `start` on; `level` is that of its entries. Most tables are
     /// nearly empty: when as many entries were met as it has, there is no need to look on.
     fn tables(&mut self, kernel: &mut K, start: Va, level: u32, mut left: u32) -> Result<(), Error> {
+        let private = &self.plan.private;
         let mut at = start;
         let end = Va(start.0 + span(level + 1)).min(USER_LIMIT);
+        if level == 2 && (at..end).contains(&private.start) && kernel.table(private.start, 2).is_present() {
+            self.pages(kernel, private.clone())?;
+            left -= 1;
+        }
         while at < end && left > 0 {
-            let entry = kernel.table(at, level);
-            if entry.is_present() {
-                left -= 1;
-                self.table(kernel, tables::around(at, level), level, entry)?;
-                at = tables::around(at, level).end;
-            } else {
+            let (entry, covered) = (kernel.table(at, level), tables::around(at, level));
+            if !entry.is_present() {
                 at = tables::behind_empty(kernel, at, level);
+                continue;
             }
+            if covered != *private {
+                left -= 1;
+                self.table(kernel, &covered, level, entry)?;
+            }
+            at = covered.end;
         }
         Ok(())
     }
 
     /// Share what one entry that points to a table translates: the table, or what is in it.
-    fn table(&mut self, kernel: &mut K, covered: Range<Va>, level: u32, entry: Pte) -> Result<(), Error> {
-        let count = kernel.count_entries(entry.frame());
-        let is_dense = level < 4 && count >= self.plan.dense[level as usize - 2];
-        let is_shared = entry.is_shared_table();
-        if (is_dense || is_shared) && covered.end <= STACKS && self.plan.has_all(&covered) {
+    fn table(&mut self, kernel: &mut K, covered: &Range<Va>, level: u32, entry: Pte) -> Result<(), Error> {
+        if covered.end <= SCRATCH && self.has_all(covered) {
             return self.add_table(kernel, covered.start, level);
         }
-        if is_shared {
+        if entry.is_shared_table() {
             kernel.op(PageOp::own_tables(covered.start, 1, level))?;
         }
         match level {
-            2 => self.pages(kernel, covered, count as usize),
-            _ => self.tables(kernel, covered.start, level - 1, count),
+            2 => self.pages(kernel, covered.clone()),
+            _ => self.tables(kernel, covered.start, level - 1, kernel.count_entries(entry.frame())),
         }
+    }
+
+    /// Whether the child gets all that is in a range.
+    fn has_all(&self, range: &Range<Va>) -> bool {
+        let meets =
+            |other: &Range<Va>| other.start < range.end && range.start < other.end && !other.is_empty();
+        let is_lost = |region: &Region<K>| !Plan::inherits(region) && meets(&region.range());
+        !self.plan.except.iter().any(meets) && (self.all_inherit || !self.plan.regions.iter().any(is_lost))
     }
 
     fn add_table(&mut self, kernel: &mut K, va: Va, level: u32) -> Result<(), Error> {
@@ -192,14 +194,24 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
         Ok(kernel.op(PageOp::share_tables(ME, first, self.plan.child, first, count, level))?)
     }
 
-    /// Share the pages and marks of a range, of which there are so many at the most. No table above is shared.
-    fn pages(&mut self, kernel: &mut K, range: Range<Va>, most: usize) -> Result<(), Error> {
-        for (va, entry) in kernel.entries(range).take(most) {
-            if self.plan.has(va, self.all_inherit) {
-                self.batch.add(kernel, va, Share::of(entry))?;
+    /// Share the pages and marks of a range. No table above is shared.
+    fn pages(&mut self, kernel: &mut K, mut range: Range<Va>) -> Result<(), Error> {
+        while range.start < range.end {
+            let (part, next) = self.plan.next_part(range.clone());
+            for (va, entry) in kernel.entries(part) {
+                if self.inherits(va) {
+                    self.batch.add(kernel, va, Share::of(entry))?;
+                }
             }
+            range.start = next;
         }
         Ok(())
+    }
+
+    /// Whether the region at an address is inherited.
+    #[inline]
+    fn inherits(&self, va: Va) -> bool {
+        self.all_inherit || region::find(self.plan.regions, va).is_none_or(Plan::inherits)
     }
 }
 

@@ -40,17 +40,17 @@ pub(crate) fn around(va: Va, level: u32) -> Range<Va> {
     Va(start)..Va(start + span(level))
 }
 
-/// Make every table above the page at `va` private. Returns whether one was shared.
+/// Make every table above the page at `va`, which is there, private. Returns whether one was shared.
 ///
 /// # Errors
 /// Those of the kernel.
 pub fn own_above<K: Kernel>(kernel: &mut K, va: Va) -> Result<bool, Error> {
-    let mut any = false;
-    while let Above::Shared(level) = above(kernel, va) {
+    let Above::Shared(top) = above(kernel, va) else { return Ok(false) };
+    // Whoever owns a table shares those below: there is no need to look.
+    for level in (2..=top).rev() {
         kernel.op(PageOp::own_tables(around(va, level).start, 1, level))?;
-        any = true;
     }
-    Ok(any)
+    Ok(true)
 }
 
 /// Make every table that translates addresses of the range private: what is in it may change then.

@@ -1,7 +1,7 @@
 //! Page maps: what the page calls do to one page.
 
 use crate::{Machine, Memory, Table};
-use abi::layout::{KERNEL_HALF, UVPT_SLOT, WINDOWS, uvpt};
+use abi::layout::{UVPT_SLOT, WINDOWS, uvpt};
 use abi::page::span;
 use abi::{Error, Frame, PAGE_SIZE, Perms, Pte, Va};
 use core::cell::Cell;
@@ -107,19 +107,15 @@ pub struct Page {
 }
 
 impl<M: Machine> Space<M> {
-    /// An address space with no pages: the kernel's half and the windows are those of `template`.
+    /// An address space with no pages: the kernel's half and the windows are those of `template`, in which there is
+    /// nothing else.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
     pub fn new(memory: &Memory<M>, template: Frame) -> Result<Self, Error> {
-        let root = memory.alloc()?;
-        let (from, to) = (M::table(template), M::table(root));
-        let shared = [WINDOWS.index(4)].into_iter().chain(KERNEL_HALF.index(4)..from.len());
-        for slot in shared {
-            to[slot].store(from[slot].load(Relaxed), Relaxed);
-        }
+        let root = memory.alloc_copy(template)?;
         let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
-        to[UVPT_SLOT as usize].store(own.0, Relaxed);
+        M::table(root)[UVPT_SLOT as usize].store(own.0, Relaxed);
         Ok(Space {
             root,
             last: [0, 1].map(|_| Cell::new(Walk::none::<M>(root))),
@@ -712,12 +708,12 @@ fn clear<M: Machine>(
 }
 
 /// Entries in a cache line. Most tables are nearly empty: teardown looks at a line at a time.
-const LINE: usize = 8;
+pub(crate) const LINE: usize = 8;
 /// What it costs to step over an empty line, and to clear an entry, in instructions, roughly.
 const SKIP_COST: u32 = 20;
 const CLEAR_COST: u32 = 80;
 
-fn is_line_empty(entries: &[AtomicU64]) -> bool {
+pub(crate) fn is_line_empty(entries: &[AtomicU64]) -> bool {
     entries.len() >= LINE && entries[..LINE].iter().fold(0, |all, entry| all | entry.load(Relaxed)) == 0
 }
 

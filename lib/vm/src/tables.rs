@@ -30,7 +30,7 @@
 //! Rights that a leaf has are therefore those of everybody who has the table, at the time when the table was
 //! shared; and nobody gets more out of a table than was in it then.
 
-use crate::space::{TABLE, count};
+use crate::space::{LINE, TABLE, count, is_line_empty};
 use crate::{Machine, Memory, Space, Table};
 use abi::page::TABLE_ENTRIES;
 use abi::{Error, Frame, Perms, Pte, Va};
@@ -108,23 +108,47 @@ impl<M: Machine> Space<M> {
             return Ok(false);
         }
         if memory.is_sole(table) {
-            let entries = M::table(table).iter();
             if level > 2 {
-                entries.for_each(take_write);
+                each_entry::<M>(table, take_write);
             } else {
-                entries.for_each(|entry| keep_leaf(memory, entry));
+                each_entry::<M>(table, |entry| keep_leaf(memory, entry));
             }
             entry.fetch_or(Pte::WRITABLE, Relaxed);
             self.forget_all();
             return Ok(false);
         }
-        let copy = copy_table(memory, table, level)?;
+        let copy = self.copy_table(memory, table, level)?;
         entry.store(copy.address() | TABLE | pte.0 & Pte::ACCESSED, Relaxed);
         // No processor may walk the old table from here any more: it may be gone in a moment.
         self.forget_all();
         self.flush(memory);
         drop_table(memory, table, level);
         Ok(true)
+    }
+
+    /// A copy of a shared table: every entry twice from now on, and here with as much as both may have. Pages in the
+    /// old table stay as they are: nobody can write them, and whoever keeps it will look at each of them.
+    fn copy_table(&mut self, memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
+        let len = M::info(table).word.load(Relaxed);
+        // In a table that is nearly empty the lines with anything in them are looked for.
+        let is_sparse = len <= SPARSE;
+        let copy = if is_sparse { memory.alloc()? } else { memory.alloc_dirty()? };
+        self.filled += u32::from(is_sparse);
+        let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
+        let copied =
+            if level > 2 { copy_tables(memory, from, to, left) } else { copy_leaves(memory, from, to, left) };
+        if copied < TABLE_ENTRIES {
+            let refused = Pte(from[copied].load(Relaxed)).frame();
+            for pte in
+                to[..copied].iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present())
+            {
+                memory.release_shared(pte.frame());
+            }
+            memory.release(copy);
+            return Err(Error::TooManyRefs(refused.address()));
+        }
+        M::info(copy).word.store(len, Relaxed);
+        Ok(copy)
     }
 
     /// Remove a table that others have too, and with it all that is below, from this space.
@@ -150,6 +174,9 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 }
+
+/// A table with so few entries is looked through for them.
+const SPARSE: u32 = 256;
 
 /// An entry to a table allows no writing below any more.
 fn take_write(entry: &AtomicU64) {
@@ -185,65 +212,105 @@ fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
     }
 }
 
-/// A copy of a shared table: every entry twice from now on, and here with as much as both may have. Pages in the
-/// old table stay as they are: nobody can write them, and whoever keeps it will look at each of them.
-fn copy_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
-    let copy = memory.alloc_dirty()?;
-    let (from, to) = (M::table(table), M::table(copy));
-    let copied = if level > 2 { copy_tables(memory, from, to) } else { copy_leaves(memory, from, to) };
-    if copied < TABLE_ENTRIES {
-        let refused = Pte(from[copied].load(Relaxed)).frame();
-        for pte in to[..copied].iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present()) {
-            memory.release_shared(pte.frame());
-        }
-        memory.release(copy);
-        return Err(Error::TooManyRefs(refused.address()));
-    }
-    M::info(copy).word.store(M::info(table).word.load(Relaxed), Relaxed);
-    Ok(copy)
-}
-
 /// Copy entries that point to tables. Returns how many could be copied.
-fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table) -> usize {
-    copy_entries(memory, from, to, |entry, pte| {
-        take_write(entry);
-        pte.0 & !Pte::WRITABLE
-    })
+fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
+    copy_lines(from, to, left, |from, to| copy_line(memory, from, to, take_write, |pte| pte & !Pte::WRITABLE))
 }
 
 /// Copy entries of pages. Returns how many could be copied. (By itself, because this is the most that a first write
 /// after a fork costs.)
 #[inline(never)]
-fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table) -> usize {
-    // Most pages are the program's alone, and writable: for them there is less to find out.
-    const COW: u64 = Perms::COW.bits();
-    const KIND: u64 = SOLE | COW | Perms::KEEP.bits();
-    copy_entries(memory, from, to, |_, pte| match pte.0 & KIND {
-        SOLE => pte.0 ^ (SOLE | COW),
-        _ if must_lower(pte) => lowered(pte.0),
-        _ => pte.0,
+fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
+    let shared = |pte| if must_lower(Pte(pte)) { lowered(pte) } else { pte };
+    // Most often neighbours are used alike, and as those before them were: then there is less to find out.
+    let (mut bits, mut change) = (0, 0);
+    copy_lines(from, to, left, |from, to| {
+        let Some(common) = common_bits(from).filter(|_| memory.share_each(from)) else {
+            return copy_line(memory, from, to, |_| (), shared);
+        };
+        if common != bits {
+            (bits, change) = (common, common ^ shared(common));
+        }
+        // (Nothing but A and D can have changed meanwhile.)
+        from.iter().zip(to).for_each(|(old, new)| new.store(old.load(Relaxed) ^ change, Relaxed));
+        None
     })
 }
 
-/// `share` says what becomes of a present entry that two have, and takes from the old one what must go at once.
+/// Copy line by line; `copy` returns which entry of a line could not be copied. If `left` is given, so many entries are
+/// not empty, and the new table is empty.
 #[inline(always)]
-fn copy_entries<M: Machine>(
-    memory: &Memory<M>,
+fn copy_lines(
     from: &Table,
     to: &Table,
-    share: impl Fn(&AtomicU64, Pte) -> u64,
+    mut left: Option<u32>,
+    mut copy: impl FnMut(&[AtomicU64], &[AtomicU64]) -> Option<usize>,
 ) -> usize {
+    for (line, (from, to)) in from.chunks_exact(LINE).zip(to.chunks_exact(LINE)).enumerate() {
+        if let Some(left) = &mut left {
+            if *left == 0 {
+                break;
+            }
+            if is_line_empty(from) {
+                continue;
+            }
+            *left -= from.iter().map(|entry| u32::from(entry.load(Relaxed) != 0)).sum::<u32>();
+        }
+        if let Some(refused) = copy(from, to) {
+            return line * LINE + refused;
+        }
+    }
+    TABLE_ENTRIES
+}
+
+/// Copy entries one by one. Returns which one could not be copied.
+fn copy_line<M: Machine>(
+    memory: &Memory<M>,
+    from: &[AtomicU64],
+    to: &[AtomicU64],
+    take: impl Fn(&AtomicU64),
+    shared: impl Fn(u64) -> u64,
+) -> Option<usize> {
     for (index, (old, new)) in from.iter().zip(to).enumerate() {
         let mut pte = Pte(old.load(Relaxed));
         if pte.is_present() {
             if memory.share(pte.frame()).is_err() {
-                return index;
+                return Some(index);
             }
-            pte = Pte(share(old, pte));
+            take(old);
+            pte = Pte(shared(pte.0));
         }
         new.store(pte.0, Relaxed);
     }
-    TABLE_ENTRIES
+    None
+}
+
+/// What these entries are but for the frame, if they are present and alike.
+#[inline(always)]
+fn common_bits(entries: &[AtomicU64]) -> Option<u64> {
+    let (all, any) = entries.iter().fold((u64::MAX, 0), |(all, any), entry| {
+        let pte = entry.load(Relaxed);
+        (all & pte, any | pte)
+    });
+    ((all ^ any) & !Pte::FRAME == 0 && all & Pte::PRESENT != 0).then_some(all & !Pte::FRAME)
+}
+
+/// Call `f` with every entry of a table that is not empty.
+#[inline(always)]
+fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
+    let mut left = M::info(table).word.load(Relaxed);
+    for line in M::table(table).chunks_exact(LINE) {
+        if left == 0 {
+            return;
+        }
+        if is_line_empty(line) {
+            continue;
+        }
+        for entry in line.iter().filter(|entry| entry.load(Relaxed) != 0) {
+            left -= 1;
+            f(entry);
+        }
+    }
 }
 
 /// Give up a table that was copied. Others have what it names; but they may have given up the table itself
@@ -252,7 +319,7 @@ fn drop_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) {
     if memory.release_shared(table) {
         return;
     }
-    for entry in M::table(table) {
+    each_entry::<M>(table, |entry| {
         let pte = Pte(entry.load(Relaxed));
         if pte.is_present() {
             if level > 2 {
@@ -261,7 +328,7 @@ fn drop_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) {
                 memory.release(pte.frame());
             }
         }
-    }
+    });
     M::info(table).word.store(0, Relaxed);
     memory.release(table);
 }

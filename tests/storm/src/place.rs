@@ -30,12 +30,14 @@ pub const RANGES: [u64; 8] = [
     around(3 * SLOT_SIZE + 512 * PAGE_SIZE), // two tables of level 1
     around(4 * SLOT_SIZE),                   // two tables of level 3
     around(3 * SLOT_SIZE + (1 << 30)),       // two tables of level 2
-    100 * SLOT_SIZE + 0x1234_5000,           // all alone
+    ALONE,                                   // all alone
     STACK_LOW - 3 * PAGE_SIZE,               // a pinned stack in the middle
     USER_LIMIT.0 - STARTS * PAGE_SIZE,       // the end
-    STACK_LOW - (1 << 44),                   // so far below that stack that 32 bits do not count it
+    ALONE - (1 << 44),                       // so far below a stack there that 32 bits do not count it
     ZERO,                                    // not for others: they start with zeroed registers
 ];
+
+const ALONE: u64 = 100 * SLOT_SIZE + 0x1234_5000;
 
 /// The first page of all.
 pub const ZERO: u64 = 0;

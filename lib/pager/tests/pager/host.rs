@@ -2,9 +2,9 @@
 //! and page tables that are read while they change.
 
 use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
-use abi::page::TABLE_ENTRIES;
+use abi::page::{TABLE_ENTRIES, span};
 use abi::{Call, EnvId, Error, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
-use pager::fork::{self, DENSE, Plan};
+use pager::fork::{self, Plan};
 use pager::space::Table;
 use pager::{Guard, Kernel, Region, Regions};
 use sim::machine::{self, Sim, entry, processor};
@@ -292,8 +292,8 @@ impl Entries {
 pub enum By {
     /// Page by page.
     Pages,
-    /// By whole tables, as soon as there are so many entries in them.
-    Tables([u32; 2]),
+    /// By whole tables, but for what this one of level 1 translates.
+    Tables(Option<Va>),
 }
 
 /// Let a child have what its parent has.
@@ -305,10 +305,15 @@ pub fn share(
     except: &[Range<Va>],
 ) -> Result<(), pager::Error> {
     fork::fill_shared(host, regions)?;
-    let plan = |dense| Plan { child: id(child), regions, except, dense };
+    let private = match by {
+        By::Tables(Some(start)) => start..Va(start.0 + span(2)),
+        _ => Va(0)..Va(0),
+    };
+    let except = [except, &[private.clone()]].concat();
+    let plan = Plan { child: id(child), regions, except: &except, private };
     match by {
-        By::Pages => fork::share_pages(host, &plan(DENSE)),
-        By::Tables(dense) => fork::share(host, &plan(dense)),
+        By::Pages => fork::share_pages(host, &plan),
+        By::Tables(_) => fork::share(host, &plan),
     }
 }
 

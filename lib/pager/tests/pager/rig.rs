@@ -2,6 +2,7 @@
 
 use crate::host::{ALL, Book, By, Host, share};
 use crate::world::{byte, touch};
+use abi::page::span;
 use abi::{PAGE_SIZE, Perms, Va};
 use pager::space::{Advice, Table};
 use pager::{Error, Kernel, Pager, Region, space};
@@ -11,6 +12,10 @@ use std::ops::Range;
 
 /// Where the cases happen.
 pub const BASE: Va = Va(0x4000_0000);
+
+/// Two spans of a table of level 1 in which there is nothing.
+pub const OTHER_GIB: Va = Va(BASE.0 - span(2));
+pub const SAME_GIB: Va = Va(BASE.0 + 300 * span(2));
 
 /// The range of these pages, counted from [`BASE`].
 pub fn range(pages: Range<u64>) -> Range<Va> {

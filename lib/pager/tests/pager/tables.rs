@@ -1,9 +1,10 @@
 //! Forks that share tables: single cases.
 
-use crate::host::{By, Host};
-use crate::rig::{Rig, page, range, region};
+use crate::host::{By, Host, id};
+use crate::rig::{OTHER_GIB, Rig, SAME_GIB, page, range, region};
 use crate::world::{Secret, touch};
 use abi::{Perms, Pte};
+use pager::fork::{self, Plan};
 use pager::space::Advice;
 use pager::{Cause, Kernel, Region, Shared, Zeros};
 use sim::machine::free_frames;
@@ -14,9 +15,9 @@ static ZEROS: Zeros = Zeros::named("zeros");
 /// The pages that one table of level 1 translates.
 const TABLE: u64 = 512;
 
-/// An environment in which forks share every table they can.
+/// An environment in which forks share every table they can, up to those of 1 GiB.
 fn rig(regions: &[Region<Host>]) -> Rig {
-    Rig { by: By::Tables([1, 1]), ..Rig::new(regions) }
+    Rig { by: By::Tables(Some(OTHER_GIB)), ..Rig::new(regions) }
 }
 
 fn is_shared(rig: &Rig, number: u64, level: u32) -> bool {
@@ -52,15 +53,47 @@ fn a_fork_takes_as_many_frames_as_the_top_has_tables() {
 }
 
 #[test]
-fn one_level_is_shared_where_the_other_is_not_dense() {
-    for (dense, level) in [([1, 99], 2), ([99, 1], 3)] {
+fn the_largest_table_is_shared_that_may_be() {
+    for (private, level) in [(Some(SAME_GIB), 2), (Some(OTHER_GIB), 3), (None, 4)] {
         let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
-        rig.by = By::Tables(dense);
+        rig.by = By::Tables(private);
         assert!(rig.write(0, 1) && rig.write(TABLE, 2));
-        rig.fork(&[]).expect("memory");
-        assert_eq!([2, 3].map(|other| is_shared(&rig, 0, other)), [level == 2, level == 3]);
+        let child = rig.fork(&[]).expect("memory");
+        for env in [0, child] {
+            rig.host.switch(env);
+            assert_eq!(
+                [2, 3, 4].map(|other| is_shared(&rig, 0, other)),
+                [2, 3, 4].map(|other| other == level)
+            );
+        }
+        // A write makes all that are above it private, and only those.
+        assert_eq!(cause_of_write(&mut rig, 0), Some(Cause::Copy));
+        assert_eq!([2, 3, 4].map(|other| is_shared(&rig, 0, other)), [false; 3]);
+        assert!(is_shared(&rig, TABLE, 2));
         rig.end();
     }
+}
+
+/// Of the span that is private the child gets what the caller of fork does not see to, and nothing else.
+#[test]
+fn what_is_private_is_shared_page_by_page() {
+    let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
+    let numbers = [0, 1, 2, 3, TABLE];
+    assert!(numbers.iter().all(|number| rig.write(*number, 7)));
+    let child = {
+        rig.host.create(1).expect("memory");
+        let (host, book) = rig.parts();
+        let (except, private) = ([range(1..2), range(3..TABLE)], range(0..TABLE));
+        let plan = Plan { child: id(1), regions: &book.regions(), except: &except, private };
+        fork::share(host, &plan).expect("memory");
+        let inherited = book.inherited();
+        rig.books.push(inherited);
+        1
+    };
+    assert!(!is_shared(&rig, 0, 2) && is_shared(&rig, TABLE, 2));
+    rig.host.switch(child);
+    assert_eq!(numbers.map(|number| rig.read(number)), [Some(7), Some(0), Some(7), Some(0), Some(7)]);
+    rig.end();
 }
 
 /// What is shared on purpose stays writable on both sides, and is one page.

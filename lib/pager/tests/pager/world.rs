@@ -110,8 +110,8 @@ impl World {
     }
 
     /// The same, and forks share tables. What that costs, the model does not know.
-    pub fn with_tables(dense: [u32; 2]) -> World {
-        World::with(ALL, false, By::Tables(dense))
+    pub fn with_tables(private: Option<Va>) -> World {
+        World::with(ALL, false, By::Tables(private))
     }
 
     /// With so few that steps fail.
