@@ -36,6 +36,15 @@ impl Document {
         self.prose().flat_map(|line| line.split('`').skip(1).step_by(2))
     }
 
+    /// The rows of the table in a section that begin with a name in backquotes: their cells.
+    fn table(&self, heading: &str) -> Vec<Vec<&str>> {
+        let section = self.sections().into_iter().find(|(other, _)| *other == heading);
+        let (_, text) = section.unwrap_or_else(|| panic!("{} has no {heading}", self.path.display()));
+        let rows = text.lines().filter(|line| line.starts_with("| `"));
+        rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+            .collect()
+    }
+
     /// The sections under `## `: heading and text.
     fn sections(&self) -> Vec<(&str, &str)> {
         let sections = self.text.split("\n## ").skip(1);
@@ -73,6 +82,14 @@ fn sources() -> Vec<String> {
         collect(&root().join(directory), &mut found);
     }
     found
+}
+
+/// The rows that are counted.
+fn rows() -> Vec<String> {
+    let bench = fs::read_to_string(root().join("user/bench/main.rs")).expect("the measuring program");
+    let rows = bench.split_once("const ROWS").expect("the table of rows").1;
+    let lines = rows.lines().map_while(|line| (line != "];").then_some(line.trim()));
+    lines.filter_map(|line| Some(line.strip_prefix("(\"")?.split('"').next()?.to_owned())).collect()
 }
 
 /// The lines without their indentation, so that a quotation may be moved to the left.
@@ -183,15 +200,11 @@ fn named_functions_exist() {
 #[test]
 fn every_row_is_explained() {
     let testing = Document::read("docs/testing.md");
-    let bench = fs::read_to_string(root().join("user/bench/main.rs")).expect("the measuring program");
-    let rows = bench.split_once("const ROWS").expect("the table of rows").1;
-    let ids = rows.lines().map_while(|line| (line != "];").then_some(line.trim()));
-    let ids = ids.filter_map(|line| line.strip_prefix("(\"")?.split('"').next());
-    for id in ids {
+    for id in rows() {
         // Rows for several sizes are explained as one.
-        let (stem, size) = id.rsplit_once('-').unwrap_or((id, ""));
+        let (stem, size) = id.rsplit_once('-').unwrap_or((&id, ""));
         let is_size = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
-        let name = if is_size { format!("{stem}-N") } else { id.to_owned() };
+        let name = if is_size { format!("{stem}-N") } else { id.clone() };
         let is_told = testing.names().any(|word| word == name || word == id);
         assert!(is_told, "docs/testing.md does not tell of {name}");
     }
@@ -204,13 +217,34 @@ fn costs_are_as_recorded() {
     let record: serde_json::Value = serde_json::from_str(&record).expect("the record is JSON");
     let recorded = |id: &str| record["rows"].as_array()?.iter().find(|row| row["id"] == id)?["net"].as_u64();
     let lecture = Document::read("docs/lecture.md");
-    let (_, costs) = lecture.text.split_once("## What it costs").expect("the section");
-    let rows: Vec<&str> = costs.lines().filter(|line| line.starts_with("| `")).collect();
+    let rows = lecture.table("What it costs");
     assert!(rows.len() > 5, "docs/lecture.md has a table of costs");
-    for row in rows {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let (id, count) = (cells[1].trim_matches('`'), cells[2].replace(',', "").parse().ok());
+    for cells in rows {
+        let (id, count) = (cells[0], cells[1].replace(',', "").parse().ok());
         assert_eq!(count, recorded(id), "docs/lecture.md: {id}");
+    }
+}
+
+/// What others are said to take is what `cargo xtask bench` prints, for rows that are counted.
+#[test]
+fn peers_are_as_recorded() {
+    let peers = fs::read_to_string(root().join("tests/peers.json")).expect("the record of others");
+    let peers: Vec<serde_json::Value> = serde_json::from_str(&peers).expect("the record is a JSON array");
+    let text = |peer: &serde_json::Value, key: &str| peer[key].as_str().expect("a text").to_owned();
+    let recorded = |peer| {
+        let [row, linux, jos, figure] = ["row", "linux", "jos", "figure"].map(|key| text(peer, key));
+        [row, linux, jos, figure, peer["aim"].to_string()]
+    };
+    let lecture = Document::read("docs/lecture.md");
+    let told = lecture.table("What it costs elsewhere").into_iter().map(|cells| {
+        let [row, linux, jos, figure, aim] = cells[..] else { panic!("a row of five cells: {cells:?}") };
+        [row.to_owned(), linux.to_owned(), jos.to_owned(), figure.to_owned(), aim.replace(',', "")]
+    });
+    let (told, recorded): (Vec<_>, Vec<_>) = (told.collect(), peers.iter().map(recorded).collect());
+    assert_eq!(told, recorded, "docs/lecture.md and tests/peers.json");
+    let counted = rows();
+    for [row, ..] in recorded {
+        assert!(counted.contains(&row), "tests/peers.json: {row} is not counted");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, Machine, Memory};
 use crate::session::{Listener, Options, Outcome, Session, scratch};
 use crate::workspace::Workspace;
-use crate::{archive::Archive, install, prices, say, scale};
+use crate::{archive::Archive, install, peers, prices, say, scale};
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
@@ -159,6 +159,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     say!("counting; this takes a minute");
     let results = Bench { qemu, images, rows: args.rows.clone() }.measure(!args.no_cycles)?;
     print(&results);
+    print!("\n{}", peers::table(&peers::load(&workspace)?, &results.rows));
     if let Some(path) = &args.json {
         write(path, &results)?;
     }

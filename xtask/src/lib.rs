@@ -12,6 +12,7 @@
 //! | [`machine`], [`install`], [`leash`] | an emulator: its command line, its presence, its end |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
 //! | [`prices`] | what dear instructions cost |
+//! | [`peers`] | what other systems take |
 //! | [`symbols`] | addresses into functions and lines |
 //! | [`terminal`], [`interrupt`] | what must be put in order before the tool ends |
 //!
@@ -33,6 +34,7 @@ pub mod interrupt;
 pub mod leash;
 pub mod list;
 pub mod machine;
+pub mod peers;
 pub mod prices;
 pub mod report;
 pub mod run;

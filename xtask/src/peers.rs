@@ -1,0 +1,145 @@
+//! What other systems take for the same rows, beside what was counted here.
+//!
+//! The figures are in `tests/peers.json`, as text: some are rounded, some have a remark. How they came about is told in
+//! `docs/lecture.md`.
+
+use crate::bench::Row;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// One row of others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    row: String,
+    /// Frames that are zeroed or copied count here: they do in the others' figures.
+    gross: bool,
+    linux: String,
+    jos: String,
+    /// What this system aims at.
+    aim: u64,
+}
+
+impl Peer {
+    fn parse(value: &Value) -> Option<Peer> {
+        let text = |key: &str| value[key].as_str().map(str::to_owned);
+        let gross = match value["figure"].as_str()? {
+            "gross" => true,
+            "net" => false,
+            _ => return None,
+        };
+        let aim = value["aim"].as_u64()?;
+        Some(Peer { row: text("row")?, gross, linux: text("linux")?, jos: text("jos")?, aim })
+    }
+
+    fn line(&self, row: &Row) -> String {
+        let ours = if self.gross { row.gross } else { row.net() };
+        let times =
+            |text| count(text).map_or("-".to_owned(), |theirs| format!("{:.1}", theirs / ours as f64));
+        format!(
+            "{:22} {:>26} {:>16} {ours:>10} {:5} {:>10} {:>8} {:>8}",
+            self.row,
+            self.linux,
+            self.jos,
+            if self.gross { "gross" } else { "net" },
+            times(&self.linux),
+            times(&self.jos),
+            self.aim
+        )
+    }
+}
+
+/// The count in a figure like `about 19 million` or `1,373,176 (100 calls)`.
+fn count(figure: &str) -> Option<f64> {
+    let figure = figure.split(" (").next()?.trim_start_matches("about ");
+    let (figure, unit) = figure.strip_suffix(" million").map_or((figure, 1.0), |millions| (millions, 1e6));
+    figure.replace(',', "").parse().ok().map(|count: f64| count * unit)
+}
+
+/// All that is known of others.
+///
+/// # Errors
+/// The file cannot be read, or has something else in it.
+pub fn load(workspace: &Workspace) -> Result<Vec<Peer>> {
+    let path = workspace.root.join("tests/peers.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let rows: Vec<Value> = serde_json::from_str(&text).context("the peers are not a JSON array")?;
+    rows.iter().map(|row| Peer::parse(row).with_context(|| format!("not a row of peers: {row}"))).collect()
+}
+
+/// The rows that others have too, as lines; nothing if there are none.
+#[must_use]
+pub fn table(peers: &[Peer], rows: &[Row]) -> String {
+    let mut lines = String::new();
+    for peer in peers {
+        if let Some(row) = rows.iter().find(|row| row.id == peer.row) {
+            let _ = writeln!(lines, "{}", peer.line(row));
+        }
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    let head = format!(
+        "{:22} {:>26} {:>16} {:>10} {:5} {:>10} {:>8} {:>8}",
+        "", "Linux", "JOS, best", "ours", "", "Linux/ours", "JOS/ours", "aim"
+    );
+    format!("{head}\n{lines}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn row(id: &str, gross: u64, frames: u64) -> Row {
+        Row { id: id.into(), gross, min: gross, max: gross, samples: 1, frames, surcharge: None }
+    }
+
+    fn peer(id: &str, figure: &str, linux: &str, jos: &str) -> Peer {
+        let value = json!({"row": id, "figure": figure, "linux": linux, "jos": jos, "aim": 90});
+        Peer::parse(&value).unwrap()
+    }
+
+    #[test]
+    fn remarks_are_not_counted() {
+        assert_eq!(count("323"), Some(323.0));
+        assert_eq!(count("1,373,176 (100 calls)"), Some(1_373_176.0));
+        assert_eq!(count("about 3,870"), Some(3870.0));
+        assert_eq!(count("about 19 million"), Some(19e6));
+        assert_eq!(count("-"), None);
+    }
+
+    #[test]
+    fn rows_stand_beside_ours() {
+        let peers =
+            [peer("fault", "net", "1,000 (slow)", "-"), peer("fork", "gross", "about 3 million", "500")];
+        let rows = [row("fork", 1000, 1), row("other", 7, 0), row("fault", 1012, 1)];
+        let table = table(&peers, &rows);
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1], ["fault", "1,000", "(slow)", "-", "500", "net", "2.0", "-", "90"]);
+        assert_eq!(
+            lines[2],
+            ["fork", "about", "3", "million", "500", "1000", "gross", "3000.0", "0.5", "90"]
+        );
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn nothing_known_is_nothing_said() {
+        assert_eq!(table(&[peer("fault", "net", "1", "1")], &[row("other", 7, 0)]), "");
+    }
+
+    #[test]
+    fn the_file_can_be_read() {
+        let peers = load(&Workspace::load().unwrap()).unwrap();
+        assert!(peers.len() >= 20);
+        for figure in peers.iter().flat_map(|peer| [&peer.linux, &peer.jos]) {
+            assert!(figure == "-" || count(figure).is_some(), "{figure}");
+        }
+        assert_eq!(
+            Peer::parse(&json!({"row": "x", "figure": "mean", "linux": "", "jos": "", "aim": 1})),
+            None
+        );
+    }
+}
