@@ -122,14 +122,24 @@ pub const DEVICES: Va = Va(0xffff_ffff_c000_0000);
 /// assert_eq!(uvpt(Va(0), 1), UVPT); // uvpt[0] is the entry of page 0
 /// assert_eq!(uvpt(Va(0x5000), 1), Va(UVPT.0 + 5 * 8));
 /// ```
+#[inline(always)]
 #[must_use]
 pub const fn uvpt(va: Va, level: u32) -> Va {
+    let user = va.0 & (256 * SLOT_SIZE - 1);
+    match level {
+        0 => Va(user),
+        _ => Va(first_entry(level) + (user >> (3 + 9 * level)) * 8),
+    }
+}
+
+/// Where the entry of address 0 is read.
+const fn first_entry(level: u32) -> u64 {
     // Each step up the tree replaces the page with the page that holds its entry.
-    let mut at = va.0 & (256 * SLOT_SIZE - 1);
+    let mut at = 0;
     let mut step = 0;
     while step < level {
         at = UVPT.0 + (at / PAGE_SIZE) * 8;
         step += 1;
     }
-    Va(at)
+    at
 }

@@ -9,6 +9,7 @@ use crate::layout::USER_LIMIT;
 use crate::resident::Local;
 use crate::{Fault, Va, Vector, env, println, space, stats, windows};
 use pager::Resolution;
+use pager::quick::{self, Quick};
 
 /// Whether a fault was resolved, for fault handlers of programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +32,14 @@ static POLICY: Local<Option<Policy>> = Local::new(None);
 /// program asks it for ever.
 pub fn on_exhaustion(policy: Policy) {
     POLICY.set(Some(policy));
+}
+
+/// Resolve a page fault if a page call does it, and nobody needs to be asked.
+#[inline(always)]
+pub(crate) fn resolve_quickly(fault: &Fault) -> Quick {
+    space::known(|known| {
+        quick::resolve(&mut Sys, known, Va(fault.address), fault.page_fault(), stats::count_quick)
+    })
 }
 
 /// Resolve a page fault, if copy-on-write or the pager of a region can.

@@ -1,5 +1,6 @@
 //! The kernel, as regions and pagers see it: system calls, and page tables read as memory.
 
+use crate::door::syscall;
 use crate::{Frame, PageOp, Perms, Pte, Va, layout, stats, sys, uvpt, windows};
 use abi::{Call, Error, PAGE_SIZE};
 use core::ops::Range;
@@ -13,7 +14,7 @@ pub struct Sys;
 impl Kernel for Sys {
     type Entries = uvpt::Entries;
 
-    #[inline]
+    #[inline(always)]
     fn pte(&self, va: Va) -> Pte {
         uvpt::entry(va, 1).unwrap_or_else(|| {
             stats::count_table();
@@ -21,7 +22,7 @@ impl Kernel for Sys {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn present(&self, va: Va) -> Pte {
         uvpt::leaf(va)
     }
@@ -64,6 +65,22 @@ impl Kernel for Sys {
             Some(Call::UnmapTables) => sys::unmap_tables(env, va, pages, arg as u32),
             _ => Err(Error::BadOp(call.into())),
         }
+    }
+
+    /// This is a part of the fault path that calls no functions.
+    #[inline(always)]
+    fn once(&mut self, op: PageOp) -> bool {
+        let PageOp { call, count, source_env, env, source, va, arg } = op;
+        let (pages, env) = (u64::from(count), u64::from(env.0));
+        let (done, _) = match Call::from_number(call.into()) {
+            Some(Call::Alloc) => syscall(Call::Alloc as u64, [env, va.0, pages, arg]),
+            Some(call @ (Call::Map | Call::Copy)) => {
+                syscall(call as u64, [source_env.0.into(), source.0, env, va.0, pages, arg])
+            }
+            Some(Call::Own) => syscall(Call::Own as u64, [va.0, pages]),
+            _ => return self.op(op).is_ok(),
+        };
+        done == pages
     }
 
     fn ops(&mut self, ops: &[PageOp]) -> Result<(), Error> {

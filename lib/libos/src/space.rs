@@ -13,10 +13,11 @@
 
 use crate::kernel::Sys;
 use crate::layout::{EXCEPTION_STACK_TOP, HEAP, SCRATCH, STACK_TOP, USER_LIMIT};
-use crate::resident::{Guarded, Local};
+use crate::resident::Guarded;
 use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, symbols, sys, upcall};
 use core::ops::Range;
 use pager::program::{Program, Segment};
+use pager::quick::Known;
 pub use pager::space::Advice;
 use pager::space::{self, Table};
 use pager::{File, Guard, Inherit, Regions};
@@ -38,6 +39,8 @@ struct Book {
     slots: *mut Region,
     capacity: usize,
     len: usize,
+    /// What [`find`] has found last: around the address of a fault the next one is most likely.
+    known: Known<Sys>,
 }
 
 /// The table begins with the stack, since changing it takes some. Slots that are not in use hold just
@@ -46,8 +49,12 @@ struct Book {
 static mut FIRST: [Region; FIRST_SLOTS] = [stack::INITIAL; FIRST_SLOTS];
 
 #[unsafe(link_section = ".resident")]
-static BOOK: Guarded<Book> =
-    Guarded::new(Book { slots: (&raw mut FIRST).cast(), capacity: FIRST_SLOTS, len: 1 });
+static BOOK: Guarded<Book> = Guarded::new(Book {
+    slots: (&raw mut FIRST).cast(),
+    capacity: FIRST_SLOTS,
+    len: 1,
+    known: Known::NOTHING,
+});
 
 impl Book {
     fn slots(&self) -> &'static mut [Region] {
@@ -67,8 +74,10 @@ struct Own;
 
 impl Table<Sys> for Own {
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<Sys>) -> T) -> T {
-        HINT.set(NOWHERE);
-        BOOK.edit(|book| f(&mut Book::regions(book.slots(), &mut book.len)))
+        BOOK.edit(|book| {
+            book.known.forget();
+            f(&mut Book::regions(book.slots(), &mut book.len))
+        })
     }
 }
 
@@ -81,27 +90,26 @@ pub fn regions() -> &'static [Region] {
     BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.len) })
 }
 
-/// The last answer of [`find`]: around an address of the one before it is most often the same.
-#[unsafe(link_section = ".resident")]
-static HINT: Local<(Va, Va, Option<usize>)> = Local::new(NOWHERE);
-const NOWHERE: (Va, Va, Option<usize>) = (Va(0), Va(0), None);
-
 /// The region at an address.
 #[inline]
 #[must_use]
 pub fn find(va: Va) -> Option<Region> {
-    let (start, end, mut index) = HINT.get();
-    if va < start || va >= end {
-        index = search(va);
-    }
-    index.map(|index| regions()[index])
+    let known = known(|known| known.at(va).map(Option::<&Region>::copied));
+    known.unwrap_or_else(|| look_up(va))
+}
+
+/// Look at what the last look-up has found.
+#[inline(always)]
+pub(crate) fn known<T>(f: impl FnOnce(&Known<Sys>) -> T) -> T {
+    BOOK.look(|book| f(&book.known))
 }
 
 #[inline(never)]
-fn search(va: Va) -> Option<usize> {
-    let (around, index) = pager::region::locate(regions(), va);
-    HINT.set((around.start, around.end, index));
-    index
+fn look_up(va: Va) -> Option<Region> {
+    let known = Known::of(regions(), va);
+    let region = known.at(va).flatten().copied();
+    BOOK.edit(|book| book.known = known);
+    region
 }
 
 /// Do something with the table, and once more with a larger one if it is full.
@@ -202,13 +210,7 @@ pub fn add(region: Region) -> Result<(), Error> {
 /// # Errors
 /// `Memory`: the range is empty, or no gap is large enough.
 pub fn add_anywhere(bytes: u64, align: u64, make: impl Fn(Range<Va>) -> Region) -> Result<Range<Va>, Error> {
-    with_room(|| {
-        Own.edit(|regions| {
-            let start = regions.gap(&MAPPINGS, bytes, align)?;
-            let range = start..Va(start.0 + bytes).page_up();
-            regions.add(make(range.clone())).map(|()| range)
-        })
-    })
+    with_room(|| Own.edit(|regions| regions.add_in_gap(&MAPPINGS, bytes, align, &make)))
 }
 
 /// Remove all regions, pages and marks in a range, whether there are any or not.

@@ -15,6 +15,7 @@ use crate::resident::Local;
 use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector, console, faults, raw, stack, stats, sys};
 use core::arch::naked_asm;
 use core::mem::offset_of;
+use pager::quick::Quick;
 
 /// Pages of the exception stack.
 pub const STACK_PAGES: u64 = 4;
@@ -135,6 +136,26 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn enter() {
     naked_asm!(
+        "mov rdi, rsp",
+        "xor ebp, ebp", // a backtrace of the handler ends here
+        "call {quick}",
+        "test eax, eax",
+        "jnz 3f",
+        "2:",
+        "bt dword ptr [rsp + {RFLAGS}], 8", // TF
+        "jc 4f",
+        "add rsp, {R15}",
+        ".irp r, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax",
+        "pop \\r",
+        ".endr",
+        "pop [rip + {RESUME} + 8]", // rsp
+        "lea rsp, [rsp + {RFLAGS} - {RSP} - 8]",
+        "popfq",
+        "pop [rip + {RESUME}]", // rip
+        "mov rsp, [rip + {RESUME} + 8]",
+        "jmp [rip + {RESUME}]",
+        // Not so quick: with the vector registers saved.
+        "3:",
         "sub rsp, {VECTORS}",
         "stmxcsr [rsp + 256]",
         "ldmxcsr [rip + {DEFAULT_MXCSR}]",
@@ -142,29 +163,16 @@ pub(crate) unsafe extern "C" fn enter() {
         "movaps [rsp + 16 * \\i], xmm\\i",
         ".endr",
         "lea rdi, [rsp + {VECTORS}]",
-        "xor ebp, ebp", // a backtrace of the handler ends here
+        "mov esi, eax",
         "call {handle}",
         ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "movaps xmm\\i, [rsp + 16 * \\i]",
         ".endr",
         "ldmxcsr [rsp + 256]",
         "add rsp, {VECTORS}",
-        "bt dword ptr [rsp + {RFLAGS}], 8", // TF
-        "jc 2f",
-        "mov rax, [rsp + {RIP}]",
-        "mov [rip + {RESUME}], rax",
-        "mov rax, [rsp + {RSP}]",
-        "mov [rip + {RESUME} + 8], rax",
-        "add rsp, {R15}",
-        ".irp r, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax",
-        "pop \\r",
-        ".endr",
-        "add rsp, {RFLAGS} - {RSP}",
-        "popfq",
-        "mov rsp, [rip + {RESUME} + 8]",
-        "jmp [rip + {RESUME}]",
+        "jmp 2b",
         // Close the gap between rsp and rflags: what begins at r15 is then a `Registers`.
-        "2:",
+        "4:",
         "mov rax, [rsp + {RFLAGS}]",
         "mov [rsp + {RFLAGS} - 8], rax",
         "mov rax, [rsp + {RIP}]",
@@ -174,6 +182,7 @@ pub(crate) unsafe extern "C" fn enter() {
         "mov eax, {SET_REGS}",
         "syscall",
         "ud2", // the handler left registers that nobody can have
+        quick = sym quick,
         VECTORS = const VECTORS,
         DEFAULT_MXCSR = sym DEFAULT_MXCSR,
         handle = sym handle,
@@ -192,12 +201,39 @@ const _: () = assert!(offset_of!(Registers, rsp) == RSP - R15);
 const _: () = assert!(offset_of!(Registers, rflags) == RFLAGS - 8 - R15);
 const _: () = assert!(offset_of!(Registers, rip) == RIP - 8 - R15);
 
+/// What is to be done about a fault, after [`quick`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Next {
+    /// Nothing: run the instruction again.
+    Resume = 0,
+    /// Ask the program's handler: no pager would resolve it.
+    AskProgram,
+    /// Find out who resolves it.
+    Resolve,
+}
+
+/// Resolve the fault if that is soon done. The vector registers still hold what the interrupted program had in
+/// them, so nothing here may touch them: a test looks at the code.
+#[unsafe(export_name = "libos_quick_fault")]
+extern "C" fn quick(fault: &Fault) -> Next {
+    if fault.vector() != Vector::PAGE_FAULT {
+        return Next::AskProgram;
+    }
+    match faults::resolve_quickly(fault) {
+        Quick::Resume => Next::Resume,
+        Quick::NotOurs => Next::AskProgram,
+        Quick::Unknown => Next::Resolve,
+    }
+}
+
 /// Have the fault handled; afterwards the registers in the frame are loaded.
-extern "C" fn handle(fault: &mut Fault) {
+extern "C" fn handle(fault: &mut Fault, next: Next) {
     let depth = DEPTH.get();
     DEPTH.set(depth + 1);
     stats::count_upcall();
-    if faults::resolve(fault) == Outcome::Unhandled && ask_program(fault, depth) == Outcome::Unhandled {
+    let resolved = next == Next::Resolve && faults::resolve(fault) == Outcome::Resume;
+    if !resolved && ask_program(fault, depth) == Outcome::Unhandled {
         give_up(fault);
     }
     DEPTH.set(depth);

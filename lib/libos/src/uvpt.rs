@@ -31,10 +31,11 @@ fn read(va: Va, level: u32) -> Pte {
 /// The entry that translates `va` at this level, 1 (the page) to 4 (the top-level table).
 ///
 /// `None` if there is no table that would hold it. `va` is an address in the user's half.
+#[inline(always)]
 #[must_use]
 pub fn entry(va: Va, level: u32) -> Option<Pte> {
-    let above = level + 1..=4;
-    above.rev().all(|level| read(va, level).is_present()).then(|| read(va, level))
+    let is_there = |above| level >= above || read(va, above).is_present();
+    (is_there(4) && is_there(3) && is_there(2)).then(|| read(va, level))
 }
 
 /// What is at `va`: a page, a mark, or nothing (the empty entry, if a table is missing too).
@@ -123,8 +124,10 @@ impl Entries {
     fn search(&mut self) {
         if read(self.at, self.level).is_empty() {
             let covered = PAGE_SIZE << (9 * (self.level - 1));
-            let empty = empty_entries(self.at, self.level);
-            self.step(Va((self.at.0 & !(covered - 1)) + empty * covered));
+            let first = self.at.0 & !(covered - 1);
+            let is_last = self.end.0 - first <= covered;
+            let empty = if is_last { 1 } else { empty_entries(self.at, self.level) };
+            self.step(Va(first + empty * covered));
         } else if self.level > 1 {
             self.level -= 1;
         }

@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`region`] | ranges and who serves them: a sorted table, searched by halving |
 //! | [`fault`] | what happens on a fault: copy-on-write, then the pager of the region |
+//! | [`quick`] | the same for faults that come often and are simple |
 //! | [`pagers`] | zeros, shared memory, files, guards |
 //! | [`space`] | changes to ranges: unmap, protect, advise, move |
 //! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
@@ -30,6 +31,7 @@ pub mod fault;
 pub mod fork;
 pub mod pagers;
 pub mod program;
+pub mod quick;
 pub mod region;
 pub mod space;
 pub mod tables;
@@ -80,6 +82,13 @@ pub trait Kernel: 'static {
     /// # Errors
     /// Those of the call. What was done before the offending page stays done.
     fn op(&mut self, op: PageOp) -> Result<(), abi::Error>;
+
+    /// Carry out a page operation with one call, and say whether all of it is done. If nothing of it was done it
+    /// can be repeated by [`Kernel::op`], which tells the reason.
+    #[inline]
+    fn once(&mut self, op: PageOp) -> bool {
+        self.op(op).is_ok()
+    }
 
     /// Carry out several, in as few calls as it takes.
     ///

@@ -1,5 +1,6 @@
 //! Those who know what belongs into a page that is not there.
 
+use crate::quick::Fill;
 use crate::{Cause, Kernel, Region, Resolution, Touch};
 use abi::{Error, PAGE_SIZE, Perms, Va};
 use core::ops::Range;
@@ -23,6 +24,12 @@ pub trait Pager<K>: Sync {
     /// # Errors
     /// Those of the kernel. `NoMemory` goes to the policy that the program has installed.
     fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error>;
+
+    /// What [`Pager::fault`] would put where nothing is yet, if that can be said beforehand: then it need not be
+    /// asked.
+    fn fill(&self) -> Fill {
+        Fill::Ask
+    }
 
     /// What a child gets.
     fn on_fork(&self) -> Inherit {
@@ -56,12 +63,12 @@ pub const AROUND: u64 = 16;
 /// How many pages from `page` on are to be brought in at once: in a sequential region up to
 /// [`AROUND`], as far as nothing is there yet, and not beyond `end`.
 #[inline]
-fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u64 {
+fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
     if !region.sequential {
         return 1;
     }
     let most = AROUND.min((end.min(region.end).0 - page.0) / PAGE_SIZE);
-    (1..most).take_while(|&next| kernel.pte(page.add_pages(next)).is_empty()).count() as u64 + 1
+    (1..most).take_while(|&next| kernel.pte(page.add_pages(next)).is_empty()).count() as u32 + 1
 }
 
 /// Pages could not all be brought in. That is no error if the one that was touched is there: the
@@ -121,7 +128,7 @@ fn upwards<K: Kernel>(
     fresh: Cause,
 ) -> Result<Resolution, Error> {
     let pages = around(kernel, region, page, region.end);
-    kernel.alloc(page, pages, region.perms).or_else(|error| unless_there(kernel, page, error))?;
+    kernel.alloc(page, pages.into(), region.perms).or_else(|error| unless_there(kernel, page, error))?;
     Ok(Resolution::Resume(fresh))
 }
 
@@ -133,6 +140,10 @@ impl<K: Kernel> Pager<K> for Zeros {
     #[inline]
     fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
         zeros(kernel, touch, region, self.cause)
+    }
+
+    fn fill(&self) -> Fill {
+        Fill::Zeros(self.cause)
     }
 }
 
@@ -154,7 +165,7 @@ impl<K: Kernel> Pager<K> for Shared {
         }
         let page = touch.va.page();
         let pages = around(kernel, region, page, region.end);
-        kernel.alloc(page, pages, region.perms).or_else(|error| unless_there(kernel, page, error))?;
+        kernel.alloc(page, pages.into(), region.perms).or_else(|error| unless_there(kernel, page, error))?;
         Ok(Resolution::Resume(Cause::ZeroFill))
     }
 
@@ -213,7 +224,7 @@ impl File {
             return Ok(Resolution::Resume(Cause::FilePage));
         }
         let pages = around(kernel, region, page, Va(file_end).page());
-        let mapped = kernel.map(source, page, pages, region.copy_on_write());
+        let mapped = kernel.map(source, page, pages.into(), region.copy_on_write());
         mapped.or_else(|error| unless_there(kernel, page, error))?;
         if touch.is_write() {
             kernel.own(page)?;
@@ -230,6 +241,10 @@ impl<K: Kernel> Pager<K> for File {
     fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
         if touch.entry.is_empty() { File::page_in(kernel, touch, region) } else { Ok(Resolution::Unhandled) }
     }
+
+    fn fill(&self) -> Fill {
+        Fill::File
+    }
 }
 
 /// Addresses that nobody may touch.
@@ -242,5 +257,9 @@ impl<K> Pager<K> for Guard {
 
     fn fault(&self, _: &mut K, _: &Touch, _: &Region<K>) -> Result<Resolution, Error> {
         Ok(Resolution::Unhandled)
+    }
+
+    fn fill(&self) -> Fill {
+        Fill::Never
     }
 }

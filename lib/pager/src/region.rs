@@ -161,10 +161,11 @@ impl<'a, K> Regions<'a, K> {
 
     fn insert(&mut self, index: usize, region: Region<K>) -> Result<(), Error> {
         self.require_room(1)?;
-        for at in (index..*self.len).rev() {
-            self.slots[at + 1] = self.slots[at];
+        let moved = &mut self.slots[index..=*self.len];
+        for at in (1..moved.len()).rev() {
+            moved[at] = moved[at - 1];
         }
-        self.slots[index] = region;
+        moved[0] = region;
         *self.len += 1;
         Ok(())
     }
@@ -183,26 +184,41 @@ impl<'a, K> Regions<'a, K> {
         if *self.len + more <= most { Ok(()) } else { Err(Error::TooManyRegions(most)) }
     }
 
-    /// Where a range of so many bytes fits between the regions, lowest first, at a multiple of `align`.
+    /// Add a region where so many bytes fit between the others, lowest first, at a multiple of `align`. Returns
+    /// where. `make` gives it the range that it is called with.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::NoSpace`].
-    pub fn gap(&self, within: &Range<Va>, bytes: u64, align: u64) -> Result<Va, Error> {
+    /// [`Error::Empty`], [`Error::NoSpace`], [`Error::TooManyRegions`].
+    pub fn add_in_gap(
+        &mut self,
+        within: &Range<Va>,
+        bytes: u64,
+        align: u64,
+        make: impl FnOnce(Range<Va>) -> Region<K>,
+    ) -> Result<Range<Va>, Error> {
         let none = Error::NoSpace(bytes);
         let size = bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(none)?;
         if size == 0 {
             return Err(Error::Empty(within.start));
         }
-        let align = align.max(PAGE_SIZE);
+        let (index, start) = self.gap(within, size, align.max(PAGE_SIZE)).ok_or(none)?;
+        let range = start..Va(start.0 + size);
+        self.insert(index, make(range.clone())).map(|()| range)
+    }
+
+    /// The lowest gap of so many bytes: which region comes behind it, and where it is. `align` is a power of two.
+    fn gap(&self, within: &Range<Va>, size: u64, align: u64) -> Option<(usize, Va)> {
+        let mut index = self.first_behind(within.start);
         let mut from = within.start.0.next_multiple_of(align);
-        for region in &self.all()[self.first_behind(within.start)..] {
+        for region in &self.all()[index..] {
             if region.start.0 >= from && region.start.0 - from >= size {
                 break;
             }
-            from = from.max(region.end.0.checked_next_multiple_of(align).ok_or(none)?);
+            from = from.max(region.end.0.checked_next_multiple_of(align)?);
+            index += 1;
         }
         let fits = from <= within.end.0 && size <= within.end.0 - from;
-        if fits { Ok(Va(from)) } else { Err(none) }
+        fits.then_some((index, Va(from)))
     }
 
     /// Take out of a range what the lowest region in it has there. Returns that region, as it was, and

@@ -61,7 +61,10 @@ fn for_each_piece<K: 'static>(
 /// [`region::check`]'s, [`Error::TooManyRegions`].
 pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>) -> Result<(), Error> {
     region::check(range)?;
-    while let Some((region, piece)) = table.edit(|regions| regions.take(range))? {
+    let mut rest = range.clone();
+    while rest.start < rest.end {
+        let Some((region, piece)) = table.edit(|regions| regions.take(&rest))? else { break };
+        rest.start = piece.end;
         region.pager.discard(kernel, &piece);
     }
     clear(kernel, range)

@@ -7,11 +7,13 @@ use crate::op::{Kind, OFFSETS, Op, Outcome, pages};
 use abi::fault::PageFaultCode;
 use abi::layout::USER_LIMIT;
 use abi::{Frame, Perms, Pte, Va};
+use pager::quick::{self, Known, Quick};
 use pager::space::{self, Table};
 use pager::{Cause, Error, File, Guard, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
 use sim::machine::{self, Sim, entry, free_frames, processor, refs};
 use sim::processor::Access;
 use std::array;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::Ordering::SeqCst;
@@ -75,7 +77,17 @@ pub fn touch(
     if va >= USER_LIMIT {
         return Ok((None, None));
     }
-    match pager::resolve(host, |va| pager::region::find(regions, va).copied(), va, PageFaultCode(code))? {
+    let (code, counted) = (PageFaultCode(code), Cell::new(None));
+    let quick = quick::resolve(host, &Known::of(regions, va), va, code, |cause| counted.set(Some(cause)));
+    assert_eq!(quick == Quick::Resume, counted.get().is_some(), "{access:?} at {va}");
+    let resolution = match counted.get() {
+        Some(cause) => Resolution::Resume(cause),
+        None => pager::resolve(host, |va| pager::region::find(regions, va).copied(), va, code)?,
+    };
+    if quick == Quick::NotOurs {
+        assert_eq!(resolution, Resolution::Unhandled, "{access:?} at {va}");
+    }
+    match resolution {
         Resolution::Unhandled => Ok((None, None)),
         Resolution::Resume(cause) => {
             let frame = translate();
