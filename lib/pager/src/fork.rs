@@ -135,7 +135,8 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
         let private = &self.plan.private;
         let mut at = start;
         let end = Va(start.0 + span(level + 1)).min(USER_LIMIT);
-        if level == 2 && (at..end).contains(&private.start) && kernel.table(private.start, 2).is_present() {
+        let is_here = level == 2 && !private.is_empty() && (at..end).contains(&private.start);
+        if is_here && kernel.table(private.start, 2).is_present() {
             self.pages(kernel, private.clone())?;
             left -= 1;
         }

@@ -14,7 +14,7 @@ use std::ops::Range;
 pub const BASE: Va = Va(0x4000_0000);
 
 /// Two spans of a table of level 1 in which there is nothing.
-pub const OTHER_GIB: Va = Va(BASE.0 - span(2));
+pub const OTHER_GIB: Va = Va(BASE.0 - 300 * span(2));
 pub const SAME_GIB: Va = Va(BASE.0 + 300 * span(2));
 
 /// The range of these pages, counted from [`BASE`].
