@@ -43,8 +43,8 @@ fn main(mut args: Args) -> Result<(), Error> {
     let data = three_pages("w", largest(&program, Perms::WRITE));
     let (frames, faults) = cost(name, &data)?;
     println!("three pages of data written: {} frames more, {} faults", frames - empty, faults - least);
-    // Three pages, and perhaps a page table.
-    assert!((3..=4).contains(&(frames - empty)) && faults - least == 3);
+    // Three pages, and perhaps a page table and the one above it.
+    assert!((3..=5).contains(&(frames - empty)) && faults - least == 3);
     assert!(empty < pages / 4, "a program that does nothing takes a fraction of its size");
     assert!(free - free_frames() < 4, "the children gave everything back");
     Ok(())
