@@ -229,18 +229,18 @@ extern "C" fn quick(fault: &Fault) -> Next {
 
 /// Have the fault handled; afterwards the registers in the frame are loaded.
 extern "C" fn handle(fault: &mut Fault, next: Next) {
-    let depth = DEPTH.get();
-    DEPTH.set(depth + 1);
+    DEPTH.update(|depth| *depth += 1);
     stats::count_upcall();
     let resolved = next == Next::Resolve && faults::resolve(fault) == Outcome::Resume;
-    if !resolved && ask_program(fault, depth) == Outcome::Unhandled {
+    if !resolved && ask_program(fault) == Outcome::Unhandled {
         give_up(fault);
     }
-    DEPTH.set(depth);
+    DEPTH.update(|depth| *depth -= 1);
 }
 
-fn ask_program(fault: &mut Fault, depth: u32) -> Outcome {
-    if depth > 0 && stack::is_exception_guard(fault) {
+#[inline]
+fn ask_program(fault: &mut Fault) -> Outcome {
+    if DEPTH.get() > 1 && stack::is_exception_guard(fault) {
         // The frames of handlers have been overwritten; the program's handler would do it again.
         return Outcome::Unhandled;
     }
