@@ -91,6 +91,9 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 
 /// Where the kernel goes on an exception. `rsp` points at the [`Fault`], a multiple of 16.
 ///
+/// First [`quick`] has a look, which leaves the vector registers alone. Most faults it resolves, and what it
+/// cannot do is done by [`handle`], with the vector registers saved.
+///
 /// The way back has to load sixteen registers, the flags and the instruction pointer; and the
 /// instruction that loads the last of them can use none of the others.
 ///
@@ -121,7 +124,7 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 ///        | error          |   +8
 /// rsp -> | vector         |   +0
 ///        +----------------+
-///        | mxcsr          |        -------------------> 1. before that
+///        | mxcsr          |        -------------------> 1. before that, if they were saved
 ///        | xmm15 .. xmm0  |
 ///        +----------------+
 /// ```
