@@ -4,10 +4,14 @@
 //! A header is 512 bytes. What is missing to the boundary is filled with one member of its own, called
 //! [`FILLER`]. (A pax comment would be less visible, but the kernel's reader takes the text of such an
 //! entry for another header.)
+//!
+//! The first file is an index of the others ([`abi::boot::INDEX`]), where programs look them up.
 
 use crate::cargo::Executable;
 use crate::symbols;
+use abi::boot::{INDEX, INDEX_OFFSET, IndexEntry};
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use tar::{EntryType, Header};
@@ -17,10 +21,10 @@ const BLOCK: usize = 512;
 /// The name of members that are nothing but room.
 const FILLER: &str = ".filler";
 
-/// A boot archive that is being put together.
+/// A boot archive that is being put together: files by name.
 #[derive(Clone, Debug, Default)]
 pub struct Archive {
-    bytes: Vec<u8>,
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Archive {
@@ -42,30 +46,60 @@ impl Archive {
     /// Adds a file.
     ///
     /// # Errors
-    /// The name does not fit into a TAR header (100 bytes).
+    /// The name does not fit into the index, or is there already.
     pub fn add(&mut self, name: &str, data: &[u8]) -> Result<()> {
-        self.fill_to_page_before_header();
-        let mut header = Header::new_ustar();
-        header.set_path(name).with_context(|| format!("bad file name `{name}`"))?;
-        self.put(header, EntryType::Regular, data);
+        ensure!((1..=IndexEntry::NAME_MAX).contains(&name.len()), "bad file name `{name}`");
+        ensure!(
+            self.files.insert(name.to_owned(), data.to_vec()).is_none(),
+            "two files have the name `{name}`"
+        );
         Ok(())
     }
 
     /// The bytes of the archive: whole pages, so that nothing foreign is in its last frame. That one is
     /// all zeros: it is the page of zeros that programs map.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<u8> {
-        let end = self.bytes.len().next_multiple_of(PAGE) + PAGE;
-        self.bytes.resize(end, 0);
-        self.bytes
+    ///
+    /// # Errors
+    /// A name that cannot be in a TAR header.
+    pub fn finish(&self) -> Result<Vec<u8>> {
+        let mut tar = Tar::default();
+        let index_at = tar.add(INDEX, &vec![0; self.files.len() * IndexEntry::SIZE])?;
+        ensure!(index_at as u64 == INDEX_OFFSET, "the index is at {index_at:#x}");
+        let mut index = Vec::new();
+        for (name, data) in &self.files {
+            let offset = tar.add(name, data)? as u64;
+            let entry = IndexEntry { name: name.as_bytes(), offset, bytes: data.len() as u64 };
+            index.extend(entry.encode());
+        }
+        let mut bytes = tar.bytes;
+        bytes[index_at..][..index.len()].copy_from_slice(&index);
+        bytes.resize(bytes.len().next_multiple_of(PAGE) + PAGE, 0);
+        Ok(bytes)
     }
 
     /// Writes the archive to a file of its own.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written; as [`Archive::finish`].
     pub fn write(self, path: &Path) -> Result<()> {
-        fs::write(path, self.finish()).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(path, self.finish()?).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// A TAR file whose members start on page boundaries.
+#[derive(Default)]
+struct Tar {
+    bytes: Vec<u8>,
+}
+
+impl Tar {
+    /// Adds a member. Returns where its contents are.
+    fn add(&mut self, name: &str, data: &[u8]) -> Result<usize> {
+        self.fill_to_page_before_header();
+        let mut header = Header::new_ustar();
+        header.set_path(name).with_context(|| format!("bad file name `{name}`"))?;
+        self.put(header, EntryType::Regular, data);
+        Ok(self.bytes.len() - data.len().next_multiple_of(BLOCK))
     }
 
     fn put(&mut self, mut header: Header, kind: EntryType, data: &[u8]) {
@@ -156,7 +190,7 @@ mod tests {
     use std::io::Read;
 
     fn sample() -> Vec<(String, Vec<u8>)> {
-        let sizes = [0, 1, 511, 512, 513, 2560, 3072, 3073, 3584, 4096, 10_000];
+        let sizes = [0, 1, 10_000, 2560, 3072, 3073, 3584, 4096, 511, 512, 513];
         sizes.iter().map(|&size| (format!("file{size}"), vec![0xa5; size])).collect()
     }
 
@@ -165,7 +199,12 @@ mod tests {
         for (name, data) in sample() {
             archive.add(&name, &data).unwrap();
         }
-        archive.finish()
+        archive.finish().unwrap()
+    }
+
+    /// What an archive should hold, the index left out: that has a test of its own.
+    fn is_sample(name: &str) -> bool {
+        ![FILLER, INDEX].contains(&name)
     }
 
     /// The functions of a stripped program, read by somebody else's code.
@@ -194,7 +233,7 @@ mod tests {
         for entry in reader.entries().unwrap() {
             let mut entry = entry.unwrap();
             let name = entry.path().unwrap().to_string_lossy().into_owned();
-            if name == FILLER {
+            if !is_sample(&name) {
                 continue;
             }
             assert_eq!(entry.raw_file_position() % PAGE as u64, 0);
@@ -212,9 +251,35 @@ mod tests {
         let found: Vec<_> = reader
             .entries()
             .map(|entry| (entry.filename().as_str().unwrap().to_owned(), entry.data().to_vec()))
-            .filter(|(name, _)| name != FILLER)
+            .filter(|(name, _)| is_sample(name))
             .collect();
         assert!(found == sample());
+    }
+
+    /// The index names every file, in order, and where it is.
+    #[test]
+    fn the_index_leads_to_the_files() {
+        let bytes = pack();
+        let index = &bytes[INDEX_OFFSET as usize..][..sample().len() * IndexEntry::SIZE];
+        let found: Vec<_> = index
+            .as_chunks()
+            .0
+            .iter()
+            .map(IndexEntry::decode)
+            .map(|entry| {
+                let data = &bytes[entry.offset as usize..][..entry.bytes as usize];
+                (String::from_utf8(entry.name.to_vec()).unwrap(), data.to_vec())
+            })
+            .collect();
+        assert!(found == sample());
+    }
+
+    #[test]
+    fn names_that_cannot_be_looked_up_are_refused() {
+        let mut archive = Archive::default();
+        let longest = "n".repeat(IndexEntry::NAME_MAX);
+        assert!(archive.add(&longest, &[]).is_ok() && archive.add(&longest, &[]).is_err());
+        assert!(archive.add(&(longest + "n"), &[]).is_err() && archive.add("", &[]).is_err());
     }
 
     #[test]

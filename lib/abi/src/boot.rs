@@ -40,3 +40,49 @@ pub const fn exit_code(status: u8) -> u32 {
 pub const fn status_of_exit(code: i32) -> Option<u8> {
     if code > 1 && code < 256 && code % 2 == 1 { Some((code / 2) as u8 ^ 0x7f) } else { None }
 }
+
+/// The first member of the boot archive, for programs: an [`IndexEntry`] for each of the others, in the order of
+/// their names. The kernel does not need it.
+pub const INDEX: &str = ".index";
+/// Where its contents are in the archive: on the first page boundary behind its header.
+pub const INDEX_OFFSET: u64 = crate::PAGE_SIZE;
+
+/// Where a file of the boot archive is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IndexEntry<'a> {
+    /// Its name, at most [`IndexEntry::NAME_MAX`] bytes.
+    pub name: &'a [u8],
+    /// Its first byte, counted from the start of the archive: a multiple of the page size.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+impl<'a> IndexEntry<'a> {
+    /// Bytes that an entry takes.
+    pub const SIZE: usize = 64;
+    /// The longest name that fits.
+    pub const NAME_MAX: usize = IndexEntry::SIZE - 16;
+
+    /// As it is stored: the name, with zeros behind it, and the two numbers.
+    ///
+    /// # Panics
+    /// If the name is too long.
+    #[must_use]
+    pub fn encode(&self) -> [u8; IndexEntry::SIZE] {
+        let mut stored = [0; IndexEntry::SIZE];
+        stored[..IndexEntry::NAME_MAX][..self.name.len()].copy_from_slice(self.name);
+        stored[IndexEntry::NAME_MAX..][..8].copy_from_slice(&self.offset.to_le_bytes());
+        stored[IndexEntry::NAME_MAX + 8..].copy_from_slice(&self.bytes.to_le_bytes());
+        stored
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn decode(stored: &'a [u8; IndexEntry::SIZE]) -> IndexEntry<'a> {
+        let (name, numbers) = stored.split_at(IndexEntry::NAME_MAX);
+        let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        let number = |at: usize| numbers[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        IndexEntry { name: &name[..len], offset: number(0), bytes: number(8) }
+    }
+}

@@ -1,7 +1,11 @@
 //! The boot archive: a TAR file in memory, whose files start on page boundaries.
+//!
+//! The first of them is an index of the others. Going from header to header instead took two thirds of the time
+//! of a program start.
 
 use crate::{Error, Va, layout, windows};
-use tar_no_std::{ArchiveHeaderIterator, TarArchiveRef};
+use abi::boot::{INDEX, INDEX_OFFSET, IndexEntry};
+use core::ops::Range;
 
 /// A file of the boot archive.
 #[derive(Clone, Copy, Debug)]
@@ -18,39 +22,38 @@ impl File {
     }
 }
 
-/// Call `look` with the name of each file, until it returns something.
-///
-/// Headers are looked at, and no more of the entries than is asked for: this is a part of every program
-/// start.
-fn scan<T>(mut look: impl FnMut(&str, File) -> Option<T>) -> Result<Option<T>, Error> {
-    const BLOCK: usize = 512;
+/// Where the files are, in the order of their names, as `cargo xtask` has written it down.
+fn index() -> Result<&'static [[u8; IndexEntry::SIZE]], Error> {
+    // Its header is what a TAR file begins with: the name first, and the size in octal digits.
     let archive = windows::archive();
-    if TarArchiveRef::new(archive).is_err() {
-        return Err(Error::NoArchive);
-    }
-    // The archive ends with blocks of zeros: no name.
-    let headers = ArchiveHeaderIterator::new(archive).take_while(|(_, header)| !header.name.is_empty());
-    for (block, header) in headers {
-        let size = || header.size.as_number::<usize>().ok();
-        let data = || archive.get((block + 1) * BLOCK..)?.get(..size()?);
-        let (Ok(name), Some(data)) = (header.name.as_str(), data()) else { continue };
-        if let Some(found) = look(name, File { data }) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+    let (header, rest) = archive.split_at_checked(INDEX_OFFSET as usize).ok_or(Error::NoArchive)?;
+    let header = &header[header.len() - TAR_HEADER..];
+    let digits = header.get(TAR_SIZE).filter(|_| header.starts_with(INDEX.as_bytes()));
+    let bytes =
+        digits.ok_or(Error::NoArchive)?.iter().fold(0, |size, digit| size * 8 + usize::from(digit & 7));
+    Ok(rest.get(..bytes).ok_or(Error::NoArchive)?.as_chunks().0)
 }
 
-/// Call `show` with the name and the contents of each file.
+/// Bytes of a header in a TAR file, and where in it the size is.
+const TAR_HEADER: usize = 512;
+const TAR_SIZE: Range<usize> = 124..135;
+
+fn file(entry: &IndexEntry) -> Option<File> {
+    let data = windows::archive().get(entry.offset as usize..)?.get(..entry.bytes as usize)?;
+    Some(File { data })
+}
+
+/// Call `show` with the name and the contents of each file, in the order of their names.
 ///
 /// # Errors
 /// `NoArchive`.
 pub fn each(mut show: impl FnMut(&str, File)) -> Result<(), Error> {
-    scan(|name, file| {
-        show(name, file);
-        None::<()>
-    })
-    .map(drop)
+    for entry in index()?.iter().map(IndexEntry::decode) {
+        if let (Ok(name), Some(file)) = (core::str::from_utf8(entry.name), file(&entry)) {
+            show(name, file);
+        }
+    }
+    Ok(())
 }
 
 /// The file of this name.
@@ -58,7 +61,10 @@ pub fn each(mut show: impl FnMut(&str, File)) -> Result<(), Error> {
 /// # Errors
 /// `NoSuchFile`, `NoArchive`.
 pub fn find(name: &str) -> Result<File, Error> {
-    let file = scan(|other, file| (other == name).then_some(file))?.ok_or(Error::NoSuchFile)?;
+    let index = index()?;
+    let found = index.binary_search_by(|entry| IndexEntry::decode(entry).name.cmp(name.as_bytes()));
+    let entry = found.ok().map(|at| IndexEntry::decode(&index[at]));
+    let file = entry.and_then(|entry| file(&entry)).ok_or(Error::NoSuchFile)?;
     debug_assert!(file.address().is_page_aligned() && file.address() >= layout::ARCHIVE);
     Ok(file)
 }

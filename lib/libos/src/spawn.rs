@@ -157,8 +157,14 @@ fn load(made: &Made, file: archive::File) -> Result<(), Error> {
 
 /// Fill fresh pages from the file; what the file does not fill is zero.
 fn copy(file: archive::File, child: EnvId, segment: &Segment) -> Result<(), Error> {
-    let mut data = &file.data[segment.offset as usize..][..segment.bytes as usize];
-    let mut va = segment.start;
+    let source = Va(file.address().0 + segment.offset);
+    let whole = segment.bytes / PAGE_SIZE;
+    if whole > 0 {
+        sys::copy(EnvId::NONE, source, child, segment.start, whole, Perms::WRITE)?;
+    }
+    let mut data =
+        &file.data[segment.offset as usize..][..segment.bytes as usize][(whole * PAGE_SIZE) as usize..];
+    let mut va = segment.start.add_pages(whole);
     while va < segment.end {
         let pages = pager::pages(&(va..segment.end)).min(MAX_PAGES);
         let mut fresh = NewPages::new(pages)?;

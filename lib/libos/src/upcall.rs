@@ -91,6 +91,9 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 
 /// Where the kernel goes on an exception. `rsp` points at the [`Fault`], a multiple of 16.
 ///
+/// First [`quick`] has a look, which leaves the vector registers alone. Most faults it resolves, and what it
+/// cannot do is done by [`handle`], with the vector registers saved.
+///
 /// The way back has to load sixteen registers, the flags and the instruction pointer; and the
 /// instruction that loads the last of them can use none of the others.
 ///
@@ -121,7 +124,7 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 ///        | error          |   +8
 /// rsp -> | vector         |   +0
 ///        +----------------+
-///        | mxcsr          |        -------------------> 1. before that
+///        | mxcsr          |        -------------------> 1. before that, if they were saved
 ///        | xmm15 .. xmm0  |
 ///        +----------------+
 /// ```
@@ -229,18 +232,18 @@ extern "C" fn quick(fault: &Fault) -> Next {
 
 /// Have the fault handled; afterwards the registers in the frame are loaded.
 extern "C" fn handle(fault: &mut Fault, next: Next) {
-    let depth = DEPTH.get();
-    DEPTH.set(depth + 1);
+    DEPTH.update(|depth| *depth += 1);
     stats::count_upcall();
     let resolved = next == Next::Resolve && faults::resolve(fault) == Outcome::Resume;
-    if !resolved && ask_program(fault, depth) == Outcome::Unhandled {
+    if !resolved && ask_program(fault) == Outcome::Unhandled {
         give_up(fault);
     }
-    DEPTH.set(depth);
+    DEPTH.update(|depth| *depth -= 1);
 }
 
-fn ask_program(fault: &mut Fault, depth: u32) -> Outcome {
-    if depth > 0 && stack::is_exception_guard(fault) {
+#[inline]
+fn ask_program(fault: &mut Fault) -> Outcome {
+    if DEPTH.get() > 1 && stack::is_exception_guard(fault) {
         // The frames of handlers have been overwritten; the program's handler would do it again.
         return Outcome::Unhandled;
     }
