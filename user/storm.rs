@@ -15,7 +15,7 @@ use libos::{
     EnvId, ExitCode, Fault, PAGE_SIZE, Perms, Status, Va, Vector, env, println, raw, sys, uvpt, windows,
 };
 use storm::place::{BALLAST, CODE, DESK, FIXTURES};
-use storm::play::{Entry, Env};
+use storm::play::{Entry, Env, Table};
 use storm::{Mode, PREFIX, Plan, World, plan, puppet};
 
 libos::entry!(main);
@@ -165,6 +165,11 @@ impl World for Kernel {
                 Entry { va: va.0, bits: pte.0, refs: 0, frame: u64::MAX }
             });
         }
+    }
+
+    fn table(&self, va: u64, level: u32) -> Option<Table> {
+        let entry = uvpt::entry(Va(va), level).filter(|entry| entry.is_present())?;
+        Some(Table { open: !entry.is_shared_table(), refs: windows::refs(entry.frame()).unwrap_or(0) })
     }
 
     fn free(&self) -> u64 {

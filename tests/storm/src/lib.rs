@@ -32,6 +32,8 @@ pub mod plan;
 pub mod play;
 pub mod puppet;
 pub mod shrink;
+#[cfg(test)]
+mod tests;
 
 pub use op::{Arg, By, Op, What};
 pub use plan::{Keep, Mode, Plan};

@@ -50,15 +50,19 @@ pub const ITEMS: usize = 4;
 pub enum What {
     /// A call. Those on a run of pages are repeated until the run is done or there is an error.
     Call(u64, [Arg; 6]),
-    /// A page call on the caller's own memory, which is accessed before and after.
-    Touching(u64, [Arg; 6]),
+    /// A page call on the caller's own memory, of which a page is accessed before and after.
+    Touching(u64, [Arg; 6], u64),
     /// `page_ops`, to its end or an error.
     Batch([Item; ITEMS], usize),
+    /// The same with so many of the operations that somebody has left on the desk.
+    Again(usize),
     /// `exofork` under this name. The hostile program does so only if nobody living has the name; a
     /// child that has ended is reaped.
     Exofork(u8),
     /// Make the child with this name a puppet; if it has ended, a new one.
     Animate(u8),
+    /// Give the child with this name a page, as its exception stack.
+    Pin(u8, u64),
     /// Write a word to memory.
     Poke(u64, u64),
     /// Read a word.
@@ -106,9 +110,11 @@ fn arguments(number: u64) -> usize {
         None => 6,
         Some(Call::Id | Call::Exofork) => 0,
         Some(Call::Exit | Call::Destroy | Call::PowerOff | Call::Yield) => 1,
-        Some(Call::Unmap) => 3,
-        Some(Call::Send | Call::SetUpcall | Call::Alloc | Call::Protect | Call::Mark) => 4,
-        Some(Call::Map | Call::SendRecv) => 6,
+        Some(Call::Unmap | Call::OwnTables) => 3,
+        Some(Call::Send | Call::SetUpcall | Call::Alloc | Call::Protect | Call::Mark | Call::UnmapTables) => {
+            4
+        }
+        Some(Call::Map | Call::Copy | Call::ShareTables | Call::SendRecv) => 6,
         Some(_) => 2,
     }
 }
@@ -122,7 +128,7 @@ impl fmt::Display for Item {
         let Item { call, count, source_env, env, source, va, arg } = self;
         let name = name(u64::from(*call));
         match Call::from_number((*call).into()) {
-            Some(Call::Map) => {
+            Some(Call::Map | Call::Copy | Call::ShareTables) => {
                 write!(f, "{name}({source_env}, {source:#x}, {env}, {va:#x}, {count:#x}, {arg:#x})")
             }
             _ => write!(f, "{name}({env}, {va:#x}, {count:#x}, {arg:#x})"),
@@ -136,9 +142,9 @@ impl fmt::Display for Op {
             write!(f, "env{name}: ")?;
         }
         match &self.what {
-            What::Call(number, args) | What::Touching(number, args) => {
-                if matches!(self.what, What::Touching(..)) {
-                    f.write_str("touching ")?;
+            What::Call(number, args) | What::Touching(number, args, _) => {
+                if let What::Touching(_, _, page) = self.what {
+                    write!(f, "touching {page:#x} ")?;
                 }
                 write!(f, "{}(", name(*number))?;
                 if Call::from_number(*number).is_none() {
@@ -158,8 +164,10 @@ impl fmt::Display for Op {
                 }
                 f.write_str("]")
             }
+            What::Again(len) => write!(f, "page_ops[{len} again]"),
             What::Exofork(name) => write!(f, "env{name} = exofork()"),
             What::Animate(name) => write!(f, "animate(env{name})"),
+            What::Pin(name, page) => write!(f, "pin(env{name}, {page:#x})"),
             What::Poke(at, word) => write!(f, "poke({at:#x}, {word:#x})"),
             What::Peek(at) => write!(f, "peek({at:#x})"),
         }

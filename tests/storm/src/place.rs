@@ -6,8 +6,9 @@
 
 use abi::layout::{
     ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SLOT_SIZE,
-    TEXT, USER_LIMIT, UVPT, uvpt,
+    STACKS, TEXT, USER_LIMIT, UVPT, uvpt,
 };
+use abi::page::span;
 use abi::{PAGE_SIZE, Va};
 
 /// Pages of a range at which operations start.
@@ -47,6 +48,8 @@ pub const ZERO: u64 = 0;
 pub const CODE: u64 = TEXT.0 + 0x1f_0000;
 /// Arguments of puppets, and buffers: see [`crate::puppet`].
 pub const DESK: u64 = CODE + 2 * PAGE_SIZE;
+/// The table of that text is what translates addresses from here on.
+pub const TEXT_TABLE: u64 = TEXT.0;
 /// Memory that is only there to be missing elsewhere.
 pub const BALLAST: u64 = 200 * SLOT_SIZE;
 /// Where never anything is, for entry points of upcalls and for bad buffers.
@@ -88,6 +91,27 @@ pub const BAD: [u64; 18] = [
 
 /// Offsets in a page at which words are read and written.
 pub const WORDS: [u64; 4] = [0, 8, 2048, 4088];
+
+/// Entries that point to the tables of the ranges, by their first address and level, each once.
+pub fn tables() -> impl Iterator<Item = (u64, u32)> {
+    let ends = || RANGES.iter().flat_map(|&start| [start, start + (REACH - 1) * PAGE_SIZE]);
+    let above = move |level| ends().filter(|&va| va < STACKS.0).map(move |va| va - va % span(level));
+    [4, 3, 2].into_iter().flat_map(move |level| {
+        let earlier = move |place: usize, va| above(level).take(place).any(|other| other == va);
+        above(level)
+            .enumerate()
+            .filter(move |&(place, va)| !earlier(place, va))
+            .map(move |(_, va)| (va, level))
+    })
+}
+
+/// Everything that may be mapped, by operations on pages and on tables.
+pub fn realm() -> impl Iterator<Item = (u64, u64)> {
+    // A run of tables ends in the next slot.
+    let slots = RANGES.iter().filter(|start| (SLOT_SIZE..STACKS.0).contains(start));
+    let slots = slots.map(|start| start - start % SLOT_SIZE).map(|slot| (slot, slot + 3 * SLOT_SIZE));
+    slots.chain([(ZERO, TEXT.0)]).chain(pages())
+}
 
 /// Every page that operations can reach; the pinned ones, left out.
 pub fn pages() -> impl Iterator<Item = (u64, u64)> {

@@ -1,12 +1,12 @@
 //! Carries operations out in a world, and digests all that can be seen of it.
 
-use crate::op::{Arg, By, CHILDREN, Item, ME, NAMES, Op, What};
-use crate::place::{CODE, DESK, REACH, is_stack, pages};
+use crate::op::{Arg, By, CHILDREN, ITEMS, ME, NAMES, Op, What};
+use crate::place::{CODE, DESK, NOWHERE, REACH, is_stack, pages, realm, tables};
 use crate::plan::{Mode, Plan, SPARE_SLOTS};
 use crate::puppet::{self, CALL, GO, OPERATIONS, PARKED, REGISTERS, RESULTS, corner};
 use crate::{EPISODE, draw};
 use abi::call::{NO_PAGE, WAIT_NO_BLOCK};
-use abi::{Call, Error, PAGE_SIZE, PageOp, Perms, Pte, Status};
+use abi::{Call, Error, PAGE_SIZE, PageOp, Perms, Status};
 use core::fmt;
 
 /// Where operations are carried out: the real kernel, or the model.
@@ -15,8 +15,8 @@ pub trait World {
     fn call(&mut self, number: u64, args: [u64; 6]) -> (u64, u64);
     /// Let the others run until none of them can.
     fn settle(&mut self);
-    /// The hostile program reads a word of its memory, or writes one. If that raises a page fault:
-    /// the error code and the address.
+    /// The hostile program reads a word of its memory, or writes one. If that raises a page fault which libos
+    /// cannot resolve: the error code and the address.
     fn access(&mut self, at: u64, write: Option<u64>) -> Result<u64, (u64, u64)>;
     /// A word on the desk.
     fn load(&self, at: u64) -> u64;
@@ -26,6 +26,8 @@ pub trait World {
     fn env(&self, id: u32) -> Option<Env>;
     /// All entries of the hostile program's page map in a range that are not empty.
     fn entries(&self, start: u64, end: u64, f: &mut dyn FnMut(Entry));
+    /// The hostile program's table to which the entry of this level that translates `va` points.
+    fn table(&self, va: u64, level: u32) -> Option<Table>;
     /// Free page frames.
     fn free(&self) -> u64;
     /// Slots for environments.
@@ -56,6 +58,15 @@ pub struct Entry {
     pub refs: u32,
     /// Tells frames from each other, and nothing else.
     pub frame: u64,
+}
+
+/// A page table, as the entry shows it that points to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Table {
+    /// What is below can be changed.
+    pub open: bool,
+    /// References to its frame.
+    pub refs: u32,
 }
 
 /// Play a plan. Returns how many calls were made.
@@ -163,11 +174,19 @@ impl<W: World> Stage<'_, W> {
                 let args = args.map(|arg| self.resolve(arg));
                 return self.repeat(op.by, number, args);
             }
-            What::Touching(number, args) => return self.touching(number, args),
-            What::Batch(items, len) => return self.batch(op.by, &items[..len]),
+            What::Touching(number, args, page) => return self.touching(number, args, page),
+            What::Batch(items, len) => {
+                let ops = items.map(|item| item.resolve(|arg| self.resolve(arg)));
+                return self.batch(op.by, &ops[..len]);
+            }
+            What::Again(len) => {
+                let ops: [PageOp; ITEMS] = core::array::from_fn(|index| self.load_op(index));
+                return self.batch(op.by, &ops[..len]);
+            }
             What::Exofork(name) if op.by == By::Me && self.is_living(name) => None,
             What::Exofork(name) => self.exofork(op.by, name),
             What::Animate(name) => self.animate(name),
+            What::Pin(name, page) => self.pin(name, page),
             What::Poke(at, word) => self.access(at, Some(word)),
             What::Peek(at) => self.access(at, None),
         };
@@ -212,8 +231,7 @@ impl<W: World> Stage<'_, W> {
         self.world.store(corner + RESULTS + 16, 0);
         // The message, and the call of the puppet itself.
         self.calls += 1;
-        let sent = self.call(Call::Send as u64, [id.into(), GO, NO_PAGE, 0, 0, 0]);
-        self.fold(sent.0);
+        self.call(Call::Send as u64, [id.into(), GO, NO_PAGE, 0, 0, 0]);
         self.world.settle();
         let done = self.world.load(corner + RESULTS + 16) == 1;
         done.then(|| (self.world.load(corner + RESULTS), self.world.load(corner + RESULTS + 8)))
@@ -239,40 +257,63 @@ impl<W: World> Stage<'_, W> {
         env.is_some_and(|env| env.status == Status::Zombie as u32 && env.parent == self.me)
     }
 
-    /// A call, again and again while it reports progress on a run of pages.
-    fn repeat(&mut self, by: By, number: u64, mut args: [u64; 6]) -> Outcome {
-        let mut outcome = Outcome::default();
+    /// A call, again and again while it reports progress on a run.
+    fn repeat(&mut self, by: By, number: u64, args: [u64; 6]) -> Outcome {
         let run: &[usize] = match Call::from_number(number) {
-            Some(Call::Alloc | Call::Protect | Call::Unmap | Call::Mark) => &[2, 1],
-            Some(Call::Map) => &[4, 1, 3],
-            Some(Call::Own) => &[1, 0],
+            Some(Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::UnmapTables) => &[2, 1],
+            Some(Call::Map | Call::Copy | Call::ShareTables) => &[4, 1, 3],
+            Some(Call::Own | Call::OwnTables) => &[1, 0],
             _ => &[],
         };
-        loop {
-            outcome.last = self.act(by, number, args);
-            let Some((rax, rdx)) = outcome.last else { return outcome };
-            let ([count, addresses @ ..], Ok((done, _))) = (run, Error::decode(rax, rdx)) else {
-                return outcome;
-            };
-            outcome.done += done;
-            outcome.last = Some((0, rdx));
-            if done == 0 || done >= args[*count] {
-                return outcome;
+        match *run {
+            [count, ref addresses @ ..] => {
+                self.in_one(by, |stage| stage.finish(by, number, args, count, addresses))
             }
-            args[*count] -= done;
-            addresses.iter().for_each(|&at| args[at] += done * PAGE_SIZE);
+            [] => Outcome { last: self.act(by, number, args), ..Outcome::default() },
         }
     }
 
-    /// A page call with a write to the page before, and a write and a read after: what the processor
+    /// In how many entries to the kernel something is done is the kernel's business: it counts as one call, and only
+    /// the outcome is looked at.
+    fn in_one(&mut self, by: By, f: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
+        let calls = self.calls;
+        let outcome = f(self);
+        self.calls = calls + 1;
+        if let By::Puppet(name) = by {
+            [0, 8].into_iter().for_each(|word| self.world.store(corner(name) + RESULTS + word, 0));
+        }
+        outcome
+    }
+
+    /// Call until all of a run is done: `count` and `addresses` are the places of these arguments.
+    fn finish(
+        &mut self,
+        by: By,
+        number: u64,
+        mut args: [u64; 6],
+        count: usize,
+        addresses: &[usize],
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        loop {
+            outcome.last = self.act(by, number, args);
+            let Some((rax, rdx)) = outcome.last else { return outcome };
+            let Ok((done, _)) = Error::decode(rax, rdx) else { return outcome };
+            outcome.done += done;
+            outcome.last = Some((0, rdx));
+            if done == 0 || done >= args[count] {
+                return outcome;
+            }
+            let size = size(number, &args);
+            args[count] -= done;
+            addresses.iter().for_each(|&at| args[at] += done * size);
+        }
+    }
+
+    /// A page call with a write to a page before, and a write and a read after: what the processor
     /// remembers of the page must not outlive the call.
-    fn touching(&mut self, number: u64, args: [Arg; 6]) -> Outcome {
-        let page = match Call::from_number(number) {
-            Some(Call::Own) => args[0],
-            Some(Call::Map) => args[3],
-            _ => args[1],
-        };
-        let at = self.resolve(page) + PAGE_SIZE / 2;
+    fn touching(&mut self, number: u64, args: [Arg; 6], page: u64) -> Outcome {
+        let at = page + PAGE_SIZE / 2;
         let before = self.access(at, Some(number));
         let outcome = self.repeat(By::Me, number, args.map(|arg| self.resolve(arg)));
         for results in [before, self.access(at, Some(!number)), self.access(at, None)] {
@@ -283,14 +324,18 @@ impl<W: World> Stage<'_, W> {
         outcome
     }
 
-    fn batch(&mut self, by: By, items: &[Item]) -> Outcome {
+    fn batch(&mut self, by: By, ops: &[PageOp]) -> Outcome {
+        let outcome = self.in_one(by, |stage| stage.finish_batch(by, ops));
+        ops.iter().enumerate().for_each(|(index, op)| self.store_op(index, op));
+        outcome
+    }
+
+    fn finish_batch(&mut self, by: By, ops: &[PageOp]) -> Outcome {
         let mut outcome = Outcome::default();
-        while (outcome.done as usize) < items.len() {
-            let rest = &items[outcome.done as usize..];
-            for (index, item) in rest.iter().enumerate() {
-                let op = item.resolve(|arg| self.resolve(arg));
-                let op = if index == 0 { without(op, outcome.part) } else { op };
-                self.store_op(index, &op);
+        while (outcome.done as usize) < ops.len() {
+            let rest = &ops[outcome.done as usize..];
+            for (index, op) in rest.iter().enumerate() {
+                self.store_op(index, &if index == 0 { op.skip(outcome.part as u32) } else { *op });
             }
             let count = if outcome.part == 0 { rest.len() } else { 1 };
             let args = [DESK + OPERATIONS, count as u64, 0, 0, 0, 0];
@@ -309,10 +354,14 @@ impl<W: World> Stage<'_, W> {
     fn store_op(&mut self, index: usize, op: &PageOp) {
         let pair = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
         let words = [pair(op.call, op.count), pair(op.source_env.0, op.env.0), op.source.0, op.va.0, op.arg];
-        let at = DESK + OPERATIONS + (index * size_of::<PageOp>()) as u64;
         for (word, value) in words.into_iter().enumerate() {
-            self.world.store(at + 8 * word as u64, value);
+            self.world.store(place(index) + 8 * word as u64, value);
         }
+    }
+
+    fn load_op(&self, index: usize) -> PageOp {
+        let words = core::array::from_fn(|word| self.world.load(place(index) + 8 * word as u64));
+        puppet::page_op(words)
     }
 
     fn exofork(&mut self, by: By, name: u8) -> Option<(u64, u64)> {
@@ -348,14 +397,16 @@ impl<W: World> Stage<'_, W> {
         self.act(By::Me, Call::SetStatus as u64, [id, Status::Runnable as u64, 0, 0, 0, 0])
     }
 
+    fn pin(&mut self, name: u8, page: u64) -> Option<(u64, u64)> {
+        let id = self.names[name as usize].into();
+        let (rax, _) = self.act(By::Me, Call::Alloc as u64, [id, page, 1, Perms::WRITE.bits(), 0, 0])?;
+        self.fold(rax);
+        self.act(By::Me, Call::SetUpcall as u64, [id, NOWHERE, page, 1, 0, 0])
+    }
+
     fn access(&mut self, at: u64, write: Option<u64>) -> Option<(u64, u64)> {
-        let mut bits = 0;
-        let page = at - at % PAGE_SIZE;
-        self.world.entries(page, page + PAGE_SIZE, &mut |entry| bits = entry.bits);
-        let pte = Pte(bits);
-        let resolved = pte.has(Pte::PRESENT | Perms::COW.bits()) && !pte.has(Pte::WRITABLE);
-        if is_stack(at) || (write.is_some() && resolved) {
-            return None; // libos sees to that
+        if is_stack(at) {
+            return None;
         }
         Some(match self.world.access(at, write) {
             Ok(word) => (0, word),
@@ -381,6 +432,14 @@ impl<W: World> Stage<'_, W> {
                     let line = format_args!("  {va:#x}: {bits:#x}, {refs} references, like {first}");
                     self.world.print(line);
                 }
+            }
+        }
+        for (va, level) in tables() {
+            let Some(Table { open, refs }) = self.world.table(va, level) else { continue };
+            self.fold(va ^ u64::from(level) ^ u64::from(open) << 48 ^ u64::from(refs) << 50);
+            if show && !open {
+                self.world
+                    .print(format_args!("  {va:#x}: entry of level {level} to a table that {refs} have"));
             }
         }
         for name in 0..NAMES {
@@ -422,13 +481,30 @@ impl<W: World> Stage<'_, W> {
             }
         }
         while let (1.., _) = self.wait_for_any() {}
-        for (start, end) in pages() {
-            for entry in self.entries(start, end) {
-                self.call(Call::Unmap as u64, [0, entry.va, 1, 0, 0, 0]);
-            }
+        for (start, end) in realm() {
+            self.clear(start, end);
         }
         self.names = [NOBODY; NAMES];
         self.look_around();
+    }
+
+    /// Unmap everything in a range; tables that are shared go first.
+    fn clear(&mut self, mut start: u64, end: u64) {
+        loop {
+            let mut first = None;
+            self.world.entries(start, end, &mut |entry| first = first.or(Some(entry.va)));
+            let Some(va) = first else { return };
+            let (rax, rdx) = self.call(Call::Unmap as u64, [0, va, 1, 0, 0, 0]);
+            let Err(Error::TableShared(table)) = Error::decode(rax, rdx) else {
+                start = va + PAGE_SIZE;
+                continue;
+            };
+            let (table, level) = (table - table % PAGE_SIZE, table % PAGE_SIZE);
+            let (rax, rdx) = self.call(Call::UnmapTables as u64, [0, table, 1, level, 0, 0]);
+            if Error::decode(rax, rdx).is_err() {
+                self.call(Call::OwnTables as u64, [table, 1, level, 0, 0, 0]);
+            }
+        }
     }
 
     fn wait_for_any(&mut self) -> (u64, u64) {
@@ -441,18 +517,23 @@ impl<W: World> Stage<'_, W> {
 fn is_page_call(number: u64) -> bool {
     let call = Call::from_number(number);
     call.is_none_or(|call| {
-        use Call::{Alloc, Id, Map, Mark, Own, PageOps, Protect, SetRegs, SetUpcall, Unmap, Write};
-        matches!(
-            call,
-            Alloc | Id | Map | Mark | Own | PageOps | Protect | SetRegs | SetUpcall | Unmap | Write
-        )
+        use Call::{Alloc, Copy, Id, Map, Mark, Own, PageOps, Protect, SetRegs, SetUpcall, Unmap, Write};
+        use Call::{OwnTables, ShareTables, UnmapTables};
+        matches!(call, Alloc | Copy | Map | Mark | Own | PageOps | Protect | Unmap)
+            || matches!(call, OwnTables | ShareTables | UnmapTables)
+            || matches!(call, Id | SetRegs | SetUpcall | Write)
     })
 }
 
-/// The operation without its first pages.
-fn without(op: PageOp, pages: u64) -> PageOp {
-    let (source, va) = (op.source.add_pages(pages), op.va.add_pages(pages));
-    PageOp { count: op.count - pages as u32, source, va, ..op }
+/// Where an operation for `page_ops` lies.
+fn place(index: usize) -> u64 {
+    DESK + OPERATIONS + (index * size_of::<PageOp>()) as u64
+}
+
+/// Bytes of one of what a call counts: of a page, or of what a table translates.
+fn size(number: u64, args: &[u64; 6]) -> u64 {
+    let op = Call::from_number(number).and_then(|call| PageOp::from_registers(call, *args).ok());
+    op.map_or(PAGE_SIZE, |op| op.step() * PAGE_SIZE)
 }
 
 /// Registers, as they lie in memory.

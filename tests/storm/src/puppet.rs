@@ -6,7 +6,7 @@
 //! parks again. Its code is a page of the hostile program, too.
 
 use crate::place::{CODE, DESK};
-use abi::Registers;
+use abi::{EnvId, PageOp, Registers, Va};
 
 /// The message that makes a puppet look at its corner.
 pub const GO: u64 = 0x5354_4f52_4d00_4c47;
@@ -34,6 +34,21 @@ pub const fn corner(name: u8) -> u64 {
 #[must_use]
 pub fn registers(name: u8) -> Registers {
     Registers { rip: CODE, r15: corner(name), r14: GO, ..Registers::default() }
+}
+
+/// An operation for `page_ops`, as it lies in memory.
+#[must_use]
+pub fn page_op(words: [u64; 5]) -> PageOp {
+    let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
+    PageOp {
+        call: low(words[0]),
+        count: high(words[0]),
+        source_env: EnvId(low(words[1])),
+        env: EnvId(high(words[1])),
+        source: Va(words[2]),
+        va: Va(words[3]),
+        arg: words[4],
+    }
 }
 
 /// The code, as words; `r15` is the corner, `r14` is [`GO`].

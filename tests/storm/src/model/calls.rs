@@ -1,11 +1,13 @@
 //! The calls. The order of the checks is the order in which errors are reported.
 
-use super::Model;
 use super::envs::Context;
 use super::space::{Pages, Slot, Space};
+use super::{Model, code};
+use crate::puppet::page_op;
 use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, PAGE_OPS_MAX, WAIT_NO_BLOCK};
-use abi::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_MAX_PAGES, SLOT_SIZE, USER_LIMIT};
-use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, Va};
+use abi::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_MAX_PAGES, SLOT_SIZE, STACKS, USER_LIMIT};
+use abi::page::span;
+use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status};
 use alloc::vec::Vec;
 
 type Results = Result<(u64, u64), Error>;
@@ -24,10 +26,11 @@ fn env_id(argument: u64) -> Result<u32, Error> {
     u32::try_from(argument).map_err(|_| Error::BadEnv(argument))
 }
 
-fn within(va: u64, pages: u64, low: u64, limit: u64) -> Result<(), Error> {
-    if !va.is_multiple_of(PAGE_SIZE) {
+/// A run of pages, or of what else has a size.
+fn within(va: u64, count: u64, size: u64, low: u64, limit: u64) -> Result<(), Error> {
+    if !va.is_multiple_of(size) {
         Err(Error::Unaligned(va))
-    } else if va < low || va >= limit || pages > (limit - va) / PAGE_SIZE {
+    } else if va < low || va >= limit || count > (limit - va) / size {
         Err(Error::BadAddress(va))
     } else {
         Ok(())
@@ -35,11 +38,11 @@ fn within(va: u64, pages: u64, low: u64, limit: u64) -> Result<(), Error> {
 }
 
 fn user_va(va: u64, pages: u64) -> Result<(), Error> {
-    within(va, pages, 0, USER_LIMIT.0)
+    within(va, pages, PAGE_SIZE, 0, USER_LIMIT.0)
 }
 
 fn source_va(va: u64, pages: u64) -> Result<(), Error> {
-    if va < ARCHIVE.0 { user_va(va, pages) } else { within(va, pages, ARCHIVE.0, ARCHIVE_END.0) }
+    if va < ARCHIVE.0 { user_va(va, pages) } else { within(va, pages, PAGE_SIZE, ARCHIVE.0, ARCHIVE_END.0) }
 }
 
 impl Model {
@@ -84,9 +87,6 @@ impl Model {
                 return Ok(self.receive(me, e, from));
             }
             Call::PowerOff => return self.power_off(me, a),
-            Call::Copy | Call::ShareTables | Call::OwnTables | Call::UnmapTables => {
-                unreachable!("never drawn")
-            }
             _ => self.one(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?)?,
         };
         Ok(Way::Back(rax, rdx))
@@ -113,7 +113,7 @@ impl Model {
             let page = self.archive.get(((va - ARCHIVE.0) / PAGE_SIZE) as usize)?;
             return Some(Slot::shared(*page, Perms::READ));
         }
-        self.envs[slot].space.as_ref()?.page(va).copied()
+        self.envs[slot].space?.page(&self.pages, va)
     }
 
     /// Bytes of user memory.
@@ -143,9 +143,11 @@ impl Model {
         if at >= USER_LIMIT.0 || len > USER_LIMIT.0 - at {
             return Err(Error::BadAddress(at.max(USER_LIMIT.0)));
         }
-        let is_writable = |at| self.page(me, at).is_some_and(|slot| slot.has(Pte::WRITABLE));
-        if let Some(at) = (at..at + len).find(|&at| !is_writable(at)) {
-            return Err(Error::Fault(at));
+        let space = self.envs[me].space.ok_or(Error::Fault(at))?;
+        for at in at..at + len {
+            space.page(&self.pages, at).filter(|slot| slot.has(Pte::WRITABLE)).ok_or(Error::Fault(at))?;
+            space.require_open(&self.pages, at, 1)?;
+            space.change(&mut self.pages, at, |bits| bits | Pte::ACCESSED | Pte::DIRTY);
         }
         self.envs[me].status = Status::Reading;
         Ok(Way::Away)
@@ -210,7 +212,7 @@ impl Model {
         user_va(stack, pages)?;
         for va in (0..pages).map(|page| stack + page * PAGE_SIZE) {
             let page = self.page(slot, va).ok_or(Error::NotMapped(va))?;
-            if !page.has(Pte::WRITABLE) {
+            if !self.envs[slot].space.is_some_and(|space| space.is_writable(&self.pages, va)) {
                 return Err(Error::NoRight(va));
             }
             if self.pages.all[page.page].refs != 1 {
@@ -259,16 +261,7 @@ impl Model {
         let count = count.min(PAGE_OPS_MAX);
         let words = self.words(me, at, count * (size_of::<PageOp>() as u64 / 8))?;
         for (done, op) in words.chunks_exact(5).enumerate() {
-            let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
-            let op = PageOp {
-                call: low(op[0]),
-                count: high(op[0]),
-                source_env: EnvId(low(op[1])),
-                env: EnvId(high(op[1])),
-                source: Va(op[2]),
-                va: Va(op[3]),
-                arg: op[4],
-            };
+            let op = page_op(op.try_into().unwrap_or_default());
             match self.one(me, &op) {
                 Ok((pages, _)) if pages == op.count.into() => {}
                 Ok((pages, _)) => return Ok((done as u64, pages)),
@@ -282,35 +275,53 @@ impl Model {
     /// A page call: the whole run is checked, then it is done page by page up to an error, which is
     /// reported if it comes at the first.
     fn one(&mut self, me: usize, op: &PageOp) -> Results {
+        let results = self.page_call(me, op);
+        *self.reached.entry((op.call, results.err().map(code))).or_default() += 1;
+        results
+    }
+
+    fn page_call(&mut self, me: usize, op: &PageOp) -> Results {
         let call = Call::from_number(op.call.into()).ok_or(Error::BadOp(op.call.into()))?;
         if op.count == 0 {
             return Err(Error::BadCount(0));
         }
         let env = self.find_own(me, op.env.0)?;
+        if matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables) {
+            return self.tables(me, env, call, op);
+        }
         user_va(op.va.0, op.count.into())?;
-        let count = self.unpinned(env, op.va.0, op.count.into())?;
-        let step: fn(&mut Space, &mut Pages, u64, u64) -> Result<(), Error> = match call {
-            Call::Map => return self.map(me, env, op, count),
+        let count = self.unpinned(env, op.va.0, op.count.into(), 1)?;
+        let step: fn(Space, &mut Pages, u64, u64) -> Result<(), Error> = match call {
+            Call::Map | Call::Copy => return self.map(me, env, call, op, count),
             Call::Alloc => |space, pages, va, arg| space.alloc(pages, va, Perms::checked(arg)?),
-            Call::Protect => |space, _, va, arg| space.protect(va, Perms::checked(arg)?),
+            Call::Protect => |space, pages, va, arg| space.protect(pages, va, Perms::checked(arg)?),
             Call::Unmap => |space, pages, va, _| space.unmap(pages, va),
             Call::Mark => |space, pages, va, arg| space.mark(pages, va, arg),
             Call::Own if env != me => return Err(Error::NotYours(op.env.0.into())),
             Call::Own => |space, pages, va, _| space.own(pages, va),
             _ => return Err(Error::BadOp(op.call.into())),
         };
-        let space = self.envs[env].space.as_mut().ok_or(Error::BadEnv(op.env.0.into()))?;
+        let space = self.space(env)?;
         let pages = &mut self.pages;
         each(count, |page| step(space, pages, op.va.add_pages(page).0, op.arg))
     }
 
-    fn map(&mut self, me: usize, env: usize, op: &PageOp, count: u64) -> Results {
+    fn space(&self, slot: usize) -> Result<Space, Error> {
+        self.envs[slot].space.ok_or(Error::BadEnv(self.envs[slot].id.into()))
+    }
+
+    fn map(&mut self, me: usize, env: usize, call: Call, op: &PageOp, count: u64) -> Results {
         let perms = Perms::checked(op.arg)?;
         let source = self.find_own(me, op.source_env.0)?;
         source_va(op.source.0, op.count.into())?;
-        let count = self.unpinned(source, op.source.0, count)?;
+        let count = self.unpinned(source, op.source.0, count, 1)?;
         each(count, |page| {
-            self.share(source, op.source.add_pages(page).0, env, op.va.add_pages(page).0, perms)
+            let (from, to) = (op.source.add_pages(page).0, op.va.add_pages(page).0);
+            if call == Call::Map {
+                return self.share(source, from, env, to, perms);
+            }
+            let page = self.page(source, from).ok_or(Error::NotMapped(from))?.page;
+            self.space(env)?.copy(&mut self.pages, to, page, perms)
         })
     }
 
@@ -322,22 +333,51 @@ impl Model {
             }
             slot.page
         } else {
-            let space = self.envs[source].space.as_ref().ok_or(Error::NotMapped(from))?;
-            space.grant(from, perms)?
+            self.space(source)?.grant(&self.pages, from, perms)?
         };
-        let space = self.envs[env].space.as_mut().ok_or(Error::NotMapped(to))?;
-        space.accept(&mut self.pages, to, page, perms)
+        self.space(env)?.accept(&mut self.pages, to, page, perms)
     }
 
-    /// How many pages of a run come before the exception stack.
-    fn unpinned(&self, slot: usize, va: u64, count: u64) -> Result<u64, Error> {
+    /// A call on tables: as on pages, but there is less that may be named.
+    fn tables(&mut self, me: usize, env: usize, call: Call, op: &PageOp) -> Results {
+        let level = match op.arg {
+            2 => 2,
+            3 => 3,
+            4 => 4,
+            other => return Err(Error::BadLevel(other)),
+        };
+        let shares = call == Call::ShareTables;
+        let source = if shares { self.find_own(me, op.source_env.0)? } else { env };
+        let mut count = op.count.into();
+        within(op.va.0, count, span(level), 0, STACKS.0)?;
+        if call == Call::OwnTables && env != me {
+            return Err(Error::NotYours(op.env.0.into()));
+        }
+        if shares {
+            within(op.source.0, count, span(level), 0, STACKS.0)?;
+            count = self.unpinned(source, op.source.0, count, level)?;
+            count = self.unpinned(env, op.va.0, count, level)?;
+        }
+        let (source, space, pages) = (self.space(source)?, self.space(env)?, &mut self.pages);
+        each(count, |table| {
+            let to = op.va.0 + table * span(level);
+            match call {
+                Call::OwnTables => space.own_table(pages, to, level),
+                Call::UnmapTables => space.unmap_table(pages, to, level),
+                _ => source.share_table(pages, op.source.0 + table * span(level), (space, to), level),
+            }
+        })
+    }
+
+    /// How many of a run of pages, or of tables, come before the exception stack.
+    fn unpinned(&self, slot: usize, va: u64, count: u64, level: u32) -> Result<u64, Error> {
         let stack = &self.envs[slot].stack;
-        if stack.contains(&va) {
-            Err(Error::Pinned(va))
-        } else if va < stack.start && !stack.is_empty() {
-            Ok(count.min((stack.start - va) / PAGE_SIZE))
-        } else {
+        if stack.is_empty() || va >= stack.end {
             Ok(count)
+        } else if va + span(level) > stack.start {
+            Err(Error::Pinned(va.max(stack.start)))
+        } else {
+            Ok(count.min((stack.start - va) / span(level)))
         }
     }
 
@@ -346,7 +386,7 @@ impl Model {
         if page != NO_PAGE {
             Perms::checked(bits)?;
             source_va(page, 1)?;
-            self.unpinned(me, page, 1)?;
+            self.unpinned(me, page, 1, 1)?;
         }
         let id = self.envs[me].id;
         let env = &self.envs[receiver];
@@ -356,7 +396,7 @@ impl Model {
         let at = env.receive_at;
         let with_page = page != NO_PAGE && at != NO_PAGE;
         if with_page {
-            self.unpinned(receiver, at, 1)?;
+            self.unpinned(receiver, at, 1, 1)?;
             self.share(me, page, receiver, at, Perms::checked(bits)?)?;
         }
         let flags = if with_page { GOT_PAGE } else { 0 };
@@ -368,7 +408,8 @@ impl Model {
     fn check_receive(&self, me: usize, at: u64, from: u32) -> Result<(), Error> {
         if at != NO_PAGE {
             user_va(at, 1)?;
-            self.unpinned(me, at, 1)?;
+            self.unpinned(me, at, 1, 1)?;
+            self.space(me)?.require_open(&self.pages, at, 1)?;
         }
         if from != 0 {
             self.find(me, from)?;

@@ -194,9 +194,9 @@ impl Model {
 
     /// Whether the code and the desk of puppets are there.
     fn has_strings(&self, slot: usize) -> bool {
-        let space = self.envs[slot].space.as_ref();
-        let is_there = |va, bit| space.and_then(|space| space.page(va)).map(|slot| slot.has(bit));
-        is_there(CODE, Pte::NO_EXEC) == Some(false) && is_there(DESK, Pte::WRITABLE) == Some(true)
+        let (Some(space), pages) = (self.envs[slot].space, &self.pages) else { return false };
+        let code = space.page(pages, CODE);
+        code.is_some_and(|code| !code.has(Pte::NO_EXEC)) && space.is_writable(pages, DESK)
     }
 
     /// A puppet goes on to the next place in its loop; see [`crate::puppet`].

@@ -6,12 +6,13 @@
 mod calls;
 mod envs;
 mod space;
+mod tables;
 
 use crate::place::{DESK, FIXTURES};
-use crate::play::{Entry, Env as Public, World};
+use crate::play::{Entry, Env as Public, Table, World};
 use abi::layout::ARCHIVE;
-use abi::{PAGE_SIZE, Perms, Pte, Status};
-use alloc::collections::VecDeque;
+use abi::{Call, Error, PAGE_SIZE, Perms, Pte, Status, Va};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::{format, vec::Vec};
 use core::fmt;
@@ -32,6 +33,8 @@ pub struct Model {
     me: usize,
     desk: usize,
     lines: Vec<String>,
+    /// How often each page call, by its number, came to what.
+    reached: BTreeMap<(u32, Option<u64>), u32>,
 }
 
 /// How a machine is described on the console before anything is played; see [`Model::from_description`].
@@ -91,7 +94,7 @@ impl Model {
     fn new(start: &Start) -> Model {
         let me = start.me as usize % abi::EnvId::MAX_SLOTS;
         let mut model = Model {
-            pages: Pages { free: u64::MAX / 2, all: Vec::new(), gone: Vec::new() },
+            pages: Pages { free: u64::MAX / 2, ..Pages::default() },
             envs: (0..start.slots).map(|_| Env::default()).collect(),
             slots: (0..start.slots).rev().filter(|&slot| slot != me).collect(),
             queue: VecDeque::new(),
@@ -99,8 +102,9 @@ impl Model {
             me,
             desk: 0,
             lines: Vec::new(),
+            reached: BTreeMap::new(),
         };
-        let mut space = Space::new(&mut model.pages).unwrap_or_default();
+        let space = Space::new(&mut model.pages).expect("there is enough");
         for &(first, pages) in &start.ranges {
             for va in (0..pages).map(|page| first + page * PAGE_SIZE) {
                 let page = model.pages.add();
@@ -111,17 +115,14 @@ impl Model {
             }
         }
         for (at, refs, words) in &start.fixtures {
-            let page = match space.page(*at) {
-                Some(slot) => slot.page,
-                None => model.pages.add(),
-            };
+            let page = space.page(&model.pages, *at).map_or_else(|| model.pages.add(), |slot| slot.page);
             let contents = &mut model.pages.all[page];
             contents.refs = *refs;
             words.iter().for_each(|&(offset, word)| contents.write(offset, word));
             if *at >= ARCHIVE.0 {
                 model.archive.push(page);
-            } else if let Some(slot) = space.page_mut(*at) {
-                *slot = space::Slot::text(page);
+            } else {
+                space.change(&mut model.pages, *at, |_| space::Slot::text(page).bits);
             }
         }
         model.pages.free = start.free;
@@ -133,10 +134,47 @@ impl Model {
         model
     }
 
+    fn my_space(&self) -> Space {
+        self.envs[self.me].space.expect("the hostile program runs")
+    }
+
+    /// Whether the hostile program can write to a page, after its libos has done what it can: it owns the tables
+    /// above from the top down, and then a page that is to be copied first.
+    fn may_write(&mut self, space: Space, at: u64) -> bool {
+        let page = space.page(&self.pages, at);
+        if !page.is_some_and(|page| page.has(Pte::WRITABLE) || page.has(Perms::COW.bits())) {
+            return false;
+        }
+        while let Err(Error::TableShared(table)) = space.require_open(&self.pages, at, 1) {
+            let (va, level) = (table - table % PAGE_SIZE, (table % PAGE_SIZE) as u32);
+            if space.own_table(&mut self.pages, va, level).is_err() {
+                return false;
+            }
+        }
+        space.is_writable(&self.pages, at) || space.own(&mut self.pages, at).is_ok()
+    }
+
+    /// How often this page call, alone or in a batch, came to this error, or to none.
+    #[must_use]
+    pub fn reached(&self, call: Call, error: Option<Error>) -> u32 {
+        self.reached.get(&(call as u32, error.map(code))).copied().unwrap_or(0)
+    }
+
+    /// How many shared tables were owned by the last who had them, and how many were copied.
+    #[must_use]
+    pub fn owned_tables(&self) -> [u32; 2] {
+        self.pages.owned_tables
+    }
+
     /// What was printed.
     pub fn into_lines(self) -> Vec<String> {
         self.lines
     }
+}
+
+/// Which error it is, whatever its value.
+fn code(error: Error) -> u64 {
+    error.encode().0
 }
 
 impl World for Model {
@@ -151,14 +189,18 @@ impl World for Model {
 
     fn access(&mut self, at: u64, write: Option<u64>) -> Result<u64, (u64, u64)> {
         const USER: u64 = 4;
-        let space = self.envs[self.me].space.as_mut().expect("it runs");
+        let space = self.my_space();
         let code = USER | if write.is_some() { 2 } else { 0 };
-        let Some(slot) = space.page_mut(at) else { return Err((code, at)) };
-        if write.is_some() && slot.bits & Pte::WRITABLE == 0 {
+        if space.page(&self.pages, at).is_none() {
+            return Err((code, at));
+        }
+        if write.is_some() && !self.may_write(space, at) {
             return Err((code | 1, at));
         }
-        slot.bits |= Pte::ACCESSED | if write.is_some() { Pte::DIRTY } else { 0 };
-        let page = &mut self.pages.all[slot.page];
+        let dirty = if write.is_some() { Pte::DIRTY } else { 0 };
+        space.change(&mut self.pages, at, |bits| bits | Pte::ACCESSED | dirty);
+        let page = space.page(&self.pages, at).expect("it was there").page;
+        let page = &mut self.pages.all[page];
         if let Some(word) = write {
             page.write(at % PAGE_SIZE, word);
         }
@@ -179,14 +221,20 @@ impl World for Model {
     }
 
     fn entries(&self, start: u64, end: u64, f: &mut dyn FnMut(Entry)) {
-        let space = self.envs[self.me].space.as_ref().expect("it runs");
-        for (&va, slot) in space.slots.range(start..end) {
+        Space::visit(&self.pages, self.my_space().root, 4, Va(0), &(start..end), &mut |va, slot| {
             let (refs, frame) = if slot.is_present() {
                 (self.pages.all[slot.page].refs, slot.page as u64)
             } else {
                 (0, u64::MAX)
             };
             f(Entry { va, bits: slot.bits, refs, frame });
+        });
+    }
+
+    fn table(&self, va: u64, level: u32) -> Option<Table> {
+        match self.my_space().entry(&self.pages, va, level)? {
+            tables::Entry::Table { table, open } => Some(Table { open, refs: self.pages.table_refs(table) }),
+            tables::Entry::Slot(_) => None,
         }
     }
 

@@ -1,10 +1,11 @@
-//! Pages and page maps.
+//! Pages, and page maps: trees of tables, some of which are in several trees.
 
+use super::tables::{Entry, Table};
 use abi::{Error, PAGE_SIZE, Perms, Pte};
 use alloc::collections::BTreeMap;
 use alloc::{boxed::Box, vec::Vec};
 
-/// A page frame that holds a page. (Those that hold tables are only counted.)
+/// A page frame that holds a page.
 #[derive(Default)]
 pub struct Page {
     pub refs: u32,
@@ -29,12 +30,17 @@ impl Page {
 }
 
 /// All of them.
+#[derive(Default)]
 pub struct Pages {
     /// Frames that nobody has.
     pub free: u64,
     pub all: Vec<Page>,
     /// Indices of those that are no more.
     pub gone: Vec<usize>,
+    /// The frames that hold tables.
+    pub tables: BTreeMap<usize, Table>,
+    /// How many shared tables were owned: kept, and copied.
+    pub owned_tables: [u32; 2],
 }
 
 impl Pages {
@@ -54,7 +60,7 @@ impl Pages {
         Ok(self.add())
     }
 
-    /// So many frames, for tables.
+    /// So many frames.
     pub fn take(&mut self, frames: u64) -> Result<(), Error> {
         if self.free < frames {
             return Err(Error::NoMemory(0));
@@ -97,6 +103,10 @@ impl Slot {
         Slot { bits: Pte::page(abi::Frame(0), perms).0 | may, page }
     }
 
+    pub fn mark(word: u64) -> Slot {
+        Slot { bits: Pte::mark(word).0, page: 0 }
+    }
+
     pub fn own(page: usize, perms: Perms) -> Slot {
         Slot::new(page, perms, true)
     }
@@ -118,143 +128,139 @@ impl Slot {
     }
 }
 
-/// A page map.
-#[derive(Default)]
+/// A page map, by its table of level 4.
+#[derive(Clone, Copy)]
 pub struct Space {
-    pub slots: BTreeMap<u64, Slot>,
-    /// For each table below the root, by level and number, how many of its entries are in use.
-    tables: BTreeMap<(u32, u64), u32>,
-}
-
-/// The tables of level 3, 2 and 1 on the way to an address.
-fn path(va: u64) -> [(u32, u64); 3] {
-    [(3, va >> 39), (2, va >> 30), (1, va >> 21)]
+    pub root: usize,
 }
 
 impl Space {
     pub fn new(pages: &mut Pages) -> Result<Space, Error> {
-        pages.take(1).map(|()| Space::default())
+        pages.take(1)?;
+        Ok(Space { root: pages.add_table(Table::default()) })
     }
 
     /// What is at this address.
-    pub fn slot(&self, va: u64) -> Option<&Slot> {
-        self.slots.get(&(va - va % PAGE_SIZE))
-    }
-
-    pub fn page(&self, va: u64) -> Option<&Slot> {
-        self.slot(va).filter(|slot| slot.is_present())
-    }
-
-    pub fn page_mut(&mut self, va: u64) -> Option<&mut Slot> {
-        self.slots.get_mut(&(va - va % PAGE_SIZE)).filter(|slot| slot.is_present())
-    }
-
-    /// Make the tables for an address.
-    fn make(&mut self, pages: &mut Pages, va: u64) -> Result<(), Error> {
-        let missing = path(va).into_iter().filter(|table| !self.tables.contains_key(table)).count();
-        pages.take(missing as u64)?;
-        let mut above: Option<(u32, u64)> = None;
-        for table in path(va) {
-            if self.tables.insert(table, self.tables.get(&table).copied().unwrap_or(0)).is_none()
-                && let Some(above) = above
-            {
-                *self.tables.entry(above).or_default() += 1;
-            }
-            above = Some(table);
+    pub fn slot(self, pages: &Pages, va: u64) -> Option<Slot> {
+        match self.entry(pages, va, 1)? {
+            Entry::Slot(slot) => Some(slot),
+            Entry::Table { .. } => None,
         }
-        Ok(())
+    }
+
+    pub fn page(self, pages: &Pages, va: u64) -> Option<Slot> {
+        self.slot(pages, va).filter(|slot| slot.is_present())
+    }
+
+    /// Whether the page can be written now: it allows that, and so does everything above.
+    pub fn is_writable(self, pages: &Pages, va: u64) -> bool {
+        let page = self.page(pages, va);
+        page.is_some_and(|page| page.has(Pte::WRITABLE)) && self.require_open(pages, va, 1).is_ok()
     }
 
     /// Fill an entry, instead of whatever is there. It takes over a reference to its page.
-    pub fn put(&mut self, pages: &mut Pages, va: u64, new: Slot) -> Result<(), Error> {
-        self.make(pages, va)?;
-        match self.slots.insert(va, new) {
-            Some(old) if old.is_present() => pages.release(old.page),
-            Some(_) => {}
-            None => *self.tables.entry(path(va)[2]).or_default() += 1,
+    pub fn put(self, pages: &mut Pages, va: u64, new: Slot) -> Result<(), Error> {
+        self.make(pages, va, 1)?;
+        if let Some(old) = self.page(pages, va) {
+            pages.release(old.page);
         }
+        self.set(pages, va, 1, Some(Entry::Slot(new)));
         Ok(())
     }
 
+    /// Change the bits of a page that is there.
+    pub fn change(self, pages: &mut Pages, va: u64, f: impl FnOnce(u64) -> u64) {
+        if let Some(slot) = self.page(pages, va) {
+            self.set(pages, va, 1, Some(Entry::Slot(Slot { bits: f(slot.bits), ..slot })));
+        }
+    }
+
     /// Empty an entry; a table that is empty then goes, too.
-    pub fn clear(&mut self, pages: &mut Pages, va: u64) {
-        let Some(old) = self.slots.remove(&va) else { return };
-        if old.is_present() {
+    fn clear(self, pages: &mut Pages, va: u64) {
+        if let Some(old) = self.page(pages, va) {
             pages.release(old.page);
         }
-        for table in path(va).into_iter().rev() {
-            let entries = self.tables.entry(table).or_default();
-            *entries -= 1;
-            if *entries > 0 {
-                return;
-            }
-            self.tables.remove(&table);
-            pages.free += 1;
-        }
+        self.set(pages, va, 1, None);
+        self.prune(pages, va);
     }
 
     /// Give everything back, the root too.
     pub fn tear_down(self, pages: &mut Pages) {
-        self.slots.values().filter(|slot| slot.is_present()).for_each(|slot| pages.release(slot.page));
-        pages.free += 1 + self.tables.len() as u64;
+        pages.release_table(self.root);
     }
 }
 
 /// What the page calls do to one page.
 impl Space {
-    pub fn alloc(&mut self, pages: &mut Pages, va: u64, perms: Perms) -> Result<(), Error> {
+    pub fn alloc(self, pages: &mut Pages, va: u64, perms: Perms) -> Result<(), Error> {
         let page = pages.alloc()?;
         let put = self.put(pages, va, Slot::own(page, perms));
         put.inspect_err(|_| pages.release(page))
     }
 
+    /// A fresh page with the contents of another one.
+    pub fn copy(self, pages: &mut Pages, va: u64, from: usize, perms: Perms) -> Result<(), Error> {
+        let page = pages.copy(from)?;
+        let put = self.put(pages, va, Slot::own(page, perms));
+        put.inspect_err(|_| pages.release(page))
+    }
+
     /// The page at `va`, for somebody who wants it with these permissions.
-    pub fn grant(&self, va: u64, perms: Perms) -> Result<usize, Error> {
-        let slot = self.page(va).ok_or(Error::NotMapped(va))?;
-        if perms.contains(Perms::WRITE) && !slot.has(Pte::WRITABLE) {
-            return Err(Error::NoRight(va));
+    pub fn grant(self, pages: &Pages, va: u64, perms: Perms) -> Result<usize, Error> {
+        let slot = self.page(pages, va).ok_or(Error::NotMapped(va))?;
+        if perms.contains(Perms::WRITE) {
+            if !slot.has(Pte::WRITABLE) {
+                return Err(Error::NoRight(va));
+            }
+            self.require_open(pages, va, 1)?;
         }
         Ok(slot.page)
     }
 
-    pub fn accept(&mut self, pages: &mut Pages, va: u64, page: usize, perms: Perms) -> Result<(), Error> {
+    pub fn accept(self, pages: &mut Pages, va: u64, page: usize, perms: Perms) -> Result<(), Error> {
         pages.share(page);
         let put = self.put(pages, va, Slot::shared(page, perms));
         put.inspect_err(|_| pages.release(page))
     }
 
-    pub fn protect(&mut self, va: u64, perms: Perms) -> Result<(), Error> {
-        let slot = self.page_mut(va).ok_or(Error::NotMapped(va))?;
+    pub fn protect(self, pages: &mut Pages, va: u64, perms: Perms) -> Result<(), Error> {
+        let slot = self.page(pages, va).ok_or(Error::NotMapped(va))?;
+        self.require_open(pages, va, 1)?;
         if perms.contains(Perms::WRITE) && !slot.has(Pte::MAY) {
             return Err(Error::NoRight(va));
         }
-        let stays = slot.bits & (Pte::ACCESSED | Pte::DIRTY | Pte::MAY);
-        slot.bits = Pte::page(abi::Frame(0), perms).0 | stays;
+        let stays = Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
+        self.change(pages, va, |bits| Pte::page(abi::Frame(0), perms).0 | bits & stays);
         Ok(())
     }
 
-    pub fn unmap(&mut self, pages: &mut Pages, va: u64) -> Result<(), Error> {
-        self.slot(va).ok_or(Error::NotMapped(va))?;
+    pub fn unmap(self, pages: &mut Pages, va: u64) -> Result<(), Error> {
+        self.slot(pages, va).ok_or(Error::NotMapped(va))?;
+        self.require_open(pages, va, 1)?;
         self.clear(pages, va);
         Ok(())
     }
 
-    pub fn mark(&mut self, pages: &mut Pages, va: u64, word: u64) -> Result<(), Error> {
+    pub fn mark(self, pages: &mut Pages, va: u64, word: u64) -> Result<(), Error> {
         if word > Pte::MARK_MAX {
             return Err(Error::BadWord(word));
         }
-        match self.slot(va) {
-            Some(slot) if slot.is_present() => Err(Error::Mapped(va)),
-            _ if word == 0 => {
-                self.clear(pages, va);
-                Ok(())
-            }
-            _ => self.put(pages, va, Slot { bits: Pte::mark(word).0, page: 0 }),
+        if self.page(pages, va).is_some() {
+            return Err(Error::Mapped(va));
         }
+        if word != 0 {
+            return self.put(pages, va, Slot::mark(word));
+        }
+        if self.has_table(pages, va, 1) {
+            self.require_open(pages, va, 1)?;
+            self.clear(pages, va);
+        }
+        Ok(())
     }
 
-    pub fn own(&mut self, pages: &mut Pages, va: u64) -> Result<(), Error> {
-        let slot = self.page_mut(va).ok_or(Error::NotMapped(va))?;
+    pub fn own(self, pages: &mut Pages, va: u64) -> Result<(), Error> {
+        let mut slot = self.page(pages, va).ok_or(Error::NotMapped(va))?;
+        self.require_open(pages, va, 1)?;
         if !slot.has(Pte::NO_EXEC) {
             return Err(Error::Executable(va));
         }
@@ -265,6 +271,7 @@ impl Space {
             slot.bits &= !(Pte::ACCESSED | Pte::DIRTY);
         }
         slot.bits = (slot.bits & !Perms::COW.bits()) | Pte::WRITABLE | Pte::MAY;
+        self.set(pages, va, 1, Some(Entry::Slot(slot)));
         Ok(())
     }
 }

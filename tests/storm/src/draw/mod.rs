@@ -3,12 +3,15 @@
 //! Every operation is drawn by itself, from nothing but these three numbers: the others stay the
 //! same when one is left out.
 
+mod tables;
+
 use crate::op::{Arg, By, CHILDREN, ITEMS, Item, ME, NAMES, Op, What};
 use crate::place::{BAD, DESK, FIXTURES, MOST, NOWHERE, RANGES, STARTS, WORDS, is_stack};
-use crate::puppet::{OPERATIONS, REGISTERS};
+use crate::puppet::REGISTERS;
 use abi::call::NO_PAGE;
 use abi::layout::{KERNEL_HALF, USER_LIMIT, UVPT};
 use abi::{Call, PAGE_SIZE, Perms, Pte};
+use tables::is_about_tables;
 
 /// A small generator of random numbers (splitmix64).
 struct Rng(u64);
@@ -53,7 +56,8 @@ pub fn op(seed: u64, episode: u32, index: u32) -> Op {
     match draw.rng.below(100) {
         0..6 => Op { by: By::Me, what: What::Exofork(draw.child()) },
         6..8 => Op { by: By::Me, what: What::Animate(draw.child()) },
-        8..20 => draw.access(),
+        8..9 => Op { by: By::Me, what: What::Pin(draw.child(), draw.page(false)) },
+        9..20 => draw.access(),
         20..70 => draw.call(),
         _ => {
             draw.by = By::Puppet(draw.child());
@@ -103,7 +107,7 @@ const BAD_PERMS: [u64; 9] = [
 /// Ids that nobody has, or not yet, or that are no ids.
 const BOGUS: [u64; 8] = [1, 0xfff, 0x1001, 0x8_0fff, 0xffff_ffff, 1 << 32, 1 << 63 | 0x1000, u64::MAX];
 
-const PAGE_CALLS: [Call; 14] = [
+const PAGE_CALLS: [Call; 26] = [
     Call::Alloc,
     Call::Alloc,
     Call::Alloc,
@@ -118,6 +122,18 @@ const PAGE_CALLS: [Call; 14] = [
     Call::Mark,
     Call::Own,
     Call::Own,
+    Call::Copy,
+    Call::Copy,
+    Call::ShareTables,
+    Call::ShareTables,
+    Call::ShareTables,
+    Call::ShareTables,
+    Call::ShareTables,
+    Call::OwnTables,
+    Call::OwnTables,
+    Call::OwnTables,
+    Call::UnmapTables,
+    Call::UnmapTables,
 ];
 
 impl Draw {
@@ -128,6 +144,10 @@ impl Draw {
     fn child(&mut self) -> u8 {
         // Few of them, so that they get somewhere.
         self.rng.pick(&[0, 1, 2, 3, 4, 4, self.rng.0 as u8 % CHILDREN as u8])
+    }
+
+    fn grandchild(&mut self) -> u8 {
+        (CHILDREN as u64 + self.rng.below((NAMES - CHILDREN) as u64)) as u8
     }
 
     fn access(&mut self) -> Op {
@@ -143,7 +163,7 @@ impl Draw {
 
     /// An environment to do something to.
     fn env(&mut self) -> Arg {
-        let grandchild = (CHILDREN as u64 + self.rng.below((NAMES - CHILDREN) as u64)) as u8;
+        let grandchild = self.grandchild();
         let (me, own) = match self.by {
             By::Me => (50, ME),
             By::Puppet(name) => (45, name),
@@ -194,7 +214,7 @@ impl Draw {
 
     /// How many pages. Runs that make pages or tables are short.
     fn count(&mut self, call: Call, va: u64) -> u64 {
-        let makes = matches!(call, Call::Alloc | Call::Mark | Call::Map);
+        let makes = matches!(call, Call::Alloc | Call::Mark | Call::Map | Call::Copy);
         let beyond = va >= RANGES[5] && va < RANGES[6] || va >= USER_LIMIT.0;
         match self.rng.below(100) {
             0..60 => 1,
@@ -210,15 +230,19 @@ impl Draw {
     /// A page call on one's own memory.
     fn touching(&mut self) -> What {
         let call = self.rng.pick(&PAGE_CALLS);
-        let (own, va) = (Arg::Word(0), Arg::Word(self.page(true)));
+        if is_about_tables(call) {
+            return self.touching_table(call);
+        }
+        let (own, page) = (Arg::Word(0), self.page(true));
+        let va = Arg::Word(page);
         let count = Arg::Word(1 + self.rng.below(2));
         let arg = Arg::Word(if call == Call::Mark { self.word() } else { self.perms() });
         let args = match call {
             Call::Own => [va, count, own, own, own, own],
-            Call::Map => [own, Arg::Word(self.page(true)), own, va, count, arg],
+            Call::Map | Call::Copy => [own, Arg::Word(self.page(true)), own, va, count, arg],
             _ => [own, va, count, arg, own, own],
         };
-        What::Touching(call as u64, args)
+        What::Touching(call as u64, args, page)
     }
 
     fn call(&mut self) -> Op {
@@ -234,13 +258,16 @@ impl Draw {
 
     fn page_call(&mut self) -> What {
         let call = self.rng.pick(&PAGE_CALLS);
+        if is_about_tables(call) {
+            return self.table_call(call);
+        }
         let env = if call == Call::Own { Arg::Word(0) } else { self.env() };
         let mine = self.is_me() && self.is_self(env);
         let va = self.va(mine);
         let count = self.count(call, va);
         let perms = Arg::Word(self.perms());
         let va = Arg::Word(va);
-        if call == Call::Map {
+        if matches!(call, Call::Map | Call::Copy) {
             let source_env = self.env();
             let mine = self.is_me() && self.is_self(source_env);
             let source = self.source(mine);
@@ -266,12 +293,18 @@ impl Draw {
     }
 
     fn batch(&mut self) -> What {
+        if self.rng.percent(20) {
+            return self.descent();
+        }
         let len = 1 + self.rng.below(ITEMS as u64) as usize;
         What::Batch(core::array::from_fn(|_| self.item()), len)
     }
 
     fn item(&mut self) -> Item {
         let call = self.rng.pick(&PAGE_CALLS);
+        if is_about_tables(call) {
+            return self.table_item(call);
+        }
         let env = if call == Call::Own && self.rng.percent(80) { Arg::Word(0) } else { self.env() };
         let source_env = self.env();
         let mine = self.is_me() && self.is_self(env);
@@ -328,7 +361,7 @@ impl Draw {
     fn environment(&mut self) -> What {
         let env = self.env();
         let myself = self.is_me() && self.is_self(env);
-        let grandchild = (CHILDREN as u64 + self.rng.below((NAMES - CHILDREN) as u64)) as u8;
+        let grandchild = self.grandchild();
         match self.rng.below(100) {
             0..20 if myself => self.make(Call::Id, []),
             0..35 if !self.is_me() => What::Exofork(grandchild),
@@ -404,10 +437,9 @@ impl Draw {
                 let buffer = if puppet || len == 0 { self.va(false) } else { self.bad_buffer() };
                 self.make(Call::Read, [Arg::Word(buffer), Arg::Word(len)])
             }
+            2..6 if self.rng.percent(30) => What::Again(self.rng.pick(&[1, 1, 2])),
             2..6 => {
-                let again = self.rng.percent(30);
-                let buffer = if again { DESK + OPERATIONS } else { self.buffer() & !0xff };
-                let count = self.rng.pick(&[0, 1, 1, 2]);
+                let (buffer, count) = (self.buffer() & !0xff, self.rng.pick(&[0, 1, 1, 2]));
                 self.make(Call::PageOps, [Arg::Word(buffer), Arg::Word(count)])
             }
             6 => {

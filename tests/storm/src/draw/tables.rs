@@ -1,0 +1,145 @@
+//! Calls on whole tables.
+
+use super::Draw;
+use crate::op::{Arg, ITEMS, Item, What};
+use crate::place::{BAD, TEXT_TABLE};
+use abi::Call;
+use abi::page::span;
+
+/// Levels that are none, or that have no tables.
+const BAD_LEVELS: [u64; 6] = [0, 1, 5, 12, 1 << 32 | 2, u64::MAX];
+
+/// Whether a call counts tables, not pages.
+pub fn is_about_tables(call: Call) -> bool {
+    matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables)
+}
+
+/// The first address that the table around a page translates.
+fn around(page: u64, level: u64) -> u64 {
+    if (2..=4).contains(&level) { page - page % span(level as u32) } else { page }
+}
+
+/// Whether the program's own text and data are below one of these tables: whoever shares them cannot go on.
+fn is_vital(va: u64, count: u64, level: u64) -> bool {
+    let size = if (2..=4).contains(&level) { span(level as u32) } else { 0 };
+    va <= TEXT_TABLE && va.saturating_add(count.saturating_mul(size)) > TEXT_TABLE
+}
+
+impl Draw {
+    /// A call on a table above a page of the hostile program's own, which is accessed before and after.
+    pub fn touching_table(&mut self, call: Call) -> What {
+        let level = self.rng.pick(&[2, 2, 3, 4]);
+        let page = self.page(true);
+        let from = around(page, level);
+        let (own, va, one, level_arg) = (Arg::Word(0), Arg::Word(from), Arg::Word(1), Arg::Word(level));
+        let args = match call {
+            Call::ShareTables if is_vital(from, 1, level) => return What::Peek(page),
+            Call::ShareTables => {
+                let (child, elsewhere) = (Arg::Env(self.child()), around(self.page(true), level));
+                let to_myself = self.rng.percent(30);
+                let (env, to) = if to_myself { (own, Arg::Word(elsewhere)) } else { (child, va) };
+                [own, va, env, to, one, level_arg]
+            }
+            Call::OwnTables => [va, one, level_arg, own, own, own],
+            _ => [own, va, one, level_arg, own, own],
+        };
+        What::Touching(call as u64, args, page)
+    }
+
+    /// A call on tables.
+    pub fn table_call(&mut self, call: Call) -> What {
+        let (op, count) = self.tables(call);
+        let Item { source_env, env, .. } = op;
+        let [source, va, level] = [op.source, op.va, op.arg].map(Arg::Word);
+        let count = Arg::Word(count);
+        match call {
+            Call::ShareTables => self.make(call, [source_env, source, env, va, count, level]),
+            Call::OwnTables => self.make(call, [va, count, level]),
+            _ => self.make(call, [env, va, count, level]),
+        }
+    }
+
+    /// The same for a batch. It may be played again by somebody else: so it is nothing that the hostile program
+    /// could not do.
+    pub fn table_item(&mut self, call: Call) -> Item {
+        let (mut op, count) = self.tables(call);
+        op.count = u32::try_from(count).unwrap_or(0);
+        if call == Call::ShareTables && is_vital(op.source, count, op.arg) {
+            op.call = Call::OwnTables as u32;
+        }
+        op
+    }
+
+    /// Arguments, and how many tables; the count in the item is not set.
+    fn tables(&mut self, call: Call) -> (Item, u64) {
+        let level =
+            if self.rng.percent(4) { self.rng.pick(&BAD_LEVELS) } else { self.rng.pick(&[2, 2, 2, 3, 3, 4]) };
+        let own = call == Call::OwnTables && self.rng.percent(90);
+        let env = if own {
+            Arg::Word(0)
+        } else if self.rng.percent(50) {
+            self.own_child()
+        } else {
+            self.env()
+        };
+        let source_env = if self.rng.percent(30) { Arg::Word(0) } else { self.env() };
+        let va = self.table(level);
+        let source = if self.rng.percent(60) { va } else { self.table(level) };
+        let mut count = match self.rng.below(100) {
+            0..75 => 1,
+            75..93 => 2,
+            93..95 => 0,
+            95..97 => 1 << 32,
+            _ => self.rng.pick(&[3, 512, 0xffff_ffff]),
+        };
+        if self.is_me()
+            && self.is_self(source_env)
+            && call == Call::ShareTables
+            && is_vital(source, count, level)
+        {
+            count = 0;
+        }
+        (Item { call: call as u32, count: 0, source_env, env, source, va, arg: level }, count)
+    }
+
+    /// The first address of a table; or not quite.
+    fn table(&mut self, level: u64) -> u64 {
+        match self.rng.below(100) {
+            0..4 => self.rng.pick(&BAD),
+            4..6 => self.page(true),
+            _ => around(self.page(true), level),
+        }
+    }
+
+    /// A child of the caller, most likely.
+    fn own_child(&mut self) -> Arg {
+        if self.is_me() { Arg::Env(self.child()) } else { Arg::Env(self.grandchild()) }
+    }
+
+    /// Everything above a page is owned, and then something is done to it. Or a table above is shared with a child,
+    /// and one of the two wants it for itself, or not at all.
+    pub fn descent(&mut self) -> What {
+        let (page, last) = (self.page(false), self.item());
+        let last = Item { va: page, ..last };
+        if self.rng.percent(50) {
+            return What::Batch([own(page, 4), own(page, 3), own(page, 2), last], ITEMS);
+        }
+        let (child, level) = (self.own_child(), self.rng.pick(&[2, 3, 4]));
+        let share = Item {
+            call: Call::ShareTables as u32,
+            env: child,
+            source: around(page, level),
+            ..own(page, level)
+        };
+        let unmap = Item { call: Call::UnmapTables as u32, ..own(page, level) };
+        let next = self.rng.pick(&[own(page, level), unmap, Item { env: child, ..unmap }]);
+        let below = own(page, self.rng.pick(&[2, 3]));
+        What::Batch([share, next, below, last], ITEMS)
+    }
+}
+
+/// Own the table above a page.
+fn own(page: u64, level: u64) -> Item {
+    let (call, nobody) = (Call::OwnTables as u32, Arg::Word(0));
+    Item { call, count: 1, source_env: nobody, env: nobody, source: 0, va: around(page, level), arg: level }
+}

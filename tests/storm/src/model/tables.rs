@@ -1,0 +1,249 @@
+//! Tables: how they are walked, and how they are shared.
+
+use super::space::{Pages, Slot, Space};
+use abi::page::span;
+use abi::{Error, Perms, Pte, Va};
+use alloc::collections::BTreeMap;
+use core::ops::Range;
+
+/// A page frame that holds a table: its entries that are not empty, by index.
+#[derive(Clone, Default)]
+pub struct Table {
+    refs: u32,
+    pub entries: BTreeMap<usize, Entry>,
+}
+
+/// An entry that is not empty.
+#[derive(Clone, Copy)]
+pub enum Entry {
+    /// A page, or a mark.
+    Slot(Slot),
+    /// A table. If it is not open nothing below can be written or changed: others may have it too.
+    Table { table: usize, open: bool },
+}
+
+impl Pages {
+    /// A table with one reference. Its frame was taken before.
+    pub fn add_table(&mut self, table: Table) -> usize {
+        let name = self.tables.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.tables.insert(name, Table { refs: 1, ..table });
+        name
+    }
+
+    fn table(&mut self, table: usize) -> &mut Table {
+        self.tables.get_mut(&table).expect("a table that has references")
+    }
+
+    pub fn table_refs(&self, table: usize) -> u32 {
+        self.tables[&table].refs
+    }
+
+    /// Drop a reference to a table; with the last one all goes that is in it.
+    pub fn release_table(&mut self, table: usize) {
+        self.table(table).refs -= 1;
+        if self.table_refs(table) > 0 {
+            return;
+        }
+        for entry in self.tables.remove(&table).unwrap_or_default().entries.into_values() {
+            match entry {
+                Entry::Slot(slot) if slot.is_present() => self.release(slot.page),
+                Entry::Slot(_) => {}
+                Entry::Table { table, .. } => self.release_table(table),
+            }
+        }
+        self.free += 1;
+    }
+}
+
+impl Space {
+    /// The table that holds the entry of this level which translates `va`.
+    fn table(self, pages: &Pages, va: u64, level: u32) -> Option<usize> {
+        let above = |table: usize, level| match pages.tables[&table].entries.get(&Va(va).index(level)) {
+            Some(Entry::Table { table, .. }) => Some(*table),
+            _ => None,
+        };
+        (level + 1..=4).rev().try_fold(self.root, above)
+    }
+
+    /// Whether it is there.
+    pub fn has_table(self, pages: &Pages, va: u64, level: u32) -> bool {
+        self.table(pages, va, level).is_some()
+    }
+
+    /// The entry.
+    pub fn entry(self, pages: &Pages, va: u64, level: u32) -> Option<Entry> {
+        let table = self.table(pages, va, level)?;
+        pages.tables[&table].entries.get(&Va(va).index(level)).copied()
+    }
+
+    /// Change the entry; its table is there.
+    pub fn set(self, pages: &mut Pages, va: u64, level: u32, entry: Option<Entry>) {
+        let table = self.table(pages, va, level).expect("it was made");
+        let entries = &mut pages.table(table).entries;
+        match entry {
+            Some(entry) => entries.insert(Va(va).index(level), entry),
+            None => entries.remove(&Va(va).index(level)),
+        };
+    }
+
+    /// Every table above the entry of this level is open. The error is about the topmost one that is not.
+    pub fn require_open(self, pages: &Pages, va: u64, level: u32) -> Result<(), Error> {
+        let is_closed =
+            |above: &u32| matches!(self.entry(pages, va, *above), Some(Entry::Table { open: false, .. }));
+        match (level + 1..=4).rev().find(is_closed) {
+            Some(above) => Err(Error::TableShared(va - va % span(above) + u64::from(above))),
+            None => Ok(()),
+        }
+    }
+
+    /// Make the tables above an entry of this level: all that are missing, or none.
+    pub fn make(self, pages: &mut Pages, va: u64, level: u32) -> Result<(), Error> {
+        self.require_open(pages, va, level)?;
+        let missing = (level..4).filter(|&level| !self.has_table(pages, va, level)).count();
+        pages.take(missing as u64)?;
+        for above in (level + 1..=4).rev() {
+            if self.entry(pages, va, above).is_none() {
+                let table = pages.add_table(Table::default());
+                self.set(pages, va, above, Some(Entry::Table { table, open: true }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Let the tables above an address go that are empty.
+    pub fn prune(self, pages: &mut Pages, va: u64) {
+        for level in 2..=4 {
+            if let Some(Entry::Table { table, .. }) = self.entry(pages, va, level)
+                && pages.tables[&table].entries.is_empty()
+            {
+                self.set(pages, va, level, None);
+                pages.release_table(table);
+            }
+        }
+    }
+
+    /// Call `f` with all pages and marks of a range, below a table that translates addresses from `base` on.
+    pub fn visit(
+        pages: &Pages,
+        table: usize,
+        level: u32,
+        base: Va,
+        range: &Range<u64>,
+        f: &mut dyn FnMut(u64, Slot),
+    ) {
+        for (&index, entry) in &pages.tables[&table].entries {
+            let va = base.entry(index, level);
+            match *entry {
+                _ if va.0 + span(level) <= range.start || va.0 >= range.end => {}
+                Entry::Slot(slot) => f(va.0, slot),
+                Entry::Table { table, .. } => Space::visit(pages, table, level - 1, va, range, f),
+            }
+        }
+    }
+}
+
+/// What the calls on tables do to one table: that to which the entry of a level at `va` points.
+impl Space {
+    fn named(self, pages: &Pages, va: u64, level: u32) -> Result<(usize, bool), Error> {
+        self.require_open(pages, va, level)?;
+        match self.entry(pages, va, level) {
+            Some(Entry::Table { table, open }) => Ok((table, open)),
+            _ => Err(Error::NotMapped(va)),
+        }
+    }
+
+    pub fn share_table(
+        self,
+        pages: &mut Pages,
+        va: u64,
+        (target, to): (Space, u64),
+        level: u32,
+    ) -> Result<(), Error> {
+        let (table, _) = self.named(pages, va, level)?;
+        target.require_open(pages, to, level)?;
+        if target.entry(pages, to, level).is_some() {
+            return Err(Error::Mapped(to));
+        }
+        target.make(pages, to, level)?;
+        pages.table(table).refs += 1;
+        for (space, va) in [(self, va), (target, to)] {
+            space.set(pages, va, level, Some(Entry::Table { table, open: false }));
+        }
+        Ok(())
+    }
+
+    pub fn own_table(self, pages: &mut Pages, va: u64, level: u32) -> Result<(), Error> {
+        let (mut table, open) = self.named(pages, va, level)?;
+        if open {
+            return Ok(());
+        }
+        let copied = pages.table_refs(table) > 1;
+        if copied {
+            pages.take(1)?;
+            table = pages.copy_table(table);
+        }
+        pages.owned_tables[usize::from(copied)] += 1;
+        pages.lower(table);
+        self.set(pages, va, level, Some(Entry::Table { table, open: true }));
+        Ok(())
+    }
+
+    pub fn unmap_table(self, pages: &mut Pages, va: u64, level: u32) -> Result<(), Error> {
+        let (table, open) = self.named(pages, va, level)?;
+        if open || pages.table_refs(table) == 1 {
+            return Err(Error::NotShared(va));
+        }
+        pages.release_table(table);
+        self.set(pages, va, level, None);
+        self.prune(pages, va);
+        Ok(())
+    }
+}
+
+impl Pages {
+    /// A copy for somebody who gives up the table: what is in it has one name more. Tables in it are nobody's alone
+    /// any more, in neither of the two.
+    fn copy_table(&mut self, table: usize) -> usize {
+        let entries = self.table(table).entries.clone();
+        for entry in entries.values() {
+            match *entry {
+                Entry::Slot(slot) if slot.is_present() => self.share(slot.page),
+                Entry::Slot(_) => {}
+                Entry::Table { table, .. } => self.table(table).refs += 1,
+            }
+        }
+        for entry in self.table(table).entries.values_mut() {
+            if let Entry::Table { open, .. } = entry {
+                *open = false;
+            }
+        }
+        self.release_table(table);
+        self.add_table(Table { refs: 1, entries })
+    }
+
+    /// A table has one owner from now on, who may do less with what is in it than whoever had it with others: tables
+    /// are closed, and pages that somebody else has too are to be copied before they are written.
+    fn lower(&mut self, table: usize) {
+        let mut entries = core::mem::take(&mut self.table(table).entries);
+        for entry in entries.values_mut() {
+            match entry {
+                Entry::Table { open, .. } => *open = false,
+                Entry::Slot(slot) if slot.is_present() && self.all[slot.page].refs > 1 => {
+                    slot.bits = lowered(slot.bits);
+                }
+                Entry::Slot(_) => {}
+            }
+        }
+        self.table(table).entries = entries;
+    }
+}
+
+/// What a page still allows that others have too.
+fn lowered(bits: u64) -> u64 {
+    let (keep, cow) = (Perms::KEEP.bits(), Perms::COW.bits());
+    if bits & keep != 0 {
+        return bits;
+    }
+    let copy = if bits & Pte::WRITABLE != 0 { cow } else { 0 };
+    (bits | copy) & !(Pte::WRITABLE | Pte::MAY)
+}
