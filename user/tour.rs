@@ -84,10 +84,10 @@ fn show(when: &str, page: &Page) -> Pte {
 
 fn a_fork() -> Result<(), Error> {
     println!();
-    println!("3. fork shares every page, and a write copies one (C: copy-on-write, W: writable)");
+    println!("3. fork, page by page, shares every page, and a write copies one (C: copy-on-write, W: writable)");
     let mut page = Box::new(Page([1; 512]));
     let before = show("before the fork:", &page);
-    let child = match fork()? {
+    let child = match fork::by_page()? {
         Fork::Parent(child) => child,
         Fork::Child => {
             write_as_child(&mut page, before);

@@ -53,14 +53,14 @@ pub fn short_map(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<
 #[inline(always)]
 pub fn short_protect(me: &'static Env, va: Va, count: u64, argument: u64) -> Option<u64> {
     let perms = short_perms(argument)?;
+    let pages = u32::try_from(count).ok().filter(|pages| *pages > 0)?;
     va.user_run(count).ok()?;
-    let last = va.add_pages(count);
-    if count == 0 || !(last.0 <= me.upcall.low.get() || va.0 >= me.upcall.top.get()) {
+    if va.add_pages(count).0 > me.upcall.low.get() && va.0 < me.upcall.top.get() {
         return None;
     }
     let mut map = me.space.try_lock()?;
     let space = map.as_mut()?;
-    let done = space.try_protect_run(va, count as usize, perms);
+    let done = space.try_protect_run(va, pages as usize, perms);
     space.settle(&MEMORY);
     Some(done? as u64)
 }

@@ -221,9 +221,7 @@ pub fn batches(checks: &mut Checks) {
     refuse("a window is no array", &[MACHINE.0, 1], Error::BadOp(word.into()));
 
     let not_page_calls = (0..32).chain([0xffff, u32::MAX]).filter(|number| {
-        let pages = Call::Alloc as u32..=Call::Own as u32;
-        let tables = Call::ShareTables as u32..=Call::Copy as u32;
-        !pages.contains(number) && !tables.contains(number)
+        !(Call::Alloc as u32..=Call::UnmapTables as u32).contains(number)
     });
     for number in not_page_calls {
         let op = PageOp { call: number, ..good };
