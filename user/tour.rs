@@ -84,7 +84,9 @@ fn show(when: &str, page: &Page) -> Pte {
 
 fn a_fork() -> Result<(), Error> {
     println!();
-    println!("3. fork, page by page, shares every page, and a write copies one (C: copy-on-write, W: writable)");
+    println!(
+        "3. fork, page by page, shares every page, and a write copies one (C: copy-on-write, W: writable)"
+    );
     let mut page = Box::new(Page([1; 512]));
     let before = show("before the fork:", &page);
     let child = match fork::by_page()? {

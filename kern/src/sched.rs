@@ -92,6 +92,9 @@ fn park_locked(me: &'static Env, from: EnvId) {
 fn go_over(next: Option<&'static Env>, sched: Locked, cause: u64) -> ! {
     drop(sched);
     leave_kernel(cause);
+    if cfg!(feature = "check") && next.is_some() {
+        selftest::dawdle();
+    }
     match next {
         Some(env) => begin(env),
         None => leave(),

@@ -6,9 +6,9 @@
 //! that nothing has to be cleared and the work depends on what is mapped, not on how much memory
 //! there is. Most entries of most tables are empty: mostly it is enough to look where some were.
 
-use crate::cpu;
 use crate::env::{self, Env};
 use crate::memory::{CHECK_TABLE, Kernel, MEMORY, kernel_root};
+use crate::{cpu, flush};
 use ::sched::Node;
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{Frame, Pte, Status, Va};
@@ -59,6 +59,24 @@ pub fn hold_twice() {
 /// Whether this kernel has that bug.
 pub fn holds_twice() -> bool {
     cfg!(feature = "check") && TWICE.load(Relaxed)
+}
+
+/// With that bug, one processor at a time is slow to leave an environment that wants to run again: long enough for
+/// another one to take it.
+pub fn dawdle() {
+    const TICKS: u64 = 1 << 33;
+    static SOMEBODY: AtomicBool = AtomicBool::new(false);
+    // SAFETY: null or an environment; those are never unmapped.
+    let last = unsafe { cpu::this().env.get().as_ref() };
+    let goes_on = last.is_some_and(|last| last.status() == Status::Runnable);
+    if !holds_twice() || !goes_on || SOMEBODY.swap(true, Relaxed) {
+        return;
+    }
+    let start = cpu::time_stamp();
+    while cpu::time_stamp() - start < TICKS {
+        flush::relax();
+    }
+    SOMEBODY.store(false, Relaxed);
 }
 
 /// This processor has just taken an environment. No other runs it: before one gives it back, it runs another one.

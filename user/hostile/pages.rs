@@ -220,9 +220,9 @@ pub fn batches(checks: &mut Checks) {
     let word = raw::read_u64(MACHINE.0) as u32;
     refuse("a window is no array", &[MACHINE.0, 1], Error::BadOp(word.into()));
 
-    let not_page_calls = (0..32).chain([0xffff, u32::MAX]).filter(|number| {
-        !(Call::Alloc as u32..=Call::UnmapTables as u32).contains(number)
-    });
+    let not_page_calls = (0..32)
+        .chain([0xffff, u32::MAX])
+        .filter(|number| !(Call::Alloc as u32..=Call::UnmapTables as u32).contains(number));
     for number in not_page_calls {
         let op = PageOp { call: number, ..good };
         refuse("not a page call", &[&raw const op as u64, 1], Error::BadOp(number.into()));
