@@ -5,8 +5,8 @@
 //! named, the surroundings of the exception stack.
 
 use abi::layout::{
-    ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SLOT_SIZE,
-    STACKS, TEXT, USER_LIMIT, UVPT, uvpt,
+    ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SCRATCH,
+    SLOT_SIZE, TEXT, USER_LIMIT, UVPT, uvpt,
 };
 use abi::page::span;
 use abi::{PAGE_SIZE, Va};
@@ -32,7 +32,7 @@ pub const RANGES: [u64; 8] = [
     around(4 * SLOT_SIZE),                   // two tables of level 3
     around(3 * SLOT_SIZE + (1 << 30)),       // two tables of level 2
     ALONE,                                   // all alone
-    STACK_LOW - 3 * PAGE_SIZE,               // a pinned stack in the middle
+    STACK_LOW - 5 * PAGE_SIZE,               // a pinned stack at the end: behind it is what libos needs
     USER_LIMIT.0 - STARTS * PAGE_SIZE,       // the end
     ALONE - (1 << 44),                       // so far below a stack there that 32 bits do not count it
     ZERO,                                    // not for others: they start with zeroed registers
@@ -95,7 +95,7 @@ pub const WORDS: [u64; 4] = [0, 8, 2048, 4088];
 /// Entries that point to the tables of the ranges, by their first address and level, each once.
 pub fn tables() -> impl Iterator<Item = (u64, u32)> {
     let ends = || RANGES.iter().flat_map(|&start| [start, start + (REACH - 1) * PAGE_SIZE]);
-    let above = move |level| ends().filter(|&va| va < STACKS.0).map(move |va| va - va % span(level));
+    let above = move |level| ends().filter(|&va| va < SCRATCH.0).map(move |va| va - va % span(level));
     [4, 3, 2].into_iter().flat_map(move |level| {
         let earlier = move |place: usize, va| above(level).take(place).any(|other| other == va);
         above(level)
@@ -108,21 +108,15 @@ pub fn tables() -> impl Iterator<Item = (u64, u32)> {
 /// Everything that may be mapped, by operations on pages and on tables.
 pub fn realm() -> impl Iterator<Item = (u64, u64)> {
     // A run of tables ends in the next slot.
-    let slots = RANGES.iter().filter(|start| (SLOT_SIZE..STACKS.0).contains(start));
+    let slots = RANGES.iter().filter(|start| (SLOT_SIZE..SCRATCH.0).contains(start));
     let slots = slots.map(|start| start - start % SLOT_SIZE).map(|slot| (slot, slot + 3 * SLOT_SIZE));
     slots.chain([(ZERO, TEXT.0)]).chain(pages())
 }
 
 /// Every page that operations can reach; the pinned ones, left out.
 pub fn pages() -> impl Iterator<Item = (u64, u64)> {
-    RANGES.iter().flat_map(|&start| {
+    RANGES.iter().map(|&start| {
         let end = (start + REACH * PAGE_SIZE).min(USER_LIMIT.0);
-        let crosses = start < STACK_LOW && end > EXCEPTION_STACK_TOP.0;
-        let parts = if crosses {
-            [(start, STACK_LOW), (EXCEPTION_STACK_TOP.0, end)]
-        } else {
-            [(start, end), (end, end)]
-        };
-        parts.into_iter().filter(|(start, end)| start < end)
+        (start, if (start..end).contains(&STACK_LOW) { STACK_LOW } else { end })
     })
 }

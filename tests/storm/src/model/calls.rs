@@ -5,7 +5,7 @@ use super::space::{Pages, Slot, Space};
 use super::{Model, code};
 use crate::puppet::page_op;
 use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, PAGE_OPS_MAX, WAIT_NO_BLOCK};
-use abi::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_MAX_PAGES, SLOT_SIZE, STACKS, USER_LIMIT};
+use abi::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_MAX_PAGES, SCRATCH, SLOT_SIZE, USER_LIMIT};
 use abi::page::span;
 use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status};
 use alloc::vec::Vec;
@@ -349,12 +349,12 @@ impl Model {
         let shares = call == Call::ShareTables;
         let source = if shares { self.find_own(me, op.source_env.0)? } else { env };
         let mut count = op.count.into();
-        within(op.va.0, count, span(level), 0, STACKS.0)?;
+        within(op.va.0, count, span(level), 0, SCRATCH.0)?;
         if call == Call::OwnTables && env != me {
             return Err(Error::NotYours(op.env.0.into()));
         }
         if shares {
-            within(op.source.0, count, span(level), 0, STACKS.0)?;
+            within(op.source.0, count, span(level), 0, SCRATCH.0)?;
             count = self.unpinned(source, op.source.0, count, level)?;
             count = self.unpinned(env, op.va.0, count, level)?;
         }
