@@ -136,6 +136,29 @@ fn tables_are_shared_owned_and_unmapped() {
     assert_eq!(world.run_tables(again), Err(Error::Mapped(HERE.0)));
 }
 
+/// A call that returns an error has changed nothing: what was the caller's alone still is, and what was not is not.
+#[test]
+fn a_table_that_nobody_took_is_as_it_was() {
+    let mut world = World::new();
+    for va in [HERE, THERE] {
+        world.finish(PageOp::alloc(ME, va, 1, Perms::WRITE));
+    }
+    let writable = |space: &Space<Sim>, va: Va| space.page(va).is_some_and(|page| page.writable);
+    let (within, over) =
+        (PageOp::share_tables(ME, HERE, ME, THERE, 1, 2), PageOp::share_tables(ME, HERE, ME, HERE, 1, 2));
+    assert_eq!(world.run_tables(within), Err(Error::Mapped(THERE.0)));
+    assert!(writable(&world.here, HERE));
+    assert_eq!(world.run_over(over), Ok(1));
+    assert_eq!(world.run_over(over), Err(Error::Mapped(HERE.0)));
+    assert_eq!(world.run_tables(within), Err(Error::Mapped(THERE.0)));
+    assert!(!writable(&world.here, HERE) && !writable(&world.there, HERE));
+    // It has been the caller's alone once more: then it is so after an error, too.
+    assert_eq!(world.run_tables(PageOp::own_tables(HERE, 1, 2)), Ok(1));
+    assert_eq!(world.run_over(over), Err(Error::Mapped(HERE.0)));
+    assert_eq!(world.run_tables(PageOp::unmap_tables(ME, HERE, 1, 2)), Err(Error::NotShared(HERE.0)));
+    assert_eq!(world.run(PageOp::protect(ME, HERE, 1, Perms::READ)), Ok(1));
+}
+
 /// Page by page, as it is meant.
 fn unpinned_slowly(pinned: &Range<u64>, va: u64, count: u32, level: u32) -> Result<u32, Error> {
     let met = |at: u64| (at..at + span(level)).step_by(PAGE_SIZE as usize).find(|page| pinned.contains(page));

@@ -312,7 +312,7 @@ impl Draw {
         let (va, source) = (self.va(mine), self.source(source_mine));
         let count = self.count(call, va);
         Item {
-            call: if self.rng.percent(3) { self.rng.pick(&[0, 10, 18, 99, u32::MAX]) } else { call as u32 },
+            call: if self.rng.percent(3) { self.rng.pick(&[0, 12, 22, 99, u32::MAX]) } else { call as u32 },
             count: u32::try_from(count_from(source, count)).unwrap_or(0),
             source_env,
             env,
