@@ -73,10 +73,11 @@ extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64,
 
 #[inline(never)]
 extern "C" fn long_page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
-    if CALL == Call::Protect as u64 && a == 0 {
-        if let Some(done) = pages::short_protect(cpu::env(), Va(b), c, d) {
-            return finish(CALL, Ok((done, 0)));
-        }
+    if CALL == Call::Protect as u64
+        && a == 0
+        && let Some(done) = pages::short_protect(cpu::env(), Va(b), c, d)
+    {
+        return finish(CALL, Ok((done, 0)));
     }
     let call = Call::from_number(CALL).ok_or(Error::BadCall(CALL));
     let op = call.and_then(|call| PageOp::from_registers(call, [a, b, c, d, e, f]));

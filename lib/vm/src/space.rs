@@ -63,7 +63,7 @@ impl Walk {
 
     fn new<M: Machine>(va: Va, table: Frame, writable: bool) -> Walk {
         let read_only = if writable { 0 } else { Walk::READ_ONLY };
-        Walk { span: va.0 / SPAN | read_only, entries: M::table(table), table }
+        Walk { span: (va.0 / SPAN) | read_only, entries: M::table(table), table }
     }
 
     /// To nowhere.

@@ -309,7 +309,7 @@ pub fn share(
         By::Tables(Some(start)) => start..Va(start.0 + span(2)),
         _ => Va(0)..Va(0),
     };
-    let except = [except, &[private.clone()]].concat();
+    let except = [except, std::slice::from_ref(&private)].concat();
     let plan = Plan { child: id(child), regions, except: &except, private };
     match by {
         By::Pages => fork::share_pages(host, &plan),
