@@ -289,10 +289,8 @@ impl Model {
         if matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables) {
             return self.tables(me, env, call, op);
         }
-        user_va(op.va.0, op.count.into())?;
-        let count = self.unpinned(env, op.va.0, op.count.into(), 1)?;
         let step: fn(Space, &mut Pages, u64, u64) -> Result<(), Error> = match call {
-            Call::Map | Call::Copy => return self.map(me, env, call, op, count),
+            Call::Map | Call::Copy => return self.map(me, env, call, op),
             Call::Alloc => |space, pages, va, arg| space.alloc(pages, va, Perms::checked(arg)?),
             Call::Protect => |space, pages, va, arg| space.protect(pages, va, Perms::checked(arg)?),
             Call::Unmap => |space, pages, va, _| space.unmap(pages, va),
@@ -301,16 +299,24 @@ impl Model {
             Call::Own => |space, pages, va, _| space.own(pages, va),
             _ => return Err(Error::BadOp(op.call.into())),
         };
+        let count = self.target(env, op)?;
         let space = self.space(env)?;
         let pages = &mut self.pages;
         each(count, |page| step(space, pages, op.va.add_pages(page).0, op.arg))
+    }
+
+    /// How many pages of a run may be changed.
+    fn target(&self, env: usize, op: &PageOp) -> Result<u64, Error> {
+        user_va(op.va.0, op.count.into())?;
+        self.unpinned(env, op.va.0, op.count.into(), 1)
     }
 
     fn space(&self, slot: usize) -> Result<Space, Error> {
         self.envs[slot].space.ok_or(Error::BadEnv(self.envs[slot].id.into()))
     }
 
-    fn map(&mut self, me: usize, env: usize, call: Call, op: &PageOp, count: u64) -> Results {
+    fn map(&mut self, me: usize, env: usize, call: Call, op: &PageOp) -> Results {
+        let count = self.target(env, op)?;
         let perms = Perms::checked(op.arg)?;
         let source = self.find_own(me, op.source_env.0)?;
         source_va(op.source.0, op.count.into())?;
