@@ -671,12 +671,12 @@ fn three_processors() {
             .collect();
         assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        let runs = |slot: usize| senders[slot].holder() == Some(slot as u32);
         assert!(is_ending(receiver));
-        for slot in 0..2 {
+        for (sender, processor) in senders.iter().zip(0..2) {
+            let runs = sender.holder() == Some(processor);
             // It goes on, or it waits for the one that is ending.
-            let waits = senders[slot].status() == Status::Receiving;
-            assert!(senders[slot].status() == Status::Running && runs(slot) || waits && !runs(slot));
+            let waits = sender.status() == Status::Receiving;
+            assert!(sender.status() == Status::Running && runs || waits && !runs);
         }
     });
 }
