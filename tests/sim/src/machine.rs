@@ -90,6 +90,11 @@ pub fn run_elsewhere(elsewhere: bool) {
     sim().elsewhere.store(elsewhere, SeqCst);
 }
 
+/// Whether they do.
+pub fn runs_elsewhere() -> bool {
+    sim().elsewhere.load(SeqCst)
+}
+
 /// How many frames are free.
 pub fn free_frames() -> usize {
     CpuInfo::free_frames(Sim::cpus()) as usize

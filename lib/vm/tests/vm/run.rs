@@ -111,6 +111,57 @@ fn an_error_is_for_a_call_that_has_done_nothing() {
     assert_eq!(world.run(op.skip(3)), Err(Error::NotMapped(HERE.add_pages(5).0)));
 }
 
+/// Runs and lists that take the short way: as far as it goes, pages are as if they had been protected one by one.
+#[test]
+fn runs_and_lists_are_protected_the_short_way() {
+    const LEFT: u64 = 3;
+    let first = HERE.add_pages(512 - 100);
+    let page = |number: u64| first.add_pages(number);
+    let writable = |world: &World| {
+        let all = (0..200).map(|number| world.here.page(page(number)));
+        all.map(|page| page.is_some_and(|page| page.writable)).collect::<Vec<_>>()
+    };
+    for (start, count, stops) in [(0, 5, 5), (0, 90, 90), (0, 150, 100), (100, 90, 90 - 1), (50, 20, 20)] {
+        let mut world = World::new();
+        world.finish(PageOp::alloc(ME, first, 200, Perms::WRITE));
+        // The one page that may not be written.
+        let frame = world.here.grant(&world.memory, page(0), Perms::READ).expect("the first page");
+        world.here.accept(&world.memory, page(189), frame, Perms::READ).expect("room");
+        let may = |number| number < 200 && number != 189;
+        world.finish(PageOp::protect(ME, first, 200, Perms::READ));
+        let done = world.here.try_protect_run(page(start), count, Perms::WRITE);
+        assert_eq!(done, Some(stops), "{count} pages from {start}");
+        let expected: Vec<_> = (0..200).map(|at| (start..start + stops as u64).contains(&at)).collect();
+        assert_eq!(writable(&world), expected);
+        world.here.settle(&world.memory);
+
+        // The table that was walked to last is the second one.
+        _ = world.here.protect(page(150), Perms::READ);
+        let list = (100..100 + count as u64).filter(|at| at % LEFT != 0).map(|at| (page(at), Perms::WRITE));
+        let done = world.here.try_protect_each(list.clone());
+        assert_eq!(done, list.clone().take_while(|(va, _)| may((va.0 - first.0) / PAGE_SIZE)).count());
+        assert!(list.take(done).all(|(va, _)| world.here.page(va).is_some_and(|page| page.writable)));
+        world.here.settle(&world.memory);
+    }
+    let mut world = World::new();
+    assert_eq!(world.here.try_protect_run(HERE, 5, Perms::READ), None);
+}
+
+/// However many pages they are, the processor does not remember what they were.
+#[test]
+fn what_was_protected_the_short_way_is_forgotten() {
+    for count in [5, 90] {
+        let mut world = World::new();
+        world.finish(PageOp::alloc(ME, HERE, count, Perms::WRITE));
+        machine::processor(|processor| processor.load(Some(world.here.root())));
+        let pages = || (0..u64::from(count)).map(|number| HERE.add_pages(number));
+        assert!(pages().all(|page| machine::store(page, 1)));
+        assert_eq!(world.here.try_protect_run(HERE, count as usize, Perms::READ), Some(count as usize));
+        world.here.settle(&world.memory);
+        assert!(!pages().any(|page| machine::store(page, 2)), "{count} pages");
+    }
+}
+
 #[test]
 fn tables_are_shared_owned_and_unmapped() {
     let mut world = World::new();
