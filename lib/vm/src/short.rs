@@ -5,7 +5,7 @@
 //! is not so, nothing; the caller goes the long way then, which finds out the same once more and says what is wrong.
 //! Without errors to tell and without anything to wait for, this is a tenth of the instructions.
 
-use crate::space::{Leaf, Released, Walk, count, may_have, owned, with_perms};
+use crate::space::{Leaf, Released, Walk, count, granted, may_have, owned, owned_copy, with_perms};
 use crate::{Machine, Memory, Space};
 use abi::{Perms, Pte, Va};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -127,8 +127,7 @@ impl<M: Machine> Space<M> {
         let copy = memory.take()?;
         M::copy(old, copy);
         self.filled += 1;
-        let bits = leaf.pte.0 & !(Pte::FRAME | Pte::ACCESSED | Pte::DIRTY);
-        leaf.entry.store(owned(bits) | copy.address(), Relaxed);
+        leaf.entry.store(owned_copy(leaf.pte, copy).0, Relaxed);
         M::invalidate(self.root, va);
         Some(Some(Released(old)))
     }
@@ -138,8 +137,7 @@ impl<M: Machine> Space<M> {
     pub fn try_map(&mut self, memory: &Memory<M>, source: Va, va: Va, perms: Perms) -> Option<()> {
         let leaf = self.usual(va).filter(|leaf| leaf.pte.is_empty())?;
         let frame = self.grant(memory, source, perms).ok()?;
-        let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
-        leaf.entry.store(Pte::page(frame, perms).0 | may, Relaxed);
+        leaf.entry.store(granted(frame, perms).0, Relaxed);
         count::<M>(leaf.table, 1);
         Some(())
     }

@@ -329,8 +329,7 @@ impl<M: Machine> Space<M> {
     /// [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
     pub fn accept(&mut self, memory: &Memory<M>, va: Va, frame: Frame, perms: Perms) -> Result<(), Error> {
-        let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
-        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | may))
+        self.insert(memory, va, granted(frame, perms))
     }
 
     /// Change the permissions of the page at `va`. A and D stay.
@@ -405,19 +404,11 @@ impl<M: Machine> Space<M> {
         }
         let copy = memory.alloc_copy(old.frame())?;
         self.filled += 1;
-        let bits = old.0 & !(Pte::FRAME | Pte::ACCESSED | Pte::DIRTY);
-        self.replace(memory, &leaf, va, Pte(owned(bits) | copy.address()));
+        self.replace(memory, &leaf, va, owned_copy(old, copy));
         Ok(true)
     }
 
-    /// How many frames were zeroed or copied since [`Space::take_filled`]: that is most of the work of a
-    /// page call.
-    #[inline]
-    pub fn filled(&self) -> u32 {
-        self.filled
-    }
-
-    /// The same, and begin to count anew.
+    /// How many frames were zeroed or copied since somebody asked: that is most of the work of a page call.
     #[inline]
     pub fn take_filled(&mut self) -> u32 {
         core::mem::take(&mut self.filled)
@@ -612,6 +603,19 @@ impl<M: Machine> Space<M> {
             self.release(memory, path[depth + 1]);
         }
     }
+}
+
+/// The entry of a page that was granted: it may become writable if it is now.
+#[inline(always)]
+pub(crate) fn granted(frame: Frame, perms: Perms) -> Pte {
+    let may = if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
+    Pte(Pte::page(frame, perms).0 | may)
+}
+
+/// The entry of a copy, in place of that of the page that was copied.
+#[inline(always)]
+pub(crate) fn owned_copy(page: Pte, copy: Frame) -> Pte {
+    Pte(owned(page.0 & !(Pte::FRAME | Pte::ACCESSED | Pte::DIRTY)) | copy.address())
 }
 
 /// The entry of a page that is its holder's alone.
