@@ -18,7 +18,6 @@ const DIVIDE: u64 = 0x3e0;
 
 const ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
-const PERIODIC: u32 = 1 << 17;
 const DIVIDE_BY_16: u32 = 3;
 
 /// The old timer counts at this rate.
@@ -38,7 +37,7 @@ fn write(register: u64, value: u32) {
 /// What the timers count from.
 static TICK: AtomicU32 = AtomicU32::new(0);
 
-/// Interrupt every so many microseconds; 0: never.
+/// Interrupt every so many microseconds, counted from the end of the last interrupt; 0: never.
 pub fn init(tick_us: u64) {
     mask_legacy();
     write(DIVIDE, DIVIDE_BY_16);
@@ -55,8 +54,15 @@ pub fn init_here() {
     write(SPURIOUS, ENABLE | 0xff);
     write(DIVIDE, DIVIDE_BY_16);
     let tick = TICK.load(Relaxed);
-    write(TIMER, if tick == 0 { MASKED } else { PERIODIC | sched::TIMER as u32 });
+    write(TIMER, if tick == 0 { MASKED } else { sched::TIMER as u32 });
     write(INITIAL_COUNT, tick);
+}
+
+/// A timer interrupt came: count to the next one from here. A timer that went on by itself would, where a busy host
+/// lets a processor run for less than a tick at a time, interrupt again before a program came to anything.
+pub fn count_again() {
+    write(INITIAL_COUNT, TICK.load(Relaxed));
+    end_of_interrupt();
 }
 
 /// Which local APIC this is.

@@ -81,7 +81,7 @@ extern "C" fn start(start_info: u64) -> ! {
 fn read_command_line(boot: &'static BootInfo) {
     console::TRACE.store(boot.word("trace").is_some(), Relaxed);
     let tick = boot.word("tick=").and_then(|us| us.parse().ok());
-    let tick_us = tick.unwrap_or(abi::boot::DEFAULT_TICK_US);
+    let tick_us = tick.unwrap_or(selftest::DEFAULT_TICK_US);
     Kernel::machine().tick_ns.store(tick_us * 1000, Relaxed);
     apic::init(tick_us);
     power::report_ready(boot.word("nonce=").unwrap_or(""));

@@ -286,7 +286,7 @@ pub fn count_tick() {
     if here() == 0 {
         Kernel::machine().ticks.fetch_add(1, Relaxed);
     }
-    apic::end_of_interrupt();
+    apic::count_again();
 }
 
 /// Another processor wants something: that caches are flushed, or that the environment gives way.

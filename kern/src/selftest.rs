@@ -26,6 +26,10 @@ pub struct Book {
     groups: AtomicU64,
 }
 
+/// Time between ticks where the command line does not say: turns are longer where each begins with a check, or a busy host
+/// would check and do nothing else.
+pub const DEFAULT_TICK_US: u64 = abi::boot::DEFAULT_TICK_US * if cfg!(feature = "check") { 10 } else { 1 };
+
 /// Every so many checks, all entries are looked at, even if the known ones are where they were.
 const THOROUGH: u32 = 16;
 

@@ -48,7 +48,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timeout: Option<u64>,
-    /// Microseconds between timer ticks; 0: none, and a turn ends only when a program gives it up
+    /// Microseconds between timer ticks (1,000, or 10,000 with --check); 0: none, and a turn ends only when a program gives
+    /// it up
     #[arg(long, value_name = "MICROSECONDS")]
     pub tick: Option<u64>,
     /// Let the machine wait for a debugger
