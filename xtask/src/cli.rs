@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and the exit code that comes back.
 
-use crate::{bench, clippy, doctor, gdb, interrupt, leash, list, run, say, test};
+use crate::{bench, clippy, doctor, gdb, grade, interrupt, leash, list, run, say, test};
 use abi::ExitStatus;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -40,6 +40,9 @@ enum Command {
     List,
     /// Lint the bare-metal code with the flags that it is built with
     Clippy,
+    /// Make the students' tree of a lab from the solution
+    #[command(disable_help_flag = true)]
+    Handout(grade::Args),
 }
 
 /// What the executable does.
@@ -71,6 +74,7 @@ fn dispatch(command: Command) -> Result<ExitStatus> {
         Command::Doctor => doctor::main(),
         Command::List => list::main(),
         Command::Clippy => clippy::main(),
+        Command::Handout(args) => grade::main("handout", &args),
     }
 }
 

@@ -5,7 +5,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`cli`] | the command line |
-//! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`clippy`] | the subcommands |
+//! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`clippy`], [`grade`] | the subcommands |
 //! | [`workspace`] | where things are, and which programs there are |
 //! | [`images`], [`cargo`] | builds the kernel and the programs |
 //! | [`archive`] | packs the programs for the kernel |
@@ -27,6 +27,7 @@ pub mod cli;
 pub mod clippy;
 pub mod doctor;
 pub mod gdb;
+pub mod grade;
 pub mod images;
 pub mod input;
 pub mod install;
