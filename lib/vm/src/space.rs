@@ -1,5 +1,6 @@
 //! Page maps: what the page calls do to one page.
 
+use crate::frames::Emptied;
 use crate::{Machine, Memory, Table};
 use abi::layout::{UVPT_SLOT, WINDOWS, uvpt};
 use abi::page::span;
@@ -113,9 +114,8 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`Error::NoMemory`].
     pub fn new(memory: &Memory<M>, template: Frame) -> Result<Self, Error> {
-        let root = memory.alloc_copy(template)?;
-        let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
-        M::table(root)[UVPT_SLOT as usize].store(own.0, Relaxed);
+        let root = memory.take_emptied(Emptied::Root).map_or_else(|| new_root(memory, template), Ok)?;
+        M::expect_zeros(user_entries::<M>(root, 4));
         Ok(Space {
             root,
             last: [0, 1].map(|_| Cell::new(Walk::none::<M>(root))),
@@ -416,12 +416,17 @@ impl<M: Machine> Space<M> {
 
     /// Free what the user's part holds. Gives up after about `budget` instructions; call again then.
     /// No processor may have this space loaded. Returns whether everything is gone; then the root
-    /// is the last frame to be released.
+    /// is left, to be [given back](Self::free).
     pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
         self.forget_walks();
         let rest = clear::<M>(memory, self.root, 4, Va(0), self.torn_down, budget);
         self.torn_down = rest.unwrap_or(self.torn_down);
         rest.is_none()
+    }
+
+    /// Give back the top-level table, in which nothing of the user's is left. The space must not be used any more.
+    pub fn free(&mut self, memory: &Memory<M>) {
+        memory.release_emptied(self.root, Emptied::Root);
     }
 
     /// Call `f` with every entry of the user's part that is not empty: tables first, then what
@@ -519,8 +524,9 @@ impl<M: Machine> Space<M> {
                 return Err(self.shared_above(va));
             }
             if !pte.is_present() {
-                let frame = memory.alloc().inspect_err(|_| self.prune(memory, va))?;
-                self.filled += 1;
+                let (frame, filled) = memory.alloc_table().inspect_err(|_| self.prune(memory, va))?;
+                M::expect_zeros(M::table(frame));
+                self.filled += filled;
                 pte = Pte(frame.address() | TABLE);
                 entry.store(pte.0, Relaxed);
                 count::<M>(table, 1);
@@ -600,9 +606,21 @@ impl<M: Machine> Space<M> {
             count::<M>(path[depth], -1);
             // The table was visible in the self map, as the page that holds the entry of `va`.
             self.forget(uvpt(va, level).page());
-            self.release(memory, path[depth + 1]);
+            if self.loaded == Loaded::Elsewhere {
+                self.release(memory, path[depth + 1]);
+            } else {
+                memory.release_emptied(path[depth + 1], Emptied::Table);
+            }
         }
     }
+}
+
+/// A top-level table: the kernel's half, and itself.
+fn new_root<M: Machine>(memory: &Memory<M>, template: Frame) -> Result<Frame, Error> {
+    let root = memory.alloc_copy(template)?;
+    let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
+    M::table(root)[UVPT_SLOT as usize].store(own.0, Relaxed);
+    Ok(root)
 }
 
 /// The entry of a page that was granted: it may become writable if it is now.
@@ -704,7 +722,9 @@ fn clear<M: Machine>(
         *budget = budget.saturating_sub(CLEAR_COST);
         entries[index - 1].store(0, Relaxed);
         count::<M>(table, -1);
-        if pte.is_present() {
+        if pte.is_present() && level > 1 {
+            memory.release_emptied(pte.frame(), Emptied::Table);
+        } else if pte.is_present() {
             memory.release(pte.frame());
         }
     }
