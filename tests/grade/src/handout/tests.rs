@@ -193,3 +193,38 @@ fn ignored_files_are_no_part_of_the_solution() {
         assert_eq!(names(), [".gitignore", "a.rs"]);
     }
 }
+
+/// The handouts of this very tree: their texts have a heading for each exercise, and lead nowhere that is not there.
+#[test]
+fn the_texts_of_the_labs_fit_their_handouts() {
+    let root = Workspace::load().unwrap().root;
+    let (files, rubric) = (tree::read(&root).unwrap(), Rubric::load(&root).unwrap());
+    for lab in &rubric.labs {
+        let made = Handout::of(&files, &rubric.labs, &lab.name).unwrap();
+        let lab_text = text(&made, &lab.text);
+        let headings = lab_text.lines().filter_map(|line| line.strip_prefix("## Exercise "));
+        let headings: Vec<&str> = headings.filter_map(|heading| Some(heading.split_once(':')?.0)).collect();
+        let numbers: Vec<String> = (1..=made.exercises).map(|number| number.to_string()).collect();
+        assert_eq!(headings, numbers, "{}", lab.text);
+
+        let links = lab_text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links {
+            let path = link
+                .strip_prefix("../")
+                .map_or_else(|| format!("docs/labs/{link}"), |up| format!("docs/{up}"));
+            assert!(
+                made.files.iter().any(|file| file.path == path),
+                "{}: the handout has no {path}",
+                lab.text
+            );
+        }
+        let named = lab_text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+        for name in named.filter(|name| name.contains('/')) {
+            assert!(
+                made.files.iter().any(|file| file.path == name),
+                "{}: the handout has no {name}",
+                lab.text
+            );
+        }
+    }
+}
