@@ -90,11 +90,9 @@ pub fn entries(range: Range<Va>) -> Entries {
 pub fn runs(range: Range<Va>, wanted: impl Fn(Pte) -> bool) -> impl Iterator<Item = (Va, u64)> {
     let mut pages = entries(range).filter(move |(_, entry)| wanted(*entry)).map(|(page, _)| page).peekable();
     core::iter::from_fn(move || {
-        // exercise 7 of page-tables: neighbours together
         let first = pages.next()?;
         let more = (1..).take_while(|&n| pages.next_if_eq(&first.add_pages(n)).is_some()).count();
         Some((first, more as u64 + 1))
-        // end of exercise
     })
 }
 
