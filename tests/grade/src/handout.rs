@@ -10,6 +10,7 @@ mod tree;
 use crate::rubric::{self, Lab, Rubric};
 use anyhow::{Context, Result, bail, ensure};
 use markers::{Part, Piece};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use tree::File;
@@ -76,9 +77,22 @@ impl Handout {
         let files = solution.iter().zip(&parsed).filter(|(file, _)| stays(file));
         let mut files: Vec<File> = files.map(|(file, pieces)| file.without(pieces, name)).collect();
         leak::check(&missing, &files)?;
+        let open: Vec<&str> = missing
+            .iter()
+            .filter(|(_, part)| part.exercise.is_some())
+            .map(|(file, _)| file.path.as_str())
+            .collect();
+        let roots: BTreeSet<String> = open.into_iter().map(|path| crate_root(path, &files)).collect();
+        files.iter_mut().filter(|file| roots.contains(&file.path)).for_each(File::allow_unused);
         files.push(File::new("README.md", readme(lab, &missing)));
         Ok(Handout { files, exercises })
     }
+}
+
+/// The file that a crate begins with: for a program, it is the program.
+fn crate_root(path: &str, files: &[File]) -> String {
+    let root = path.split_once("/src/").map(|(package, _)| format!("{package}/src/lib.rs"));
+    root.filter(|root| files.iter().any(|file| file.path == *root)).unwrap_or_else(|| path.to_owned())
 }
 
 /// The lab that a marker names exists, and its students may change the file.

@@ -61,6 +61,19 @@ fn an_answer_becomes_todo() {
     assert_eq!(made.exercises, 1);
 }
 
+/// What an answer would call may be anywhere in its crate.
+#[test]
+fn the_crate_of_an_exercise_may_have_what_is_not_used() {
+    let mut one = lab("one");
+    one.files = vec!["lib/a/src/one.rs".to_owned()];
+    let root = source("lib/a/src/lib.rs", &["//! A crate.", "#![no_std]"]);
+    let files = [source("lib/a/src/one.rs", &ONE), root, source("lib/b/src/lib.rs", &["//! Another."])];
+    let made = Handout::of(&files, &[one], "one").unwrap();
+    assert!(!text(&made, "lib/a/src/one.rs").contains("unused"));
+    assert!(text(&made, "lib/a/src/lib.rs").starts_with("//! A crate.\n\n#![allow(unused)] // "));
+    assert_eq!(text(&made, "lib/b/src/lib.rs"), "//! Another.\n");
+}
+
 #[test]
 fn an_answer_of_another_lab_stays_without_its_markers() {
     let two = source("two.rs", &["// exercise 1 of two: x", "f();", "// end of exercise"]);
