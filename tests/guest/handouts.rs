@@ -32,7 +32,9 @@ fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
     let scratch = scratch()?;
     let root = scratch.path().join("handout");
     make(solution, name, &root)?;
-    let handout = Workspace { root, target: solution.target.join("handout"), programs: Vec::new() };
+    // A directory for each lab: to cargo, their crates are the same.
+    let target = solution.target.join("handout").join(name);
+    let handout = Workspace { root, target, programs: Vec::new() };
     let builder = Builder { workspace: &handout, verbose: false };
     for cargo in [builder.kernel("clippy", Flavor::Plain), builder.programs("clippy")] {
         cargo.run().context("the handout is to build without warnings")?;
