@@ -238,6 +238,7 @@ impl<M: Machine> Space<M> {
         if va >= WINDOWS {
             return Error::NoRight(va.0);
         }
+        // exercise 2 of page-tables: the topmost table that is shared
         let mut table = self.root;
         for level in [4, 3, 2] {
             let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
@@ -247,6 +248,7 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         unreachable!("no table above {va} is shared")
+        // end of exercise
     }
 
     /// Whether pages at `va` may come and go: no table above is shared.
@@ -473,6 +475,7 @@ impl<M: Machine> Space<M> {
     /// Walk down to the table of level 1.
     #[inline(never)]
     fn walk(&self, va: Va) -> Option<Walk> {
+        // exercise 2 of page-tables: the kernel walks down to the table of level 1
         let mut table = self.root;
         let mut above = TABLE;
         for level in [4, 3, 2] {
@@ -487,6 +490,7 @@ impl<M: Machine> Space<M> {
             return None;
         }
         Some(Walk::new::<M>(va, table, above & Pte::WRITABLE != 0))
+        // end of exercise
     }
 
     pub(crate) fn forget_walks(&self) {
@@ -516,6 +520,7 @@ impl<M: Machine> Space<M> {
     /// The table of a level (1 to 3) that translates `va`. Tables that are missing are made; whoever
     /// does not fill the entry has to [prune](Self::prune).
     pub(crate) fn make_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
+        // exercise 3 of page-tables: the kernel makes the tables that are missing
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -534,11 +539,13 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         Ok(table)
+        // end of exercise
     }
 
     /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that it is in,
     /// which this space alone has.
     pub(crate) fn table_entry(&self, va: Va, level: u32) -> Result<(Frame, &'static AtomicU64), Error> {
+        // exercise 2 of page-tables: the same, down to any level
         let mut table = self.root;
         for above in (level..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -555,6 +562,7 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         Err(Error::NotMapped(va.0))
+        // end of exercise
     }
 
     /// Fill the entry of `va`, which takes over a reference to the frame.
