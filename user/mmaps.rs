@@ -39,12 +39,21 @@ fn files() -> Result<(), Error> {
     assert!(free - free_frames() < 8 && pages == bytes.len().div_ceil(PAGE) as u64);
     let end = bytes.range().end.0 - 1;
     assert_eq!(raw::read_u8(end), 0, "what follows in the archive is not to be seen");
+    assert!(
+        raw::attempt(|va| raw::write_u8(va, 1), end).is_some(),
+        "the last page is read-only like the others"
+    );
 
     let mut copy = MmapOptions::new().offset(PAGE_SIZE).len(2 * PAGE).map_copy(&file)?;
     copy[0] = !copy[0];
     assert_eq!(copy[0], !file.data[PAGE]);
     assert!(copy[1..] == file.data[PAGE + 1..3 * PAGE] && bytes[PAGE] == file.data[PAGE]);
     println!("a private copy was written, and the file is what it was");
+    let (_, rest) = MmapOptions::new().len(3 * PAGE).map_copy(&file)?.split_at(PAGE)?;
+    assert!(
+        rest[..] == file.data[PAGE..3 * PAGE],
+        "the first page is given up, and the others are what they were"
+    );
     Ok(())
 }
 
@@ -112,6 +121,10 @@ fn advice() -> Result<(), Error> {
         println!("64 pages of a file read, {advice:?}: {seen} faults");
         assert_eq!(seen, faults);
     }
+    let mut memory = MmapOptions::new().len(4 * PAGE).map_anon()?;
+    memory.advise(Advice::Sequential)?;
+    (memory[2 * PAGE], memory[0]) = (2, 1);
+    assert_eq!((memory[0], memory[2 * PAGE]), (1, 2), "what comes at once spares what is there");
     let mut memory = filled(4, 3)?;
     let before = free_frames();
     memory.discard(PAGE..3 * PAGE)?;

@@ -189,8 +189,10 @@ pub fn privacy(checks: &mut Checks) {
         let kept = fault(write, fixed.0) == Some(fixed.0);
         let raised = sys::protect(ME, fixed, 1, Perms::WRITE) != Err(Error::NoRight(fixed.0));
         let own = sys::own(fixed, 1).is_ok() && fault(write, fixed.0).is_none();
-        let grandchild = child(|| raw::write_u64(OTHER.0, 5));
-        let fine = grandchild.wait().is_ok() && raw::read_u64(OTHER.0) == 3;
+        // One page was written since the last fork, the other was not.
+        let grandchild = child(|| [PAGE, OTHER].into_iter().for_each(|page| raw::write_u64(page.0, 5)));
+        let ended = grandchild.wait() == Ok(ExitStatus::SUCCESS);
+        let fine = ended && (raw::read_u64(PAGE.0), raw::read_u64(OTHER.0)) == (1, 3);
         sys::exit(u8::from(seen && fine) | u8::from(kept && !raised) << 1 | u8::from(own) << 2)
     });
     // With no switch since the fork: the processor may still think that the page is writable.
