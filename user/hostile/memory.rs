@@ -147,6 +147,9 @@ pub fn stale(checks: &mut Checks) {
     raw::write_u64(OTHER.0, 43);
     checks.equal("a copy is one's own", (raw::read_u64(at), raw::read_u64(OTHER.0)), (42, 43));
     sys::unmap(ME, OTHER, 1).expect("unmapped");
+    sys::alloc(ME, OTHER, 1, Perms::WRITE).expect("a page");
+    checks.equal("a fresh page, in the frame that was just given back", raw::read_u64(OTHER.0), 0);
+    sys::unmap(ME, OTHER, 1).expect("unmapped");
     checks.equal("unmap, then read", fault(read, OTHER.0), Some(OTHER.0));
     checks.equal("unmap, then write", fault(write, OTHER.0), Some(OTHER.0));
     freed_tables(checks);
