@@ -52,7 +52,8 @@ fn files() -> Result<(), Error> {
     println!("a private copy was written, and the file is what it was");
     let (_, mut rest) = MmapOptions::new().len(3 * PAGE).map_copy(&file)?.split_at(PAGE)?;
     rest[PAGE] = 1; // before it is read
-    let same = rest[..PAGE] == file.data[PAGE..2 * PAGE] && rest[PAGE + 1..] == file.data[2 * PAGE + 1..3 * PAGE];
+    let same =
+        rest[..PAGE] == file.data[PAGE..2 * PAGE] && rest[PAGE + 1..] == file.data[2 * PAGE + 1..3 * PAGE];
     assert!(same, "the first page is given up, one is written, and the rest is what it was");
     Ok(())
 }
