@@ -3,6 +3,7 @@
 
 use crate::checks::Checks;
 use crate::family::child;
+use core::hint::black_box;
 use libos::abi::{Call, Error};
 use libos::layout::{
     ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, TEXT, USER_LIMIT,
@@ -17,7 +18,7 @@ const NOWHERE: u64 = 0x3000_0000_0000;
 const ME: EnvId = EnvId::NONE;
 
 fn read(address: u64) {
-    core::hint::black_box(raw::read_u64(address));
+    black_box(raw::read_u64(address));
 }
 
 fn write(address: u64) {
@@ -206,4 +207,17 @@ pub fn privacy(checks: &mut Checks) {
     checks.equal("read-only pages are nobody's to write", raw::read_u64(fixed.0), 0);
     checks.equal("still read-only", fault(write, fixed.0), Some(fixed.0));
     sys::unmap(ME, PAGE, 5).expect("pages");
+    variables(checks, 3);
+}
+
+/// What the parent writes to its stack as soon as it has forked; at several depths, since fork itself uses the stack.
+#[inline(never)]
+fn variables(checks: &mut Checks, depth: usize) {
+    let mut local = black_box([1_u8; 1000]);
+    let first = child(|| sys::exit(black_box(&local)[depth]));
+    black_box(&mut local)[depth] = 2;
+    checks.equal("a variable is the child's own", first.wait(), Ok(ExitStatus(1)));
+    if depth > 0 {
+        variables(checks, depth - 1);
+    }
 }
