@@ -15,7 +15,7 @@ use abi::{EnvId, Error, ExitStatus, Status, Vector};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Instructions that one slice of teardown may take, roughly.
-const SLICE: u32 = 14_000;
+const SLICE: u32 = 13_000;
 /// Children that one slice of teardown sees to, at most.
 const CHILDREN: u32 = 64;
 
