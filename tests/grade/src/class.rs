@@ -96,7 +96,7 @@ fn one(
     path: &Path,
     grade: impl FnOnce(&Submission) -> Result<Graded>,
 ) -> Result<Graded> {
-    let submission = match Submission::read(path) {
+    let submission = match Submission::read(path, grader.reference()) {
         Ok(submission) => submission,
         // That is not the grader's fault: who hands in what cannot be read has handed in nothing.
         Err(error) => Submission { refused: vec![format!("{error:#}")], ..Submission::default() },

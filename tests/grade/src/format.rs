@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 /// Who is to read it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Format {
     /// People.
+    #[default]
     Text,
     /// Programs: everything that is known, hidden tests included.
     Json,

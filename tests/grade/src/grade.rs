@@ -10,6 +10,7 @@ use crate::tree::{self, Permitted};
 use crate::trial::{Bench, Programs, blank};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use xtask::images::{Builder, Flavor};
+use xtask::machine::shell_word;
 use xtask::workspace::Workspace;
 use xtask::{install, interrupt};
 
@@ -24,7 +26,7 @@ use xtask::{install, interrupt};
 const NOTES: usize = 20;
 
 /// The command line of `grade`.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Default, Debug)]
 pub struct Args {
     /// Only tests whose names contain one of these words
     pub filter: Vec<String>,
@@ -34,7 +36,7 @@ pub struct Args {
     /// A rubric with tests that students do not have
     #[arg(long, value_name = "FILE")]
     pub rubric: Option<PathBuf>,
-    /// Grade what somebody handed in: a directory, or a .tar, .tar.gz, .tgz or .zip
+    /// Grade what somebody handed in: a directory, a .tar, .tar.gz, .tgz or .zip, or a .patch for the reference
     #[arg(long, value_name = "PATH", conflicts_with = "submissions")]
     pub submission: Option<PathBuf>,
     /// Grade all that is in this directory
@@ -43,6 +45,9 @@ pub struct Args {
     /// Whose it is [default: as the directory or archive is called]
     #[arg(long, conflicts_with = "submissions")]
     pub name: Option<String>,
+    /// What students may change, instead of what the rubric says: a pattern
+    #[arg(long, value_name = "PATTERN")]
+    pub files: Vec<String>,
     /// Submissions are changes: files that they do not have are the reference's
     #[arg(long)]
     pub partial: bool,
@@ -88,13 +93,31 @@ pub fn main(args: &Args) -> Result<bool> {
                 .context("the submission has no name; --name gives it one")?;
             let options = format!(" --submission {}", path.display());
             let slot = grader.slot()?;
-            grader.grade(&name, &options, &Submission::read(path)?, &slot, grader.jobs)?
+            grader.grade(&name, &options, &Submission::read(path, grader.reference())?, &slot, grader.jobs)?
         }
         None => grader.grade_here(args.name.as_deref())?,
     };
     print!("{}", args.format.write(&graded)?);
     ensure!(!graded.is_uncertain(), "some tests could not be run");
     Ok(graded.is_full())
+}
+
+impl Args {
+    /// The options that one needs to see the same again.
+    fn to_repeat(&self) -> String {
+        let mut words = String::new();
+        let mut add = |option: &str, value: &OsStr| {
+            words.push_str(&format!(" --{option} {}", shell_word(value)));
+        };
+        self.lab.iter().for_each(|lab| add("lab", lab.as_ref()));
+        self.rubric.iter().for_each(|path| add("rubric", path.as_ref()));
+        self.vary.iter().for_each(|word| add("vary", word.as_ref()));
+        self.files.iter().for_each(|pattern| add("files", pattern.as_ref()));
+        if self.partial {
+            words.push_str(" --partial");
+        }
+        words
+    }
 }
 
 /// All that is the same for every submission.
@@ -140,15 +163,11 @@ impl Grader {
         for (_, test) in &tests {
             workspace.program(test.program()).with_context(|| format!("the test `{}`", test.name))?;
         }
-        let permitted = Permitted::new(lab.map_or(&rubric.files, |lab| &lab.files))?;
+        let theirs =
+            if args.files.is_empty() { lab.map_or(&rubric.files, |lab| &lab.files) } else { &args.files };
+        let permitted = Permitted::new(theirs)?;
         let others = [args.submission.is_some(), args.submissions.is_some()].contains(&true);
         let reference = if others { tree::reference(&workspace.root)? } else { Files::new() };
-        let options = [
-            args.lab.as_ref().map(|lab| format!(" --lab {lab}")),
-            args.rubric.as_ref().map(|path| format!(" --rubric {}", path.display())),
-            args.partial.then(|| " --partial".to_owned()),
-            args.vary.as_ref().map(|word| format!(" --vary {word}")),
-        ];
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let own_kernel = !others || permitted.changes_kernel(&reference)?;
         let kernel = if own_kernel { PathBuf::new() } else { build_kernel(&workspace)? };
@@ -163,15 +182,21 @@ impl Grader {
             lab: args.lab.clone(),
             partial: args.partial,
             vary: args.vary.clone(),
-            options: options.into_iter().flatten().collect(),
+            options: args.to_repeat(),
             jobs: args.jobs.map_or(cores, NonZero::get),
         })
+    }
+
+    /// The files of the reference.
+    #[must_use]
+    pub fn reference(&self) -> &Files {
+        &self.reference
     }
 
     /// What decides about a result: the same key means the same result.
     #[must_use]
     pub fn key(&self, name: &str, submission: &Submission) -> String {
-        let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted, self.bench.rules);
+        let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted.patterns, self.bench.rules);
         let options =
             format!("{} {:?} {:?}", self.partial, self.lab, self.vary.as_ref().map(|word| (word, name)));
         let refused = submission.refused.join("\n");
@@ -214,7 +239,7 @@ impl Grader {
         graded.key = self.key(name, submission);
         graded.notes.extend(notes("is the reference's: it may not be changed", &laid.restored));
         graded.notes.extend(notes("was refused", &submission.refused));
-        graded.notes.extend(notes("is missing", if self.partial { &[] } else { &laid.missing }));
+        graded.notes.extend(notes("is missing", &laid.missing));
         Ok(graded)
     }
 

@@ -272,7 +272,12 @@ impl Test {
         let Some(count) = u64::try_from(self.variants.len()).ok().filter(|&count| count > 0) else {
             return self.clone();
         };
-        let values = &self.variants[(draw % count) as usize];
+        self.filled(&self.variants[(draw % count) as usize])
+    }
+
+    /// The test with these values for its variables.
+    #[must_use]
+    pub fn filled(&self, values: &BTreeMap<String, String>) -> Test {
         let fill = |text: &str| {
             values.iter().fold(text.to_owned(), |text, (key, value)| text.replace(&format!("<{key}>"), value))
         };

@@ -2,6 +2,7 @@
 //! paths is trusted.
 
 use anyhow::{Context, Result, bail, ensure};
+use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ const MADE: [&str; 2] = ["target", ".git"];
 
 /// What archives are called.
 const ARCHIVES: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".zip"];
+/// What changes to the reference are called.
+const PATCH: &str = ".patch";
 
 /// The files of a tree, by their paths with slashes.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -32,7 +35,8 @@ pub struct Submission {
     pub files: Files,
     /// What was not read, and why.
     pub refused: Vec<String>,
-    pub(crate) size: u64,
+    /// These are changes: what is not here is as in the reference.
+    pub partial: bool,
 }
 
 /// Whether this is something that can be handed in, and the name of who did.
@@ -45,15 +49,20 @@ pub fn name_of(path: &Path) -> Option<String> {
     if path.is_dir() {
         return Some(name.to_owned());
     }
-    ARCHIVES.iter().find_map(|end| name.strip_suffix(end)).filter(|name| !name.is_empty()).map(str::to_owned)
+    ARCHIVES
+        .iter()
+        .chain([&PATCH])
+        .find_map(|end| name.strip_suffix(end))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
 }
 
 impl Submission {
-    /// Reads a directory or an archive.
+    /// Reads a directory or an archive, or a patch for the reference.
     ///
     /// # Errors
-    /// It cannot be read, or is too large.
-    pub fn read(path: &Path) -> Result<Submission> {
+    /// It cannot be read, is too large, or does not fit.
+    pub fn read(path: &Path, reference: &Files) -> Result<Submission> {
         let name = path.to_string_lossy();
         let open = || File::open(path).with_context(|| format!("cannot open {name}"));
         let read = || -> Result<Submission> {
@@ -65,8 +74,10 @@ impl Submission {
                 Submission::of_tar(open()?)
             } else if ARCHIVES.iter().any(|end| name.ends_with(end)) {
                 Submission::of_tar(GzDecoder::new(open()?))
+            } else if name.ends_with(PATCH) {
+                Submission::of_patch(&fs::read_to_string(path)?, reference)
             } else {
-                bail!("neither a directory nor one of {}", ARCHIVES.join(" "))
+                bail!("neither a directory nor one of {} {PATCH}", ARCHIVES.join(" "))
             }
         };
         let mut submission = read().with_context(|| format!("cannot read the submission {name}"))?;
@@ -94,6 +105,28 @@ impl Submission {
             } else if !entry.file_type().is_dir() {
                 submission.refuse(&path, "not a file");
             }
+        }
+        Ok(submission)
+    }
+
+    /// What the files of a unified diff become. Whatever is in front of it is for people.
+    fn of_patch(text: &str, reference: &Files) -> Result<Submission> {
+        let start = text.find("--- ").filter(|&at| at == 0 || text.as_bytes()[at - 1] == b'\n');
+        let mut submission = Submission { partial: true, ..Submission::default() };
+        for patch in
+            PatchSet::parse(&text[start.context("there is no unified diff")?..], ParseOptions::unidiff())
+        {
+            let patch = patch.context("not a unified diff")?;
+            let FileOperation::Modify { modified, .. } = patch.operation().strip_prefix(1) else {
+                bail!("it makes or removes a file: hand in a directory");
+            };
+            let old =
+                reference.get(&*modified).with_context(|| format!("the reference has no {modified}"))?;
+            let old = std::str::from_utf8(old).with_context(|| format!("{modified} is no text"))?;
+            let patch =
+                patch.patch().as_text().with_context(|| format!("the patch for {modified} is no text"))?;
+            let new = diffy::apply(old, patch).with_context(|| format!("it does not fit {modified}"))?;
+            submission.add(Path::new(&*modified), new.as_bytes())?;
         }
         Ok(submission)
     }
@@ -150,8 +183,8 @@ impl Submission {
             self.refuse(path, "larger than any source file");
             return Ok(());
         }
-        self.size += data.len() as u64;
-        ensure!(self.size <= MOST, "more than {} MiB", MOST >> 20);
+        let size: usize = self.files.values().map(Vec::len).sum();
+        ensure!((size + data.len()) as u64 <= MOST, "more than {} MiB", MOST >> 20);
         ensure!(self.files.len() < COUNT_MOST, "more than {COUNT_MOST} files");
         self.files.insert(name, data);
         Ok(())
@@ -241,7 +274,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(name);
         fs::write(&path, bytes).unwrap();
-        Submission::read(&path)
+        Submission::read(&path, &Files::new())
     }
 
     fn names(submission: &Submission) -> Vec<&str> {
@@ -265,6 +298,21 @@ mod tests {
     }
 
     #[test]
+    fn patches_are_changes() {
+        let reference = Files::from([("lib/a.rs".to_owned(), b"one\ntwo\n".to_vec())]);
+        let of = |path: &str, line: &str| {
+            let text = format!(
+                "What it does.\n\n--- a/{path}\n+++ b/{path}\n@@ -1,2 +1,2 @@\n {line}\n-two\n+three\n"
+            );
+            Submission::of_patch(&text, &reference)
+        };
+        let submission = of("lib/a.rs", "one").unwrap();
+        assert_eq!((&submission.files["lib/a.rs"][..], submission.partial), (&b"one\nthree\n"[..], true));
+        assert!(of("lib/a.rs", "zero").is_err() && of("lib/b.rs", "one").is_err());
+        assert!(Submission::of_patch("nothing", &reference).is_err());
+    }
+
+    #[test]
     fn links_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("s");
@@ -272,7 +320,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", root.join("lib/a.rs")).unwrap();
         std::os::unix::fs::symlink("/etc", root.join("lib/b")).unwrap();
         fs::write(root.join("lib/c.rs"), "c").unwrap();
-        let submission = Submission::read(&root).unwrap();
+        let submission = Submission::read(&root, &Files::new()).unwrap();
         assert_eq!((names(&submission), submission.refused.len()), (vec!["lib/c.rs"], 2));
     }
 
@@ -281,15 +329,10 @@ mod tests {
         let large = vec![0; FILE_MOST as usize + 1];
         let submission = read("s.tar", &tar_of(&[("lib/a.rs", &large), ("lib/b.rs", b"b")])).unwrap();
         assert_eq!((names(&submission), submission.refused.len()), (vec!["lib/b.rs"], 1));
-        // A little that unpacks to very much.
-        let name = |index: usize| format!("lib/{index}.rs");
-        let names: Vec<String> = (0..17).map(name).collect();
+        // None of them is too large, and together they are.
+        let names: Vec<String> = (0..17).map(|index| format!("lib/{index}.rs")).collect();
         let members: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &large[1..])).collect();
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        packed.write_all(&tar_of(&members)).unwrap();
-        let packed = packed.finish().unwrap();
-        assert!(packed.len() < 1 << 20);
-        let error = format!("{:#}", read("s.tar.gz", &packed).unwrap_err());
+        let error = format!("{:#}", read("s.tar", &tar_of(&members)).unwrap_err());
         assert!(error.contains("more than 64 MiB"), "{error}");
     }
 

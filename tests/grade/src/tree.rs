@@ -40,6 +40,8 @@ const NEEDED: [&str; 10] = [
 /// Patterns of the files that students may change.
 #[derive(Clone, Debug)]
 pub struct Permitted {
+    /// The patterns.
+    pub patterns: Vec<String>,
     yes: GlobSet,
     no: GlobSet,
 }
@@ -59,7 +61,7 @@ impl Permitted {
     /// # Errors
     /// A pattern has a mistake.
     pub fn new(patterns: &[String]) -> Result<Permitted> {
-        Ok(Permitted { yes: globs(patterns)?, no: globs(&NEVER)? })
+        Ok(Permitted { patterns: patterns.to_vec(), yes: globs(patterns)?, no: globs(&NEVER)? })
     }
 
     /// Whether any of these files is part of the kernel, so that it is the students', too. (The crate `pager` is in the
@@ -105,11 +107,12 @@ pub struct Laid {
 /// there, unless `partial` says that it is then the reference's: that might be the solution.
 #[must_use]
 pub fn lay(reference: &Files, submission: &Submission, permitted: &Permitted, partial: bool) -> Laid {
+    let partial = partial || submission.partial;
     let mut files = reference.clone();
     let (mut restored, mut missing) = (Vec::new(), Vec::new());
     files.retain(|path, _| {
         let gone = permitted.allows(path) && !submission.files.contains_key(path);
-        missing.extend(gone.then(|| path.clone()));
+        missing.extend((gone && !partial).then(|| path.clone()));
         partial || !gone
     });
     for (path, data) in &submission.files {
