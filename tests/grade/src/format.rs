@@ -239,7 +239,7 @@ mod tests {
             lab: None,
             seconds: 4.5,
             broken: None,
-            notes: vec!["xtask/src/main.rs was restored".to_owned()],
+            notes: vec!["not to be changed, and restored: build.rs".to_owned()],
             tests: vec![test("A", "dumbfork", true), spin, secret],
         }
     }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn text_for_people() {
         let expected = "\
-note: xtask/src/main.rs was restored
+note: not to be changed, and restored: build.rs
 dumbfork: OK (1.2s)
 Part A score: 5/5
 

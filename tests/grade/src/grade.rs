@@ -10,6 +10,7 @@ use crate::tree::{self, Permitted};
 use crate::trial::{Bench, Programs, blank};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::num::NonZero;
@@ -161,7 +162,9 @@ impl Grader {
         let lab = args.lab.as_deref().map(|name| rubric.lab(name)).transpose()?;
         let tests = rubric.select(lab, &args.filter)?;
         for (_, test) in &tests {
-            workspace.program(test.program()).with_context(|| format!("the test `{}`", test.name))?;
+            for name in test.programs() {
+                workspace.program(name).with_context(|| format!("the test `{}`", test.name))?;
+            }
         }
         let theirs =
             if args.files.is_empty() { lab.map_or(&rubric.files, |lab| &lab.files) } else { &args.files };
@@ -193,6 +196,12 @@ impl Grader {
         &self.reference
     }
 
+    /// The programs that the tests need.
+    fn programs(&self) -> Vec<String> {
+        let names: BTreeSet<&str> = self.tests.iter().flat_map(|(_, test)| test.programs()).collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
     /// What decides about a result: the same key means the same result.
     #[must_use]
     pub fn key(&self, name: &str, submission: &Submission) -> String {
@@ -209,7 +218,7 @@ impl Grader {
         let start = Instant::now();
         let name = name.or_else(|| self.workspace.root.file_name()?.to_str()).unwrap_or("this checkout");
         let progress = spinner("building");
-        let built = compile::build(&self.workspace, self.own_kernel, self.jobs)?;
+        let built = compile::build(&self.workspace, &self.programs(), self.own_kernel, self.jobs)?;
         progress.finish_and_clear();
         self.test(name, "", built, self.jobs, start)
     }
@@ -234,12 +243,12 @@ impl Grader {
             Workspace { root, target: slot.root.join("target"), programs: self.workspace.programs.clone() };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
-        let built = compile::build(&workspace, self.own_kernel, compilers)?;
+        let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;
         let mut graded = self.test(name, options, built, jobs, start)?;
         graded.key = self.key(name, submission);
-        graded.notes.extend(notes("is the reference's: it may not be changed", &laid.restored));
-        graded.notes.extend(notes("was refused", &submission.refused));
-        graded.notes.extend(notes("is missing", &laid.missing));
+        graded.notes.extend(notes("not to be changed, and restored", &laid.restored));
+        graded.notes.extend(notes("refused", &submission.refused));
+        graded.notes.extend(notes("missing", &laid.missing));
         Ok(graded)
     }
 
@@ -340,9 +349,9 @@ fn draw(word: &str, name: &str) -> u64 {
 }
 
 fn notes(what: &str, paths: &[String]) -> Vec<String> {
-    let mut notes: Vec<String> = paths.iter().take(NOTES).map(|path| format!("{path} {what}")).collect();
+    let mut notes: Vec<String> = paths.iter().take(NOTES).map(|path| format!("{what}: {path}")).collect();
     if paths.len() > NOTES {
-        notes.push(format!("and so on: {} files {what}", paths.len()));
+        notes.push(format!("{what}: {} in all", paths.len()));
     }
     notes
 }
@@ -388,7 +397,7 @@ mod tests {
     #[test]
     fn not_every_file_is_told() {
         let paths: Vec<String> = (0..30).map(|n| n.to_string()).collect();
-        let notes = notes("was refused", &paths);
-        assert_eq!((notes.len(), notes[20].as_str()), (21, "and so on: 30 files was refused"));
+        let notes = notes("refused", &paths);
+        assert_eq!((notes.len(), notes[20].as_str()), (21, "refused: 30 in all"));
     }
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
     /// Grade this checkout, or what others handed in
-    Grade(grading::Args),
+    Grade(Box<grading::Args>),
     /// Make the students' tree of a lab from the solution
     Handout(handout::Args),
 }

@@ -74,6 +74,9 @@ pub struct Test {
     /// Its arguments.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Programs and other members of the archive that it needs: nothing is built without need.
+    #[serde(default)]
+    pub with: Vec<String>,
     /// What it is worth.
     pub points: u32,
     /// Processors. With one, time counts instructions, and every run is like every other.
@@ -250,6 +253,11 @@ impl Test {
     #[must_use]
     pub fn program(&self) -> &str {
         self.program.as_deref().unwrap_or(&self.name)
+    }
+
+    /// All programs that must be built for it.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        [self.program()].into_iter().chain(self.with.iter().map(String::as_str))
     }
 
     /// The machine.
