@@ -32,9 +32,11 @@ pub struct Signs<'a> {
 /// What every grader knows: a pattern for a line of the console, and what to say.
 const KNOWN: &[(&str, &str)] = &[
     (r"panicked at ([^ ]+): not yet implemented(?:: (.*))?$", "this is still to be written: $2 ($1)"),
+    // A kernel has the message on a line of its own.
+    (r"^not yet implemented(?:: (.*))?$", "this is still to be written: $1"),
     (
-        r"panicked at ([^ ]+): .*(?:BadPerms|BadStatus|NotWritable)",
-        "a right was asked for that the caller does not have ($1): a page that is shared read-only must stay so",
+        r"NoRight|not held with the rights asked for",
+        "rights were to be raised, or one was lost on the way: a page keeps MAY when WRITE is taken for copy-on-write, and one that is read-only stays so",
     ),
     (
         r"the exception stack is full",
@@ -45,8 +47,8 @@ const KNOWN: &[(&str, &str)] = &[
         "a jump to address 0: a return address or a pointer to a function was lost",
     ),
     (
-        r"destroyed: .* and nobody handles it",
-        "an environment faulted and had no upcall: is it registered in the child, too?",
+        r"^\[(0000[1-9a-f]00[1-9a-f]|0000[2-9a-f]000)\] destroyed: .* and nobody handles it",
+        "the child $1 has no upcall: a child begins without one",
     ),
     (
         r"the (?:parent's memory|children counted in the parent's memory)",
@@ -57,7 +59,7 @@ const KNOWN: &[(&str, &str)] = &[
         "a register, a flag or the red zone did not survive the fault: see what the upcall saves and how it goes back",
     ),
     (
-        r"([0-9]+) frames are missing",
+        r"\b([1-9][0-9]*) frames are missing",
         "$1 page frames are still mapped somewhere: a temporary mapping that was not taken away?",
     ),
     (
@@ -139,7 +141,17 @@ mod tests {
             hints(fine, &[todo], &[]),
             ["this is still to be written: exercise 2 (lib/pager/src/fork.rs:9:5)"]
         );
+        let todo = ["kernel panic: panicked at lib/vm/src/build.rs:9:5:", "not yet implemented: exercise 1"];
+        assert_eq!(hints(fine, &todo, &[]), ["this is still to be written: exercise 1"]);
         assert!(hints(fine, &["round 3: 7 frames are missing"], &[])[0].starts_with("7 page frames"));
+        assert!(
+            hints(fine, &["[00001001] destroyed: Page Fault, and nobody handles it"], &[])[0]
+                .contains("child 00001001")
+        );
+        assert_eq!(
+            hints(fine, &["[00001000] destroyed: Page Fault, and nobody handles it"], &[]),
+            Vec::<String>::new()
+        );
         assert!(hints(End::Reset, &[], &[])[0].contains("triple fault"));
         assert!(hints(End::Status(ExitStatus::KERNEL_PANIC), &[], &[])[0].contains("kernel panicked"));
         assert!(hints(End::Status(ExitStatus::TIMEOUT), &[], &[])[0].contains("time was up"));
