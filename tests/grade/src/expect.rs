@@ -188,7 +188,8 @@ impl Expect {
     pub fn unmet(&self, lines: &[&str]) -> Vec<Unmet> {
         let mut unmet = Vec::new();
         unmet.extend(self.exactly.as_ref().and_then(|patterns| exactly(lines, patterns)));
-        unmet.extend(self.order.iter().chain(&self.once).filter_map(|patterns| order(lines, patterns)));
+        let several = self.once.iter().filter(|patterns| patterns.len() > 1);
+        unmet.extend(self.order.iter().chain(several).filter_map(|patterns| order(lines, patterns)));
         let once = self.once.iter().flatten().map(|pattern| (pattern, &1));
         unmet.extend(once.chain(&self.count).filter_map(|(pattern, times)| count(lines, &pattern.0, *times)));
         unmet.extend(self.at_least.iter().filter_map(|(pattern, times)| at_least(lines, &pattern.0, *times)));

@@ -11,7 +11,7 @@ use xtask::machine::{Machine, Memory};
 /// Where it is, in the workspace.
 pub const PATH: &str = "tests/rubric.toml";
 /// Ticks that a test on one processor may take; each is a million instructions.
-const TICKS: u64 = 5_000;
+const TICKS: u64 = 2_000;
 /// The same on several, where a tick is a millisecond, or longer on a busy host.
 const TICKS_OF_MANY: u64 = 120_000;
 

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How many lines of the console a failure shows, and how much of each.
 const TAIL: usize = 25;
 const WIDTH: usize = 200;
+/// How many demands that were not met are told: the others follow from those, mostly.
+const UNMET: usize = 4;
 /// How many times a run is tried whose verdict the grader could not get.
 const TRIES: usize = 2;
 /// What only the kernel prints.
@@ -137,6 +139,10 @@ impl Bench {
         let told: Vec<String> = unmet.iter().map(ToString::to_string).collect();
         let signs = Signs { test: &test.name, end: seen.end, wanted, lines: &lines, unmet: &told };
         let skipped = lines.len().saturating_sub(TAIL);
+        if unmet.len() > UNMET {
+            let more = unmet.split_off(UNMET).len();
+            unmet.push(Unmet::new(format!("and {more} more that was expected and not seen")));
+        }
         Some(Failure {
             hints: hints::find(test.hint.as_deref(), &self.rules, &signs),
             places: self.places(programs, test, seen),
