@@ -40,7 +40,7 @@ fn variants() -> Vec<Case> {
     vec![
         // Preempted all the time, and still nothing is lost.
         graded("faultregs").called("faultregs-preempted").tick(50),
-        graded("forktree").called("forktree-by-page").args(&["by-page"]),
+        graded("forktree-by-page"),
         graded("forktree").called("forktree-small").memory("32M"),
         graded("forktree").called("forktree-preempted").tick(100),
         graded("pingpong").called("pingpong-preempted").tick(100),

@@ -220,7 +220,7 @@ impl Grader {
         let progress = spinner("building");
         let built = compile::build(&self.workspace, &self.programs(), self.own_kernel, self.jobs)?;
         progress.finish_and_clear();
-        self.test(name, "", built, self.jobs, start)
+        self.test(&self.workspace.root, name, "", built, self.jobs, start)
     }
 
     /// Grades what somebody handed in, in a slot.
@@ -244,7 +244,7 @@ impl Grader {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
         let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;
-        let mut graded = self.test(name, options, built, jobs, start)?;
+        let mut graded = self.test(&workspace.root, name, options, built, jobs, start)?;
         graded.key = self.key(name, submission);
         graded.notes.extend(notes("not to be changed, and restored", &laid.restored));
         graded.notes.extend(notes("refused", &submission.refused));
@@ -252,12 +252,20 @@ impl Grader {
         Ok(graded)
     }
 
-    fn test(&self, name: &str, options: &str, built: Built, jobs: usize, start: Instant) -> Result<Graded> {
+    fn test(
+        &self,
+        root: &Path,
+        name: &str,
+        options: &str,
+        built: Built,
+        jobs: usize,
+        start: Instant,
+    ) -> Result<Graded> {
         let (tests, broken) = match built {
             Built::Images(files, kernel) => {
                 let mut bench = self.bench.clone();
                 bench.kernel = kernel.unwrap_or(bench.kernel);
-                (self.run_all(&bench, name, options, &Programs::new(files)?, jobs)?, None)
+                (self.run_all(&bench, name, options, &Programs::new(files, root)?, jobs)?, None)
             }
             Built::Broken(why) => {
                 (self.tests.iter().map(|(part, test)| blank(part, test)).collect(), Some(why))

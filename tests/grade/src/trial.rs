@@ -43,15 +43,22 @@ pub struct Bench {
 pub struct Programs {
     archive: Archive,
     files: Vec<Executable>,
+    /// What sources are told from: where the tree is does not matter.
+    root: String,
 }
 
 impl Programs {
-    /// Packs them.
+    /// Packs them; they were built in this tree.
     ///
     /// # Errors
     /// One cannot be read.
-    pub fn new(files: Vec<Executable>) -> Result<Programs> {
-        Ok(Programs { archive: Archive::of(&files)?, files })
+    pub fn new(files: Vec<Executable>, root: &Path) -> Result<Programs> {
+        Ok(Programs { archive: Archive::of(&files)?, files, root: format!("{}/", root.display()) })
+    }
+
+    /// Functions and lines of an image.
+    fn symbolise(&self, image: &Path, addresses: &[u64]) -> String {
+        symbols::symbolise(image, addresses).unwrap_or_default().replace(&self.root, "")
     }
 
     fn file(&self, name: &str) -> Option<&Path> {
@@ -161,7 +168,7 @@ impl Bench {
         let addresses = symbols::backtrace(&kernels.join("\n"));
         let mut places: Vec<String> = Vec::new();
         if !addresses.is_empty() {
-            let text = symbols::symbolise(&self.kernel, &addresses).unwrap_or_default();
+            let text = programs.symbolise(&self.kernel, &addresses);
             places.push(format!("the kernel was here:\n{}", text.trim_end()));
         }
         let Some(image) = programs.file(test.program()) else { return places };
@@ -170,7 +177,7 @@ impl Bench {
             let address = pattern.captures(line).and_then(|found| u64::from_str_radix(&found[1], 16).ok());
             if let Some(address) = address.filter(|_| places.len() < 8) {
                 // It is one past a call for who waits, and good enough for who runs.
-                let text = symbols::symbolise(image, &[address + 1]).unwrap_or_default();
+                let text = programs.symbolise(image, &[address + 1]);
                 places.push(format!(
                     "{}\n{}",
                     line.trim(),
