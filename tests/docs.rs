@@ -56,13 +56,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the repository")
 }
 
-/// README.md and the book.
+/// README.md, the book, and the labs.
 fn documents() -> Vec<Document> {
-    let book = fs::read_dir(root().join("docs")).expect("there is a book");
-    let names = book.map(|entry| entry.expect("a directory entry").file_name());
-    let book = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));
-    let book = book.map(|name| Document::read(Path::new("docs").join(name)));
-    [Document::read("README.md")].into_iter().chain(book).collect()
+    let inside = |directory: &'static str| {
+        let entries = fs::read_dir(root().join(directory)).expect("a directory of documents");
+        let names = entries.map(|entry| entry.expect("a directory entry").file_name());
+        let names = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));
+        names.map(move |name| Document::read(Path::new(directory).join(name)))
+    };
+    [Document::read("README.md")].into_iter().chain(inside("docs")).chain(inside("docs/labs")).collect()
 }
 
 /// Every source file under these directories.

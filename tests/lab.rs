@@ -23,15 +23,22 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds everything.
+    /// Builds everything here.
     ///
     /// # Errors
     /// Something does not build, or there is no emulator.
     pub fn open() -> Result<Lab> {
-        let workspace = Workspace::load()?;
-        let qemu = install::qemu()?;
         say!("building the kernels and the programs");
-        let images = Builder { workspace: &workspace, verbose: false }.build(&Flavor::ALL)?;
+        Lab::of(Workspace::load()?, &Flavor::ALL)
+    }
+
+    /// Builds these kernels, the first ones of [`Flavor::ALL`], and the programs of a workspace.
+    ///
+    /// # Errors
+    /// As [`Lab::open`].
+    pub fn of(workspace: Workspace, flavors: &[Flavor]) -> Result<Lab> {
+        let qemu = install::qemu()?;
+        let images = Builder { workspace: &workspace, verbose: false }.build(flavors)?;
         let archive = Archive::of(&images.programs)?;
         Ok(Lab { qemu, images, archive, workspace })
     }

@@ -21,13 +21,17 @@ fn main(mut args: Args) -> Result<(), Error> {
 
 /// Each node says its name, and lets two children grow, the second when the first has ended.
 fn tree(path: String, fork: Become) -> Result<(), Error> {
-    println!("{}: I am '{path}'", env::id());
+    let me = env::id();
+    println!("{me}: I am '{path}'");
     if path.len() == DEPTH {
         return Ok(());
     }
     for branch in ['0', '1'] {
         match fork()? {
-            Fork::Child => return tree(format!("{path}{branch}"), fork),
+            Fork::Child => {
+                assert_eq!(env::parent(), me, "a child has an id of its own, and knows its parent");
+                return tree(format!("{path}{branch}"), fork);
+            }
             Fork::Parent(child) => {
                 let status = child.wait()?;
                 assert!(status.is_success(), "{path}{branch}: {status}");

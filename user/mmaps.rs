@@ -38,13 +38,23 @@ fn files() -> Result<(), Error> {
     // Page tables, and a copy of the page in which the file ends.
     assert!(free - free_frames() < 8 && pages == bytes.len().div_ceil(PAGE) as u64);
     let end = bytes.range().end.0 - 1;
-    assert_eq!(raw::read_u8(end), 0, "what follows in the archive is not to be seen");
+    let mut behind = bytes.range().start.0 + bytes.len() as u64..=end;
+    assert!(behind.all(|va| raw::read_u8(va) == 0), "what follows in the archive is not to be seen");
+    assert!(
+        raw::attempt(|va| raw::write_u8(va, 1), end).is_some(),
+        "the last page is read-only like the others"
+    );
 
     let mut copy = MmapOptions::new().offset(PAGE_SIZE).len(2 * PAGE).map_copy(&file)?;
     copy[0] = !copy[0];
     assert_eq!(copy[0], !file.data[PAGE]);
     assert!(copy[1..] == file.data[PAGE + 1..3 * PAGE] && bytes[PAGE] == file.data[PAGE]);
     println!("a private copy was written, and the file is what it was");
+    let (_, mut rest) = MmapOptions::new().len(3 * PAGE).map_copy(&file)?.split_at(PAGE)?;
+    (rest[0], rest[PAGE]) = (1, 1); // before they are read
+    let same = |from: usize, to: usize| rest[from..to] == file.data[PAGE + from..PAGE + to];
+    let same = same(1, PAGE) && same(PAGE + 1, 2 * PAGE);
+    assert!(same, "the first page is given up, a byte of each other is written, and the rest is what it was");
     Ok(())
 }
 
@@ -112,6 +122,10 @@ fn advice() -> Result<(), Error> {
         println!("64 pages of a file read, {advice:?}: {seen} faults");
         assert_eq!(seen, faults);
     }
+    let mut memory = MmapOptions::new().len(4 * PAGE).map_anon()?;
+    memory.advise(Advice::Sequential)?;
+    (memory[2 * PAGE], memory[0]) = (2, 1);
+    assert_eq!((memory[0], memory[2 * PAGE]), (1, 2), "what comes at once spares what is there");
     let mut memory = filled(4, 3)?;
     let before = free_frames();
     memory.discard(PAGE..3 * PAGE)?;

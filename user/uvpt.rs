@@ -17,6 +17,7 @@ fn main() {
     show("heap", Va(&raw const *on_heap as u64));
     show("stack", Va(&raw const on_stack as u64));
     show("nothing", Va(0));
+    show("nothing far and wide", Va(0x5000_0000_0000));
 
     // The entry of address 0. Nothing is there; programs begin at 2 MiB, under the next table, so
     // that not even the table need be there. Level 2 says so, and must be asked first.

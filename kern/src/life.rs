@@ -24,10 +24,10 @@ const CHILDREN: u32 = 64;
 /// # Errors
 /// [`Error::NoEnvs`], [`Error::NoMemory`].
 pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
-    let space = Space::new(&MEMORY, kernel_root())?;
+    let mut space = Space::new(&MEMORY, kernel_root())?;
     let mut sched = sched::lock();
     let Some(env) = sched.create(parent) else {
-        MEMORY.release(space.root());
+        space.free(&MEMORY);
         return Err(Error::NoEnvs(env::slots() as u64));
     };
     env.info().runs.store(0, Relaxed);
@@ -93,7 +93,7 @@ pub fn slice(env: &'static Env) {
         if !map.tear_down(&MEMORY, &mut SLICE.clone()) {
             return;
         }
-        MEMORY.release(map.root());
+        map.free(&MEMORY);
     }
     *space = None;
     drop(space);

@@ -10,7 +10,7 @@ use abi::layout::{ARCHIVE, CPUS, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDO
 use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
 use abi::{Frame, Va};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use vm::{Machine, Memory, Table};
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
@@ -104,6 +104,14 @@ impl Machine for Kernel {
     fn poison(frame: Frame) {
         if cfg!(feature = "check") {
             fill(frame, 0xdead_f4ee_dead_f4ee);
+        }
+    }
+
+    #[inline]
+    fn expect_zeros(words: &[AtomicU64]) {
+        if cfg!(feature = "check") {
+            let dirty = words.iter().position(|word| word.load(Relaxed) != 0);
+            assert!(dirty.is_none(), "word {dirty:?} of a table that should be empty");
         }
     }
 

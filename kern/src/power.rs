@@ -59,16 +59,17 @@ pub fn off(status: ExitStatus) -> ! {
         hlt();
     }
     console::drain();
-    let machine = Kernel::machine();
-    let _ = writeln!(
-        Report,
-        "faultline nonce={} status={} free_start={} free_end={} longest={}",
-        NONCE.get().unwrap_or(&""),
-        status.0,
-        FREE_AT_START.load(Relaxed),
-        MEMORY.free_frames(),
-        machine.longest_entry.load(Relaxed),
-    );
+    // Who panics earlier has nothing to report from: not even the page of the machine is there yet.
+    if let Some(nonce) = NONCE.get() {
+        let _ = writeln!(
+            Report,
+            "faultline nonce={nonce} status={} free_start={} free_end={} longest={}",
+            status.0,
+            FREE_AT_START.load(Relaxed),
+            MEMORY.free_frames(),
+            Kernel::machine().longest_entry.load(Relaxed),
+        );
+    }
     // SAFETY: ends the emulator; elsewhere nothing listens.
     unsafe { PortWriteOnly::new(EXIT_PORT).write(exit_code(status.0)) };
     loop {

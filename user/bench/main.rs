@@ -161,10 +161,13 @@ impl Samples {
     }
 
     /// A sample of something that was done so many times, since the counts were those.
+    #[inline(never)]
     fn add(&mut self, ticks: u64, frames_before: u64, times: u32) {
         let times = u64::from(times);
+        // Before anything is kept: that may be a first write, too.
+        let frames = (frames() - frames_before) / times;
         self.ticks.push(ticks.saturating_sub(self.overhead) / times);
-        self.frames.push((frames() - frames_before) / times);
+        self.frames.push(frames);
     }
 
     /// Print the row, and begin the next one.

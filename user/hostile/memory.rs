@@ -3,6 +3,7 @@
 
 use crate::checks::Checks;
 use crate::family::child;
+use core::hint::black_box;
 use libos::abi::{Call, Error};
 use libos::layout::{
     ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, TEXT, USER_LIMIT,
@@ -17,7 +18,7 @@ const NOWHERE: u64 = 0x3000_0000_0000;
 const ME: EnvId = EnvId::NONE;
 
 fn read(address: u64) {
-    core::hint::black_box(raw::read_u64(address));
+    black_box(raw::read_u64(address));
 }
 
 fn write(address: u64) {
@@ -147,6 +148,9 @@ pub fn stale(checks: &mut Checks) {
     raw::write_u64(OTHER.0, 43);
     checks.equal("a copy is one's own", (raw::read_u64(at), raw::read_u64(OTHER.0)), (42, 43));
     sys::unmap(ME, OTHER, 1).expect("unmapped");
+    sys::alloc(ME, OTHER, 1, Perms::WRITE).expect("a page");
+    checks.equal("a fresh page, in the frame that was just given back", raw::read_u64(OTHER.0), 0);
+    sys::unmap(ME, OTHER, 1).expect("unmapped");
     checks.equal("unmap, then read", fault(read, OTHER.0), Some(OTHER.0));
     checks.equal("unmap, then write", fault(write, OTHER.0), Some(OTHER.0));
     freed_tables(checks);
@@ -189,8 +193,10 @@ pub fn privacy(checks: &mut Checks) {
         let kept = fault(write, fixed.0) == Some(fixed.0);
         let raised = sys::protect(ME, fixed, 1, Perms::WRITE) != Err(Error::NoRight(fixed.0));
         let own = sys::own(fixed, 1).is_ok() && fault(write, fixed.0).is_none();
-        let grandchild = child(|| raw::write_u64(OTHER.0, 5));
-        let fine = grandchild.wait().is_ok() && raw::read_u64(OTHER.0) == 3;
+        // One page was written since the last fork, the other was not.
+        let grandchild = child(|| [PAGE, OTHER].into_iter().for_each(|page| raw::write_u64(page.0, 5)));
+        let ended = grandchild.wait() == Ok(ExitStatus::SUCCESS);
+        let fine = ended && (raw::read_u64(PAGE.0), raw::read_u64(OTHER.0)) == (1, 3);
         sys::exit(u8::from(seen && fine) | u8::from(kept && !raised) << 1 | u8::from(own) << 2)
     });
     // With no switch since the fork: the processor may still think that the page is writable.
@@ -201,4 +207,17 @@ pub fn privacy(checks: &mut Checks) {
     checks.equal("read-only pages are nobody's to write", raw::read_u64(fixed.0), 0);
     checks.equal("still read-only", fault(write, fixed.0), Some(fixed.0));
     sys::unmap(ME, PAGE, 5).expect("pages");
+    variables(checks, 3);
+}
+
+/// What the parent writes to its stack as soon as it has forked; at several depths, since fork itself uses the stack.
+#[inline(never)]
+fn variables(checks: &mut Checks, depth: usize) {
+    let mut local = black_box([1_u8; 1000]);
+    let first = child(|| sys::exit(black_box(&local)[depth]));
+    black_box(&mut local)[depth] = 2;
+    checks.equal("a variable is the child's own", first.wait(), Ok(ExitStatus(1)));
+    if depth > 0 {
+        variables(checks, depth - 1);
+    }
 }

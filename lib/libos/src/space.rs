@@ -29,7 +29,7 @@ pub type Region = pager::Region<Sys>;
 pub const MAPPINGS: Range<Va> = crate::layout::HEAP_END..SCRATCH;
 
 /// Regions for which there is room from the beginning. It is part of what fork copies at once.
-const FIRST_SLOTS: usize = 32;
+const FIRST_SLOTS: usize = 28;
 /// Where the table goes when it outgrows that, and how far it can grow there.
 const TABLE: Va = Va(SCRATCH.0 + 0x80_0000);
 const TABLE_END: Va = Va(SCRATCH.0 + 0xc0_0000);

@@ -4,7 +4,7 @@ use crate::{Error, Kernel, ME};
 use abi::{PageOp, Va};
 
 /// Operations in one call to the kernel.
-const SIZE: usize = 32;
+const SIZE: usize = 16;
 
 /// Collects pages. `T` says how a page is treated; `emit` turns a run of pages into operations.
 ///

@@ -15,6 +15,9 @@ const END: u32 = 0;
 const BATCH: u32 = 32;
 /// A processor keeps so many at hand.
 const AT_HAND: u32 = 2 * BATCH;
+/// And so many that can be tables as they are, of each [kind](Emptied): a program that forks needs a few, and when the child
+/// ends they come back, emptied entry by entry.
+const EMPTIED: u32 = BATCH;
 
 /// All page frames.
 ///
@@ -31,7 +34,22 @@ pub struct Memory<M> {
 
 /// What one processor has at hand: a cache line, and a lock that others take only when they have nothing.
 #[repr(align(64))]
-struct AtHand<M>(Lock<List<M>, M>);
+struct AtHand<M>(Lock<Hand<M>, M>);
+
+/// Free frames with whatever is in them, and some that were emptied before they were freed.
+struct Hand<M> {
+    any: List<M>,
+    emptied: [List<M>; 2],
+}
+
+/// What is in a frame that need not be filled to be used again.
+#[derive(Clone, Copy)]
+pub(crate) enum Emptied {
+    /// Nothing but zeros: a table with no entry.
+    Table,
+    /// The kernel's half, and itself: the top-level table of a space with no pages.
+    Root,
+}
 
 /// A list of free frames.
 struct List<M> {
@@ -45,7 +63,7 @@ impl<M: Machine> Memory<M> {
     #[must_use]
     pub const fn new() -> Self {
         Memory {
-            at_hand: [const { AtHand(Lock::new(LockKind::Frames, List::EMPTY)) }; CpuInfo::MAX],
+            at_hand: [const { AtHand(Lock::new(LockKind::Frames, Hand::EMPTY)) }; CpuInfo::MAX],
             pool: Lock::new(LockKind::Frames, List::EMPTY),
         }
     }
@@ -74,6 +92,24 @@ impl<M: Machine> Memory<M> {
         Ok(frame)
     }
 
+    /// The same, for a table: those that were freed last are empty already. Returns how many frames had to be filled for
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub(crate) fn alloc_table(&self) -> Result<(Frame, u32), Error> {
+        match self.take_emptied(Emptied::Table) {
+            Some(frame) => Ok((frame, 0)),
+            None => self.alloc().map(|frame| (frame, 1)),
+        }
+    }
+
+    /// A frame of this kind, if one is at hand.
+    pub(crate) fn take_emptied(&self, kind: Emptied) -> Option<Frame> {
+        let frame = self.mine().lock().emptied[kind as usize].pop();
+        (frame.0 != END).then(|| taken::<M>(frame))
+    }
+
     /// A frame with one reference and the contents of another one.
     ///
     /// # Errors
@@ -94,13 +130,13 @@ impl<M: Machine> Memory<M> {
     /// The same, if this processor has a frame at hand.
     #[inline(always)]
     pub(crate) fn take(&self) -> Option<Frame> {
-        let frame = self.mine().try_lock()?.pop();
+        let frame = self.mine().try_lock()?.any.pop();
         (frame.0 != END).then(|| taken::<M>(frame))
     }
 
     /// What this processor has at hand.
     #[inline]
-    fn mine(&self) -> &Lock<List<M>, M> {
+    fn mine(&self) -> &Lock<Hand<M>, M> {
         &self.at_hand[M::cpu() % CpuInfo::MAX].0
     }
 
@@ -110,11 +146,12 @@ impl<M: Machine> Memory<M> {
     fn fetch(&self) -> Result<Frame, Error> {
         loop {
             let all = M::cpus().len();
-            let lists = (0..all).map(|cpu| &self.at_hand[(M::cpu() + cpu) % all].0);
-            let mut some = core::iter::once(&self.pool).chain(lists).map(|from| from.lock().cut(BATCH));
+            let hands = (0..all).map(|cpu| &self.at_hand[(M::cpu() + cpu) % all].0);
+            let cut = hands.map(|hand| hand.lock().cut(BATCH));
+            let mut some = core::iter::once_with(|| self.pool.lock().cut(BATCH)).chain(cut);
             if let Some(mut some) = some.find(|some| some.len > 0) {
                 let one = some.pop();
-                self.mine().lock().prepend(some);
+                self.mine().lock().any.prepend(some);
                 return Ok(taken::<M>(one));
             }
             // Another one may have been carrying frames from list to list.
@@ -151,6 +188,23 @@ impl<M: Machine> Memory<M> {
         }
     }
 
+    /// The same, for a frame in which there is nothing that must be overwritten before it is used again as what it was.
+    #[inline]
+    pub(crate) fn release_emptied(&self, frame: Frame, kind: Emptied) {
+        if !smp::release(&M::info(frame).refs) {
+            return;
+        }
+        let mut hand = self.mine().lock();
+        let list = &mut hand.emptied[kind as usize];
+        if list.len < EMPTIED {
+            list.push(frame);
+            count::<M>(1);
+        } else {
+            drop(hand);
+            self.put(frame);
+        }
+    }
+
     /// Drop a reference, unless it is the last one. Returns whether it was dropped.
     pub(crate) fn release_shared(&self, frame: Frame) -> bool {
         M::info(frame).refs.fetch_update(AcqRel, Acquire, |refs| (refs > 1).then(|| refs - 1)).is_ok()
@@ -167,11 +221,12 @@ impl<M: Machine> Memory<M> {
     #[inline(never)]
     fn put(&self, frame: Frame) {
         M::poison(frame);
-        let mut at_hand = self.mine().lock();
-        at_hand.push(frame);
+        let mut hand = self.mine().lock();
+        let any = &mut hand.any;
+        any.push(frame);
         count::<M>(1);
-        if at_hand.len >= AT_HAND {
-            let some = at_hand.cut(BATCH);
+        if any.len >= AT_HAND {
+            let some = any.cut(BATCH);
             self.pool.lock().prepend(some);
         }
     }
@@ -186,6 +241,18 @@ impl<M: Machine> Memory<M> {
 impl<M: Machine> Default for Memory<M> {
     fn default() -> Self {
         Memory::new()
+    }
+}
+
+impl<M> Hand<M> {
+    const EMPTY: Self = Hand { any: List::EMPTY, emptied: [List::EMPTY; 2] };
+}
+
+impl<M: Machine> Hand<M> {
+    /// Some free frames, or all there are; those that were emptied come last.
+    fn cut(&mut self, len: u32) -> List<M> {
+        let lists = core::iter::once(&mut self.any).chain(&mut self.emptied);
+        lists.map(|list| list.cut(len)).find(|some| some.len > 0).unwrap_or(List::EMPTY)
     }
 }
 

@@ -66,6 +66,8 @@ pub trait Machine {
     fn copy(from: Frame, to: Frame);
     /// A frame was freed: checking kernels fill it with a pattern.
     fn poison(_frame: Frame) {}
+    /// These words are taken for zeros: checking kernels look.
+    fn expect_zeros(_words: &[AtomicU64]) {}
     /// Forget what this processor cached about one page of the address space with this root.
     fn invalidate(root: Frame, page: Va);
     /// Forget all that this processor cached of the address space with this root.

@@ -1,5 +1,6 @@
 //! Page maps: what the page calls do to one page.
 
+use crate::frames::Emptied;
 use crate::{Machine, Memory, Table};
 use abi::layout::{UVPT_SLOT, WINDOWS, uvpt};
 use abi::page::span;
@@ -113,9 +114,8 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`Error::NoMemory`].
     pub fn new(memory: &Memory<M>, template: Frame) -> Result<Self, Error> {
-        let root = memory.alloc_copy(template)?;
-        let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
-        M::table(root)[UVPT_SLOT as usize].store(own.0, Relaxed);
+        let root = memory.take_emptied(Emptied::Root).map_or_else(|| new_root(memory, template), Ok)?;
+        M::expect_zeros(user_entries::<M>(root, 4));
         Ok(Space {
             root,
             last: [0, 1].map(|_| Cell::new(Walk::none::<M>(root))),
@@ -238,6 +238,7 @@ impl<M: Machine> Space<M> {
         if va >= WINDOWS {
             return Error::NoRight(va.0);
         }
+        // exercise 2 of page-tables: the topmost table that is shared
         let mut table = self.root;
         for level in [4, 3, 2] {
             let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
@@ -247,6 +248,7 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         unreachable!("no table above {va} is shared")
+        // end of exercise
     }
 
     /// Whether pages at `va` may come and go: no table above is shared.
@@ -416,12 +418,17 @@ impl<M: Machine> Space<M> {
 
     /// Free what the user's part holds. Gives up after about `budget` instructions; call again then.
     /// No processor may have this space loaded. Returns whether everything is gone; then the root
-    /// is the last frame to be released.
+    /// is left, to be [given back](Self::free).
     pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
         self.forget_walks();
         let rest = clear::<M>(memory, self.root, 4, Va(0), self.torn_down, budget);
         self.torn_down = rest.unwrap_or(self.torn_down);
         rest.is_none()
+    }
+
+    /// Give back the top-level table, in which nothing of the user's is left. The space must not be used any more.
+    pub fn free(&mut self, memory: &Memory<M>) {
+        memory.release_emptied(self.root, Emptied::Root);
     }
 
     /// Call `f` with every entry of the user's part that is not empty: tables first, then what
@@ -468,6 +475,7 @@ impl<M: Machine> Space<M> {
     /// Walk down to the table of level 1.
     #[inline(never)]
     fn walk(&self, va: Va) -> Option<Walk> {
+        // exercise 2 of page-tables: the kernel walks down to the table of level 1
         let mut table = self.root;
         let mut above = TABLE;
         for level in [4, 3, 2] {
@@ -482,6 +490,7 @@ impl<M: Machine> Space<M> {
             return None;
         }
         Some(Walk::new::<M>(va, table, above & Pte::WRITABLE != 0))
+        // end of exercise
     }
 
     pub(crate) fn forget_walks(&self) {
@@ -511,6 +520,7 @@ impl<M: Machine> Space<M> {
     /// The table of a level (1 to 3) that translates `va`. Tables that are missing are made; whoever
     /// does not fill the entry has to [prune](Self::prune).
     pub(crate) fn make_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
+        // exercise 3 of page-tables: the kernel makes the tables that are missing
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -519,8 +529,9 @@ impl<M: Machine> Space<M> {
                 return Err(self.shared_above(va));
             }
             if !pte.is_present() {
-                let frame = memory.alloc().inspect_err(|_| self.prune(memory, va))?;
-                self.filled += 1;
+                let (frame, filled) = memory.alloc_table().inspect_err(|_| self.prune(memory, va))?;
+                M::expect_zeros(M::table(frame));
+                self.filled += filled;
                 pte = Pte(frame.address() | TABLE);
                 entry.store(pte.0, Relaxed);
                 count::<M>(table, 1);
@@ -528,11 +539,13 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         Ok(table)
+        // end of exercise
     }
 
     /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that it is in,
     /// which this space alone has.
     pub(crate) fn table_entry(&self, va: Va, level: u32) -> Result<(Frame, &'static AtomicU64), Error> {
+        // exercise 2 of page-tables: the same, down to any level
         let mut table = self.root;
         for above in (level..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -549,6 +562,7 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         Err(Error::NotMapped(va.0))
+        // end of exercise
     }
 
     /// Fill the entry of `va`, which takes over a reference to the frame.
@@ -600,9 +614,21 @@ impl<M: Machine> Space<M> {
             count::<M>(path[depth], -1);
             // The table was visible in the self map, as the page that holds the entry of `va`.
             self.forget(uvpt(va, level).page());
-            self.release(memory, path[depth + 1]);
+            if self.loaded == Loaded::Elsewhere {
+                self.release(memory, path[depth + 1]);
+            } else {
+                memory.release_emptied(path[depth + 1], Emptied::Table);
+            }
         }
     }
+}
+
+/// A top-level table: the kernel's half, and itself.
+fn new_root<M: Machine>(memory: &Memory<M>, template: Frame) -> Result<Frame, Error> {
+    let root = memory.alloc_copy(template)?;
+    let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
+    M::table(root)[UVPT_SLOT as usize].store(own.0, Relaxed);
+    Ok(root)
 }
 
 /// The entry of a page that was granted: it may become writable if it is now.
@@ -704,7 +730,9 @@ fn clear<M: Machine>(
         *budget = budget.saturating_sub(CLEAR_COST);
         entries[index - 1].store(0, Relaxed);
         count::<M>(table, -1);
-        if pte.is_present() {
+        if pte.is_present() && level > 1 {
+            memory.release_emptied(pte.frame(), Emptied::Table);
+        } else if pte.is_present() {
             memory.release(pte.frame());
         }
     }

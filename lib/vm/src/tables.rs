@@ -132,8 +132,8 @@ impl<M: Machine> Space<M> {
         let len = M::info(table).word.load(Relaxed);
         // In a table that is nearly empty the lines with anything in them are looked for.
         let is_sparse = len <= SPARSE;
-        let copy = if is_sparse { memory.alloc()? } else { memory.alloc_dirty()? };
-        self.filled += u32::from(is_sparse);
+        let (copy, filled) = if is_sparse { memory.alloc_table()? } else { (memory.alloc_dirty()?, 0) };
+        self.filled += filled;
         let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
         let copied =
             if level > 2 { copy_tables(memory, from, to, left) } else { copy_leaves(memory, from, to, left) };

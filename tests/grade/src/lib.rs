@@ -10,6 +10,7 @@
 //! | [`class`] | many submissions |
 //! | [`grade`] | the command line |
 //! | [`handout`] | the solution without its answers |
+//! | [`mutants`] | the mistakes that the grader must find |
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod format;
 pub mod grade;
 pub mod handout;
 pub mod hints;
+pub mod mutants;
 pub mod result;
 pub mod rubric;
 pub mod submission;

@@ -255,6 +255,11 @@ impl Machine for Sim {
         Sim::table(frame).iter().for_each(|word| word.store(POISON, Relaxed));
     }
 
+    fn expect_zeros(words: &[AtomicU64]) {
+        let dirty = words.iter().position(|word| word.load(Relaxed) != 0);
+        assert!(dirty.is_none(), "word {dirty:?} of a table that should be empty");
+    }
+
     fn invalidate(root: Frame, page: Va) {
         if !sim().elsewhere.load(SeqCst) {
             processor(|processor| processor.invalidate(root, page));

@@ -777,7 +777,7 @@ impl Real {
 
     fn end(&mut self, space: usize) {
         while !self.spaces[space].tear_down(&self.memory, &mut 200) {}
-        self.memory.release(self.spaces[space].root());
+        self.spaces[space].free(&self.memory);
         self.spaces[space] = self.space();
     }
 

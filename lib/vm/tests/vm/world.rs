@@ -96,8 +96,8 @@ impl World {
         for space in 0..SPACES {
             self.step(Op::TearDown { space, budget: 200 });
         }
-        for space in &self.spaces {
-            self.memory.release(space.root());
+        for space in &mut self.spaces {
+            space.free(&self.memory);
         }
         assert_eq!(free_frames(), self.free_at_start, "frames at the end");
         let all: BTreeSet<_> = std::iter::from_fn(|| self.memory.alloc().ok()).collect();

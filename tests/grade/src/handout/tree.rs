@@ -1,0 +1,129 @@
+//! The files of the solution, and of a handout.
+
+use super::markers::{self, Piece};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// A file, with its path in the tree.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Its path, as the rubric writes it.
+    pub path: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+/// While exercises are open, much is not used, also by what the exercises would call.
+const ALLOW: &str = "#![allow(unused)] // While exercises are open. Delete this line when you are done.";
+
+impl File {
+    /// A text.
+    pub fn new(path: &str, text: String) -> File {
+        File { path: path.to_owned(), content: text.into_bytes() }
+    }
+
+    /// Its text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        str::from_utf8(&self.content).ok()
+    }
+
+    /// Its text, if it is of a kind that has markers.
+    fn source(&self) -> Option<&str> {
+        let has_markers = self.path.ends_with(".rs") || self.path.ends_with(".toml");
+        self.text().filter(|_| has_markers)
+    }
+
+    /// Its lines and its parts; none if it can have no markers.
+    ///
+    /// # Errors
+    /// A marker is wrong.
+    pub fn pieces(&self) -> Result<Vec<Piece>> {
+        let pieces = self.source().map(markers::parse).transpose();
+        pieces.map(Option::unwrap_or_default).map_err(|error| anyhow!("{}:{error}", self.path))
+    }
+
+    /// The file as the handout of this lab has it.
+    pub fn without(&self, pieces: &[Piece], lab: &str) -> File {
+        if pieces.iter().all(|piece| piece.part().is_none()) {
+            return self.clone();
+        }
+        let mut lines = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Line(line) => lines.push(line.clone()),
+                Piece::Part(part) if part.is_missing_in(lab) => lines.extend(part.replacement()),
+                Piece::Part(part) => lines.extend(part.answer.iter().cloned()),
+            }
+        }
+        File::new(&self.path, lines.join("\n") + "\n")
+    }
+
+    /// Let the compiler not complain of what is not used in this crate.
+    pub fn allow_unused(&mut self) {
+        let text = self.text().unwrap_or_default();
+        let head: usize =
+            text.split_inclusive('\n').take_while(|line| line.starts_with("//!")).map(str::len).sum();
+        let text = format!("{}\n{ALLOW}\n{}", &text[..head], &text[head..]);
+        self.content = text.into_bytes();
+    }
+}
+
+/// Every file of the solution that belongs to it: those that Git knows, or without Git those that are not ignored.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn read(root: &Path) -> Result<Vec<File>> {
+    let mut paths = tracked(root).map_or_else(|| walked(root), Ok)?;
+    paths.sort();
+    let exists = paths.into_iter().filter(|path| root.join(path).is_file());
+    exists
+        .map(|path| {
+            let content = fs::read(root.join(&path)).with_context(|| format!("cannot read {path}"))?;
+            Ok(File { path, content })
+        })
+        .collect()
+}
+
+fn tracked(root: &Path) -> Option<Vec<String>> {
+    let output = Command::new("git").arg("-C").arg(root).args(["ls-files", "-z"]).output().ok()?;
+    let names = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    let paths: Vec<String> = names.split_terminator('\0').map(str::to_owned).collect();
+    (!paths.is_empty()).then_some(paths)
+}
+
+fn walked(root: &Path) -> Result<Vec<String>> {
+    let walk = ignore::WalkBuilder::new(root).hidden(false).require_git(false).parents(false).build();
+    let mut paths = Vec::new();
+    for entry in walk {
+        let entry = entry.context("cannot list the files of the solution")?;
+        let path = entry.path().strip_prefix(root).context("a file outside the solution")?;
+        let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+        if entry.file_type().is_some_and(|kind| kind.is_file()) && !path.starts_with(".git/") {
+            paths.push(path.to_owned());
+        }
+    }
+    Ok(paths)
+}
+
+/// Writes a tree. `root` has the files from which rights are taken: scripts stay executable.
+///
+/// # Errors
+/// There is something at `directory` already, or it cannot be written.
+pub fn write(root: &Path, directory: &Path, files: &[File]) -> Result<()> {
+    let is_free =
+        !directory.exists() || fs::read_dir(directory).is_ok_and(|mut inside| inside.next().is_none());
+    ensure!(is_free, "{} exists already, and is not empty: name another directory", directory.display());
+    for file in files {
+        let path = directory.join(&file.path);
+        let parent = path.parent().unwrap_or(directory);
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        fs::write(&path, &file.content).with_context(|| format!("cannot write {}", path.display()))?;
+        if let Ok(of_solution) = fs::metadata(root.join(&file.path)) {
+            fs::set_permissions(&path, of_solution.permissions())
+                .with_context(|| format!("cannot set the rights of {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! Mistakes that students make, each as a patch against the solution, and forks that are correct in another way: what
+//! the grader itself is tested with.
+//!
+//! A patch begins with a few lines in plain words, then come `lab:` and, for a mistake, `killed-by:`, the guest test
+//! that must fail; then the files, as a unified diff.
+
+use anyhow::{Context, Result, bail, ensure};
+use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path};
+
+/// Where the patches are, in the workspace; the correct ones are in `correct` there.
+pub const PATH: &str = "tests/mutants";
+
+/// A patch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mutant {
+    /// What it is called.
+    pub name: String,
+    /// What it changes, in plain words.
+    pub about: String,
+    /// The lab in which it could be handed in; `kernel` if students do not change such files.
+    pub lab: String,
+    /// The guest test that must fail; `None` if all must pass.
+    pub killed_by: Option<String>,
+    /// The patch.
+    diff: String,
+}
+
+/// Reads all patches of a workspace, by name.
+///
+/// # Errors
+/// One of them cannot be read, or its header is not complete.
+pub fn load(root: &Path) -> Result<Vec<Mutant>> {
+    let mut all = of_directory(&root.join(PATH))?;
+    let correct = of_directory(&root.join(PATH).join("correct"))?;
+    for mutant in &all {
+        ensure!(mutant.killed_by.is_some(), "the header of {} lacks a line `killed-by: TEST`", mutant.name);
+    }
+    for mutant in &correct {
+        ensure!(mutant.killed_by.is_none(), "{} is correct, and yet to be killed", mutant.name);
+    }
+    all.extend(correct);
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+fn of_directory(directory: &Path) -> Result<Vec<Mutant>> {
+    let unreadable = || format!("cannot read {}", directory.display());
+    let mut mutants = Vec::new();
+    for entry in fs::read_dir(directory).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        mutants.push(Mutant::parse(&name, &text).with_context(|| path.display().to_string())?);
+    }
+    Ok(mutants)
+}
+
+impl Mutant {
+    /// A patch, from the text of its file.
+    ///
+    /// # Errors
+    /// The header is not complete, or there is no diff.
+    pub fn parse(name: &str, text: &str) -> Result<Mutant> {
+        let start = text.find("\n--- ").context("there is no line `--- a/FILE`: is that a unified diff?")?;
+        let (header, diff) = text.split_at(start + 1);
+        let (keys, about): (Vec<&str>, Vec<&str>) =
+            header.lines().filter(|line| !line.is_empty()).partition(|line| key(line).is_some());
+        ensure!(!about.is_empty(), "the header does not say in words what the patch changes");
+        let find = |wanted: &str| {
+            keys.iter().filter_map(|line| key(line)).find_map(|(key, value)| (key == wanted).then_some(value))
+        };
+        Ok(Mutant {
+            name: name.to_owned(),
+            about: about.join(" "),
+            lab: find("lab").context("the header lacks a line `lab: NAME`")?.to_owned(),
+            killed_by: find("killed-by").map(str::to_owned),
+            diff: diff.to_owned(),
+        })
+    }
+
+    /// What the files that it changes hold afterwards, by their paths in the workspace.
+    ///
+    /// # Errors
+    /// It does not fit: the solution has changed since the patch was made.
+    pub fn files(&self, root: &Path) -> Result<BTreeMap<String, String>> {
+        let mut files = BTreeMap::new();
+        for patch in PatchSet::parse(&self.diff, ParseOptions::unidiff()) {
+            let patch = patch.with_context(|| format!("the patch {} is no unified diff", self.name))?;
+            let FileOperation::Modify { modified, .. } = patch.operation().strip_prefix(1) else {
+                bail!("the patch {} makes or deletes a file: it is to change some", self.name)
+            };
+            let path = modified.into_owned();
+            let inside = Path::new(&path).components().all(|part| matches!(part, Component::Normal(_)));
+            ensure!(inside, "the patch {} changes {path}, which is not in the workspace", self.name);
+            let old = fs::read_to_string(root.join(&path)).with_context(|| format!("cannot read {path}"))?;
+            let text = patch.patch().as_text().with_context(|| format!("{path} is no text"))?;
+            let new = diffy::apply(&old, text).with_context(|| {
+                format!("the patch {} does not fit {path}: make it anew against the file as it is", self.name)
+            })?;
+            ensure!(files.insert(path, new).is_none(), "the patch {} has a file twice", self.name);
+        }
+        Ok(files)
+    }
+
+    /// Changes the files of a tree.
+    ///
+    /// # Errors
+    /// As [`Mutant::files`]; nothing has changed then. Or a file cannot be written.
+    pub fn apply(&self, root: &Path) -> Result<()> {
+        for (path, text) in self.files(root)? {
+            let path = root.join(path);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A line of a header that is not plain words.
+fn key(line: &str) -> Option<(&str, &str)> {
+    line.split_once(": ").filter(|(key, _)| ["lab", "killed-by"].contains(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    fn all() -> Vec<Mutant> {
+        load(&root()).expect("all patches can be read")
+    }
+
+    #[test]
+    fn each_fits_and_changes_something() {
+        for mutant in all() {
+            let files = mutant.files(&root()).expect("it fits");
+            assert!(!files.is_empty(), "{} changes no file", mutant.name);
+            for (path, text) in files {
+                let before = fs::read_to_string(root().join(&path)).expect("it was read before");
+                assert_ne!(before, text, "{} leaves {path} as it is", mutant.name);
+                let is_code = path.starts_with("lib/") || path.starts_with("kern/");
+                assert!(is_code, "{} changes {path}, which is no part of the solution", mutant.name);
+            }
+        }
+    }
+
+    #[test]
+    fn each_belongs_to_a_lab() {
+        let all = all();
+        for lab in ["fork", "upcalls", "page-tables", "pagers", "kernel"] {
+            assert!(all.iter().any(|mutant| mutant.lab == lab), "no mistake in the lab {lab}");
+        }
+        assert!(all.iter().filter(|mutant| mutant.killed_by.is_some()).count() >= 30, "too few mistakes");
+        assert!(all.iter().filter(|mutant| mutant.killed_by.is_none()).count() >= 3, "too few correct forks");
+        for mutant in all {
+            let known = ["fork", "upcalls", "page-tables", "pagers", "kernel"].contains(&mutant.lab.as_str());
+            assert!(known, "{}: there is no lab {}", mutant.name, mutant.lab);
+        }
+    }
+
+    /// A test is named as it stands in the sources of the guest tests, but for the groups of one program.
+    #[test]
+    fn each_is_killed_by_a_test_that_exists() {
+        let sources = fs::read_dir(root().join("tests/guest")).expect("the guest tests");
+        let sources: String =
+            sources.map(|file| fs::read_to_string(file.expect("a file").path()).expect("text")).collect();
+        for mutant in all() {
+            let Some(test) = &mutant.killed_by else { continue };
+            let name = test.strip_prefix("hostile-").unwrap_or(test);
+            assert!(sources.contains(&format!("\"{name}\"")), "{}: there is no test {test}", mutant.name);
+        }
+    }
+
+    #[test]
+    fn headers_must_be_complete() {
+        let diff = "--- a/lib/x.rs\n+++ b/lib/x.rs\n@@ -1 +1 @@\n-a\n+b\n";
+        let parse = |header: &str| Mutant::parse("m", &format!("{header}\n{diff}"));
+        let mutant = parse("Words: two\nlines.\n\nlab: fork\nkilled-by: hello\n").expect("complete");
+        assert_eq!((mutant.about.as_str(), mutant.lab.as_str()), ("Words: two lines.", "fork"));
+        assert_eq!(mutant.killed_by.as_deref(), Some("hello"));
+        let wrong = |text: &str| parse(text).unwrap_err().to_string();
+        assert!(wrong("lab: fork\n").contains("in words"));
+        assert!(wrong("Words.\n").contains("lab: NAME"));
+        assert!(Mutant::parse("m", "Words.\nlab: fork\n").unwrap_err().to_string().contains("unified diff"));
+    }
+
+    #[test]
+    fn a_patch_that_does_not_fit_changes_nothing() {
+        let tree = tempfile::tempdir().expect("a directory");
+        for (name, text) in [("x", "a\n"), ("y", "c\n")] {
+            fs::write(tree.path().join(name), text).expect("written");
+        }
+        let file = |name: &str, from: &str, to: &str| {
+            format!("--- a/{name}\n+++ b/{name}\n@@ -1 +1 @@\n-{from}\n+{to}\n")
+        };
+        let of = |diff: &str| Mutant::parse("m", &format!("Words.\nlab: fork\n\n{diff}")).expect("complete");
+        let read = |name| fs::read_to_string(tree.path().join(name)).expect("read");
+        let error = of(&(file("x", "a", "b") + &file("y", "d", "e"))).apply(tree.path()).unwrap_err();
+        assert!(error.to_string().contains("does not fit y"), "{error}");
+        assert_eq!((read("x"), read("y")), ("a\n".into(), "c\n".into()));
+        of(&(file("x", "a", "b") + &file("y", "c", "e"))).apply(tree.path()).expect("it fits");
+        assert_eq!((read("x"), read("y")), ("b\n".into(), "e\n".into()));
+        let outside = of(&file("../x", "a", "b")).apply(tree.path()).unwrap_err();
+        assert!(outside.to_string().contains("not in the workspace"), "{outside}");
+    }
+}
