@@ -3,10 +3,12 @@
 use crate::lab::{Lab, Request};
 use crate::run::Run;
 use abi::{ExitStatus, Vector};
+use grade::rubric::{Rubric, Test};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use xtask::images::Flavor;
 use xtask::machine::{Machine, Memory, shell_word};
@@ -64,6 +66,41 @@ pub fn named(name: &str, program: &str) -> Case {
         anywhere: true,
         checks: Vec::new(),
     }
+}
+
+/// The test of this name in the rubric. Courses run it as the rubric says; here it runs as the others do.
+///
+/// # Panics
+/// There is none, or the rubric has a mistake.
+#[must_use]
+pub fn graded(name: &str) -> Case {
+    let test = RUBRIC.test(name).unwrap_or_else(|| panic!("the rubric has no test `{name}`"));
+    from_rubric(name, &test.varied(0))
+}
+
+/// The same, under another name and with these values for what the rubric leaves open.
+///
+/// # Panics
+/// As [`graded`].
+#[must_use]
+pub fn graded_with(name: &str, test: &str, values: &[(&str, String)]) -> Case {
+    let test = RUBRIC.test(test).unwrap_or_else(|| panic!("the rubric has no test `{test}`"));
+    let values = values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    from_rubric(name, &test.filled(&values))
+}
+
+static RUBRIC: LazyLock<Rubric> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the workspace");
+    Rubric::load(root).unwrap_or_else(|error| panic!("{error:#}"))
+});
+
+fn from_rubric(name: &str, test: &Test) -> Case {
+    let mut case = named(name, test.program());
+    case.request.args = test.args.clone();
+    case.request.tick_us = test.tick;
+    case.machine.memory = test.machine().memory;
+    let expected = test.see.clone();
+    case.exits(test.status).check(move |run| _ = run.see(&expected))
 }
 
 impl Case {
@@ -148,6 +185,13 @@ impl Case {
     #[must_use]
     pub fn timeout(mut self, seconds: u64) -> Case {
         self.request.timeout = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Under another name.
+    #[must_use]
+    pub fn called(mut self, name: &str) -> Case {
+        name.clone_into(&mut self.name);
         self
     }
 

@@ -86,6 +86,8 @@ impl Lab {
             trace: request.trace,
             tick_us: request.tick_us,
             provoke: request.provoke,
+            limit: None,
+            sign: false,
         };
         let options = Options { timeout: Some(request.timeout), verbose: false };
         let session = Session::start(&self.qemu, machine, &boot, &options)?;

@@ -20,6 +20,6 @@ mod case;
 mod lab;
 mod run;
 
-pub use case::{Case, guest, named};
+pub use case::{Case, graded, graded_with, guest, named};
 pub use lab::{Lab, Request};
 pub use run::Run;

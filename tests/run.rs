@@ -2,7 +2,7 @@
 //! that a failure tells all of them.
 
 use abi::ExitStatus;
-use regex::Regex;
+use grade::expect::{self, Expect, Unmet};
 use std::cell::RefCell;
 use xtask::report::Report;
 use xtask::session::Outcome;
@@ -35,8 +35,7 @@ impl Run {
     /// The lines in which the pattern is found.
     #[must_use]
     pub fn matching(&self, pattern: &str) -> Vec<&str> {
-        let pattern = regex(pattern);
-        self.lines().filter(|line| pattern.is_match(line)).collect()
+        expect::matching(&self.lines().collect::<Vec<_>>(), pattern)
     }
 
     /// This must be so.
@@ -47,10 +46,21 @@ impl Run {
         self
     }
 
+    /// Notes what the demand finds wrong with the lines, if anything.
+    fn demand<U: IntoIterator<Item = Unmet>>(&self, demand: impl FnOnce(&[&str]) -> U) -> &Run {
+        let unmet = demand(&self.lines().collect::<Vec<_>>());
+        self.failures.borrow_mut().extend(unmet.into_iter().map(|unmet| unmet.to_string()));
+        self
+    }
+
+    /// What the rubric demands.
+    pub fn see(&self, expected: &Expect) -> &Run {
+        self.demand(|lines| expected.unmet(lines))
+    }
+
     /// So many lines must match.
     pub fn count(&self, pattern: &str, expected: usize) -> &Run {
-        let found = self.matching(pattern).len();
-        self.expect(found == expected, format!("{expected} lines /{pattern}/ expected, {found} found"))
+        self.demand(|lines| expect::count(lines, pattern, expected))
     }
 
     /// Exactly one line must match.
@@ -60,36 +70,17 @@ impl Run {
 
     /// No line may match.
     pub fn never(&self, pattern: &str) -> &Run {
-        let found = self.matching(pattern).first().map(ToString::to_string);
-        self.expect(found.is_none(), format!("no line /{pattern}/ expected, found {found:?}"))
+        self.demand(|lines| expect::never(lines, pattern))
     }
 
     /// Lines must match, one after the other; others may be between them.
     pub fn in_order<P: AsRef<str>>(&self, patterns: &[P]) -> &Run {
-        let mut lines = self.lines();
-        let mut previous = "";
-        for pattern in patterns.iter().map(AsRef::as_ref) {
-            let wanted = regex(pattern);
-            if !lines.any(|line| wanted.is_match(line)) {
-                let place = if previous.is_empty() { String::new() } else { format!(" after /{previous}/") };
-                return self.expect(false, format!("no line /{pattern}/{place}"));
-            }
-            previous = pattern;
-        }
-        self
+        self.demand(|lines| expect::order(lines, patterns))
     }
 
     /// The whole console: a pattern for each line, and nothing else.
     pub fn exactly<P: AsRef<str>>(&self, patterns: &[P]) -> &Run {
-        let mut lines = self.lines();
-        for pattern in patterns.iter().map(AsRef::as_ref) {
-            let line = lines.next();
-            if !line.is_some_and(|line| regex(&format!("^(?:{pattern})$")).is_match(line)) {
-                return self.expect(false, format!("line /{pattern}/ expected, found {line:?}"));
-            }
-        }
-        let surplus = lines.next();
-        self.expect(surplus.is_none(), format!("end of output expected, found {surplus:?}"))
+        self.demand(|lines| expect::exactly(lines, patterns))
     }
 
     /// The demands that were not met.
@@ -97,10 +88,6 @@ impl Run {
     pub fn failures(&self) -> Vec<String> {
         self.failures.borrow().clone()
     }
-}
-
-fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).unwrap_or_else(|error| panic!("a test has a bad pattern: {error}"))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use abi::{EnvId, Error, Status, call::CONSOLE_MAX};
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::AtomicBool;
+use spin::Once;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
 const COM1: u16 = 0x3f8;
@@ -27,6 +28,8 @@ struct Console {
 }
 
 static CONSOLE: Lock<Console> = Lock::new(LockKind::Console, Console { uart: None, open: None });
+/// What the kernel's own lines begin with: who reads the console can tell them from a program's then.
+pub static SIGNATURE: Once<&str> = Once::new();
 /// Whether `trace!` prints.
 pub static TRACE: AtomicBool = AtomicBool::new(false);
 
@@ -63,7 +66,8 @@ impl fmt::Write for Console {
 
 /// A line of the kernel's.
 pub fn print(text: fmt::Arguments) {
-    let _ = fmt::write(&mut *CONSOLE.lock(), format_args!("{text}\n"));
+    let signature = SIGNATURE.get().unwrap_or(&"");
+    let _ = fmt::write(&mut *CONSOLE.lock(), format_args!("{signature}{text}\n"));
 }
 
 /// A line of a kernel that panics: whoever holds the lock will not go on.

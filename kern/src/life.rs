@@ -121,8 +121,24 @@ fn bury(env: &'static Env) {
 /// Nothing can run, and nothing can wake anything.
 pub fn report_deadlock() -> ! {
     kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
-    for env in env::all().iter().filter(|env| env.status() != Status::Free) {
-        kprintln!("  [{}] {:?}, parent {}", env.id(), env.status(), env.info().parent());
-    }
+    report_all();
     power::off(ExitStatus::DEADLOCK)
+}
+
+/// The limit of ticks that the command line names was reached.
+pub fn report_time_up() -> ! {
+    kprintln!("time is up: these are left");
+    report_all();
+    power::off(ExitStatus::TIMEOUT)
+}
+
+/// Where everybody is: what runs now, was when it last entered the kernel.
+fn report_all() {
+    for env in env::all().iter().filter(|env| env.status() != Status::Free) {
+        let (id, status, parent, rip) = (env.id(), env.status(), env.info().parent(), env.frame.saved().rip);
+        match env.holder() {
+            Some(cpu) => kprintln!("  [{id}] {status:?}, parent {parent}, ip {rip:016x}, on CPU {cpu}"),
+            None => kprintln!("  [{id}] {status:?}, parent {parent}, ip {rip:016x}"),
+        }
+    }
 }

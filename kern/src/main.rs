@@ -84,7 +84,14 @@ fn read_command_line(boot: &'static BootInfo) {
     let tick_us = tick.unwrap_or(selftest::DEFAULT_TICK_US);
     Kernel::machine().tick_ns.store(tick_us * 1000, Relaxed);
     apic::init(tick_us);
-    power::report_ready(boot.word("nonce=").unwrap_or(""));
+    let nonce = boot.word("nonce=").unwrap_or("");
+    power::report_ready(nonce);
+    if boot.word("sign").is_some() {
+        console::SIGNATURE.call_once(|| nonce);
+    }
+    if let Some(ticks) = boot.word("limit=").and_then(|ticks| ticks.parse().ok()) {
+        sched::LIMIT.store(ticks, Relaxed);
+    }
     if boot.word("hold-twice").is_some() {
         selftest::hold_twice();
     }

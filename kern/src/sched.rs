@@ -18,8 +18,8 @@ use abi::call::NO_PAGE;
 use abi::window::LockKind;
 use abi::{EnvId, Error, Status};
 use core::arch::asm;
-use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The vector of the timer.
 pub const TIMER: u64 = 32;
@@ -281,10 +281,13 @@ pub fn tick(env: &'static Env) {
     }
 }
 
+/// After so many ticks, the machine ends.
+pub static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+
 /// The timer.
 pub fn count_tick() {
-    if here() == 0 {
-        Kernel::machine().ticks.fetch_add(1, Relaxed);
+    if here() == 0 && Kernel::machine().ticks.fetch_add(1, Relaxed) >= LIMIT.load(Relaxed) {
+        life::report_time_up();
     }
     apic::count_again();
 }

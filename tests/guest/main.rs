@@ -6,6 +6,7 @@ mod classic;
 mod counts;
 mod documents;
 mod earlier;
+mod grading;
 mod hostile;
 mod image;
 mod pagers;
@@ -50,6 +51,7 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     trials.extend(image::trials(lab));
     trials.extend(pagers::trials(lab));
     trials.extend(counts::trials(lab));
+    trials.extend(grading::trials(lab));
     trials.extend(storm::trials(lab));
     // left out of every lab
     trials.extend(handouts::trials(lab));

@@ -1,9 +1,9 @@
-//! The tricks of the lecture: each has a program that shows it, and what that program must have seen.
+//! The tricks of the lecture: each has a program that shows it. What it must have seen is in the rubric
+//! (`tests/rubric.toml`).
 
 use libtest_mimic::{Failed, Trial};
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use tests::{Case, Lab, Run, guest, named};
+use tests::{Case, Lab, graded, graded_with, named};
 use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
@@ -11,17 +11,9 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn zeros() -> Vec<Case> {
-    let case = |name: &str, mebibytes: u64| {
-        named(name, "zeropage").args(&[&mebibytes.to_string()]).check(move |run| {
-            let (pages, tables) = (mebibytes * 256, mebibytes / 2);
-            run.in_order(&[
-                format!("^{mebibytes} MiB reserved: 0 frames taken$"),
-                format!("^{pages} pages read, all zeros: [0-9]+ frames taken, {tables} of them page tables"),
-                format!("^{pages} pages are one frame: "),
-                "^3 pages written: 3 frames more$".to_owned(),
-                "^unmapped: 0 frames taken$".to_owned(),
-            ]);
-        })
+    let case = |name: &str, mib: u64| {
+        let values = [("mib", mib), ("pages", mib * 256), ("tables", mib / 2)];
+        graded_with(name, "zeropage", &values.map(|(key, value)| (key, value.to_string())))
     };
     // A gibibyte takes more calls than a checking kernel can walk all tables after.
     vec![case("zeropage", 1024).only(Flavor::Plain), case("zeropage-small", 8)]
@@ -29,61 +21,22 @@ fn zeros() -> Vec<Case> {
 
 fn heap() -> Vec<Case> {
     // All memory, page by page: too much for a checking kernel.
-    vec![guest("lazyheap").only(Flavor::Plain).check(|run| {
-        run.in_order(&[
-            "^a vector grown to 64 MiB: 16[34][0-9][0-9] faults, ",
-            "^a table of 16 GiB, ten bytes written: 10 pages, ",
-            r"^\[00001001\] no page for 0x1[0-9a-f]+ \(heap\): out of page frames .*; 0 frames free$",
-            r"^a child that took all memory: killed by exception 14 \(Page Fault\); 0 frames are missing$",
-            "^no page for 0x1[0-9a-f]+ .*: giving up the cache$",
-            "^with a cache in half of the memory, three quarters were filled all the same: true$",
-        ]);
-    })]
+    vec![graded("lazyheap").only(Flavor::Plain)]
 }
 
 fn stack() -> Vec<Case> {
-    vec![guest("stackgrow").check(|run| {
-        run.in_order(&[
-            "^100000 frames deep: the sum is 5000050000; the stack grew by [0-9]+ pages, ",
-            r"^\[00001001\] 0x3febfff8 is in the stack guard \(",
-            r"^\[00001001\] stack overflow: 262[0-9]{3} bytes deep, limit 262144 ",
-            r"^\[00001001\] in stackgrow::forever, at 0x",
-            r"^a child that runs off its stack: killed by exception 14 \(Page Fault\)$",
-            r"^\[00002001\] 0x[0-9a-f]+ is in the exception stack guard \(",
-            r"^a child that runs off its exception stack: killed by exception 14 \(Page Fault\)$",
-            "^this program goes on, ",
-        ]);
-    })]
+    vec![graded("stackgrow")]
 }
 
 fn programs() -> Vec<Case> {
     vec![
-        guest("demandexec").check(|run| {
-            run.in_order(&[
-                "^started, nothing else touched: [0-9]+ frames, ",
-                "^three pages of constants read: [01] frames more, 3 faults$",
-                "^three pages of data written: [345] frames more, 3 faults$",
-            ]);
+        graded("demandexec"),
+        graded("execs"),
+        graded("forktables"),
+        named("forktables-4", "forktables").args(&["2000"]).cpus(4).only(Flavor::Plain).check(|run| {
+            run.once("^2000 rounds at once$");
         }),
-        guest("execs").check(execs),
     ]
-}
-
-/// The same environment all the time, with a child in each of its lives.
-fn execs(run: &Run) {
-    run.count("i am 00001000, ", 6)
-        .count(r"^the child became `true`: Ok\(exit status 0\)$", 5)
-        .never("not become");
-    let lives: Vec<_> = (0..=5).rev().map(|left| format!("^{left} left, i am 00001000, ")).collect();
-    run.in_order(&lives).count("new env 00001000$", 1);
-    // From the second life on, each begins with as many frames as the one before.
-    let free: BTreeSet<&str> = run
-        .matching("frames are free$")
-        .into_iter()
-        .skip(1)
-        .filter_map(|line| line.split(", ").nth(2))
-        .collect();
-    run.expect(free.len() == 1, format!("free frames differ: {free:?}"));
 }
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
@@ -131,31 +84,8 @@ fn with_segment(elf: &[u8], bytes: u64) -> Vec<u8> {
 
 fn mappings() -> Vec<Case> {
     vec![
-        guest("mmaps").check(|run| {
-            run.in_order(&[
-                "^a private copy was written, and the file is what it was$",
-                "^three of nine pages unmapped: 3 frames came back$",
-                r"^read-only memory written: Some\(7\)$",
-                "^writable again, after a fork: parent and child have their own$",
-                "^code that was written here was executed$",
-                "^64 pages of a file read, Normal: 64 faults$",
-                "^64 pages of a file read, Sequential: 4 faults$",
-                "^64 pages of a file read, WillNeed: 0 faults$",
-                "^two of four pages not needed: 2 frames came back$",
-                "^shared memory: the child wrote 2 to a page that nobody had touched$",
-                "^a shared page by message: a grandchild wrote 3, and here is 3$",
-                "^  a hole: there is no region at 0x300000002000$",
-            ]);
-        }),
-        guest("pagemap").check(|run| {
-            run.in_order(&[
-                "^0000000000200000 [0-9a-f]{16} +[0-9]+ r-x- .* code$",
-                " stack guard$",
-                "^000000003fe00000 000000003ff00000 +256 rw-- .* stack$",
-                "^0000100000000000 0000100040000000 +262144 rw-- +5 +4 +1  anonymous$",
-                "^[0-9a-f]{16} [0-9a-f]{16} +4 rw-k +4 +0 +0  shared$",
-            ]);
-        }),
+        graded("mmaps"),
+        graded("pagemap"),
         named("pagemap-pages", "pagemap").args(&["pages"]).check(|run| {
             run.in_order(&["  stack$", "  anonymous$", "^  0x100000000000: frame 0x[0-9a-f]+ -U[A-]-C---"]);
         }),

@@ -266,6 +266,8 @@ impl Bench {
             trace: false,
             tick_us: None,
             provoke: None,
+            limit: None,
+            sign: false,
         };
         let options = Options { timeout: Some(TIMEOUT), verbose: false };
         Session::listening(&self.qemu, &machine, &boot, &options, listener)?.run(|_| Ok(()))

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// The precompiled `core` and `alloc` of every x86-64 Linux toolchain serve bare metal too.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Variables of the caller that would reach bare-metal code.
 const FOREIGN: &[&str] = &["CARGO_BUILD_", "CARGO_TARGET_", "CARGO_PROFILE_", "CARGO_UNSTABLE_"];
@@ -85,7 +85,9 @@ impl Cargo {
         }
     }
 
-    fn command_line(&self) -> Command {
+    /// The command, for who reads its messages himself.
+    #[must_use]
+    pub fn command_line(&self) -> Command {
         let mut command = Command::new(workspace::cargo());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -154,7 +156,9 @@ fn relay_progress(stderr: impl Read) {
     }
 }
 
-fn executable(message: &Value) -> Option<Executable> {
+/// The executable that this message of cargo's tells of, if it does.
+#[must_use]
+pub fn executable(message: &Value) -> Option<Executable> {
     let path = PathBuf::from(message["executable"].as_str()?);
     let name = message["target"]["name"].as_str()?.to_owned();
     (message["reason"] == "compiler-artifact").then_some(Executable { name, path })

@@ -40,6 +40,9 @@ enum Command {
     List,
     /// Lint the bare-metal code with the flags that it is built with
     Clippy,
+    /// Grade this checkout, or what others handed in
+    #[command(disable_help_flag = true)]
+    Grade(grade::Args),
     /// Make the students' tree of a lab from the solution
     #[command(disable_help_flag = true)]
     Handout(grade::Args),
@@ -74,6 +77,7 @@ fn dispatch(command: Command) -> Result<ExitStatus> {
         Command::Doctor => doctor::main(),
         Command::List => list::main(),
         Command::Clippy => clippy::main(),
+        Command::Grade(args) => Ok(grade::grade(&args)),
         Command::Handout(args) => grade::main("handout", &args),
     }
 }

@@ -66,6 +66,8 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         trace: true,
         tick_us: None,
         provoke: None,
+        limit: None,
+        sign: false,
     };
     let session = Session::start(&qemu, &machine, &boot, &Options::default())?;
     let transcript = workspace.target.join("gdb-console.txt");

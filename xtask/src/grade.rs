@@ -1,4 +1,4 @@
-//! `cargo xtask handout`: a tool of its own, the package `grade`, which is built when it is first asked for, so that
+//! `cargo xtask grade` and `cargo xtask handout`: a tool of its own, the package `grade`, which is built when it is first asked for, so that
 //! a first run need not wait for what only courses use.
 
 use crate::workspace::{self, Workspace};
@@ -13,6 +13,22 @@ pub struct Args {
     /// `--help` says what there is
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
+}
+
+/// What `grade` says when it could not grade, so that 1 means a bad grade and nothing else.
+const COULD_NOT_GRADE: u8 = 2;
+
+/// Grades, and returns the grader's status; 2 if there is no grader.
+#[must_use]
+pub fn grade(args: &Args) -> ExitStatus {
+    match main("grade", args) {
+        Ok(status) if status.0 < COULD_NOT_GRADE => status,
+        Ok(_) => ExitStatus(COULD_NOT_GRADE),
+        Err(error) => {
+            crate::say!("{error:#}");
+            ExitStatus(COULD_NOT_GRADE)
+        }
+    }
 }
 
 /// Runs it, and returns its status.

@@ -112,6 +112,10 @@ pub struct Boot {
     /// A word that makes the kernel panic, because that must be seen to work, too: `panic` does at once,
     /// `hold-twice` is a bug that a checking kernel finds.
     pub provoke: Option<&'static str>,
+    /// After so many ticks the kernel says where everybody is, and ends the machine.
+    pub limit: Option<u64>,
+    /// The kernel's lines begin with the nonce.
+    pub sign: bool,
 }
 
 impl Boot {
@@ -126,6 +130,12 @@ impl Boot {
         }
         if let Some(tick) = self.tick_us {
             line.push_str(&format!(" tick={tick}"));
+        }
+        if let Some(limit) = self.limit {
+            line.push_str(&format!(" limit={limit}"));
+        }
+        if self.sign {
+            line.push_str(" sign");
         }
         if let Some(word) = self.provoke {
             line.push_str(&format!(" {word}"));
@@ -261,6 +271,8 @@ mod tests {
             trace: true,
             tick_us: Some(5),
             provoke: None,
+            limit: None,
+            sign: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use abi::{ExitStatus, boot};
 use anyhow::{Context, Result, bail, ensure};
+use std::fmt;
 use std::process::ExitStatus as HostStatus;
 
 /// What the kernel said at the end, out of reach of user programs.
@@ -51,11 +52,26 @@ impl Report {
     }
 }
 
+/// The machine was reset. Emulators do that when the processor gives up: after a triple fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reset;
+
+impl fmt::Display for Reset {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("the machine was reset, as a triple fault does, or the emulator was told to quit")
+    }
+}
+
+impl std::error::Error for Reset {}
+
 /// How the machine ended: what the emulator's exit code stands for, if the report agrees.
 ///
 /// # Errors
-/// There is no verdict, or there are two. A kernel that panics may do so before it can report.
+/// There is no verdict ([`Reset`], for one), or there are two. A kernel that panics may do so before it can report.
 pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatus, Option<Report>)> {
+    if exit.code() == Some(0) {
+        return Err(Reset.into());
+    }
     let Some(status) = exit.code().and_then(boot::status_of_exit).map(ExitStatus) else {
         bail!("the emulator ended without a verdict ({exit}){}", explain(exit));
     };
@@ -75,7 +91,6 @@ pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatu
 
 fn explain(exit: HostStatus) -> &'static str {
     match exit.code() {
-        Some(0) => ": the machine was reset, as a triple fault does, or the emulator was told to quit",
         Some(1) => ": it could not start the machine",
         Some(_) => "",
         None => ": it was killed",
@@ -108,7 +123,7 @@ mod tests {
         assert!(verdict(exit(0), LINE, "ab12").is_err());
         assert!(verdict(exit(78), LINE, "ab13").is_err());
         assert!(verdict(exit(78), "", "ab12").is_err());
-        assert!(verdict(HostStatus::from_raw(0), LINE, "ab12").is_err());
+        assert!(verdict(HostStatus::from_raw(0), LINE, "ab12").unwrap_err().is::<Reset>());
         assert_eq!(verdict(exit(126), "", "ab12").unwrap(), (ExitStatus::KERNEL_PANIC, None));
     }
 }

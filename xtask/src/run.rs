@@ -52,6 +52,9 @@ pub struct Args {
     /// it up
     #[arg(long, value_name = "MICROSECONDS")]
     pub tick: Option<u64>,
+    /// End the machine after so many ticks of its own, and say where everybody is
+    #[arg(long, value_name = "TICKS")]
+    pub limit: Option<u64>,
     /// Let the machine wait for a debugger
     #[arg(long)]
     pub gdb: bool,
@@ -129,6 +132,8 @@ impl<'a> Kit<'a> {
             trace: self.args.trace || (!self.args.command.is_empty() && !self.args.no_trace),
             tick_us: self.args.tick,
             provoke: None,
+            limit: self.args.limit,
+            sign: false,
         };
         let timeout = self.args.timeout.map(Duration::from_secs).or(timeout);
         let options = Options { timeout, verbose: self.args.verbose };

@@ -114,6 +114,8 @@ fn measure(qemu: &Path, images: &Images, cpus: u32) -> Result<Vec<Measurement>> 
         trace: false,
         tick_us: Some(TICK_US),
         provoke: None,
+        limit: None,
+        sign: false,
     };
     let options = Options { timeout: Some(TIMEOUT), verbose: false };
     let outcome = Session::start(qemu, &machine, &boot, &options)?.run(|_| Ok(()))?;

@@ -87,6 +87,12 @@ pub struct Options {
 }
 
 impl Session {
+    /// The word that this run alone knows.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
     /// Starts the emulator.
     ///
     /// # Errors
@@ -224,8 +230,10 @@ impl Session {
         let exit = self.child.wait().context("cannot wait for the emulator")?;
         let report = fs::read(self.scratch.path().join("report")).unwrap_or_default();
         let report = String::from_utf8_lossy(&report);
-        let (status, report) = verdict(exit, &report, &self.nonce).map_err(|error| self.blame(&error))?;
-        Ok(self.outcome(status, report))
+        match verdict(exit, &report, &self.nonce) {
+            Ok((status, report)) => Ok(self.outcome(status, report)),
+            Err(error) => Err(self.blame(error)),
+        }
     }
 
     /// Ends a machine whose time is up.
@@ -241,10 +249,10 @@ impl Session {
     }
 
     /// An error, with what the emulator said.
-    fn blame(&mut self, error: &anyhow::Error) -> anyhow::Error {
+    fn blame(&mut self, error: anyhow::Error) -> anyhow::Error {
         let complaints = self.complaints.take().and_then(|thread| thread.join().ok());
         match complaints.as_deref().map(str::trim_end) {
-            None | Some("") => anyhow!("{error:#}"),
+            None | Some("") => error,
             Some(said) => anyhow!("{error:#}\nthe emulator said:\n{said}"),
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! The boot command line is a list of words: `init=NAME` (the first program, a member of the boot
 //! archive), `trace` (print the life of environments), `tick=MICROSECONDS` (0: the timer stays
-//! off), `nonce=TEXT` (repeated in the report), `panic` (panic at once: for tests). Behind a final
-//! `--` come the arguments of the first program, each behind [`ARG_SEPARATOR`].
+//! off), `nonce=TEXT` (repeated in the report), `sign` (the kernel's lines begin with the nonce, which no
+//! program knows), `limit=TICKS` (tell where everybody is, and end the machine), `panic` (panic at once:
+//! for tests). Behind a final `--` come the arguments of the first program, each behind [`ARG_SEPARATOR`].
 
 /// Comes before each argument of the first program on the boot command line.
 pub const ARG_SEPARATOR: char = '\x1f';

@@ -1,9 +1,29 @@
-//! What the grader, and the tests of the grader, have in common.
+//! What `cargo xtask grade` and `cargo xtask handout` do.
 //!
 //! | module | what it does |
 //! | --- | --- |
+//! | [`rubric`], [`expect`] | what is graded, from `tests/rubric.toml`; what must be seen |
+//! | [`submission`], [`tree`] | what somebody handed in; the reference with it laid over |
+//! | [`compile`], [`trial`] | builds the programs of a tree; boots one, and judges what came of it |
+//! | [`hints`] | what a failure looks like |
+//! | [`result`], [`format`] | what came of a submission; how that is written down |
+//! | [`class`] | many submissions |
+//! | [`grade`] | the command line |
+//! | [`handout`] | the solution without its answers |
 //! | [`mutants`] | the mistakes that the grader must find |
 
 #![forbid(unsafe_code)]
 
+pub mod class;
+pub mod compile;
+pub mod expect;
+pub mod format;
+pub mod grade;
+pub mod handout;
+pub mod hints;
 pub mod mutants;
+pub mod result;
+pub mod rubric;
+pub mod submission;
+pub mod tree;
+pub mod trial;

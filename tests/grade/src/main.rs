@@ -1,36 +1,33 @@
-//! What `cargo xtask grade` and `cargo xtask handout` do.
-//!
-//! | module | what it does |
-//! | --- | --- |
-//! | [`rubric`] | what is graded, from `tests/rubric.toml` |
-//! | [`handout`] | the solution without its answers |
+//! The executable behind `cargo xtask grade` and `cargo xtask handout`.
 
 #![forbid(unsafe_code)]
 
-mod handout;
-mod rubric;
-
-use abi::ExitStatus;
 use clap::Parser;
+use grade::{grade as grading, handout};
 use std::process::ExitCode;
 
 /// Grades, and makes handouts.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
+    /// Grade this checkout, or what others handed in
+    Grade(Box<grading::Args>),
     /// Make the students' tree of a lab from the solution
     Handout(handout::Args),
 }
 
+/// Nothing was graded, or not all of it: distinct from a bad grade.
+const COULD_NOT: u8 = 2;
+
 fn main() -> ExitCode {
+    xtask::leash::enter();
     let done = match Command::parse() {
-        Command::Handout(args) => handout::main(&args),
+        Command::Grade(args) => grading::main(&args).map(|full| u8::from(!full)),
+        Command::Handout(args) => handout::main(&args).map(|()| 0),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            xtask::say!("{error:#}");
-            ExitCode::from(ExitStatus::TOOL_FAILED.0)
-        }
-    }
+    xtask::interrupt::obey();
+    ExitCode::from(done.unwrap_or_else(|error| {
+        xtask::say!("{error:#}");
+        COULD_NOT
+    }))
 }

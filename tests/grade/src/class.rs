@@ -1,0 +1,382 @@
+//! Many submissions: several at a time, in shards if there are very many, and going on where an earlier run was
+//! interrupted.
+
+use crate::format::Format;
+use crate::grade::{Args, Grader, in_parallel, results_in, spinner};
+use crate::result::Graded;
+use crate::submission::{Submission, name_of, replace};
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Mutex;
+use xtask::{interrupt, say};
+
+/// One of several graders that share a class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shard {
+    index: usize,
+    count: usize,
+}
+
+impl FromStr for Shard {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Shard> {
+        let parse = || {
+            let (index, count) = text.split_once('/')?;
+            Some(Shard { index: index.parse().ok()?, count: count.parse().ok()? })
+        };
+        let shard = parse().filter(|shard| (1..=shard.count).contains(&shard.index));
+        shard.with_context(|| format!("`{text}` is no shard: 1/4 is the first of four"))
+    }
+}
+
+impl Shard {
+    /// Those that are this shard's. Who comes where depends on the order of all names alone.
+    fn share<T>(self, all: Vec<T>) -> Vec<T> {
+        let mine = |(place, _): &(usize, T)| place % self.count == self.index - 1;
+        all.into_iter().enumerate().filter(mine).map(|(_, item)| item).collect()
+    }
+}
+
+/// Grades all that is in a directory; returns whether everybody has full marks.
+///
+/// # Errors
+/// The grader could not do its work; what was graded by then is kept.
+pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
+    let mut handed_in = list(directory)?;
+    if let Some(shard) = args.shard {
+        handed_in = shard.share(handed_in);
+    }
+    let output = args.output.clone().unwrap_or_else(|| grader.home.join("grades"));
+    let progress = bar(handed_in.len());
+    let slots = Mutex::new(Vec::new());
+    let done = in_parallel(grader.jobs, &handed_in, |(name, path)| {
+        progress.set_message(name.clone());
+        let slot = slots.lock().ok().and_then(|mut slots| slots.pop()).map_or_else(|| grader.slot(), Ok)?;
+        let graded = one(grader, &output, name, path, |submission| {
+            grader.grade(name, &format!(" --submission {}", path.display()), submission, &slot, 1)
+        });
+        slots.lock().map(|mut slots| slots.push(slot)).ok();
+        progress.inc(1);
+        graded.with_context(|| format!("grading {name}"))
+    });
+    progress.finish_and_clear();
+    if let Some(signal) = interrupt::pending() {
+        bail!("interrupted by signal {signal}; the same command goes on");
+    }
+    conclude(done.into_iter().collect::<Result<Vec<_>>>()?, args.format, Some(&output))
+}
+
+/// What is handed in: names and places, by name.
+fn list(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    for entry in entries {
+        let path = entry.context("a directory entry")?.path();
+        if let Some(name) = name_of(&path)
+            && let Some(other) = found.insert(name, path.clone())
+        {
+            bail!("{} and {} are of the same name", other.display(), path.display());
+        }
+    }
+    ensure!(!found.is_empty(), "there is no submission in {}", directory.display());
+    Ok(found.into_iter().collect())
+}
+
+/// The result of one: that of an earlier run if nothing has changed, and otherwise a new one, which is kept.
+fn one(
+    grader: &Grader,
+    output: &Path,
+    name: &str,
+    path: &Path,
+    grade: impl FnOnce(&Submission) -> Result<Graded>,
+) -> Result<Graded> {
+    let submission = match Submission::read(path, grader.reference()) {
+        Ok(submission) => submission,
+        // That is not the grader's fault: who hands in what cannot be read has handed in nothing.
+        Err(error) => Submission { refused: vec![format!("{error:#}")], ..Submission::default() },
+    };
+    let key = grader.key(name, &submission);
+    kept(&results_in(output).join(format!("{name}.json")), &key, || grade(&submission))
+}
+
+/// The result in this file if it has this key, and otherwise a new one, which is written there.
+fn kept(file: &Path, key: &str, grade: impl FnOnce() -> Result<Graded>) -> Result<Graded> {
+    let known = fs::read(file).ok().and_then(|text| serde_json::from_slice::<Graded>(&text).ok());
+    if let Some(known) = known.filter(|known| known.key == key) {
+        return Ok(known);
+    }
+    let graded = grade()?;
+    if !graded.is_uncertain() {
+        replace(file, Format::Json.write(&graded)?.as_bytes())?;
+    }
+    Ok(graded)
+}
+
+/// Puts the results of several graders together.
+///
+/// # Errors
+/// There are none, or they contradict each other.
+pub fn merge(args: &Args) -> Result<bool> {
+    let reading = spinner("reading results");
+    let mut merged: BTreeMap<String, Graded> = BTreeMap::new();
+    for directory in &args.merge {
+        let results = results_in(directory);
+        let results = if results.is_dir() { results } else { directory.clone() };
+        let entries = fs::read_dir(&results).with_context(|| format!("cannot list {}", results.display()))?;
+        for path in
+            entries.map(|entry| Ok(entry.context("a directory entry")?.path())).collect::<Result<Vec<_>>>()?
+        {
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let graded: Graded =
+                serde_json::from_slice(&text).with_context(|| format!("{} is no result", path.display()))?;
+            if let Some(other) = merged.insert(graded.name.clone(), graded.clone()) {
+                let alike = other.key == graded.key && other.score() == graded.score();
+                ensure!(
+                    alike,
+                    "{} was graded twice, with different results; one is {}",
+                    graded.name,
+                    path.display()
+                );
+            }
+        }
+    }
+    reading.finish_and_clear();
+    ensure!(!merged.is_empty(), "there are no results to put together");
+    conclude(merged.into_values().collect(), args.format, args.output.as_deref())
+}
+
+/// Prints the table, and writes what is to be written.
+fn conclude(class: Vec<Graded>, format: Format, output: Option<&Path>) -> Result<bool> {
+    if let Some(output) = output {
+        replace(&output.join("grades.csv"), &csv(&class)?)?;
+        if format != Format::Json {
+            for graded in &class {
+                let name = format!("{format:?}/{}.{}", graded.name, format.extension()).to_lowercase();
+                let name = name.split_once('/').map_or(PathBuf::new(), |(directory, _)| {
+                    Path::new(directory).join(format!("{}.{}", graded.name, format.extension()))
+                });
+                replace(&output.join(name), format.write(graded)?.as_bytes())?;
+            }
+        }
+        say!("the results are in {}", output.display());
+    }
+    print!("{}", table(&class));
+    let uncertain: Vec<&str> =
+        class.iter().filter(|graded| graded.is_uncertain()).map(|graded| graded.name.as_str()).collect();
+    ensure!(
+        uncertain.is_empty(),
+        "not everything could be run for {}; the same command tries again",
+        uncertain.join(", ")
+    );
+    Ok(class.iter().all(Graded::is_full))
+}
+
+/// A line for each, then which tests fail most.
+fn table(class: &[Graded]) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for (part, _) in class.iter().flat_map(Graded::parts) {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    let width = class.iter().map(|graded| graded.name.chars().count()).max().unwrap_or(0).max(4);
+    let mut text = format!("{:width$}", "name");
+    parts.iter().for_each(|part| _ = write!(text, "  {part:>7}"));
+    let _ = writeln!(text, "  {:>7}", "all");
+    for graded in class {
+        let _ = write!(text, "{:width$}", graded.name);
+        let own = graded.parts();
+        for part in &parts {
+            let score = own.iter().find(|(other, _)| other == part).map_or((0, 0), |(_, score)| *score);
+            let _ = write!(text, "  {:>7}", format!("{}/{}", score.0, score.1));
+        }
+        let (score, points) = graded.score();
+        let _ = writeln!(text, "  {:>7}{}", format!("{score}/{points}"), remark(graded));
+    }
+    text + &failing(class)
+}
+
+fn remark(graded: &Graded) -> &'static str {
+    match (graded.is_uncertain(), &graded.broken, graded.notes.is_empty()) {
+        (true, ..) => "  not everything could be run",
+        (_, Some(_), _) => "  does not build",
+        (_, None, false) => "  has notes",
+        (_, None, true) => "",
+    }
+}
+
+/// Which tests fail most, of those that were run.
+fn failing(class: &[Graded]) -> String {
+    let mut failures: BTreeMap<&str, usize> = BTreeMap::new();
+    let ran: Vec<&Graded> = class.iter().filter(|graded| graded.broken.is_none()).collect();
+    for test in ran.iter().flat_map(|graded| &graded.tests).filter(|test| !test.passed) {
+        *failures.entry(&test.name).or_default() += 1;
+    }
+    let mut failures: Vec<(&str, usize)> = failures.into_iter().collect();
+    failures.sort_by_key(|&(name, count)| (std::cmp::Reverse(count), name));
+    let mut text = String::new();
+    for (place, (name, count)) in failures.iter().enumerate() {
+        let lead = if place == 0 { "\nwhat fails most, of those that build:\n" } else { "" };
+        let _ = writeln!(text, "{lead}{count:>5} of {}  {name}", ran.len());
+    }
+    text
+}
+
+fn csv(class: &[Graded]) -> Result<Vec<u8>> {
+    let mut tests: Vec<&str> = Vec::new();
+    for test in class.iter().flat_map(|graded| &graded.tests) {
+        if !tests.contains(&test.name.as_str()) {
+            tests.push(&test.name);
+        }
+    }
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["name", "score", "points", "builds"].iter().chain(&tests))?;
+    for graded in class {
+        let (score, points) = graded.score();
+        let builds = if graded.broken.is_none() { "yes" } else { "no" };
+        let of = |name: &&str| {
+            graded.tests.iter().find(|test| test.name == **name).map(|test| test.score().to_string())
+        };
+        let fields = [graded.name.clone(), score.to_string(), points.to_string(), builds.to_owned()];
+        writer
+            .write_record(fields.into_iter().chain(tests.iter().map(|name| of(name).unwrap_or_default())))?;
+    }
+    writer.into_inner().context("cannot write CSV")
+}
+
+fn bar(count: usize) -> ProgressBar {
+    let bar = ProgressBar::new(count as u64);
+    match ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} {msg} ({eta} left)") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::TestResult;
+    use std::cell::Cell;
+
+    fn graded(name: &str, passed: [bool; 2]) -> Graded {
+        let test = |(part, name, passed): (&str, &str, bool)| TestResult {
+            part: part.to_owned(),
+            name: name.to_owned(),
+            points: 5,
+            passed,
+            hidden: false,
+            seconds: 1.0,
+            failure: None,
+            error: None,
+        };
+        let tests = [("A", "dumbfork", passed[0]), ("B", "spin", passed[1])].map(test).to_vec();
+        Graded {
+            name: name.to_owned(),
+            key: "k".to_owned(),
+            lab: None,
+            seconds: 2.0,
+            broken: None,
+            notes: Vec::new(),
+            tests,
+        }
+    }
+
+    fn class() -> Vec<Graded> {
+        let broken = Graded { broken: Some("no".to_owned()), ..graded("cid", [false; 2]) };
+        vec![graded("ann", [true; 2]), graded("bob", [true, false]), broken]
+    }
+
+    #[test]
+    fn shards_are_all_together() {
+        let shares = ["1/3", "2/3", "3/3"]
+            .map(|shard| shard.parse::<Shard>().unwrap().share((0..7).collect::<Vec<_>>()));
+        assert_eq!(shares, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
+        for bad in ["0/3", "4/3", "1", "a/b", "1/0"] {
+            assert!(bad.parse::<Shard>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_table_for_all() {
+        let expected = "\
+name        A        B      all
+ann       5/5      5/5    10/10
+bob       5/5      0/5     5/10
+cid       0/5      0/5     0/10  does not build
+
+what fails most, of those that build:
+    1 of 2  spin
+";
+        assert_eq!(table(&class()), expected);
+    }
+
+    #[test]
+    fn a_row_for_each() {
+        let expected =
+            "name,score,points,builds,dumbfork,spin\nann,10,10,yes,5,5\nbob,5,10,yes,5,0\ncid,0,10,no,0,0\n";
+        assert_eq!(String::from_utf8(csv(&class()).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_known_is_not_graded_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("results/ann.json");
+        let runs = Cell::new(0);
+        let grade = |key: &str, uncertain: bool| {
+            kept(&file, key, || {
+                runs.set(runs.get() + 1);
+                let mut graded = Graded { key: key.to_owned(), ..graded("ann", [true; 2]) };
+                graded.tests[0].error = uncertain.then(|| "no emulator".to_owned());
+                Ok(graded)
+            })
+            .unwrap()
+        };
+        grade("1", true);
+        grade("1", false);
+        assert_eq!(runs.get(), 2, "what could not be run is tried again");
+        assert_eq!(grade("1", false).score(), (10, 10));
+        assert_eq!(runs.get(), 2, "what is known is not graded again");
+        grade("2", false);
+        assert_eq!(runs.get(), 3, "what has changed is graded again");
+    }
+
+    fn args(words: &[&str]) -> Args {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        <Line as clap::Parser>::try_parse_from([&["grade"], words].concat()).unwrap().args
+    }
+
+    #[test]
+    fn shards_are_put_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = ["a", "b", "all"].map(|place| directory.path().join(place));
+        let keep =
+            |place: &Path, graded: &Graded| {
+                kept(&results_in(place).join(format!("{}.json", graded.name)), &graded.key, || {
+                    Ok(graded.clone())
+                })
+                .unwrap();
+            };
+        keep(&places[0], &graded("ann", [true; 2]));
+        keep(&places[1], &graded("bob", [true, false]));
+        let [a, b, all] = places.each_ref().map(|place| place.to_str().unwrap());
+        assert!(!merge(&args(&["--merge", a, b, "--output", all])).unwrap(), "not everybody has full marks");
+        let csv = fs::read_to_string(places[2].join("grades.csv")).unwrap();
+        assert_eq!(csv.lines().count(), 3, "{csv}");
+        assert!(merge(&args(&["--merge", a])).unwrap());
+        keep(&places[1], &graded("ann", [false; 2]));
+        assert!(merge(&args(&["--merge", a, b])).is_err(), "ann has two different results");
+    }
+}

@@ -1,0 +1,411 @@
+//! `cargo xtask grade`: the command line, and the grading of one tree.
+
+use crate::class;
+use crate::compile::{self, Built};
+use crate::format::Format;
+use crate::result::{Graded, TestResult};
+use crate::rubric::{Rubric, Test};
+use crate::submission::{Files, Submission, digest, name_of, pieces};
+use crate::tree::{self, Permitted};
+use crate::trial::{Bench, Programs, blank};
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+use xtask::images::{Builder, Flavor};
+use xtask::machine::shell_word;
+use xtask::workspace::Workspace;
+use xtask::{install, interrupt};
+
+/// More notes about files than this help nobody.
+const NOTES: usize = 20;
+
+/// The command line of `grade`.
+#[derive(clap::Args, Clone, Default, Debug)]
+pub struct Args {
+    /// Only tests whose names contain one of these words
+    pub filter: Vec<String>,
+    /// Only this lab: its tests, and the files that it lets students change
+    #[arg(long, value_name = "NAME")]
+    pub lab: Option<String>,
+    /// A rubric with tests that students do not have
+    #[arg(long, value_name = "FILE")]
+    pub rubric: Option<PathBuf>,
+    /// Grade what somebody handed in: a directory, a .tar, .tar.gz, .tgz or .zip, or a .patch for the reference
+    #[arg(long, value_name = "PATH", conflicts_with = "submissions")]
+    pub submission: Option<PathBuf>,
+    /// Grade all that is in this directory
+    #[arg(long, value_name = "DIR")]
+    pub submissions: Option<PathBuf>,
+    /// Whose it is [default: as the directory or archive is called]
+    #[arg(long, conflicts_with = "submissions")]
+    pub name: Option<String>,
+    /// What students may change, instead of what the rubric says: a pattern
+    #[arg(long, value_name = "PATTERN")]
+    pub files: Vec<String>,
+    /// Submissions are changes: files that they do not have are the reference's
+    #[arg(long)]
+    pub partial: bool,
+    /// Give everybody a variant of the tests, drawn from this word and the name
+    #[arg(long, value_name = "WORD")]
+    pub vary: Option<String>,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// How many at the same time [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZero<usize>>,
+    /// Where the results of --submissions go, and where an interrupted run finds them [default: grades in the directory of
+    /// the build]
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Only each N-th submission, beginning with the I-th: `1/4` to `4/4` are all
+    #[arg(long, value_name = "I/N", requires = "submissions")]
+    pub shard: Option<class::Shard>,
+    /// Put the results in these directories together
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["submissions", "submission", "filter"])]
+    pub merge: Vec<PathBuf>,
+}
+
+/// Does what the command line says; returns whether everybody has full marks.
+///
+/// # Errors
+/// The grader could not do its work.
+pub fn main(args: &Args) -> Result<bool> {
+    if !args.merge.is_empty() {
+        return class::merge(args);
+    }
+    let grader = Grader::prepare(args)?;
+    if let Some(directory) = &args.submissions {
+        return class::grade(&grader, args, directory);
+    }
+    let graded = match &args.submission {
+        Some(path) => {
+            let name = args
+                .name
+                .clone()
+                .or_else(|| name_of(path))
+                .context("the submission has no name; --name gives it one")?;
+            let options = format!(" --submission {}", path.display());
+            let slot = grader.slot()?;
+            grader.grade(&name, &options, &Submission::read(path, grader.reference())?, &slot, grader.jobs)?
+        }
+        None => grader.grade_here(args.name.as_deref())?,
+    };
+    print!("{}", args.format.write(&graded)?);
+    ensure!(!graded.is_uncertain(), "some tests could not be run");
+    Ok(graded.is_full())
+}
+
+impl Args {
+    /// The options that one needs to see the same again.
+    fn to_repeat(&self) -> String {
+        let mut words = String::new();
+        let mut add = |option: &str, value: &OsStr| {
+            words.push_str(&format!(" --{option} {}", shell_word(value)));
+        };
+        self.lab.iter().for_each(|lab| add("lab", lab.as_ref()));
+        self.rubric.iter().for_each(|path| add("rubric", path.as_ref()));
+        self.vary.iter().for_each(|word| add("vary", word.as_ref()));
+        self.files.iter().for_each(|pattern| add("files", pattern.as_ref()));
+        if self.partial {
+            words.push_str(" --partial");
+        }
+        words
+    }
+}
+
+/// All that is the same for every submission.
+pub struct Grader {
+    workspace: Workspace,
+    bench: Bench,
+    /// The tests, each with its part.
+    pub tests: Vec<(String, Test)>,
+    reference: Files,
+    permitted: Permitted,
+    /// Students may change the kernel, too.
+    own_kernel: bool,
+    lab: Option<String>,
+    partial: bool,
+    vary: Option<String>,
+    options: String,
+    /// How many at the same time.
+    pub jobs: usize,
+    /// Where slots are.
+    pub home: PathBuf,
+}
+
+/// A directory in which one submission after the other is built, so that what they share is built once. Nobody else
+/// uses it meanwhile.
+pub struct Slot {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Grader {
+    /// Reads the rubric and the reference, and builds the kernel.
+    ///
+    /// # Errors
+    /// Something of this is missing or has a mistake.
+    pub fn prepare(args: &Args) -> Result<Grader> {
+        let workspace = Workspace::load()?;
+        let mut rubric = Rubric::load(&workspace.root)?;
+        if let Some(path) = &args.rubric {
+            rubric.add_hidden(Rubric::read(path)?)?;
+        }
+        let lab = args.lab.as_deref().map(|name| rubric.lab(name)).transpose()?;
+        let tests = rubric.select(lab, &args.filter)?;
+        for (_, test) in &tests {
+            for name in test.programs() {
+                workspace.program(name).with_context(|| format!("the test `{}`", test.name))?;
+            }
+        }
+        let theirs =
+            if args.files.is_empty() { lab.map_or(&rubric.files, |lab| &lab.files) } else { &args.files };
+        let permitted = Permitted::new(theirs)?;
+        let others = [args.submission.is_some(), args.submissions.is_some()].contains(&true);
+        let reference = if others { tree::reference(&workspace.root)? } else { Files::new() };
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let own_kernel = !others || permitted.changes_kernel(&reference)?;
+        let kernel = if own_kernel { PathBuf::new() } else { build_kernel(&workspace)? };
+        Ok(Grader {
+            bench: Bench { qemu: install::qemu()?, kernel, rules: rubric.hints.clone() },
+            home: workspace.target.join("grade"),
+            workspace,
+            tests,
+            reference,
+            permitted,
+            own_kernel,
+            lab: args.lab.clone(),
+            partial: args.partial,
+            vary: args.vary.clone(),
+            options: args.to_repeat(),
+            jobs: args.jobs.map_or(cores, NonZero::get),
+        })
+    }
+
+    /// The files of the reference.
+    #[must_use]
+    pub fn reference(&self) -> &Files {
+        &self.reference
+    }
+
+    /// The programs that the tests need.
+    fn programs(&self) -> Vec<String> {
+        let names: BTreeSet<&str> = self.tests.iter().flat_map(|(_, test)| test.programs()).collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What decides about a result: the same key means the same result.
+    #[must_use]
+    pub fn key(&self, name: &str, submission: &Submission) -> String {
+        let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted.patterns, self.bench.rules);
+        let options =
+            format!("{} {:?} {:?}", self.partial, self.lab, self.vary.as_ref().map(|word| (word, name)));
+        let refused = submission.refused.join("\n");
+        let ours = [tests.as_bytes(), options.as_bytes(), refused.as_bytes()];
+        digest(ours.into_iter().chain(pieces(&self.reference)).chain(pieces(&submission.files)))
+    }
+
+    /// Grades this checkout, where it is.
+    fn grade_here(&self, name: Option<&str>) -> Result<Graded> {
+        let start = Instant::now();
+        let name = name.or_else(|| self.workspace.root.file_name()?.to_str()).unwrap_or("this checkout");
+        let progress = spinner("building");
+        let built = compile::build(&self.workspace, &self.programs(), self.own_kernel, self.jobs)?;
+        progress.finish_and_clear();
+        self.test(&self.workspace.root, name, "", built, self.jobs, start)
+    }
+
+    /// Grades what somebody handed in, in a slot.
+    ///
+    /// # Errors
+    /// The grader could not do its work.
+    pub fn grade(
+        &self,
+        name: &str,
+        options: &str,
+        submission: &Submission,
+        slot: &Slot,
+        jobs: usize,
+    ) -> Result<Graded> {
+        let start = Instant::now();
+        let laid = tree::lay(&self.reference, submission, &self.permitted, self.partial);
+        let root = slot.root.join("tree");
+        tree::sync(&root, &laid.files)?;
+        let workspace =
+            Workspace { root, target: slot.root.join("target"), programs: self.workspace.programs.clone() };
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
+        let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;
+        let mut graded = self.test(&workspace.root, name, options, built, jobs, start)?;
+        graded.key = self.key(name, submission);
+        graded.notes.extend(notes("not to be changed, and restored", &laid.restored));
+        graded.notes.extend(notes("refused", &submission.refused));
+        graded.notes.extend(notes("missing", &laid.missing));
+        Ok(graded)
+    }
+
+    fn test(
+        &self,
+        root: &Path,
+        name: &str,
+        options: &str,
+        built: Built,
+        jobs: usize,
+        start: Instant,
+    ) -> Result<Graded> {
+        let (tests, broken) = match built {
+            Built::Images(files, kernel) => {
+                let mut bench = self.bench.clone();
+                bench.kernel = kernel.unwrap_or(bench.kernel);
+                (self.run_all(&bench, name, options, &Programs::new(files, root)?, jobs)?, None)
+            }
+            Built::Broken(why) => {
+                (self.tests.iter().map(|(part, test)| blank(part, test)).collect(), Some(why))
+            }
+        };
+        Ok(Graded {
+            name: name.to_owned(),
+            key: String::new(),
+            lab: self.lab.clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            broken,
+            notes: Vec::new(),
+            tests,
+        })
+    }
+
+    fn run_all(
+        &self,
+        bench: &Bench,
+        name: &str,
+        options: &str,
+        programs: &Programs,
+        jobs: usize,
+    ) -> Result<Vec<TestResult>> {
+        let options = format!("{}{options}", self.options);
+        let draw = self.vary.as_ref().map_or(0, |word| draw(word, name));
+        let progress = if jobs > 1 { spinner("").with_message(String::new()) } else { ProgressBar::hidden() };
+        let results = in_parallel(jobs, &self.tests, |(part, test)| {
+            progress.set_message(format!("{name}: {}", test.name));
+            bench.run(programs, part, &test.varied(draw), &options)
+        });
+        progress.finish_and_clear();
+        match interrupt::pending() {
+            Some(signal) => bail!("interrupted by signal {signal}"),
+            None => Ok(results),
+        }
+    }
+
+    /// A slot that nobody uses.
+    ///
+    /// # Errors
+    /// None can be made.
+    pub fn slot(&self) -> Result<Slot> {
+        for number in 0.. {
+            let root = self.home.join(format!("slot-{number}"));
+            let lock = fs::create_dir_all(&root).and_then(|()| File::create(root.join("lock")));
+            let lock = lock.with_context(|| format!("cannot make {}", root.display()))?;
+            match lock.try_lock() {
+                Ok(()) => return Ok(Slot { root, _lock: lock }),
+                Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(error).context("cannot lock a directory to build in");
+                }
+            }
+        }
+        bail!("no directory to build in")
+    }
+}
+
+/// Does this to all of them, several at a time; the results are in the same order.
+pub fn in_parallel<T: Sync, R: Send>(jobs: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        while let Some((index, item)) =
+            Some(next.fetch_add(1, Relaxed)).and_then(|index| Some((index, items.get(index)?)))
+        {
+            done.push((index, work(item)));
+        }
+        done
+    };
+    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn build_kernel(workspace: &Workspace) -> Result<PathBuf> {
+    let built = Builder { workspace, verbose: false }.kernel("build", Flavor::Plain).run()?;
+    let kernel = built.into_iter().find(|executable| executable.name == "kern");
+    Ok(kernel.context("cargo built no kernel")?.path)
+}
+
+/// A number that follows from the word of a course and a name.
+fn draw(word: &str, name: &str) -> u64 {
+    u64::from_str_radix(&digest([word.as_bytes(), name.as_bytes()])[..16], 16).unwrap_or(0)
+}
+
+fn notes(what: &str, paths: &[String]) -> Vec<String> {
+    let mut notes: Vec<String> = paths.iter().take(NOTES).map(|path| format!("{what}: {path}")).collect();
+    if paths.len() > NOTES {
+        notes.push(format!("{what}: {} in all", paths.len()));
+    }
+    notes
+}
+
+/// What is going on, on stderr if that is a terminal.
+#[must_use]
+pub fn spinner(message: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+    let bar = ProgressBar::new_spinner().with_message(message.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// The directory of results.
+#[must_use]
+pub fn results_in(output: &Path) -> PathBuf {
+    output.join("results")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_keeps_its_order() {
+        let items: Vec<u32> = (0..50).collect();
+        assert_eq!(
+            in_parallel(4, &items, |item| item * 2),
+            items.iter().map(|item| item * 2).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn draws_differ_and_stay() {
+        assert_eq!(draw("2026", "ann"), draw("2026", "ann"));
+        assert_ne!(draw("2026", "ann"), draw("2026", "bob"));
+        assert_ne!(draw("2026", "ann"), draw("2027", "ann"));
+    }
+
+    #[test]
+    fn not_every_file_is_told() {
+        let paths: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+        let notes = notes("refused", &paths);
+        assert_eq!((notes.len(), notes[20].as_str()), (21, "refused: 30 in all"));
+    }
+}

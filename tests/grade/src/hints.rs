@@ -1,0 +1,170 @@
+//! What a failure looks like, and what may be behind it: rules of the rubric first, then what every grader knows.
+
+use crate::rubric::Rule;
+use abi::{ExitStatus, Vector};
+use regex::Regex;
+
+/// How a machine ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// With this status, in which the emulator and the kernel agree.
+    Status(ExitStatus),
+    /// It was reset.
+    Reset,
+    /// It had to be ended from outside.
+    Stuck,
+}
+
+/// What happened in a run that failed.
+pub struct Signs<'a> {
+    /// The test.
+    pub test: &'a str,
+    /// How the machine ended.
+    pub end: End,
+    /// How it should have ended.
+    pub wanted: ExitStatus,
+    /// The console, without signatures.
+    pub lines: &'a [&'a str],
+    /// What was not met.
+    pub unmet: &'a [String],
+}
+
+/// What every grader knows: a pattern for a line of the console, and what to say.
+const KNOWN: &[(&str, &str)] = &[
+    (r"panicked at ([^ ]+): not yet implemented(?:: (.*))?$", "this is still to be written: $2 ($1)"),
+    // A kernel has the message on a line of its own.
+    (r"^not yet implemented(?:: (.*))?$", "this is still to be written: $1"),
+    (
+        r"NoRight|not held with the rights asked for",
+        "rights were to be raised, or one was lost on the way: a page keeps MAY when WRITE is taken for copy-on-write, and one that is read-only stays so",
+    ),
+    (
+        r"the exception stack is full",
+        "faults nest until the exception stack is full: the upcall itself faults, each time again",
+    ),
+    (
+        r"user fault va 0000000000000000 ip 0000000000000000",
+        "a jump to address 0: a return address or a pointer to a function was lost",
+    ),
+    (
+        r"^\[(0000[1-9a-f]00[1-9a-f]|0000[2-9a-f]000)\] destroyed: .* and nobody handles it",
+        "the child $1 has no upcall: a child begins without one",
+    ),
+    (
+        r"the (?:parent's memory|children counted in the parent's memory)",
+        "the child's write reached the parent's frame: the page is writable in both",
+    ),
+    (
+        r"MISMATCH",
+        "a register, a flag or the red zone did not survive the fault: see what the upcall saves and how it goes back",
+    ),
+    (
+        r"\b([1-9][0-9]*) frames are missing",
+        "$1 page frames are still mapped somewhere: a temporary mapping that was not taken away?",
+    ),
+    (
+        r"a neighbour changed",
+        "a write reached a page next to the one that was meant: how is the page's address computed?",
+    ),
+    (
+        r"ran on two CPUs at once",
+        "counts were lost: a page that should be the child's own is shared, or a stale TLB entry is in use",
+    ),
+];
+
+/// What may be behind it; the most particular first.
+#[must_use]
+pub fn find(own: Option<&str>, rules: &[Rule], signs: &Signs) -> Vec<String> {
+    let mut hints: Vec<String> = own.map(str::to_owned).into_iter().collect();
+    let applies = |rule: &&Rule| rule.tests.is_empty() || rule.tests.iter().any(|test| test == signs.test);
+    hints.extend(rules.iter().filter(applies).filter_map(|rule| spoken(&rule.when.0, &rule.say, signs)));
+    hints.extend(KNOWN.iter().filter_map(|(pattern, text)| spoken(pattern, text, signs)));
+    hints.extend(of_end(signs));
+    hints.dedup();
+    hints
+}
+
+/// The text with groups filled in, if a line has the pattern.
+fn spoken(pattern: &str, text: &str, signs: &Signs) -> Option<String> {
+    let pattern = Regex::new(pattern).ok()?;
+    let mut lines = signs.lines.iter().copied().chain(signs.unmet.iter().map(String::as_str));
+    let found = lines.find_map(|line| pattern.captures(line))?;
+    let mut spoken = String::new();
+    found.expand(text, &mut spoken);
+    Some(spoken)
+}
+
+/// What the end alone tells.
+fn of_end(signs: &Signs) -> Option<String> {
+    let status = match signs.end {
+        End::Reset => {
+            return Some("a triple fault: the processor could not even report an exception. That is a bug of the kernel".to_owned());
+        }
+        End::Stuck => {
+            return Some("the kernel itself hangs: not even its timer ended the machine".to_owned());
+        }
+        End::Status(status) if status == signs.wanted => return None,
+        End::Status(status) => status,
+    };
+    let text = match status {
+        ExitStatus::KERNEL_PANIC => "the kernel panicked: a program must never be able to do that",
+        ExitStatus::TIMEOUT => {
+            "it went on until its time was up: below is where everybody was. A fault that is not resolved comes again for ever"
+        }
+        ExitStatus::DEADLOCK => {
+            "everybody waits and nobody can wake anybody: was a child never made runnable, or a message never sent?"
+        }
+        ExitStatus::PANIC => "the program panicked: its last line says where and why",
+        ExitStatus::DESTROYED => "it was destroyed by another environment",
+        _ if status == ExitStatus::killed_by(Vector::PAGE_FAULT) => {
+            "it was killed by a page fault that nobody resolved: see va, ip and err in the dump"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hints(end: End, lines: &[&str], rules: &[Rule]) -> Vec<String> {
+        let signs = Signs { test: "forktree", end, wanted: ExitStatus::SUCCESS, lines, unmet: &[] };
+        find(None, rules, &signs)
+    }
+
+    #[test]
+    fn what_is_seen_is_told() {
+        let fine = End::Status(ExitStatus::SUCCESS);
+        let todo = "[00001000] panicked at lib/pager/src/fork.rs:9:5: not yet implemented: exercise 2";
+        assert_eq!(
+            hints(fine, &[todo], &[]),
+            ["this is still to be written: exercise 2 (lib/pager/src/fork.rs:9:5)"]
+        );
+        let todo = ["kernel panic: panicked at lib/vm/src/build.rs:9:5:", "not yet implemented: exercise 1"];
+        assert_eq!(hints(fine, &todo, &[]), ["this is still to be written: exercise 1"]);
+        assert!(hints(fine, &["round 3: 7 frames are missing"], &[])[0].starts_with("7 page frames"));
+        assert!(
+            hints(fine, &["[00001001] destroyed: Page Fault, and nobody handles it"], &[])[0]
+                .contains("child 00001001")
+        );
+        assert_eq!(
+            hints(fine, &["[00001000] destroyed: Page Fault, and nobody handles it"], &[]),
+            Vec::<String>::new()
+        );
+        assert!(hints(End::Reset, &[], &[])[0].contains("triple fault"));
+        assert!(hints(End::Status(ExitStatus::KERNEL_PANIC), &[], &[])[0].contains("kernel panicked"));
+        assert!(hints(End::Status(ExitStatus::TIMEOUT), &[], &[])[0].contains("time was up"));
+        assert_eq!(hints(fine, &[], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rules_of_the_rubric_come_first() {
+        let rule: Rule =
+            toml::from_str("when = 'x is ([0-9]+)'\nsay = 'not $1'\ntests = ['forktree']").unwrap();
+        let other = Rule { tests: vec!["spin".to_owned()], ..rule.clone() };
+        let lines = ["x is 7", "MISMATCH"];
+        let told = hints(End::Status(ExitStatus::SUCCESS), &lines, &[other, rule]);
+        assert_eq!((told[0].as_str(), told.len()), ("not 7", 2));
+    }
+}

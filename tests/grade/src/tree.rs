@@ -1,0 +1,244 @@
+//! The tree that is built: the reference, over which only the permitted files of a submission are laid.
+
+use crate::submission::{Files, Submission};
+use anyhow::{Context, Result};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use walkdir::WalkDir;
+
+/// What students may never change, whatever patterns say: it runs on the host, or decides what does.
+const NEVER: [&str; 10] = [
+    "build.rs",
+    "*/build.rs",
+    "*/*/build.rs",
+    "**/Cargo.toml",
+    "Cargo.lock",
+    "**/.cargo/**",
+    "rust-toolchain*",
+    "**/linker.ld",
+    "tests/**",
+    "xtask/**",
+];
+/// What the kernel is built from.
+const KERNELS: [&str; 2] = ["kern/**", "lib/{abi,boot,mem,sched,smp,vm}/**"];
+/// What building programs needs of the reference.
+const NEEDED: [&str; 10] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "rust-toolchain.toml",
+    "linker.ld",
+    "kern/**",
+    "lib/**",
+    "tests/**",
+    "user/**",
+    "xtask/**",
+];
+
+/// Patterns of the files that students may change.
+#[derive(Clone, Debug)]
+pub struct Permitted {
+    /// The patterns.
+    pub patterns: Vec<String>,
+    yes: GlobSet,
+    no: GlobSet,
+}
+
+fn globs<P: AsRef<str>>(patterns: &[P]) -> Result<GlobSet> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns.iter().map(AsRef::as_ref) {
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        set.add(glob.with_context(|| format!("`{pattern}` is no pattern for files"))?);
+    }
+    set.build().context("the patterns for files")
+}
+
+impl Permitted {
+    /// Those that fit one of these patterns, and decide nothing.
+    ///
+    /// # Errors
+    /// A pattern has a mistake.
+    pub fn new(patterns: &[String]) -> Result<Permitted> {
+        Ok(Permitted { patterns: patterns.to_vec(), yes: globs(patterns)?, no: globs(&NEVER)? })
+    }
+
+    /// Whether any of these files is part of the kernel, so that it is the students', too. (The crate `pager` is in the
+    /// kernel for its reader of ELF files; there it is the reference's.)
+    ///
+    /// # Errors
+    /// None: the patterns are this grader's own.
+    pub fn changes_kernel(&self, files: &Files) -> Result<bool> {
+        let kernels = globs(&KERNELS)?;
+        Ok(files.keys().any(|path| kernels.is_match(path) && self.allows(path)))
+    }
+
+    /// Whether students may change this file.
+    #[must_use]
+    pub fn allows(&self, path: &str) -> bool {
+        self.yes.is_match(path) && !self.no.is_match(path)
+    }
+}
+
+/// What building needs of a reference tree.
+///
+/// # Errors
+/// It cannot be read.
+pub fn reference(root: &Path) -> Result<Files> {
+    let needed = globs(&NEEDED)?;
+    let mut files = Submission::of_directory(root).context("cannot read the reference")?.files;
+    files.retain(|path, _| needed.is_match(path) && !path.starts_with("tests/mutants/"));
+    Ok(files)
+}
+
+/// A tree to build, and how it came about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Laid {
+    /// All its files.
+    pub files: Files,
+    /// Files of the submission that are different in the reference, where they stayed as they were.
+    pub restored: Vec<String>,
+    /// Permitted files of the reference that the submission does not have.
+    pub missing: Vec<String>,
+}
+
+/// Lays the permitted files of a submission over the reference. What the submission does not have of them is not
+/// there, unless `partial` says that it is then the reference's: that might be the solution.
+#[must_use]
+pub fn lay(reference: &Files, submission: &Submission, permitted: &Permitted, partial: bool) -> Laid {
+    let partial = partial || submission.partial;
+    let mut files = reference.clone();
+    let (mut restored, mut missing) = (Vec::new(), Vec::new());
+    files.retain(|path, _| {
+        let gone = permitted.allows(path) && !submission.files.contains_key(path);
+        missing.extend((gone && !partial).then(|| path.clone()));
+        partial || !gone
+    });
+    for (path, data) in &submission.files {
+        if permitted.allows(path) {
+            files.insert(path.clone(), data.clone());
+        } else if reference.get(path).is_some_and(|ours| ours != data) {
+            restored.push(path.clone());
+        }
+    }
+    Laid { files, restored, missing }
+}
+
+/// Makes a directory hold these files and no others. A file that is as it should be is not touched: cargo goes by the
+/// times of files, and builds only what changed.
+///
+/// # Errors
+/// The directory cannot be changed.
+pub fn sync(root: &Path, files: &Files) -> Result<()> {
+    let present = present(root)?;
+    for path in present.keys().filter(|path| !files.contains_key(*path)) {
+        fs::remove_file(root.join(path)).with_context(|| format!("cannot remove {path}"))?;
+    }
+    for (path, data) in files.iter().filter(|(path, data)| present.get(*path) != Some(data)) {
+        let place = root.join(path);
+        let directory = place.parent().context("a file is in a directory")?;
+        let written = fs::create_dir_all(directory).and_then(|()| fs::write(&place, data));
+        written.with_context(|| format!("cannot write {}", place.display()))?;
+    }
+    Ok(())
+}
+
+fn present(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
+    let mut found = BTreeMap::new();
+    for entry in WalkDir::new(root) {
+        let entry = entry.with_context(|| format!("cannot list {}", root.display()))?;
+        if !entry.file_type().is_dir() {
+            let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_string_lossy().into_owned();
+            found.insert(path, fs::read(entry.path()).unwrap_or_default());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(files: &[(&str, &str)]) -> Files {
+        files.iter().map(|(path, text)| (path.to_string(), text.as_bytes().to_vec())).collect()
+    }
+
+    fn permitted() -> Permitted {
+        Permitted::new(&["lib/libos/**".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn modules_are_not_build_scripts() {
+        let permitted =
+            Permitted::new(&["lib/vm/src/*.rs".to_owned(), "lib/vm/build.rs".to_owned()]).unwrap();
+        assert!(permitted.allows("lib/vm/src/build.rs"));
+        assert!(!permitted.allows("lib/vm/build.rs") && !permitted.allows("lib/vm/src/deep/a.rs"));
+        assert!(permitted.changes_kernel(&files(&[("lib/vm/src/a.rs", "")])).unwrap());
+        assert!(
+            !permitted.changes_kernel(&files(&[("lib/vm/README", ""), ("kern/src/main.rs", "")])).unwrap()
+        );
+    }
+
+    const REFERENCE: [(&str, &str); 4] = [
+        ("Cargo.toml", "m"),
+        ("kern/a.rs", "k"),
+        ("lib/libos/a.rs", "solution"),
+        ("lib/libos/Cargo.toml", "m"),
+    ];
+
+    #[test]
+    fn only_permitted_files_are_laid_over() {
+        let handed_in = files(&[
+            ("Cargo.toml", "evil"),
+            ("build.rs", "evil"),
+            ("kern/a.rs", "evil"),
+            ("lib/libos/Cargo.toml", "evil"),
+            ("lib/libos/build.rs", "evil"),
+            ("lib/libos/.cargo/config.toml", "evil"),
+            ("lib/libos/a.rs", "mine"),
+            ("lib/libos/new.rs", "mine"),
+        ]);
+        let laid = lay(
+            &files(&REFERENCE),
+            &Submission { files: handed_in, ..Submission::default() },
+            &permitted(),
+            false,
+        );
+        let expected = files(&[
+            ("Cargo.toml", "m"),
+            ("kern/a.rs", "k"),
+            ("lib/libos/Cargo.toml", "m"),
+            ("lib/libos/a.rs", "mine"),
+            ("lib/libos/new.rs", "mine"),
+        ]);
+        assert_eq!(laid.files, expected);
+        assert_eq!(laid.restored, ["Cargo.toml", "kern/a.rs", "lib/libos/Cargo.toml"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_not_the_solution() {
+        let nothing = Submission::default();
+        let laid = lay(&files(&REFERENCE), &nothing, &permitted(), false);
+        assert!(!laid.files.contains_key("lib/libos/a.rs"));
+        assert_eq!(laid.missing, ["lib/libos/a.rs"]);
+        let laid = lay(&files(&REFERENCE), &nothing, &permitted(), true);
+        assert_eq!(laid.files, files(&REFERENCE));
+    }
+
+    #[test]
+    fn trees_follow_and_leave_alone_what_is_right() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("tree");
+        sync(&root, &files(&[("a", "1"), ("d/b", "2"), ("d/c", "3")])).unwrap();
+        let time = |path: &str| fs::metadata(root.join(path)).unwrap().modified().unwrap();
+        let (before, other) = (time("a"), time("d/b"));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let wanted = files(&[("a", "1"), ("d/b", "other"), ("e/f", "4")]);
+        sync(&root, &wanted).unwrap();
+        assert_eq!(present(&root).unwrap(), wanted);
+        assert_eq!(time("a"), before);
+        assert!(time("d/b") > other);
+    }
+}
