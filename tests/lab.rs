@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use xtask::archive::Archive;
 use xtask::images::{Builder, Flavor, Images};
 use xtask::machine::{Boot, Machine};
@@ -55,8 +55,16 @@ impl Lab {
     /// # Errors
     /// There is no such program, or it cannot be read.
     pub fn program(&self, name: &str) -> Result<Vec<u8>> {
-        let path = &self.images.program(name)?.path;
+        let path = self.program_file(name)?;
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Where that file is.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn program_file(&self, name: &str) -> Result<&Path> {
+        Ok(&self.images.program(name)?.path)
     }
 
     /// What counting needs: the plain and the counting kernel, and the programs.

@@ -1,13 +1,24 @@
 //! What calls, faults and forks cost: no count may be greater than the recorded one.
 
+use abi::ExitStatus;
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use tests::Lab;
 use xtask::bench::{self, Bench, LONGEST_BOUND};
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let lab = Arc::clone(lab);
-    vec![Trial::test("counts", move || compare(&lab).map_err(|error| format!("{error:#}"))?)]
+    let (counting, timing) = (Arc::clone(lab), Arc::clone(lab));
+    vec![
+        Trial::test("counts", move || compare(&counting).map_err(|error| format!("{error:#}"))?),
+        Trial::test("native", move || Ok(time(&timing).map_err(|error| format!("{error:#}"))?)),
+    ]
+}
+
+/// Upcalls without a kernel come to their ends, whatever time they take.
+fn time(lab: &Lab) -> anyhow::Result<()> {
+    let status = bench::native(&lab.workspace, lab.program_file("bench")?)?;
+    anyhow::ensure!(status == ExitStatus::SUCCESS, "timing ended with {status}");
+    Ok(())
 }
 
 fn compare(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {

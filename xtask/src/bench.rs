@@ -8,14 +8,14 @@
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, Machine, Memory};
 use crate::session::{Listener, Options, Outcome, Session, scratch};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use crate::{archive::Archive, install, peers, prices, say, scale};
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::ChildStderr;
+use std::process::{ChildStderr, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ pub struct Args {
     #[arg(long, value_name = "MAX", conflicts_with_all = ["rows", "update", "no_cycles"])]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: Option<Option<u32>>,
+    /// Not instructions, but nanoseconds of this host's processor: what a program does in an upcall
+    #[arg(long, conflicts_with_all = ["rows", "update", "no_cycles", "cpus", "json"])]
+    native: bool,
     /// Leave the estimated cycles out: they take longer than the rest
     #[arg(long)]
     no_cycles: bool,
@@ -153,8 +156,12 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         return scale::main(most, args.json.as_deref());
     }
     let workspace = Workspace::load()?;
-    let qemu = install::qemu()?;
     let builder = Builder { workspace: &workspace, verbose: false };
+    if args.native {
+        let images = builder.build(&[])?;
+        return native(&workspace, &images.program("bench")?.path);
+    }
+    let qemu = install::qemu()?;
     let images = builder.build(&[Flavor::Plain, Flavor::Count])?;
     say!("counting; this takes a minute");
     let results = Bench { qemu, images, rows: args.rows.clone() }.measure(!args.no_cycles)?;
@@ -167,6 +174,17 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         write(&record(&workspace), &results)?;
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+/// Time the code of this program on the host: the package `native`, built when it is first asked for.
+///
+/// # Errors
+/// Cargo cannot be run.
+pub fn native(workspace: &Workspace, program: &Path) -> Result<ExitStatus> {
+    let mut command = Command::new(workspace::cargo());
+    command.current_dir(&workspace.root).args(["run", "--quiet", "--release", "--package", "native", "--"]);
+    let status = command.arg(program).status().context("cannot run cargo")?;
+    Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::TOOL_FAILED })
 }
 
 /// What counting needs.

@@ -13,6 +13,8 @@
 //!
 //! Started by `cargo xtask bench --native`.
 
+#![warn(clippy::undocumented_unsafe_blocks)]
+
 mod image;
 mod upcall;
 

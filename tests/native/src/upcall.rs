@@ -1,7 +1,7 @@
 //! One upcall after the other, without a kernel.
 
 use crate::image::{self, Image};
-use abi::{Fault, PAGE_SIZE, Va, Vector, layout};
+use abi::{Fault, PAGE_SIZE, Vector, layout};
 use anyhow::Result;
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -26,7 +26,7 @@ impl Upcall {
         let handler = image.symbol("5libos6upcall7HANDLER")? as *mut u64;
         // SAFETY: the variable holds the address of a handler, and nobody runs.
         unsafe { handler.write(resume as *const () as u64) };
-        let frame = (top - size_of::<Fault>() as u64 & !15) as *mut Fault;
+        let frame = ((top - size_of::<Fault>() as u64) & !15) as *mut Fault;
         // SAFETY: just mapped; a frame of zeros is one, but for what is set here.
         unsafe {
             (*frame).vector_number = Vector::BREAKPOINT.0.into();
