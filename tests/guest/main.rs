@@ -16,6 +16,7 @@ mod storm;
 
 // left out of every lab
 mod handouts;
+mod mutants;
 // end of what is left out
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
@@ -55,6 +56,7 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     trials.extend(storm::trials(lab));
     // left out of every lab
     trials.extend(handouts::trials(lab));
+    trials.extend(mutants::trials(lab));
     // end of what is left out
     libtest_mimic::run(arguments, trials)
 }

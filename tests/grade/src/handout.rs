@@ -43,8 +43,15 @@ pub fn main(args: &Args) -> Result<()> {
 }
 
 /// What students get on without: other labs, mistakes to learn from, what only developers of the solution need.
-const LEFT_OUT: [&str; 6] =
-    [".ci/", "README.md", "docs/labs/", "tests/docs.rs", "tests/guest/handouts.rs", "tests/mutants/"];
+const LEFT_OUT: [&str; 6] = [
+    ".ci/",
+    "README.md",
+    "docs/labs/",
+    "tests/docs.rs",
+    "tests/guest/handouts.rs",
+    "tests/guest/mutants.rs",
+    "tests/mutants/",
+];
 
 /// A handout.
 struct Handout {
