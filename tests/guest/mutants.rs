@@ -6,7 +6,6 @@
 use grade::grade::{Args, Grader};
 use grade::mutants::{self, Mutant};
 use grade::result::Graded;
-use grade::submission::Submission;
 use libtest_mimic::{Failed, Trial};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,10 +52,8 @@ fn grade(mutant: &Mutant, root: PathBuf) -> anyhow::Result<Graded> {
     };
     let is_kernel = mutant.lab == "kernel" || mutant.lab == "page-tables";
     let files = if is_kernel { KERNEL_FILES.map(str::to_owned).to_vec() } else { Vec::new() };
-    let files_changed = mutant.files(&root)?;
     let grader = Grader::prepare(&Args { filter, files, submission: Some(root), ..Args::default() })?;
-    let files = files_changed.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
-    let submission = Submission { files, partial: true, ..Submission::default() };
+    let submission = mutant.submission(grader.reference())?;
     grader.grade(&mutant.name, "", &submission, &grader.slot()?, 1)
 }
 

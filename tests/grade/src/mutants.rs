@@ -4,11 +4,10 @@
 //! A patch begins with a few lines in plain words, then come `lab:` and, for a mistake, `killed-by:`, the guest test
 //! that must fail; then the files, as a unified diff.
 
-use anyhow::{Context, Result, bail, ensure};
-use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
-use std::collections::BTreeMap;
+use crate::submission::{Files, Submission};
+use anyhow::{Context, Result, ensure};
 use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 
 /// Where the patches are, in the workspace; the correct ones are in `correct` there.
 pub const PATH: &str = "tests/mutants";
@@ -84,40 +83,13 @@ impl Mutant {
         })
     }
 
-    /// What the files that it changes hold afterwards, by their paths in the workspace.
+    /// What somebody would hand in who made this mistake.
     ///
     /// # Errors
     /// It does not fit: the solution has changed since the patch was made.
-    pub fn files(&self, root: &Path) -> Result<BTreeMap<String, String>> {
-        let mut files = BTreeMap::new();
-        for patch in PatchSet::parse(&self.diff, ParseOptions::unidiff()) {
-            let patch = patch.with_context(|| format!("the patch {} is no unified diff", self.name))?;
-            let FileOperation::Modify { modified, .. } = patch.operation().strip_prefix(1) else {
-                bail!("the patch {} makes or deletes a file: it is to change some", self.name)
-            };
-            let path = modified.into_owned();
-            let inside = Path::new(&path).components().all(|part| matches!(part, Component::Normal(_)));
-            ensure!(inside, "the patch {} changes {path}, which is not in the workspace", self.name);
-            let old = fs::read_to_string(root.join(&path)).with_context(|| format!("cannot read {path}"))?;
-            let text = patch.patch().as_text().with_context(|| format!("{path} is no text"))?;
-            let new = diffy::apply(&old, text).with_context(|| {
-                format!("the patch {} does not fit {path}: make it anew against the file as it is", self.name)
-            })?;
-            ensure!(files.insert(path, new).is_none(), "the patch {} has a file twice", self.name);
-        }
-        Ok(files)
-    }
-
-    /// Changes the files of a tree.
-    ///
-    /// # Errors
-    /// As [`Mutant::files`]; nothing has changed then. Or a file cannot be written.
-    pub fn apply(&self, root: &Path) -> Result<()> {
-        for (path, text) in self.files(root)? {
-            let path = root.join(path);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
+    pub fn submission(&self, reference: &Files) -> Result<Submission> {
+        Submission::of_patch(&self.diff, reference)
+            .with_context(|| format!("{}: make the patch anew against the files as they are", self.name))
     }
 }
 
@@ -129,6 +101,8 @@ fn key(line: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rubric::Rubric;
+    use crate::tree;
     use std::path::PathBuf;
 
     fn root() -> PathBuf {
@@ -141,12 +115,12 @@ mod tests {
 
     #[test]
     fn each_fits_and_changes_something() {
+        let reference = tree::reference(&root()).expect("the reference");
         for mutant in all() {
-            let files = mutant.files(&root()).expect("it fits");
-            assert!(!files.is_empty(), "{} changes no file", mutant.name);
+            let Submission { files, refused, .. } = mutant.submission(&reference).expect("it fits");
+            assert!(!files.is_empty() && refused.is_empty(), "{}: {refused:?}", mutant.name);
             for (path, text) in files {
-                let before = fs::read_to_string(root().join(&path)).expect("it was read before");
-                assert_ne!(before, text, "{} leaves {path} as it is", mutant.name);
+                assert_ne!(reference[&path], text, "{} leaves {path} as it is", mutant.name);
                 let is_code = path.starts_with("lib/") || path.starts_with("kern/");
                 assert!(is_code, "{} changes {path}, which is no part of the solution", mutant.name);
             }
@@ -167,16 +141,13 @@ mod tests {
         }
     }
 
-    /// A test is named as it stands in the sources of the guest tests, but for the groups of one program.
     #[test]
-    fn each_is_killed_by_a_test_that_exists() {
-        let sources = fs::read_dir(root().join("tests/guest")).expect("the guest tests");
-        let sources: String =
-            sources.map(|file| fs::read_to_string(file.expect("a file").path()).expect("text")).collect();
+    fn each_is_killed_by_a_test_of_the_rubric() {
+        let rubric = Rubric::load(&root()).expect("the rubric");
         for mutant in all() {
             let Some(test) = &mutant.killed_by else { continue };
-            let name = test.strip_prefix("hostile-").unwrap_or(test);
-            assert!(sources.contains(&format!("\"{name}\"")), "{}: there is no test {test}", mutant.name);
+            let known = rubric.tests().any(|(_, known)| known.name == *test);
+            assert!(known, "{}: there is no test {test}", mutant.name);
         }
     }
 
@@ -194,22 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_that_does_not_fit_changes_nothing() {
-        let tree = tempfile::tempdir().expect("a directory");
-        for (name, text) in [("x", "a\n"), ("y", "c\n")] {
-            fs::write(tree.path().join(name), text).expect("written");
-        }
-        let file = |name: &str, from: &str, to: &str| {
-            format!("--- a/{name}\n+++ b/{name}\n@@ -1 +1 @@\n-{from}\n+{to}\n")
-        };
-        let of = |diff: &str| Mutant::parse("m", &format!("Words.\nlab: fork\n\n{diff}")).expect("complete");
-        let read = |name| fs::read_to_string(tree.path().join(name)).expect("read");
-        let error = of(&(file("x", "a", "b") + &file("y", "d", "e"))).apply(tree.path()).unwrap_err();
-        assert!(error.to_string().contains("does not fit y"), "{error}");
-        assert_eq!((read("x"), read("y")), ("a\n".into(), "c\n".into()));
-        of(&(file("x", "a", "b") + &file("y", "c", "e"))).apply(tree.path()).expect("it fits");
-        assert_eq!((read("x"), read("y")), ("b\n".into(), "e\n".into()));
-        let outside = of(&file("../x", "a", "b")).apply(tree.path()).unwrap_err();
-        assert!(outside.to_string().contains("not in the workspace"), "{outside}");
+    fn a_patch_that_does_not_fit_is_named() {
+        let diff = "--- a/lib/x.rs\n+++ b/lib/x.rs\n@@ -1 +1 @@\n-a\n+b\n";
+        let mutant = Mutant::parse("m", &format!("Words.\nlab: fork\n\n{diff}")).expect("complete");
+        let of = |text: &str| mutant.submission(&Files::from([("lib/x.rs".to_owned(), text.into())]));
+        assert_eq!(of("a\n").expect("it fits").files["lib/x.rs"], b"b\n");
+        let error = format!("{:#}", of("c\n").unwrap_err());
+        assert!(error.contains("m: make the patch anew") && error.contains("lib/x.rs"), "{error}");
     }
 }

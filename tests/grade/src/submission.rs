@@ -110,7 +110,7 @@ impl Submission {
     }
 
     /// What the files of a unified diff become. Whatever is in front of it is for people.
-    fn of_patch(text: &str, reference: &Files) -> Result<Submission> {
+    pub(crate) fn of_patch(text: &str, reference: &Files) -> Result<Submission> {
         let start = text.find("--- ").filter(|&at| at == 0 || text.as_bytes()[at - 1] == b'\n');
         let mut submission = Submission { partial: true, ..Submission::default() };
         for patch in
