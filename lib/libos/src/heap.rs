@@ -30,7 +30,7 @@ pub(crate) static PAGER: Zeros = Zeros::named("heap");
 /// Bytes by which the arena grows at least.
 const STEP: u64 = 1 << 20;
 /// Bytes for handlers that interrupted the allocator.
-const SPARE: usize = 1 << 10;
+const SPARE: usize = 768;
 
 struct Allocator {
     heap: UnsafeCell<Heap>,

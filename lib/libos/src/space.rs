@@ -29,7 +29,7 @@ pub type Region = pager::Region<Sys>;
 pub const MAPPINGS: Range<Va> = crate::layout::HEAP_END..SCRATCH;
 
 /// Regions for which there is room from the beginning. It is part of what fork copies at once.
-const FIRST_SLOTS: usize = 28;
+const FIRST_SLOTS: usize = 32;
 /// Where the table goes when it outgrows that, and how far it can grow there.
 const TABLE: Va = Va(SCRATCH.0 + 0x80_0000);
 const TABLE_END: Va = Va(SCRATCH.0 + 0xc0_0000);
@@ -249,4 +249,6 @@ pub(crate) fn relocate(old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
     with_room(|| space::relocate(&mut Sys, &Own, old, new))
 }
 
+// When the table has moved, it grows by whole pages.
+const _: () = assert!((2 * FIRST_SLOTS * size_of::<Region>()).is_multiple_of(PAGE_SIZE as usize));
 const _: () = assert!(MAPPINGS.start.0 < MAPPINGS.end.0 && TABLE_END.0 < USER_LIMIT.0);
