@@ -304,20 +304,8 @@ impl Case {
 
     /// The command that does the same by hand.
     fn command(&self, flavor: Flavor) -> String {
-        let standard = Machine::default();
-        let mut words = vec!["cargo xtask run".to_owned()];
-        if flavor == Flavor::Check {
-            words.push("--check".to_owned());
-        }
-        if self.machine.memory != standard.memory {
-            words.push(format!("--memory {}", self.machine.memory));
-        }
-        if self.machine.cpus != standard.cpus {
-            words.push(format!("--cpus {}", self.machine.cpus));
-        }
-        if self.machine.icount {
-            words.push("--icount".to_owned());
-        }
+        let check = if flavor == Flavor::Check { " --check" } else { "" };
+        let mut words = vec![format!("cargo xtask run{check}{}", self.machine.options())];
         if let Some(tick) = self.request.tick_us {
             words.push(format!("--tick {tick}"));
         }

@@ -2,36 +2,30 @@
 //! (That no line of an answer is left in it is checked whenever one is made.)
 
 use anyhow::{Context, Result, ensure};
+use grade::handout;
+use grade::rubric::{self, Rubric};
 use libtest_mimic::Trial;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use tests::{Lab, guest};
 use xtask::images::{Builder, Flavor};
 use xtask::session::scratch;
-use xtask::workspace::{self, Workspace};
+use xtask::workspace::Workspace;
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let root = &lab.workspace.root;
-    let rubric = std::fs::read_to_string(root.join("tests/rubric.toml")).expect("the rubric can be read");
-    let rubric: toml::Table = rubric.parse().expect("the rubric is TOML");
-    let labs = rubric["lab"].as_array().expect("the rubric has labs");
-    let trial = |of: &toml::Value| {
-        let name = of["name"].as_str().expect("a lab has a name").to_owned();
-        let tests = of["tests"].as_array().expect("a lab has tests").iter();
-        let tests: Vec<String> = tests.map(|test| test.as_str().expect("a name").to_owned()).collect();
+    let rubric = Rubric::load(&lab.workspace.root).expect("the rubric has no mistake");
+    let trial = |of: rubric::Lab| {
         let lab = Arc::clone(lab);
-        Trial::test(format!("handout-{name}"), move || {
-            Ok(judge(&lab.workspace, &name, &tests).map_err(|error| format!("{error:#}"))?)
+        Trial::test(format!("handout-{}", of.name), move || {
+            Ok(judge(&lab.workspace, &of.name, &of.tests).map_err(|error| format!("{error:#}"))?)
         })
     };
-    labs.iter().map(trial).collect()
+    rubric.labs.into_iter().map(trial).collect()
 }
 
 fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
     let scratch = scratch()?;
     let root = scratch.path().join("handout");
-    make(solution, name, &root)?;
+    handout::main(&handout::Args { lab: name.to_owned(), output: root.clone() })?;
     // A directory for each lab: to cargo, their crates are the same.
     let target = solution.target.join("handout").join(name);
     let handout = Workspace { root, target, programs: Vec::new() };
@@ -54,15 +48,5 @@ fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
             run.console
         );
     }
-    Ok(())
-}
-
-fn make(solution: &Workspace, name: &str, directory: &Path) -> Result<()> {
-    let mut command = Command::new(workspace::cargo());
-    command
-        .args(["run", "--quiet", "--package", "grade", "--", "handout", "--lab", name, "-o"])
-        .arg(directory);
-    let status = command.current_dir(&solution.root).status().context("cannot run cargo")?;
-    ensure!(status.success(), "no handout was made: {status}");
     Ok(())
 }

@@ -8,14 +8,14 @@
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, Machine, Memory};
 use crate::session::{Listener, Options, Outcome, Session, scratch};
-use crate::workspace::{self, Workspace};
+use crate::workspace::Workspace;
 use crate::{archive::Archive, install, peers, prices, say, scale};
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, Command};
+use std::process::ChildStderr;
 use std::thread;
 use std::time::Duration;
 
@@ -176,14 +176,12 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Time the code of this program on the host: the package `native`, built when it is first asked for.
+/// Time the code of this program on the host, by the package `native`.
 ///
 /// # Errors
 /// Cargo cannot be run.
 pub fn native(workspace: &Workspace, program: &Path) -> Result<ExitStatus> {
-    let mut command = Command::new(workspace::cargo());
-    command.current_dir(&workspace.root).args(["run", "--quiet", "--release", "--package", "native", "--"]);
-    let status = command.arg(program).status().context("cannot run cargo")?;
+    let status = workspace.run_package("native", &["--release"], &[program.into()])?;
     Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::TOOL_FAILED })
 }
 

@@ -1,11 +1,9 @@
-//! `cargo xtask grade` and `cargo xtask handout`: a tool of its own, the package `grade`, which is built when it is first asked for, so that
-//! a first run need not wait for what only courses use.
+//! `cargo xtask grade` and `cargo xtask handout`: a tool of its own, the package `grade`.
 
-use crate::workspace::{self, Workspace};
+use crate::workspace::Workspace;
 use abi::ExitStatus;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::ffi::OsString;
-use std::process::Command;
 
 /// The command line of the tool.
 #[derive(clap::Args, Clone, Debug)]
@@ -36,11 +34,8 @@ pub fn grade(args: &Args) -> ExitStatus {
 /// # Errors
 /// Cargo cannot be run.
 pub fn main(subcommand: &str, args: &Args) -> Result<ExitStatus> {
-    let root = Workspace::load()?.root;
-    let manifest = root.join("Cargo.toml");
-    let mut command = Command::new(workspace::cargo());
-    command.args(["run", "--quiet", "--package", "grade", "--manifest-path"]).arg(manifest);
-    let status = command.args(["--", subcommand]).args(&args.words).status().context("cannot run cargo")?;
+    let words: Vec<OsString> = [subcommand.into()].into_iter().chain(args.words.iter().cloned()).collect();
+    let status = Workspace::load()?.run_package("grade", &[], &words)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitStatus::TOOL_FAILED, ExitStatus))
 }

@@ -166,6 +166,23 @@ pub struct Files {
 }
 
 impl Machine {
+    /// The options of `cargo xtask run` that make such a machine, each with a space before it.
+    #[must_use]
+    pub fn options(&self) -> String {
+        let standard = Machine::default();
+        let mut options = String::new();
+        if self.memory != standard.memory {
+            options.push_str(&format!(" --memory {}", self.memory));
+        }
+        if self.cpus != standard.cpus {
+            options.push_str(&format!(" --cpus {}", self.cpus));
+        }
+        if self.icount {
+            options.push_str(" --icount");
+        }
+        options
+    }
+
     /// The emulator's command line. The guest's console is its stdin and stdout.
     #[must_use]
     pub fn command(&self, qemu: &Path, boot: &Boot, line: &str, files: &Files) -> Command {

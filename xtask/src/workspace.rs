@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 /// The package whose binaries are the programs.
 const PROGRAMS: &str = "user";
@@ -61,6 +62,18 @@ impl Workspace {
             .collect();
         programs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Workspace { root: path("workspace_root")?, target: path("target_directory")?, programs })
+    }
+
+    /// Runs a package of this workspace on the host: built when it is first asked for, so that a first run need not wait
+    /// for what few use. `options` are for cargo.
+    ///
+    /// # Errors
+    /// Cargo cannot be run.
+    pub fn run_package(&self, package: &str, options: &[&str], words: &[OsString]) -> Result<ExitStatus> {
+        let mut command = Command::new(cargo());
+        command.args(["run", "--quiet"]).args(options).args(["--package", package, "--manifest-path"]);
+        command.arg(self.root.join("Cargo.toml")).arg("--").args(words);
+        command.status().context("cannot run cargo")
     }
 
     /// The program of this name.

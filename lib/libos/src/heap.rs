@@ -29,7 +29,7 @@ pub(crate) static PAGER: Zeros = Zeros::named("heap");
 
 /// Bytes by which the arena grows at least.
 const STEP: u64 = 1 << 20;
-/// Bytes for handlers that interrupted the allocator.
+/// Bytes for handlers that interrupted the allocator. (With many more, fork would have a second page to copy.)
 const SPARE: usize = 768;
 
 struct Allocator {

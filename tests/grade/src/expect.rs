@@ -8,6 +8,9 @@ use std::fmt;
 /// How many lines of what was seen instead are shown.
 const SHOWN: usize = 3;
 
+/// Longer lines are cut.
+const WIDTH: usize = 200;
+
 /// A regular expression, checked when it is read.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Pattern(pub String);
@@ -104,13 +107,18 @@ impl Unmet {
     }
 
     fn seeing(expected: String, lines: &[&str]) -> Unmet {
-        let clip = |line: &&str| line.chars().take(200).collect();
-        let mut seen: Vec<String> = lines.iter().take(SHOWN).map(clip).collect();
+        let mut seen: Vec<String> = lines.iter().take(SHOWN).map(|line| clip(line)).collect();
         if seen.is_empty() {
             seen.push("(the end)".to_owned());
         }
         Unmet { expected, seen }
     }
+}
+
+/// As much of a line as is shown.
+#[must_use]
+pub fn clip(line: &str) -> String {
+    line.chars().take(WIDTH).collect()
 }
 
 fn regex(pattern: &str) -> Regex {

@@ -8,7 +8,7 @@ mod markers;
 mod tree;
 
 use crate::rubric::{self, Lab, Rubric};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use markers::{Part, Piece};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -22,10 +22,10 @@ use xtask::workspace::Workspace;
 pub struct Args {
     /// Which lab
     #[arg(long, value_name = "NAME")]
-    lab: String,
+    pub lab: String,
     /// Where to make it; must not exist, or be empty
     #[arg(short, long, value_name = "DIR")]
-    output: PathBuf,
+    pub output: PathBuf,
 }
 
 /// Makes it.
@@ -66,10 +66,7 @@ type Missing<'a> = (&'a File, &'a Part);
 impl Handout {
     /// What the lab of this name gets of the solution.
     fn of(solution: &[File], labs: &[Lab], name: &str) -> Result<Handout> {
-        let lab = labs.iter().find(|lab| lab.name == name).with_context(|| {
-            let names: Vec<_> = labs.iter().map(|lab| lab.name.as_str()).collect();
-            format!("there is no lab `{name}`; there are {}", names.join(", "))
-        })?;
+        let lab = rubric::lab(labs, name)?;
         let parsed = solution.iter().map(File::pieces).collect::<Result<Vec<_>>>()?;
         let parts = solution.iter().zip(&parsed).flat_map(|(file, pieces)| {
             let parts = pieces.iter().filter_map(Piece::part);

@@ -177,9 +177,7 @@ impl Rubric {
     /// # Errors
     /// There is none.
     pub fn lab(&self, name: &str) -> Result<&Lab> {
-        let names: Vec<&str> = self.labs.iter().map(|lab| lab.name.as_str()).collect();
-        let lab = self.labs.iter().find(|lab| lab.name == name);
-        lab.with_context(|| format!("there is no lab `{name}`; there are {}", names.join(", ")))
+        lab(&self.labs, name)
     }
 
     /// All tests, each with its part.
@@ -239,6 +237,16 @@ impl Rubric {
         }
         Ok(())
     }
+}
+
+/// The lab of this name among these.
+///
+/// # Errors
+/// There is none.
+pub fn lab<'a>(labs: &'a [Lab], name: &str) -> Result<&'a Lab> {
+    let names: Vec<&str> = labs.iter().map(|lab| lab.name.as_str()).collect();
+    let lab = labs.iter().find(|lab| lab.name == name);
+    lab.with_context(|| format!("there is no lab `{name}`; there are {}", names.join(", ")))
 }
 
 /// The last line that gives somebody this name, as the beginning of a message.

@@ -1,6 +1,6 @@
 //! One test: boots the program, and judges what came of it.
 
-use crate::expect::Unmet;
+use crate::expect::{Unmet, clip};
 use crate::hints::{self, End, Signs};
 use crate::result::{Failure, TestResult};
 use crate::rubric::{Rule, Test};
@@ -18,9 +18,8 @@ use xtask::symbols;
 
 /// The last resort: a kernel whose timer does not come any more.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// How many lines of the console a failure shows, and how much of each.
+/// How many lines of the console a failure shows.
 const TAIL: usize = 25;
-const WIDTH: usize = 200;
 /// How many demands that were not met are told: the others follow from those, mostly.
 const UNMET: usize = 4;
 /// How many times a run is tried whose verdict the grader could not get.
@@ -153,7 +152,7 @@ impl Bench {
         Some(Failure {
             hints: hints::find(test.hint.as_deref(), &self.rules, &signs),
             places: self.places(programs, test, seen),
-            console: lines[skipped..].iter().map(|line| line.chars().take(WIDTH).collect()).collect(),
+            console: lines[skipped..].iter().map(|line| clip(line)).collect(),
             skipped,
             repeat: commands(test, whose),
             unmet,
@@ -225,7 +224,7 @@ fn forged(lines: &[(bool, String)]) -> Option<Unmet> {
     let kernels = Regex::new(KERNELS).expect("a pattern");
     let (_, line) = lines.iter().find(|(signed, line)| !signed && kernels.is_match(line))?;
     let expected = "lines that look like the kernel's to come from the kernel: a program printed this one";
-    Some(Unmet { expected: expected.to_owned(), seen: vec![line.chars().take(WIDTH).collect()] })
+    Some(Unmet { expected: expected.to_owned(), seen: vec![clip(line)] })
 }
 
 fn of_end(seen: &Seen, wanted: ExitStatus) -> Vec<Unmet> {
@@ -249,22 +248,14 @@ fn of_end(seen: &Seen, wanted: ExitStatus) -> Vec<Unmet> {
 
 /// What to type to see it again.
 fn commands(test: &Test, whose: &str) -> Vec<String> {
-    let (standard, machine) = (Machine::default(), test.machine());
-    let mut options = String::new();
-    if machine.cpus != standard.cpus {
-        options.push_str(&format!(" --cpus {}", machine.cpus));
-    }
-    if machine.memory != standard.memory {
-        options.push_str(&format!(" --memory {}", machine.memory));
-    }
+    let machine = test.machine();
     let mut program = test.program().to_owned();
     test.args.iter().for_each(|arg| program.push_str(&format!(" {}", shell_word(arg.as_ref()))));
-    let icount = if machine.icount { " --icount" } else { "" };
     let tick = test.tick.map(|tick| format!(" --tick {tick}")).unwrap_or_default();
     vec![
         format!("cargo xtask grade{whose} {}", test.name),
-        format!("cargo xtask run{options}{icount}{tick} --limit {} {program}", test.limit()),
-        format!("cargo xtask gdb{options} {program}"),
+        format!("cargo xtask run{}{tick} --limit {} {program}", machine.options(), test.limit()),
+        format!("cargo xtask gdb{} {program}", Machine { icount: false, ..machine }.options()),
     ]
 }
 
