@@ -29,16 +29,17 @@ impl Lab {
     /// Something does not build, or there is no emulator.
     pub fn open() -> Result<Lab> {
         say!("building the kernels and the programs");
-        Lab::of(Workspace::load()?, &Flavor::ALL)
+        Lab::of(Workspace::load()?, &Flavor::ALL, false)
     }
 
-    /// Builds these kernels, the first ones of [`Flavor::ALL`], and the programs of a workspace.
+    /// Builds these kernels, the first ones of [`Flavor::ALL`], and the programs of a workspace. If that is to be
+    /// `strict`, a warning is an error.
     ///
     /// # Errors
     /// As [`Lab::open`].
-    pub fn of(workspace: Workspace, flavors: &[Flavor]) -> Result<Lab> {
+    pub fn of(workspace: Workspace, flavors: &[Flavor], strict: bool) -> Result<Lab> {
         let qemu = install::qemu()?;
-        let images = Builder { workspace: &workspace, verbose: false }.build(flavors)?;
+        let images = Builder { strict, ..Builder::of(&workspace) }.build(flavors)?;
         let archive = Archive::of(&images.programs)?;
         Ok(Lab { qemu, images, archive, workspace })
     }

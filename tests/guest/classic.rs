@@ -53,6 +53,10 @@ fn variants() -> Vec<Case> {
 
 fn ungraded() -> Vec<Case> {
     vec![
+        guest("quickhandler").check(|run| {
+            run.once("^parent: every register as it was$").once("^child: every register as it was$");
+            run.once("^and is gone$");
+        }),
         guest("pingpongs").check(pingpong),
         guest("yield").check(|run| {
             for id in [FIRST, CHILD, "00001002"] {

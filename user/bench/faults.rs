@@ -2,10 +2,10 @@
 
 use crate::{Dirty, FEW, MANY, ME, NOWHERE, PAGES, Result, Samples, frames, run, touch};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::time::ticks;
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, Fork, Perms, Va, fork, ipc, raw, sys};
+use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, fork, ipc, quick_handler, raw, sys};
 
 /// Where `trap_entry` notes the time of its fault, and whom it tells.
 static START: AtomicU64 = AtomicU64::new(0);
@@ -47,6 +47,25 @@ extern "C" fn first_handler_instruction() -> ! {
 /// A page fault, a handler that does as little as can be done, and back. The fault is a call of
 /// an address where nothing is; the handler returns from that call.
 pub fn trap(samples: &mut Samples) -> Result {
+    upcall::set_quick_handler(RETURN);
+    for _ in 0..MANY {
+        samples.time(|| raw::call(NOWHERE.0));
+    }
+    upcall::clear_quick_handler();
+    Ok(())
+}
+
+quick_handler! {
+    /// As if there were a function at [`NOWHERE`].
+    fn RETURN(fault: &mut Fault) -> Outcome {
+        fault.rip = raw::read_u64(fault.rsp);
+        fault.rsp += 8;
+        Outcome::Resume
+    }
+}
+
+/// The same with a handler that may be any function.
+pub fn trap_any(samples: &mut Samples) -> Result {
     upcall::set_handler(|fault| {
         fault.rip = raw::read_u64(fault.rsp);
         fault.rsp += 8;
@@ -61,11 +80,11 @@ pub fn trap(samples: &mut Samples) -> Result {
 
 /// The pages of Appel and Li's measurements, in the order in which they are touched.
 static ORDER: [AtomicU64; MANY as usize] = [const { AtomicU64::new(0) }; MANY as usize];
-static TURN: AtomicUsize = AtomicUsize::new(0);
+/// The page that will be touched after this one.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// The page whose turn it is, or a later one.
-fn in_turn(later: usize) -> Va {
-    Va(ORDER[(TURN.load(Relaxed) + later) % ORDER.len()].load(Relaxed))
+fn in_turn(turn: usize) -> Va {
+    Va(ORDER[turn % ORDER.len()].load(Relaxed))
 }
 
 /// Put the pages in an order that looks random, and is another one in each round.
@@ -82,28 +101,27 @@ fn shuffle(round: u32) {
         pages.swap(left, random(left + 1));
     }
     ORDER.iter().zip(pages).for_each(|(place, page)| place.store(page.0, Relaxed));
-    TURN.store(0, Relaxed);
 }
 
 /// Touch a page that is protected; the handler protects another one and unprotects this one.
 pub fn appel1(samples: &mut Samples) -> Result {
     let _dirty = Dirty::new(PAGES, MANY)?;
     shuffle(0);
-    upcall::set_handler(|fault| unprotect(fault, || sys::protect(ME, in_turn(1), 1, Perms::READ)));
+    upcall::set_quick_handler(UNPROTECT_AND_PROTECT);
     sys::protect(ME, in_turn(0), 1, Perms::READ)?;
     for turn in 0..MANY as usize {
-        TURN.store(turn, Relaxed);
-        let page = in_turn(0);
+        NEXT.store(in_turn(turn + 1).0, Relaxed);
+        let page = in_turn(turn);
         samples.time(|| touch(page));
     }
-    upcall::clear_handler();
+    upcall::clear_quick_handler();
     Ok(())
 }
 
 /// Protect all pages at once, touch them one by one; the handler unprotects. For one page.
 pub fn appel2(samples: &mut Samples) -> Result {
     let _dirty = Dirty::new(PAGES, MANY)?;
-    upcall::set_handler(|fault| unprotect(fault, || Ok(())));
+    upcall::set_quick_handler(UNPROTECT);
     for round in 0..FEW {
         shuffle(round);
         let (before, start) = (frames(), ticks());
@@ -111,15 +129,26 @@ pub fn appel2(samples: &mut Samples) -> Result {
         ORDER.iter().for_each(|page| touch(Va(page.load(Relaxed))));
         samples.add(ticks() - start, before, MANY);
     }
-    upcall::clear_handler();
+    upcall::clear_quick_handler();
     Ok(())
 }
 
-#[inline(always)]
-fn unprotect(fault: &Fault, first: impl FnOnce() -> sys::Result<()>) -> Outcome {
-    let page = Va(fault.address).page();
-    match first().and_then(|()| sys::protect(ME, page, 1, Perms::WRITE)) {
-        Ok(()) => Outcome::Resume,
-        Err(_) => Outcome::Unhandled,
+quick_handler! {
+    /// Also protects the page after it, so that it faults in its turn.
+    fn UNPROTECT_AND_PROTECT(fault: &mut Fault) -> Outcome {
+        let next = Va(NEXT.load(Relaxed));
+        if sys::once(PageOp::protect(ME, next, 1, Perms::READ)) { unprotect(fault) } else { Outcome::Unhandled }
     }
+}
+
+quick_handler! {
+    fn UNPROTECT(fault: &mut Fault) -> Outcome {
+        unprotect(fault)
+    }
+}
+
+#[inline(always)]
+fn unprotect(fault: &Fault) -> Outcome {
+    let page = Va(fault.address).page();
+    if sys::once(PageOp::protect(ME, page, 1, Perms::WRITE)) { Outcome::Resume } else { Outcome::Unhandled }
 }

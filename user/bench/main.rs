@@ -58,6 +58,7 @@ const ROWS: &[Row] = &[
     ("unprot100", unprot100),
     ("unmap100", unmap100),
     ("prot100-scattered", prot100_scattered),
+    ("trap-any", trap_any),
     ("appel1", appel1),
     ("appel2", appel2),
     ("dirty", dirty),

@@ -11,7 +11,7 @@ use spin::Once;
 /// a processor of the guest stand still for a while.)
 const PATIENCE: u64 = 60_000;
 /// How long the rounds of a check go on at most.
-const ROUNDS: u64 = 1_500;
+const ROUNDS: u64 = 700;
 
 /// Something did not hold: say what, and end the machine.
 macro_rules! fail {

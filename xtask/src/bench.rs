@@ -156,7 +156,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         return scale::main(most, args.json.as_deref());
     }
     let workspace = Workspace::load()?;
-    let builder = Builder { workspace: &workspace, verbose: false };
+    let builder = Builder::of(&workspace);
     if args.native {
         let images = builder.build(&[])?;
         return native(&workspace, &images.program("bench")?.path);

@@ -47,7 +47,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     workspace.program(program)?;
     let gdb = find_gdb()?;
     let qemu = install::qemu()?;
-    let images = Builder { workspace: &workspace, verbose: false }.build(&[Flavor::Plain])?;
+    let images = Builder::of(&workspace).build(&[Flavor::Plain])?;
     let scratch = scratch()?;
     let archive = scratch.path().join("archive.tar");
     Archive::of(&images.programs)?.write(&archive)?;

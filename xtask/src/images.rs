@@ -1,10 +1,11 @@
 //! The kernel image and the programs: which flags they need, and where they end up.
 
 use crate::cargo::{Cargo, Executable};
+use crate::vectors;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
-use std::thread;
+use std::{fs, thread};
 
 /// What all bare-metal code is built with: linked by the toolchain's own linker, at fixed
 /// addresses, with frame pointers for backtraces.
@@ -64,6 +65,8 @@ pub struct Builder<'a> {
     pub workspace: &'a Workspace,
     /// Print the commands.
     pub verbose: bool,
+    /// A warning is an error.
+    pub strict: bool,
 }
 
 /// What a machine needs.
@@ -75,7 +78,13 @@ pub struct Images {
     pub programs: Vec<Executable>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// Builds here, without a word about it.
+    #[must_use]
+    pub fn of(workspace: &'a Workspace) -> Builder<'a> {
+        Builder { workspace, verbose: false, strict: false }
+    }
+
     /// Cargo, set up for the kernel.
     #[must_use]
     pub fn kernel(&self, command: &'static str, flavor: Flavor) -> Cargo {
@@ -104,7 +113,7 @@ impl Builder<'_> {
             profile,
             features: Vec::new(),
             target_dir: self.workspace.target.join(directory),
-            flags: flags(),
+            flags: flags().into_iter().chain(self.strict.then(|| "-Dwarnings".to_owned())).collect(),
             root: self.workspace.root.clone(),
             verbose: self.verbose,
         }
@@ -123,6 +132,7 @@ impl Builder<'_> {
             // Cargo names them in the order in which it happened to finish them. The archive is to be
             // the same every time, since looking for a file in it is part of what is counted.
             programs.sort_by(|a, b| a.name.cmp(&b.name));
+            programs.iter().try_for_each(check)?;
             Ok(Images { kernels: kernels?, programs })
         })
     }
@@ -132,6 +142,13 @@ impl Builder<'_> {
         let kernel = built.into_iter().find(|executable| executable.name == "kern");
         Ok(kernel.context("cargo built no kernel")?.path)
     }
+}
+
+/// A handler that changes a vector register would break a program that has done nothing wrong, now and then.
+fn check(program: &Executable) -> Result<()> {
+    let path = program.path.display();
+    let image = fs::read(&program.path).with_context(|| format!("cannot read {path}"))?;
+    vectors::check_program(&image).with_context(|| format!("the program `{}` ({path})", program.name))
 }
 
 /// Flags for all bare-metal code. Messages of panics name source files, those of other packages by

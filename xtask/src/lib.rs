@@ -8,6 +8,7 @@
 //! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`clippy`], [`grade`] | the subcommands |
 //! | [`workspace`] | where things are, and which programs there are |
 //! | [`images`], [`cargo`] | builds the kernel and the programs |
+//! | [`vectors`] | what may touch no vector register, and whether it does |
 //! | [`archive`] | packs the programs for the kernel |
 //! | [`machine`], [`install`], [`leash`] | an emulator: its command line, its presence, its end |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
@@ -44,6 +45,7 @@ pub mod session;
 pub mod symbols;
 pub mod terminal;
 pub mod test;
+pub mod vectors;
 pub mod workspace;
 
 /// Prints a word of the tool: to stderr, so that stdout is the guest's alone.

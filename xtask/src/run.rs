@@ -109,7 +109,7 @@ impl<'a> Kit<'a> {
         }
         let qemu = install::qemu()?;
         let flavor = if args.check { Flavor::Check } else { Flavor::Plain };
-        let images = Builder { workspace, verbose: args.verbose }.build(&[flavor])?;
+        let images = Builder { verbose: args.verbose, ..Builder::of(workspace) }.build(&[flavor])?;
         let scratch = Arc::new(scratch()?);
         Archive::of(&images.programs)?.write(&scratch.path().join("archive.tar"))?;
         let machine = Machine {

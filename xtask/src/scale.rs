@@ -88,7 +88,7 @@ pub fn main(most: Option<u32>, json: Option<&Path>) -> Result<ExitStatus> {
     let most = most.unwrap_or(here);
     let workspace = Workspace::load()?;
     let qemu = install::qemu()?;
-    let images = Builder { workspace: &workspace, verbose: false }.build(&[Flavor::Plain])?;
+    let images = Builder::of(&workspace).build(&[Flavor::Plain])?;
     say!("measuring on {here} processors of this machine");
     let measurements: Result<Vec<_>> = (1..=most).map(|cpus| measure(&qemu, &images, cpus)).collect();
     let measurements = measurements?.concat();

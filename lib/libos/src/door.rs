@@ -21,6 +21,13 @@ pub fn syscall<const N: usize>(number: u64, args: [u64; N]) -> (u64, u64) {
                 inlateout("rdx") arg(2) => rdx, lateout("rcx") _, lateout("r11") _,
                 options(nostack));
         }
+    } else if N == 4 {
+        // SAFETY: as above.
+        unsafe {
+            asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
+                inlateout("rdx") arg(2) => rdx, in("r10") arg(3), lateout("rcx") _, lateout("r11") _,
+                options(nostack));
+        }
     } else {
         // SAFETY: as above.
         unsafe {

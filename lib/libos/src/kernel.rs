@@ -1,6 +1,5 @@
 //! The kernel, as regions and pagers see it: system calls, and page tables read as memory.
 
-use crate::door::syscall;
 use crate::{Frame, PageOp, Perms, Pte, Va, layout, start, stats, sys, uvpt, windows};
 use abi::{Call, Error, PAGE_SIZE};
 use core::ops::Range;
@@ -67,20 +66,9 @@ impl Kernel for Sys {
         }
     }
 
-    /// This is a part of the fault path that calls no functions.
     #[inline(always)]
     fn once(&mut self, op: PageOp) -> bool {
-        let PageOp { call, count, source_env, env, source, va, arg } = op;
-        let (pages, env) = (u64::from(count), u64::from(env.0));
-        let (done, _) = match Call::from_number(call.into()) {
-            Some(Call::Alloc) => syscall(Call::Alloc as u64, [env, va.0, pages, arg]),
-            Some(call @ (Call::Map | Call::Copy)) => {
-                syscall(call as u64, [source_env.0.into(), source.0, env, va.0, pages, arg])
-            }
-            Some(Call::Own) => syscall(Call::Own as u64, [va.0, pages]),
-            _ => return self.op(op).is_ok(),
-        };
-        done == pages
+        sys::once(op)
     }
 
     fn ops(&mut self, ops: &[PageOp]) -> Result<(), Error> {

@@ -36,9 +36,10 @@ const TABLES: usize = Cause::COUNT + 2;
 #[unsafe(link_section = ".resident")]
 static COUNTS: [Local<u64>; Cause::COUNT + 3] = [const { Local::new(0) }; Cause::COUNT + 3];
 
-/// Faults that were resolved quickly: one addition each.
+/// Faults that were resolved quickly: one addition each. The last is of the program's quick handler.
 #[unsafe(link_section = ".resident")]
-static QUICK: [Local<u64>; Cause::COUNT] = [const { Local::new(0) }; Cause::COUNT];
+static QUICK: [Local<u64>; Cause::COUNT + 1] = [const { Local::new(0) }; Cause::COUNT + 1];
+const QUICK_BY_PROGRAM: usize = Cause::COUNT;
 
 /// The counts so far.
 #[must_use]
@@ -54,7 +55,7 @@ pub fn get() -> Stats {
         file_pages: of(Cause::FilePage),
         stack_pages: of(Cause::StackGrowth),
         by_pager: of(Cause::Custom),
-        by_program: COUNTS[BY_PROGRAM].get(),
+        by_program: COUNTS[BY_PROGRAM].get() + QUICK[QUICK_BY_PROGRAM].get(),
         tables: COUNTS[TABLES].get(),
     }
 }
@@ -88,6 +89,12 @@ pub(crate) fn count_table() {
 #[inline]
 pub(crate) fn count(cause: Cause) {
     add_one(cause as usize);
+}
+
+/// A quick handler of the program resolved a fault.
+#[inline(always)]
+pub(crate) fn count_quick_program() {
+    QUICK[QUICK_BY_PROGRAM].update(|count| *count += 1);
 }
 
 /// A fault was resolved, and that is all there was to it.

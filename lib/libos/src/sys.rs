@@ -238,6 +238,27 @@ pub fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms
     })
 }
 
+/// Do an operation on pages in one call, for [quick handlers](crate::quick_handler): whether all of it was done. Nothing
+/// is repeated, no error is told, and no function is called.
+///
+/// Those of tables, and marks, are never done here.
+#[inline(always)]
+#[must_use]
+pub fn once(op: PageOp) -> bool {
+    let PageOp { call, count, source_env, env, source, va, arg } = op;
+    let (pages, env) = (u64::from(count), u64::from(env.0));
+    let (done, _) = match Call::from_number(call.into()) {
+        Some(call @ (Call::Alloc | Call::Protect)) => syscall(call as u64, [env, va.0, pages, arg]),
+        Some(call @ (Call::Map | Call::Copy)) => {
+            syscall(call as u64, [source_env.0.into(), source.0, env, va.0, pages, arg])
+        }
+        Some(Call::Unmap) => syscall(Call::Unmap as u64, [env, va.0, pages]),
+        Some(Call::Own) => syscall(Call::Own as u64, [va.0, pages]),
+        _ => return false,
+    };
+    done == pages
+}
+
 /// Change the permissions of pages.
 ///
 /// # Errors

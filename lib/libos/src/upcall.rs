@@ -28,6 +28,10 @@ pub type Handler = fn(&mut Fault) -> Outcome;
 #[unsafe(link_section = ".resident")]
 static HANDLER: Local<Option<Handler>> = Local::new(None);
 
+/// Who looks at a fault first, with the vector registers as the interrupted program left them.
+#[unsafe(link_section = ".resident")]
+static QUICK: Local<Look> = Local::new(quick);
+
 /// How many handlers are under way, one interrupting the other.
 #[unsafe(link_section = ".resident")]
 static DEPTH: Local<u32> = Local::new(0);
@@ -44,6 +48,91 @@ pub fn set_handler(handler: Handler) {
 /// Ask no handler of the program any more.
 pub fn clear_handler() {
     HANDLER.set(None);
+}
+
+/// A handler that touches no vector register, which [`quick_handler!`](crate::quick_handler) makes.
+#[derive(Clone, Copy)]
+pub struct QuickHandler(Look);
+
+/// Ask this handler about every exception, before libos and before the handler of [`set_handler`]. What it answers
+/// with [`Outcome::Unhandled`] goes its usual way.
+///
+/// For those handlers whose answer is a call or two: sixteen vector registers less to save are half the cost of a fault.
+pub fn set_quick_handler(handler: QuickHandler) {
+    QUICK.set(handler.0);
+}
+
+/// Ask no quick handler of the program any more.
+pub fn clear_quick_handler() {
+    QUICK.set(quick);
+}
+
+/// Make a [`QuickHandler`](crate::upcall::QuickHandler), a constant: its code may change the interrupted registers
+/// and make system calls.
+///
+/// It may call no function that the compiler does not inline, which includes those that panic, and it may use no
+/// vector register: the interrupted program has its own values in them. `cargo xtask` decodes what the compiler
+/// made of it, and builds no archive with a handler that does either.
+///
+/// ```no_run
+/// use libos::upcall::{self, Outcome};
+/// use libos::{Fault, quick_handler};
+///
+/// quick_handler! {
+///     /// Steps over `ud2`.
+///     fn SKIP(fault: &mut Fault) -> Outcome {
+///         if fault.vector() != libos::Vector::INVALID_OPCODE {
+///             return Outcome::Unhandled;
+///         }
+///         fault.rip += 2;
+///         Outcome::Resume
+///     }
+/// }
+///
+/// upcall::set_quick_handler(SKIP);
+/// ```
+#[macro_export]
+macro_rules! quick_handler {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($fault:ident: $argument:ty) -> $outcome:ty $body:block) => {
+        $(#[$meta])*
+        $vis const $name: $crate::upcall::QuickHandler = {
+            #[inline(always)]
+            fn body($fault: $argument) -> $outcome $body
+            // By this name it is found, and decoded.
+            #[unsafe(export_name = concat!("libos_quick_", stringify!($name)))]
+            extern "C" fn look(fault: &mut $crate::Fault) -> $crate::upcall::Next {
+                let outcome = body(fault);
+                $crate::upcall::after_quick_handler(fault, outcome)
+            }
+            // SAFETY: nothing goes into an archive before it was decoded.
+            unsafe { $crate::upcall::QuickHandler::new(look) }
+        };
+    };
+}
+
+impl QuickHandler {
+    /// What the macro makes of a function.
+    ///
+    /// # Safety
+    /// The function leaves the vector registers alone.
+    #[doc(hidden)]
+    #[must_use]
+    pub const unsafe fn new(look: Look) -> QuickHandler {
+        QuickHandler(look)
+    }
+}
+
+/// The program's quick handler had a look: count it, or let libos have one.
+#[doc(hidden)]
+#[inline(always)]
+pub fn after_quick_handler(fault: &mut Fault, outcome: Outcome) -> Next {
+    match outcome {
+        Outcome::Resume => {
+            stats::count_quick_program();
+            Next::Resume
+        }
+        Outcome::Unhandled => quick(fault),
+    }
 }
 
 /// Whether a fault is being handled now.
@@ -97,8 +186,8 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 
 /// Where the kernel goes on an exception. `rsp` points at the [`Fault`], a multiple of 16.
 ///
-/// First [`quick`] has a look, which leaves the vector registers alone. Most faults it resolves, and what it
-/// cannot do is done by [`handle`], with the vector registers saved.
+/// First [`quick`] has a look, or the program's [quick handler](set_quick_handler), which leave the vector registers
+/// alone. Most faults are resolved then; the others by [`handle`], with the vector registers saved.
 ///
 /// The way back has to load sixteen registers, the flags and the instruction pointer; and the
 /// instruction that loads the last of them can use none of the others.
@@ -163,7 +252,7 @@ pub(crate) unsafe extern "C" fn enter() {
     naked_asm!(
         "mov rdi, rsp",
         "xor ebp, ebp", // a backtrace of the handler ends here
-        "call {quick}",
+        "call [rip + {QUICK}]",
         "test eax, eax",
         "jnz 3f",
         "2:",
@@ -207,7 +296,7 @@ pub(crate) unsafe extern "C" fn enter() {
         "mov eax, {SET_REGS}",
         "syscall",
         "ud2", // the handler left registers that nobody can have
-        quick = sym quick,
+        QUICK = sym QUICK,
         VECTORS = const VECTORS,
         DEFAULT_MXCSR = sym DEFAULT_MXCSR,
         handle = sym handle,
@@ -227,10 +316,15 @@ const _: () = assert!(offset_of!(Registers, rsp) == RSP - R15);
 const _: () = assert!(offset_of!(Registers, rflags) == RFLAGS - 8 - R15);
 const _: () = assert!(offset_of!(Registers, rip) == RIP - 8 - R15);
 
-/// What is to be done about a fault, after [`quick`].
+/// A function that has a first look at a fault.
+#[doc(hidden)]
+pub type Look = extern "C" fn(&mut Fault) -> Next;
+
+/// What is to be done about a fault, after the first look.
+#[doc(hidden)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-enum Next {
+pub enum Next {
     /// Nothing: run the instruction again.
     Resume = 0,
     /// Ask the program's handler: no pager would resolve it.
@@ -240,9 +334,9 @@ enum Next {
 }
 
 /// Resolve the fault if that is soon done. The vector registers still hold what the interrupted program had in
-/// them, so nothing here may touch them: a test looks at the code.
+/// them, so nothing here may touch them: `cargo xtask` looks at the code.
 #[unsafe(export_name = "libos_quick_fault")]
-extern "C" fn quick(fault: &Fault) -> Next {
+extern "C" fn quick(fault: &mut Fault) -> Next {
     if fault.vector() != Vector::PAGE_FAULT {
         return Next::AskProgram;
     }

@@ -41,7 +41,7 @@ pub enum Built {
 /// # Errors
 /// Cargo cannot be run, or was interrupted.
 pub fn build(workspace: &Workspace, programs: &[String], kernel: bool, jobs: usize) -> Result<Built> {
-    let builder = Builder { workspace, verbose: false };
+    let builder = Builder::of(workspace);
     let mut programs = match one(&builder.programs("build"), programs, jobs)? {
         Ok(programs) => programs,
         Err(broken) => return Ok(Built::Broken(broken)),

@@ -346,7 +346,7 @@ pub fn in_parallel<T: Sync, R: Send>(jobs: usize, items: &[T], work: impl Fn(&T)
 }
 
 fn build_kernel(workspace: &Workspace) -> Result<PathBuf> {
-    let built = Builder { workspace, verbose: false }.kernel("build", Flavor::Plain).run()?;
+    let built = Builder::of(workspace).kernel("build", Flavor::Plain).run()?;
     let kernel = built.into_iter().find(|executable| executable.name == "kern");
     Ok(kernel.context("cargo built no kernel")?.path)
 }

@@ -1,0 +1,98 @@
+//! A fault handler that touches no vector register, and so none needs to be saved for it.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use libos::abi::env::USER_RFLAGS;
+use libos::raw::{self, PROBE_PAGE, State};
+use libos::upcall::{self, Outcome};
+use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, Vector, fork, mmap, println, quick_handler, stats, sys};
+
+libos::entry!(main);
+
+quick_handler! {
+    /// Brings in the page that [`raw::probe`] writes to.
+    fn BRING_IN(fault: &mut Fault) -> Outcome {
+        let page = Va(fault.address).page();
+        if page == PROBE_PAGE && sys::once(PageOp::alloc(EnvId::NONE, page, 1, Perms::WRITE)) {
+            Outcome::Resume
+        } else {
+            Outcome::Unhandled
+        }
+    }
+}
+
+/// A page that nothing else is on.
+#[repr(align(4096))]
+struct Page(AtomicU64);
+
+/// How many instructions were stepped over.
+static STEPPED: Page = Page(AtomicU64::new(0));
+
+quick_handler! {
+    /// Steps over instructions that do not exist, and counts them: on a page that is not there the first time.
+    fn STEP_OVER(fault: &mut Fault) -> Outcome {
+        if fault.vector() != Vector::INVALID_OPCODE {
+            return Outcome::Unhandled;
+        }
+        STEPPED.0.fetch_add(1, Relaxed);
+        fault.rip += 2;
+        Outcome::Resume
+    }
+}
+
+fn by_program() -> u64 {
+    stats::get().by_program
+}
+
+/// Load all registers, fault, and look.
+fn registers(who: &str) {
+    let before = State::pattern(true);
+    let mut after = raw::probe(&before, None);
+    after.rsp = before.rsp;
+    for state in [&after, &before] {
+        assert_eq!(state.rflags & USER_RFLAGS, before.rflags & USER_RFLAGS, "flags");
+    }
+    after.rflags = before.rflags;
+    assert!(after == before, "{after:x?}, not {before:x?}");
+    println!("{who}: every register as it was");
+}
+
+fn main() {
+    upcall::set_quick_handler(BRING_IN);
+    registers("parent");
+    assert_eq!(by_program(), 1, "faults");
+
+    // What it leaves goes its usual way: to libos, and to the handler that may be any function.
+    let memory = mmap::MmapOptions::new().len(8192).map_anon().expect("memory");
+    let start = memory.range().start.0;
+    raw::write_u8(start, 1);
+    assert!(raw::attempt(|va| _ = raw::read_u8(va), PROBE_PAGE.0 + 4096).is_some(), "nothing is there");
+    assert_eq!(by_program(), 2, "faults");
+    println!("what it leaves goes to the others");
+
+    // A child has it, too.
+    match fork().expect("a child") {
+        Fork::Child => {
+            sys::unmap(EnvId::NONE, PROBE_PAGE, 1).expect("the page that was brought in");
+            registers("child");
+            assert_eq!(by_program(), 1, "faults");
+            return;
+        }
+        Fork::Parent(child) => assert!(child.wait().expect("an exit status").is_success()),
+    }
+
+    // It may fault itself.
+    upcall::set_quick_handler(STEP_OVER);
+    let faults = stats::get().upcalls;
+    raw::undefined();
+    assert_eq!(stats::get().upcalls, faults + 2, "its own fault, and the one that it was called for");
+    raw::undefined();
+    assert_eq!((STEPPED.0.load(Relaxed), by_program()), (2, 4), "faults");
+    println!("it faults itself, and steps over what is undefined");
+
+    upcall::clear_quick_handler();
+    assert!(raw::attempt(|_| raw::undefined(), 0).is_some(), "nobody steps over it");
+    println!("and is gone");
+}
