@@ -5,6 +5,7 @@
 //! hurt nobody but the caller. A program can still pull its own memory from under its feet with
 //! them; that is what owning one's page map means.
 
+use abi::PAGE_SIZE;
 use core::arch::asm;
 
 /// Make the call with this number; returns `rax` and `rdx`.
@@ -54,13 +55,19 @@ pub fn stack_pointer() -> u64 {
     rsp
 }
 
-/// Write to the stack so far below where it is now, beyond what anybody uses: 128 bytes and more.
-pub fn touch_stack(below: [u64; 3]) {
-    for bytes in below {
-        // SAFETY: what lies more than 128 bytes below the stack pointer holds nothing.
-        unsafe {
-            asm!("neg {0}", "mov byte ptr [rsp + {0} - 256], 0", inout(reg) bytes => _, options(nostack));
-        }
+/// Write to three pages of the stack, beginning `BELOW` bytes below what anybody uses.
+#[inline(always)]
+pub fn touch_stack<const BELOW: u64>() {
+    // SAFETY: what lies more than 128 bytes below the stack pointer holds nothing.
+    unsafe {
+        asm!(
+            "mov byte ptr [rsp - {FIRST}], 0",
+            "mov byte ptr [rsp - {FIRST} - {PAGE}], 0",
+            "mov byte ptr [rsp - {FIRST} - 2 * {PAGE}], 0",
+            FIRST = const 256 + BELOW,
+            PAGE = const PAGE_SIZE,
+            options(nostack, preserves_flags)
+        );
     }
 }
 

@@ -77,7 +77,7 @@ impl Command {
         });
         let staged = staged.and_then(|()| sys::alloc(ME, LIST, 1, Perms::WRITE));
         // From here on no page comes when it is touched: what follows takes less than this of the stack.
-        door::touch_stack([PAGE_SIZE, 2 * PAGE_SIZE, 3 * PAGE_SIZE]);
+        door::touch_stack::<PAGE_SIZE>();
         let staged = staged.and_then(|()| upcall::remove());
         staged.map_err(|error| {
             made.undo();

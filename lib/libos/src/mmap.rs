@@ -71,6 +71,7 @@ impl MmapOptions {
     ///
     /// # Errors
     /// `Memory`: no length, or no room for it; the address is not free. See [`pager::Error`].
+    #[inline]
     pub fn map_anon(self) -> Result<MmapMut, Error> {
         let bytes = self.len.unwrap_or(0);
         self.map_region(bytes, &|range| Region::new(range, Perms::WRITE, &ANONYMOUS)).map(MmapMut)

@@ -5,7 +5,7 @@
 //! path writes stands in this section, which has pages to itself. The loader maps them writable at
 //! once, and [`fork`](crate::fork) copies them at once.
 
-use crate::{PAGE_SIZE, Va, door, upcall};
+use crate::{Va, door, upcall};
 use core::cell::{Cell, UnsafeCell};
 
 /// A variable of one environment, meant for the section `.resident`.
@@ -81,7 +81,7 @@ impl<T> Guarded<T> {
 /// are.
 fn bring_stack_in() {
     if !upcall::in_handler() {
-        door::touch_stack([0, PAGE_SIZE, 2 * PAGE_SIZE]);
+        door::touch_stack::<0>();
     }
 }
 

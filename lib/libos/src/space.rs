@@ -18,6 +18,7 @@ use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, symbols, sys, up
 use core::ops::Range;
 use pager::program::{Program, Segment};
 use pager::quick::Known;
+use pager::region::Filled;
 pub use pager::space::Advice;
 use pager::space::{self, Table};
 use pager::{File, Guard, Inherit, Regions};
@@ -38,7 +39,7 @@ const TABLE_END: Va = Va(SCRATCH.0 + 0xc0_0000);
 struct Book {
     slots: *mut Region,
     capacity: usize,
-    len: usize,
+    filled: Filled,
     /// What [`find`] has found last: around the address of a fault the next one is most likely.
     known: Known<Sys>,
 }
@@ -52,7 +53,7 @@ static mut FIRST: [Region; FIRST_SLOTS] = [stack::INITIAL; FIRST_SLOTS];
 static BOOK: Guarded<Book> = Guarded::new(Book {
     slots: (&raw mut FIRST).cast(),
     capacity: FIRST_SLOTS,
-    len: 1,
+    filled: Filled::new(1),
     known: Known::NOTHING,
 });
 
@@ -63,10 +64,6 @@ impl Book {
         // exclusive reference at a time.
         unsafe { core::slice::from_raw_parts_mut(self.slots, self.capacity) }
     }
-
-    fn regions<'a>(slots: &'a mut [Region], len: &'a mut usize) -> Regions<'a, Sys> {
-        Regions::new(slots, len)
-    }
 }
 
 /// The table of this environment, for the functions of [`pager::space`].
@@ -76,7 +73,7 @@ impl Table<Sys> for Own {
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<Sys>) -> T) -> T {
         BOOK.edit(|book| {
             book.known.forget();
-            f(&mut Book::regions(book.slots(), &mut book.len))
+            f(&mut Regions::new(book.slots(), &mut book.filled))
         })
     }
 }
@@ -87,7 +84,7 @@ impl Table<Sys> for Own {
 pub fn regions() -> &'static [Region] {
     // SAFETY: nothing edits the table while the caller looks: that is this very thread. (A pager
     // that edits it while code which it interrupted looks at it spoils what that code sees.)
-    BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.len) })
+    BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.filled.len()) })
 }
 
 /// The region at an address.
@@ -137,7 +134,7 @@ fn grow() -> Result<(), Error> {
         let table = TABLE.0 as *mut Region;
         let from = if moved { capacity } else { 0 };
         for slot in from..2 * capacity {
-            let region = if slot < book.len { book.slots()[slot] } else { book.slots()[0] };
+            let region = if slot < book.filled.len() { book.slots()[slot] } else { book.slots()[0] };
             // SAFETY: the pages are there, and nobody else uses this range.
             unsafe { table.add(slot).write(region) };
         }

@@ -7,6 +7,7 @@
 use crate::{Error, Pager};
 use abi::layout::USER_LIMIT;
 use abi::{PAGE_SIZE, Perms, Va};
+use core::cell::Cell;
 use core::fmt;
 use core::ops::Range;
 
@@ -83,10 +84,42 @@ impl<K> Region<K> {
 /// A region, and the part of it that something is about.
 pub type Piece<K> = (Region<K>, Range<Va>);
 
+/// Who served a range that is in no region any more.
+pub type Taken<K> = (&'static dyn Pager<K>, Range<Va>);
+
+/// How much of a table is in use, and where somebody looked last.
+#[derive(Clone, Debug)]
+pub struct Filled {
+    len: usize,
+    /// What [`Regions::first_behind`] answered: where a mapping was made the next one is made, or it goes away.
+    near: Cell<usize>,
+}
+
+impl Filled {
+    /// The first `len` slots.
+    #[must_use]
+    pub const fn new(len: usize) -> Filled {
+        Filled { len, near: Cell::new(0) }
+    }
+
+    /// How many slots.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// None.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 /// A table of regions: a view on memory that belongs to somebody else.
 pub struct Regions<'a, K: 'static> {
     slots: &'a mut [Region<K>],
-    len: &'a mut usize,
+    filled: &'a mut Filled,
 }
 
 /// The region that holds an address, among regions in ascending order.
@@ -115,6 +148,7 @@ pub fn locate<K>(regions: &[Region<K>], va: Va) -> (Range<Va>, Option<usize>) {
 ///
 /// # Errors
 /// [`Error::Unaligned`], [`Error::Empty`], [`Error::OutsideUser`].
+#[inline]
 pub fn check(range: &Range<Va>) -> Result<(), Error> {
     for edge in [range.start, range.end] {
         if !edge.is_page_aligned() {
@@ -129,21 +163,28 @@ pub fn check(range: &Range<Va>) -> Result<(), Error> {
 }
 
 impl<'a, K> Regions<'a, K> {
-    /// The table in these slots, of which the first `len` are in use.
+    /// The table in these slots, of which the first are in use.
     #[must_use]
-    pub fn new(slots: &'a mut [Region<K>], len: &'a mut usize) -> Regions<'a, K> {
-        Regions { slots, len }
+    pub fn new(slots: &'a mut [Region<K>], filled: &'a mut Filled) -> Regions<'a, K> {
+        Regions { slots, filled }
     }
 
     /// The regions, upwards.
     #[must_use]
     pub fn all(&self) -> &[Region<K>] {
-        &self.slots[..*self.len]
+        &self.slots[..self.filled.len]
     }
 
     /// The index of the first region that ends behind `va`.
     fn first_behind(&self, va: Va) -> usize {
-        self.all().partition_point(|region| region.end <= va)
+        let (all, near) = (self.all(), self.filled.near.get());
+        let is_behind = |index: usize| all.get(index).is_none_or(|region| va < region.end);
+        if near <= all.len() && is_behind(near) && (near == 0 || !is_behind(near - 1)) {
+            return near;
+        }
+        let found = all.partition_point(|region| region.end <= va);
+        self.filled.near.set(found);
+        found
     }
 
     /// Add a region.
@@ -161,18 +202,20 @@ impl<'a, K> Regions<'a, K> {
 
     fn insert(&mut self, index: usize, region: Region<K>) -> Result<(), Error> {
         self.require_room(1)?;
-        let moved = &mut self.slots[index..=*self.len];
+        let moved = &mut self.slots[index..=self.filled.len];
         for at in (1..moved.len()).rev() {
             moved[at] = moved[at - 1];
         }
         moved[0] = region;
-        *self.len += 1;
+        self.filled.len += 1;
         Ok(())
     }
 
     fn delete(&mut self, indices: Range<usize>) {
-        self.slots.copy_within(indices.end..*self.len, indices.start);
-        *self.len -= indices.len();
+        if indices.end < self.filled.len {
+            self.slots.copy_within(indices.end..self.filled.len, indices.start);
+        }
+        self.filled.len -= indices.len();
     }
 
     /// Check that there is room for so many more.
@@ -181,7 +224,7 @@ impl<'a, K> Regions<'a, K> {
     /// [`Error::TooManyRegions`].
     fn require_room(&self, more: usize) -> Result<(), Error> {
         let most = self.slots.len();
-        if *self.len + more <= most { Ok(()) } else { Err(Error::TooManyRegions(most)) }
+        if self.filled.len + more <= most { Ok(()) } else { Err(Error::TooManyRegions(most)) }
     }
 
     /// Add a region where so many bytes fit between the others, lowest first, at a multiple of `align`. Returns
@@ -206,10 +249,11 @@ impl<'a, K> Regions<'a, K> {
         self.insert(index, make(range.clone())).map(|()| range)
     }
 
-    /// The lowest gap of so many bytes: which region comes behind it, and where it is. `align` is a power of two.
+    /// The lowest gap of so many bytes: which region comes behind it, and where it is.
+    #[inline(always)]
     fn gap(&self, within: &Range<Va>, size: u64, align: u64) -> Option<(usize, Va)> {
         let mut index = self.first_behind(within.start);
-        let mut from = within.start.0.next_multiple_of(align);
+        let mut from = within.start.0.checked_next_multiple_of(align)?;
         for region in &self.all()[index..] {
             if region.start.0 >= from && region.start.0 - from >= size {
                 break;
@@ -221,27 +265,28 @@ impl<'a, K> Regions<'a, K> {
         fits.then_some((index, Va(from)))
     }
 
-    /// Take out of a range what the lowest region in it has there. Returns that region, as it was, and
+    /// Take out of a range what the lowest region in it has there. Returns the pager of that region, and
     /// the part of the range that is now in no region; `None` if there is nothing left to take.
     ///
     /// # Errors
     /// [`Error::TooManyRegions`] (a hole makes two of one).
-    pub fn take(&mut self, range: &Range<Va>) -> Result<Option<Piece<K>>, Error> {
+    pub fn take(&mut self, range: &Range<Va>) -> Result<Option<Taken<K>>, Error> {
         let index = self.first_behind(range.start);
-        let Some(&region) = self.all().get(index).filter(|region| region.start < range.end) else {
+        let Some(region) = self.all().get(index).filter(|region| region.start < range.end) else {
             return Ok(None);
         };
+        let pager = region.pager;
         let taken = region.start.max(range.start)..region.end.min(range.end);
         match (taken.start == region.start, taken.end == region.end) {
             (true, true) => self.delete(index..index + 1),
             (true, false) => self.slots[index].start = taken.end,
             (false, true) => self.slots[index].end = taken.start,
             (false, false) => {
-                self.insert(index + 1, Region { start: taken.end, ..region })?;
+                self.insert(index + 1, Region { start: taken.end, ..self.slots[index] })?;
                 self.slots[index].end = taken.start;
             }
         }
-        Ok(Some((region, taken)))
+        Ok(Some((pager, taken)))
     }
 
     /// Take a range out of all regions that reach into it.
@@ -310,7 +355,7 @@ impl<'a, K> Regions<'a, K> {
     /// Make one of neighbours that do not differ, among these, the one before and the one behind.
     fn join(&mut self, indices: Range<usize>) {
         let mut index = indices.start.max(1);
-        let mut last = (indices.end + 1).min(*self.len);
+        let mut last = (indices.end + 1).min(self.filled.len);
         while index < last {
             if self.slots[index - 1].continues_in(&self.slots[index]) {
                 self.slots[index - 1].end = self.slots[index].end;

@@ -63,9 +63,9 @@ pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>
     region::check(range)?;
     let mut rest = range.clone();
     while rest.start < rest.end {
-        let Some((region, piece)) = table.edit(|regions| regions.take(&rest))? else { break };
+        let Some((pager, piece)) = table.edit(|regions| regions.take(&rest))? else { break };
         rest.start = piece.end;
-        region.pager.discard(kernel, &piece);
+        pager.discard(kernel, &piece);
     }
     clear(kernel, range)
 }
@@ -74,7 +74,12 @@ pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>
 ///
 /// # Errors
 /// Those of the kernel.
+#[inline]
 pub fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+    if tables::are_missing(kernel, range) { Ok(()) } else { remove(kernel, range) }
+}
+
+fn remove<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     if kernel.entries(range.clone()).next().is_none() {
         return Ok(()); // no table that is shared either: those are never empty
     }

@@ -29,6 +29,20 @@ fn above<K: Kernel>(kernel: &K, va: Va) -> Above {
     Above::Clear(around(va, 2).end)
 }
 
+/// Whether no table translates addresses of a range, if that is soon said.
+#[inline]
+pub(crate) fn are_missing<K: Kernel>(kernel: &K, range: &Range<Va>) -> bool {
+    let is_there = |level| kernel.table(range.start, level).is_present();
+    let covers = |level| range.end <= around(range.start, level).end;
+    if !is_there(4) {
+        covers(4)
+    } else if !is_there(3) {
+        covers(3)
+    } else {
+        !is_there(2) && covers(2)
+    }
+}
+
 /// Where to go on if the entry of this level at `va` is empty.
 pub(crate) fn behind_empty<K: Kernel>(kernel: &K, va: Va, level: u32) -> Va {
     Va(around(va, level).start.0 + kernel.empty_entries(va, level) * span(level))

@@ -5,6 +5,7 @@ use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::{TABLE_ENTRIES, span};
 use abi::{Call, EnvId, Error, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use pager::fork::{self, Plan};
+use pager::region::Filled;
 use pager::space::Table;
 use pager::{Guard, Kernel, Region, Regions};
 use sim::machine::{self, Sim, entry, processor};
@@ -318,7 +319,7 @@ pub fn share(
 }
 
 /// A table of regions with room for a few.
-pub struct Book(RefCell<(Vec<Region<Host>>, usize)>);
+pub struct Book(RefCell<(Vec<Region<Host>>, Filled)>);
 
 /// Regions that an environment may have.
 pub const REGIONS: usize = 12;
@@ -326,7 +327,7 @@ pub const REGIONS: usize = 12;
 impl Book {
     pub fn new(room: usize) -> Book {
         static NOBODY: Guard = Guard("a slot that is not in use");
-        Book(RefCell::new((vec![Region::new(Va(0)..Va(0), Perms::READ, &NOBODY); room], 0)))
+        Book(RefCell::new((vec![Region::new(Va(0)..Va(0), Perms::READ, &NOBODY); room], Filled::new(0))))
     }
 
     /// The regions as they are now.
@@ -348,7 +349,7 @@ impl Book {
 
 impl Table<Host> for Book {
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<Host>) -> T) -> T {
-        let (slots, len) = &mut *self.0.borrow_mut();
-        f(&mut Regions::new(slots, len))
+        let (slots, filled) = &mut *self.0.borrow_mut();
+        f(&mut Regions::new(slots, filled))
     }
 }
