@@ -9,7 +9,7 @@ use crate::memory::{MEMORY, Space};
 use crate::syscall::{Results, with_source, with_space};
 use crate::user::UserSlice;
 use abi::call::PAGE_OPS_MAX;
-use abi::{Call, EnvId, Error, Frame, PageOp, Perms, Va};
+use abi::{Call, Error, Frame, PageOp, Perms, Va};
 use core::mem::MaybeUninit;
 use vm::Budget;
 
@@ -68,13 +68,10 @@ pub fn short_protect(me: &'static Env, va: Va, count: u64, argument: u64) -> Opt
 /// The same for a list of operations. Returns how many, from the first one on, were done.
 #[inline(always)]
 fn short_list(me: &'static Env, ops: &[PageOp]) -> Option<usize> {
+    let perms = short_perms(ops.first()?.arg)?;
     let mut map = me.space.try_lock()?;
     let space = map.as_mut()?;
-    let pages = ops.iter().map_while(|op| {
-        let own = (op.call, op.env, op.count) == (Call::Protect as u32, EnvId::NONE, 1);
-        short_checks(me, op.va, op.arg).filter(|_| own).map(|perms| (op.va, perms))
-    });
-    let done = space.try_protect_each(pages);
+    let done = space.try_protect_each(ops, perms, me.upcall.stack());
     space.settle(&MEMORY);
     Some(done)
 }
@@ -111,6 +108,9 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
         let short = short_list(me, &ops[done..]).unwrap_or(0);
         budget.spend_on(short);
         done += short;
+        if short > 0 {
+            continue;
+        }
         let Some(op) = ops.get(done) else { break };
         match run(me, op, &mut budget) {
             Ok(pages) if pages == op.count => done += 1,

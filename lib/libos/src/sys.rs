@@ -347,8 +347,14 @@ pub fn page_ops(ops: &[PageOp]) -> core::result::Result<(), (usize, Error)> {
     let (mut done, mut pages) = (0, 0);
     while done < ops.len() {
         // An operation that was cut short is finished by itself, then the others follow.
-        let rest = [ops[done].skip(pages)];
-        let todo = if pages == 0 { &ops[done..] } else { &rest };
+        let rest;
+        let todo = match pages {
+            0 => &ops[done..],
+            _ => {
+                rest = [ops[done].skip(pages)];
+                &rest
+            }
+        };
         let start = todo.as_ptr() as u64;
         let result = with_buffer(touch_to_read, || call(Call::PageOps, [start, todo.len() as u64]));
         let (whole, part) = result.map_err(|error| (done, error))?;

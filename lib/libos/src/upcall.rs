@@ -70,9 +70,9 @@ pub fn clear_quick_handler() {
 /// Make a [`QuickHandler`](crate::upcall::QuickHandler), a constant: its code may change the interrupted registers
 /// and make system calls.
 ///
-/// It may call no function that the compiler does not inline, which includes those that panic, and it may use no
-/// vector register: the interrupted program has its own values in them. `cargo xtask` decodes what the compiler
-/// made of it, and builds no archive with a handler that does either.
+/// It may call no function that the compiler does not inline (but it may panic), and it may use no vector register:
+/// the interrupted program has its own values in them. `cargo xtask` decodes what the compiler made of it, and builds
+/// no archive with a handler that does either.
 ///
 /// ```no_run
 /// use libos::upcall::{self, Outcome};

@@ -123,19 +123,6 @@ pub fn share(refs: &AtomicU32) -> bool {
     true
 }
 
-/// The same for several at once: all of them, or none.
-#[inline(always)]
-#[must_use]
-pub fn share_each<'a>(all: impl Iterator<Item = &'a AtomicU32> + Clone) -> bool {
-    // The limit is the highest bit: one of them has it if all of them together have it.
-    const { assert!(MAX_REFS == 1 << (u32::BITS - 1)) };
-    if all.clone().fold(0, |any, refs| any | refs.fetch_add(1, Relaxed)) >= MAX_REFS {
-        all.for_each(|refs| _ = refs.fetch_sub(1, Relaxed));
-        return false;
-    }
-    true
-}
-
 /// Drop a reference. Returns whether it was the last: then all that was done through the others can be seen, and nobody
 /// else has it.
 #[inline]

@@ -2,10 +2,9 @@
 
 use crate::{Lock, Machine, Ranges};
 use abi::window::{CpuInfo, LockKind};
-use abi::{Error, Frame, Pte};
+use abi::{Error, Frame};
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// Frame 0 is never handed out: in a list it stands for the end.
@@ -172,12 +171,6 @@ impl<M: Machine> Memory<M> {
             return Err(Error::TooManyRefs(frame.address()));
         }
         Ok(())
-    }
-
-    /// Add a reference to each frame that these entries name, or to none of them.
-    #[inline(always)]
-    pub(crate) fn share_each(&self, entries: &[AtomicU64]) -> bool {
-        smp::share_each(entries.iter().map(|entry| &M::info(Pte(entry.load(Relaxed)).frame()).refs))
     }
 
     /// Drop a reference; with the last one the frame is free.

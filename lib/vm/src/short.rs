@@ -5,9 +5,10 @@
 //! is not so, nothing; the caller goes the long way then, which finds out the same once more and says what is wrong.
 //! Without errors to tell and without anything to wait for, this is a tenth of the instructions.
 
-use crate::space::{Leaf, Released, Walk, count, granted, may_have, owned, owned_copy, with_perms};
+use crate::space::{Leaf, Released, SPAN, Walk, count, granted, may_have, owned, owned_copy, with_perms};
 use crate::{Machine, Memory, Space};
-use abi::{Perms, Pte, Va};
+use abi::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// To forget more pages than these one by one is slower than to forget all, and to walk to some of them again.
@@ -22,6 +23,12 @@ fn set_perms(entry: &AtomicU64, perms: Perms) -> Option<()> {
     let old = Pte(entry.load(Relaxed));
     let can = old.is_present() && may_have(old, perms);
     can.then(|| entry.store(with_perms(old.0, perms), Relaxed))
+}
+
+/// The call of an operation and how many pages, as the one word that they are.
+#[inline(always)]
+fn head(op: &PageOp) -> u64 {
+    u64::from(op.count) << 32 | u64::from(op.call)
 }
 
 impl<M: Machine> Space<M> {
@@ -51,17 +58,40 @@ impl<M: Machine> Space<M> {
         Some(())
     }
 
-    /// [`Space::protect`] of pages of a list, until one is not as usual. Returns how many were done.
+    /// [`Space::protect`] of pages of a list, until one is not as usual: not one page of the caller's own, not in one
+    /// table with the first, not on its side of the `pinned` pages, or with other rights. Returns how many were done.
+    ///
+    /// What all of them have in common is looked at once; twenty-some instructions are left for each.
     #[inline(always)]
-    pub fn try_protect_each(&mut self, pages: impl Iterator<Item = (Va, Perms)> + Clone) -> usize {
-        let mut done = 0;
-        for (va, perms) in pages.clone() {
-            if self.try_set(va, perms).is_none() {
+    pub fn try_protect_each(&mut self, ops: &[PageOp], perms: Perms, pinned: Range<u64>) -> usize {
+        let Some(first) = ops.first().filter(|first| self.look_up(&self.last[0], first.va)) else { return 0 };
+        let walk = self.last[0].get();
+        if walk.span & Walk::READ_ONLY != 0 {
+            return 0;
+        }
+        let table = first.va.0 & !(SPAN - 1)..(first.va.0 | (SPAN - 1)) + 1;
+        let (start, end) = match first.va.0 < pinned.start {
+            true => (table.start, table.end.min(pinned.start)),
+            false => (table.start.max(pinned.end), table.end),
+        };
+        let Some(entries) = walk.entries.get(Va(start).index(1)..) else { return 0 };
+        let Some(entries) = entries.get(..(end.saturating_sub(start) / PAGE_SIZE) as usize) else { return 0 };
+        let usual = PageOp::protect(EnvId::NONE, Va(0), 1, perms);
+        let needs = Pte::PRESENT | if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
+        let mut left = ops;
+        while let Some((op, rest)) = left.split_first() {
+            // What is no page boundary gets a huge number.
+            let number = op.va.0.wrapping_sub(start).rotate_right(PAGE_SIZE.trailing_zeros()) as usize;
+            let Some(entry) = entries.get(number) else { break };
+            let old = Pte(entry.load(Relaxed));
+            if head(op) != head(&usual) || op.env != usual.env || op.arg != usual.arg || !old.has(needs) {
                 break;
             }
-            done += 1;
+            entry.store(with_perms(old.0, perms), Relaxed);
+            left = rest;
         }
-        self.forget_all_of(done, pages.map(|(va, _)| va));
+        let done = ops.len() - left.len();
+        self.forget_all_of(done, ops.iter().map(|op| op.va));
         done
     }
 

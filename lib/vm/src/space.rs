@@ -73,7 +73,8 @@ impl Walk {
     }
 }
 
-const SPAN: u64 = 512 * PAGE_SIZE;
+/// What a table of level 1 translates, in bytes.
+pub(crate) const SPAN: u64 = 512 * PAGE_SIZE;
 
 /// Where a page is translated: its leaf entry, found by [`Space::find`].
 pub(crate) struct Leaf {

@@ -214,37 +214,57 @@ fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
 
 /// Copy entries that point to tables. Returns how many could be copied.
 fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
-    copy_lines(from, to, left, |from, to| copy_line(memory, from, to, take_write, |pte| pte & !Pte::WRITABLE))
+    copy_entries(from, to, left, |old, new| {
+        let pte = Pte(old.load(Relaxed));
+        if pte.is_present() {
+            memory.share(pte.frame()).ok()?;
+            take_write(old);
+            new.store(pte.0 & !Pte::WRITABLE, Relaxed);
+        } else {
+            new.store(pte.0, Relaxed);
+        }
+        Some(())
+    })
 }
 
 /// Copy entries of pages. Returns how many could be copied. (By itself, because this is the most that a first write
 /// after a fork costs.)
 #[inline(never)]
 fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
-    let shared = |pte| if must_lower(Pte(pte)) { lowered(pte) } else { pte };
-    // Most often neighbours are used alike, and as those before them were: then there is less to find out.
-    let (mut bits, mut change) = (0, 0);
-    copy_lines(from, to, left, |from, to| {
-        let Some(common) = common_bits(from).filter(|_| memory.share_each(from)) else {
-            return copy_line(memory, from, to, |_| (), shared);
-        };
-        if common != bits {
-            (bits, change) = (common, common ^ shared(common));
+    // Most often a page is used as the one before it. Then what stands beside its frame is the same, and so is what has
+    // to change.
+    let (mut beside, mut change) = (!Pte::FRAME, 0);
+    copy_entries(from, to, left, |old, new| {
+        let pte = old.load(Relaxed);
+        if (pte ^ beside) & !Pte::FRAME != 0 {
+            let Some(changed) = change_of_leaf(pte) else {
+                new.store(pte, Relaxed);
+                return Some(());
+            };
+            (beside, change) = (pte & !Pte::FRAME, changed);
         }
-        // (Nothing but A and D can have changed meanwhile.)
-        from.iter().zip(to).for_each(|(old, new)| new.store(old.load(Relaxed) ^ change, Relaxed));
-        None
+        memory.share(Pte(pte).frame()).ok()?;
+        new.store(pte ^ change, Relaxed);
+        Some(())
     })
 }
 
-/// Copy line by line; `copy` returns which entry of a line could not be copied. If `left` is given, so many entries are
-/// not empty, and the new table is empty.
+/// Which bits of an entry change when its page gets another user; `None` if it is no page.
+#[cold]
+#[inline(never)]
+fn change_of_leaf(pte: u64) -> Option<u64> {
+    let after = if must_lower(Pte(pte)) { lowered(pte) } else { pte };
+    Pte(pte).is_present().then_some(pte ^ after)
+}
+
+/// Copy entry by entry; `copy` returns `None` if it cannot. If `left` is given, so many entries are not empty, and the
+/// new table is empty.
 #[inline(always)]
-fn copy_lines(
+fn copy_entries(
     from: &Table,
     to: &Table,
     mut left: Option<u32>,
-    mut copy: impl FnMut(&[AtomicU64], &[AtomicU64]) -> Option<usize>,
+    mut copy: impl FnMut(&AtomicU64, &AtomicU64) -> Option<()>,
 ) -> usize {
     for (line, (from, to)) in from.chunks_exact(LINE).zip(to.chunks_exact(LINE)).enumerate() {
         if let Some(left) = &mut left {
@@ -256,43 +276,11 @@ fn copy_lines(
             }
             *left -= from.iter().map(|entry| u32::from(entry.load(Relaxed) != 0)).sum::<u32>();
         }
-        if let Some(refused) = copy(from, to) {
+        if let Some(refused) = from.iter().zip(to).position(|(old, new)| copy(old, new).is_none()) {
             return line * LINE + refused;
         }
     }
     TABLE_ENTRIES
-}
-
-/// Copy entries one by one. Returns which one could not be copied.
-fn copy_line<M: Machine>(
-    memory: &Memory<M>,
-    from: &[AtomicU64],
-    to: &[AtomicU64],
-    take: impl Fn(&AtomicU64),
-    shared: impl Fn(u64) -> u64,
-) -> Option<usize> {
-    for (index, (old, new)) in from.iter().zip(to).enumerate() {
-        let mut pte = Pte(old.load(Relaxed));
-        if pte.is_present() {
-            if memory.share(pte.frame()).is_err() {
-                return Some(index);
-            }
-            take(old);
-            pte = Pte(shared(pte.0));
-        }
-        new.store(pte.0, Relaxed);
-    }
-    None
-}
-
-/// What these entries are but for the frame, if they are present and alike.
-#[inline(always)]
-fn common_bits(entries: &[AtomicU64]) -> Option<u64> {
-    let (all, any) = entries.iter().fold((u64::MAX, 0), |(all, any), entry| {
-        let pte = entry.load(Relaxed);
-        (all & pte, any | pte)
-    });
-    ((all ^ any) & !Pte::FRAME == 0 && all & Pte::PRESENT != 0).then_some(all & !Pte::FRAME)
 }
 
 /// Call `f` with every entry of a table that is not empty.

@@ -137,14 +137,50 @@ fn runs_and_lists_are_protected_the_short_way() {
 
         // The table that was walked to last is the second one.
         _ = world.here.protect(page(150), Perms::READ);
-        let list = (100..100 + count as u64).filter(|at| at % LEFT != 0).map(|at| (page(at), Perms::WRITE));
-        let done = world.here.try_protect_each(list.clone());
-        assert_eq!(done, list.clone().take_while(|(va, _)| may((va.0 - first.0) / PAGE_SIZE)).count());
-        assert!(list.take(done).all(|(va, _)| world.here.page(va).is_some_and(|page| page.writable)));
+        let list = (100..100 + count as u64).filter(|at| at % LEFT != 0);
+        let ops: Vec<_> = list.clone().map(|at| PageOp::protect(ME, page(at), 1, Perms::WRITE)).collect();
+        let done = world.here.try_protect_each(&ops, Perms::WRITE, 0..0);
+        assert_eq!(done, list.clone().take_while(|at| may(*at)).count());
+        assert!(list.take(done).all(|at| world.here.page(page(at)).is_some_and(|page| page.writable)));
         world.here.settle(&world.memory);
     }
     let mut world = World::new();
     assert_eq!(world.here.try_protect_run(HERE, 5, Perms::READ), None);
+}
+
+/// What is not as the first of a list stops the short way.
+#[test]
+fn a_list_is_done_as_far_as_all_is_usual() {
+    let mut world = World::new();
+    world.finish(PageOp::alloc(ME, HERE, 40, Perms::WRITE));
+    let protect = |number| PageOp::protect(ME, HERE.add_pages(number), 1, Perms::READ);
+    let ops: Vec<_> = (0..40).map(protect).collect();
+    let pinned = HERE.add_pages(10).0..HERE.add_pages(12).0;
+    let short = |world: &mut World, ops: &[PageOp], pinned| {
+        let done = world.here.try_protect_each(ops, Perms::READ, pinned);
+        world.here.settle(&world.memory);
+        done
+    };
+    for (from, done) in [(0, 10), (10, 0), (11, 0), (12, 28)] {
+        assert_eq!(short(&mut world, &ops[from..], pinned.clone()), done, "from {from}");
+    }
+    let writable = |number| world.here.page(HERE.add_pages(number)).is_some_and(|page| page.writable);
+    assert!((0..40).all(|number| writable(number) == (10..12).contains(&number)));
+
+    let odd = [
+        PageOp { va: Va(HERE.0 + 5 * PAGE_SIZE + 8), ..protect(5) },
+        PageOp { count: 2, ..protect(5) },
+        PageOp { call: Call::Unmap as u32, ..protect(5) },
+        PageOp { env: EnvId(4096), ..protect(5) },
+        PageOp { arg: Perms::EXEC.bits(), ..protect(5) },
+        protect(40),
+        protect(600),
+    ];
+    for odd in odd {
+        let list: Vec<_> = ops[..5].iter().copied().chain([odd]).collect();
+        assert_eq!(short(&mut world, &list, 0..0), 5, "{odd:?}");
+    }
+    assert_eq!(short(&mut world, &[PageOp { va: Va(7), ..protect(0) }], 0..0), 0);
 }
 
 /// However many pages they are, the processor does not remember what they were.
