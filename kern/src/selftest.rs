@@ -11,7 +11,8 @@ use crate::memory::{CHECK_TABLE, Kernel, MEMORY, kernel_root};
 use crate::{cpu, flush};
 use ::sched::Node;
 use abi::layout::{UVPT_SLOT, WINDOWS};
-use abi::{Frame, Pte, Status, Va};
+use abi::{EnvId, Frame, Pte, Status, Va};
+use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use spin::Once;
@@ -125,7 +126,21 @@ pub fn all() {
     let machine = Kernel::machine();
     let (used, free) = (check.used, MEMORY.free_frames());
     let total = machine.total_frames.load(Relaxed);
-    assert!(used + free == total, "{used} frames used, {free} free, {total} in all");
+    assert!(used + free == total, "{used} frames used, {free} free, {total} in all{}", after());
+}
+
+/// Whose call it was that came before this check: what is wrong now was right when that call began.
+fn after() -> Whose {
+    // SAFETY: null or an environment; those are never unmapped.
+    Whose(unsafe { cpu::this().env.get().as_ref() }.map(Env::id))
+}
+
+struct Whose(Option<EnvId>);
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.map_or(Ok(()), |id| write!(f, ", after a call of {id}"))
+    }
 }
 
 struct Check {
@@ -165,7 +180,8 @@ impl Check {
 
     fn compare(&self, va: Va, level: u32, frame: Frame) {
         let (named, refs) = (book(frame).named.load(Relaxed) - self.stamp, self.refs(frame));
-        assert!(named == refs, "{frame:?} at {va} level {level}: {refs} references, {named} entries");
+        let after = after();
+        assert!(named == refs, "{frame:?} at {va} level {level}: {refs} references, {named} entries{after}");
     }
 }
 

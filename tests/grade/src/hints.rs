@@ -59,7 +59,11 @@ const KNOWN: &[(&str, &str)] = &[
         "a register, a flag or the red zone did not survive the fault: see what the upcall saves and how it goes back",
     ),
     (
-        r"\b([1-9][0-9]*) frames are missing",
+        r"free in the end; ([1-9][0-9]*) frames are missing",
+        "the kernel lost $1 page frames: all that an environment has comes back when it ends. With `--check`, as below, it stops at the call that loses one, and says whose call it was",
+    ),
+    (
+        r"^[^;]*\b([1-9][0-9]*) frames are missing",
         "$1 page frames are still mapped somewhere: a temporary mapping that was not taken away?",
     ),
     (

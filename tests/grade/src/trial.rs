@@ -154,7 +154,7 @@ impl Bench {
             places: self.places(programs, test, seen),
             console: lines[skipped..].iter().map(|line| clip(line)).collect(),
             skipped,
-            repeat: commands(test, whose),
+            repeat: commands(test, whose, lost(seen, wanted) != 0),
             unmet,
         })
     }
@@ -238,25 +238,34 @@ fn of_end(seen: &Seen, wanted: ExitStatus) -> Vec<Unmet> {
         }
         End::Status(_) => {}
     }
-    let missing = seen.report.as_ref().map_or(0, Report::missing_frames);
-    if missing != 0 && seen.end == End::Status(wanted) {
-        unmet
-            .push(Unmet::new(format!("all page frames to be free in the end; {missing} frames are missing")));
+    let lost = lost(seen, wanted);
+    if lost != 0 {
+        unmet.push(Unmet::new(format!("all page frames to be free in the end; {lost} frames are missing")));
     }
     unmet
 }
 
-/// What to type to see it again.
-fn commands(test: &Test, whose: &str) -> Vec<String> {
+/// Frames that were not free in the end, if that was the end that it should have.
+fn lost(seen: &Seen, wanted: ExitStatus) -> i64 {
+    let report = seen.report.as_ref().filter(|_| seen.end == End::Status(wanted));
+    report.map_or(0, Report::missing_frames)
+}
+
+/// What to type to see it again. If the kernel has `lost` frames, the one that checks stops where that happens.
+fn commands(test: &Test, whose: &str, lost: bool) -> Vec<String> {
     let machine = test.machine();
     let mut program = test.program().to_owned();
     test.args.iter().for_each(|arg| program.push_str(&format!(" {}", shell_word(arg.as_ref()))));
     let tick = test.tick.map(|tick| format!(" --tick {tick}")).unwrap_or_default();
-    vec![
-        format!("cargo xtask grade{whose} {}", test.name),
-        format!("cargo xtask run{}{tick} --limit {} {program}", machine.options(), test.limit()),
-        format!("cargo xtask gdb{} {program}", Machine { icount: false, ..machine }.options()),
-    ]
+    let check = format!("cargo xtask run --check{} {program}", machine.options());
+    [format!("cargo xtask grade{whose} {}", test.name)]
+        .into_iter()
+        .chain(lost.then_some(check))
+        .chain([
+            format!("cargo xtask run{}{tick} --limit {} {program}", machine.options(), test.limit()),
+            format!("cargo xtask gdb{} {program}", Machine { icount: false, ..machine }.options()),
+        ])
+        .collect()
 }
 
 #[cfg(test)]
@@ -298,6 +307,7 @@ mod tests {
             "cargo xtask run --icount --tick 50 --limit 9 p 'x y'",
             "cargo xtask gdb p 'x y'",
         ];
-        assert_eq!(commands(&test, " --submission s"), expected);
+        assert_eq!(commands(&test, " --submission s", false), expected);
+        assert_eq!(commands(&test, "", true)[1], "cargo xtask run --check --icount p 'x y'");
     }
 }
