@@ -183,8 +183,10 @@ syscall_entry:
     mov rsp, gs:[{stack_top}]
     mov rcx, r10
     xor ebp, ebp                            # backtraces end here
-    call {syscall}
-    mov rsp, gs:[{env}]                     # rbx and r12 to r15 are what they were
+    cmp rax, {calls}
+    jae 3f
+    call [{handlers} + rax * 8]
+2:  mov rsp, gs:[{env}]                     # rbx and r12 to r15 are what they were
     mov rcx, [rsp + {rip}]
     mov r11, [rsp + {rflags}]
     mov r10, [rsp + 40]; mov r9, [rsp + 48]; mov r8, [rsp + 56]; mov rbp, [rsp + 64]
@@ -192,6 +194,8 @@ syscall_entry:
     mov rsp, [rsp + {rsp}]
     swapgs
     sysretq
+3:  call {dispatch}                         # which says that there is no such call
+    jmp 2b
 
 # idle(): wait for an interrupt. In assembly, because code of `core` may use the red zone, and only here
 # do interrupts find the kernel running.

@@ -21,9 +21,9 @@ pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
 }
 
 /// `send_recv(env, value, va, perms, recv va, from)`
-#[inline(never)]
-pub fn send_receive(me: &'static Env) -> Results {
-    let [to, word, page, _, at, from] = me.frame.saved().arguments();
+#[inline(always)]
+pub fn send_receive(me: &'static Env, arguments: [u64; 6]) -> Results {
+    let [to, word, page, _, at, from] = arguments;
     // Most messages: a word for a word, and who is to answer waits already.
     if page == NO_PAGE && at == NO_PAGE && (from == to || from == 0) && to <= u32::MAX.into() {
         let (to, from, my_id) = (EnvId(to as u32), EnvId(from as u32), me.id());
@@ -36,6 +36,7 @@ pub fn send_receive(me: &'static Env) -> Results {
     send_receive_locked(me)
 }
 
+#[cold]
 #[inline(never)]
 fn send_receive_locked(me: &'static Env) -> Results {
     let [to, word, page, perms, at, from] = me.frame.saved().arguments();

@@ -21,12 +21,13 @@ pub type Results = Result<(u64, u64), Error>;
 #[repr(C)]
 pub struct Pair(u64, u64);
 
-/// What handles a quick call: six arguments, and results as C returns two words.
+/// What handles a call: six arguments, and results as C returns two words.
 type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Pair;
 
-/// Where each of them goes, by its number. For the entry stub.
-pub static HANDLERS: [Handler; Call::QUICK as usize] = {
-    let mut all = [id as Handler; _];
+/// Where each call goes, by its number. For the entry stub.
+pub static HANDLERS: [Handler; Call::ALL.len()] = {
+    let mut all = [dispatch as Handler; _];
+    all[Call::Id as usize] = id;
     all[Call::Alloc as usize] = page_call::<{ Call::Alloc as u64 }>;
     all[Call::Map as usize] = page_call::<{ Call::Map as u64 }>;
     all[Call::Protect as usize] = page_call::<{ Call::Protect as u64 }>;
@@ -38,6 +39,7 @@ pub static HANDLERS: [Handler; Call::QUICK as usize] = {
     all[Call::OwnTables as usize] = page_call::<{ Call::OwnTables as u64 }>;
     all[Call::UnmapTables as usize] = page_call::<{ Call::UnmapTables as u64 }>;
     all[Call::PageOps as usize] = page_ops;
+    all[Call::SendRecv as usize] = send_receive;
     all
 };
 
@@ -71,6 +73,7 @@ extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64,
     long_page_call::<CALL>(a, b, c, d, e, f)
 }
 
+#[cold]
 #[inline(never)]
 extern "C" fn long_page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
     if CALL == Call::Protect as u64
@@ -89,8 +92,15 @@ extern "C" fn page_ops(list: u64, len: u64, _: u64, _: u64, _: u64, _: u64) -> P
     finish(Call::PageOps as u64, pages::many(cpu::env(), UserSlice::new(list, len)))
 }
 
-/// Any other call: all registers are saved. Comes back only if the caller goes on.
-pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64) -> Pair {
+/// `send_recv`, of which there are more than of others: all registers are saved. Comes back only if the caller goes on.
+extern "C" fn send_receive(to: u64, word: u64, page: u64, perms: u64, at: u64, from: u64) -> Pair {
+    sched::enter_kernel();
+    let results = ipc::send_receive(cpu::env(), [to, word, page, perms, at, from]);
+    finish(Call::SendRecv as u64, results)
+}
+
+/// Any other call, or none: all registers are saved, too.
+pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, _: u64, _: u64) -> Pair {
     sched::enter_kernel();
     let me = cpu::env();
     let number = me.frame.saved().general[reg::RAX];
@@ -112,7 +122,6 @@ fn call(me: &'static Env, number: u64, [a, b, c, d]: [u64; 4]) -> Results {
         Call::Yield => sched::yield_to(me, EnvId::from_register(a)?),
         Call::Send => ipc::send(me, EnvId::from_register(a)?, b, c, perms(d)),
         Call::Recv => ipc::receive(me, a, EnvId::from_register(b)?),
-        Call::SendRecv => ipc::send_receive(me),
         Call::PowerOff => power_off(me, a),
         _ => Err(Error::BadCall(number)),
     }

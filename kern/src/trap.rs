@@ -169,8 +169,9 @@ global_asm!(
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
     quick = const Call::QUICK,
+    calls = const Call::ALL.len(),
     handlers = sym syscall::HANDLERS,
-    syscall = sym syscall::dispatch,
+    dispatch = sym syscall::dispatch,
 );
 
 const _: () = assert!(offset_of!(Env, frame) == 0, "the stubs take one for the other");

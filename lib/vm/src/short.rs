@@ -14,13 +14,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// To forget more pages than these one by one is slower than to forget all, and to walk to some of them again.
 const FORGET_AT_ONCE: usize = 32;
 
-/// Change the permissions in an entry, if that is a page that may have these.
+/// Change the permissions in an entry that holds `old`, if that is a page that may have these.
 ///
 /// A plain store is enough: the space is loaded here and nowhere else, the processor is busy with this, and so none
 /// sets D meanwhile. (A may be set early by one that guesses; it sets it once more when the page is used.)
 #[inline(always)]
-fn set_perms(entry: &AtomicU64, perms: Perms) -> Option<()> {
-    let old = Pte(entry.load(Relaxed));
+fn set_perms(entry: &AtomicU64, old: Pte, perms: Perms) -> Option<()> {
     let can = old.is_present() && may_have(old, perms);
     can.then(|| entry.store(with_perms(old.0, perms), Relaxed))
 }
@@ -53,7 +52,8 @@ impl<M: Machine> Space<M> {
     /// [`Space::protect`].
     #[inline(always)]
     pub fn try_protect(&mut self, va: Va, perms: Perms) -> Option<()> {
-        self.try_set(va, perms)?;
+        let leaf = self.usual(va)?;
+        set_perms(leaf.entry, leaf.pte, perms)?;
         M::invalidate(self.root, va);
         Some(())
     }
@@ -105,18 +105,13 @@ impl<M: Machine> Space<M> {
         let entries = &entries[..entries.len().min(count)];
         let mut left = entries;
         while let Some((entry, rest)) = left.split_first()
-            && set_perms(entry, perms).is_some()
+            && set_perms(entry, Pte(entry.load(Relaxed)), perms).is_some()
         {
             left = rest;
         }
         let done = entries.len() - left.len();
         self.forget_all_of(done, (0..).map(|page| va.add_pages(page)));
         (done > 0).then_some(done)
-    }
-
-    #[inline(always)]
-    fn try_set(&mut self, va: Va, perms: Perms) -> Option<()> {
-        set_perms(self.usual(va)?.entry, perms)
     }
 
     /// The first so many of these pages have lost rights.
