@@ -137,7 +137,11 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn build_kernel(&self, flavor: Flavor) -> Result<PathBuf> {
+    /// Builds this kernel alone.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub fn build_kernel(&self, flavor: Flavor) -> Result<PathBuf> {
         let built = self.kernel("build", flavor).run()?;
         let kernel = built.into_iter().find(|executable| executable.name == "kern");
         Ok(kernel.context("cargo built no kernel")?.path)

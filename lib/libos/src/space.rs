@@ -84,7 +84,7 @@ impl Table<Sys> for Own {
 pub fn regions() -> &'static [Region] {
     // SAFETY: nothing edits the table while the caller looks: that is this very thread. (A pager
     // that edits it while code which it interrupted looks at it spoils what that code sees.)
-    BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.filled.len()) })
+    BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.filled.slots()) })
 }
 
 /// The region at an address.
@@ -134,7 +134,7 @@ fn grow() -> Result<(), Error> {
         let table = TABLE.0 as *mut Region;
         let from = if moved { capacity } else { 0 };
         for slot in from..2 * capacity {
-            let region = if slot < book.filled.len() { book.slots()[slot] } else { book.slots()[0] };
+            let region = if slot < book.filled.slots() { book.slots()[slot] } else { book.slots()[0] };
             // SAFETY: the pages are there, and nobody else uses this range.
             unsafe { table.add(slot).write(region) };
         }

@@ -105,14 +105,8 @@ impl Filled {
     /// How many slots.
     #[inline]
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn slots(&self) -> usize {
         self.len
-    }
-
-    /// None.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 

@@ -173,7 +173,8 @@ impl Grader {
         let reference = if others { tree::reference(&workspace.root)? } else { Files::new() };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let own_kernel = !others || permitted.changes_kernel(&reference)?;
-        let kernel = if own_kernel { PathBuf::new() } else { build_kernel(&workspace)? };
+        let kernel =
+            if own_kernel { PathBuf::new() } else { Builder::of(&workspace).build_kernel(Flavor::Plain)? };
         Ok(Grader {
             bench: Bench { qemu: install::qemu()?, kernel, rules: rubric.hints.clone() },
             home: workspace.target.join("grade"),
@@ -343,12 +344,6 @@ pub fn in_parallel<T: Sync, R: Send>(jobs: usize, items: &[T], work: impl Fn(&T)
     });
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
-}
-
-fn build_kernel(workspace: &Workspace) -> Result<PathBuf> {
-    let built = Builder::of(workspace).kernel("build", Flavor::Plain).run()?;
-    let kernel = built.into_iter().find(|executable| executable.name == "kern");
-    Ok(kernel.context("cargo built no kernel")?.path)
 }
 
 /// A number that follows from the word of a course and a name.
