@@ -167,11 +167,17 @@ impl Case {
         self
     }
 
+    /// This word on the kernel's command line makes something happen.
+    #[must_use]
+    pub fn provoke(mut self, word: &'static str) -> Case {
+        self.request.provoke = Some(word);
+        self
+    }
+
     /// The kernel panics, because of this word on its command line.
     #[must_use]
-    pub fn panics(mut self, word: &'static str) -> Case {
-        self.request.provoke = Some(word);
-        self.keeps_frames().exits(ExitStatus::KERNEL_PANIC.0)
+    pub fn panics(self, word: &'static str) -> Case {
+        self.provoke(word).keeps_frames().exits(ExitStatus::KERNEL_PANIC.0)
     }
 
     /// Without the kernel's lines about environments: there would be too many.

@@ -36,6 +36,17 @@ impl Document {
         self.prose().flat_map(|line| line.split('`').skip(1).step_by(2))
     }
 
+    /// How links name its headings.
+    fn anchors(&self) -> impl Iterator<Item = String> {
+        let headings = self.prose().filter_map(|line| {
+            line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))
+        });
+        let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+        headings.map(move |heading| {
+            heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+        })
+    }
+
     /// The rows of the table in a section that begin with a name in backquotes: their cells.
     fn table(&self, heading: &str) -> Vec<Vec<&str>> {
         let section = self.sections().into_iter().find(|(other, _)| *other == heading);
@@ -89,9 +100,7 @@ fn sources() -> Vec<String> {
 /// The rows that are counted.
 fn rows() -> Vec<String> {
     let bench = fs::read_to_string(root().join("user/bench/main.rs")).expect("the measuring program");
-    let rows = bench.split_once("const ROWS").expect("the table of rows").1;
-    let lines = rows.lines().map_while(|line| (line != "];").then_some(line.trim()));
-    lines.filter_map(|line| Some(line.strip_prefix("(\"")?.split('"').next()?.to_owned())).collect()
+    xtask::bench::row_names(&bench).into_iter().map(str::to_owned).collect()
 }
 
 /// The lines without their indentation, so that a quotation may be moved to the left.
@@ -107,6 +116,17 @@ fn every_call_has_its_heading() {
     let expected: Vec<_> =
         Call::ALL.iter().map(|call| format!("{} ({})", call.name(), *call as u64)).collect();
     assert!(calls.eq(&expected), "headings {headings:?}\nshould have {expected:?}");
+}
+
+#[test]
+fn calls_are_counted() {
+    for document in documents() {
+        for before in document.text.split(" system calls") {
+            let count = before.rsplit(char::is_whitespace).next().and_then(|word| word.parse().ok());
+            let right = count.is_none_or(|count: usize| count == Call::ALL.len());
+            assert!(right, "{}: there are {} system calls", document.path.display(), Call::ALL.len());
+        }
+    }
 }
 
 #[test]
@@ -155,10 +175,14 @@ fn named_files_exist() {
 fn links_lead_somewhere() {
     for document in documents() {
         let here = root().join(&document.path).parent().expect("a directory").to_owned();
-        let targets = document.prose().flat_map(|line| line.split("](").skip(1));
-        for target in targets.filter_map(|rest| rest.split([')', '#']).next()) {
-            let inside = !target.is_empty() && !target.contains("://");
-            assert!(!inside || here.join(target).exists(), "{}: {target}", document.path.display());
+        let links = document.prose().flat_map(|line| line.split("](").skip(1));
+        let links = links.filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root().join(&document.path) } else { here.join(file) };
+            assert!(target.exists(), "{}: there is no {file}", document.path.display());
+            let leads = anchor.is_empty() || Document::read(target).anchors().any(|known| known == anchor);
+            assert!(leads, "{}: no heading is meant by {link}", document.path.display());
         }
     }
 }

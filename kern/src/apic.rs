@@ -7,6 +7,8 @@ use x86_64::instructions::port::{Port, PortWriteOnly};
 
 /// Registers, as offsets.
 const ID: u64 = 0x20;
+/// Where a processor reads, in the highest byte, which one it is.
+pub const ID_ADDRESS: u64 = LOCAL_APIC.0 + ID;
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
 const COMMAND: u64 = 0x300;

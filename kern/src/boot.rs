@@ -17,7 +17,8 @@ global_asm!(
     stack_bytes = const crate::cpu::Stacks::MAIN_TOP,
     start = sym crate::start,
     root = sym crate::memory::KERNEL_ROOT,
-    next = sym crate::start::NEXT,
+    apic_id = const crate::apic::ID_ADDRESS,
+    places = sym crate::start::PLACES,
     stack_top = const core::mem::offset_of!(crate::cpu::Cpu, stack_top),
     begin = sym crate::start::begin,
 );

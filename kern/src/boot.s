@@ -76,7 +76,17 @@ ap_entry:
     mov eax, [rip + {root}]
     shl rax, 12
     mov cr3, rax
-    mov rdi, [rip + {next}]
+    mov rax, {apic_id}
+    mov ecx, [rax]
+    shr ecx, 24                             # which processor this is
+    lea rax, [rip + {places}]
+    xor edi, edi
+    xchg rdi, [rax + 8 * rcx]               # what was prepared for it
+    test rdi, rdi
+    jz too_late
     mov rsp, [rdi + {stack_top}]
     xor ebp, ebp                            # backtraces end here
     call {begin}
+too_late:
+    hlt
+    jmp too_late

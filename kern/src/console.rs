@@ -70,10 +70,12 @@ pub fn print(text: fmt::Arguments) {
     let _ = fmt::write(&mut *CONSOLE.lock(), format_args!("{signature}{text}\n"));
 }
 
-/// A line of a kernel that panics: whoever holds the lock will not go on.
+/// A line of a kernel that panics.
 pub fn print_panic(text: fmt::Arguments) {
-    if CONSOLE.inner().is_locked() {
-        // SAFETY: the holder is this processor, interrupted for ever.
+    const TRIES: u32 = 1_000_000;
+    // Another processor comes to the end of its line. This one, interrupted in the middle of one, does not.
+    if !(0..TRIES).any(|_| !CONSOLE.inner().is_locked()) {
+        // SAFETY: the holder does not go on.
         unsafe { CONSOLE.inner().force_unlock() };
     }
     print(text);
@@ -122,19 +124,18 @@ pub fn read(me: &'static Env, user: UserSlice) -> Results {
     if user.len == 0 {
         return Err(Error::BadCount(0));
     }
-    let len = user.len.min(CONSOLE_MAX);
-    user.check_writable(me, len)?;
+    let most = user.len.min(CONSOLE_MAX);
     let mut text = [0; MAX];
-    let text = receive(&mut text[..len as usize]);
-    if text.is_empty() {
+    // What has come is taken only when it can be delivered: otherwise it would be lost.
+    let len = user.fill(me, most, || receive(&mut text[..most as usize]))?;
+    if len == 0 {
         let mut sched = sched::lock();
         if sched.block(me, Status::Reading) {
             me.frame.rewind();
         }
         sched::switch(sched);
     }
-    user.write(me, text)?;
-    Ok((text.len() as u64, 0))
+    Ok((len, 0))
 }
 
 fn receive(buffer: &mut [u8]) -> &[u8] {
@@ -142,7 +143,10 @@ fn receive(buffer: &mut [u8]) -> &[u8] {
     &buffer[..len]
 }
 
-/// Whether a byte is waiting.
+/// Whether a byte is waiting. (While another processor has the console: ask again later. Who asks has the scheduler
+/// locked, and a line takes its time.)
 pub fn has_input() -> bool {
-    CONSOLE.lock().uart.as_mut().is_some_and(|uart| uart.ready_to_receive().is_ok())
+    let mut console = CONSOLE.try_lock();
+    let uart = console.as_mut().and_then(|console| console.uart.as_mut());
+    uart.is_some_and(|uart| uart.ready_to_receive().is_ok())
 }

@@ -74,6 +74,8 @@ pub struct Cpu {
     pub number: Cell<u32>,
     /// What interrupts for it are addressed to.
     pub apic_id: Cell<u8>,
+    /// The environment that runs had its turn after the last tick, not by it.
+    pub is_turn_new: Cell<bool>,
     /// Requests of others to forget what it has cached.
     pub flushes: Flushes,
     tss: UnsafeCell<TaskStateSegment>,
@@ -94,6 +96,7 @@ impl Cpu {
             entered: Cell::new(0),
             number: Cell::new(0),
             apic_id: Cell::new(0),
+            is_turn_new: Cell::new(false),
             flushes: Flushes::new(),
             tss: UnsafeCell::new(TaskStateSegment::new()),
             gdt: UnsafeCell::new(GlobalDescriptorTable::empty()),
@@ -112,13 +115,6 @@ impl Cpu {
         // SAFETY: the end of the frame is an address; the processor reads the field only when it enters from user
         // mode.
         unsafe { (*self.tss.get()).privilege_stack_table[0] = VirtAddr::new_unsafe(env.frame.top()) };
-    }
-
-    /// Nothing of an environment that ends is here any more.
-    pub fn forget(&self, env: &Env) {
-        if core::ptr::eq(self.env.get(), env) {
-            self.env.set(null());
-        }
     }
 
     #[inline]

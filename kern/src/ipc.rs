@@ -5,7 +5,7 @@
 
 use crate::env::{self, Env};
 use crate::pages::{share, unpinned};
-use crate::sched::{self, Locked, Sched};
+use crate::sched::{self, Locked};
 use crate::syscall::{Results, with_space};
 use ::sched::Node;
 use abi::call::{GOT_PAGE, NO_PAGE};
@@ -16,7 +16,9 @@ use abi::{EnvId, Error, Perms, Va};
 pub fn receive(me: &'static Env, at: u64, from: EnvId) -> Results {
     check_receive(me, at, from)?;
     let mut sched = sched::lock();
-    wait_for_message(me, at, from, &mut sched)?;
+    // It may have ended since: then nobody would wake the caller.
+    env::find(me, from)?;
+    sched.receive(me, at, from);
     sched::switch(sched)
 }
 
@@ -42,25 +44,21 @@ fn send_receive_locked(me: &'static Env) -> Results {
     let [to, word, page, perms, at, from] = me.frame.saved().arguments();
     let (to, from) = (EnvId::from_register(to)?, EnvId::from_register(from)?);
     check_receive(me, at, from)?;
-    let (receiver, mut sched) = deliver(me, to, word, page, Perms::from_bits_retain(perms))?;
-    match wait_for_message(me, at, from, &mut sched) {
-        Ok(()) => sched::hand_over(receiver, sched, abi::Call::SendRecv),
-        Err(error) => {
-            sched.wake(receiver);
-            Err(error)
-        }
-    }
+    let (receiver, mut sched) = deliver(me, to, word, page, Perms::from_bits_retain(perms), from)?;
+    sched.receive(me, at, from);
+    sched::hand_over(receiver, sched, abi::Call::SendRecv)
 }
 
 /// `send(env, value, va | NO_PAGE, perms)`: hand over a message, and make the receiver runnable.
 #[inline(never)]
 pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
-    let (receiver, mut sched) = deliver(me, to, value, page, perms)?;
+    let (receiver, mut sched) = deliver(me, to, value, page, perms, EnvId::NONE)?;
     sched.wake(receiver);
     Ok((0, 0))
 }
 
-/// Hand over a message. The receiver is to be put into the queue, or run.
+/// Hand over a message, if there is still somebody to wait for afterwards. The receiver is to be put into the queue, or
+/// run.
 #[inline]
 fn deliver(
     me: &'static Env,
@@ -68,6 +66,7 @@ fn deliver(
     value: u64,
     page: u64,
     perms: Perms,
+    from: EnvId,
 ) -> Result<(&'static Env, Locked), Error> {
     let receiver = env::find(me, to)?;
     if page != NO_PAGE {
@@ -87,6 +86,8 @@ fn deliver(
         }
         shared?;
     }
+    // It may have ended since: then nobody would wake the caller.
+    env::find(me, from).inspect_err(|_| sched.disclaim(receiver))?;
     if !sched.deliver(receiver) {
         return Err(Error::BadEnv(to.0.into()));
     }
@@ -101,18 +102,5 @@ fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
         // Better now, and to the receiver, than later, and to the sender.
         with_space(me, |space| space.is_open(at))?;
     }
-    if from != EnvId::NONE {
-        env::find(me, from)?;
-    }
-    Ok(())
-}
-
-#[inline]
-fn wait_for_message(me: &'static Env, at: u64, from: EnvId, sched: &mut Sched) -> Result<(), Error> {
-    // It may have ended since: then nobody would wake this one.
-    if from != EnvId::NONE {
-        env::find(me, from)?;
-    }
-    sched.receive(me, at, from);
-    Ok(())
+    env::find(me, from).map(drop)
 }

@@ -6,7 +6,7 @@
 
 use crate::console::{kprintln, trace};
 use crate::env::{self, Env};
-use crate::memory::{MEMORY, Space, kernel_root, load_root};
+use crate::memory::{MEMORY, Space, kernel_root};
 use crate::sched;
 use crate::trap::Saved;
 use crate::{cpu, power};
@@ -16,8 +16,9 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// Instructions that one slice of teardown may take, roughly.
 const SLICE: u32 = 13_000;
-/// Children that one slice of teardown sees to, at most.
+/// Children that one slice of teardown sees to, at most; and what each costs.
 const CHILDREN: u32 = 64;
+const CHILD_COST: u32 = 150;
 
 /// A new environment without pages, stopped.
 ///
@@ -80,17 +81,17 @@ pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) -> bool {
 /// Do a part of the work of ending; the rest when it is this environment's turn again. This processor holds
 /// the environment.
 pub fn slice(env: &'static Env) {
-    cpu::this().forget(env);
-    if sched::lock().is_claimed(env) || (0..CHILDREN).all(|_| sched::lock().orphan(env)) {
+    sched::forget(env);
+    if sched::lock().is_claimed(env) {
+        return;
+    }
+    let children = (0..CHILDREN).take_while(|_| sched::lock().orphan(env)).count() as u32;
+    if children == CHILDREN {
         return;
     }
     let mut space = env.space.lock();
     if let Some(map) = space.as_mut() {
-        if cpu::this().root() == map.root() {
-            // SAFETY: the kernel's own page map.
-            unsafe { load_root(cpu::this(), kernel_root()) };
-        }
-        if !map.tear_down(&MEMORY, &mut SLICE.clone()) {
+        if !map.tear_down(&MEMORY, &mut (SLICE - children * CHILD_COST)) {
             return;
         }
         map.free(&MEMORY);

@@ -95,6 +95,9 @@ fn read_command_line(boot: &'static BootInfo) {
     if boot.word("hold-twice").is_some() {
         selftest::hold_twice();
     }
+    if let Some(id) = boot.word("late=").and_then(|id| id.parse().ok()) {
+        selftest::be_late(id);
+    }
     // So that tests see what a panic looks like.
     assert!(boot.word("panic").is_none(), "the command line asked for it");
 }

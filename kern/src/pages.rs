@@ -112,6 +112,7 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
             continue;
         }
         let Some(op) = ops.get(done) else { break };
+        budget.spend_on_operation();
         match run(me, op, &mut budget) {
             Ok(pages) if pages == op.count => done += 1,
             Ok(pages) => return Ok((done as u64, pages.into())),

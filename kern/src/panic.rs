@@ -6,10 +6,16 @@ use crate::power;
 use crate::trap::{Saved, reg};
 use abi::ExitStatus;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use x86_64::registers::control::Cr2;
 
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// The processor that panics, plus one; 0: none.
+static PANICKING: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the kernel panics, here or elsewhere.
+pub fn is_under_way() -> bool {
+    PANICKING.load(Relaxed) != 0
+}
 
 #[cfg_attr(bare_metal, panic_handler)]
 #[cfg_attr(not(bare_metal), allow(dead_code))]
@@ -28,9 +34,13 @@ pub fn exception(saved: &Saved) -> ! {
 }
 
 fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
-    if PANICKING.swap(true, Relaxed) {
+    let me = cpu::this().number.get() + 1;
+    match PANICKING.compare_exchange(0, me, Relaxed, Relaxed) {
+        Ok(_) => {}
         // Not even the report works.
-        power::off(ExitStatus::KERNEL_PANIC);
+        Err(panicking) if panicking == me => power::off(ExitStatus::KERNEL_PANIC),
+        // The first one is to be heard.
+        Err(_) => power::stand_still(),
     }
     print_panic(text);
     if let Some(saved) = saved {

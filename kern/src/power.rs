@@ -1,7 +1,7 @@
 //! The end of the machine, and the report about it.
 
-use crate::console;
 use crate::memory::{Kernel, MEMORY};
+use crate::{console, panic};
 use abi::boot::{EXIT_PORT, REPORT_PORT, exit_code};
 use abi::{EnvId, ExitStatus};
 use core::fmt::{self, Write};
@@ -54,11 +54,12 @@ pub fn off_with_status() -> ! {
 /// End the machine.
 pub fn off(status: ExitStatus) -> ! {
     static OFF: AtomicBool = AtomicBool::new(false);
-    while OFF.swap(true, Relaxed) {
+    if OFF.swap(true, Relaxed) {
         // Another processor is at it.
-        hlt();
+        stand_still();
     }
     console::drain();
+    let status = if panic::is_under_way() { ExitStatus::KERNEL_PANIC } else { status };
     // Who panics earlier has nothing to report from: not even the page of the machine is there yet.
     if let Some(nonce) = NONCE.get() {
         let _ = writeln!(
@@ -72,6 +73,11 @@ pub fn off(status: ExitStatus) -> ! {
     }
     // SAFETY: ends the emulator; elsewhere nothing listens.
     unsafe { PortWriteOnly::new(EXIT_PORT).write(exit_code(status.0)) };
+    stand_still()
+}
+
+/// Nothing happens on this processor any more.
+pub fn stand_still() -> ! {
     loop {
         hlt();
     }

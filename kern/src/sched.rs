@@ -1,4 +1,5 @@
-//! Who runs: one queue for all processors, first come, first served, with a turn of one timer tick.
+//! Who runs: one queue for all processors, first come, first served, with a turn of one timer tick, and what is left of
+//! another where it began between two.
 //!
 //! The states of environments and the queue are in the crate `sched`; here is what changes hands with them: registers
 //! and page maps. A processor *holds* an environment while it runs it, and a little longer: until the registers
@@ -50,7 +51,14 @@ pub fn here() -> u32 {
 }
 
 /// Run whatever is next. The environment that ran has been put where it belongs.
-pub fn switch(mut sched: Locked) -> ! {
+pub fn switch(sched: Locked) -> ! {
+    // The timer goes on: what is left of the tick is not counted, or who lets others go first just before its end
+    // would have nearly all of the time.
+    cpu::this().is_turn_new.set(true);
+    take_next(sched)
+}
+
+fn take_next(mut sched: Locked) -> ! {
     let next = sched.dequeue(here());
     go_over(next, sched, SWITCH)
 }
@@ -113,6 +121,9 @@ fn find_work() -> ! {
             begin(next);
             continue;
         }
+        if sched.is_cut_short() {
+            continue;
+        }
         sched.rest(here());
         let all_rest = sched.resting() == cpu::count();
         let (used, readers) = (sched.used(), sched.readers());
@@ -159,10 +170,19 @@ fn leave() {
     // SAFETY: null or an environment; those are never unmapped.
     let Some(env) = (unsafe { cpu.env.get().as_ref() }).filter(|_| cpu::count() > 1) else { return };
     env.fp.save();
-    // SAFETY: the kernel's own page map.
-    unsafe { load_root(cpu, kernel_root()) };
-    cpu.env.set(core::ptr::null());
+    forget(env);
     give_back(env);
+}
+
+/// Nothing of this environment is here from now on, and its registers are not needed any more. Its page map may be given
+/// back by another processor the moment that this one does not hold it.
+pub fn forget(env: &Env) {
+    let cpu = cpu::this();
+    if core::ptr::eq(cpu.env.get(), env) {
+        // SAFETY: the kernel's own page map.
+        unsafe { load_root(cpu, kernel_root()) };
+        cpu.env.set(core::ptr::null());
+    }
 }
 
 /// Nothing of this environment is here any more. If it wants to run again, somebody may be idle.
@@ -270,14 +290,15 @@ impl FpState {
     }
 }
 
-/// The timer, while a program ran: its turn is over, if anybody else wants one.
+/// The timer, while a program ran: its turn is over, if anybody else wants one, and if it had a whole tick.
 pub fn tick(env: &'static Env) {
     count_tick();
     let mut sched = lock();
     wake_readers(&mut sched);
-    if sched.has_waiting() || env.status() != Status::Running {
+    let is_over = !cpu::this().is_turn_new.replace(false) && sched.has_waiting();
+    if is_over || env.status() != Status::Running {
         sched.requeue(env);
-        switch(sched);
+        take_next(sched);
     }
 }
 
@@ -321,7 +342,8 @@ fn wake_readers(sched: &mut Sched) {
 pub fn yield_to(caller: &'static Env, id: EnvId) -> Result<(u64, u64), Error> {
     let to = env::find(caller, id)?;
     let mut sched = lock();
-    let taken = to.id() == id && sched.hand_over(to, here());
+    // (One that names itself may be on its way off this processor: it does not come back by that.)
+    let taken = to.id() == id && !core::ptr::eq(to, caller) && sched.hand_over(to, here());
     if !taken && !sched.has_waiting() {
         return Ok((0, 0));
     }

@@ -66,6 +66,19 @@ pub fn holds_twice() -> bool {
     cfg!(feature = "check") && TWICE.load(Relaxed)
 }
 
+/// The local APIC of a processor that is to come too late, so that tests see what becomes of it; [`u32::MAX`]: none.
+static LATE: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// The command line asks for that.
+pub fn be_late(apic_id: u32) {
+    LATE.store(apic_id, Relaxed);
+}
+
+/// Whether this processor is to come too late.
+pub fn is_late(apic_id: u8) -> bool {
+    cfg!(feature = "check") && LATE.load(Relaxed) == u32::from(apic_id)
+}
+
 /// With that bug, one processor at a time is slow to leave an environment that wants to run again: long enough for
 /// another one to take it.
 pub fn dawdle() {
@@ -92,8 +105,12 @@ pub fn check_taken(env: &Env) {
     }
 }
 
-/// Every processor holds the environment that it runs. So no two run the same.
+/// Every processor holds the environment that it runs. So no two run the same. And where none runs, no page map is loaded
+/// that somebody could give back.
 pub fn check_holders() {
+    let here = cpu::this();
+    let is_kernel = here.root() == kernel_root();
+    assert!(is_kernel || !here.env.get().is_null(), "nobody's page map is loaded: {:?}", here.root());
     for cpu in cpu::others().chain([cpu::this()]) {
         // SAFETY: null or an environment; those are never unmapped.
         let Some(env) = (unsafe { cpu.env.get().as_ref() }) else { continue };

@@ -2,23 +2,27 @@
 //!
 //! A processor that is started begins in real mode, on a page below 1 MiB. `ap_stub` in `boot.s` is copied
 //! there; it brings the processor to 64-bit mode on the boot tables, `ap_entry` takes the kernel's own tables
-//! and the stack that was prepared, and calls [`begin`]. They come one at a time.
+//! and what was prepared for this processor, and calls [`begin`]. They come one at a time.
+//!
+//! One that does not come in time is left out. It may come later all the same (a busy host may not have let it run), so
+//! its place is taken back: whoever finds none halts for good.
 
 use crate::cpu::{self, Cpu, Processor};
 use crate::memory::{Kernel, PROCESSORS, kernel_root};
-use crate::{apic, console, flush, sched};
+use crate::{apic, console, flush, sched, selftest};
 use ::boot::Processors;
 use abi::layout::DIRECT_MAP;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicPtr};
 
 /// The page of the stub: free memory of the firmware's.
 const STUB_PAGE: u8 = 8;
-/// How long a processor may take to answer, in microseconds.
-const PATIENCE_US: u64 = 100_000;
+/// How long a processor may take to come, in microseconds, each of the two times that it is asked to.
+const PATIENCE_US: u64 = 1_000_000;
 
-/// The processor that is being started.
-pub static NEXT: AtomicPtr<Cpu> = AtomicPtr::new(null_mut());
+/// What was prepared for the processor with each local APIC, until it takes that.
+pub static PLACES: [AtomicPtr<Cpu>; 256] = [const { AtomicPtr::new(null_mut()) }; 256];
 /// The first program is there: the others may look for work.
 static OPEN: AtomicBool = AtomicBool::new(false);
 
@@ -53,19 +57,30 @@ pub fn processors(processors: &Processors) {
     Kernel::machine().cpus.store(cpu::count(), Relaxed);
 }
 
+/// Returns whether it works.
 fn start_one(cpu: &'static Cpu) -> bool {
-    NEXT.store((cpu as *const Cpu).cast_mut(), Relaxed);
-    for _ in 0..2 {
-        apic::start(cpu.apic_id.get(), STUB_PAGE);
+    let id = cpu.apic_id.get();
+    let is_there = || cpu::count() > cpu.number.get();
+    PLACES[id as usize].store((cpu as *const Cpu).cast_mut(), Release);
+    let tries = if selftest::is_late(id) { 0 } else { 2 };
+    for _ in 0..tries {
+        apic::start(id, STUB_PAGE);
         for _ in 0..PATIENCE_US / 200 {
             apic::wait(200);
-            if NEXT.load(Relaxed).is_null() {
-                cpu::announce(cpu);
+            if is_there() {
                 return true;
             }
         }
     }
-    false
+    // From here on it cannot come any more, or else it is already on its way.
+    let is_coming = PLACES[id as usize].swap(null_mut(), AcqRel).is_null();
+    while is_coming && !is_there() {
+        flush::relax();
+    }
+    if tries == 0 {
+        apic::start(id, STUB_PAGE);
+    }
+    is_coming
 }
 
 /// Let the others work.
@@ -73,13 +88,14 @@ pub fn open() {
     OPEN.store(true, Relaxed);
 }
 
-/// The first Rust code on another processor: `cpu` is what was prepared for it.
+/// The first Rust code on another processor: `cpu` is what was prepared for it. Once it is announced, the next one is
+/// started.
 pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
     cpu::adopt(cpu);
     cpu::init();
     cpu.root.end(kernel_root().0);
     apic::init_here();
-    NEXT.store(null_mut(), Relaxed);
+    cpu::announce(cpu);
     while !OPEN.load(Relaxed) {
         flush::relax();
     }

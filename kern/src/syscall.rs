@@ -175,6 +175,8 @@ fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
     };
     let mut sched = sched::lock();
     match Status::from_number(status) {
+        // Who runs has nothing to start: somebody may be stopping it just now.
+        Some(Status::Runnable) if core::ptr::eq(env, me) => {}
         Some(Status::Runnable) => sched.start(env).map_err(refuse)?,
         Some(Status::Stopped) if core::ptr::eq(env, me) => {
             me.frame.set_results((0, 0));

@@ -5,7 +5,7 @@
 //! the address, and libos brings the page in and calls again.
 
 use crate::env::Env;
-use crate::memory::{Space, bytes};
+use crate::memory::bytes;
 use crate::syscall::with_space;
 use abi::layout::{SLOT_SIZE, USER_LIMIT};
 use abi::{Error, PAGE_SIZE, PageOp, Registers, Va};
@@ -51,61 +51,66 @@ impl UserSlice {
     ) -> Result<&'a [T], Error> {
         let len = size_of_val(out);
         let to: *mut u8 = out.as_mut_ptr().cast();
-        self.pieces(env, len as u64, HALF, |space, va, done, len| {
-            let page = space.page(va).ok_or(Error::Fault(va.0))?;
-            // SAFETY: `len` bytes stay within the page and within `out`; any bits will do.
-            unsafe {
-                let from = bytes(page.frame).add(va.offset() as usize);
-                to.add(done as usize).copy_from_nonoverlapping(from, len as usize);
-            }
-            Ok(())
+        self.check_range(len as u64, HALF)?;
+        with_space(env, |space| {
+            self.pieces(len as u64, |va, done, len| {
+                let page = space.page(va).ok_or(Error::Fault(va.0))?;
+                // SAFETY: `len` bytes stay within the page and within `out`; any bits will do.
+                unsafe {
+                    let from = bytes(page.frame).add(va.offset() as usize);
+                    to.add(done as usize).copy_from_nonoverlapping(from, len as usize);
+                }
+                Ok(())
+            })
         })?;
         // SAFETY: all of it was filled.
         Ok(unsafe { out.assume_init_ref() })
     }
 
-    /// Copy into user memory.
+    /// Copy into user memory what `get` has, which is `most` bytes at the most: once it is certain that all of them can
+    /// be written. Returns how many there were.
     ///
     /// # Errors
     /// [`Error::Fault`] with the first address that cannot be written, [`Error::TableShared`],
     /// [`Error::BadAddress`].
-    pub fn write(&self, env: &'static Env, data: &[u8]) -> Result<(), Error> {
-        self.pieces(env, data.len() as u64, USER_LIMIT.0, |space, va, done, len| {
-            let frame = space.dirty(va)?;
-            // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
-            unsafe {
-                let to = bytes(frame).add(va.offset() as usize);
-                to.copy_from_nonoverlapping(data.as_ptr().add(done as usize), len as usize);
-            }
-            Ok(())
+    pub fn fill<'a>(
+        &self,
+        env: &'static Env,
+        most: u64,
+        get: impl FnOnce() -> &'a [u8],
+    ) -> Result<u64, Error> {
+        self.check_range(most, USER_LIMIT.0)?;
+        with_space(env, |space| {
+            self.pieces(most, |va, _, _| space.dirty(va).map(drop))?;
+            let data = get();
+            self.pieces(data.len() as u64, |va, done, len| {
+                let frame = space.dirty(va)?;
+                // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
+                unsafe {
+                    let to = bytes(frame).add(va.offset() as usize);
+                    to.copy_from_nonoverlapping(data.as_ptr().add(done as usize), len as usize);
+                }
+                Ok(())
+            })?;
+            Ok(data.len() as u64)
         })
     }
 
-    /// Whether the first `len` bytes can be written.
-    pub fn check_writable(&self, env: &'static Env, len: u64) -> Result<(), Error> {
-        self.pieces(env, len, USER_LIMIT.0, |space, va, _, _| space.dirty(va).map(drop))
+    /// Whether `len` bytes end before the `limit`.
+    fn check_range(&self, len: u64, limit: u64) -> Result<(), Error> {
+        let fits = self.at < limit && len <= limit - self.at;
+        if fits { Ok(()) } else { Err(Error::BadAddress(self.at.max(limit))) }
     }
 
     /// Call `f` for every piece that lies in one page: address, bytes before it, its length.
-    fn pieces(
-        &self,
-        env: &'static Env,
-        len: u64,
-        limit: u64,
-        mut f: impl FnMut(&Space, Va, u64, u64) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        if self.at >= limit || len > limit - self.at {
-            return Err(Error::BadAddress(self.at.max(limit)));
+    fn pieces(&self, len: u64, mut f: impl FnMut(Va, u64, u64) -> Result<(), Error>) -> Result<(), Error> {
+        let mut done = 0;
+        while done < len {
+            let va = Va(self.at + done);
+            let piece = (PAGE_SIZE - va.offset()).min(len - done);
+            f(va, done, piece)?;
+            done += piece;
         }
-        with_space(env, |space| {
-            let mut done = 0;
-            while done < len {
-                let va = Va(self.at + done);
-                let piece = (PAGE_SIZE - va.offset()).min(len - done);
-                f(space, va, done, piece)?;
-                done += piece;
-            }
-            Ok(())
-        })
+        Ok(())
     }
 }

@@ -68,6 +68,7 @@ fn ungraded() -> Vec<Case> {
             run.count("^Back in", 15);
         }),
         // In real time, a busy host can take the processor away from one of the two just so.
+        guest("turns").icount().check(|run| _ = run.once("^the other one had [0-9]+ turns")),
         guest("fairness").icount().check(|run| {
             let from = |id: &str| run.matching(&format!("^00001000 recv from {id}$")).len();
             let (one, other) = (from(CHILD), from("00001002"));

@@ -7,7 +7,7 @@ use xtask::images::Flavor;
 use xtask::scale::Measurement;
 
 /// Every check on four processors.
-const CHECKS: [&str; 22] = [
+const CHECKS: [&str; 23] = [
     "processors",
     "yield",
     "registers",
@@ -21,6 +21,7 @@ const CHECKS: [&str; 22] = [
     "destroy",
     "race",
     "exits",
+    "orphans",
     "ipc",
     "ring",
     "pairs",
@@ -54,9 +55,9 @@ const SEEDS: [u64; 3] = [1, 2, 3];
 /// Seconds until a test is ended. Each takes some five; but processors that wait for one another do so for as long as
 /// the host lets one of them stand still, so a host with other work needs many times as long.
 const PATIENCE: u64 = 1200;
-/// For how many seconds of the guest's time, which on a busy host may be minutes; the environment variable asks for
-/// more.
+/// For how many seconds of the guest's time, which on a busy host may be minutes.
 const SECONDS: u64 = 4;
+/// This environment variable asks for more, and then every check goes on for so long.
 const SECONDS_VARIABLE: &str = "FAULTLINE_SOAK_SECONDS";
 
 pub fn cases() -> Vec<Case> {
@@ -67,7 +68,7 @@ pub fn cases() -> Vec<Case> {
     let more = MORE.into_iter().flat_map(|(check, counts)| {
         counts.iter().map(move |&cpus| smp(check, cpus).one_processor().only(Flavor::Plain))
     });
-    four.chain(more).chain(SEEDS.into_iter().map(soak)).chain([scale(), twice()]).collect()
+    four.chain(more).chain(SEEDS.into_iter().map(soak)).chain([scale(), twice(), late()]).collect()
 }
 
 /// What environments do with pages of their own disturbs no other, and neither do questions and answers between two on one
@@ -88,10 +89,14 @@ fn scale() -> Case {
     })
 }
 
+/// What the environment variable says.
+fn asked_for() -> Option<u64> {
+    let text = std::env::var(SECONDS_VARIABLE).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{SECONDS_VARIABLE}={text} is no number of seconds")))
+}
+
 fn soak(seed: u64) -> Case {
-    let seconds = std::env::var(SECONDS_VARIABLE).ok().map_or(SECONDS, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{SECONDS_VARIABLE}={text} is no number of seconds"))
-    });
+    let seconds = asked_for().unwrap_or(SECONDS);
     let args = [format!("seed={seed}"), format!("seconds={seconds}")];
     let case = named(&format!("smp-soak-{seed}"), "smp").args(&["soak", &args[0], &args[1]]).cpus(4);
     // The checking kernel is slow here; one seed has to do.
@@ -126,13 +131,28 @@ fn twice() -> Case {
     })
 }
 
+/// A processor comes when nobody waits for it any more: it is left out, and does no harm.
+fn late() -> Case {
+    let case = named("late-processor", "smp").args(&["processors"]).cpus(4).only(Flavor::Check);
+    case.provoke("late=2").check(|run| {
+        run.in_order(&[
+            "^the processor with local APIC 2 does not answer, and is left out$",
+            "^processors: 3 of 3 ran children$",
+        ]);
+    })
+}
+
 fn smp(check: &'static str, cpus: u32) -> Case {
-    let case = named(&format!("smp-{check}-{cpus}"), "smp").args(&[check]).cpus(cpus).timeout(PATIENCE);
-    case.check(move |run| {
+    let seconds = asked_for().unwrap_or(0);
+    let case = named(&format!("smp-{check}-{cpus}"), "smp").args(&[check, &format!("seconds={seconds}")]);
+    case.cpus(cpus).timeout(PATIENCE + 30 * seconds).check(move |run| {
         let seen = !run.matching(&format!("^{check}: .*[1-9]")).is_empty();
         run.expect(seen, "nothing was seen").never("^FAILED");
         match check {
-            "processors" => _ = run.once(&format!("^processors: {cpus} of {cpus} ran children$")),
+            "processors" => {
+                let all = run.matching(&format!("^processors: {cpus} of {cpus} ran children$")).len();
+                run.count("^processors: ", all.max(1));
+            }
             "console" => lines(run),
             "buffers" => buffers(run),
             _ => {}
@@ -142,9 +162,9 @@ fn smp(check: &'static str, cpus: u32) -> Case {
 
 /// Every child's lines are there, whole and in order, and nothing of a line is anywhere else.
 fn lines(run: &Run) {
-    let summary = run.matching("^console: [0-9]+ children, [0-9]+ lines each$");
-    let numbers: Vec<usize> =
-        summary.iter().flat_map(|line| line.split(' ')).filter_map(|word| word.parse().ok()).collect();
+    let summaries = run.matching("^console: [0-9]+ children, [0-9]+ lines each$");
+    let first = summaries.first().into_iter().flat_map(|line| line.split(' '));
+    let numbers: Vec<usize> = first.filter_map(|word| word.parse().ok()).collect();
     let [children, lines] = numbers[..] else {
         run.expect(false, "no summary");
         return;
@@ -156,7 +176,8 @@ fn lines(run: &Run) {
             .collect();
         run.in_order(&whole);
     }
-    run.count("child [0-9]+ of", children * lines).count("[a-z]{60}", children * lines);
+    let all = children * lines * summaries.len();
+    run.count("child [0-9]+ of", all).count("[a-z]{60}", all);
 }
 
 /// A line for every call that was good, and never a part of one.
@@ -164,10 +185,8 @@ fn buffers(run: &Run) {
     let good: usize = run
         .matching("^buffers: kind 2: ")
         .iter()
-        .flat_map(|line| line.split(' '))
-        .filter_map(|word| word.parse().ok())
-        .nth(1)
-        .unwrap_or(0);
+        .filter_map(|line| line.split(' ').filter_map(|word| word.parse::<usize>().ok()).nth(1))
+        .sum();
     run.expect(good > 0, "no good call");
     run.count("a line|that come", good).count("^buffers: a line in pages that come and go$", good);
 }

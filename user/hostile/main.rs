@@ -14,6 +14,7 @@ mod exceptions;
 mod exhaust;
 mod family;
 mod ipc;
+mod long;
 mod memory;
 mod pages;
 mod stack;
@@ -47,6 +48,7 @@ const GROUPS: &[Group] = &[
     ("fork", memory::privacy),
     ("death", death::at_any_time),
     ("orphans", death::orphans),
+    ("long", long::entries),
     ("slots", exhaust::slots),
     ("exhaust", exhaust::memory),
 ];

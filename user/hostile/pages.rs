@@ -5,7 +5,7 @@ use crate::family::Family;
 use crate::values::{BAD_COUNTS, BAD_RUNS, bad_pages, bad_perms, bad_targets};
 use libos::abi::call::PAGE_OPS_MAX;
 use libos::abi::{Call, Error};
-use libos::layout::{ARCHIVE, ARCHIVE_END, MACHINE, TEXT, USER_LIMIT};
+use libos::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_TOP, MACHINE, TEXT, USER_LIMIT};
 use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va, env, raw, sys, uvpt};
 
 /// Pages to play with, under tables of their own.
@@ -217,6 +217,13 @@ pub fn batches(checks: &mut Checks) {
     }
     refuse("runs out of the half", &[(1 << 47) - 8, 1], Error::BadAddress(1 << 47));
     refuse("wraps", &[u64::MAX - 7, u64::MAX], Error::BadAddress(u64::MAX - 7));
+    let stack = (EXCEPTION_STACK_TOP.0 - PAGE_SIZE) | 1 << 48;
+    let unpinned = PageOp::protect(EnvId::NONE, Va(stack), 1, Perms::READ);
+    refuse(
+        "the exception stack, by another name",
+        &[&raw const unpinned as u64, 1],
+        Error::BadAddress(stack),
+    );
     let word = raw::read_u64(MACHINE.0) as u32;
     refuse("a window is no array", &[MACHINE.0, 1], Error::BadOp(word.into()));
 

@@ -4,11 +4,11 @@ use libos::abi::layout::{
     ARCHIVE, ARCHIVE_END, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, UVPT, uvpt,
 };
 use libos::abi::{Call, Error, Pte};
-use libos::layout::USER_LIMIT;
+use libos::layout::{TEXT, USER_LIMIT};
 use libos::{PAGE_SIZE, Perms, Va};
 
 /// Addresses of pages that no call may name.
-const NOT_FOR_USERS: [u64; 16] = [
+const NOT_FOR_USERS: [u64; 18] = [
     USER_LIMIT.0,
     MACHINE.0 + PAGE_SIZE,
     ENVS.0,
@@ -19,6 +19,9 @@ const NOT_FOR_USERS: [u64; 16] = [
     uvpt(Va(0), 2).0,
     uvpt(Va(0), 4).0,
     0x8000_0000_0000,
+    // Pages that there are, but for the bits that a walk does not look at.
+    TEXT.0 | 1 << 48,
+    0x2000_0000_0000 | 1 << 63,
     0x1234_5678_9abc_d000,
     KERNEL_HALF.0 - PAGE_SIZE,
     DIRECT_MAP.0,

@@ -2,7 +2,7 @@
 
 use crate::kit::{Ends, Must, add, child, cpus, fail, get, rounds, set, until};
 use libos::mmap::{MmapMut, MmapOptions};
-use libos::{PAGE_SIZE, println};
+use libos::{PAGE_SIZE, println, sys};
 
 const PAGES: usize = 24;
 const SIZE: usize = PAGE_SIZE as usize;
@@ -29,6 +29,18 @@ pub fn trees() {
         done = round + 1;
     }
     println!("exits: {done} trees of {size}");
+}
+
+/// One ends that has more children than are seen to at once: another processor may go on with it then, and give back its
+/// page map. (A checking kernel looks whether the first one has that loaded still.)
+pub fn orphans() {
+    const CHILDREN: u64 = 70;
+    let mut done = 0;
+    for round in rounds(30) {
+        child(|| (0..CHILDREN).for_each(|_| _ = sys::exofork().must("exofork"))).ends();
+        done = round + 1;
+    }
+    println!("orphans: {done} times {CHILDREN} children");
 }
 
 fn width_to(width: u64, level: u32) -> u64 {

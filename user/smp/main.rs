@@ -1,7 +1,8 @@
 //! Does on several processors at once what must not be seen to be several: a table of checks.
 //!
-//! `smp NAME..` does the named checks, `smp` all of them; `soak` takes `seed=N` and `seconds=N`. Each prints a line with what it saw; the first thing
-//! that does not hold ends the machine with exit status 1.
+//! `smp NAME..` does the named checks, `smp` all of them; with `seconds=N` each goes on for so long, and `soak` takes
+//! `seed=N`, too. Each prints a line with what it saw; the first thing that does not hold ends the machine with exit
+//! status 1.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -22,7 +23,7 @@ mod soak;
 mod stop;
 mod upcalls;
 
-use kit::{fail, until};
+use kit::{Clock, argument, fail, until};
 use libos::{Args, ExitCode, layout, raw, windows};
 
 libos::entry!(main);
@@ -42,6 +43,7 @@ const CHECKS: &[(&str, fn())] = &[
     ("destroy", destroy::at_work),
     ("race", destroy::race),
     ("exits", exits::trees),
+    ("orphans", exits::orphans),
     ("ipc", ipc::many_to_one),
     ("ring", ipc::ring),
     ("pairs", ipc::pairs),
@@ -75,10 +77,17 @@ fn main(args: Args) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Once, or for as long as was asked for.
 fn run(name: &'static str, check: fn()) {
-    kit::begin(name);
-    let free = windows::free_frames();
-    check();
-    // Environments without a parent may still be giving back what they had.
-    until("all frames are given back", || windows::free_frames() == free);
+    let (clock, seconds) = (Clock::start(), argument("seconds").unwrap_or(0));
+    loop {
+        kit::begin(name);
+        let free = windows::free_frames();
+        check();
+        // Environments without a parent may still be giving back what they had.
+        until("all frames are given back", || windows::free_frames() == free);
+        if clock.passed(1000 * seconds) {
+            return;
+        }
+    }
 }

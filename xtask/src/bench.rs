@@ -10,6 +10,7 @@ use crate::machine::{Boot, Machine, Memory};
 use crate::session::{Listener, Options, Outcome, Session, scratch};
 use crate::workspace::Workspace;
 use crate::{archive::Archive, install, peers, prices, say, scale};
+use abi::window::CpuInfo;
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ pub struct Args {
     update: bool,
     /// Not instructions, but what 1, 2, .. MAX processors do in a second [default: as many as there are here]
     #[arg(long, value_name = "MAX", conflicts_with_all = ["rows", "update", "no_cycles"])]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=CpuInfo::MAX as i64))]
     cpus: Option<Option<u32>>,
     /// Not instructions, but nanoseconds of this host's processor: what a program does in an upcall
     #[arg(long, conflicts_with_all = ["rows", "update", "no_cycles", "cpus", "json"])]
@@ -161,6 +162,10 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         let images = builder.build(&[])?;
         return native(&workspace, &images.program("bench")?.path);
     }
+    let source = &workspace.program("bench")?.source;
+    let source =
+        std::fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
+    check_names(&args.rows, &row_names(&source))?;
     let qemu = install::qemu()?;
     let images = builder.build(&[Flavor::Plain, Flavor::Count])?;
     say!("counting; this takes a minute");
@@ -174,6 +179,37 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         write(&record(&workspace), &results)?;
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+/// The rows that the program `bench` has: the table in its source.
+#[must_use]
+pub fn row_names(source: &str) -> Vec<&str> {
+    let table = source.split_once("const ROWS").and_then(|(_, rest)| rest.split_once("];"));
+    let rows = table.into_iter().flat_map(|(table, _)| table.lines());
+    rows.filter_map(|row| row.trim().strip_prefix("(\"")?.split('"').next()).collect()
+}
+
+/// Before two builds and a boot: the program knows its rows, too.
+fn check_names(wanted: &[String], known: &[&str]) -> Result<()> {
+    for name in wanted {
+        ensure!(
+            known.contains(&name.as_str()),
+            "there is no row `{name}`{}\n  there are: {}",
+            near(name, known),
+            known.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Those names that are spelled much like this one, as the end of a message.
+#[must_use]
+pub fn near(wanted: &str, names: &[&str]) -> String {
+    let likeness = |name: &&str| strsim::jaro_winkler(name, wanted);
+    let mut near: Vec<&str> = names.iter().copied().filter(|name| likeness(name) > 0.75).collect();
+    near.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+    near.truncate(4);
+    if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) }
 }
 
 /// Time the code of this program on the host, by the package `native`.
@@ -383,7 +419,7 @@ fn write(path: &Path, results: &Results) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The rows that grew since they were recorded, one line for each.
+/// The rows that grew since they were recorded, or that are not recorded, one line for each.
 ///
 /// # Errors
 /// The record cannot be read.
@@ -406,6 +442,10 @@ pub fn grown(record: &Path, results: &Results) -> Result<Vec<String>> {
             }
         }
     }
+    let is_recorded = |row: &&Row| rows.iter().any(|old| old["id"] == row.id);
+    grown.extend(
+        results.rows.iter().filter(|row| !is_recorded(row)).map(|row| format!("{}: not recorded", row.id)),
+    );
     Ok(grown)
 }
 
@@ -461,5 +501,18 @@ mod tests {
         let mut worse = results;
         worse.rows[1].gross += 1;
         assert_eq!(grown(record.path(), &worse).unwrap().len(), 2);
+        worse.rows[1].id = "c".to_owned();
+        assert_eq!(grown(record.path(), &worse).unwrap(), ["b: no longer counted", "c: not recorded"]);
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let known = row_names(
+            "const ROWS: &[Row] = &[\n    (\"trap\", trap),\n    (\"yield\", there),\n];\n    (\"x\", 1)\n",
+        );
+        assert_eq!(known, ["trap", "yield"]);
+        assert!(check_names(&["yield".to_owned()], &known).is_ok());
+        let error = check_names(&["trip".to_owned()], &known).unwrap_err().to_string();
+        assert_eq!(error, "there is no row `trip`; near it: trap\n  there are: trap, yield");
     }
 }

@@ -8,6 +8,7 @@ use crate::session::{Options, Session, Step, scratch};
 use crate::workspace::Workspace;
 use crate::{archive::Archive, interrupt, say};
 use abi::ExitStatus;
+use abi::window::CpuInfo;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::Write;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 pub struct Args {
     /// How many processors
     #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=CpuInfo::MAX as i64))]
     cpus: u32,
     /// How much memory: 32M, 1G, ...
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
@@ -78,11 +79,14 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
 }
 
 fn find_gdb() -> Result<PathBuf> {
-    let Some(path) = install::find("gdb".as_ref()) else {
-        let line = Manager::of_host().map(|manager| manager.gdb_line());
-        bail!("gdb is missing. This installs it:\n  {}", line.unwrap_or_default());
-    };
-    Ok(path)
+    install::find("gdb".as_ref()).with_context(|| how_to_install(Manager::of_host()))
+}
+
+fn how_to_install(manager: Option<Manager>) -> String {
+    match manager {
+        Some(manager) => format!("gdb is missing. This installs it:\n  {}", manager.gdb_line()),
+        None => "gdb is missing; install it with your system's package manager".to_owned(),
+    }
 }
 
 /// The emulator makes the socket in its own time.
@@ -138,5 +142,15 @@ fn accompany(mut session: Session, mut gdb: Child, transcript: &Path) -> Result<
         if let Some(status) = gdb.try_wait().context("cannot wait for gdb")? {
             return Ok(ExitStatus(u8::from(!status.success())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_a_known_package_manager_is_told_something_too() {
+        assert!(how_to_install(None).ends_with("package manager"));
     }
 }

@@ -87,7 +87,10 @@ pub fn qemu() -> Result<PathBuf> {
         return Ok(path);
     }
     let Some(manager) = Manager::of_host() else {
-        bail!("{QEMU} is missing, and no known package manager is there to install it");
+        bail!(
+            "{QEMU} is missing, and no known package manager is there to install it; install QEMU 7.2 or later, \
+             or set {QEMU_VARIABLE} to its path"
+        );
     };
     manager.install_qemu()?;
     find_qemu()?.with_context(|| format!("{} ran, and {QEMU} is still missing", manager.program))

@@ -109,8 +109,8 @@ pub struct Boot {
     pub trace: bool,
     /// Microseconds between timer ticks, if not the kernel's default.
     pub tick_us: Option<u64>,
-    /// A word that makes the kernel panic, because that must be seen to work, too: `panic` does at once,
-    /// `hold-twice` is a bug that a checking kernel finds.
+    /// A word for what must be seen to work, too: `panic` makes the kernel panic at once, `hold-twice` is a bug that a
+    /// checking kernel finds, and there `late=N` lets the processor with local APIC N come too late.
     pub provoke: Option<&'static str>,
     /// After so many ticks the kernel says where everybody is, and ends the machine.
     pub limit: Option<u64>,

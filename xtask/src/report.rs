@@ -58,7 +58,11 @@ pub struct Reset;
 
 impl fmt::Display for Reset {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("the machine was reset, as a triple fault does, or the emulator was told to quit")
+        f.write_str(
+            "the machine was reset, as a triple fault does, or the emulator was told to quit\n  \
+             the usual cause is a page table of the kernel's that is missing or read-only; \
+             `cargo xtask gdb PROGRAM` stops at the first instruction",
+        )
     }
 }
 
@@ -91,7 +95,7 @@ pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatu
 
 fn explain(exit: HostStatus) -> &'static str {
     match exit.code() {
-        Some(1) => ": it could not start the machine",
+        Some(1) => ": it could not start the machine; `cargo xtask doctor` says whether it is too old",
         Some(_) => "",
         None => ": it was killed",
     }

@@ -2,15 +2,16 @@
 
 use crate::images::{Builder, Flavor, Images};
 use crate::input::{self, Chunks};
-use crate::machine::{Accel, Boot, Debugger, Machine, Memory};
+use crate::machine::{Accel, Boot, Debugger, Machine, Memory, shell_word};
 use crate::session::{Options, Outcome, Session, Step, scratch};
 use crate::workspace::Workspace;
 use crate::{archive::Archive, install, interrupt, say, symbols, terminal};
 use abi::ExitStatus;
+use abi::window::CpuInfo;
 use anyhow::{Context, Result, ensure};
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -32,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(60);
 pub struct Args {
     /// How many processors
     #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=CpuInfo::MAX as i64))]
     pub cpus: u32,
     /// How much memory: 32M, 1G, ...
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
@@ -117,7 +118,7 @@ impl<'a> Kit<'a> {
             memory: args.memory,
             accel: args.accel,
             icount: args.icount,
-            debugger: args.gdb.then(announce_debugger).transpose()?,
+            debugger: args.gdb.then(|| announce_debugger(&images.kernels[0])).transpose()?,
             extra: Vec::new(),
         };
         Ok(Kit { args, qemu, machine, images, scratch })
@@ -290,10 +291,11 @@ fn ensure_kvm() -> Result<()> {
 }
 
 /// A port that was free a moment ago.
-fn announce_debugger() -> Result<Debugger> {
+fn announce_debugger(kernel: &Path) -> Result<Debugger> {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let port = port.context("no free port for the debugger")?.port();
     ensure!(port != 0, "no free port for the debugger");
-    say!("the machine waits for a debugger: gdb -ex 'target remote localhost:{port}' KERNEL");
+    let kernel = shell_word(kernel.as_os_str());
+    say!("the machine waits for a debugger: gdb -ex 'target remote localhost:{port}' {kernel}");
     Ok(Debugger::Port(port))
 }

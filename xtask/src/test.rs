@@ -3,7 +3,7 @@
 use crate::workspace::{self, Workspace};
 use crate::{install, say};
 use abi::ExitStatus;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -20,10 +20,17 @@ pub struct Args {
     jobs: Option<usize>,
 }
 
+/// How the tests of one run of cargo went.
+struct Outcome {
+    passed: bool,
+    /// There was a test to run, or to list.
+    any: bool,
+}
+
 /// Runs both, even if the first fails.
 ///
 /// # Errors
-/// The tool could not do its work.
+/// The tool could not do its work, or no test has such a name.
 pub fn main(args: &Args) -> Result<ExitStatus> {
     let workspace = Workspace::load()?;
     // Before anything long: this may ask.
@@ -35,20 +42,23 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     }
     let guest = ["--quiet", "--package", "tests", "--test", "guest"];
     let guest = cargo_test(&workspace, args, &guest, &harness)?;
-    Ok(match (host, guest) {
-        (true, true) => ExitStatus::SUCCESS,
-        (host, guest) => {
-            for (passed, which) in [(host, "host"), (guest, "guest")] {
-                if !passed {
-                    say!("the {which} tests failed");
-                }
-            }
-            ExitStatus::FAILURE
+    for (outcome, which) in [(&host, "host"), (&guest, "guest")] {
+        if !outcome.passed {
+            say!("the {which} tests failed");
         }
-    })
+    }
+    if !(host.passed && guest.passed) {
+        return Ok(ExitStatus::FAILURE);
+    }
+    match &args.filter {
+        Some(filter) if !(host.any || guest.any) => {
+            bail!("no test's name contains {filter:?}; `cargo xtask test --list` shows them")
+        }
+        _ => Ok(ExitStatus::SUCCESS),
+    }
 }
 
-fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[String]) -> Result<bool> {
+fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[String]) -> Result<Outcome> {
     let mut command = Command::new(workspace::cargo());
     command.arg("test").args(words).arg("--").args(harness).args(&args.filter);
     if args.list {
@@ -57,13 +67,21 @@ fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[Str
     let mut child =
         command.current_dir(&workspace.root).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let stdout = child.stdout.take().context("cargo has no stdout")?;
+    let mut any = false;
     for line in BufReader::new(stdout).lines() {
         let line = line.context("cannot read what the tests say")?;
+        any |= tells_of_tests(&line);
         if !is_empty_suite(&line) && writeln!(io::stdout(), "{line}").is_err() {
             break;
         }
     }
-    Ok(child.wait().context("cannot wait for cargo")?.success())
+    let passed = child.wait().context("cannot wait for cargo")?.success();
+    Ok(Outcome { passed, any })
+}
+
+/// The beginning of a suite that has tests, or a line of a list.
+fn tells_of_tests(line: &str) -> bool {
+    line.starts_with("running ") && line != "running 0 tests" || line.ends_with(": test")
 }
 
 /// Most suites have no test that a filter lets through, and say so in four lines.
@@ -82,5 +100,17 @@ mod tests {
         assert!(!is_empty_suite("running 10 tests"));
         assert!(!is_empty_suite("test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured"));
         assert!(!is_empty_suite("test result: FAILED. 0 passed; 1 failed; 0 ignored"));
+    }
+
+    #[test]
+    fn a_filter_that_fits_nothing_is_noticed() {
+        for line in ["running 1 test", "running 10 tests", "test::tests::suites_that_ran_are_shown: test"] {
+            assert!(tells_of_tests(line), "{line}");
+        }
+        for line in
+            ["running 0 tests", "", "test result: ok. 0 passed; 0 failed; 0 ignored", "0 tests, 0 benchmarks"]
+        {
+            assert!(!tells_of_tests(line), "{line}");
+        }
     }
 }

@@ -14,6 +14,10 @@ const QUICK: &str = "libos_quick_";
 /// How those of functions start that never come back to the interrupted program, so that they may do anything.
 const ENDS: [&str; 2] = ["core::panicking::", "libos::start::unfinished"];
 
+/// What to do about a quick handler that is none: copies become moves of vector registers, or calls of `memcpy`.
+const MEND: &str =
+    "copying a structure often does that: copy its fields one by one, or use `upcall::set_handler`";
+
 /// Whether an instruction touches a register of the vector unit or of the x87. Those that save and load all of
 /// them do not count.
 pub fn touches(instruction: &Instruction, info: &mut InstructionInfoFactory) -> bool {
@@ -48,15 +52,24 @@ pub fn check_program(program: &[u8]) -> Result<()> {
     let callable: Vec<u64> = quick.iter().copied().chain(ends).map(|function| function.address).collect();
     for function in &quick {
         let code = code_of(program, function)?;
-        if let Some((instruction, why)) = offender(function, code, &callable) {
+        if let Some((instruction, why)) = offender(function, code, &callable, &functions) {
             let name = function.name.strip_prefix(QUICK).unwrap_or_default();
-            bail!("the quick handler `{name}` {why}, at {:#x}: {:?}", instruction.ip(), instruction.code());
+            bail!(
+                "the quick handler `{name}` {why}, at {:#x}: {:?}\n  {MEND}",
+                instruction.ip(),
+                instruction.code()
+            );
         }
     }
     Ok(())
 }
 
-fn offender(function: &Function, code: &[u8], callable: &[u64]) -> Option<(Instruction, &'static str)> {
+fn offender(
+    function: &Function,
+    code: &[u8],
+    callable: &[u64],
+    all: &[Function],
+) -> Option<(Instruction, String)> {
     let own = function.address..function.address + function.bytes;
     let may_go_to = |address| own.contains(&address) || callable.contains(&address);
     let mut info = InstructionInfoFactory::new();
@@ -73,9 +86,12 @@ fn offender(function: &Function, code: &[u8], callable: &[u64]) -> Option<(Instr
             _ => true,
         };
         if touches(&instruction, &mut info) {
-            Some((instruction, "uses a vector register"))
+            Some((instruction, "uses a vector register".to_owned()))
         } else if leaves {
-            Some((instruction, "calls a function that may use vector registers"))
+            let target = instruction.near_branch_target();
+            let callee = all.iter().find(|callee| callee.address == target);
+            let callee = callee.map_or("a function".to_owned(), |callee| format!("`{}`", callee.name));
+            Some((instruction, format!("calls {callee}, which may use vector registers")))
         } else {
             None
         }
@@ -100,9 +116,10 @@ fn code_of<'a>(program: &'a [u8], function: &Function) -> Result<&'a [u8]> {
 mod tests {
     use super::*;
 
-    fn found(code: &[u8]) -> Option<&'static str> {
+    fn found(code: &[u8]) -> Option<String> {
         let function = Function { name: format!("{QUICK}x"), address: 0x1000, bytes: code.len() as u64 };
-        offender(&function, code, &[0x1000, 0x2000]).map(|(_, why)| why)
+        let callee = Function { name: "memcpy".to_owned(), address: 0x3000, bytes: 1 };
+        offender(&function, code, &[0x1000, 0x2000], &[callee]).map(|(_, why)| why)
     }
 
     #[test]
@@ -119,7 +136,7 @@ mod tests {
         assert!(uses(&[0x0f, 0x57, 0xc0])); // xorps xmm0, xmm0
         assert!(uses(&[0xd9, 0xe8])); // fld1
         assert!(uses(&[0x0f, 0xae, 0x17])); // ldmxcsr [rdi]
-        assert!(calls(&[0xe8, 0xfb, 0x1f, 0, 0])); // call 0x3000
+        assert!(found(&[0xe8, 0xfb, 0x1f, 0, 0]).unwrap().starts_with("calls `memcpy`")); // call 0x3000
         assert!(calls(&[0xff, 0xd0])); // call rax
         assert!(calls(&[0xff, 0xe0])); // jmp rax
     }

@@ -162,6 +162,10 @@ pub struct Sched<N: Node> {
     /// Slots from here on were never used.
     reached: usize,
     readers: usize,
+    /// The slot at which to look for readers.
+    look_at: usize,
+    /// The queue was not looked at to its end.
+    cut_short: bool,
     /// Processors that found nothing to do, one bit for each.
     idle: u64,
 }
@@ -170,7 +174,18 @@ impl<N: Node> Sched<N> {
     /// No slots.
     #[must_use]
     pub const fn new() -> Self {
-        Sched { table: &[], first: None, last: None, free: None, used: 0, reached: 0, readers: 0, idle: 0 }
+        Sched {
+            table: &[],
+            first: None,
+            last: None,
+            free: None,
+            used: 0,
+            reached: 0,
+            readers: 0,
+            look_at: 0,
+            cut_short: false,
+            idle: 0,
+        }
     }
 
     /// These are the slots, all of them free; the lowest goes first.

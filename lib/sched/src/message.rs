@@ -6,8 +6,9 @@ use abi::call::NO_PAGE;
 use abi::{EnvId, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// How many slots are looked at in one go.
-const AT_ONCE: usize = 1024;
+/// How many slots are looked at in one go, and how many environments are woken: so no entry to the kernel runs long.
+pub(crate) const AT_ONCE: usize = 256;
+pub(crate) const WOKEN_AT_ONCE: usize = 32;
 
 /// Take the environment with this id, if it waits for a message from that sender and no other processor holds it:
 /// it runs here from now on, and the message is to be put into its registers. No lock is needed: there is one word to
@@ -83,14 +84,20 @@ impl<N: Node> Sched<N> {
     #[must_use]
     pub fn fail_receivers(&mut self, of: &'static N, tell: impl Fn(&'static N)) -> bool {
         let links = of.links();
-        let begin = links.looked_at.get();
-        let end = if links.awaited.load(Relaxed) { self.reached } else { begin };
-        let some = &self.table[begin..end.min(begin + AT_ONCE)];
-        for env in some.iter().filter(|env| load(*env).awaits_only(of.id())) {
-            tell(env);
-            self.wake(env);
+        let end = if links.awaited.load(Relaxed) { self.reached } else { 0 };
+        let mut woken = 0;
+        for slot in (links.looked_at.get()..end).take(AT_ONCE) {
+            links.looked_at.set(slot + 1);
+            let env = &self.table[slot];
+            if load(env).awaits_only(of.id()) {
+                tell(env);
+                self.wake(env);
+                woken += 1;
+                if woken == WOKEN_AT_ONCE {
+                    break;
+                }
+            }
         }
-        links.looked_at.set(begin + some.len());
-        begin + some.len() == end
+        links.looked_at.get() >= end
     }
 }

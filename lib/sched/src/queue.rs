@@ -1,5 +1,6 @@
 //! Who runs next: one queue for all processors, first come, first served.
 
+use crate::message::{AT_ONCE, WOKEN_AT_ONCE};
 use crate::word::{change, give_back};
 use crate::{Node, Sched, State};
 use abi::Status;
@@ -38,10 +39,12 @@ impl<N: Node> Sched<N> {
 
     /// The first in the queue that can be taken: this processor holds it now, and if it is runnable it runs
     /// from now on; otherwise it is dying. Those that lost interest since are left out. Those that another
-    /// processor is just giving up stay.
+    /// processor is just giving up stay. If very many have lost interest, there [may be more](Sched::is_cut_short).
     #[must_use]
     pub fn dequeue(&mut self, processor: u32) -> Option<&'static N> {
         let (mut before, mut at): (Option<&'static N>, _) = (None, self.first);
+        let mut left_out = 0;
+        self.cut_short = false;
         while let Some(env) = at {
             at = env.links().next.get();
             let taken = change(env, |state| {
@@ -67,8 +70,19 @@ impl<N: Node> Sched<N> {
             if taken.is_ok() {
                 return Some(env);
             }
+            left_out += 1;
+            if left_out == AT_ONCE {
+                self.cut_short = true;
+                break;
+            }
         }
         None
+    }
+
+    /// Whether the last [`Sched::dequeue`] gave up before the end of the queue.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short
     }
 
     /// Let a runnable one run here now, whatever is before it in the queue. `false` if it is not, or another
@@ -92,10 +106,20 @@ impl<N: Node> Sched<N> {
         self.enqueue(env);
     }
 
-    /// There is input: let those who want it make their call again.
+    /// There is input: let those who want it make their call again. If there are very many, it looks at some only, and
+    /// goes on the next time.
     pub fn wake_readers(&mut self) {
-        for env in self.table[..self.reached].iter().filter(|env| env.status() == Status::Reading) {
-            self.wake(env);
+        let mut woken = 0;
+        for _ in 0..self.reached.min(AT_ONCE) {
+            let env = &self.table[self.look_at % self.reached];
+            self.look_at = (self.look_at + 1) % self.reached;
+            if env.status() == Status::Reading {
+                self.wake(env);
+                woken += 1;
+                if woken == WOKEN_AT_ONCE {
+                    break;
+                }
+            }
         }
     }
 

@@ -46,13 +46,14 @@ impl<M: Machine> Builder<M> {
         &self.free
     }
 
-    /// Map physical memory, with large pages where it can be.
+    /// Map physical memory, with large pages where it can be: not where users read, since walks of their page maps
+    /// ([`Space`](crate::Space)) know only small ones.
     pub fn map(&mut self, va: u64, physical: Range<u64>, rights: u64) {
         let mut done = 0;
         while physical.start + done < physical.end {
             let (from, to) = (physical.start + done, va + done);
             let large = span(LARGE_LEVEL);
-            let fits = (from | to) % large == 0 && from + large <= physical.end;
+            let fits = (from | to) % large == 0 && from + large <= physical.end && rights & Pte::USER == 0;
             let (level, flag) = if fits { (LARGE_LEVEL, Pte::LARGE) } else { (1, 0) };
             self.entry(Va(to), level, rights).store(from | rights | flag, Relaxed);
             done += span(level);

@@ -39,7 +39,7 @@ pub use frames::Memory;
 pub use lock::{Guard, Lock};
 pub use ranges::Ranges;
 pub use run::{Budget, unpinned};
-pub use space::{Page, Released, Space};
+pub use space::{FILL, Page, Released, Space};
 
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};

@@ -2,6 +2,7 @@
 //! is wrong, or the entry to the kernel has taken its time. An error is returned only if nothing was done: otherwise
 //! the caller hears how far it got, calls again for the rest, and gets the error then.
 
+use crate::space::FILL;
 use crate::{Machine, Memory, Space};
 use abi::page::span;
 use abi::{Call, Error, PageOp, Va};
@@ -18,8 +19,8 @@ struct Cost {
     most: u32,
 }
 
-/// Zeroing or copying a frame.
-const FILL: u32 = 560;
+/// An operation of a list, before it comes to its pages.
+const OPERATION: u32 = 250;
 /// Editing an entry, and three tables above it, and the page.
 const PAGE: Cost = Cost { step: 90, most: 90 + 4 * FILL };
 /// Two entries that point to a table.
@@ -58,7 +59,7 @@ impl Budget {
         mut f: impl FnMut(&mut Space<M>, u32) -> Result<(), Error>,
     ) -> Result<u32, Error> {
         // What came with messages is not this call's work.
-        space.take_filled();
+        space.take_work();
         let mut done = 0;
         while done < count && self.0 >= cost.most {
             match f(space, done) {
@@ -66,7 +67,7 @@ impl Budget {
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
             }
-            self.0 = self.0.saturating_sub(cost.step + space.take_filled() * FILL);
+            self.0 = self.0.saturating_sub(cost.step + space.take_work());
         }
         Ok(done)
     }
@@ -75,6 +76,12 @@ impl Budget {
     #[inline(always)]
     pub fn spend_on(&mut self, pages: usize) {
         self.0 = self.0.saturating_sub(pages as u32 * PAGE.step);
+    }
+
+    /// One more operation of a list comes.
+    #[inline(always)]
+    pub fn spend_on_operation(&mut self) {
+        self.0 = self.0.saturating_sub(OPERATION);
     }
 }
 

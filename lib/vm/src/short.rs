@@ -43,7 +43,7 @@ impl<M: Machine> Space<M> {
         let leaf = self.usual(va).filter(|leaf| leaf.pte.is_empty())?;
         let frame = memory.take()?;
         M::zero(frame);
-        self.filled += 1;
+        self.has_filled(1);
         leaf.entry.store(Pte::page(frame, perms).0 | Pte::MAY, Relaxed);
         count::<M>(leaf.table, 1);
         Some(())
@@ -64,7 +64,9 @@ impl<M: Machine> Space<M> {
     /// What all of them have in common is looked at once; twenty-some instructions are left for each.
     #[inline(always)]
     pub fn try_protect_each(&mut self, ops: &[PageOp], perms: Perms, pinned: Range<u64>) -> usize {
-        let Some(first) = ops.first().filter(|first| self.look_up(&self.last[0], first.va)) else { return 0 };
+        // (A walk does not look at the highest bits of an address. The others are in one table with the first.)
+        let is_usual = |first: &&PageOp| first.va.is_user_page() && self.look_up(&self.last[0], first.va);
+        let Some(first) = ops.first().filter(is_usual) else { return 0 };
         let walk = self.last[0].get();
         if walk.span & Walk::READ_ONLY != 0 {
             return 0;
@@ -151,7 +153,7 @@ impl<M: Machine> Space<M> {
         }
         let copy = memory.take()?;
         M::copy(old, copy);
-        self.filled += 1;
+        self.has_filled(1);
         leaf.entry.store(owned_copy(leaf.pte, copy).0, Relaxed);
         M::invalidate(self.root, va);
         Some(Some(Released(old)))

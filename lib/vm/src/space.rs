@@ -20,8 +20,8 @@ pub struct Space<M> {
     pub(crate) root: Frame,
     /// The tables that were walked to last: to grant a page, and for everything else.
     pub(crate) last: [Cell<Walk>; 2],
-    /// Frames that were filled since somebody asked.
-    pub(crate) filled: u32,
+    /// What was spent on frames that were filled, and tables that were pruned, since somebody asked: instructions, roughly.
+    work: u32,
     /// What lies below is gone already: teardown goes on here.
     torn_down: Va,
     /// Who may have cached what changes here.
@@ -46,6 +46,11 @@ enum Loaded {
     /// Another one, or it may load it at any time.
     Elsewhere,
 }
+
+/// What zeroing or copying a frame costs, in instructions, roughly.
+pub const FILL: u32 = 560;
+/// And giving back a table that has become empty.
+const PRUNE: u32 = 150;
 
 /// So many frames wait for one flush at the most.
 const PARKED: usize = 16;
@@ -120,7 +125,7 @@ impl<M: Machine> Space<M> {
         Ok(Space {
             root,
             last: [0, 1].map(|_| Cell::new(Walk::none::<M>(root))),
-            filled: 0,
+            work: 0,
             torn_down: Va(0),
             loaded: Loaded::Here,
             stale: false,
@@ -157,11 +162,17 @@ impl<M: Machine> Space<M> {
         if core::mem::take(&mut self.stale_here) {
             M::invalidate_all(self.root);
         }
+        self.flush_elsewhere();
+        let parked = core::mem::take(&mut self.parked_len);
+        self.parked[..parked].iter().for_each(|frame| memory.release(*frame));
+    }
+
+    /// The same for other processors alone. Nothing is given back.
+    #[inline]
+    pub(crate) fn flush_elsewhere(&mut self) {
         if core::mem::take(&mut self.stale) {
             M::flush_elsewhere(self.root);
         }
-        let parked = core::mem::take(&mut self.parked_len);
-        self.parked[..parked].iter().for_each(|frame| memory.release(*frame));
     }
 
     /// An entry that points to a table changed.
@@ -283,7 +294,7 @@ impl<M: Machine> Space<M> {
     #[inline(always)]
     pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
         let frame = memory.alloc()?;
-        self.filled += 1;
+        self.has_filled(1);
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
@@ -303,7 +314,7 @@ impl<M: Machine> Space<M> {
     #[inline]
     pub fn copy(&mut self, memory: &Memory<M>, va: Va, from: Frame, perms: Perms) -> Result<(), Error> {
         let frame = memory.alloc_copy(from)?;
-        self.filled += 1;
+        self.has_filled(1);
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
@@ -361,9 +372,7 @@ impl<M: Machine> Space<M> {
         let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
         self.require_own_tables(&leaf, va)?;
         self.replace(memory, &leaf, va, Pte(0));
-        if M::info(leaf.table).word.load(Relaxed) == 0 {
-            self.prune(memory, va);
-        }
+        self.prune_if_empty(memory, leaf.table, va);
         Ok(())
     }
 
@@ -383,7 +392,7 @@ impl<M: Machine> Space<M> {
         }
         let leaf = self.make(memory, va)?;
         self.replace(memory, &leaf, va, Pte::mark(word));
-        self.prune(memory, va);
+        self.prune_if_empty(memory, leaf.table, va);
         Ok(())
     }
 
@@ -406,15 +415,21 @@ impl<M: Machine> Space<M> {
             return Ok(false);
         }
         let copy = memory.alloc_copy(old.frame())?;
-        self.filled += 1;
+        self.has_filled(1);
         self.replace(memory, &leaf, va, owned_copy(old, copy));
         Ok(true)
     }
 
-    /// How many frames were zeroed or copied since somebody asked: that is most of the work of a page call.
+    /// Instructions that were spent on filling frames and on pruning tables since somebody asked, roughly: most of the work of
+    /// a page call.
     #[inline]
-    pub fn take_filled(&mut self) -> u32 {
-        core::mem::take(&mut self.filled)
+    pub fn take_work(&mut self) -> u32 {
+        core::mem::take(&mut self.work)
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_filled(&mut self, frames: u32) {
+        self.work = self.work.wrapping_add(frames * FILL);
     }
 
     /// Free what the user's part holds. Gives up after about `budget` instructions; call again then.
@@ -532,7 +547,7 @@ impl<M: Machine> Space<M> {
             if !pte.is_present() {
                 let (frame, filled) = memory.alloc_table().inspect_err(|_| self.prune(memory, va))?;
                 M::expect_zeros(M::table(frame));
-                self.filled += filled;
+                self.has_filled(filled);
                 pte = Pte(frame.address() | TABLE);
                 entry.store(pte.0, Relaxed);
                 count::<M>(table, 1);
@@ -593,6 +608,14 @@ impl<M: Machine> Space<M> {
         }
     }
 
+    /// An entry of the table of level 1 above `va` may have been the last.
+    #[inline]
+    fn prune_if_empty(&mut self, memory: &Memory<M>, table: Frame, va: Va) {
+        if M::info(table).word.load(Relaxed) == 0 {
+            self.prune(memory, va);
+        }
+    }
+
     /// Free the tables above `va` that have become empty.
     #[inline(never)]
     pub(crate) fn prune(&mut self, memory: &Memory<M>, va: Va) {
@@ -611,6 +634,7 @@ impl<M: Machine> Space<M> {
         while depth > 0 && M::info(path[depth]).word.load(Relaxed) == 0 {
             let level = 4 - depth as u32;
             depth -= 1;
+            self.work = self.work.wrapping_add(PRUNE);
             M::table(path[depth])[va.index(level + 1)].store(0, Relaxed);
             count::<M>(path[depth], -1);
             // The table was visible in the self map, as the page that holds the entry of `va`.
@@ -712,6 +736,10 @@ fn clear<M: Machine>(
         if pte.is_empty() {
             continue;
         }
+        // Tables of this space alone are looked into all the same: the first page says it.
+        if *budget == 0 && (level == 1 || pte.is_shared_table()) {
+            return Some(va);
+        }
         let goes_on_elsewhere = level > 1 && pte.is_shared_table() && memory.release_shared(pte.frame());
         if goes_on_elsewhere {
             // Somebody else has the table, and all that is below it.
@@ -725,8 +753,6 @@ fn clear<M: Machine>(
             if let Some(rest) = clear::<M>(memory, pte.frame(), level - 1, va, from, budget) {
                 return Some(rest);
             }
-        } else if *budget == 0 {
-            return Some(va);
         }
         *budget = budget.saturating_sub(CLEAR_COST);
         entries[index - 1].store(0, Relaxed);

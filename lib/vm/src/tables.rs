@@ -49,6 +49,8 @@ impl<M: Machine> Space<M> {
         if pte.has(Pte::WRITABLE) {
             entry.fetch_and(!Pte::WRITABLE, Relaxed);
             self.forget_all();
+            // Nobody writes any more when the other one begins to read.
+            self.flush_elsewhere();
         }
         Ok(pte.frame())
     }
@@ -133,7 +135,7 @@ impl<M: Machine> Space<M> {
         // In a table that is nearly empty the lines with anything in them are looked for.
         let is_sparse = len <= SPARSE;
         let (copy, filled) = if is_sparse { memory.alloc_table()? } else { (memory.alloc_dirty()?, 0) };
-        self.filled += filled;
+        self.has_filled(filled);
         let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
         let copied =
             if level > 2 { copy_tables(memory, from, to, left) } else { copy_leaves(memory, from, to, left) };
@@ -250,8 +252,7 @@ fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
 }
 
 /// Which bits of an entry change when its page gets another user; `None` if it is no page.
-#[cold]
-#[inline(never)]
+#[inline(always)]
 fn change_of_leaf(pte: u64) -> Option<u64> {
     let after = if must_lower(Pte(pte)) { lowered(pte) } else { pte };
     Pte(pte).is_present().then_some(pte ^ after)

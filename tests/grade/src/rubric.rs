@@ -1,11 +1,13 @@
 //! The rubric, as it is written down: see `tests/rubric.toml`.
 
 use crate::expect::Expect;
+use abi::window::CpuInfo;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use xtask::bench::near;
 use xtask::machine::{Machine, Memory};
 
 /// Where it is, in the workspace.
@@ -202,14 +204,29 @@ impl Rubric {
         let is_name = |word: &String| offered.iter().any(|(_, test)| test.name == *word);
         let fits =
             |test: &Test, word: &String| test.name == *word || !is_name(word) && test.name.contains(word);
-        for word in words {
-            ensure!(offered.iter().any(|(_, test)| fits(test, word)), "there is no test `{word}`");
+        if let Some(word) = words.iter().find(|word| !offered.iter().any(|(_, test)| fits(test, word))) {
+            let names: Vec<&str> = offered.iter().map(|(_, test)| test.name.as_str()).collect();
+            bail!(self.refusal(word, &names));
         }
         let chosen =
             offered.iter().filter(|(_, test)| words.is_empty() || words.iter().any(|w| fits(test, w)));
         let chosen: Vec<_> = chosen.map(|(part, test)| (part.id.clone(), Test::clone(test))).collect();
         ensure!(!chosen.is_empty(), "{} has no tests", lab.map_or("the rubric", |lab| &lab.name));
         Ok(chosen)
+    }
+
+    /// What is wrong with a word that fits none of the tests that are offered: they may be those of another lab.
+    fn refusal(&self, word: &str, offered: &[&str]) -> String {
+        let similar = || self.tests().map(|(_, test)| test).find(|test| test.name.contains(word));
+        let Some(Test { name, .. }) = self.test(word).or_else(similar) else {
+            return format!("there is no test `{word}`{}", near(word, offered));
+        };
+        match self.labs.iter().find(|lab| lab.tests.contains(name)) {
+            Some(Lab { name: lab, .. }) => {
+                format!("the test `{name}` belongs to another lab: `cargo xtask grade --lab {lab} {name}`")
+            }
+            None => format!("the test `{name}` belongs to no lab: `cargo xtask grade {name}`"),
+        }
     }
 
     /// What is wrong although every value is of the right kind.
@@ -219,10 +236,11 @@ impl Rubric {
             let line = line_of(text, &test.name);
             ensure!(names.insert(&test.name), "{line}two tests are called `{}`", test.name);
             ensure!(
-                (1..=64).contains(&test.cpus),
-                "{line}{} processors for `{}`: 1 to 64",
+                (1..=CpuInfo::MAX as u32).contains(&test.cpus),
+                "{line}{} processors for `{}`: 1 to {}",
                 test.cpus,
-                test.name
+                test.name,
+                CpuInfo::MAX
             );
             ensure!(test.status < 128, "{line}status {} for `{}`: 0 to 127", test.status, test.name);
         }
@@ -350,7 +368,8 @@ points = 3
         assert_eq!(names(&[]), ["one", "another"]);
         assert_eq!(names(&["o"]), ["one", "another"]);
         assert_eq!(names(&["one"]), ["one"]);
-        assert!(rubric.select(None, &["two".to_owned()]).is_err());
+        let error = rubric.select(None, &["anther".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "there is no test `anther`; near it: another");
     }
 
     #[test]
@@ -366,6 +385,12 @@ points = 3
         let names: Vec<_> =
             chosen.iter().map(|(part, test)| (part.as_str(), test.name.as_str(), test.hidden)).collect();
         assert_eq!(names, [("A", "another", false), ("A", "secret", true)]);
+        let error = rubric.select(Some(&rubric.labs[0]), &["one".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "the test `one` belongs to no lab: `cargo xtask grade one`");
+        let theirs = Lab { name: "y".to_owned(), tests: vec!["one".to_owned()], ..rubric.labs[0].clone() };
+        rubric.labs.push(theirs);
+        let error = rubric.select(Some(&rubric.labs[0]), &["on".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "the test `one` belongs to another lab: `cargo xtask grade --lab y one`");
         let taken = Rubric::parse("[[part]]\nid = \"B\"\n[[part.test]]\nname = \"one\"\npoints = 1").unwrap();
         assert!(rubric.add_hidden(taken).is_err());
     }

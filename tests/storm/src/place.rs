@@ -68,7 +68,7 @@ pub fn is_stack(at: u64) -> bool {
 const TABLE: u64 = uvpt(Va(3 * SLOT_SIZE), 1).0;
 
 /// Addresses that no call may name, or only as a source.
-pub const BAD: [u64; 18] = [
+pub const BAD: [u64; 20] = [
     3 * SLOT_SIZE + 1,
     RANGES[0] + 8,
     RANGES[1] + 0xfff,
@@ -82,6 +82,8 @@ pub const BAD: [u64; 18] = [
     UVPT.0,
     TABLE,
     1 << 47,
+    RANGES[0] | 1 << 48,
+    (EXCEPTION_STACK_TOP.0 - PAGE_SIZE) | 1 << 63,
     0xffff_7fff_ffff_f000,
     KERNEL_HALF.0,
     DIRECT_MAP.0 + 0x10_0000,

@@ -57,20 +57,26 @@ fn is_free(builder: &Builder<Sim>, frame: Frame) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-    /// Every page leads to its place with its rights; pages are large if and only if they can be.
+    /// Every page leads to its place with its rights; pages are large if and only if they can be, and are not for users.
     #[test]
-    fn physical_memory_is_mapped_as_asked(from in 0..2048_u64, to in 0..2048_u64, pages in 0..2048_u64) {
+    fn physical_memory_is_mapped_as_asked(
+        from in 0..2048_u64,
+        to in 0..2048_u64,
+        pages in 0..2048_u64,
+        for_users: bool,
+    ) {
+        let rights = RW | if for_users { Pte::USER } else { 0 };
         let (from, to) = (from * PAGE_SIZE, to * PAGE_SIZE);
         let end = from + pages * PAGE_SIZE;
         let mut builder = builder();
-        builder.map(to, from..end, RW);
+        builder.map(to, from..end, rights);
         let (_, mapped) = contents(&builder);
         let mut next = to;
         for (va, (pte, level)) in mapped {
             let physical = from + (va - to);
-            let fits = physical % LARGE == 0 && va % LARGE == 0 && physical + LARGE <= end;
+            let fits = !for_users && physical % LARGE == 0 && va % LARGE == 0 && physical + LARGE <= end;
             prop_assert_eq!((va, level), (next, if fits { 2 } else { 1 }));
-            prop_assert_eq!(pte.0, physical | RW | if fits { Pte::LARGE } else { 0 });
+            prop_assert_eq!(pte.0, physical | rights | if fits { Pte::LARGE } else { 0 });
             next += span(level);
         }
         prop_assert_eq!(next, to + end - from);
@@ -102,6 +108,16 @@ proptest! {
         prop_assert!(used.iter().all(|frame| frame.address() < LIMIT && !is_free(&builder, *frame)));
         let left = frames().filter(|frame| is_free(&builder, *frame)).count();
         prop_assert_eq!(left + used.len(), FRAMES);
+    }
+}
+
+/// A walk of a user's page map would take a large page for a table.
+#[test]
+fn what_users_may_read_has_no_large_page() {
+    for (rights, pages) in [(RW, 1), (RW | Pte::USER, 512)] {
+        let mut builder = builder();
+        builder.map(LARGE, LARGE..2 * LARGE, rights);
+        assert_eq!(contents(&builder).1.len(), pages);
     }
 }
 

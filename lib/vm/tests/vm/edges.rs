@@ -567,6 +567,29 @@ fn a_space_can_share_a_table_with_itself() {
     world.just_end();
 }
 
+/// A slice of teardown is short also where all entries name a table that somebody else has.
+#[test]
+fn shared_tables_are_given_up_in_slices() {
+    const NAMES: u64 = 100;
+    let mut world = World::new(ALL);
+    let World { memory, spaces, .. } = &mut world;
+    spaces[0].alloc(memory, PAGE, Perms::WRITE).unwrap();
+    for name in 1..NAMES {
+        let table = spaces[0].grant_table(memory, PAGE, 2).unwrap();
+        let va = Va(PAGE.0 + name * abi::page::span(2));
+        spaces[0].accept_table(memory, va, 2, table).unwrap();
+    }
+    world.share_table(2);
+    processor(|processor| processor.load(None));
+    let mut slices = 1;
+    while !world.spaces[0].tear_down(&world.memory, &mut 1000) {
+        slices += 1;
+    }
+    assert!((5..=20).contains(&slices), "{slices} slices");
+    assert!(world.spaces[1].page(PAGE).is_some(), "the other one has it still");
+    world.just_end();
+}
+
 /// The windows are one table in all spaces, and nobody's to change. (The calls do not let them be named.)
 #[test]
 fn what_is_below_a_window_is_not_a_shared_table_of_ones_own() {

@@ -60,7 +60,7 @@ impl World {
     }
 
     fn take_filled(&mut self) -> u32 {
-        self.spaces.iter_mut().map(Space::take_filled).sum()
+        self.spaces.iter_mut().map(Space::take_work).sum::<u32>() / vm::FILL
     }
 
     /// The same, but before it succeeds let it fail for want of every frame that it takes.

@@ -1,0 +1,112 @@
+//! What takes the kernel long: no entry may take longer than is promised, whatever is asked for.
+
+use crate::checks::Checks;
+use crate::family::{self, child, reaches};
+use core::sync::atomic::Ordering::Relaxed;
+use libos::{EnvId, PageOp, Perms, Status, Va, ipc, sys, windows};
+
+/// The bound, in instructions. Only kernels that count know how many there were.
+const BOUND: u64 = 20_000;
+const BASE: Va = Va(0x2000_0000_0000);
+const SLOT: u64 = 1 << 39;
+/// As many environments as there can well be.
+const CROWD: usize = 600;
+
+/// Each of these once, and after each a look at the longest entry so far.
+pub fn entries(checks: &mut Checks) {
+    let all: [(&str, fn()); 7] = [
+        ("a table of marks", marks),
+        ("tables that go with their only page", only_pages),
+        ("a list of everything", lists),
+        ("tables that are shared, and owned", tables),
+        ("children that were stopped before they ran", stopped),
+        ("children of one that ends", children),
+        ("many that wait for one that ends", awaited),
+    ];
+    for (what, make) in all {
+        make();
+        let machine = windows::machine();
+        let (longest, cause) = (machine.longest_entry.load(Relaxed), machine.longest_cause.load(Relaxed));
+        checks.equal(what, (longest.max(BOUND), if longest > BOUND { cause } else { 0 }), (BOUND, 0));
+    }
+}
+
+fn marks() {
+    let _ = sys::mark(EnvId::NONE, BASE, 512, 1);
+    let _ = sys::unmap(EnvId::NONE, BASE, 512);
+}
+
+/// In a slot of its own each.
+fn slot(number: usize) -> Va {
+    Va(BASE.0 + number as u64 * SLOT)
+}
+
+fn only_pages() {
+    let list = |op: fn(Va) -> PageOp| -> [PageOp; 64] { core::array::from_fn(|number| op(slot(number))) };
+    let _ = sys::page_ops(&list(|va| PageOp::alloc(EnvId::NONE, va, 1, Perms::WRITE)));
+    let _ = sys::page_ops(&list(|va| PageOp::unmap(EnvId::NONE, va, 1)));
+}
+
+fn lists() {
+    let op = |number: usize| {
+        let va = BASE.add_pages(600 * (number as u64 / 4));
+        match number % 4 {
+            0 => PageOp::alloc(EnvId::NONE, va, 1, Perms::WRITE),
+            1 => PageOp::protect(EnvId::NONE, va, 1, Perms::READ),
+            2 => PageOp::map(EnvId::NONE, va, EnvId::NONE, va.add_pages(1), 1, Perms::READ),
+            _ => PageOp::unmap(EnvId::NONE, va, 2),
+        }
+    };
+    let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(op));
+}
+
+/// A full table, of pages of two kinds by turns, and a child that has it too.
+fn tables() {
+    let me = EnvId::NONE;
+    let _ = sys::alloc(me, BASE, 512, Perms::WRITE);
+    for page in (0..512).step_by(2) {
+        let _ = sys::protect(me, BASE.add_pages(page), 1, Perms::READ);
+    }
+    let other = sys::exofork().expect("a child");
+    let _ = sys::share_tables(me, BASE, other, BASE, 1, 2);
+    let _ = sys::own_tables(BASE, 1, 2);
+    family::end(other);
+    let _ = sys::unmap(me, BASE, 512);
+}
+
+/// They are in the queue, and want nothing.
+fn stopped() {
+    let mut crowd = [EnvId::NONE; 3 * CROWD];
+    for id in &mut crowd {
+        *id = sys::exofork().expect("a child");
+        let _ = sys::set_status(*id, Status::Runnable);
+        let _ = sys::set_status(*id, Status::Stopped);
+    }
+    sys::yield_now();
+    crowd.into_iter().for_each(family::end);
+}
+
+fn children() {
+    for count in [63, 64, 200] {
+        let parent = child(|| {
+            (0..count).for_each(|_| _ = sys::exofork());
+            let _ = sys::alloc(EnvId::NONE, BASE, 600, Perms::WRITE);
+        });
+        let _ = parent.wait();
+    }
+}
+
+fn awaited() {
+    let victim = child(family::listen);
+    let mut crowd = [None; CROWD];
+    for member in &mut crowd {
+        *member = Some(child(|| _ = ipc::recv_from(victim.id())));
+    }
+    for member in crowd.iter().flatten() {
+        let _ = reaches(member.id(), Status::Receiving);
+    }
+    family::end(victim.id());
+    for member in crowd.into_iter().flatten() {
+        let _ = member.wait();
+    }
+}
