@@ -16,7 +16,7 @@ use crate::memory::{Kernel, Lock, kernel_root, load_root};
 use crate::{apic, console, flush, life, power, selftest, trap};
 use ::sched::Node;
 use abi::call::NO_PAGE;
-use abi::window::LockKind;
+use abi::window::{LockKind, MachineInfo};
 use abi::{EnvId, Error, Status};
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -27,8 +27,8 @@ pub const TIMER: u64 = 32;
 /// The vector by which processors interrupt each other.
 pub const KICK: u64 = 33;
 
-/// A cause for [`leave_kernel`]: going over to another environment. No page map changes in that.
-const SWITCH: u64 = 0x200;
+/// A cause for [`leave_kernel`]. No page map changes in that.
+const SWITCH: u64 = MachineInfo::SWITCH;
 
 /// The queue, the free slots, and what ties environments to each other.
 pub type Sched = ::sched::Sched<Env>;
@@ -148,7 +148,7 @@ fn begin(env: &'static Env) {
     enter_kernel();
     life::slice(env);
     lock().let_go(env);
-    leave_kernel(0x201);
+    leave_kernel(MachineInfo::ENDING);
 }
 
 /// Run an environment that was taken.
@@ -373,7 +373,7 @@ pub fn enter_kernel() {
     }
 }
 
-/// An entry to the kernel ends; `cause` is a call's number, or 0x100 + a vector.
+/// An entry to the kernel ends; `cause` is what [`MachineInfo`] has as the cause of the longest one.
 #[inline]
 pub fn leave_kernel(cause: u64) {
     if cfg!(feature = "check") {

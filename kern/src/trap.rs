@@ -24,6 +24,7 @@ use crate::env::{Env, Upcall};
 use crate::{life, panic, sched, syscall};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
+use abi::window::MachineInfo;
 use abi::{Call, Error, Fault, Registers, Vector};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
@@ -250,7 +251,7 @@ extern "C" fn user_trap() {
         sched::KICK => sched::kicked(env),
         _ => crate::apic::end_of_interrupt(),
     }
-    sched::leave_kernel(0x100 + saved.vector);
+    sched::leave_kernel(MachineInfo::VECTOR + saved.vector);
 }
 
 /// Exceptions and interrupts while the kernel ran.

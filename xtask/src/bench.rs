@@ -8,9 +8,9 @@
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, Machine, Memory};
 use crate::session::{Listener, Options, Outcome, Session, scratch};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, near};
 use crate::{archive::Archive, install, peers, prices, say, scale};
-use abi::window::CpuInfo;
+use abi::window::{CpuInfo, MachineInfo};
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
@@ -202,16 +202,6 @@ fn check_names(wanted: &[String], known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Those names that are spelled much like this one, as the end of a message.
-#[must_use]
-pub fn near(wanted: &str, names: &[&str]) -> String {
-    let likeness = |name: &&str| strsim::jaro_winkler(name, wanted);
-    let mut near: Vec<&str> = names.iter().copied().filter(|name| likeness(name) > 0.75).collect();
-    near.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
-    near.truncate(4);
-    if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) }
-}
-
 /// Time the code of this program on the host, by the package `native`.
 ///
 /// # Errors
@@ -346,7 +336,9 @@ fn longest(console: &str) -> Option<(u64, String)> {
     let cause: u64 = cause.parse().ok()?;
     let what = match Call::from_number(cause) {
         Some(call) => call.name().to_owned(),
-        None => format!("vector {} ({})", cause & 0xff, Vector(cause as u8)),
+        None if cause == MachineInfo::SWITCH => "a switch".to_owned(),
+        None if cause == MachineInfo::ENDING => "a slice of ending".to_owned(),
+        None => format!("vector {} ({})", cause.saturating_sub(MachineInfo::VECTOR), Vector(cause as u8)),
     };
     Some((count.parse().ok()?, what))
 }

@@ -175,7 +175,15 @@ fn show_diagnostic(message: &Value) -> bool {
         return false;
     }
     let _ = write!(std::io::stderr(), "{rendered}");
+    if lacks_linker(text) {
+        say!("`cargo xtask doctor` says what is missing");
+    }
     matches!(diagnostic["level"].as_str(), Some("warning" | "error"))
+}
+
+/// The linker is in the toolchains of rustup, and in no others.
+fn lacks_linker(text: &str) -> bool {
+    text.starts_with("linker `") && text.ends_with("` not found")
 }
 
 #[cfg(test)]
@@ -202,5 +210,11 @@ mod tests {
                        target can be implemented correctly";
         assert!(!show_diagnostic(&warning(settled)));
         assert!(show_diagnostic(&warning("unused variable")));
+    }
+
+    #[test]
+    fn a_missing_linker_is_recognised() {
+        assert!(lacks_linker("linker `rust-lld` not found"));
+        assert!(!lacks_linker("linking with `rust-lld` failed: exit status: 1"));
     }
 }

@@ -91,15 +91,7 @@ impl Workspace {
     }
 
     fn hint(&self, name: &str) -> String {
-        let mut near: Vec<(f64, &str)> = self
-            .programs
-            .iter()
-            .map(|program| (strsim::jaro_winkler(&program.name, name), program.name.as_str()))
-            .filter(|(likeness, _)| *likeness > 0.75)
-            .collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let near: Vec<&str> = near.into_iter().take(4).map(|(_, name)| name).collect();
-        if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) }
+        near(name, &self.programs.iter().map(|program| program.name.as_str()).collect::<Vec<_>>())
     }
 }
 
@@ -118,6 +110,16 @@ impl Program {
         let line = source.lines().find_map(|line| line.strip_prefix("//!"));
         line.unwrap_or("").trim().to_owned()
     }
+}
+
+/// Those names that are spelled much like this one, as the end of a message.
+#[must_use]
+pub fn near(wanted: &str, names: &[&str]) -> String {
+    let likeness = |name: &&str| strsim::jaro_winkler(name, wanted);
+    let mut near: Vec<&str> = names.iter().copied().filter(|name| likeness(name) > 0.75).collect();
+    near.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+    near.truncate(4);
+    if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) }
 }
 
 /// The cargo that started this tool, or the one in the path.

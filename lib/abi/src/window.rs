@@ -22,7 +22,7 @@ pub struct MachineInfo {
     /// Instructions of the longest kernel entry so far; counted only by a kernel that was built to
     /// count, and only where the time stamp counter counts instructions.
     pub longest_entry: AtomicU64,
-    /// Which call or vector that was: a call's number, or 0x100 + the vector.
+    /// What that was: a call's number, [`MachineInfo::VECTOR`] plus a vector, or one of the others.
     pub longest_cause: AtomicU64,
     /// Slots in the environment table.
     pub env_slots: AtomicU32,
@@ -35,6 +35,15 @@ pub struct MachineInfo {
     /// The arguments of the first program, as on the boot command line: each one behind
     /// [`ARG_SEPARATOR`](crate::boot::ARG_SEPARATOR).
     pub args: [core::sync::atomic::AtomicU8; MachineInfo::MAX_ARGS],
+}
+
+impl MachineInfo {
+    /// A cause of an entry: an exception or an interrupt, plus its vector.
+    pub const VECTOR: u64 = 0x100;
+    /// A cause: the processor went over to another environment.
+    pub const SWITCH: u64 = 0x200;
+    /// A cause: a part of the work of ending an environment.
+    pub const ENDING: u64 = 0x201;
 }
 
 impl MachineInfo {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use xtask::bench::near;
 use xtask::machine::{Machine, Memory};
+use xtask::workspace::near;
 
 /// Where it is, in the workspace.
 pub const PATH: &str = "tests/rubric.toml";
