@@ -8,7 +8,7 @@ use crate::machine::{Boot, Files, Machine, shell_words};
 use crate::report::{Report, verdict};
 use crate::{interrupt, leash, say};
 use abi::ExitStatus;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
@@ -253,7 +253,7 @@ impl Session {
         let complaints = self.complaints.take().and_then(|thread| thread.join().ok());
         match complaints.as_deref().map(str::trim_end) {
             None | Some("") => error,
-            Some(said) => anyhow!("{error:#}\nthe emulator said:\n{said}"),
+            Some(said) => error.context(format!("the emulator said:\n{said}\nwhat happened")),
         }
     }
 
