@@ -111,7 +111,7 @@ pub fn check_holders() {
     let here = cpu::this();
     let is_kernel = here.root() == kernel_root();
     assert!(is_kernel || !here.env.get().is_null(), "nobody's page map is loaded: {:?}", here.root());
-    for cpu in cpu::others().chain([cpu::this()]) {
+    for cpu in cpu::others().chain([here]) {
         // SAFETY: null or an environment; those are never unmapped.
         let Some(env) = (unsafe { cpu.env.get().as_ref() }) else { continue };
         let (id, here, holder) = (env.id(), cpu.number.get(), env.holder());

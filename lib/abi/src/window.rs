@@ -44,9 +44,6 @@ impl MachineInfo {
     pub const SWITCH: u64 = 0x200;
     /// A cause: a part of the work of ending an environment.
     pub const ENDING: u64 = 0x201;
-}
-
-impl MachineInfo {
     /// The most bytes of arguments.
     pub const MAX_ARGS: usize = 3072;
 
