@@ -1,10 +1,11 @@
 //! What calls, faults and forks cost: no count may be greater than the recorded one.
 
 use abi::ExitStatus;
+use abi::window::MachineInfo;
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use tests::Lab;
-use xtask::bench::{self, Bench, LONGEST_BOUND};
+use xtask::bench::{self, Bench};
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
     let (counting, timing) = (Arc::clone(lab), Arc::clone(lab));
@@ -25,7 +26,7 @@ fn compare(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
     let bench = Bench { qemu: lab.qemu.clone(), images: lab.counting_images(), rows: Vec::new() };
     let results = bench.measure(false)?;
     let mut complaints = bench::grown(&bench::record(&lab.workspace), &results)?;
-    if let Some((count, what)) = results.longest.filter(|(count, _)| *count > LONGEST_BOUND) {
+    if let Some((count, what)) = results.longest.filter(|(count, _)| *count > MachineInfo::LONGEST_BOUND) {
         complaints.push(format!("an entry to the kernel took {count} instructions: {what}"));
     }
     if complaints.is_empty() {

@@ -35,7 +35,7 @@ const CHECKS: [&str; 23] = [
 
 /// Some on other numbers of them.
 const MORE: [(&str, &[u32]); 10] = [
-    ("processors", &[1, 2, 3, 8, 16]),
+    ("processors", &[1, 2, 3, 8, 16, 64]),
     ("shootdown", &[2, 8]),
     ("protect", &[2]),
     ("stop", &[2]),

@@ -3,10 +3,11 @@
 use crate::checks::Checks;
 use crate::family::{self, child, reaches};
 use core::sync::atomic::Ordering::Relaxed;
+use libos::abi::window::MachineInfo;
 use libos::{EnvId, PageOp, Perms, Status, Va, ipc, sys, windows};
 
-/// The bound, in instructions. Only kernels that count know how many there were.
-const BOUND: u64 = 20_000;
+/// Only kernels that count know how many there were.
+const BOUND: u64 = MachineInfo::LONGEST_BOUND;
 const BASE: Va = Va(0x2000_0000_0000);
 const SLOT: u64 = 1 << 39;
 /// As many environments as there can well be.

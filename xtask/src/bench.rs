@@ -38,8 +38,6 @@ const DIRTY: &[&str] = &[
 ];
 /// Instructions that zero or copy a page frame: one for each of 512 words.
 const PER_FRAME: u64 = 512;
-/// No entry to the kernel may take longer than so many instructions.
-pub const LONGEST_BOUND: u64 = 20_000;
 
 /// The command line of `bench`.
 #[derive(clap::Args, Clone, Debug)]
@@ -402,7 +400,8 @@ fn print(results: &Results) {
         );
     }
     if let Some((count, what)) = &results.longest {
-        println!("longest entry to the kernel: {count} instructions, {what} (bound: {LONGEST_BOUND})");
+        let bound = MachineInfo::LONGEST_BOUND;
+        println!("longest entry to the kernel: {count} instructions, {what} (bound: {bound})");
     }
 }
 

@@ -38,6 +38,8 @@ pub struct MachineInfo {
 }
 
 impl MachineInfo {
+    /// No entry to the kernel may take longer than so many instructions.
+    pub const LONGEST_BOUND: u64 = 20_000;
     /// A cause of an entry: an exception or an interrupt, plus its vector.
     pub const VECTOR: u64 = 0x100;
     /// A cause: the processor went over to another environment.

@@ -8,7 +8,7 @@ use abi::page::span;
 use abi::{Call, Error, PageOp, Va};
 use core::ops::Range;
 
-/// What an entry to the kernel may still do, in instructions, roughly. The bound is 20,000.
+/// What an entry to the kernel may still do, in instructions, roughly: less than [`MachineInfo::LONGEST_BOUND`](abi::window::MachineInfo).
 #[derive(Debug)]
 pub struct Budget(u32);
 
