@@ -8,10 +8,14 @@
 extern crate alloc;
 
 use alloc::{format, vec};
+use core::hint::black_box;
+use libos::mmap::MmapOptions;
 use libos::windows::free_frames;
-use libos::{Args, Command, Error, ExitCode, Fork, env, fork, println};
+use libos::{Args, Command, Error, ExitCode, Fork, PAGE_SIZE, Va, env, fork, println, stack};
 
 libos::entry!(main);
+
+const PAGE: usize = PAGE_SIZE as usize;
 
 fn main(mut args: Args) -> ExitCode {
     let left: u64 = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(5);
@@ -26,18 +30,36 @@ fn main(mut args: Args) -> ExitCode {
     if left == 0 {
         return ExitCode::SUCCESS;
     }
+    // Where other programs do not have anything, and every other page: each goes by itself.
+    let Ok(mut low) = MmapOptions::new().at(Va(0x5000_0000)).len(256 * PAGE).map_anon() else {
+        return ExitCode::FAILURE;
+    };
+    low.iter_mut().step_by(2 * PAGE).for_each(|byte| *byte = 1);
     let error = Command::new("no-such-program").exec();
     if error != Error::NoSuchFile || memory.len() != (1 << 20) + 1 {
         println!("an exec that cannot be: {error}");
         return ExitCode::FAILURE;
     }
-    // A child that becomes another program is still this one's child.
-    match fork() {
-        Ok(Fork::Child) => println!("child: {}", Command::new("true").exec()),
-        Ok(Fork::Parent(child)) => println!("the child became `true`: {:?}", child.wait()),
-        Err(error) => println!("fork: {error}"),
+    if let Err(error) = stack::set_limit(16 << 20).and_then(|()| child_far_down(100)) {
+        println!("a child: {error}");
+        return ExitCode::FAILURE;
     }
     let next = format!("{}", left - 1);
     println!("not become: {}", Command::new("execs").arg(next).arg(format!("{}", env::id())).exec());
     ExitCode::FAILURE
+}
+
+/// A child that becomes another program is still this one's child. It has got a deep stack, and shares most of it.
+fn child_far_down(depth: u64) -> Result<(), Error> {
+    let here = black_box([1_u8; 64 << 10]);
+    if depth > 0 {
+        child_far_down(depth - 1)?;
+    } else {
+        match fork()? {
+            Fork::Child => println!("child: {}", Command::new("true").exec()),
+            Fork::Parent(child) => println!("the child became `true`: {:?}", child.wait()),
+        }
+    }
+    black_box(&here);
+    Ok(())
 }

@@ -5,6 +5,7 @@
 
 use core::hint::black_box;
 use core::sync::atomic::Ordering::Relaxed;
+use libos::layout::SCRATCH;
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::pager::Error as Wrong;
 use libos::space::Advice;
@@ -183,6 +184,7 @@ fn errors() -> Result<(), Error> {
     let size = file.data.len() as u64;
     let here = MmapOptions::new().at(FIXED).len(2 * PAGE).map_anon()?;
     assert_eq!((here.range().start, uvpt::pte(FIXED).is_empty()), (FIXED, true));
+    let bytes = MmapOptions::new().map(&file)?;
     let anon = |options: MmapOptions| options.map_anon().map(|_| ()).unwrap_err();
     let of_file = |options: MmapOptions| options.map(&file).map(|_| ()).unwrap_err();
     let new = MmapOptions::new;
@@ -196,10 +198,17 @@ fn errors() -> Result<(), Error> {
         ("a window", anon(new().at(Va(0x7f00_0000_0000)).len(1)), {
             Error::Memory(Wrong::OutsideUser(Va(0x7f00_0000_0000)))
         }),
+        ("null", anon(new().at(Va(0)).len(1)), Error::Memory(Wrong::OutsideUser(Va(0)))),
+        ("what libos uses itself", anon(new().at(SCRATCH).len(1)), {
+            Error::Memory(Wrong::OutsideUser(SCRATCH))
+        }),
         ("the middle of a page", of_file(new().offset(5)), Error::Memory(Wrong::Unaligned(5))),
         ("too long", of_file(new().len(size as usize + 1)), past(size + 1)),
         ("behind the end", of_file(new().offset(1 << 40)), past(1 << 40)),
         ("both", here.advise(Advice::DontNeed).unwrap_err(), Error::Memory(Wrong::NotSupported(FIXED))),
+        ("somebody may be reading", bytes.advise(Advice::DontNeed).unwrap_err(), {
+            Error::Memory(Wrong::NotSupported(bytes.range().start))
+        }),
         ("write and execute", rights_of(Perms::WRITE | Perms::EXEC), {
             Error::Memory(Wrong::BadProtection(FIXED))
         }),

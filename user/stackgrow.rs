@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use core::hint::black_box;
+use libos::layout::STACK_TOP;
 use libos::upcall::{self, Outcome};
 use libos::windows::free_frames;
 use libos::{Error, ExitStatus, Fork, Vector, fork, println, raw, stack, stats};
@@ -25,6 +26,17 @@ fn main() -> Result<(), Error> {
 
     stack::set_limit(256 << 10)?;
     println!("and now no more than {} bytes", 256 << 10);
+    // A handler raises the limit when it is met.
+    upcall::set_handler(|_| match stack::set_limit(1 << 20) {
+        Ok(()) => Outcome::Resume,
+        Err(_) => Outcome::Unhandled,
+    });
+    black_box(sum_down_from(15_000));
+    upcall::clear_handler();
+    let allowed = STACK_TOP.0 - stack::low().0;
+    println!("then {allowed} bytes, said a handler");
+    assert_eq!(allowed, 1 << 20);
+    stack::set_limit(256 << 10)?;
     ended("runs off its stack", || _ = black_box(forever(1)))?;
     ended("runs off its exception stack", || {
         upcall::set_handler(|_| {

@@ -67,6 +67,8 @@ impl Command {
 
     /// A child that is the new program, and the stage.
     fn prepare(&self) -> Result<Made, Error> {
+        // The tables that both programs have something in: what is below them is going to change.
+        pager::tables::own(&mut Sys, &(TEXT..HEAP))?;
         let made = self.make()?;
         console::flush();
         let staged = pages::fill(STAGE, Perms::EXEC, |page| {
@@ -97,6 +99,7 @@ fn clear() {
         remove(from..segment.start.min(stack::low()));
         from = segment.end;
     }
+    remove(from..HEAP);
     remove(HEAP..SCRATCH);
 }
 

@@ -6,7 +6,7 @@
 pub use crate::exofork::{Filler, Fork, with};
 use crate::kernel::Sys;
 use crate::layout::{PRIVATE, STACK_TOP};
-use crate::{EnvId, Error, Perms, Va, resident, space, stack, sys};
+use crate::{EnvId, Error, Perms, Va, door, resident, space, stack, sys};
 use abi::page::span;
 use pager::fork::Plan;
 
@@ -38,6 +38,8 @@ type Share = fn(&mut Sys, &Plan<Sys>) -> Result<(), pager::Error>;
 /// * The page of the stack that both will write to as soon as they run: that spares both a fault, and means that memory
 ///   for it is found now or not at all. What lies below is the work of this function, and of no use to the child.
 fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
+    // No table may come while tables are counted.
+    door::touch_stack::<0>();
     pager::fork::fill_shared(&mut Sys, space::regions())?;
     let resident = resident::range();
     let table = space::table_pages();

@@ -203,8 +203,8 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let Some(pointer) = NonNull::new(memory) else { return };
         if layout.size() >= LARGE {
-            // If the table has no room for the two pieces of a region that was joined with its
-            // neighbours, the memory is lost, and nothing else.
+            // If the table has no room for the two pieces of a region that was joined with its neighbours, or a table
+            // that is shared cannot be copied, the memory is lost, its addresses with it, and nothing else.
             let _ = space::unmap(&large(memory, layout.size()));
         } else if self.is_spare(memory) {
             // SAFETY: the caller got it from `alloc_spare`, with this layout.

@@ -29,7 +29,8 @@ pub fn send(to: EnvId, value: u64) -> sys::Result<()> {
 /// Send a word and share the page at `va`, with these permissions.
 ///
 /// # Errors
-/// As [`send`]; as [`sys::map`] for the page.
+/// As [`send`]; as [`sys::map`] for the page. If the program itself may not read it, or write it where that is to be
+/// given, this is a fault like any other.
 pub fn send_page(to: EnvId, value: u64, va: Va, perms: Perms) -> sys::Result<()> {
     // A lazy page must be there, and a copy-on-write page must be private, before it is shared.
     if perms.contains(Perms::WRITE) {

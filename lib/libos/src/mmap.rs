@@ -12,11 +12,12 @@
 //! it and drop that part.
 
 use crate::archive::File;
+use crate::layout::SCRATCH;
 use crate::space::{self, Advice, Region};
 use crate::{Error, Perms, Sys, Va};
 use core::ops::{Deref, DerefMut, Range};
 use core::sync::atomic::AtomicU64;
-use pager::{Pager, Shared, Zeros};
+use pager::{Inherit, Pager, Shared, Zeros};
 
 static ANONYMOUS: Zeros = Zeros::named("anonymous");
 static SHARED: Shared = Shared;
@@ -53,7 +54,8 @@ impl MmapOptions {
         self
     }
 
-    /// Map at this address, a multiple of the page size, where nothing is.
+    /// Map at this address, a multiple of the page size and not 0, where nothing is; below
+    /// [`SCRATCH`](crate::layout::SCRATCH).
     #[must_use]
     pub fn at(mut self, va: Va) -> MmapOptions {
         self.at = Some(va);
@@ -86,12 +88,15 @@ impl MmapOptions {
         self.map_region(bytes, &|range| Region::new(range, perms, &SHARED)).map(MmapShared)
     }
 
-    /// Memory that this pager serves, to be read and written.
+    /// Memory that this pager serves, to be read and written. If the pager says [`Inherit::Shared`], it stays shared
+    /// with children that are forked, and who uses it must expect that they write to it.
     ///
     /// # Errors
     /// As [`MmapOptions::map_anon`].
     pub fn map_with(self, pager: &'static dyn Pager<Sys>) -> Result<MmapMut, Error> {
-        self.map_region(self.len.unwrap_or(0), &|range| Region::new(range, Perms::WRITE, pager)).map(MmapMut)
+        let keep = if pager.on_fork() == Inherit::Shared { Perms::KEEP } else { Perms::READ };
+        let perms = Perms::WRITE | keep;
+        self.map_region(self.len.unwrap_or(0), &|range| Region::new(range, perms, pager)).map(MmapMut)
     }
 
     /// A file, to be read.
@@ -137,7 +142,9 @@ impl MmapOptions {
         let range = match self.at {
             None => space::add_anywhere(bytes as u64, 1, make)?,
             Some(start) => {
-                let end = start.0.checked_add(bytes as u64).ok_or(pager::Error::OutsideUser(start))?;
+                let end = start.0.checked_add(bytes as u64).filter(|&end| end <= SCRATCH.0);
+                // No reference is null; and above is what libos uses for itself.
+                let end = end.filter(|_| start.0 != 0).ok_or(pager::Error::OutsideUser(start))?;
                 let range = start..Va(end).page_up();
                 space::add(make(range.clone()))?;
                 range
@@ -168,23 +175,40 @@ impl Mmap {
     /// Say what is going to happen to the pages.
     ///
     /// # Errors
-    /// See [`space::advise`].
+    /// See [`space::advise`]; [`NotSupported`](pager::Error::NotSupported) for [`Advice::DontNeed`]: it may change what
+    /// the bytes are, and so needs [`discard`](Mmap::discard), which takes the value exclusively.
     pub fn advise(&self, advice: Advice) -> Result<(), Error> {
-        space::advise(&self.range(), advice)
+        self.advise_range(advice, 0..self.whole())
     }
 
     /// The same for a part, in bytes from the start; whole pages.
     ///
     /// # Errors
-    /// See [`space::advise`]; [`PastEnd`](pager::Error::PastEnd) if the part reaches beyond the mapping.
+    /// As [`Mmap::advise`]; [`PastEnd`](pager::Error::PastEnd) if the part reaches beyond the mapping.
     pub fn advise_range(&self, advice: Advice, part: Range<usize>) -> Result<(), Error> {
-        space::advise(&self.part(part)?, advice)
+        match advice {
+            Advice::DontNeed => Err(pager::Error::NotSupported(self.start).into()),
+            advice => space::advise(&self.part(part)?, advice),
+        }
+    }
+
+    /// Give the pages of a part back, in bytes from the start; whole pages. It is then as it was at the
+    /// beginning: zeros, or the file.
+    ///
+    /// # Errors
+    /// See [`space::advise`]; [`PastEnd`](pager::Error::PastEnd) if the part reaches beyond the mapping.
+    pub fn discard(&mut self, part: Range<usize>) -> Result<(), Error> {
+        space::advise(&self.part(part)?, Advice::DontNeed)
+    }
+
+    /// Bytes, with all of the last page.
+    fn whole(&self) -> usize {
+        let pages = self.range();
+        (pages.end.0 - pages.start.0) as usize
     }
 
     fn part(&self, part: Range<usize>) -> Result<Range<Va>, Error> {
-        let pages = self.range();
-        let size = pages.end.0 - pages.start.0;
-        if part.start > part.end || part.end as u64 > size {
+        if part.start > part.end || part.end > self.whole() {
             return Err(pager::Error::PastEnd(part.end as u64).into());
         }
         Ok(Va(self.start.0 + part.start as u64)..Va(self.start.0 + part.end as u64))
@@ -230,7 +254,8 @@ impl Deref for Mmap {
 impl Drop for Mmap {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            // Fails only if the table of regions is full to the last: then the memory is lost.
+            // Fails if the table of regions is full to the last, or a table that is shared cannot be copied:
+            // then the memory is lost, and its addresses with it.
             let _ = space::unmap(&self.range());
         }
     }
@@ -250,22 +275,17 @@ impl MmapMut {
     /// As [`Mmap::advise`].
     ///
     /// # Errors
-    /// See [`space::advise`].
+    /// As there.
     pub fn advise(&self, advice: Advice) -> Result<(), Error> {
-        match advice {
-            // It changes what the bytes are, and so needs `discard`, which takes the value exclusively.
-            Advice::DontNeed => Err(pager::Error::NotSupported(self.0.start).into()),
-            advice => self.0.advise(advice),
-        }
+        self.0.advise(advice)
     }
 
-    /// Give the pages of a part back, in bytes from the start; whole pages. It is then as it was at the
-    /// beginning: zeros, or the file.
+    /// As [`Mmap::discard`].
     ///
     /// # Errors
-    /// As [`Mmap::advise_range`].
+    /// As there.
     pub fn discard(&mut self, part: Range<usize>) -> Result<(), Error> {
-        self.0.advise_range(Advice::DontNeed, part)
+        self.0.discard(part)
     }
 
     /// As [`Mmap::split_at`].

@@ -37,12 +37,14 @@ pub(crate) fn init() -> Result<(), Error> {
 }
 
 /// Let the stack grow to so many bytes (rounded up to pages), at most [`MAX_BYTES`], and not less than
-/// what is in use. Pages below the limit are given back.
+/// what is in use; a fault handler cannot lower it. Pages below the limit are given back.
 ///
 /// # Errors
 /// `Memory` with [`Overlap`](pager::Error::Overlap): something else is in the way.
 pub fn set_limit(bytes: u64) -> Result<(), Error> {
-    let used = STACK_TOP.0 - door::stack_pointer() + RESERVE;
+    let rsp = Va(door::stack_pointer());
+    // In a handler nothing says how much is in use: what it interrupted.
+    let used = if rsp < STACK_TOP { STACK_TOP.0 - rsp.0 + RESERVE } else { STACK_TOP.0 - low().0 };
     let bytes = bytes.max(used).clamp(PAGE_SIZE, MAX_BYTES);
     let (old, low) = (low(), Va(STACK_TOP.0 - bytes).page());
     // Each step keeps the stack and its guard apart.
@@ -79,7 +81,7 @@ pub(crate) fn explain(fault: &Fault) {
     }
     let me = env::id();
     println!("[{me}] {va} is in the {name} ({}..{})", region.start, region.end);
-    if name == GUARD.0 {
+    if name == GUARD.0 && fault.rsp <= STACK_TOP.0 {
         let (depth, limit) = (STACK_TOP.0 - fault.rsp, STACK_TOP.0 - low().0);
         println!("[{me}] stack overflow: {depth} bytes deep, limit {limit} (libos::stack::set_limit)");
     }

@@ -135,6 +135,16 @@ pub fn after_quick_handler(fault: &mut Fault, outcome: Outcome) -> Next {
     }
 }
 
+/// How many faults are being handled now, one in the handler of the other.
+pub(crate) fn depth() -> u32 {
+    DEPTH.get()
+}
+
+/// Go back to so many.
+pub(crate) fn set_depth(depth: u32) {
+    DEPTH.set(depth);
+}
+
 /// Whether a fault is being handled now.
 #[inline]
 #[must_use]
@@ -154,7 +164,7 @@ pub(crate) fn init() -> sys::Result<()> {
 /// Register the upcall of libos on the exception stack that is there.
 ///
 /// # Errors
-/// As [`sys::set_upcall`].
+/// As [`sys::set_upcall`]. (A child that was forked has all of its exception stack from its first fault on.)
 pub fn register(env: EnvId) -> sys::Result<()> {
     // exercise 1 of upcalls: where the kernel is to go, and on which stack
     // instead: crate::start::unfinished(EXERCISE)

@@ -10,7 +10,7 @@
 //! private, and a table has 512 entries at the most.
 
 use crate::batch::Batch;
-use crate::{Error, Inherit, Kernel, ME, Region, region, tables};
+use crate::{Access, Error, Inherit, Kernel, ME, Region, region, space, tables};
 use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
 use abi::page::span;
 use abi::{EnvId, PageOp, Perms, Pte, Va};
@@ -165,12 +165,20 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
     }
 
     /// Share what one entry that points to a table translates: the table, or what is in it.
-    fn table(&mut self, kernel: &mut K, covered: &Range<Va>, level: u32, entry: Pte) -> Result<(), Error> {
+    fn table(
+        &mut self,
+        kernel: &mut K,
+        covered: &Range<Va>,
+        level: u32,
+        mut entry: Pte,
+    ) -> Result<(), Error> {
         if covered.end <= SCRATCH && self.has_all(covered) {
             return self.add_table(kernel, covered.start, level);
         }
         if entry.is_shared_table() {
             kernel.op(PageOp::own_tables(covered.start, 1, level))?;
+            // Most likely it is a copy, and what it was copied from may be anything by now.
+            entry = kernel.table(covered.start, level);
         }
         match level {
             2 => self.pages(kernel, covered.clone()),
@@ -228,25 +236,15 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
     }
 }
 
-/// Before a fork: fill the regions that stay shared. A page that nobody has touched cannot be shared.
+/// Before a fork: have the pagers of regions that stay shared bring in every page. One that is not there cannot be
+/// shared.
 ///
 /// # Errors
-/// Those of the kernel.
+/// Those of the pagers.
 pub fn fill_shared<K: Kernel>(kernel: &mut K, regions: &[Region<K>]) -> Result<(), Error> {
     for region in regions.iter().filter(|region| region.pager.on_fork() == Inherit::Shared) {
-        let mut at = region.start;
-        for (va, _) in kernel.entries(region.range()) {
-            fill(kernel, region, at..va)?;
-            at = va.add_pages(1);
-        }
-        fill(kernel, region, at..region.end)?;
+        let access = if region.is_writable() { Access::Write } else { Access::Read };
+        space::bring_in(kernel, region, region.range(), access)?;
     }
     Ok(())
-}
-
-fn fill<K: Kernel>(kernel: &mut K, region: &Region<K>, gap: Range<Va>) -> Result<(), Error> {
-    if gap.start == gap.end {
-        return Ok(());
-    }
-    Ok(kernel.alloc(gap.start, crate::pages(&gap), region.perms)?)
 }

@@ -114,7 +114,7 @@ pub trait Kernel: 'static {
     /// As [`Kernel::op`].
     #[inline]
     fn alloc(&mut self, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
-        self.op(PageOp::alloc(ME, va, pages as u32, perms))
+        self.op(PageOp::alloc(ME, va, count(pages)?, perms))
     }
 
     /// Map pages of one's own, or of the boot archive, at another place too.
@@ -123,7 +123,7 @@ pub trait Kernel: 'static {
     /// As [`Kernel::op`].
     #[inline]
     fn map(&mut self, source: Va, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
-        self.op(PageOp::map(ME, source, ME, va, pages as u32, perms))
+        self.op(PageOp::map(ME, source, ME, va, count(pages)?, perms))
     }
 
     /// Change what pages may be used for.
@@ -132,7 +132,7 @@ pub trait Kernel: 'static {
     /// As [`Kernel::op`].
     #[inline]
     fn protect(&mut self, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
-        self.op(PageOp::protect(ME, va, pages as u32, perms))
+        self.op(PageOp::protect(ME, va, count(pages)?, perms))
     }
 
     /// Remove pages and marks. There must be one at each address.
@@ -141,7 +141,7 @@ pub trait Kernel: 'static {
     /// As [`Kernel::op`].
     #[inline]
     fn unmap(&mut self, va: Va, pages: u64) -> Result<(), abi::Error> {
-        self.op(PageOp::unmap(ME, va, pages as u32))
+        self.op(PageOp::unmap(ME, va, count(pages)?))
     }
 
     /// Store a word of 40 bits where no page is.
@@ -161,6 +161,12 @@ pub trait Kernel: 'static {
     fn own(&mut self, va: Va) -> Result<(), abi::Error> {
         self.op(PageOp::own(va, 1))
     }
+}
+
+/// As an operation counts pages.
+#[inline(always)]
+fn count(pages: u64) -> Result<u32, abi::Error> {
+    u32::try_from(pages).map_err(|_| abi::Error::BadCount(pages))
 }
 
 /// As an environment: the caller.

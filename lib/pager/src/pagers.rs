@@ -51,7 +51,8 @@ pub trait Pager<K>: Sync {
 pub enum Inherit {
     /// The child has the same contents; whoever writes gets a copy.
     Private,
-    /// Both have the same pages, and see what the other writes.
+    /// Both have the same pages, and see what the other writes. The perms of the region must have
+    /// [`Perms::KEEP`]. Fork first has the pager bring in all pages that are not there.
     Shared,
     /// The child has no such region.
     Not,

@@ -54,20 +54,25 @@ fn for_each_piece<K: 'static>(
     Ok(())
 }
 
-/// Remove all regions, pages and marks in a range, whether there are any or not. After an error it can be
-/// repeated.
+/// Remove all regions, pages and marks in a range, whether there are any or not.
 ///
 /// # Errors
-/// [`region::check`]'s, [`Error::TooManyRegions`].
+/// [`region::check`]'s, [`Error::TooManyRegions`], `NoMemory` for a table that is not shared any more then: nothing
+/// has changed.
 pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>) -> Result<(), Error> {
     region::check(range)?;
+    // What may fail comes first. Pages that no region speaks for would be found by whoever maps something there next.
+    let is_empty = tables::are_missing(kernel, range);
+    if !is_empty {
+        tables::own_edges(kernel, range)?;
+    }
     let mut rest = range.clone();
     while rest.start < rest.end {
         let Some((pager, piece)) = table.edit(|regions| regions.take(&rest))? else { break };
         rest.start = piece.end;
         pager.discard(kernel, &piece);
     }
-    clear(kernel, range)
+    if is_empty { Ok(()) } else { remove(kernel, range) }
 }
 
 /// Remove all pages and marks in a range, and leave the regions as they are.
@@ -108,8 +113,9 @@ pub fn protect<K: Kernel>(
     if perms.contains(RIGHTS) || !RIGHTS.contains(perms) {
         return Err(Error::BadProtection(range.start));
     }
-    table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
+    region::check(range)?;
     tables::own(kernel, range)?;
+    table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
     let entries = kernel.entries(range.clone()).filter(|(_, entry)| entry.is_present());
     let emit = |va, count, perms| [Some(PageOp::protect(ME, va, count, perms)), None];
     let mut batch = Batch::new(emit);
@@ -148,10 +154,13 @@ pub fn advise<K: Kernel>(
             let sequential = advice == Advice::Sequential;
             table.edit(|regions| regions.change(range, |region| region.sequential = sequential))
         }
-        Advice::WillNeed => for_each_piece(table, range, |region, piece| bring_in(kernel, region, piece)),
+        Advice::WillNeed => {
+            for_each_piece(table, range, |region, piece| bring_in(kernel, region, piece, Access::Read))
+        }
         Advice::DontNeed => {
             for_each_piece(table, range, |region, piece| match region.pager.can_discard() {
-                true => Ok(()),
+                // As in `unmap`: a pager that has given up what its marks stand for must not see them again.
+                true => Ok(tables::own_edges(kernel, &piece)?),
                 false => Err(Error::NotSupported(piece.start)),
             })?;
             for_each_piece(table, range, |region, piece| {
@@ -162,14 +171,19 @@ pub fn advise<K: Kernel>(
     }
 }
 
-/// Do as if each page were read now, several at a time.
-fn bring_in<K: Kernel>(kernel: &mut K, region: &Region<K>, piece: Range<Va>) -> Result<(), Error> {
+/// Do as if each page that is not there were accessed now, several at a time.
+pub(crate) fn bring_in<K: Kernel>(
+    kernel: &mut K,
+    region: &Region<K>,
+    piece: Range<Va>,
+    access: Access,
+) -> Result<(), Error> {
     let region = Region { sequential: true, end: piece.end, ..*region };
     let mut va = piece.start;
     while va < piece.end {
         let entry = kernel.pte(va);
         if !entry.is_present() {
-            region.pager.fault(kernel, &Touch { va, access: Access::Read, entry }, &region)?;
+            region.pager.fault(kernel, &Touch { va, access, entry }, &region)?;
         }
         va = va.add_pages(1);
     }

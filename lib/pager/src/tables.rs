@@ -5,7 +5,7 @@
 
 use crate::{Kernel, ME};
 use abi::page::span;
-use abi::{Error, PageOp, Va};
+use abi::{Error, PAGE_SIZE, PageOp, Va};
 use core::ops::Range;
 
 /// What is above an address.
@@ -91,6 +91,24 @@ pub fn discard<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error
         }
         kernel.op(PageOp::own_tables(va, 1, level))
     })
+}
+
+/// Make every shared table private that translates addresses both inside the range and outside. What is left then
+/// [`discard`] gives up, and needs no memory for it.
+///
+/// # Errors
+/// Those of the kernel. A table that is private is as good as a shared one to all who look.
+pub fn own_edges<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+    for edge in [range.start, Va(range.end.0 - PAGE_SIZE)] {
+        while let Above::Shared(level) = above(kernel, edge) {
+            let table = around(edge, level);
+            if range.start <= table.start && table.end <= range.end {
+                break;
+            }
+            kernel.op(PageOp::own_tables(table.start, 1, level))?;
+        }
+    }
+    Ok(())
 }
 
 /// Call `f` with every table that is shared: it has to do something about it.

@@ -26,9 +26,12 @@ unsafe extern "C" {
 pub fn attempt(f: fn(u64), argument: u64) -> Option<Fault> {
     CAUGHT.set(None);
     upcall::set_handler(abandon);
+    let depth = upcall::depth();
     // SAFETY: preserves what a C function must preserve, by whichever way it ends.
     unsafe { attempt_asm(f, argument, &START) };
     START.set(0);
+    // Handlers that were interrupted are abandoned, too.
+    upcall::set_depth(depth);
     upcall::clear_handler();
     CAUGHT.get()
 }

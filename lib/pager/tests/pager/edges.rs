@@ -5,7 +5,7 @@ use crate::rig::{BASE, Rig, page, range, region, write};
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::{EnvId, PAGE_SIZE, PageOp, Perms, Va};
 use pager::space::Advice;
-use pager::{Error, File, Guard, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
+use pager::{Cause, Error, File, Guard, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
 use sim::machine::free_frames;
 use sim::processor::Access;
 use std::cell::Cell;
@@ -114,6 +114,38 @@ fn a_child_does_not_get_what_is_not_inherited() {
     assert_eq!((rig.read(1), rig.read(2), rig.read(3), rig.read(6)), (Some(7), None, None, Some(7)));
     rig.host.switch(0);
     assert_eq!((rig.read(2), rig.read(4)), (Some(7), Some(7)));
+    rig.end();
+}
+
+/// Pages that begin with a byte of the archive, and stay shared.
+struct Shelf;
+
+impl Pager<Host> for Shelf {
+    fn name(&self) -> &'static str {
+        "shelf"
+    }
+
+    fn fault(&self, host: &mut Host, touch: &Touch, region: &Region<Host>) -> Result<Resolution, abi::Error> {
+        host.alloc(touch.va.page(), 1, region.perms)?;
+        host.copy(ARCHIVE, touch.va.page(), 1);
+        Ok(Resolution::Resume(Cause::Custom))
+    }
+
+    fn on_fork(&self) -> Inherit {
+        Inherit::Shared
+    }
+}
+
+#[test]
+fn what_stays_shared_comes_from_its_pager() {
+    let perms = Perms::WRITE | Perms::KEEP;
+    let mut rig = Rig::new(&[Region { perms, ..region(0..4, &Shelf) }]);
+    let child = rig.fork(&[]).expect("memory");
+    rig.host.switch(child);
+    assert_eq!(rig.read(2), Some(crate::host::file_byte(0)));
+    assert!(rig.write(2, 77));
+    rig.host.switch(0);
+    assert_eq!((rig.read(2), rig.read(3)), (Some(77), Some(crate::host::file_byte(0))));
     rig.end();
 }
 

@@ -1,7 +1,7 @@
 //! Marks, and a pager that keeps pages elsewhere by means of them.
 
-use crate::host::Host;
-use crate::rig::{Rig, page, range, region};
+use crate::host::{By, Host};
+use crate::rig::{OTHER_GIB, Rig, page, range, region};
 use abi::{PAGE_SIZE, Perms, Va};
 use pager::space::Advice;
 use pager::{Cause, Error, File, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
@@ -178,6 +178,27 @@ fn a_pager_hears_nothing_of_what_stays() {
     }
     assert_eq!(rig.unmap(1..3), Err(Error::TooManyRegions(16)));
     assert_eq!((swap.discarded(), rig.read(0)), (vec![], Some(1)));
+    rig.end();
+}
+
+/// What a region had must not be there for whoever has its addresses next.
+#[test]
+fn what_cannot_be_given_up_for_want_of_memory_stays() {
+    let swap = Swap::leaked();
+    let regions = [region(0..16, swap), region(512..513, &ZEROS)];
+    let mut rig = Rig { by: By::Tables(Some(OTHER_GIB)), ..Rig::new(&regions) };
+    assert!(rig.write(3, 7) && rig.write(512, 1));
+    rig.fork(&[]).expect("memory");
+    let taken: Vec<_> = std::iter::from_fn(|| rig.host.memory.alloc().ok()).collect();
+    let none = Err(Error::Kernel(abi::Error::NoMemory(0)));
+    assert_eq!(rig.advise(0..16, Advice::DontNeed), none);
+    assert_eq!(rig.protect(0..16, Perms::READ), none);
+    assert_eq!(rig.unmap(0..16), none);
+    assert_eq!((swap.discarded(), rig.read(3)), (vec![], Some(7)));
+    taken.into_iter().for_each(|frame| rig.host.memory.release(frame));
+    assert!(rig.write(3, 8) && rig.write(4, 1), "the region is there, and allows what it did");
+    rig.unmap(0..16).expect("memory");
+    assert_eq!((rig.read(3), rig.held()), (None, vec![512]));
     rig.end();
 }
 
