@@ -1,18 +1,29 @@
-//! A program that gives up its turn before the timer would end it: the others have whole turns all the same.
+//! A program that gives up its turn before the timer would end it: the others have whole turns all the same. With
+//! `heirs`: a program leaves many children with much memory, and all of them end while another one goes on.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use libos::mmap::{MmapOptions, MmapShared};
-use libos::{Error, Fork, fork, println, sys, windows};
+use libos::{Args, EnvId, Error, Fork, Perms, Status, Va, fork, println, sys, windows};
 
 libos::entry!(main);
 
 /// How many turns the greedy one has.
 const TURNS: u64 = 40;
 
-fn main() -> Result<(), Error> {
+/// Children, tables of level 1 for each, and the pages of one.
+const HEIRS: u64 = 40;
+const TABLES: u64 = 16;
+const TABLE: u64 = 512;
+const BASE: Va = Va(0x2000_0000_0000);
+
+fn main(mut args: Args) -> Result<(), Error> {
+    if args.next().is_some() { heirs() } else { early() }
+}
+
+fn early() -> Result<(), Error> {
     let board: MmapShared = MmapOptions::new().len(16).populate().map_shared_anon()?;
     let [greedy, other] = [&board[0], &board[1]];
     wait_for_tick(greedy);
@@ -45,4 +56,34 @@ fn step(count: &AtomicU64) -> u64 {
 fn wait_for_tick(count: &AtomicU64) -> u64 {
     let tick = step(count);
     (1..).find(|_| step(count) != tick).unwrap_or(0)
+}
+
+fn heirs() -> Result<(), Error> {
+    let board: MmapShared = MmapOptions::new().len(8).populate().map_shared_anon()?;
+    wait_for_tick(&board[0]);
+    let tick = wait_for_tick(&board[0]);
+    let Fork::Parent(testator) = fork()? else {
+        let me = EnvId::NONE;
+        sys::alloc(me, BASE, TABLE, Perms::WRITE)?;
+        for _ in 0..HEIRS {
+            let heir = sys::exofork()?;
+            (0..TABLES).try_for_each(|table| {
+                sys::map(me, BASE, heir, BASE.add_pages(TABLE * table), TABLE, Perms::READ)
+            })?;
+        }
+        libos::exit(0)
+    };
+    while windows::env(testator.id()).is_some_and(|env| env.status() != Status::Zombie) {
+        sys::yield_now();
+    }
+    let start = board[0].load(SeqCst);
+    let are_ending = || windows::envs().iter().any(|env| env.status() == Status::Dying);
+    while are_ending() {
+        (0..tick / 4).for_each(|_| _ = step(&board[0]));
+    }
+    testator.wait()?;
+    let turns = (board[0].load(SeqCst) - start) / tick;
+    println!("{turns} turns while others ended");
+    assert!(turns >= TABLES, "not fair");
+    Ok(())
 }

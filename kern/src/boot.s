@@ -22,7 +22,8 @@ pvh_start:
     mov eax, offset boot_pml4; mov cr3, eax
     mov ecx, 0xc0000080                                     # EFER: LME, NXE
     rdmsr; or eax, 1 << 8 | 1 << 11; wrmsr
-    mov eax, cr0; or eax, 1 << 31 | 1 << 16; mov cr0, eax   # PG, WP
+    mov eax, cr0; and eax, ~(3 << 29)                       # caches on, whoever started this
+    or eax, 1 << 31 | 1 << 16; mov cr0, eax                 # PG, WP
     lgdt [boot_gdt_pointer]
     ljmp 8, offset boot_long
 .code64
@@ -47,7 +48,7 @@ ap_stub:
     mov ecx, 0xc0000080
     rdmsr; or eax, 1 << 8 | 1 << 11; wrmsr
     .byte 0x66, 0x0f, 0x01, 0x16; .word ap_gdt_pointer - ap_stub     # lgdt, 32-bit base
-    mov eax, cr0; or eax, 1 << 31 | 1 << 16 | 1; mov cr0, eax
+    mov eax, cr0; and eax, ~(3 << 29); or eax, 1 << 31 | 1 << 16 | 1; mov cr0, eax
     .byte 0x66, 0xea; .long ap_long; .word 8                         # far jump
 ap_gdt_pointer: .word 15; .long boot_gdt
 ap_stub_end:

@@ -145,6 +145,15 @@ pub fn others() -> impl Iterator<Item = &'static Cpu> {
     all.filter(|cpu| cpu.number.get() != this().number.get())
 }
 
+/// The processor with this number, if it works and is not this one.
+pub fn other(number: u32) -> Option<&'static Cpu> {
+    if number >= count() || number == this().number.get() {
+        return None;
+    }
+    // SAFETY: a number below the count has a processor, for ever.
+    Some(unsafe { &*ALL[number as usize].load(Relaxed) })
+}
+
 /// The processor with this number works from now on.
 pub fn announce(cpu: &'static Cpu) {
     ALL[cpu.number.get() as usize].store((cpu as *const Cpu).cast_mut(), Relaxed);

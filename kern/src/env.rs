@@ -150,6 +150,6 @@ impl Node for Env {
     }
 
     fn interrupt(&self, processor: u32) {
-        cpu::others().filter(|cpu| cpu.number.get() == processor).for_each(|cpu| cpu.interrupt());
+        cpu::other(processor).into_iter().for_each(cpu::Cpu::interrupt);
     }
 }

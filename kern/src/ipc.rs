@@ -86,12 +86,17 @@ fn deliver(
         }
         shared?;
     }
-    // It may have ended since: then nobody would wake the caller.
-    env::find(me, from).inspect_err(|_| sched.disclaim(receiver))?;
+    // It may have ended since: then nobody would wake the caller. A page that is there by now cannot be taken back, so
+    // the message goes with it, as if this had been noticed a moment later.
+    let partner = env::find(me, from);
+    if flags == 0 {
+        partner.inspect_err(|_| sched.disclaim(receiver))?;
+    }
     if !sched.deliver(receiver) {
         return Err(Error::BadEnv(to.0.into()));
     }
     receiver.frame.set_results((u64::from(me.id().0) | flags, value));
+    partner.inspect_err(|_| sched.wake(receiver))?;
     Ok((receiver, sched))
 }
 

@@ -104,9 +104,9 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     let ops: &[PageOp] = list.read(me, &mut ops[..list.len.min(PAGE_OPS_MAX) as usize])?;
     let mut budget = Budget::new();
     let mut done = 0;
-    while done < ops.len() {
+    while done < ops.len() && !budget.is_spent() {
         let short = short_list(me, &ops[done..]).unwrap_or(0);
-        budget.spend_on(short);
+        budget.spend_on_short(short);
         done += short;
         if short > 0 {
             continue;

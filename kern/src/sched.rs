@@ -118,6 +118,8 @@ fn find_work() -> ! {
         wake_readers(&mut sched);
         if let Some(next) = sched.dequeue(here()) {
             drop(sched);
+            // The timer may have been waiting for long, and what was here only gave back what it had.
+            cpu::this().is_turn_new.set(true);
             begin(next);
             continue;
         }
@@ -262,10 +264,17 @@ fn wait_while(condition: impl Fn() -> bool) {
 
 /// Let this processor hold an environment that is not the caller, wherever it is now, so that it runs nowhere
 /// until it is let go.
-pub fn keep_off(env: &'static Env) {
+///
+/// # Errors
+/// [`Error::BadEnv`]: it is ending, and held nearly all of the time.
+pub fn keep_off(env: &'static Env) -> Result<(), Error> {
     while !lock().keep_off(env, here()) {
+        if matches!(env.status(), Status::Dying | Status::Zombie | Status::Free) {
+            return Err(Error::BadEnv(env.id().0.into()));
+        }
         wait_while(|| env.holder().is_some() && env.status() != Status::Running);
     }
+    Ok(())
 }
 
 impl FpState {

@@ -231,7 +231,7 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
     let low = Va(stack).user_run(pages)?;
     let other = !core::ptr::eq(env, me);
     if other {
-        sched::keep_off(env);
+        sched::keep_off(env)?;
     }
     let result = with_space(env, |space| {
         (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;

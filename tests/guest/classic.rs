@@ -69,6 +69,9 @@ fn ungraded() -> Vec<Case> {
         }),
         // In real time, a busy host can take the processor away from one of the two just so.
         guest("turns").icount().check(|run| _ = run.once("^the other one had [0-9]+ turns")),
+        named("turns-heirs", "turns").args(&["heirs"]).icount().tick(200).only(Flavor::Plain).check(|run| {
+            run.once("^[0-9]+ turns while others ended$");
+        }),
         guest("fairness").icount().check(|run| {
             let from = |id: &str| run.matching(&format!("^00001000 recv from {id}$")).len();
             let (one, other) = (from(CHILD), from("00001002"));

@@ -4,7 +4,7 @@ use crate::checks::Checks;
 use crate::family::{self, child, reaches};
 use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::window::MachineInfo;
-use libos::{EnvId, PageOp, Perms, Status, Va, ipc, sys, windows};
+use libos::{EnvId, Fork, PageOp, Perms, Status, Va, fork, ipc, sys, windows};
 
 /// Only kernels that count know how many there were.
 const BOUND: u64 = MachineInfo::LONGEST_BOUND;
@@ -15,11 +15,15 @@ const CROWD: usize = 600;
 
 /// Each of these once, and after each a look at the longest entry so far.
 pub fn entries(checks: &mut Checks) {
-    let all: [(&str, fn()); 7] = [
+    let all: [(&str, fn()); 11] = [
         ("a table of marks", marks),
         ("tables that go with their only page", only_pages),
         ("a list of everything", lists),
         ("tables that are shared, and owned", tables),
+        ("many tables that are shared, and given up", many_tables),
+        ("pages here and there after a long run", here_and_there),
+        ("pages here and there after a table that is kept", kept),
+        ("pages far from each other that go", sparse),
         ("children that were stopped before they ran", stopped),
         ("children of one that ends", children),
         ("many that wait for one that ends", awaited),
@@ -73,6 +77,71 @@ fn tables() {
     let _ = sys::own_tables(BASE, 1, 2);
     family::end(other);
     let _ = sys::unmap(me, BASE, 512);
+}
+
+fn many_tables() {
+    let me = EnvId::NONE;
+    for table in 0..100 {
+        let _ = sys::alloc(me, BASE.add_pages(512 * table), 1, Perms::WRITE);
+    }
+    let other = sys::exofork().expect("a child");
+    let _ = sys::share_tables(me, BASE, other, BASE, 100, 2);
+    let _ = sys::unmap_tables(me, BASE, 100, 2);
+    family::end(other);
+}
+
+/// A list that begins with `first`, and then changes one page after the other, each below another table than the last.
+fn and_then(first: PageOp, pages: [Va; 2]) {
+    let protect = |number: usize| PageOp::protect(EnvId::NONE, pages[number % 2], 1, Perms::READ);
+    let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(|number| match number {
+        0 => first,
+        _ => protect(number),
+    }));
+}
+
+fn here_and_there() {
+    let pages = [BASE, BASE.add_pages(512)];
+    for va in pages {
+        let _ = sys::alloc(EnvId::NONE, va, 1, Perms::WRITE);
+    }
+    for count in [8, 16, 24, 32] {
+        let run = BASE.add_pages(1);
+        and_then(PageOp::alloc(EnvId::NONE, run, count, Perms::WRITE), pages);
+        let _ = sys::unmap(EnvId::NONE, run, u64::from(count));
+    }
+    pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::NONE, va, 1));
+}
+
+/// The other one has copied the table, and so has all of its pages.
+fn kept() {
+    let own = |lowest| (lowest..=4).rev().for_each(|level| _ = sys::own_tables(BASE, 1, level));
+    let pages = [SLOT, 2 * SLOT].map(|offset| Va(BASE.0 + offset));
+    for va in pages {
+        let _ = sys::alloc(EnvId::NONE, va, 1, Perms::WRITE);
+    }
+    let _ = sys::alloc(EnvId::NONE, BASE, 512, Perms::WRITE);
+    let fork = fork::fork().expect("a child");
+    let Fork::Parent(other) = fork else {
+        own(2);
+        family::listen();
+        sys::exit(0)
+    };
+    let _ = reaches(other.id(), Status::Receiving);
+    own(3);
+    for va in pages {
+        (2..=4).rev().for_each(|level| _ = sys::own_tables(va, 1, level));
+    }
+    and_then(PageOp::own_tables(BASE, 1, 2), pages);
+    family::end(other.id());
+    let _ = sys::unmap(EnvId::NONE, BASE, 512);
+    pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::NONE, va, 1));
+}
+
+fn sparse() {
+    let parent = child(|| {
+        (0..512).for_each(|page| _ = sys::alloc(EnvId::NONE, BASE.add_pages(8 * page), 1, Perms::WRITE));
+    });
+    let _ = parent.wait();
 }
 
 /// They are in the queue, and want nothing.

@@ -4,6 +4,7 @@
 
 use crate::space::FILL;
 use crate::{Machine, Memory, Space};
+use abi::call::PAGE_OPS_MAX;
 use abi::page::span;
 use abi::{Call, Error, PageOp, Va};
 use core::ops::Range;
@@ -23,10 +24,13 @@ struct Cost {
 const OPERATION: u32 = 250;
 /// Editing an entry, and three tables above it, and the page.
 const PAGE: Cost = Cost { step: 90, most: 90 + 4 * FILL };
-/// Two entries that point to a table.
-const TABLE: Cost = Cost { step: 180, most: PAGE.most };
+/// Two entries that point to a table, and the tables above.
+const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most };
 /// Owning a table: a look at each entry, and at what it names.
-const OWN_TABLE: Cost = Cost { step: 14_000, most: 14_000 };
+const OWN_TABLE: Cost = Cost { step: 16_000, most: 16_000 };
+/// Operations the short way, on pages below one table: each, and as many as there can be. And finding the table.
+const SHORT: Cost = Cost { step: 30, most: SHORT_ROUND + 30 * PAGE_OPS_MAX as u32 };
+const SHORT_ROUND: u32 = 170;
 
 impl Budget {
     /// That of a whole entry.
@@ -72,10 +76,17 @@ impl Budget {
         Ok(done)
     }
 
-    /// So many pages were changed.
+    /// So many operations on pages below one table were done the short way.
     #[inline(always)]
-    pub fn spend_on(&mut self, pages: usize) {
-        self.0 = self.0.saturating_sub(pages as u32 * PAGE.step);
+    pub fn spend_on_short(&mut self, pages: usize) {
+        self.0 = self.0.saturating_sub(SHORT_ROUND + pages as u32 * SHORT.step);
+    }
+
+    /// Whether the rest of a list has to wait: it may be that all of it goes the short way.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.0 < SHORT.most
     }
 
     /// One more operation of a list comes.
@@ -119,6 +130,8 @@ impl<M: Machine> Space<M> {
                     let granting = source.as_deref_mut().unwrap_or(space);
                     let own = granting.has_own_table(from, level);
                     let frame = granting.grant_table(memory, from, level)?;
+                    let spent = granting.take_work();
+                    space.has_worked(spent);
                     let result = space.accept_table(memory, to, level, frame);
                     if result.is_err() && own {
                         // Nobody has it but who had it before.

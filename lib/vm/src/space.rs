@@ -51,6 +51,8 @@ enum Loaded {
 pub const FILL: u32 = 560;
 /// And giving back a table that has become empty.
 const PRUNE: u32 = 150;
+/// And asking one processor to forget a page map, or finding that there is no need to.
+const FLUSH: u32 = 20;
 
 /// So many frames wait for one flush at the most.
 const PARKED: usize = 16;
@@ -171,6 +173,7 @@ impl<M: Machine> Space<M> {
     #[inline]
     pub(crate) fn flush_elsewhere(&mut self) {
         if core::mem::take(&mut self.stale) {
+            self.has_worked(FLUSH * M::cpus().len() as u32);
             M::flush_elsewhere(self.root);
         }
     }
@@ -420,16 +423,22 @@ impl<M: Machine> Space<M> {
         Ok(true)
     }
 
-    /// Instructions that were spent on filling frames and on pruning tables since somebody asked, roughly: most of the work of
+    /// Instructions that were spent on filling frames, pruning tables and asking processors since somebody asked, roughly: most of the work of
     /// a page call.
     #[inline]
     pub fn take_work(&mut self) -> u32 {
         core::mem::take(&mut self.work)
     }
 
+    /// So much came.
+    #[inline]
+    pub(crate) fn has_worked(&mut self, instructions: u32) {
+        self.work = self.work.wrapping_add(instructions);
+    }
+
     #[inline(always)]
     pub(crate) fn has_filled(&mut self, frames: u32) {
-        self.work = self.work.wrapping_add(frames * FILL);
+        self.has_worked(frames * FILL);
     }
 
     /// Free what the user's part holds. Gives up after about `budget` instructions; call again then.
@@ -634,7 +643,7 @@ impl<M: Machine> Space<M> {
         while depth > 0 && M::info(path[depth]).word.load(Relaxed) == 0 {
             let level = 4 - depth as u32;
             depth -= 1;
-            self.work = self.work.wrapping_add(PRUNE);
+            self.has_worked(PRUNE);
             M::table(path[depth])[va.index(level + 1)].store(0, Relaxed);
             count::<M>(path[depth], -1);
             // The table was visible in the self map, as the page that holds the entry of `va`.
@@ -730,6 +739,10 @@ fn clear<M: Machine>(
             index += LINE;
             continue;
         }
+        if index.is_multiple_of(LINE) && *budget > 0 {
+            // At least one entry goes: there must be progress.
+            *budget = budget.saturating_sub(LINE_COST).max(1);
+        }
         let pte = Pte(entries[index].load(Relaxed));
         let va = base.entry(index, level);
         index += 1;
@@ -768,9 +781,11 @@ fn clear<M: Machine>(
 
 /// Entries in a cache line. Most tables are nearly empty: teardown looks at a line at a time.
 pub(crate) const LINE: usize = 8;
-/// What it costs to step over an empty line, and to clear an entry, in instructions, roughly.
+/// What it costs to step over an empty line, to look at each entry of another one, and to clear an entry, in
+/// instructions, roughly.
 const SKIP_COST: u32 = 20;
-const CLEAR_COST: u32 = 80;
+const LINE_COST: u32 = 180;
+const CLEAR_COST: u32 = 68;
 
 pub(crate) fn is_line_empty(entries: &[AtomicU64]) -> bool {
     entries.len() >= LINE && entries[..LINE].iter().fold(0, |all, entry| all | entry.load(Relaxed)) == 0

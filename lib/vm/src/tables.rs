@@ -113,7 +113,7 @@ impl<M: Machine> Space<M> {
             if level > 2 {
                 each_entry::<M>(table, take_write);
             } else {
-                each_entry::<M>(table, |entry| keep_leaf(memory, entry));
+                keep_leaves(memory, table);
             }
             entry.fetch_or(Pte::WRITABLE, Relaxed);
             self.forget_all();
@@ -203,17 +203,6 @@ fn lowered(pte: u64) -> u64 {
     (pte & !SOLE) | ((pte & Pte::WRITABLE) * COW_FROM_WRITE)
 }
 
-/// The same for an entry of a table that is kept, if others have the page. (The processor may be setting A or D.)
-#[inline]
-fn keep_leaf<M: Machine>(memory: &Memory<M>, entry: &AtomicU64) {
-    let mut old = entry.load(Relaxed);
-    if must_lower(Pte(old)) && !memory.is_sole(Pte(old).frame()) {
-        while let Err(now) = entry.compare_exchange_weak(old, lowered(old), Relaxed, Relaxed) {
-            old = now;
-        }
-    }
-}
-
 /// Copy entries that point to tables. Returns how many could be copied.
 fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
     copy_entries(from, to, left, |old, new| {
@@ -249,6 +238,23 @@ fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
         new.store(pte ^ change, Relaxed);
         Some(())
     })
+}
+
+/// Change the entries of a table that is kept whose pages others have. (The processor may be setting A or D meanwhile, and
+/// nothing else.)
+#[inline(never)]
+fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
+    let (mut beside, mut change) = (!Pte::FRAME, 0);
+    each_entry::<M>(table, |entry| {
+        let pte = entry.load(Relaxed);
+        if (pte ^ beside) & !Pte::FRAME != 0 {
+            beside = pte & !Pte::FRAME;
+            change = change_of_leaf(pte).unwrap_or(0);
+        }
+        if change != 0 && !memory.is_sole(Pte(pte).frame()) {
+            entry.fetch_xor(change, Relaxed);
+        }
+    });
 }
 
 /// Which bits of an entry change when its page gets another user; `None` if it is no page.
