@@ -114,7 +114,7 @@ fn here_and_there() {
 
 /// The other one has copied the table, and so has all of its pages.
 fn kept() {
-    let own = |lowest| (lowest..=4).rev().for_each(|level| _ = sys::own_tables(BASE, 1, level));
+    let own = |va, lowest| (lowest..=4).rev().for_each(|level| _ = sys::own_tables(va, 1, level));
     let pages = [SLOT, 2 * SLOT].map(|offset| Va(BASE.0 + offset));
     for va in pages {
         let _ = sys::alloc(EnvId::NONE, va, 1, Perms::WRITE);
@@ -122,15 +122,13 @@ fn kept() {
     let _ = sys::alloc(EnvId::NONE, BASE, 512, Perms::WRITE);
     let fork = fork::fork().expect("a child");
     let Fork::Parent(other) = fork else {
-        own(2);
+        own(BASE, 2);
         family::listen();
         sys::exit(0)
     };
     let _ = reaches(other.id(), Status::Receiving);
-    own(3);
-    for va in pages {
-        (2..=4).rev().for_each(|level| _ = sys::own_tables(va, 1, level));
-    }
+    own(BASE, 3);
+    pages.into_iter().for_each(|va| own(va, 2));
     and_then(PageOp::own_tables(BASE, 1, 2), pages);
     family::end(other.id());
     let _ = sys::unmap(EnvId::NONE, BASE, 512);
