@@ -1,12 +1,14 @@
-//! A program that gives up its turn before the timer would end it: the others have whole turns all the same. With
-//! `heirs`: a program leaves many children with much memory, and all of them end while another one goes on.
+//! A program that gives up its turn before the timer would end it: the others have whole turns all the same.
+//!
+//! With `heirs`: a program leaves many children with much memory, and all of them end while another one goes on. With
+//! `ticks`: the timer goes on being counted while nobody runs, and one with much memory ends.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use libos::mmap::{MmapOptions, MmapShared};
-use libos::{Args, EnvId, Error, Fork, Perms, Status, Va, fork, println, sys, windows};
+use libos::{Args, EnvId, Error, Fork, Perms, Status, Va, fork, println, sys, time, windows};
 
 libos::entry!(main);
 
@@ -20,7 +22,11 @@ const TABLE: u64 = 512;
 const BASE: Va = Va(0x2000_0000_0000);
 
 fn main(mut args: Args) -> Result<(), Error> {
-    if args.next().is_some() { heirs() } else { early() }
+    match args.next() {
+        Some("heirs") => heirs(),
+        Some("ticks") => ticks(),
+        _ => early(),
+    }
 }
 
 fn early() -> Result<(), Error> {
@@ -85,5 +91,24 @@ fn heirs() -> Result<(), Error> {
     let turns = (board[0].load(SeqCst) - start) / tick;
     println!("{turns} turns while others ended");
     assert!(turns >= TABLES, "not fair");
+    Ok(())
+}
+
+/// Where the time stamp counter counts instructions, one is a nanosecond.
+fn ticks() -> Result<(), Error> {
+    let me = EnvId::SELF;
+    sys::alloc(me, BASE, TABLE, Perms::WRITE)?;
+    let heir = sys::exofork()?;
+    (0..4 * TABLES).try_for_each(|table| {
+        sys::map(me, BASE, heir, BASE.add_pages(TABLE * table), TABLE, Perms::READ)
+    })?;
+    let machine = windows::machine();
+    let (start, first) = (time::ticks(), machine.ticks.load(SeqCst));
+    sys::destroy(heir)?;
+    sys::wait(heir)?;
+    let passed = (time::ticks() - start) / machine.tick_ns.load(SeqCst);
+    let counted = machine.ticks.load(SeqCst) - first;
+    println!("{counted} ticks were counted while {passed} passed");
+    assert!(passed > 5 && counted + 3 > passed * 4 / 5, "ticks were lost");
     Ok(())
 }

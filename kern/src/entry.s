@@ -197,10 +197,15 @@ syscall_entry:
 3:  call {dispatch}                         # which says that there is no such call
     jmp 2b
 
-# idle(): wait for an interrupt. In assembly, because code of `core` may use the red zone, and only here
-# do interrupts find the kernel running.
+# idle(): wait for an interrupt. pause(): take those that wait already. In assembly, because code of `core` may use
+# the red zone, and only here do interrupts find the kernel running.
 idle:
     sti
     hlt
+    cli
+    ret
+pause:
+    sti
+    nop                                     # not interrupted yet: this is the one instruction after sti
     cli
     ret

@@ -121,6 +121,8 @@ fn find_work() -> ! {
             // The timer may have been waiting for long, and what was here only gave back what it had.
             cpu::this().is_turn_new.set(true);
             begin(next);
+            // Without a program in between: the timer counts all the same.
+            trap::take_interrupts();
             continue;
         }
         if sched.is_cut_short() {

@@ -185,6 +185,7 @@ unsafe extern "C" {
     fn resume() -> !;
     fn resume_call(frame: &TrapFrame) -> !;
     fn idle();
+    fn pause();
 }
 
 /// The entry stub of a vector.
@@ -237,6 +238,12 @@ pub fn resume_from_call(frame: &TrapFrame) -> ! {
 pub fn wait_for_interrupt() {
     // SAFETY: the only interrupt that can come is the timer's, and its handler just counts.
     unsafe { idle() }
+}
+
+/// Take the interrupts that came while the kernel did one thing after another without a program between.
+pub fn take_interrupts() {
+    // SAFETY: as in `wait_for_interrupt`.
+    unsafe { pause() }
 }
 
 /// Interrupts from user mode, and exceptions for which no upcall could be made. Returns to resume what was

@@ -69,6 +69,9 @@ fn ungraded() -> Vec<Case> {
         }),
         // In real time, a busy host can take the processor away from one of the two just so.
         guest("turns").icount().check(|run| _ = run.once("^the other one had [0-9]+ turns")),
+        named("turns-ticks", "turns").args(&["ticks"]).icount().tick(100).only(Flavor::Plain).check(|run| {
+            run.once("^[0-9]+ ticks were counted while [0-9]+ passed$");
+        }),
         named("turns-heirs", "turns").args(&["heirs"]).icount().tick(200).only(Flavor::Plain).check(|run| {
             run.once("^[0-9]+ turns while others ended$");
         }),
