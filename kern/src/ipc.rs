@@ -52,7 +52,7 @@ fn send_receive_locked(me: &'static Env) -> Results {
 /// `send(env, value, va | NO_PAGE, perms)`: hand over a message, and make the receiver runnable.
 #[inline(never)]
 pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
-    let (receiver, mut sched) = deliver(me, to, value, page, perms, EnvId::NONE)?;
+    let (receiver, mut sched) = deliver(me, to, value, page, perms, EnvId::ANY)?;
     sched.wake(receiver);
     Ok((0, 0))
 }

@@ -10,7 +10,7 @@ use crate::memory::{MEMORY, Space, kernel_root};
 use crate::sched;
 use crate::trap::Saved;
 use crate::{cpu, power};
-use ::sched::Node;
+use ::sched::{Family, Node};
 use abi::{EnvId, Error, ExitStatus, Status, Vector};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -58,15 +58,15 @@ pub fn kill(env: &'static Env, saved: &Saved) -> ! {
     let nobody = env.upcall.entry.get() == 0;
     let why = if nobody { "nobody handles it" } else { "the exception stack is full" };
     kprintln!("[{id}] destroyed: {vector}, and {why}");
-    end(env, ExitStatus::killed_by(vector), id);
+    end(env, ExitStatus::killed_by(vector), id, Family::GoesUp);
     sched::switch(sched::lock())
 }
 
 /// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`. Returns `false` if
 /// it has been ending already: by itself, perhaps, since the caller looked.
-pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId) -> bool {
+pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId, family: Family) -> bool {
     let mut sched = sched::lock();
-    if !sched.condemn(env, exit, by) {
+    if !sched.condemn(env, exit, by, family) {
         return false;
     }
     if !core::ptr::eq(cpu::env(), env) && sched.hold(env, cpu::this().number.get()) {
@@ -85,7 +85,7 @@ pub fn slice(env: &'static Env) {
     if sched::lock().is_claimed(env) {
         return;
     }
-    let children = (0..CHILDREN).take_while(|_| sched::lock().orphan(env)).count() as u32;
+    let children = (0..CHILDREN).take_while(|_| sched::lock().part(env)).count() as u32;
     if children == CHILDREN {
         return;
     }
@@ -109,9 +109,13 @@ fn bury(env: &'static Env) {
     if !sched.fail_receivers(env, |receiver| receiver.frame.set_results(error)) {
         return;
     }
+    // Children of a child that ended since the last look.
+    if sched.child(env, EnvId::ANY).is_some() {
+        return;
+    }
     trace!("[{}] free env {id}", sched.ended_by(env));
     if id == power::first_env() {
-        power::set_status(exit);
+        power::end_first(exit);
     }
     if let Some(parent) = sched.bury(env) {
         parent.frame.set_results((id.0.into(), exit.0.into()));
@@ -119,11 +123,23 @@ fn bury(env: &'static Env) {
     }
 }
 
-/// Nothing can run, and nothing can wake anything.
-pub fn report_deadlock() -> ! {
-    kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
-    report_all();
-    power::off(ExitStatus::DEADLOCK)
+/// Nothing can run, and nothing can wake anything. What the first program left behind is ended, and then the machine ends
+/// with the status of that; while the first program is among those that wait, the machine ends here.
+pub fn nothing_runs() {
+    let mut sched = sched::lock();
+    let root = sched.root().filter(|_| power::has_first_ended());
+    match root {
+        Some(root) => {
+            kprintln!("nothing can run, and nothing is left that could wake anything: these are ended");
+            report_all();
+            sched.condemn(root, ExitStatus::DESTROYED, EnvId::NONE, Family::Ends);
+        }
+        None => {
+            kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
+            report_all();
+            power::off(ExitStatus::DEADLOCK)
+        }
+    }
 }
 
 /// The limit of ticks that the command line names was reached.

@@ -36,14 +36,20 @@ pub fn count_frames() {
     FREE_AT_START.store(MEMORY.free_frames(), Relaxed);
 }
 
-/// The first environment.
+/// The first environment; [`EnvId::NONE`] when it has ended.
 pub fn first_env() -> EnvId {
     EnvId(Kernel::machine().first_env.load(Relaxed))
 }
 
-/// How the first environment ended: so will the machine.
-pub fn set_status(status: ExitStatus) {
+/// The first environment has ended: as it did, so will the machine. Another one may get its id some day.
+pub fn end_first(status: ExitStatus) {
     STATUS.store(status.0, Relaxed);
+    Kernel::machine().first_env.store(EnvId::NONE.0, Relaxed);
+}
+
+/// Whether the first environment has ended.
+pub fn has_first_ended() -> bool {
+    first_env() == EnvId::NONE
 }
 
 /// The last environment is gone.

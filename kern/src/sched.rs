@@ -134,7 +134,7 @@ fn find_work() -> ! {
         drop(sched);
         match (used, readers) {
             (0, _) if all_rest => power::off_with_status(),
-            (_, 0) if all_rest => life::report_deadlock(),
+            (_, 0) if all_rest => life::nothing_runs(),
             _ => trap::wait_for_interrupt(),
         }
     }

@@ -7,7 +7,7 @@ use crate::pages;
 use crate::trap::reg;
 use crate::user::UserSlice;
 use crate::{console, cpu, ipc, life, power, sched, trap};
-use ::sched::Node;
+use ::sched::{Family, Node};
 use abi::call::WAIT_NO_BLOCK;
 use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
 use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Status, Va};
@@ -147,7 +147,7 @@ fn exofork(me: &'static Env) -> Results {
 fn destroy(me: &'static Env, id: EnvId) -> Results {
     let env = env::find_own(me, id)?;
     trace!("[{}] destroying {}", me.id(), env.id());
-    if !life::end(env, ExitStatus::DESTROYED, me.id()) && !core::ptr::eq(env, me) {
+    if !life::end(env, ExitStatus::DESTROYED, me.id(), Family::Ends) && !core::ptr::eq(env, me) {
         return Err(Error::BadEnv(id.0.into()));
     }
     if core::ptr::eq(env, me) {
@@ -161,7 +161,7 @@ fn destroy(me: &'static Env, id: EnvId) -> Results {
 fn exit(me: &'static Env, status: u64) -> Results {
     let status = ExitStatus::from_register(status)?;
     trace!("[{}] exiting gracefully", me.id());
-    life::end(me, status, me.id());
+    life::end(me, status, me.id(), Family::GoesUp);
     sched::switch(sched::lock())
 }
 
@@ -302,7 +302,7 @@ fn wait(me: &'static Env, id: EnvId, flags: u64) -> Results {
 /// `power_off(status)`
 #[inline(never)]
 fn power_off(me: &'static Env, status: u64) -> Results {
-    if me.info().parent() != EnvId::NONE || me.id() != power::first_env() {
+    if me.id() != power::first_env() {
         return Err(Error::NotFirst(power::first_env().0.into()));
     }
     power::off(ExitStatus::from_register(status)?)

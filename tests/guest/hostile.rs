@@ -5,7 +5,7 @@ use tests::{Case, graded, named};
 use xtask::images::Flavor;
 
 /// Every group has a machine to itself, a small one: what is exhausted is exhausted sooner.
-const GROUPS: [&str; 20] = [
+const GROUPS: [&str; 21] = [
     "pages",
     "runs",
     "batches",
@@ -23,13 +23,24 @@ const GROUPS: [&str; 20] = [
     "fork",
     "death",
     "orphans",
+    "families",
     "long",
     "slots",
     "exhaust",
 ];
 
 pub fn cases() -> Vec<Case> {
-    GROUPS.into_iter().map(hostile).collect()
+    let left_behind = [("leftbehind", "goes on"), ("leftbehind-idle", "idle")].map(left_behind);
+    GROUPS.into_iter().map(hostile).chain(left_behind).collect()
+}
+
+/// The machine ends as the first program did, whatever state that left its children in.
+fn left_behind((name, argument): (&str, &'static str)) -> Case {
+    named(name, "leftbehind").args(&[argument]).memory("32M").exits(7).check(move |run| {
+        let goes_on = "^the first program has ended, and this one goes on$";
+        run.in_order(&["^the first program ends$", "^nothing can run, .*: these are ended$"]);
+        run.count(goes_on, usize::from(argument != "idle")).never("^deadlock");
+    })
 }
 
 /// Those that courses grade.

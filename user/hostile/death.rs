@@ -2,9 +2,10 @@
 
 use crate::checks::Checks;
 use crate::family::{self, QUIT, becomes, child, reaches};
+use libos::abi;
 use libos::upcall::{self, Outcome};
 use libos::{
-    EnvId, Error, ExitStatus, Fault, PageOp, Perms, Status, Va, Vector, fork, ipc, raw, sys, windows,
+    EnvId, Error, ExitStatus, Fault, PageOp, Perms, Status, Va, Vector, env, fork, ipc, raw, sys, windows,
 };
 
 const PAGE: Va = Va(0x2000_0000_0000);
@@ -70,7 +71,7 @@ fn grow() {
     family::listen();
 }
 
-/// The child of one that is ended while it waits lives on, as the kernel's.
+/// One that is destroyed while it waits takes its child with it.
 fn waiting(checks: &mut Checks) {
     let me = sys::id();
     let victim = child(|| {
@@ -78,13 +79,138 @@ fn waiting(checks: &mut Checks) {
         let _ = ipc::send(me, grandchild.id().0.into());
         let _ = grandchild.wait();
     });
-    let orphan = EnvId(ipc::recv().expect("the id").value as u32);
+    let grandchild = EnvId(ipc::recv().expect("the id").value as u32);
     checks.that("waiting", reaches(victim.id(), Status::Waiting));
     family::end(victim.id());
-    let parent = windows::env(orphan).map(|env| env.parent());
-    checks.equal("the kernel is the parent", parent, Some(EnvId::NONE));
-    checks.equal("it listens still", ipc::send(orphan, QUIT), Ok(()));
-    checks.that("nobody has to wait for it", reaches(orphan, Status::Free));
+    checks.that("its child is ended too", reaches(grandchild, Status::Free));
+    checks.equal(
+        "it takes no message",
+        ipc::send(grandchild, QUIT),
+        Err(abi::Error::BadEnv(grandchild.0.into())),
+    );
+}
+
+/// What becomes of the children of those that end: who can act on them from then on, and whom they outlive.
+pub fn families(checks: &mut Checks) {
+    type Body = (&'static str, fn(), Status);
+    let bodies: [Body; 6] = [
+        ("spins", spin, Status::Runnable),
+        ("stops itself", stop_as_an_orphan, Status::Stopped),
+        ("receives from itself", receive_from_itself, Status::Receiving),
+        ("receives from its dead parent's child", receive_from_brother, Status::Receiving),
+        ("waits for a child that never ends", wait_for_ever, Status::Waiting),
+        ("reads", read, Status::Reading),
+    ];
+    for (what, body, status) in bodies {
+        let free = windows::free_frames();
+        for (how, leave) in [("exits", exit as fn()), ("faults", fault)] {
+            let orphan = orphan(body, leave);
+            checks.equal(how, parent_of(orphan), Some(sys::id()));
+            checks.that(what, reaches(orphan, status));
+            checks.equal(what, sys::destroy(orphan), Ok(()));
+            checks.that("no zombie of it stays", becomes(|| has_gone(orphan)));
+            checks.equal("and it is no child any more", sys::wait(orphan), no_child(orphan));
+        }
+        checks.that(what, becomes(is_alone));
+        checks.equal(what, windows::free_frames(), free);
+    }
+    generations(checks);
+    adopted(checks);
+}
+
+fn no_child(id: EnvId) -> sys::Result<(EnvId, ExitStatus)> {
+    Err(abi::Error::NoChild(id.0.into()))
+}
+
+fn exit() {
+    sys::exit(9);
+}
+
+fn fault() {
+    raw::write_u8(NOWHERE, 1);
+}
+
+/// One that is stopped when its parent ends is ended with it.
+fn stop_as_an_orphan() {
+    let parent = env::parent();
+    becomes(|| env::parent() != parent);
+    stop();
+}
+
+fn receive_from_itself() {
+    let _ = ipc::recv_from(sys::id());
+}
+
+/// Its brother was made just before it, and waits for it.
+fn receive_from_brother() {
+    let me = sys::id();
+    let brother = child(|| {
+        let _ = ipc::recv_from(me);
+    });
+    let _ = ipc::recv_from(brother.id());
+}
+
+fn wait_for_ever() {
+    let _ = child(receive_from_itself).wait();
+}
+
+fn parent_of(id: EnvId) -> Option<EnvId> {
+    windows::env(id).map(|env| env.parent())
+}
+
+fn has_gone(id: EnvId) -> bool {
+    windows::env(id).is_none_or(|env| env.id() != id || env.status() == Status::Free)
+}
+
+/// A grandchild that does this, and whose parent has ended like that.
+fn orphan(body: fn(), end: fn()) -> EnvId {
+    let me = sys::id();
+    let parent = child(|| {
+        let orphan = child(body);
+        let _ = ipc::send(me, orphan.id().0.into());
+        end();
+    });
+    let id = EnvId(ipc::recv().expect("the id").value as u32);
+    parent.wait().expect("it ends");
+    becomes(|| parent_of(id) == Some(me));
+    id
+}
+
+/// A whole line of descendants ends with the one that is destroyed. If only the one in the middle ends by itself, those
+/// below it go up.
+fn generations(checks: &mut Checks) {
+    const DEPTH: u32 = 6;
+    fn grow(depth: u32) {
+        if depth > 0 {
+            child(|| grow(depth - 1));
+        }
+        spin();
+    }
+    let free = windows::free_frames();
+    let top = child(|| grow(DEPTH));
+    let there = || windows::envs().iter().filter(|env| env.status() != Status::Free).count();
+    checks.that("all are there", becomes(|| there() == DEPTH as usize + 2));
+    checks.equal("the top is destroyed", top.kill(), Ok(()));
+    checks.equal("the top is destroyed", top.wait(), Ok(ExitStatus::DESTROYED));
+    checks.that("and all below", becomes(is_alone));
+    checks.equal("all frames are back", windows::free_frames(), free);
+}
+
+/// An adopted child that ends while its new parent waits for it, or for anybody, is reported.
+fn adopted(checks: &mut Checks) {
+    let me = sys::id();
+    for wait_for_any in [false, true] {
+        let orphan = orphan(family::listen, exit);
+        let waker = child(|| {
+            reaches(me, Status::Waiting);
+            let _ = ipc::send(orphan, QUIT);
+            becomes(|| has_gone(orphan));
+        });
+        let awaited = if wait_for_any { EnvId::ANY } else { orphan };
+        checks.equal("it is reported", sys::wait(awaited), Ok((orphan, ExitStatus(0))));
+        checks.equal("the other one", waker.wait(), Ok(ExitStatus(0)));
+        checks.that("nobody is left", becomes(is_alone));
+    }
 }
 
 /// A parent that ends before its children were started takes them with it.

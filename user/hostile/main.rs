@@ -48,6 +48,7 @@ const GROUPS: &[Group] = &[
     ("fork", memory::privacy),
     ("death", death::at_any_time),
     ("orphans", death::orphans),
+    ("families", death::families),
     ("long", long::entries),
     ("slots", exhaust::slots),
     ("exhaust", exhaust::memory),

@@ -1,12 +1,12 @@
 //! What a worker of `soak` may do: an act makes children, ends them all, and looks at what they did.
 //!
-//! A worker can be ended at any moment. Its children see that they are orphans, and end.
+//! A worker can be destroyed at any moment, and all that descend from it end with it.
 
 use crate::bare::{CODE, Code, RAX, RSP};
 use crate::buffers;
 use crate::kit::{Crew, Draw, Ends, Must, add, child, fail, get, is_running, pause, set, until};
 use crate::soak::{FAMILY_WORDS, LINES, anybody, check_page, fill_page, mailbox};
-use libos::abi::{Call, Error};
+use libos::abi::Error;
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::upcall::{self, Outcome};
 use libos::{Child, Command, EnvId, ExitStatus, PAGE_SIZE, Perms, Status, Va, env, ipc, println, raw, sys};
@@ -42,22 +42,17 @@ const MOST_LINES: u64 = 500;
 /// A worker and its descendants.
 pub struct Family {
     pub draw: Draw,
-    /// Its words on the board: the first says that it is over.
+    /// Its words on the board.
     pub words: usize,
 }
 
 impl Family {
     fn word(&self, n: usize) -> usize {
-        self.words + 1 + n
+        self.words + n
     }
 
     pub fn begin(&self) {
-        (1..FAMILY_WORDS).for_each(|word| set(self.words + word, 0));
-    }
-
-    /// The worker was ended: this is for descendants that cannot see it.
-    pub fn is_over(&self) {
-        set(self.words, 1);
+        (0..FAMILY_WORDS).for_each(|word| set(self.words + word, 0));
     }
 
     fn up_to(&self, most: u64) -> u64 {
@@ -65,25 +60,10 @@ impl Family {
     }
 }
 
-/// Children have nothing to do any more when their parent is gone.
-fn leave_if_orphan() {
-    if env::parent() == EnvId::NONE {
-        sys::exit(0);
-    }
-}
-
-fn until_or_orphan(what: &str, mut holds: impl FnMut() -> bool) {
-    until(what, || {
-        leave_if_orphan();
-        holds()
-    });
-}
-
 /// A child that does this for ever.
 fn tireless(body: impl Fn()) -> Child {
     child(|| {
         loop {
-            leave_if_orphan();
             body();
         }
     })
@@ -155,7 +135,6 @@ fn sign(memory: &mut MmapMut, id: EnvId) {
 }
 
 fn has_signed(memory: &MmapMut, id: EnvId) {
-    leave_if_orphan();
     for (number, page) in memory.chunks(SIZE).enumerate() {
         if page[100..104] != id.0.to_le_bytes() && id != EnvId::NONE {
             fail!("page {number}: {:x?}, {id} expected", &page[100..104]);
@@ -246,10 +225,7 @@ fn line(family: &Family) {
 const WORK: [Act; 9] = [
     |_| pause(100),
     |_| {
-        upcall::set_handler(|_| {
-            leave_if_orphan();
-            Outcome::Resume
-        });
+        upcall::set_handler(|_| Outcome::Resume);
         _ = raw::read_u64(NOWHERE.0);
     },
     |_| {
@@ -263,7 +239,7 @@ const WORK: [Act; 9] = [
         sys::map(other, PAGE, ME, PAGE, 3, Perms::WRITE).must("map");
         sys::destroy(other).must("destroy");
         sys::unmap(ME, PAGE, 3).must("unmap");
-        until_or_orphan("the end of a child", || sys::try_wait(other).must("wait").is_some());
+        until("the end of a child", || sys::try_wait(other).must("wait").is_some());
     },
     |_| child(|| pause(300)).ends(),
     |_| {
@@ -273,15 +249,8 @@ const WORK: [Act; 9] = [
         }
     },
     |_| _ = sys::send(env::parent(), 1, None),
-    |family| {
-        // Its parent may become an orphan, and wait all the same.
-        let child = tireless(|| {
-            if get(family.words) != 0 {
-                sys::exit(0);
-            }
-            sys::yield_now();
-        });
-        _ = child.wait();
+    |_| {
+        _ = tireless(sys::yield_now).wait();
     },
     |family| {
         pause(family.draw.below(100) * family.draw.below(100));
@@ -328,7 +297,7 @@ fn orphans(family: &Family) {
                 }
             });
         }
-        until_or_orphan("the end", || !early);
+        until("the end", || !early);
     });
     if early {
         pause(family.draw.below(60) * family.draw.below(60));
@@ -350,7 +319,7 @@ fn last_reference(family: &Family) {
     let crew = Crew::new(count as usize, |_| {
         child(|| {
             add(ready);
-            until_or_orphan("the others", || get(go) != 0);
+            until("the others", || get(go) != 0);
             each().for_each(|page| check_page(Some(page), page.0 ^ count));
             sys::unmap(ME, PAGE, pages).must("unmap");
         })
@@ -374,18 +343,12 @@ const STACKS: [Va; 2] = [Va(0x2000_0000), Va(0x2020_0000)];
 /// A loop that counts; one that faults; and an upcall that counts and goes back to that.
 fn loops(family: &Family) -> (Code, [usize; 2], u64) {
     let mut code = Code::new();
-    let leave_if_over = |code: &mut Code| {
-        code.load(RAX, crate::bare::at(family.words)).add(&[0x48, 0x83, 0x38, 0x00]); // cmp qword ptr [rax], 0
-        code.add(&[0x74, 32]).call(Call::Exit, [0, 0]); // je over the call
-    };
     code.count(family.word(0));
-    leave_if_over(&mut code);
     code.jump(0);
     let faulting = code.here();
     code.load(RAX, NOWHERE.0).add(&[0x8b, 0x08]); // mov ecx, [rax]
     let entry = code.here();
     code.count(family.word(1));
-    leave_if_over(&mut code);
     code.load(RSP, 0).jump(faulting);
     (code, [0, faulting], CODE.0 + entry as u64)
 }
@@ -441,7 +404,6 @@ fn buffer(family: &Family) {
         sys::alloc(ME, buffers::BUFFER, 1, Perms::WRITE).must("alloc");
         buffers::write_marks(Va(buffers::BORDER - 2 * buffers::OP));
         loop {
-            leave_if_orphan();
             match buffers::mark_across() {
                 Ok((4, 0)) => _ = add(good),
                 Err(Error::Fault(buffers::BORDER)) => _ = add(missed),
@@ -470,12 +432,12 @@ const GOOD: u64 = 0x600d_600d_600d_600d;
 fn taken(family: &Family) {
     let read = family.word(0);
     let reader = child(|| {
-        upcall::set_handler(|fault| {
-            leave_if_orphan();
-            if fault.address == PAGE.0 { Outcome::Resume } else { Outcome::Unhandled }
-        });
+        upcall::set_handler(
+            |fault| {
+                if fault.address == PAGE.0 { Outcome::Resume } else { Outcome::Unhandled }
+            },
+        );
         loop {
-            leave_if_orphan();
             let value = raw::read_u64(PAGE.0);
             if value != GOOD {
                 fail!("{value:#x} in a page that was taken away");

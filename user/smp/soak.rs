@@ -102,13 +102,12 @@ impl Cast {
 
     /// End a member; or wait until it ends by itself.
     fn end(&mut self, member: usize, by_itself: bool) {
-        let Some((child, family)) = self.members[member].take() else { return };
+        let Some((child, _)) = self.members[member].take() else { return };
         if by_itself {
             return child.ends();
         }
         // If it has ended, something was wrong, and its status tells.
         let _ = child.kill();
-        family.is_over();
         let status = child.status();
         if status != ExitStatus::DESTROYED {
             fail!("member {member}, {}: {status}", child.id());

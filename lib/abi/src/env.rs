@@ -5,20 +5,25 @@ use core::fmt;
 
 /// Names an environment: `generation << 12 | slot`.
 ///
-/// 0 is never the id of an environment; as an argument it means the caller. A slot that is used
-/// again gets the next generation, so that an id never comes back.
+/// 0 is never the id of an environment. A slot that is used again gets the next generation; after the last one
+/// comes the first again. So an id comes back when its slot has been used a million times since, and slots
+/// take turns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct EnvId(pub u32);
 
 impl EnvId {
-    /// As an argument: the caller. As a parent: the kernel.
+    /// No environment: the parent of one that has none, a place for an id that holds none yet.
     pub const NONE: EnvId = EnvId(0);
+    /// As the argument of a call: the environment that makes it.
+    pub const SELF: EnvId = EnvId(0);
+    /// As the sender that a call receives from: anyone. As the child that it waits for: any.
+    pub const ANY: EnvId = EnvId(0);
     /// Bits of the slot number.
     pub const SLOT_BITS: u32 = 12;
     /// The most slots there can be.
     pub const MAX_SLOTS: usize = 1 << EnvId::SLOT_BITS;
-    /// The last generation; a slot that has used it is retired.
+    /// The last generation; the first one, 1, comes after it.
     pub const MAX_GENERATION: u32 = u32::MAX >> EnvId::SLOT_BITS;
 
     /// An argument that names an environment: 32 bits.
@@ -44,7 +49,7 @@ impl EnvId {
         self.0 as usize % EnvId::MAX_SLOTS
     }
 
-    /// How often the slot was given out, this time included.
+    /// How often the slot was given out, this time included, until that wraps.
     #[inline]
     #[must_use]
     pub const fn generation(self) -> u32 {

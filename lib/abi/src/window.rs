@@ -28,7 +28,7 @@ pub struct MachineInfo {
     pub env_slots: AtomicU32,
     /// Processors that run environments.
     pub cpus: AtomicU32,
-    /// The first environment.
+    /// The first environment; 0 when it has ended.
     pub first_env: AtomicU32,
     /// Bytes of [`MachineInfo::args`] in use.
     pub args_len: AtomicU32,
@@ -135,7 +135,8 @@ impl LockKind {
 pub struct EnvInfo {
     /// The id in use, or the last one that was; 0 if the slot was never used.
     pub id: AtomicU32,
-    /// The parent; 0 if that is the kernel.
+    /// The parent; 0 if it has none: the first environment, what goes in its place when it has ended, and those that
+    /// end together with their parent.
     pub parent: AtomicU32,
     /// A number of [`Status`] in the [lowest bits](EnvInfo::STATUS); the others are the kernel's own.
     pub state: AtomicU64,

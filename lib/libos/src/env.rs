@@ -15,7 +15,8 @@ pub fn id() -> EnvId {
     sys::id()
 }
 
-/// The parent of this environment; `NONE` if that is the kernel.
+/// The parent of this environment: the one that made it, or, when that has ended by itself, the one that adopted this
+/// environment. [`EnvId::NONE`] for the first environment, or what goes in its place.
 #[must_use]
 pub fn parent() -> EnvId {
     windows::env(id()).map_or(EnvId::NONE, |info| info.parent())
@@ -30,7 +31,7 @@ pub fn cpu() -> u32 {
 /// A child: made by [`fork`](crate::fork()) or [`Command::spawn`](crate::Command::spawn).
 ///
 /// Dropping it leaves the child alone; when nobody waits for a child, its slot stays in use until
-/// its parent has ended.
+/// its parent has ended. A child whose parent ends first goes to its grandparent, unless it is stopped: then it ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Child(pub(crate) EnvId);
 
@@ -49,7 +50,7 @@ impl Child {
         sys::wait(self.0).map(|(_, status)| status)
     }
 
-    /// End the child. It still has to be waited for.
+    /// End the child, and all that descend from it. It still has to be waited for.
     ///
     /// # Errors
     /// `BadEnv` if it has ended and was waited for.

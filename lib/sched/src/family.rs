@@ -5,40 +5,80 @@ use crate::{Cell, Node, Sched};
 use abi::{EnvId, Error, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
+/// What becomes of the children when an environment ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Family {
+    /// They go to the parent of the one that ends.
+    #[default]
+    GoesUp,
+    /// They are ended too, and so are theirs.
+    Ends,
+}
+
+/// One environment in so many gets a slot that was never used, although others are free.
+const FRESH: u32 = 16;
+
 impl<N: Node> Sched<N> {
-    /// A free slot becomes an environment with an id of its own, stopped. One without a parent is the kernel's.
+    /// A free slot becomes an environment with an id of its own, stopped. The one without a parent is the root of all
+    /// others.
     pub fn create(&mut self, parent: Option<&'static N>) -> Option<&'static N> {
-        let env = self.free?;
-        self.free = env.links().next_free.take();
+        let env = self.take_slot()?;
         self.used += 1;
-        self.reached = self.reached.max(env.slot() + 1);
         let info = env.info();
-        let id = EnvId::new(info.id().generation() + 1, env.slot());
+        let id = EnvId::new(info.id().generation() % EnvId::MAX_GENERATION + 1, env.slot());
         info.id.store(id.0, Relaxed);
         info.parent.store(parent.map_or(EnvId::NONE, Node::id).0, Relaxed);
         info.exit.store(0, Relaxed);
-        env.links().awaited.store(false, Relaxed);
-        env.links().looked_at.set(0);
+        let links = env.links();
+        links.awaited.store(false, Relaxed);
+        links.looked_at.set(0);
+        links.adopted.set(false);
+        links.family.set(Family::GoesUp);
         _ = change(env, |state| Some(state.renewed(id)));
-        if let Some(parent) = parent {
-            self.adopt(parent, env);
+        match parent {
+            Some(parent) => self.adopt(parent, env),
+            None => self.root = Some(env),
         }
         Some(env)
     }
 
-    /// A slot is free again; it goes first. One that has used all its generations is retired.
+    /// The free slot that was given back first. Now and then one that was never used, so that in the end all of them
+    /// take part: an id comes back when its slot has been used a million times, and that shall take long.
+    fn take_slot(&mut self) -> Option<&'static N> {
+        self.created = self.created.wrapping_add(1);
+        let fresh = self.table.get(self.reached);
+        if let Some(fresh) = fresh.filter(|_| self.free.is_none() || self.created.is_multiple_of(FRESH)) {
+            self.reached += 1;
+            return Some(fresh);
+        }
+        let env = self.free?;
+        self.free = env.links().next_free.take();
+        if self.free.is_none() {
+            self.last_free = None;
+        }
+        Some(env)
+    }
+
+    /// A slot is free again, and goes behind the other free ones.
     fn give_slot(&mut self, env: &'static N) {
         self.set_status(env, Status::Free);
         self.used -= 1;
-        if env.id().generation() < EnvId::MAX_GENERATION {
-            env.links().next_free.set(self.free.replace(env));
+        match self.last_free.replace(env) {
+            Some(last) => last.links().next_free.set(Some(env)),
+            None => self.free = Some(env),
         }
     }
 
-    /// The child with this id; with [`EnvId::NONE`] any child, one that has ended if there is one.
+    /// The environment that has no parent, and from which all others descend: the first one, or its heir.
+    #[must_use]
+    pub fn root(&self) -> Option<&'static N> {
+        self.root
+    }
+
+    /// The child with this id; with [`EnvId::ANY`] any child, one that has ended if there is one.
     #[must_use]
     pub fn child(&self, parent: &'static N, id: EnvId) -> Option<&'static N> {
-        if id == EnvId::NONE {
+        if id == EnvId::ANY {
             return parent.links().first_ended.get().or(parent.links().first_child.get());
         }
         let is_it = |env: &&'static N| {
@@ -63,32 +103,71 @@ impl<N: Node> Sched<N> {
         self.give_slot(zombie);
     }
 
-    /// One child of a dying environment belongs to the kernel now. `false` if there is none any more.
-    pub fn orphan(&mut self, env: &'static N) -> bool {
-        let Some(child) = self.child(env, EnvId::NONE) else { return false };
-        let status = child.status();
+    /// One child of a dying environment is seen to: it is ended, or goes up to the parent of the dying one. `false` if
+    /// there is none any more.
+    ///
+    /// ```text
+    ///      grandparent                      grandparent
+    ///           |                           /        \
+    ///     parent (dying)         ->      child       child
+    ///       /       \
+    ///    child      child
+    /// ```
+    ///
+    /// A stopped child is ended in any case: nobody is left who knows what was to become of it. So is every child of an
+    /// environment that was ended [with its family](Family::Ends).
+    pub fn part(&mut self, env: &'static N) -> bool {
+        let Some(child) = self.child(env, EnvId::ANY) else { return false };
+        let (status, by) = (child.status(), env.links().ended_by.get());
         self.disown(child);
         child.info().parent.store(EnvId::NONE.0, Relaxed);
-        match status {
-            Status::Zombie => self.give_slot(child),
-            // Nobody is left who could start it.
-            Status::Stopped => _ = self.condemn(child, ExitStatus::DESTROYED, child.id()),
-            _ => {}
+        if status == Status::Zombie {
+            self.give_slot(child);
+        } else if env.links().family.get() == Family::Ends {
+            // One that is dying already takes its children with it from now on.
+            child.links().family.set(Family::Ends);
+            _ = self.condemn(child, ExitStatus::DESTROYED, by, Family::Ends);
+        } else {
+            self.go_up(env, child);
+            if status == Status::Stopped {
+                _ = self.condemn(child, ExitStatus::DESTROYED, child.id(), Family::GoesUp);
+            }
         }
         true
     }
 
-    /// A dying environment has given back everything. Returns its parent if that waits for just this: the slot is
-    /// free then, and the parent is to be told and [woken](Sched::wake).
+    /// A child of a dying environment goes to the parent of that, or to the root. Without either it is the root itself
+    /// from now on, if it is going to live.
+    fn go_up(&mut self, dying: &'static N, child: &'static N) {
+        let root = self.root.filter(|root| !core::ptr::eq(*root, dying));
+        if let Some(heir) = dying.links().parent.get().or(root) {
+            child.info().parent.store(heir.id().0, Relaxed);
+            child.links().adopted.set(true);
+            self.adopt(heir, child);
+        } else if !matches!(child.status(), Status::Dying | Status::Stopped) {
+            self.root = Some(child);
+        }
+    }
+
+    /// A dying environment without children has given back everything. Returns its parent if that waits for just this:
+    /// the slot is free then, and the parent is to be told and [woken](Sched::wake).
+    ///
+    /// It stays as a zombie only for the parent that made it: one that was adopted would never be asked for.
     pub fn bury(&mut self, env: &'static N) -> Option<&'static N> {
+        debug_assert!(self.child(env, EnvId::ANY).is_none(), "its children have not been seen to");
         let Some(parent) = env.links().parent.get() else {
+            self.root = self.root.filter(|root| !core::ptr::eq(*root, env));
             self.give_slot(env);
             return None;
         };
         let awaits = parent.links().awaits.get();
-        if parent.status() == Status::Waiting && (awaits == EnvId::NONE || awaits == env.id()) {
+        if parent.status() == Status::Waiting && (awaits == EnvId::ANY || awaits == env.id()) {
             self.reap(env);
             return Some(parent);
+        }
+        if env.links().adopted.get() {
+            self.reap(env);
+            return None;
         }
         self.disown(env);
         self.set_status(env, Status::Zombie);
@@ -123,13 +202,13 @@ impl<N: Node> Sched<N> {
     }
 }
 
-/// The living environment with this id, in a table of all; 0 is the caller.
+/// The living environment with this id, in a table of all; [`EnvId::SELF`] is the caller.
 ///
 /// # Errors
 /// [`Error::BadEnv`].
 #[inline]
 pub fn find<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> Result<&'static N, Error> {
-    if id == EnvId::NONE {
+    if id == EnvId::SELF {
         return Ok(caller);
     }
     let is_it = |env: &&N| {

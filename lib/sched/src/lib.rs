@@ -9,15 +9,20 @@
 //!   Free ----------> Stopped <-------------> Runnable/Running ------------------------> Dying
 //!    ^                                        |  ^                                        | slices
 //!    |                        recv, wait, read|  |message, end, input                     v
-//!    |                                        v  |                   parent waits      Zombie
-//!    |                             Receiving, Waiting, Reading       or is gone           |
+//!    |                                        v  |                parent waits,        Zombie
+//!    |                             Receiving, Waiting, Reading    ends, or adopted        |
 //!    +------------------------------------------------------------------------------------+
 //! ```
+//!
+//! Families are a tree. A child whose parent ends by itself goes up to its grandparent; whoever is destroyed takes all
+//! descendants with it ([`Family`]).
 //!
 //! What always holds, whenever nobody has [`Sched`] locked:
 //! * At most one processor [holds](State) an environment; one that is `Running` is held.
 //! * One that is `Runnable` or `Dying` is in the queue, or a processor holds it, or one waits to hold it
 //!   ([`Sched::keep_off`]).
+//! * Everyone that is not dying, and is no descendant of somebody who is dying, descends from the [root](Sched::root).
+//!   So everyone but the root has a parent that can end it, or soon will.
 //! * If a processor is idle, then for everything in the queue that it could take one has been woken, and has not
 //!   looked yet; or is going to be, by who has just [given it back](give_back).
 //!
@@ -41,7 +46,7 @@ mod state;
 mod tests;
 mod word;
 
-pub use family::{find, find_own};
+pub use family::{Family, find, find_own};
 pub use message::{park, take};
 pub use word::{State, give_back};
 
@@ -106,7 +111,7 @@ pub trait Node: Sized + 'static {
 
 /// What ties an environment to others. Only [`Sched`] looks inside.
 pub struct Links<N: 'static> {
-    /// The next free slot.
+    /// The slot that became free after this one.
     next_free: Cell<Option<&'static N>>,
     /// The next one in the queue.
     next: Cell<Option<&'static N>>,
@@ -118,6 +123,10 @@ pub struct Links<N: 'static> {
     first_child: Cell<Option<&'static N>>,
     next_sibling: Cell<Option<&'static N>>,
     previous_sibling: Cell<Option<&'static N>>,
+    /// The parent is not the one that made it.
+    adopted: Cell<bool>,
+    /// What becomes of the children, of one that ends.
+    family: Cell<Family>,
     /// Which child's end a waiting environment waits for (0: any).
     awaits: Cell<EnvId>,
     /// Where a receiver wants a page.
@@ -141,7 +150,9 @@ impl<N> Default for Links<N> {
             first_child: Cell::new(None),
             next_sibling: Cell::new(None),
             previous_sibling: Cell::new(None),
-            awaits: Cell::new(EnvId::NONE),
+            adopted: Cell::new(false),
+            family: Cell::new(Family::GoesUp),
+            awaits: Cell::new(EnvId::ANY),
             receive_at: Cell::new(0),
             awaited: AtomicBool::new(false),
             looked_at: Cell::new(0),
@@ -157,7 +168,13 @@ pub struct Sched<N: Node> {
     table: &'static [N],
     first: Option<&'static N>,
     last: Option<&'static N>,
+    /// Free slots that were used before: the one that was given back first, and the one that was last.
     free: Option<&'static N>,
+    last_free: Option<&'static N>,
+    /// How many environments were made so far; wraps.
+    created: u32,
+    /// Has no parent, and everyone who is not dying descends from it.
+    root: Option<&'static N>,
     used: usize,
     /// Slots from here on were never used.
     reached: usize,
@@ -179,6 +196,9 @@ impl<N: Node> Sched<N> {
             first: None,
             last: None,
             free: None,
+            last_free: None,
+            created: 0,
+            root: None,
             used: 0,
             reached: 0,
             readers: 0,
@@ -188,12 +208,9 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// These are the slots, all of them free; the lowest goes first.
+    /// These are the slots, none of which was ever used; the lowest goes first.
     pub fn init(&mut self, table: &'static [N]) {
         self.table = table;
-        for env in table.iter().rev() {
-            env.links().next_free.set(self.free.replace(env));
-        }
     }
 
     /// Slots that are not free.

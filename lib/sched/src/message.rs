@@ -28,7 +28,7 @@ pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> 
 #[inline]
 #[must_use]
 pub fn park<N: Node>(me: &N, taken: &N, from: EnvId, processor: u32) -> bool {
-    debug_assert!(from == EnvId::NONE || from == taken.id(), "another one may have ended");
+    debug_assert!(from == EnvId::ANY || from == taken.id(), "another one may have ended");
     me.links().receive_at.set(NO_PAGE);
     taken.links().awaited.store(true, Relaxed);
     replace(me.word(), State::running(me.id(), processor), State::waiting(me.id(), from))
@@ -39,7 +39,7 @@ impl<N: Node> Sched<N> {
     /// the caller was ended meanwhile. `at` is where it wants a page.
     pub fn receive(&mut self, me: &'static N, at: u64, from: EnvId) -> bool {
         me.links().receive_at.set(at);
-        if from != EnvId::NONE {
+        if from != EnvId::ANY {
             self.table[from.slot()].links().awaited.store(true, Relaxed);
         }
         let living = |state: State| state.status() != Status::Dying;

@@ -49,7 +49,7 @@ impl<N: Node> Sched<N> {
             at = env.links().next.get();
             let taken = change(env, |state| {
                 let then = match state.status() {
-                    Status::Runnable => Status::Running,
+                    Status::Runnable if !state.is_reserved() => Status::Running,
                     Status::Dying => Status::Dying,
                     _ => return None,
                 };
@@ -91,8 +91,9 @@ impl<N: Node> Sched<N> {
     #[must_use]
     pub fn hand_over(&mut self, env: &'static N, processor: u32) -> bool {
         let taken = change(env, |state| {
-            let can = state.status() == Status::Runnable && env.is_free_for(state, processor);
-            can.then(|| state.with(Status::Running).held_by(processor))
+            let wants = state.status() == Status::Runnable && !state.is_reserved();
+            (wants && env.is_free_for(state, processor))
+                .then(|| state.with(Status::Running).held_by(processor))
         });
         taken.is_ok()
     }

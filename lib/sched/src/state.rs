@@ -1,7 +1,7 @@
 //! How an environment is started, stopped, kept off its processor, and ended.
 
 use crate::word::change;
-use crate::{Node, Sched, State};
+use crate::{Family, Node, Sched, State};
 use abi::{EnvId, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -35,17 +35,17 @@ impl<N: Node> Sched<N> {
     }
 
     /// Let this processor hold an environment that another one may be running, so that it runs nowhere until it is
-    /// [let go](Sched::let_go). `false`: ask again when it has been given up.
+    /// [let go](Sched::let_go). `false`: ask again when it has been given up. Until then nobody else can take it.
     ///
     /// It is not stopped for that: if it stops itself just now, it stays stopped.
     #[must_use]
     pub fn keep_off(&mut self, env: &'static N, processor: u32) -> bool {
         let before = change(env, |state| {
             if env.is_free_for(state, processor) {
-                return Some(state.held_by(processor));
+                return Some(state.unreserved().held_by(processor));
             }
-            // Not to the queue, where another processor would take it.
-            (state.status() == Status::Running).then(|| state.with(Status::Runnable))
+            // Not to the queue, where another processor would look at it in vain.
+            matches!(state.status(), Status::Running | Status::Runnable).then(|| state.reserved())
         });
         let held = before.is_ok_and(|state| env.is_free_for(state, processor));
         if !held && before.is_ok() {
@@ -60,8 +60,8 @@ impl<N: Node> Sched<N> {
     }
 
     /// From now on the environment only gives back what it has, a slice at each turn. `false` if that is so
-    /// already.
-    pub fn condemn(&mut self, env: &'static N, exit: ExitStatus, by: EnvId) -> bool {
+    /// already: then nothing changes.
+    pub fn condemn(&mut self, env: &'static N, exit: ExitStatus, by: EnvId, family: Family) -> bool {
         let living = |status| !matches!(status, Status::Free | Status::Dying | Status::Zombie);
         let before = change(env, |state| living(state.status()).then(|| state.with(Status::Dying)));
         let Ok(before) = before else { return false };
@@ -69,6 +69,7 @@ impl<N: Node> Sched<N> {
             self.readers -= 1;
         }
         env.links().ended_by.set(by);
+        env.links().family.set(family);
         env.info().exit.store(exit.0.into(), Relaxed);
         self.enqueue(env);
         self.interrupt_holder(env);

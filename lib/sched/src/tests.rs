@@ -82,6 +82,15 @@ impl World {
     /// So many environments, the others children of the first. They are stopped.
     fn new(count: usize) -> Arc<World> {
         let bells: &'static [Bell; 2] = Box::leak(Box::new(array::from_fn(|_| Bell::default())));
+        let table = World::table(count, bells);
+        let mut sched = Sched::new();
+        sched.init(table);
+        let first = sched.create(None);
+        (1..count).for_each(|_| assert!(sched.create(first).is_some()));
+        Arc::new(World { sched: Mutex::new(sched), bells, table })
+    }
+
+    fn table(count: usize, bells: &'static [Bell; 2]) -> &'static [Env] {
         let env = |slot| Env {
             slot,
             links: Links::default(),
@@ -91,12 +100,29 @@ impl World {
             registers: UnsafeCell::new(()),
             space: UnsafeCell::new(()),
         };
-        let table: &'static [Env] = Box::leak((0..count).map(env).collect());
+        Box::leak((0..count).map(env).collect())
+    }
+
+    /// So many environments, each the parent of the next one. They are stopped.
+    fn of_generations(count: usize) -> Arc<World> {
+        let world = World::new(1);
+        let table = World::table(count, world.bells);
         let mut sched = Sched::new();
         sched.init(table);
-        let first = sched.create(None);
-        (1..count).for_each(|_| assert!(sched.create(first).is_some()));
-        Arc::new(World { sched: Mutex::new(sched), bells, table })
+        (0..count).fold(None, |parent, _| sched.create(parent));
+        Arc::new(World { sched: Mutex::new(sched), bells: world.bells, table })
+    }
+
+    /// All that is left to do for one that is dying and held here; then it is given back.
+    fn end_here(&self, env: &'static Env) {
+        env.touch();
+        loop {
+            let mut sched = self.lock();
+            if !sched.part(env) {
+                _ = sched.bury(env);
+                break sched.let_go(env);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sched<Env>> {
@@ -359,6 +385,104 @@ fn who_was_kept_off_goes_on() {
     });
 }
 
+/// One that is kept off its processor is taken by no other, whoever wants it to run by name: so who keeps it off gets it
+/// when it has been given up.
+#[test]
+fn what_is_kept_off_is_reserved() {
+    model(|| {
+        let world = World::new(2);
+        let child = world.run(1, 1);
+        together(
+            &world,
+            move |world| {
+                let mut asked = 0;
+                while !world.lock().keep_off(child, 0) {
+                    asked += 1;
+                    assert!(asked < 3 || child.holder().is_some(), "another one took it");
+                    thread::yield_now();
+                }
+                child.touch();
+                world.lock().let_go(child);
+            },
+            move |world| {
+                // Its processor gives it up, and a third environment lets it run by name, again and again.
+                world.lock().requeue(child);
+                world.leave(child);
+                for _ in 0..2 {
+                    let mut sched = world.lock();
+                    if sched.hand_over(child, 1) {
+                        drop(sched);
+                        child.touch();
+                        world.lock().requeue(child);
+                        world.leave(child);
+                    }
+                }
+            },
+        );
+        assert!(world.lock().dequeue(0).is_some());
+    });
+}
+
+/// From the moment that one is to be kept off, nobody else gets it.
+#[test]
+fn who_keeps_off_comes_first() {
+    model(|| {
+        let world = World::new(2);
+        let child = &world.table[1];
+        // It is in the queue, and stays there when it is run by name.
+        world.lock().start(child).unwrap();
+        assert!(world.lock().hand_over(child, 1));
+        assert!(!world.lock().keep_off(child, 0), "it runs elsewhere");
+        world.lock().requeue(child);
+        world.leave(child);
+        let mut sched = world.lock();
+        assert!(!sched.hand_over(child, 1) && sched.dequeue(1).is_none(), "it is reserved");
+        assert!(sched.keep_off(child, 0));
+        sched.let_go(child);
+        assert!(sched.dequeue(1).is_some(), "it goes on");
+    });
+}
+
+/// A child and its parent end at the same time, the child with a child of its own: that goes up to the first, which is
+/// left. If the parent was ended with its family, nobody is left of that.
+#[test]
+fn families_end_at_the_same_time() {
+    for family in [Family::GoesUp, Family::Ends] {
+        model(move || {
+            let world = World::of_generations(4);
+            let (parent, child, grandchild) = (world.run(1, 0), world.run(2, 1), &world.table[3]);
+            // So that it is not ended for want of somebody who could start it.
+            world.lock().start(grandchild).unwrap();
+            together(
+                &world,
+                move |world| {
+                    assert!(world.lock().condemn(parent, ExitStatus::DESTROYED, EnvId::NONE, family));
+                    world.end_here(parent);
+                },
+                move |world| {
+                    _ = world.lock().condemn(child, ExitStatus::SUCCESS, child.id(), Family::GoesUp);
+                    world.end_here(child);
+                },
+            );
+            // What the processors have not come to.
+            let mut sched = world.lock();
+            while let Some(found) = sched.dequeue(0) {
+                if found.status() == Status::Dying {
+                    drop(sched);
+                    world.end_here(found);
+                    sched = world.lock();
+                }
+            }
+            if family == Family::Ends {
+                assert_eq!((grandchild.status(), sched.used()), (Status::Free, 2));
+            } else {
+                assert_eq!((grandchild.status(), sched.used()), (Status::Running, 3));
+                assert_eq!(grandchild.info().parent(), world.table[0].id());
+            }
+        });
+    }
+}
+
 /// Somebody ends an environment that is just about to wait elsewhere: it is buried once, by whoever comes to it,
 /// and nobody who runs it has it meanwhile.
 #[test]
@@ -370,8 +494,8 @@ fn the_condemned_end() {
             &world,
             move |world| {
                 let mut sched = world.lock();
-                assert!(sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE));
-                assert!(!sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE));
+                assert!(sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp));
+                assert!(!sched.condemn(child, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp));
                 if sched.hold(child, 0) {
                     drop(sched);
                     // Too much for one slice.
@@ -399,7 +523,7 @@ fn a_page_map_stays_while_a_page_comes() {
     model(|| {
         let world = World::new(2);
         let receiver = world.run(1, 1);
-        world.lock().receive(receiver, 7, EnvId::NONE);
+        world.lock().receive(receiver, 7, EnvId::ANY);
         world.leave(receiver);
         together(
             &world,
@@ -413,7 +537,7 @@ fn a_page_map_stays_while_a_page_comes() {
                 }
             },
             move |world| {
-                assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE));
+                assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp));
                 while receiver.status() == Status::Dying {
                     world.slice(world.next(1));
                     thread::yield_now();
@@ -446,7 +570,7 @@ fn nobody_waits_for_the_dead() {
                 }
             },
             move |world| {
-                assert!(world.lock().condemn(sender, ExitStatus::SUCCESS, sender.id()));
+                assert!(world.lock().condemn(sender, ExitStatus::SUCCESS, sender.id(), Family::GoesUp));
                 world.leave(sender);
                 // Or the other one found it.
                 let found = world.lock().dequeue(1);
@@ -488,7 +612,7 @@ impl World {
         }
         to.touch();
         self.meet();
-        let from = if only_from_it { to.id() } else { EnvId::NONE };
+        let from = if only_from_it { to.id() } else { EnvId::ANY };
         if !park(me, to, from, processor) {
             self.lock().receive(me, NO_PAGE, from);
             self.give_back(me);
@@ -502,7 +626,7 @@ impl World {
 fn one_of_two_takes_a_receiver() {
     model(|| {
         let world = World::new(3);
-        let receiver = world.listen(2, EnvId::NONE);
+        let receiver = world.listen(2, EnvId::ANY);
         let senders = [world.run(0, 0), world.run(1, 1)];
         let won = |slot: usize| senders[slot].status() == Status::Receiving;
         let sender = |slot: usize| {
@@ -523,7 +647,7 @@ fn one_of_two_takes_a_receiver() {
 fn a_claimed_receiver_is_not_taken() {
     model(|| {
         let world = World::new(3);
-        let receiver = world.listen(2, EnvId::NONE);
+        let receiver = world.listen(2, EnvId::ANY);
         let (quick, slow) = (world.run(0, 0), world.run(1, 1));
         together(
             &world,
@@ -549,7 +673,7 @@ fn a_claimed_receiver_is_not_taken() {
 fn a_receiver_ends_or_is_taken() {
     model(|| {
         let world = World::new(2);
-        let receiver = world.listen(1, EnvId::NONE);
+        let receiver = world.listen(1, EnvId::ANY);
         let sender = world.run(0, 0);
         together(
             &world,
@@ -568,7 +692,9 @@ fn a_receiver_ends_or_is_taken() {
                     world.slice(world.next(0));
                 }
             },
-            move |world| assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE)),
+            move |world| {
+                assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp))
+            },
         );
         assert_eq!((receiver.status(), sender.status()), (Status::Zombie, Status::Running));
     });
@@ -581,7 +707,7 @@ fn a_sender_is_left_in_order() {
     fn check(meddle: fn(&World, &'static Env), then: fn(&World, &'static Env)) {
         model(move || {
             let world = World::new(2);
-            let receiver = world.listen(1, EnvId::NONE);
+            let receiver = world.listen(1, EnvId::ANY);
             let sender = world.run(0, 0);
             together(
                 &world,
@@ -593,8 +719,9 @@ fn a_sender_is_left_in_order() {
             then(&world, sender);
         });
     }
-    let end =
-        |world: &World, sender| assert!(world.lock().condemn(sender, ExitStatus::DESTROYED, EnvId::NONE));
+    let end = |world: &World, sender| {
+        assert!(world.lock().condemn(sender, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp))
+    };
     check(end, |world, sender| {
         assert!(world.lock().dequeue(1).is_some_and(|found| core::ptr::eq(found, sender)));
         assert_eq!(sender.status(), Status::Dying);
@@ -617,7 +744,7 @@ fn a_sender_is_left_in_order() {
 fn a_slot_is_not_mistaken() {
     model(|| {
         let world = World::new(2);
-        let (sender, receiver) = (world.run(0, 0), world.listen(1, EnvId::NONE));
+        let (sender, receiver) = (world.run(0, 0), world.listen(1, EnvId::ANY));
         let id = receiver.id();
         together(
             &world,
@@ -631,15 +758,17 @@ fn a_slot_is_not_mistaken() {
             move |world| {
                 // Nobody wants it that can: it is gone at once.
                 let mut sched = world.lock();
-                if sched.condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE) && sched.hold(receiver, 1) {
+                if sched.condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp)
+                    && sched.hold(receiver, 1)
+                {
                     drop(sched);
                     world.slice(receiver);
                     let mut sched = world.lock();
                     sched.reap(receiver);
-                    assert!(sched.create(None).is_some_and(|env| core::ptr::eq(env, receiver)));
+                    assert!(sched.create(Some(sender)).is_some_and(|env| core::ptr::eq(env, receiver)));
                     drop(sched);
                     let receiver = world.run(1, 1);
-                    assert!(world.lock().receive(receiver, NO_PAGE, EnvId::NONE));
+                    assert!(world.lock().receive(receiver, NO_PAGE, EnvId::ANY));
                     world.leave(receiver);
                 }
             },
@@ -653,7 +782,7 @@ fn a_slot_is_not_mistaken() {
 fn three_processors() {
     model(|| {
         let world = World::new(3);
-        let receiver = world.listen(2, EnvId::NONE);
+        let receiver = world.listen(2, EnvId::ANY);
         let senders = [world.run(0, 0), world.run(1, 1)];
         let sender = |slot: usize| {
             move |world: &World| {
@@ -669,7 +798,7 @@ fn three_processors() {
                 thread::spawn(move || act(&world))
             })
             .collect();
-        assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE));
+        assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(is_ending(receiver));
         for (sender, processor) in senders.iter().zip(0..2) {

@@ -12,7 +12,8 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 /// |  awaits  | generation | holder | claimed | status |
 /// ```
 ///
-/// *Awaits*: from whom alone a receiver takes a message; 0: from anyone. *Generation*: that of the id; so a word of
+/// *Awaits*: from whom alone a receiver takes a message; 0: from anyone. (Of one that is runnable: whether it is
+/// reserved for the processor that keeps it off the others.) *Generation*: that of the id; so a word of
 /// an environment is never taken for one of another that has its slot. *Holder*: the number of the processor that has
 /// it, plus one; 0: none. *Claimed*: a sender is about to hand over a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,7 @@ const HOLDER_SHIFT: u32 = 5;
 const HOLDER: u64 = 0x7f << HOLDER_SHIFT;
 const GENERATION: u64 = (EnvId::MAX_GENERATION as u64) << EnvId::SLOT_BITS;
 const AWAITS_SHIFT: u32 = 32;
+const RESERVED: u64 = 1 << AWAITS_SHIFT;
 
 impl State {
     /// What it is doing.
@@ -86,13 +88,13 @@ impl State {
 
     #[inline]
     fn is_waiting(self, id: EnvId) -> bool {
-        self.0 as u32 == State::waiting(id, EnvId::NONE).0 as u32
+        self.0 as u32 == State::waiting(id, EnvId::ANY).0 as u32
     }
 
     #[inline]
     fn listens_to(self, sender: EnvId) -> bool {
         let awaits = EnvId((self.0 >> AWAITS_SHIFT) as u32);
-        awaits == EnvId::NONE || awaits == sender
+        awaits == EnvId::ANY || awaits == sender
     }
 
     /// Whether it waits for a message from this environment alone.
@@ -100,6 +102,21 @@ impl State {
     pub(crate) fn awaits_only(self, from: EnvId) -> bool {
         let waits = u64::from(from.0) << AWAITS_SHIFT | Status::Receiving as u64;
         self.0 & (!0 << AWAITS_SHIFT | EnvInfo::STATUS) == waits
+    }
+
+    /// It is runnable, and only the processor that [keeps it off](crate::Sched::keep_off) the others may take it.
+    #[inline]
+    pub(crate) fn reserved(self) -> State {
+        State(self.with(Status::Runnable).0 | RESERVED)
+    }
+
+    #[inline]
+    pub(crate) fn is_reserved(self) -> bool {
+        self.is(Status::Runnable) && self.0 & RESERVED != 0
+    }
+
+    pub(crate) fn unreserved(self) -> State {
+        if self.is_reserved() { self.with(Status::Runnable) } else { self }
     }
 
     /// It does something else now, and awaits nobody.

@@ -3,7 +3,7 @@
 use abi::window::EnvInfo;
 use abi::{EnvId, Error, ExitStatus, Status};
 use proptest::prelude::*;
-use sched::{AtomicU64, Links, Node, Sched};
+use sched::{AtomicU64, Family, Links, Node, Sched};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -43,7 +43,8 @@ impl Node for Env {
 /// Operations name environments by slot, and processors by number.
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    Create(usize),
+    /// A child of this one, and whether it is started.
+    Create(usize, bool),
     Start(usize),
     Stop(usize),
     /// A processor leaves what it runs, which goes to the end of the queue, and takes the next one.
@@ -60,13 +61,14 @@ enum Op {
     Exchange(u32, usize, bool),
     /// Keep one off its processor, and let it go.
     KeepOff(u32, usize),
-    Condemn(usize),
+    /// End one, and perhaps its family.
+    Condemn(usize, bool),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let (slot, cpu) = (0..SLOTS, 0..PROCESSORS);
     let op = prop_oneof![
-        3 => slot.clone().prop_map(Op::Create),
+        4 => (slot.clone(), any::<bool>()).prop_map(|(parent, start)| Op::Create(parent, start)),
         4 => slot.clone().prop_map(Op::Start),
         1 => slot.clone().prop_map(Op::Stop),
         6 => cpu.clone().prop_map(Op::Switch),
@@ -78,7 +80,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => (slot.clone(), slot.clone()).prop_map(|(from, to)| Op::Send(from, to)),
         4 => (cpu.clone(), slot.clone(), any::<bool>()).prop_map(|(cpu, to, only)| Op::Exchange(cpu, to, only)),
         1 => (cpu, slot.clone()).prop_map(|(cpu, env)| Op::KeepOff(cpu, env)),
-        2 => slot.prop_map(Op::Condemn),
+        2 => (slot, any::<bool>()).prop_map(|(env, family)| Op::Condemn(env, family)),
     ];
     proptest::collection::vec(op, 1..80)
 }
@@ -91,8 +93,14 @@ struct Model {
     holder: Option<u32>,
     awaits: Option<usize>,
     uses: u32,
-    /// When it was made.
+    /// When it became the child of its parent.
     born: usize,
+    /// Its parent did not make it.
+    adopted: bool,
+    /// It ends, and its children end too.
+    takes_all: bool,
+    /// A processor waits to keep it off the others.
+    reserved: bool,
 }
 
 struct World {
@@ -104,18 +112,45 @@ struct World {
     model: Vec<Model>,
     queue: VecDeque<usize>,
     births: usize,
+    /// Who has no parent, and is the heir of all.
+    root: Option<usize>,
+    /// Slots that are free again, in the order in which they became free; and how many were never used.
+    freed: VecDeque<usize>,
+    created: usize,
+    reached: usize,
 }
 
 impl World {
-    fn new() -> World {
+    fn new(slots: usize) -> World {
         let woken: &'static AtomicU64 = Box::leak(Box::default());
         let env = |slot| Env { slot, links: Links::default(), info: EnvInfo::default(), woken };
-        let table: &'static [Env] = Box::leak((0..SLOTS).map(env).collect());
+        let table: &'static [Env] = Box::leak((0..slots).map(env).collect());
         let mut sched = Sched::new();
         sched.init(table);
-        let free = Model { status: Status::Free, parent: None, holder: None, awaits: None, uses: 0, born: 0 };
-        let runs = [None; PROCESSORS as usize];
-        World { sched, table, woken, runs, model: vec![free; SLOTS], queue: VecDeque::new(), births: 0 }
+        let free = Model {
+            status: Status::Free,
+            parent: None,
+            holder: None,
+            awaits: None,
+            uses: 0,
+            born: 0,
+            adopted: false,
+            takes_all: false,
+            reserved: false,
+        };
+        World {
+            sched,
+            table,
+            woken,
+            runs: [None; PROCESSORS as usize],
+            model: vec![free; SLOTS],
+            queue: VecDeque::new(),
+            births: 0,
+            root: None,
+            freed: VecDeque::new(),
+            created: 0,
+            reached: 0,
+        }
     }
 
     fn status(&self, env: usize) -> Status {
@@ -139,8 +174,9 @@ impl World {
         let mut kept = VecDeque::new();
         let mut found = None;
         while let Some(env) = self.queue.pop_front() {
-            let Model { status, holder, .. } = self.model[env];
+            let Model { status, holder, reserved, .. } = self.model[env];
             match status {
+                Status::Runnable if reserved => kept.push_back(env),
                 Status::Runnable | Status::Dying if holder.is_none_or(|holder| holder == cpu) => {
                     found = Some(env);
                     break;
@@ -184,8 +220,8 @@ impl World {
     }
 
     fn is_free(&self, env: usize) -> bool {
-        let Model { status, holder, .. } = self.model[env];
-        matches!(status, Status::Runnable | Status::Dying) && holder.is_none()
+        let Model { status, holder, reserved, .. } = self.model[env];
+        matches!(status, Status::Runnable | Status::Dying) && holder.is_none() && !reserved
     }
 
     fn leave(&mut self, cpu: u32) {
@@ -206,21 +242,8 @@ impl World {
     /// All that there is to do for one that is dying.
     fn end(&mut self, slot: usize) {
         let env = &self.table[slot];
-        while self.sched.orphan(env) {}
-        // The youngest comes first.
-        let mut children: Vec<_> = (0..SLOTS).filter(|&child| self.is_child(child, slot)).collect();
-        children.sort_by_key(|&child| std::cmp::Reverse(self.model[child].born));
-        for child in children {
-            self.model[child].parent = None;
-            match self.status(child) {
-                Status::Zombie => self.model[child].status = Status::Free,
-                Status::Stopped => {
-                    self.model[child].status = Status::Dying;
-                    self.enqueue(child);
-                }
-                _ => {}
-            }
-        }
+        while self.sched.part(env) {}
+        self.part(slot);
         assert!(self.sched.fail_receivers(env, |_receiver| ()));
         for receiver in 0..SLOTS {
             let Model { status, awaits, .. } = self.model[receiver];
@@ -234,8 +257,15 @@ impl World {
             status == Status::Waiting && awaits.is_none_or(|child| child == slot)
         });
         assert_eq!(parent.map(|env| env.slot), waiting);
-        let has_parent = self.model[slot].parent.is_some();
-        self.model[slot].status = if has_parent && waiting.is_none() { Status::Zombie } else { Status::Free };
+        let Model { parent, adopted, .. } = self.model[slot];
+        self.root = self.root.filter(|&root| root != slot);
+        if parent.is_some() && !adopted && waiting.is_none() {
+            self.births += 1;
+            self.model[slot].born = self.births;
+            self.model[slot].status = Status::Zombie;
+        } else {
+            self.free(slot);
+        }
         if let Some(parent) = waiting {
             self.sched.wake(&self.table[parent]);
             self.wake(parent);
@@ -244,13 +274,59 @@ impl World {
         self.model[slot].holder = None;
     }
 
+    fn free(&mut self, slot: usize) {
+        self.model[slot].status = Status::Free;
+        self.freed.push_back(slot);
+    }
+
+    /// What becomes of the children of one that is dying. The youngest comes first.
+    fn part(&mut self, slot: usize) {
+        let mut children: Vec<_> = (0..SLOTS).filter(|&child| self.is_child(child, slot)).collect();
+        children.sort_by_key(|&child| {
+            (self.status(child) != Status::Zombie, std::cmp::Reverse(self.model[child].born))
+        });
+        for child in children {
+            let status = self.status(child);
+            self.model[child].parent = None;
+            if status == Status::Zombie {
+                self.free(child);
+            } else if self.model[slot].takes_all {
+                self.model[child].takes_all = true;
+                self.condemn(child);
+            } else {
+                let heir = self.model[slot].parent.or(self.root.filter(|&root| root != slot));
+                self.births += 1;
+                self.model[child].born = self.births;
+                self.model[child].parent = heir;
+                self.model[child].adopted = true;
+                if heir.is_none() && !matches!(status, Status::Dying | Status::Stopped) {
+                    self.root = Some(child);
+                }
+                if status == Status::Stopped {
+                    self.condemn(child);
+                }
+            }
+        }
+    }
+
+    fn condemn(&mut self, slot: usize) {
+        if self.status(slot) != Status::Dying {
+            self.model[slot].status = Status::Dying;
+            self.enqueue(slot);
+        }
+    }
+
     fn is_child(&self, child: usize, parent: usize) -> bool {
         self.model[child].parent == Some(parent) && self.status(child) != Status::Free
     }
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Create(parent) => self.create(parent),
+            Op::Create(parent, start) => {
+                if let Some(env) = self.create(parent).filter(|_| start) {
+                    self.run(Op::Start(env));
+                }
+            }
             Op::Start(env) => {
                 let result = self.sched.start(&self.table[env]);
                 match self.status(env) {
@@ -328,21 +404,25 @@ impl World {
                     if self.is_free(env) {
                         self.enqueue(env);
                     }
-                } else if self.status(env) == Status::Running {
-                    // Its processor notices, and later this one has it. (Or not: it may be in the queue since before.)
+                } else if matches!(self.status(env), Status::Running | Status::Runnable) {
+                    // Its processor notices, and nobody has it before this one.
                     self.model[env].status = Status::Runnable;
+                    self.model[env].reserved = true;
                     let other = holder.expect("it is held");
                     self.switch(other);
+                    self.model[env].reserved = false;
                     self.run(op);
                 }
             }
-            Op::Condemn(env) => {
+            Op::Condemn(env, takes_all) => {
                 let alive = !matches!(self.status(env), Status::Free | Status::Dying | Status::Zombie);
                 let id = self.table[env].id();
-                assert_eq!(self.sched.condemn(&self.table[env], ExitStatus::DESTROYED, id), alive);
+                let family = if takes_all { Family::Ends } else { Family::GoesUp };
+                let condemned = self.sched.condemn(&self.table[env], ExitStatus::DESTROYED, id, family);
+                assert_eq!(condemned, alive);
                 if alive {
-                    self.model[env].status = Status::Dying;
-                    self.enqueue(env);
+                    self.model[env].takes_all = takes_all;
+                    self.condemn(env);
                     assert_eq!(self.table[env].info.exit(), ExitStatus::DESTROYED);
                     assert_eq!(self.sched.ended_by(&self.table[env]), id);
                 }
@@ -350,22 +430,40 @@ impl World {
         }
     }
 
-    fn create(&mut self, parent: usize) {
-        let alive = !matches!(self.status(parent), Status::Free | Status::Dying | Status::Zombie);
-        let parent = Some(parent).filter(|_| alive);
+    fn create(&mut self, parent: usize) -> Option<usize> {
+        let is_alive =
+            |slot: &usize| !matches!(self.model[*slot].status, Status::Free | Status::Dying | Status::Zombie);
+        // Only the very first has no parent: whoever else is made by somebody.
+        let parent = Some(parent).filter(is_alive).or(self.root.filter(is_alive));
+        if parent.is_none() && self.root.is_some() {
+            return None;
+        }
+        self.created += 1;
+        let is_fresh = self.reached < SLOTS && (self.freed.is_empty() || self.created.is_multiple_of(16));
+        let expected = if is_fresh { Some(self.reached) } else { self.freed.pop_front() };
+        self.reached += usize::from(is_fresh);
         let env = self.sched.create(parent.map(|slot| &self.table[slot]));
-        let free = self.model.iter().filter(|env| env.status == Status::Free).count();
-        assert_eq!(env.is_some(), free > 0, "a free slot was lost");
-        let Some(env) = env else { return };
+        assert_eq!(env.map(|env| env.slot), expected, "the slot that has been free for longest");
+        let env = env?;
         let slot = env.slot;
         assert_eq!(self.status(slot), Status::Free, "a slot was given out twice");
         self.births += 1;
-        let born = self.births;
-        let model = &mut self.model[slot];
-        *model =
-            Model { status: Status::Stopped, parent, awaits: None, uses: model.uses + 1, born, ..*model };
-        assert_eq!(env.id(), EnvId::new(model.uses, slot));
-        assert_eq!(env.info.parent(), parent.map_or(EnvId::NONE, |slot| self.table[slot].id()));
+        let uses = self.model[slot].uses + 1;
+        self.model[slot] = Model {
+            status: Status::Stopped,
+            parent,
+            awaits: None,
+            uses,
+            born: self.births,
+            adopted: false,
+            takes_all: false,
+            ..self.model[slot]
+        };
+        if parent.is_none() {
+            self.root = Some(slot);
+        }
+        assert_eq!(env.id(), EnvId::new(uses, slot));
+        Some(slot)
     }
 
     fn requeue(&mut self, env: usize) {
@@ -379,14 +477,14 @@ impl World {
         let Some(me) = self.runs[cpu as usize] else { return };
         let is_child = self.is_child(child, me);
         let (parent, id) = (&self.table[me], self.table[child].id());
-        let found = self.sched.child(parent, id).filter(|_| id != EnvId::NONE);
+        let found = self.sched.child(parent, id).filter(|_| id != EnvId::ANY);
         assert_eq!(found.map(|env| env.slot), is_child.then_some(child));
         if !is_child {
             return;
         }
         if self.status(child) == Status::Zombie {
             self.sched.reap(&self.table[child]);
-            self.model[child].status = Status::Free;
+            self.free(child);
             return;
         }
         if self.sched.wait(parent, id) {
@@ -400,7 +498,7 @@ impl World {
         let Some(me) = self.runs[cpu as usize] else { return };
         let from =
             from.filter(|&from| !matches!(self.status(from), Status::Free | Status::Zombie | Status::Dying));
-        let id = from.map_or(EnvId::NONE, |from| self.table[from].id());
+        let id = from.map_or(EnvId::ANY, |from| self.table[from].id());
         let waits = self.sched.receive(&self.table[me], me as u64, id);
         assert_eq!(waits, self.status(me) != Status::Dying);
         if waits {
@@ -438,7 +536,7 @@ impl World {
         }
         self.model[to].status = Status::Running;
         self.model[to].holder = Some(cpu);
-        let from = if only_from_it { receiver.id() } else { EnvId::NONE };
+        let from = if only_from_it { receiver.id() } else { EnvId::ANY };
         let parked = sched::park(sender, receiver, from, cpu);
         assert_eq!(parked, self.status(me) == Status::Running, "somebody wanted something of it");
         if !parked {
@@ -455,11 +553,30 @@ impl World {
         self.runs[cpu as usize] = Some(to);
     }
 
+    /// Everyone who is not dying descends from the root: so somebody can end it, unless it is the root itself.
+    fn check_family(&self, slot: usize) {
+        let Model { parent, status, .. } = self.model[slot];
+        if status == Status::Free {
+            return;
+        }
+        let id = parent.map_or(EnvId::NONE, |parent| self.table[parent].id());
+        assert_eq!(self.table[slot].info.parent(), id, "parent of {slot}");
+        let (mut at, mut is_ending) = (slot, status == Status::Dying);
+        while let Some(parent) = self.model[at].parent {
+            assert_ne!(self.status(parent), Status::Zombie, "it could do nothing for a child");
+            is_ending |= self.model[parent].takes_all && self.status(parent) == Status::Dying;
+            at = parent;
+        }
+        // What is left of a family may be on its way: it goes up as far as there is somebody.
+        let is_orphan = Some(at) != self.root;
+        assert!(!is_orphan || is_ending || self.status(at) == Status::Dying, "nobody can end {slot}");
+    }
+
     fn compare(&self) {
         for (slot, (env, model)) in self.table.iter().zip(&self.model).enumerate() {
             assert_eq!(env.status(), model.status, "status of {slot}");
             assert_eq!(env.holder(), model.holder, "holder of {slot}");
-            let used = self.sched.child(env, EnvId::NONE);
+            let used = self.sched.child(env, EnvId::ANY);
             let children = || {
                 (0..SLOTS).filter(|&child| {
                     self.model[child].parent == Some(slot) && self.model[child].status != Status::Free
@@ -468,6 +585,10 @@ impl World {
             let ended = children().any(|child| self.status(child) == Status::Zombie);
             assert_eq!(used.is_some(), children().next().is_some(), "children of {slot}");
             assert!(used.is_none_or(|child| !ended || child.status() == Status::Zombie));
+        }
+        assert_eq!(self.sched.root().map(Node::slot), self.root);
+        for slot in 0..SLOTS {
+            self.check_family(slot);
         }
         let count = |status| self.model.iter().filter(|env| env.status == status).count();
         assert_eq!(self.sched.used(), SLOTS - count(Status::Free));
@@ -504,10 +625,26 @@ proptest! {
 
     #[test]
     fn the_model_agrees(ops in ops()) {
-        let mut world = World::new();
+        let mut world = World::new(SLOTS);
         for op in ops {
             world.run(op);
             world.compare();
         }
+    }
+}
+
+/// No slot is ever used up: after the last generation comes the first.
+#[test]
+fn ids_come_round() {
+    let World { mut sched, .. } = World::new(2);
+    let first = sched.create(None).expect("the first");
+    for n in 0..EnvId::MAX_GENERATION + 3 {
+        let env = sched.create(Some(first)).expect("a slot that is free again");
+        assert_eq!(env.id(), EnvId::new(n % EnvId::MAX_GENERATION + 1, 1));
+        assert!(sched.condemn(env, ExitStatus::SUCCESS, env.id(), Family::GoesUp));
+        assert!(sched.dequeue(0).is_some_and(|next| core::ptr::eq(next, env)));
+        assert!(sched.bury(env).is_none());
+        sched.reap(env);
+        sched.let_go(env);
     }
 }

@@ -155,7 +155,7 @@ impl Model {
 
     fn destroy(&mut self, me: usize, id: u32) -> Answer {
         let slot = self.find_own(me, id)?;
-        self.end(me, slot, ExitStatus::DESTROYED);
+        self.end(me, slot, ExitStatus::DESTROYED, true);
         Ok(if slot == me { Way::Away } else { Way::Back(0, 0) })
     }
 
@@ -163,7 +163,7 @@ impl Model {
         if status > ExitStatus::PROGRAM_MAX.into() {
             return Err(Error::BadStatus(status));
         }
-        self.end(me, me, ExitStatus(status as u8));
+        self.end(me, me, ExitStatus(status as u8), false);
         Ok(Way::Away)
     }
 

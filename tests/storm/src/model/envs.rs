@@ -14,6 +14,10 @@ pub struct Env {
     pub id: u32,
     pub status: Status,
     pub parent: u32,
+    /// The parent is not the one that made it.
+    pub adopted: bool,
+    /// It ends, and takes all that descend from it with it.
+    pub takes_all: bool,
     pub exit: u8,
     pub space: Option<Space>,
     /// The registered exception stack.
@@ -52,6 +56,8 @@ impl Default for Env {
             id: 0,
             status: Status::Free,
             parent: 0,
+            adopted: false,
+            takes_all: false,
             exit: 0,
             space: None,
             stack: 0..0,
@@ -85,17 +91,27 @@ impl Model {
     /// A child without memory, stopped.
     pub fn create(&mut self, parent: usize) -> Result<u32, Error> {
         let space = Space::new(&mut self.pages)?;
-        let Some(slot) = self.slots.pop() else {
+        let Some(slot) = self.take_slot() else {
             space.tear_down(&mut self.pages);
             return Err(Error::NoEnvs(self.envs.len() as u64));
         };
-        let generation = EnvId(self.envs[slot].id).generation() + 1;
+        let generation = EnvId(self.envs[slot].id).generation() % EnvId::MAX_GENERATION + 1;
         let id = EnvId::new(generation, slot).0;
         let parent_id = self.envs[parent].id;
         self.envs[slot] =
             Env { id, status: Status::Stopped, parent: parent_id, space: Some(space), ..Env::default() };
         self.envs[parent].children.insert(0, slot);
         Ok(id)
+    }
+
+    /// The one that has been free for longest; every sixteenth environment gets one that was never used.
+    fn take_slot(&mut self) -> Option<usize> {
+        self.created += 1;
+        let is_fresh = self.fresh.start < self.fresh.end;
+        if is_fresh && (self.slots.is_empty() || self.created.is_multiple_of(16)) {
+            return self.fresh.next();
+        }
+        self.slots.pop_front()
     }
 
     fn enqueue(&mut self, slot: usize) {
@@ -111,7 +127,8 @@ impl Model {
     }
 
     /// End an environment. Another one than that which runs is gone at once.
-    pub fn end(&mut self, running: usize, slot: usize, exit: ExitStatus) {
+    pub fn end(&mut self, running: usize, slot: usize, exit: ExitStatus, takes_all: bool) {
+        self.envs[slot].takes_all = takes_all;
         self.condemn(slot, exit);
         if slot != running {
             self.finish(slot);
@@ -126,12 +143,7 @@ impl Model {
 
     fn finish(&mut self, slot: usize) {
         for child in core::mem::take(&mut self.envs[slot].children) {
-            self.envs[child].parent = 0;
-            match self.envs[child].status {
-                Status::Zombie => self.give_slot(child),
-                Status::Stopped => self.condemn(child, ExitStatus::DESTROYED),
-                _ => {}
-            }
+            self.part(slot, child);
         }
         if let Some(space) = self.envs[slot].space.take() {
             space.tear_down(&mut self.pages);
@@ -148,6 +160,7 @@ impl Model {
         if parent == 0 {
             return self.give_slot(slot);
         }
+        let is_adopted = self.envs[slot].adopted;
         let parent = EnvId(parent).slot();
         let above = &mut self.envs[parent];
         above.children.retain(|&child| child != slot);
@@ -155,6 +168,35 @@ impl Model {
         if above.status == Status::Waiting && (above.awaits == 0 || above.awaits == id) {
             self.envs[parent].results = self.reap(slot);
             self.wake(parent);
+        } else if is_adopted {
+            self.reap(slot);
+        }
+    }
+
+    /// A child of one that ends is ended too, or goes up to the parent of that.
+    fn part(&mut self, slot: usize, child: usize) {
+        let status = self.envs[child].status;
+        let is_ending = status == Status::Dying;
+        self.envs[child].parent = 0;
+        if status == Status::Zombie {
+            return self.give_slot(child);
+        }
+        if self.envs[slot].takes_all {
+            self.envs[child].takes_all = true;
+            if !is_ending {
+                self.condemn(child, ExitStatus::DESTROYED);
+            }
+            return;
+        }
+        let heir = match self.envs[slot].parent {
+            0 => self.me,
+            parent => EnvId(parent).slot(),
+        };
+        self.envs[child].parent = self.envs[heir].id;
+        self.envs[child].adopted = true;
+        self.envs[heir].children.insert(0, child);
+        if status == Status::Stopped {
+            self.condemn(child, ExitStatus::DESTROYED);
         }
     }
 
@@ -168,7 +210,7 @@ impl Model {
 
     fn give_slot(&mut self, slot: usize) {
         self.envs[slot].status = Status::Free;
-        self.slots.push(slot);
+        self.slots.push_back(slot);
     }
 
     /// Everybody but the hostile program runs until nobody can.
@@ -187,7 +229,7 @@ impl Model {
         while self.envs[slot].status == Status::Running {
             match self.envs[slot].context {
                 Context::Puppet(corner, at) if self.has_strings(slot) => self.step(slot, corner, at),
-                _ => self.end(slot, slot, ExitStatus::killed_by(Vector::PAGE_FAULT)),
+                _ => self.end(slot, slot, ExitStatus::killed_by(Vector::PAGE_FAULT), false),
             }
         }
     }

@@ -16,6 +16,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::{format, vec::Vec};
 use core::fmt;
+use core::ops::Range;
 use envs::Env;
 use space::{Pages, Space};
 
@@ -23,8 +24,12 @@ use space::{Pages, Space};
 pub struct Model {
     pages: Pages,
     envs: Vec<Env>,
-    /// Slots that are not in use, the next one last.
-    slots: Vec<usize>,
+    /// Slots that are free again, the next one first.
+    slots: VecDeque<usize>,
+    /// Slots that were never used.
+    fresh: Range<usize>,
+    /// Environments that were asked for so far.
+    created: u32,
     /// Slots of those that want to run, or to end.
     queue: VecDeque<usize>,
     /// Pages of the boot archive that are known.
@@ -96,7 +101,10 @@ impl Model {
         let mut model = Model {
             pages: Pages { free: u64::MAX / 2, ..Pages::default() },
             envs: (0..start.slots).map(|_| Env::default()).collect(),
-            slots: (0..start.slots).rev().filter(|&slot| slot != me).collect(),
+            slots: VecDeque::new(),
+            // The hostile program is the first, and in the first slot.
+            fresh: 1..start.slots,
+            created: 1,
             queue: VecDeque::new(),
             archive: Vec::new(),
             me,
