@@ -6,14 +6,14 @@ use crate::install::{self, Manager};
 use crate::machine::{Boot, Debugger, Machine, Memory};
 use crate::session::{Options, Session, Step, scratch};
 use crate::workspace::Workspace;
-use crate::{archive::Archive, interrupt, say};
+use crate::{archive::Archive, interrupt, say, terminal};
 use abi::ExitStatus;
 use abi::window::CpuInfo;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The command line of `gdb`.
@@ -116,6 +116,10 @@ fn gdb_command(gdb: &Path, images: &Images, program: &str, socket: &Path, args: 
         command.arg("-batch");
     }
     command.arg(&images.kernels[0]);
+    if terminal::in_background() {
+        // It would be stopped at its first look at the terminal, and the machine with it.
+        command.stdin(Stdio::null());
+    }
     Ok(command)
 }
 

@@ -1,6 +1,8 @@
 //! What arrives on stdin, read by a thread of its own, so that nobody waits for a silent pipe.
 
-use std::io::Read;
+use crate::terminal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,19 +13,57 @@ pub const END: u8 = 0x04;
 /// The chunks that arrive; the sender hangs up at the end of the file.
 pub type Chunks = Receiver<Vec<u8>>;
 
+/// How long the reader of a terminal waits for a key, before it looks whether the terminal is still its own.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Starts to read. The thread ends with stdin, or with the process.
+///
+/// In the background nothing arrives from a terminal: that is the end of the input.
 #[must_use]
 pub fn stdin() -> Chunks {
     let (sender, chunks) = sync_channel(1);
+    if terminal::in_background() {
+        return chunks;
+    }
     thread::spawn(move || {
+        let is_terminal = std::io::stdin().is_terminal();
         let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = std::io::stdin().read(&mut buffer) {
-            if sender.send(buffer[..count].to_vec()).is_err() {
-                break;
+        loop {
+            if is_terminal {
+                wait_for_key();
+            }
+            // Without a buffer in between: what lay there would not wake anybody who waits for the terminal.
+            match rustix::io::read(std::io::stdin(), &mut buffer) {
+                Ok(count @ 1..) if sender.send(buffer[..count].to_vec()).is_ok() => {}
+                Err(rustix::io::Errno::INTR) => {}
+                _ => return,
             }
         }
     });
     chunks
+}
+
+/// Waits until the terminal has something, and this process may read it.
+fn wait_for_key() {
+    let mut away = false;
+    loop {
+        if terminal::in_background() {
+            away = true;
+            thread::sleep(LOOK);
+            continue;
+        }
+        if std::mem::take(&mut away) {
+            terminal::resume();
+        }
+        let stdin = std::io::stdin();
+        let mut keys = [PollFd::new(&stdin, PollFlags::IN)];
+        let patience = Timespec::try_from(LOOK).ok();
+        // Whatever is wrong with the terminal, reading it will tell.
+        let ready = !matches!(poll(&mut keys, patience.as_ref()), Ok(0) | Err(rustix::io::Errno::INTR));
+        if ready && !terminal::in_background() {
+            return;
+        }
+    }
 }
 
 /// Waits for the first chunk: none if the file ends first, or if nothing comes for so long.

@@ -9,7 +9,7 @@ use crate::{archive::Archive, install, interrupt, say, symbols, terminal};
 use abi::ExitStatus;
 use abi::window::CpuInfo;
 use anyhow::{Context, Result, ensure};
-use std::io::{IsTerminal, Write, stdin, stdout};
+use std::io::{Write, stdout};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,7 +143,7 @@ impl<'a> Kit<'a> {
 
     fn run_program(&self, name: &str, rest: &[String]) -> Result<ExitStatus> {
         let bound = if self.args.check { CHECKING_BOUND } else { BOUND };
-        let attended = stdin().is_terminal() || self.args.gdb;
+        let attended = terminal::is_attended() || self.args.gdb;
         let session = self.start(name, rest, (!attended).then_some(bound))?;
         let _raw = terminal::Raw::enter();
         session.forward(None, input::stdin());

@@ -1,8 +1,13 @@
 //! The terminal, handed to the guest: no echo, no lines, every key at once. Only Ctrl-C stays with
 //! the tool. What was set before is set again, whatever happens in between.
+//!
+//! A terminal belongs to its foreground process group. Any other process of the session that reads from it or changes its
+//! settings is stopped by the host's kernel. So a tool in the background behaves as if there were no terminal: it does
+//! neither. Which group is in the foreground may change while a machine runs, so it is asked each time.
 
+use rustix::process::getpgrp;
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
 };
 use std::io::{IsTerminal, stdin, stdout};
 use std::sync::{Mutex, Once, PoisonError};
@@ -12,10 +17,24 @@ static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 /// While this lives, the terminal is the guest's.
 pub struct Raw(());
 
-/// Whether somebody sits in front of it.
+/// Whether stdin is a terminal that this process may use.
+#[must_use]
+pub fn is_attended() -> bool {
+    stdin().is_terminal() && !in_background()
+}
+
+/// Whether somebody sits in front of it, who also sees what is printed.
 #[must_use]
 pub fn is_interactive() -> bool {
-    stdin().is_terminal() && stdout().is_terminal()
+    is_attended() && stdout().is_terminal()
+}
+
+/// Whether stdin is a terminal whose foreground process group is another one.
+///
+/// A terminal that does not control this session has no such group, and stops nobody.
+#[must_use]
+pub fn in_background() -> bool {
+    tcgetpgrp(stdin()).is_ok_and(|foreground| foreground != getpgrp())
 }
 
 impl Raw {
@@ -24,18 +43,33 @@ impl Raw {
     pub fn enter() -> Option<Raw> {
         static HOOK: Once = Once::new();
         let before = is_interactive().then(|| tcgetattr(stdin()).ok()).flatten()?;
-        let mut raw = before.clone();
-        raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
-        raw.input_modes -= InputModes::IXON;
-        // Ctrl-Z and Ctrl-\ are keys for the guest.
-        raw.special_codes[SpecialCodeIndex::VSUSP] = 0;
-        raw.special_codes[SpecialCodeIndex::VQUIT] = 0;
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        let raw = raw(&before);
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
         HOOK.call_once(restore_on_panic);
         tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
         Some(Raw(()))
+    }
+}
+
+/// These settings, as the guest wants them.
+fn raw(before: &Termios) -> Termios {
+    let mut raw = before.clone();
+    raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+    raw.input_modes -= InputModes::IXON;
+    // Ctrl-Z and Ctrl-\ are keys for the guest.
+    raw.special_codes[SpecialCodeIndex::VSUSP] = 0;
+    raw.special_codes[SpecialCodeIndex::VQUIT] = 0;
+    raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+    raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+    raw
+}
+
+/// Hands the terminal over once more, if it was before: a shell that stopped the tool, or sent it into the background, has
+/// changed the settings.
+pub fn resume() {
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(before) = before.as_ref().filter(|_| !in_background()) {
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &raw(before));
     }
 }
 
@@ -56,7 +90,8 @@ fn restore_on_panic() {
 
 fn restore() {
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(before) = before {
+    // In the background the settings are those of the shell by now.
+    if let Some(before) = before.filter(|_| !in_background()) {
         let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
     }
 }

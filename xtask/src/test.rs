@@ -64,8 +64,8 @@ fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[Str
     if args.list {
         command.arg("--list");
     }
-    let mut child =
-        command.current_dir(&workspace.root).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    command.current_dir(&workspace.root).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot run cargo")?;
     let stdout = child.stdout.take().context("cargo has no stdout")?;
     let mut any = false;
     for line in BufReader::new(stdout).lines() {
