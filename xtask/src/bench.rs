@@ -15,6 +15,7 @@ use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::ChildStderr;
 use std::thread;
@@ -151,6 +152,9 @@ pub fn record(workspace: &Workspace) -> PathBuf {
 /// # Errors
 /// The tool could not do its work.
 pub fn main(args: &Args) -> Result<ExitStatus> {
+    if let Some(path) = &args.json {
+        ensure_writable(path)?;
+    }
     if let Some(most) = args.cpus {
         return scale::main(most, args.json.as_deref());
     }
@@ -177,6 +181,12 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         write(&record(&workspace), &results)?;
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+/// Before minutes of counting: whether there will be a place for the results.
+fn ensure_writable(path: &Path) -> Result<()> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The rows that the program `bench` has: the table in its source.

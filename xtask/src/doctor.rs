@@ -121,6 +121,7 @@ fn qemu() -> Finding {
     match ask(&path, &["--version"]) {
         None => Missing(format!("{} does not run", path.display()), mend),
         Some(text) => match version(&text) {
+            None => Missing(format!("{} does not say which version it is", path.display()), mend),
             Some(found) if found < QEMU_LEAST => {
                 Missing(format!("{text}; {}.{} is the oldest that works", QEMU_LEAST.0, QEMU_LEAST.1), mend)
             }

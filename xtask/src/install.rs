@@ -99,14 +99,17 @@ pub fn qemu() -> Result<PathBuf> {
 /// The emulator, if it is there.
 ///
 /// # Errors
-/// [`QEMU_VARIABLE`] names something that is not there.
+/// [`QEMU_VARIABLE`] names something that cannot be run.
 pub fn find_qemu() -> Result<Option<PathBuf>> {
     match env::var_os(QEMU_VARIABLE).filter(|name| !name.is_empty()) {
         None => Ok(find(QEMU.as_ref())),
         Some(name) => match find(&name) {
             Some(path) => Ok(Some(path)),
             None => {
-                bail!("{QEMU_VARIABLE} names {}, which is not there", Path::new(&name).display())
+                bail!(
+                    "{QEMU_VARIABLE} names {}, which is no program that can be run",
+                    Path::new(&name).display()
+                )
             }
         },
     }
@@ -116,10 +119,14 @@ pub fn find_qemu() -> Result<Option<PathBuf>> {
 #[must_use]
 pub fn find(name: &OsStr) -> Option<PathBuf> {
     if Path::new(name).components().count() > 1 {
-        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+        return Some(PathBuf::from(name)).filter(|path| can_run(path));
     }
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|path| can_run(path))
+}
+
+fn can_run(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 impl Manager {
@@ -204,6 +211,9 @@ mod tests {
         assert!(find("sh".as_ref()).is_some());
         assert!(find("/bin/sh".as_ref()).is_some());
         assert_eq!(find("no-such-program-here".as_ref()), None);
+        assert_eq!(find("/etc".as_ref()), None, "a directory");
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(find(manifest.as_ref()), None, "no program");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A machine to boot: what is in it, and the emulator's command line for it.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,12 @@ impl Memory {
     pub const DEFAULT: Memory = Memory(128 << 20);
     /// The kernel image, the boot archive and a few programs fit.
     pub const LEAST: Memory = Memory(16 << 20);
+    /// The emulated processor has 40 address bits, and devices take what lies behind this.
+    pub const MOST: Memory = Memory(1000 << 30);
 }
+
+/// What every message about a bad size says.
+const SIZES: &str = "a size is 16M to 1000G, in whole megabytes, such as 32M or 1G";
 
 impl FromStr for Memory {
     type Err = anyhow::Error;
@@ -38,13 +43,14 @@ impl FromStr for Memory {
             "M" => 20,
             "G" => 30,
             "T" => 40,
-            _ => bail!("a size is a number and a unit, such as 32M or 1G"),
+            _ => bail!(SIZES),
         };
-        let number: u64 = number.parse().context("a size is a number and a unit, such as 32M or 1G")?;
-        let bytes = number.checked_mul(1 << shift).context("that is more than 64 bits can count")?;
-        ensure!(bytes >= Memory::LEAST.0, "the kernel needs at least {}", Memory::LEAST);
-        ensure!(bytes % (1 << 20) == 0, "the size must be a multiple of 1M");
-        ensure!(bytes <= 1 << 40, "no more than 1024G can be emulated");
+        ensure!(!number.is_empty(), SIZES);
+        let number: u64 = number.parse().unwrap_or(u64::MAX);
+        let bytes = number.saturating_mul(1 << shift);
+        ensure!(bytes >= Memory::LEAST.0, "the kernel needs more: {SIZES}");
+        ensure!(bytes <= Memory::MOST.0, "the emulated processor cannot reach so much: {SIZES}");
+        ensure!(bytes % (1 << 20) == 0, SIZES);
         Ok(Memory(bytes))
     }
 }
@@ -274,9 +280,23 @@ mod tests {
         assert_eq!("32M".parse::<Memory>().unwrap(), Memory(32 << 20));
         assert_eq!("1g".parse::<Memory>().unwrap().to_string(), "1024M");
         assert_eq!("16384KiB".parse::<Memory>().unwrap(), Memory(16 << 20));
-        for bad in ["", "128", "M", "12X", "-5M", "1M", "16385K", "99999999999G", "9999T"] {
-            assert!(bad.parse::<Memory>().is_err(), "{bad}");
+        for bad in [
+            "",
+            "128",
+            "M",
+            "12X",
+            "-5M",
+            "1M",
+            "16385K",
+            "1001G",
+            "1T",
+            "99999999999G",
+            "99999999999999999999T",
+        ] {
+            let error = bad.parse::<Memory>().expect_err(bad).to_string();
+            assert!(error.contains("16M to 1000G"), "{bad}: {error}");
         }
+        assert_eq!(("16M".parse().unwrap(), "1000G".parse().unwrap()), (Memory::LEAST, Memory::MOST));
     }
 
     fn boot(args: &[&str]) -> Boot {

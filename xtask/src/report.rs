@@ -95,7 +95,7 @@ pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatu
 
 fn explain(exit: HostStatus) -> &'static str {
     match exit.code() {
-        Some(1) => ": it could not start the machine; `cargo xtask doctor` says whether it is too old",
+        Some(1) => ": it could not start the machine",
         Some(_) => "",
         None => ": it was killed",
     }

@@ -52,9 +52,11 @@ pub struct Args {
     /// Microseconds between timer ticks (1,000, or 10,000 with --check); 0: none, and a turn ends only when a program gives
     /// it up
     #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=4_000_000))]
     pub tick: Option<u64>,
     /// End the machine after so many ticks of its own, and say where everybody is
     #[arg(long, value_name = "TICKS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Let the machine wait for a debugger
     #[arg(long)]
@@ -91,6 +93,8 @@ struct Kit<'a> {
 /// # Errors
 /// The tool could not do its work.
 pub fn main(args: &Args) -> Result<ExitStatus> {
+    let is_counted = args.limit.is_none() || args.tick != Some(0);
+    ensure!(is_counted, "--limit counts ticks, and with --tick 0 there are none; --timeout counts seconds");
     let workspace = Workspace::load()?;
     if let Some(name) = args.command.first() {
         workspace.program(name)?;
@@ -216,9 +220,7 @@ impl<'a> Kit<'a> {
         let seconds = outcome.elapsed.as_secs_f32();
         match outcome.status {
             ExitStatus::SUCCESS => {}
-            ExitStatus::TIMEOUT => {
-                say!("{name}: not finished after {seconds:.0} s, ended (--timeout SECONDS gives it more)")
-            }
+            ExitStatus::TIMEOUT => say!("{name}: {}", time_up(&outcome, self.args.limit)),
             status => say!("{name}: {status}"),
         }
         if outcome.status == ExitStatus::KERNEL_PANIC {
@@ -239,6 +241,19 @@ impl<'a> Kit<'a> {
         match symbols::symbolise(&self.images.kernels[0], &addresses) {
             Ok(text) => say!("the kernel was here:\n{text}"),
             Err(error) => say!("no symbols for the backtrace: {error:#}"),
+        }
+    }
+}
+
+/// Whose time limit ended the machine: the kernel's counts ticks, and only the kernel reports.
+fn time_up(outcome: &Outcome, limit: Option<u64>) -> String {
+    match (limit, &outcome.report) {
+        (Some(ticks), Some(_)) => {
+            format!("not finished after {ticks} ticks, ended (--limit TICKS gives it more)")
+        }
+        _ => {
+            let seconds = outcome.elapsed.as_secs_f32();
+            format!("not finished after {seconds:.0} s, ended (--timeout SECONDS gives it more)")
         }
     }
 }
@@ -298,4 +313,26 @@ fn announce_debugger(kernel: &Path) -> Result<Debugger> {
     let kernel = shell_word(kernel.as_os_str());
     say!("the machine waits for a debugger: gdb -ex 'target remote localhost:{port}' {kernel}");
     Ok(Debugger::Port(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Report;
+
+    #[test]
+    fn the_limit_that_ended_a_machine_is_the_one_that_is_named() {
+        let report = Report { nonce: "n".into(), status: 124, free_start: 1, free_end: 1, longest: 0 };
+        let outcome = |report| Outcome {
+            status: ExitStatus::TIMEOUT,
+            report,
+            console: Vec::new(),
+            elapsed: Duration::from_secs(3),
+        };
+        let by_kernel = time_up(&outcome(Some(report)), Some(7));
+        assert!(by_kernel.contains("7 ticks") && by_kernel.contains("--limit"), "{by_kernel}");
+        assert!(!by_kernel.contains("--timeout"), "{by_kernel}");
+        let by_tool = time_up(&outcome(None), Some(7));
+        assert!(by_tool.contains("3 s") && by_tool.contains("--timeout"), "{by_tool}");
+    }
 }

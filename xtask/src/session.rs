@@ -4,16 +4,16 @@
 //! after the other, none of which waits long. However a session ends, the emulator ends with it.
 
 use crate::input::{Chunks, END};
-use crate::machine::{Boot, Files, Machine, shell_words};
+use crate::machine::{Boot, Files, Machine, Memory, shell_words};
 use crate::report::{Report, verdict};
 use crate::{interrupt, leash, say};
 use abi::ExitStatus;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdin, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ExitStatus as ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -41,6 +41,7 @@ pub struct Session {
     nonce: String,
     start: Instant,
     timeout: Option<Duration>,
+    memory: Memory,
     console: Vec<u8>,
 }
 
@@ -125,12 +126,18 @@ impl Session {
         let stderr = child.stderr.take().context("the emulator has no stderr")?;
         let listener = listener.unwrap_or_else(|| Box::new(|stderr| last_of(stderr, COMPLAINTS)));
         let complaints = Some(thread::spawn(move || listener(stderr)));
-        let mut session = Session::around(child, scratch, nonce, options)?;
+        let mut session = Session::around(child, scratch, nonce, options, machine.memory)?;
         session.complaints = complaints;
         Ok(session)
     }
 
-    fn around(mut child: Child, scratch: TempDir, nonce: String, options: &Options) -> Result<Session> {
+    fn around(
+        mut child: Child,
+        scratch: TempDir,
+        nonce: String,
+        options: &Options,
+        memory: Memory,
+    ) -> Result<Session> {
         let (notify, events) = channel();
         let stdout = child.stdout.take().context("the emulator has no stdout")?;
         let stdin = child.stdin.take().context("the emulator has no stdin")?;
@@ -148,6 +155,7 @@ impl Session {
             nonce,
             start: Instant::now(),
             timeout: options.timeout,
+            memory,
             console: Vec::new(),
         })
     }
@@ -232,7 +240,7 @@ impl Session {
         let report = String::from_utf8_lossy(&report);
         match verdict(exit, &report, &self.nonce) {
             Ok((status, report)) => Ok(self.outcome(status, report)),
-            Err(error) => Err(self.blame(error)),
+            Err(error) => Err(self.blame(error, exit)),
         }
     }
 
@@ -248,12 +256,16 @@ impl Session {
         Outcome { status, report, console, elapsed: self.start.elapsed() }
     }
 
-    /// An error, with what the emulator said.
-    fn blame(&mut self, error: anyhow::Error) -> anyhow::Error {
-        let complaints = self.complaints.take().and_then(|thread| thread.join().ok());
-        match complaints.as_deref().map(str::trim_end) {
-            None | Some("") => error,
-            Some(said) => error.context(format!("the emulator said:\n{said}\nwhat happened")),
+    /// An error, with what the emulator said, and what can be done about it.
+    fn blame(&mut self, error: anyhow::Error, exit: ExitCode) -> anyhow::Error {
+        let complaints = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let error = match exit.code() {
+            Some(1) => anyhow!("{error:#}; {}", advice(&complaints, self.memory)),
+            _ => error,
+        };
+        match complaints.trim_end() {
+            "" => error,
+            said => error.context(format!("the emulator said:\n{said}\nwhat happened")),
         }
     }
 
@@ -267,6 +279,26 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What to do when the emulator could not start a machine with so much memory.
+fn advice(complaints: &str, memory: Memory) -> String {
+    if !complaints.contains("cannot set up guest memory") {
+        return "`cargo xtask doctor` says what it lacks".to_owned();
+    }
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let host = match (meminfo(&text, "MemTotal:"), meminfo(&text, "MemAvailable:")) {
+        (Some(total), Some(free)) => format!(", which has {total}M, {free}M of them free"),
+        _ => String::new(),
+    };
+    format!("{memory} of memory are more than this host gives{host}; --memory takes less")
+}
+
+/// A line of `/proc/meminfo`, in megabytes.
+fn meminfo(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes >> 10)
 }
 
 /// A directory for the files of one run, gone with it.
@@ -328,4 +360,25 @@ fn last_of(mut stream: impl Read, most: usize) -> String {
         kept.drain(..surplus);
     }
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_much_memory_is_not_an_emulator_that_is_too_old() {
+        let said = "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory";
+        let advice = |said| super::advice(said, Memory(40 << 30));
+        assert!(advice(said).starts_with("40960M of memory") && advice(said).contains("--memory"));
+        assert!(!advice(said).contains("doctor"));
+        assert!(advice("qemu-system-x86_64: -accel tcg: invalid option").contains("doctor"));
+    }
+
+    #[test]
+    fn the_memory_of_the_host_is_read() {
+        let text = "MemTotal:       24612345 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n";
+        assert_eq!((meminfo(text, "MemTotal:"), meminfo(text, "MemAvailable:")), (Some(24035), Some(2)));
+        assert_eq!(meminfo(text, "SwapTotal:"), None);
+    }
 }

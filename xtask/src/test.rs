@@ -5,6 +5,7 @@ use crate::{install, say};
 use abi::ExitStatus;
 use anyhow::{Context, Result, bail};
 use std::io::{self, BufRead, BufReader, Write};
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 
 /// The command line of `test`.
@@ -17,7 +18,7 @@ pub struct Args {
     list: bool,
     /// How many guest tests at the same time [default: as many as there are processors]
     #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    jobs: Option<NonZeroUsize>,
 }
 
 /// How the tests of one run of cargo went.

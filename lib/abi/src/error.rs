@@ -1,5 +1,6 @@
 //! Every error of every call, with its cause and the offending value.
 
+use crate::Status;
 use core::fmt;
 
 macro_rules! errors {
@@ -47,9 +48,11 @@ macro_rules! errors {
 
         impl fmt::Display for Error {
             fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                match self {
-                    $(Error::$name(value) => write!(f, concat!($text, " ({:#x})"), value),)*
-                }
+                let (text, value) = match *self {
+                    $(Error::$name(value) => ($text, value),)*
+                };
+                f.write_str(text)?;
+                self.show(value, f)
             }
         }
     };
@@ -119,6 +122,26 @@ errors! {
     BadLevel = 28, "bad level";
     /// An error code that this version does not know. Never returned by a kernel of this version.
     Unknown = 29, "unknown error code";
+}
+
+impl Error {
+    /// The value, as what it is. One that says nothing is left out.
+    fn show(self, value: u64, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            // No frame is free, and no child was named: the text says so.
+            Error::NoMemory(0) | Error::NoChild(0) => Ok(()),
+            Error::NoMemory(_) => write!(f, " ({value} free)"),
+            Error::NoEnvs(_) => write!(f, " (all {value} are in use)"),
+            Error::BadCall(_) | Error::BadCount(_) | Error::BadStatus(_) | Error::BadLevel(_) => {
+                write!(f, " ({value})")
+            }
+            Error::BadState(_) => match Status::from_number(value) {
+                Some(status) => write!(f, " ({status:?})"),
+                None => write!(f, " ({value})"),
+            },
+            _ => write!(f, " ({value:#x})"),
+        }
+    }
 }
 
 impl core::error::Error for Error {}

@@ -45,6 +45,19 @@ fn a_code_that_nobody_knows_is_not_lost() {
 #[test]
 fn an_error_says_its_value() {
     assert!(Error::Unaligned(0xabc).to_string().ends_with("(0xabc)"));
+    assert!(Error::BadEnv(0).to_string().ends_with("(0x0)"));
+    assert!(Error::BadCount(10).to_string().ends_with("(10)"));
+    assert!(Error::NoEnvs(512).to_string().ends_with("(all 512 are in use)"));
+    assert!(Error::BadState(Status::Runnable as u64).to_string().ends_with("(Runnable)"));
+    assert!(Error::BadState(77).to_string().ends_with("(77)"));
+}
+
+#[test]
+fn a_value_that_says_nothing_is_left_out() {
+    assert_eq!(Error::NoMemory(0).to_string(), "out of page frames");
+    assert_eq!(Error::NoChild(0).to_string(), "no such child");
+    assert!(Error::NoMemory(3).to_string().ends_with("(3 free)"));
+    assert!(Error::NoChild(3).to_string().ends_with("(0x3)"));
 }
 
 #[test]
