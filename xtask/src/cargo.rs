@@ -1,10 +1,11 @@
 //! Runs cargo for bare-metal code.
 //!
-//! What the caller's environment says about flags, profiles and targets is for host code, and is
-//! taken away. Cargo's messages are read as JSON: they tell where the executables are, and a few
+//! What the caller's configuration and environment say about flags, profiles and targets is for host code
+//! ([`crate::config`]). Cargo's messages are read as JSON: they tell where the executables are, and a few
 //! warnings that are not warnings here can be left out.
 
-use crate::{say, workspace};
+use crate::config::{self, Home};
+use crate::{machine, say, workspace};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
@@ -13,10 +14,6 @@ use std::process::{Child, Command, Stdio};
 
 /// The precompiled `core` and `alloc` of every x86-64 Linux toolchain serve bare metal too.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// Variables of the caller that would reach bare-metal code.
-const FOREIGN: &[&str] = &["CARGO_BUILD_", "CARGO_TARGET_", "CARGO_PROFILE_", "CARGO_UNSTABLE_"];
-const FOREIGN_EXACT: &[&str] = &["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_INCREMENTAL"];
 
 /// The kernel is built without vector registers, and rustc warns that its precompiled `core` was
 /// not. With fat LTO that `core` is generated anew under the kernel's flags, so the warning does
@@ -64,9 +61,9 @@ impl Cargo {
     /// # Errors
     /// Cargo cannot be run or fails. Its messages have been printed by then.
     pub fn run(&self) -> Result<Vec<Executable>> {
-        let mut command = self.command_line();
+        let mut command = self.command_line()?;
         if self.verbose {
-            say!("{}", self.printable(&command));
+            say!("{}", printable(&command));
         }
         let mut child = command
             .stdout(Stdio::piped())
@@ -86,20 +83,23 @@ impl Cargo {
     }
 
     /// The command, for who reads its messages himself.
-    #[must_use]
-    pub fn command_line(&self) -> Command {
-        let mut command = Command::new(workspace::cargo());
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            let prefixed = FOREIGN.iter().any(|prefix| text.starts_with(prefix));
-            if prefixed || FOREIGN_EXACT.contains(&text.as_ref()) {
-                command.env_remove(&name);
-            }
-        }
+    ///
+    /// # Errors
+    /// As [`Home::prepare`].
+    pub fn command_line(&self) -> Result<Command> {
+        let beside = self.target_dir.parent().context("the target directory is in none")?;
+        let home = Home::prepare(&beside.join("cargo-home"), &self.root)?;
+        let flags: Vec<String> = self.flags.iter().cloned().chain(home.remaps()?).collect();
+        let pinned = workspace::pinned_toolchain(&self.root);
+        let (toolchain, is_callers) = config::toolchain(&pinned, std::env::var_os("RUSTUP_TOOLCHAIN"));
+        // The one in the path is rustup's, which takes the toolchain that it is told.
+        let mut command = Command::new(if is_callers { workspace::cargo() } else { "cargo".into() });
+        home.apply(&mut command, &toolchain)?;
         command
-            .current_dir(&self.root)
-            .env("CARGO_ENCODED_RUSTFLAGS", self.flags.join("\x1f"))
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .arg(self.command)
+            .arg("--manifest-path")
+            .arg(self.root.join("Cargo.toml"))
             .args(["--package", self.package, "--profile", self.profile, "--target", TARGET])
             .arg("--target-dir")
             .arg(&self.target_dir)
@@ -107,13 +107,22 @@ impl Cargo {
         if !self.features.is_empty() {
             command.arg("--features").arg(self.features.join(","));
         }
-        command
+        Ok(command)
     }
+}
 
-    fn printable(&self, command: &Command) -> String {
-        let flags = self.flags.join("\\x1f");
-        format!("CARGO_ENCODED_RUSTFLAGS=$'{flags}' {}", crate::machine::shell_words(command))
+/// The command as one would type it, with its directory and its variables.
+fn printable(command: &Command) -> String {
+    let mut words = vec!["cd / &&".to_owned(), "env".to_owned()];
+    for (name, value) in command.get_envs() {
+        let name = name.to_string_lossy();
+        words.push(match value {
+            Some(value) => format!("{name}={}", machine::shell_word(value)),
+            None => format!("-u {name}"),
+        });
     }
+    words.push(machine::shell_words(command));
+    words.join(" ")
 }
 
 fn message_format() -> &'static str {

@@ -1,7 +1,8 @@
 //! `cargo xtask doctor`: what is installed, what is missing, and the line that mends it.
 
+use crate::emulator::Version;
 use crate::install::{self, Manager, QEMU};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use abi::ExitStatus;
 use anyhow::Result;
 use std::ffi::OsStr;
@@ -9,8 +10,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The oldest emulator that works.
-const QEMU_LEAST: (u32, u32) = (7, 2);
 /// What a build of everything takes.
 const DISK_LEAST: u64 = 2 << 30;
 
@@ -71,12 +70,10 @@ fn ask(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
 }
 
 fn rustc(root: &Path) -> Finding {
-    let pinned = fs::read_to_string(root.join("rust-toolchain.toml")).unwrap_or_default();
-    let pinned = pinned.lines().find_map(|line| line.strip_prefix("channel = "));
-    let pinned = pinned.unwrap_or("").trim_matches('"');
+    let pinned = workspace::pinned_toolchain(root);
     let mend = format!("rustup toolchain install {pinned} --component rustfmt,clippy");
     match ask("rustc", &["--version"]) {
-        Some(version) if version.split(' ').nth(1) == Some(pinned) => Good(version),
+        Some(version) if version.split(' ').nth(1) == Some(&pinned) => Good(version),
         Some(version) => Missing(format!("{version}; rust-toolchain.toml pins {pinned}"), mend),
         None => Missing("not there".to_owned(), mend),
     }
@@ -111,29 +108,25 @@ fn qemu() -> Finding {
         Some(manager) => manager.qemu_line(),
         None => format!("install {QEMU} with your system's package manager"),
     };
+    let named = std::env::var_os(install::QEMU_VARIABLE).is_some_and(|name| !name.is_empty());
+    let rename = format!("unset {0}, or let {0} name another", install::QEMU_VARIABLE);
     let path = match install::find_qemu() {
         Ok(Some(path)) => path,
         Ok(None) => return Missing("not there".to_owned(), mend),
-        Err(error) => {
-            return Missing(error.to_string(), format!("unset {}", install::QEMU_VARIABLE));
-        }
+        Err(error) => return Missing(error.to_string(), rename),
     };
-    match ask(&path, &["--version"]) {
-        None => Missing(format!("{} does not run", path.display()), mend),
-        Some(text) => match version(&text) {
-            None => Missing(format!("{} does not say which version it is", path.display()), mend),
-            Some(found) if found < QEMU_LEAST => {
-                Missing(format!("{text}; {}.{} is the oldest that works", QEMU_LEAST.0, QEMU_LEAST.1), mend)
-            }
-            _ => Good(text),
-        },
+    let mend = if named { rename } else { mend };
+    let text = ask(&path, &["--version"]).unwrap_or_default();
+    let Some(version) = Version::parse(&text) else {
+        return Missing(format!("{} does not say which version it is", path.display()), mend);
+    };
+    if version < Version::LEAST {
+        return Missing(format!("{text}; {} is the oldest that works", Version::LEAST), mend);
     }
-}
-
-/// Major and minor number in `QEMU emulator version 7.2.22 (...)`.
-fn version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split("version ").nth(1)?.split(['.', ' ']);
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    match version.caveat() {
+        None => Good(text),
+        Some(caveat) => Optional(format!("{text}; {caveat}"), install::newer_qemu()),
+    }
 }
 
 fn gdb() -> Finding {
@@ -167,17 +160,5 @@ fn disk(target: &Path) -> Finding {
         }
         Ok(disk) => Good(format!("{} GiB free for {shown}", (disk.f_bavail * disk.f_frsize) >> 30)),
         Err(error) => Optional(format!("cannot tell how much is free for {shown}: {error}"), String::new()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read() {
-        assert_eq!(version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)"), Some((7, 2)));
-        assert_eq!(version("QEMU emulator version 10.0 x"), Some((10, 0)));
-        assert_eq!(version("something else"), None);
     }
 }

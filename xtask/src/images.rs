@@ -2,7 +2,7 @@
 
 use crate::cargo::{Cargo, Executable};
 use crate::vectors;
-use crate::workspace::{self, Workspace};
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
 use std::{fs, thread};
@@ -113,7 +113,12 @@ impl<'a> Builder<'a> {
             profile,
             features: Vec::new(),
             target_dir: self.workspace.target.join(directory),
-            flags: flags().into_iter().chain(self.strict.then(|| "-Dwarnings".to_owned())).collect(),
+            flags: BARE_METAL
+                .iter()
+                .copied()
+                .chain(self.strict.then_some("-Dwarnings"))
+                .map(str::to_owned)
+                .collect(),
             root: self.workspace.root.clone(),
             verbose: self.verbose,
         }
@@ -153,14 +158,6 @@ fn check(program: &Executable) -> Result<()> {
     let path = program.path.display();
     let image = fs::read(&program.path).with_context(|| format!("cannot read {path}"))?;
     vectors::check_program(&image).with_context(|| format!("the program `{}` ({path})", program.name))
-}
-
-/// Flags for all bare-metal code. Messages of panics name source files, those of other packages by
-/// where this user keeps them: a fixed name instead, so that everybody builds the same bytes.
-fn flags() -> Vec<String> {
-    let registry =
-        workspace::cargo_home().map(|home| format!("--remap-path-prefix={}=cargo", home.display()));
-    BARE_METAL.iter().map(ToString::to_string).chain(registry).collect()
 }
 
 impl Images {

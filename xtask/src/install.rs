@@ -1,12 +1,13 @@
 //! Finds the emulator, and installs it if it is missing and that is possible.
 
+use crate::emulator::Version;
 use crate::{say, terminal};
 use anyhow::{Context, Result, bail};
-use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, Write, stderr, stdin};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::{env, fs};
 
 /// What the emulator is called.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -136,10 +137,21 @@ impl Manager {
         MANAGERS.iter().find(|manager| find(manager.program.as_ref()).is_some()).copied()
     }
 
-    /// The line that installs the emulator.
+    /// The line that installs the emulator: the newest that the host's package sources offer, if the one that they prefer
+    /// does not isolate programs from the kernel.
     #[must_use]
     pub fn qemu_line(&self) -> String {
-        self.line(self.qemu)
+        let suite = newest_suite(&self.offers());
+        self.line(&suite.map_or_else(|| self.qemu.to_owned(), |suite| format!("-t {suite} {}", self.qemu)))
+    }
+
+    /// What the configured sources offer, as `apt-cache madison` says it; nothing for managers that keep one version.
+    fn offers(&self) -> String {
+        if self.program != "apt-get" {
+            return String::new();
+        }
+        let output = Command::new("apt-cache").args(["madison", self.qemu]).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
     }
 
     /// The line that installs the debugger.
@@ -149,9 +161,13 @@ impl Manager {
     }
 
     fn line(&self, package: &str) -> String {
-        let sudo = if self.needs_root && !is_root() { "sudo " } else { "" };
+        let sudo = self.sudo();
         let refresh = self.refresh.map(|refresh| format!("{sudo}{refresh} && "));
         format!("{}{sudo}{} {package}", refresh.unwrap_or_default(), self.install)
+    }
+
+    fn sudo(&self) -> &'static str {
+        if self.needs_root && !is_root() { "sudo " } else { "" }
     }
 
     fn install_qemu(&self) -> Result<()> {
@@ -159,14 +175,14 @@ impl Manager {
         if !self.permitted(&line) {
             bail!("{QEMU} is missing. This installs it:\n  {line}");
         }
+        if let Some(refresh) = self.refresh {
+            // Before that it is not known what the sources offer.
+            let sudo = self.sudo();
+            run(&format!("{sudo}{refresh}"))?;
+        }
+        let line = self.qemu_line();
         say!("{QEMU} is missing; installing it: {line}");
-        // The package manager's words are not the guest's: they go to stderr.
-        let status = Command::new("sh")
-            .args(["-c", &format!("{{ {line}; }} >&2")])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null())
-            .status()
-            .context("cannot run sh")?;
+        let status = run(&line)?;
         if !status.success() {
             bail!(
                 "{QEMU} is missing, and installing it failed ({status}). This should install it:\n  {line}"
@@ -185,6 +201,51 @@ impl Manager {
                 && !answer.is_empty();
         }
         !self.needs_root || is_root() || can_sudo()
+    }
+}
+
+/// Runs a line of a package manager's. Its words are not the guest's: they go to stderr.
+fn run(line: &str) -> Result<ExitStatus> {
+    Command::new("sh")
+        .args(["-c", &format!("{{ {line}; }} >&2")])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run sh")
+}
+
+/// The suite with the newest emulator, in lines `PACKAGE | VERSION | URL SUITE/COMPONENT ARCHITECTURE Packages`; none if that
+/// one isolates no better than the others.
+fn newest_suite(offers: &str) -> Option<String> {
+    let offer = |line: &str| {
+        let [_, version, source] = line.split('|').collect::<Vec<_>>()[..] else { return None };
+        let suite = source.split_whitespace().nth(1)?.split('/').next()?;
+        Some((Version::parse(version.trim())?, suite.to_owned()))
+    };
+    let (version, suite) = offers.lines().filter_map(offer).max()?;
+    (version >= Version::ISOLATING).then_some(suite)
+}
+
+/// How to get an emulator that isolates programs from the kernel: a line to type, if one is known.
+#[must_use]
+pub fn newer_qemu() -> String {
+    let manager = Manager::of_host();
+    if let Some(manager) = manager.filter(|manager| newest_suite(&manager.offers()).is_some()) {
+        return manager.qemu_line();
+    }
+    let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    match manager {
+        Some(manager) if system.contains("VERSION_CODENAME=bookworm") => {
+            let (sudo, suite) = (manager.sudo(), "bookworm-backports");
+            format!(
+                "echo 'deb http://deb.debian.org/debian {suite} main' | {sudo}tee /etc/apt/sources.list.d/{suite}.list \
+                 && {}",
+                manager.line(&format!("-t {suite} {}", manager.qemu))
+            )
+        }
+        _ => format!(
+            "your package sources have none that is newer; {QEMU_VARIABLE} can name one that you have built or unpacked"
+        ),
     }
 }
 
@@ -214,6 +275,17 @@ mod tests {
         assert_eq!(find("/etc".as_ref()), None, "a directory");
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         assert_eq!(find(manifest.as_ref()), None, "no program");
+    }
+
+    #[test]
+    fn the_newest_source_counts_if_it_isolates() {
+        let stable =
+            "qemu-system-x86 | 1:7.2+dfsg-7 | http://deb.debian.org/debian bookworm/main amd64 Packages\n";
+        let newer = "qemu-system-x86 | 1:9.2.0+ds-2~bpo12+1 | http://deb.debian.org/debian bookworm-backports/main amd64 Packages\n";
+        assert_eq!(newest_suite(&format!("{stable}{newer}")).as_deref(), Some("bookworm-backports"));
+        assert_eq!(newest_suite(&format!("{newer}{stable}")).as_deref(), Some("bookworm-backports"));
+        assert_eq!(newest_suite(stable), None);
+        assert_eq!(newest_suite("N: Unable to locate package qemu-system-x86\n"), None);
     }
 
     #[test]

@@ -7,10 +7,10 @@
 //! | [`cli`] | the command line |
 //! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`clippy`], [`grade`] | the subcommands |
 //! | [`workspace`] | where things are, and which programs there are |
-//! | [`images`], [`cargo`] | builds the kernel and the programs |
+//! | [`images`], [`cargo`], [`config`] | builds the kernel and the programs |
 //! | [`vectors`] | what may touch no vector register, and whether it does |
 //! | [`archive`] | packs the programs for the kernel |
-//! | [`machine`], [`install`], [`leash`] | an emulator: its command line, its presence, its end |
+//! | [`machine`], [`install`], [`emulator`], [`leash`] | an emulator: its command line, its presence, its version, its end |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
 //! | [`prices`] | what dear instructions cost |
 //! | [`peers`] | what other systems take |
@@ -26,7 +26,9 @@ pub mod bench;
 pub mod cargo;
 pub mod cli;
 pub mod clippy;
+pub mod config;
 pub mod doctor;
+pub mod emulator;
 pub mod gdb;
 pub mod grade;
 pub mod images;

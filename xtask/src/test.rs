@@ -61,7 +61,12 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
 
 fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[String]) -> Result<Outcome> {
     let mut command = Command::new(workspace::cargo());
-    command.arg("test").args(words).arg("--").args(harness).args(&args.filter);
+    command
+        .args(["test", "--target", workspace::HOST])
+        .args(words)
+        .arg("--")
+        .args(harness)
+        .args(&args.filter);
     if args.list {
         command.arg("--list");
     }

@@ -10,6 +10,9 @@ use std::process::{Command, ExitStatus};
 /// The package whose binaries are the programs.
 const PROGRAMS: &str = "user";
 
+/// What cargo calls this host, whatever target its configuration prefers.
+pub const HOST: &str = "host-tuple";
+
 /// What cargo knows about this workspace.
 #[derive(Clone, Debug)]
 pub struct Workspace {
@@ -71,7 +74,11 @@ impl Workspace {
     /// Cargo cannot be run.
     pub fn run_package(&self, package: &str, options: &[&str], words: &[OsString]) -> Result<ExitStatus> {
         let mut command = Command::new(cargo());
-        command.args(["run", "--quiet"]).args(options).args(["--package", package, "--manifest-path"]);
+        command.args(["run", "--quiet", "--target", HOST]).args(options).args([
+            "--package",
+            package,
+            "--manifest-path",
+        ]);
         command.arg(self.root.join("Cargo.toml")).arg("--").args(words);
         command.status().context("cannot run cargo")
     }
@@ -126,6 +133,14 @@ pub fn near(wanted: &str, names: &[&str]) -> String {
 #[must_use]
 pub fn cargo() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}
+
+/// The toolchain that this checkout is built with.
+#[must_use]
+pub fn pinned_toolchain(root: &Path) -> String {
+    let text = fs::read_to_string(root.join("rust-toolchain.toml")).unwrap_or_default();
+    let channel = text.lines().find_map(|line| line.strip_prefix("channel = "));
+    channel.unwrap_or("").trim_matches('"').to_owned()
 }
 
 /// Where cargo keeps other packages.

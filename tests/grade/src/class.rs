@@ -286,6 +286,7 @@ mod tests {
             seconds: 2.0,
             broken: None,
             notes: Vec::new(),
+            relies_on: String::new(),
             tests,
         }
     }

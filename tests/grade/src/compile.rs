@@ -58,7 +58,7 @@ pub fn build(workspace: &Workspace, programs: &[String], kernel: bool, jobs: usi
 
 /// Runs cargo; returns the executables, or why there are none.
 fn one(cargo: &Cargo, binaries: &[String], jobs: usize) -> Result<Result<Vec<Executable>, String>> {
-    let mut command = cargo.command_line();
+    let mut command = cargo.command_line()?;
     let kept: Vec<_> =
         command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
     command.env_clear().envs(NEEDED.iter().filter_map(|key| Some((key, std::env::var_os(key)?)))).envs(kept);

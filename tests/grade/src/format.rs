@@ -66,6 +66,9 @@ fn text(graded: &Graded) -> String {
     for note in &graded.notes {
         let _ = writeln!(text, "note: {note}");
     }
+    if !graded.relies_on.is_empty() {
+        let _ = writeln!(text, "relies on: {}", graded.relies_on);
+    }
     if let Some(broken) = &graded.broken {
         let _ = writeln!(text, "It does not build, so nothing could be run:\n{broken}\n");
     }
@@ -240,6 +243,7 @@ mod tests {
             seconds: 4.5,
             broken: None,
             notes: vec!["not to be changed, and restored: build.rs".to_owned()],
+            relies_on: "QEMU 9.2.0".to_owned(),
             tests: vec![test("A", "dumbfork", true), spin, secret],
         }
     }
@@ -248,6 +252,7 @@ mod tests {
     fn text_for_people() {
         let expected = "\
 note: not to be changed, and restored: build.rs
+relies on: QEMU 9.2.0
 dumbfork: OK (1.2s)
 Part A score: 5/5
 

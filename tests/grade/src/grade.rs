@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+use xtask::emulator::Version;
 use xtask::images::{Builder, Flavor};
 use xtask::machine::shell_word;
 use xtask::workspace::Workspace;
@@ -279,6 +280,7 @@ impl Grader {
             seconds: start.elapsed().as_secs_f64(),
             broken,
             notes: Vec::new(),
+            relies_on: relies_on(Version::of(&self.bench.qemu)),
             tests,
         })
     }
@@ -351,6 +353,15 @@ fn draw(word: &str, name: &str) -> u64 {
     u64::from_str_radix(&digest([word.as_bytes(), name.as_bytes()])[..16], 16).unwrap_or(0)
 }
 
+/// What keeps programs out of the kernel, whose word the verdict is.
+fn relies_on(qemu: Option<Version>) -> String {
+    match qemu.map(|version| (version, version.caveat())) {
+        None => "an emulator that does not say which version it is".to_owned(),
+        Some((_, Some(caveat))) => format!("no machine code of its own in the submission: {caveat}"),
+        Some((version, None)) => format!("QEMU {version}, which keeps programs out of the kernel's memory"),
+    }
+}
+
 fn notes(what: &str, paths: &[String]) -> Vec<String> {
     let mut notes: Vec<String> = paths.iter().take(NOTES).map(|path| format!("{what}: {path}")).collect();
     if paths.len() > NOTES {
@@ -395,6 +406,12 @@ mod tests {
         assert_eq!(draw("2026", "ann"), draw("2026", "ann"));
         assert_ne!(draw("2026", "ann"), draw("2026", "bob"));
         assert_ne!(draw("2026", "ann"), draw("2027", "ann"));
+    }
+
+    #[test]
+    fn the_emulator_is_relied_on() {
+        assert!(relies_on(Some(Version(7, 2, 22))).starts_with("no machine code"));
+        assert!(relies_on(Some(Version(9, 2, 0))).starts_with("QEMU 9.2.0"));
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub struct Graded {
     /// What was done to the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What the verdict relies on, besides the kernel.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub relies_on: String,
     /// The tests, part by part.
     pub tests: Vec<TestResult>,
 }
