@@ -175,10 +175,9 @@ impl Manager {
         if !self.permitted(&line) {
             bail!("{QEMU} is missing. This installs it:\n  {line}");
         }
-        if let Some(refresh) = self.refresh {
+        if let Some(refresh) = self.refresh.filter(|_| self.offers().is_empty()) {
             // Before that it is not known what the sources offer.
-            let sudo = self.sudo();
-            run(&format!("{sudo}{refresh}"))?;
+            run(&format!("{}{refresh}", self.sudo()))?;
         }
         let line = self.qemu_line();
         say!("{QEMU} is missing; installing it: {line}");

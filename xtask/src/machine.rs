@@ -50,7 +50,7 @@ impl FromStr for Memory {
         let bytes = number.saturating_mul(1 << shift);
         ensure!(bytes >= Memory::LEAST.0, "the kernel needs more: {SIZES}");
         ensure!(bytes <= Memory::MOST.0, "the emulated processor cannot reach so much: {SIZES}");
-        ensure!(bytes % (1 << 20) == 0, SIZES);
+        ensure!(bytes.is_multiple_of(1 << 20), SIZES);
         Ok(Memory(bytes))
     }
 }
