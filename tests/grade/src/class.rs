@@ -2,9 +2,9 @@
 //! interrupted.
 
 use crate::format::Format;
-use crate::grade::{Args, Grader, in_parallel, results_in, spinner};
-use crate::result::Graded;
-use crate::submission::{Submission, name_of, replace};
+use crate::grade::{Args, Grader, Slot, in_parallel, results_in, spinner};
+use crate::result::{Graded, Status};
+use crate::submission::replace;
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -13,7 +13,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Mutex;
+use xtask::machine::shell_word;
 use xtask::{interrupt, say};
+
+pub mod list;
+use list::{HandedIn, Listed, list};
 
 /// One of several graders that share a class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,61 +52,42 @@ impl Shard {
 /// # Errors
 /// The grader could not do its work; what was graded by then is kept.
 pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
-    let mut handed_in = list(directory)?;
+    let Listed { mut handed_in, left_out } = list(directory, &grader.wanted())?;
     if let Some(shard) = args.shard {
         handed_in = shard.share(handed_in);
     }
     let output = args.output.clone().unwrap_or_else(|| grader.home.join("grades"));
     let progress = bar(handed_in.len());
     let slots = Mutex::new(Vec::new());
-    let done = in_parallel(grader.jobs, &handed_in, |(name, path)| {
+    let done = in_parallel(grader.jobs, &handed_in, |handed_in| {
+        let HandedIn { name, .. } = handed_in;
         progress.set_message(name.clone());
-        let slot = slots.lock().ok().and_then(|mut slots| slots.pop()).map_or_else(|| grader.slot(), Ok)?;
-        let graded = one(grader, &output, name, path, |submission| {
-            grader.grade(name, &format!(" --submission {}", path.display()), submission, &slot, 1)
+        let slot = slots.lock().ok().and_then(|mut slots| slots.pop()).map_or_else(|| grader.slot(), Ok);
+        let graded = slot.and_then(|slot| {
+            let graded = one(grader, &output, handed_in, &slot);
+            slots.lock().map(|mut slots| slots.push(slot)).ok();
+            graded
         });
-        slots.lock().map(|mut slots| slots.push(slot)).ok();
         progress.inc(1);
-        graded.with_context(|| format!("grading {name}"))
+        // That is this submission's row, and the others have theirs.
+        graded.unwrap_or_else(|error| grader.not_run(name, Status::GraderError, format!("{error:#}")))
     });
     progress.finish_and_clear();
     if let Some(signal) = interrupt::pending() {
         bail!("interrupted by signal {signal}; the same command goes on");
     }
-    conclude(done.into_iter().collect::<Result<Vec<_>>>()?, args.format, Some(&output))
-}
-
-/// What is handed in: names and places, by name.
-fn list(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    for entry in entries {
-        let path = entry.context("a directory entry")?.path();
-        if let Some(name) = name_of(&path)
-            && let Some(other) = found.insert(name, path.clone())
-        {
-            bail!("{} and {} are of the same name", other.display(), path.display());
-        }
-    }
-    ensure!(!found.is_empty(), "there is no submission in {}", directory.display());
-    Ok(found.into_iter().collect())
+    conclude(done, &left_out, args.format, Some(&output))
 }
 
 /// The result of one: that of an earlier run if nothing has changed, and otherwise a new one, which is kept.
-fn one(
-    grader: &Grader,
-    output: &Path,
-    name: &str,
-    path: &Path,
-    grade: impl FnOnce(&Submission) -> Result<Graded>,
-) -> Result<Graded> {
-    let submission = match Submission::read(path, grader.reference()) {
-        Ok(submission) => submission,
-        // That is not the grader's fault: who hands in what cannot be read has handed in nothing.
-        Err(error) => Submission { refused: vec![format!("{error:#}")], ..Submission::default() },
-    };
+fn one(grader: &Grader, output: &Path, handed_in: &HandedIn, slot: &Slot) -> Result<Graded> {
+    let name = &handed_in.name;
+    let submission = handed_in.read(&grader.wanted());
     let key = grader.key(name, &submission);
-    kept(&results_in(output).join(format!("{name}.json")), &key, || grade(&submission))
+    let options = format!(" --submission {}", shell_word(handed_in.path().as_os_str()));
+    kept(&results_in(output).join(format!("{name}.json")), &key, || {
+        grader.grade(name, &options, &submission, slot, 1)
+    })
 }
 
 /// The result in this file if it has this key, and otherwise a new one, which is written there.
@@ -151,11 +136,11 @@ pub fn merge(args: &Args) -> Result<bool> {
     }
     reading.finish_and_clear();
     ensure!(!merged.is_empty(), "there are no results to put together");
-    conclude(merged.into_values().collect(), args.format, args.output.as_deref())
+    conclude(merged.into_values().collect(), &[], args.format, args.output.as_deref())
 }
 
 /// Prints the table, and writes what is to be written.
-fn conclude(class: Vec<Graded>, format: Format, output: Option<&Path>) -> Result<bool> {
+fn conclude(class: Vec<Graded>, left_out: &[String], format: Format, output: Option<&Path>) -> Result<bool> {
     if let Some(output) = output {
         replace(&output.join("grades.csv"), &csv(&class)?)?;
         if format != Format::Json {
@@ -170,6 +155,7 @@ fn conclude(class: Vec<Graded>, format: Format, output: Option<&Path>) -> Result
         say!("the results are in {}", output.display());
     }
     print!("{}", table(&class));
+    left_out.iter().for_each(|entry| println!("left out: {entry}"));
     let uncertain: Vec<&str> =
         class.iter().filter(|graded| graded.is_uncertain()).map(|graded| graded.name.as_str()).collect();
     ensure!(
@@ -205,12 +191,12 @@ fn table(class: &[Graded]) -> String {
     text + &failing(class)
 }
 
-fn remark(graded: &Graded) -> &'static str {
-    match (graded.is_uncertain(), &graded.broken, graded.notes.is_empty()) {
-        (true, ..) => "  not everything could be run",
-        (_, Some(_), _) => "  does not build",
-        (_, None, false) => "  has notes",
-        (_, None, true) => "",
+fn remark(graded: &Graded) -> String {
+    match (graded.status(), graded.notes.is_empty()) {
+        (Status::Graded, true) => String::new(),
+        (Status::Graded, false) => "  has notes".to_owned(),
+        (Status::GraderError, _) => "  grader error: not everything could be run".to_owned(),
+        (status, _) => format!("  {}", status.word()),
     }
 }
 
@@ -239,14 +225,15 @@ fn csv(class: &[Graded]) -> Result<Vec<u8>> {
         }
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["name", "score", "points", "builds"].iter().chain(&tests))?;
+    writer.write_record(["name", "score", "points", "builds", "status"].iter().chain(&tests))?;
     for graded in class {
         let (score, points) = graded.score();
         let builds = if graded.broken.is_none() { "yes" } else { "no" };
         let of = |name: &&str| {
             graded.tests.iter().find(|test| test.name == **name).map(|test| test.score().to_string())
         };
-        let fields = [graded.name.clone(), score.to_string(), points.to_string(), builds.to_owned()];
+        let (score, points) = (score.to_string(), points.to_string());
+        let fields = [&graded.name, &score, &points, builds, graded.status().word()].map(str::to_owned);
         writer
             .write_record(fields.into_iter().chain(tests.iter().map(|name| of(name).unwrap_or_default())))?;
     }
@@ -283,8 +270,10 @@ mod tests {
             name: name.to_owned(),
             key: "k".to_owned(),
             lab: None,
+            status: Status::Graded,
             seconds: 2.0,
             broken: None,
+            packing: Vec::new(),
             notes: Vec::new(),
             relies_on: String::new(),
             tests,
@@ -292,8 +281,14 @@ mod tests {
     }
 
     fn class() -> Vec<Graded> {
-        let broken = Graded { broken: Some("no".to_owned()), ..graded("cid", [false; 2]) };
-        vec![graded("ann", [true; 2]), graded("bob", [true, false]), broken]
+        let without = |name: &str, status: Status| Graded {
+            broken: Some("no".to_owned()),
+            status,
+            ..graded(name, [false; 2])
+        };
+        let broken = without("cid", Status::NotBuilt);
+        let damaged = without("dan", Status::Unreadable);
+        vec![graded("ann", [true; 2]), graded("bob", [true, false]), broken, damaged]
     }
 
     #[test]
@@ -313,6 +308,7 @@ name        A        B      all
 ann       5/5      5/5    10/10
 bob       5/5      0/5     5/10
 cid       0/5      0/5     0/10  does not build
+dan       0/5      0/5     0/10  unreadable
 
 what fails most, of those that build:
     1 of 2  spin
@@ -322,8 +318,13 @@ what fails most, of those that build:
 
     #[test]
     fn a_row_for_each() {
-        let expected =
-            "name,score,points,builds,dumbfork,spin\nann,10,10,yes,5,5\nbob,5,10,yes,5,0\ncid,0,10,no,0,0\n";
+        let expected = "\
+name,score,points,builds,status,dumbfork,spin
+ann,10,10,yes,graded,5,5
+bob,5,10,yes,graded,5,0
+cid,0,10,no,does not build,0,0
+dan,0,10,no,unreadable,0,0
+";
         assert_eq!(String::from_utf8(csv(&class()).unwrap()).unwrap(), expected);
     }
 

@@ -63,14 +63,14 @@ impl Format {
 
 fn text(graded: &Graded) -> String {
     let mut text = String::new();
-    for note in &graded.notes {
+    for note in graded.packing.iter().chain(&graded.notes) {
         let _ = writeln!(text, "note: {note}");
     }
     if !graded.relies_on.is_empty() {
         let _ = writeln!(text, "relies on: {}", graded.relies_on);
     }
     if let Some(broken) = &graded.broken {
-        let _ = writeln!(text, "It does not build, so nothing could be run:\n{broken}\n");
+        let _ = writeln!(text, "{}\n{broken}\n", graded.status().sentence());
     }
     for (part, (score, points)) in graded.parts() {
         for test in graded.tests.iter().filter(|test| test.part == part) {
@@ -97,6 +97,7 @@ fn word(test: &TestResult) -> &'static str {
 fn json_of(graded: &Graded) -> Result<Value> {
     let mut value = serde_json::to_value(graded).context("cannot write JSON")?;
     let (score, points) = graded.score();
+    value["status"] = graded.status().word().into();
     value["score"] = score.into();
     value["points"] = points.into();
     let parts = graded
@@ -121,9 +122,9 @@ fn gradescope(graded: &Graded) -> Value {
             "visibility": if test.hidden { "hidden" } else { "visible" },
         })
     };
-    let mut output = graded.notes.join("\n");
+    let mut output = [&graded.packing[..], &graded.notes].concat().join("\n");
     if let Some(broken) = &graded.broken {
-        let _ = write!(output, "\nIt does not build, so nothing could be run:\n{broken}");
+        let _ = write!(output, "\n{}\n{broken}", graded.status().sentence());
     }
     json!({
         "score": graded.score().0,
@@ -131,6 +132,7 @@ fn gradescope(graded: &Graded) -> Value {
         "output": output.trim_start(),
         "output_format": "text",
         "stdout_visibility": "hidden",
+        "extra_data": {"status": graded.status().word()},
         "tests": graded.tests.iter().map(test).collect::<Vec<_>>(),
     })
 }
@@ -165,6 +167,10 @@ fn junit(graded: &Graded) -> Result<String> {
         .with_attribute(("name", graded.name.as_str()))
         .with_attributes(counts);
     suite.with_attribute(("time", seconds.as_str())).write_inner_content(|writer| {
+        let status = [("name", "status"), ("value", graded.status().word())];
+        writer.create_element("properties").write_inner_content(|writer| {
+            writer.create_element("property").with_attributes(status).write_empty().map(drop)
+        })?;
         for test in &graded.tests {
             junit_test(writer, graded, test)?;
         }
@@ -191,7 +197,7 @@ fn junit_test(writer: &mut Writer<Vec<u8>>, graded: &Graded, test: &TestResult) 
         (false, None) => "failure",
         (false, Some(_)) => "error",
     };
-    let told = clean(&test.told().unwrap_or_else(|| "it does not build".to_owned()));
+    let told = clean(&test.told().unwrap_or_else(|| graded.status().word().to_owned()));
     let first = told.lines().next().unwrap_or_default().to_owned();
     let inner = |writer: &mut Writer<Vec<u8>>| {
         let element = writer.create_element(kind).with_attribute(("message", first.as_str()));
@@ -209,7 +215,7 @@ fn clean(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::expect::Unmet;
-    use crate::result::Failure;
+    use crate::result::{Failure, Status};
     use std::time::Duration;
 
     fn graded() -> Graded {
@@ -240,8 +246,10 @@ mod tests {
             name: "ann".to_owned(),
             key: "k".to_owned(),
             lab: None,
+            status: Status::Graded,
             seconds: 4.5,
             broken: None,
+            packing: vec!["read as the whole tree: work/".to_owned()],
             notes: vec!["not to be changed, and restored: build.rs".to_owned()],
             relies_on: "QEMU 9.2.0".to_owned(),
             tests: vec![test("A", "dumbfork", true), spin, secret],
@@ -251,6 +259,7 @@ mod tests {
     #[test]
     fn text_for_people() {
         let expected = "\
+note: read as the whole tree: work/
 note: not to be changed, and restored: build.rs
 relies on: QEMU 9.2.0
 dumbfork: OK (1.2s)
@@ -275,10 +284,30 @@ Score: 5/15
 
     #[test]
     fn broken_submissions_say_why() {
-        let graded = Graded { broken: Some("error: no".to_owned()), ..graded() };
+        let broken = Some("error: no".to_owned());
+        let graded = Graded { broken, status: Status::NotBuilt, ..graded() };
         assert!(text(&graded).contains("does not build, so nothing could be run:\nerror: no\n"));
         assert!(gradescope(&graded)["output"].as_str().unwrap().ends_with("error: no"));
         assert!(junit(&graded).unwrap().contains("<system-err>error: no</system-err>"));
+    }
+
+    #[test]
+    fn every_format_says_how_far_it_got() {
+        let of = |status: Status| Graded { broken: Some("why".to_owned()), status, ..graded() };
+        for status in [Status::FilesMissing, Status::Refused, Status::Unreadable, Status::GraderError] {
+            let (graded, word) = (of(status), status.word());
+            assert!(text(&graded).contains(&format!("{}\nwhy\n", status.sentence())), "{word}");
+            assert!(!text(&graded).contains("does not build"), "{word}");
+            let scope = gradescope(&graded);
+            assert_eq!(scope["extra_data"], json!({"status": word}));
+            assert!(scope["output"].as_str().unwrap().ends_with(&format!("{}\nwhy", status.sentence())));
+            assert_eq!(json_of(&graded).unwrap()["status"], word);
+            let property = format!("<property name=\"status\" value=\"{word}\"/>");
+            assert!(junit(&graded).unwrap().contains(&property), "{word}");
+        }
+        let mut graded = graded();
+        graded.tests[0].error = Some("no emulator".to_owned());
+        assert_eq!(json_of(&graded).unwrap()["status"], "grader error");
     }
 
     #[test]
@@ -333,6 +362,9 @@ Score: 5/15
     fn xml_for_junit() {
         let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
 <testsuite name="ann" tests="3" failures="2" errors="0" time="4.500">
+  <properties>
+    <property name="status" value="graded"/>
+  </properties>
   <testcase classname="faultline.A" name="dumbfork" time="1.250"/>
   <testcase classname="faultline.B" name="spin" time="1.250">
     <failure message="a line /&lt;b&gt;/ expected">a line /&lt;b&gt;/ expected

@@ -3,7 +3,8 @@
 use crate::class;
 use crate::compile::{self, Built};
 use crate::format::Format;
-use crate::result::{Graded, TestResult};
+use crate::place::Wanted;
+use crate::result::{Graded, Status, TestResult};
 use crate::rubric::{Rubric, Test};
 use crate::submission::{Files, Submission, digest, name_of, pieces};
 use crate::tree::{self, Permitted};
@@ -26,6 +27,8 @@ use xtask::{install, interrupt};
 
 /// More notes about files than this help nobody.
 const NOTES: usize = 20;
+/// Results that were kept by a grader which says less, or reads submissions in another way, are not those of this one.
+const FORM: &str = "2";
 
 /// The command line of `grade`.
 #[derive(clap::Args, Clone, Default, Debug)]
@@ -38,7 +41,8 @@ pub struct Args {
     /// A rubric with tests that students do not have
     #[arg(long, value_name = "FILE")]
     pub rubric: Option<PathBuf>,
-    /// Grade what somebody handed in: a directory, a .tar, .tar.gz, .tgz or .zip, or a .patch for the reference
+    /// Grade what somebody handed in: a directory, a .tar, .tar.gz, .tgz or .zip, a single .rs, or a .patch for the
+    /// reference
     #[arg(long, value_name = "PATH", conflicts_with = "submissions")]
     pub submission: Option<PathBuf>,
     /// Grade all that is in this directory
@@ -93,9 +97,10 @@ pub fn main(args: &Args) -> Result<bool> {
                 .clone()
                 .or_else(|| name_of(path))
                 .context("the submission has no name; --name gives it one")?;
-            let options = format!(" --submission {}", path.display());
+            let options = format!(" --submission {}", shell_word(path.as_os_str()));
             let slot = grader.slot()?;
-            grader.grade(&name, &options, &Submission::read(path, grader.reference())?, &slot, grader.jobs)?
+            let submission = Submission::read(path, &grader.wanted())?;
+            grader.grade(&name, &options, &submission, &slot, grader.jobs)?
         }
         None => grader.grade_here(args.name.as_deref())?,
     };
@@ -198,6 +203,12 @@ impl Grader {
         &self.reference
     }
 
+    /// What submissions may consist of.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted::new(&self.reference, &self.permitted, self.partial)
+    }
+
     /// The programs that the tests need.
     fn programs(&self) -> Vec<String> {
         let names: BTreeSet<&str> = self.tests.iter().flat_map(|(_, test)| test.programs()).collect();
@@ -210,8 +221,9 @@ impl Grader {
         let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted.patterns, self.bench.rules);
         let options =
             format!("{} {:?} {:?}", self.partial, self.lab, self.vary.as_ref().map(|word| (word, name)));
-        let refused = submission.refused.join("\n");
-        let ours = [tests.as_bytes(), options.as_bytes(), refused.as_bytes()];
+        let Submission { refused, read_as, left_out, problem, .. } = submission;
+        let read = format!("{FORM} {refused:?} {read_as:?} {left_out:?} {problem:?}");
+        let ours = [tests.as_bytes(), options.as_bytes(), read.as_bytes()];
         digest(ours.into_iter().chain(pieces(&self.reference)).chain(pieces(&submission.files)))
     }
 
@@ -238,6 +250,11 @@ impl Grader {
         jobs: usize,
     ) -> Result<Graded> {
         let start = Instant::now();
+        if let Some(problem) = &submission.problem {
+            let mut graded = self.not_run(name, problem.status, problem.why.clone());
+            self.describe(&mut graded, submission);
+            return Ok(graded);
+        }
         let laid = tree::lay(&self.reference, submission, &self.permitted, self.partial);
         let root = slot.root.join("tree");
         tree::sync(&root, &laid.files)?;
@@ -247,11 +264,39 @@ impl Grader {
         let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
         let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;
         let mut graded = self.test(&workspace.root, name, options, built, jobs, start)?;
-        graded.key = self.key(name, submission);
+        if graded.status == Status::NotBuilt && !laid.missing.is_empty() {
+            let broken = graded.broken.unwrap_or_default();
+            graded.broken = Some(format!("{}\nwithout which:\n{broken}", laid.missing.join("\n")));
+            graded.status = Status::FilesMissing;
+        }
+        self.describe(&mut graded, submission);
         graded.notes.extend(notes("not to be changed, and restored", &laid.restored));
-        graded.notes.extend(notes("refused", &submission.refused));
         graded.notes.extend(notes("missing", &laid.missing));
         Ok(graded)
+    }
+
+    /// Adds to a result how the submission was read.
+    fn describe(&self, graded: &mut Graded, submission: &Submission) {
+        graded.key = self.key(&graded.name, submission);
+        graded.packing.extend(some("", &submission.read_as));
+        graded.notes.extend(notes("left out", &submission.left_out));
+        graded.notes.extend(notes("refused", &submission.refused));
+    }
+
+    /// The result of a submission of which nothing could be run.
+    #[must_use]
+    pub fn not_run(&self, name: &str, status: Status, why: String) -> Graded {
+        Graded {
+            name: name.to_owned(),
+            key: String::new(),
+            lab: self.lab.clone(),
+            status,
+            seconds: 0.0,
+            broken: Some(why),
+            packing: Vec::new(),
+            notes: Vec::new(),
+            tests: self.tests.iter().map(|(part, test)| blank(part, test)).collect(),
+        }
     }
 
     fn test(
@@ -263,22 +308,24 @@ impl Grader {
         jobs: usize,
         start: Instant,
     ) -> Result<Graded> {
-        let (tests, broken) = match built {
-            Built::Images(files, kernel) => {
-                let mut bench = self.bench.clone();
-                bench.kernel = kernel.unwrap_or(bench.kernel);
-                (self.run_all(&bench, name, options, &Programs::new(files, root)?, jobs)?, None)
-            }
+        let (files, kernel) = match built {
+            Built::Images(files, kernel) => (files, kernel),
             Built::Broken(why) => {
-                (self.tests.iter().map(|(part, test)| blank(part, test)).collect(), Some(why))
+                let seconds = start.elapsed().as_secs_f64();
+                return Ok(Graded { seconds, ..self.not_run(name, Status::NotBuilt, why) });
             }
         };
+        let mut bench = self.bench.clone();
+        bench.kernel = kernel.unwrap_or(bench.kernel);
+        let tests = self.run_all(&bench, name, options, &Programs::new(files, root)?, jobs)?;
         Ok(Graded {
             name: name.to_owned(),
             key: String::new(),
             lab: self.lab.clone(),
+            status: Status::Graded,
             seconds: start.elapsed().as_secs_f64(),
-            broken,
+            broken: None,
+            packing: Vec::new(),
             notes: Vec::new(),
             relies_on: relies_on(Version::of(&self.bench.qemu)),
             tests,
@@ -363,11 +410,16 @@ fn relies_on(qemu: Option<Version>) -> String {
 }
 
 fn notes(what: &str, paths: &[String]) -> Vec<String> {
-    let mut notes: Vec<String> = paths.iter().take(NOTES).map(|path| format!("{what}: {path}")).collect();
-    if paths.len() > NOTES {
-        notes.push(format!("{what}: {} in all", paths.len()));
+    some(&format!("{what}: "), paths)
+}
+
+/// The first of these, and how many there are if there are more, each with something in front of it.
+fn some(front: &str, all: &[String]) -> Vec<String> {
+    let mut some: Vec<String> = all.iter().take(NOTES).map(|one| format!("{front}{one}")).collect();
+    if all.len() > NOTES {
+        some.push(format!("{front}{} in all", all.len()));
     }
-    notes
+    some
 }
 
 /// What is going on, on stderr if that is a terminal.

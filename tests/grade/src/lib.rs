@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`rubric`], [`expect`] | what is graded, from `tests/rubric.toml`; what must be seen |
+//! | [`names`], [`unpack`], [`place`] | what names say; archives read as data; which file is which |
 //! | [`submission`], [`tree`] | what somebody handed in; the reference with it laid over |
 //! | [`compile`], [`trial`] | builds the programs of a tree; boots one, and judges what came of it |
 //! | [`hints`] | what a failure looks like |
@@ -22,8 +23,11 @@ pub mod grade;
 pub mod handout;
 pub mod hints;
 pub mod mutants;
+pub mod names;
+pub mod place;
 pub mod result;
 pub mod rubric;
 pub mod submission;
 pub mod tree;
 pub mod trial;
+pub mod unpack;

@@ -3,6 +3,60 @@
 use crate::expect::Unmet;
 use serde::{Deserialize, Serialize};
 
+/// How far a submission got.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub enum Status {
+    /// It was built and run: the points say what it is worth.
+    #[default]
+    #[serde(rename = "graded")]
+    Graded,
+    /// The compiler did not accept it.
+    #[serde(rename = "does not build")]
+    NotBuilt,
+    /// Files that are to be handed in are not there.
+    #[serde(rename = "files missing")]
+    FilesMissing,
+    /// It is not what may be handed in, or nobody can tell what is meant.
+    #[serde(rename = "refused")]
+    Refused,
+    /// An archive or a file is damaged, or the system does not let the grader read it.
+    #[serde(rename = "unreadable")]
+    Unreadable,
+    /// The grader failed: this says nothing about the submission.
+    #[serde(rename = "grader error")]
+    GraderError,
+}
+
+impl Status {
+    /// The words for it, in tables and files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Graded => "graded",
+            Status::NotBuilt => "does not build",
+            Status::FilesMissing => "files missing",
+            Status::Refused => "refused",
+            Status::Unreadable => "unreadable",
+            Status::GraderError => "grader error",
+        }
+    }
+
+    /// A sentence for whoever handed it in, about why nothing could be run.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Status::Graded => "It was built and run.",
+            Status::NotBuilt => "It does not build, so nothing could be run:",
+            Status::FilesMissing => "Files are missing, so nothing could be run:",
+            Status::Refused => "It cannot be accepted like this, so nothing could be run:",
+            Status::Unreadable => "It cannot be read, so nothing could be run:",
+            Status::GraderError => {
+                "The grader failed, so nothing could be run; that is not the submission's fault:"
+            }
+        }
+    }
+}
+
 /// What came of a submission.
 #[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
 pub struct Graded {
@@ -14,11 +68,17 @@ pub struct Graded {
     /// The lab, if only that was graded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lab: Option<String>,
+    /// How far it got, unless a test says that the grader failed.
+    #[serde(default)]
+    pub status: Status,
     /// How long it took.
     pub seconds: f64,
-    /// Why nothing could be run: what the compiler says.
+    /// Why nothing could be run: what the compiler says, or what is wrong with the submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
+    /// How its files were packed, where that is not as it was told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packing: Vec<String>,
     /// What was done to the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -128,7 +188,14 @@ impl Graded {
     /// Whether the grader failed somewhere.
     #[must_use]
     pub fn is_uncertain(&self) -> bool {
-        self.tests.iter().any(|test| test.error.is_some())
+        self.status() == Status::GraderError
+    }
+
+    /// How far it got.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let failed = self.tests.iter().any(|test| test.error.is_some());
+        if failed { Status::GraderError } else { self.status }
     }
 }
 

@@ -1,32 +1,24 @@
 //! What somebody handed in: a directory or an archive, read as data. Nothing of it is unpacked as it is, and none of its
 //! paths is trusted.
 
+use crate::names::{HEAD, Kind, is_document};
+use crate::place::{Placed, Wanted, utf8};
+use crate::result::Status;
+use crate::unpack::{self, Refused, Unpacker, shown};
 use anyhow::{Context, Result, bail, ensure};
 use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
-use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Component, Path};
-use walkdir::{DirEntry, WalkDir};
+use std::path::Path;
 
-/// Larger files are no source code.
-const FILE_MOST: u64 = 4 << 20;
-/// What all files may have together.
-const MOST: u64 = 64 << 20;
-/// How many there may be.
-const COUNT_MOST: usize = 20_000;
-/// Directories that are made by tools, and never handed in.
-const MADE: [&str; 2] = ["target", ".git"];
+pub use crate::unpack::Files;
 
-/// What archives are called.
-const ARCHIVES: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".zip"];
-/// What changes to the reference are called.
-const PATCH: &str = ".patch";
+/// What can be handed in, for people.
+pub const KINDS: &str = "a directory, .zip, .tar, .tar.gz, .tgz, .rs or .patch";
 
-/// The files of a tree, by their paths with slashes.
-pub type Files = BTreeMap<String, Vec<u8>>;
+/// More files that were looked for than this help nobody.
+const SHOWN: usize = 8;
 
 /// What somebody handed in.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -35,76 +27,141 @@ pub struct Submission {
     pub files: Files,
     /// What was not read, and why.
     pub refused: Vec<String>,
+    /// What was read as what, where that was not plain.
+    pub read_as: Vec<String>,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+    /// Why it cannot be graded at all.
+    pub problem: Option<Problem>,
     /// These are changes: what is not here is as in the reference.
     pub partial: bool,
 }
 
-/// Whether this is something that can be handed in, and the name of who did.
+/// Why a submission cannot be graded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// In one word.
+    pub status: Status,
+    /// In full.
+    pub why: String,
+}
+
+/// Something that was handed in: a file or directory, and what it is called in messages.
+pub type Piece<'a> = (&'a str, &'a Path);
+
+/// The name of whoever handed this in: what the file or directory is called.
 #[must_use]
 pub fn name_of(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    if name.starts_with('.') {
-        return None;
+    let name = path.file_name()?.to_string_lossy();
+    let stem = Kind::by_name(&name).filter(|_| !path.is_dir()).map_or(&*name, |(stem, _)| stem);
+    Some(shown(stem)).filter(|stem| !stem.is_empty())
+}
+
+/// What kind of submission a file is: by its name, or else by how it begins.
+///
+/// # Errors
+/// It cannot be read.
+pub fn kind_of(path: &Path) -> Result<Option<Kind>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some((_, kind)) = Kind::by_name(&name) {
+        return Ok(Some(kind));
     }
-    if path.is_dir() {
-        return Some(name.to_owned());
-    }
-    ARCHIVES
-        .iter()
-        .chain([&PATCH])
-        .find_map(|end| name.strip_suffix(end))
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(Kind::by_content(&head).filter(|_| !is_document(&name)))
 }
 
 impl Submission {
-    /// Reads a directory or an archive, or a patch for the reference.
+    /// Reads a directory or an archive, or a patch for the reference, or a single source file. What is wrong with it is
+    /// the submission's `problem`.
     ///
     /// # Errors
-    /// It cannot be read, is too large, or does not fit.
-    pub fn read(path: &Path, reference: &Files) -> Result<Submission> {
-        let name = path.to_string_lossy();
-        let open = || File::open(path).with_context(|| format!("cannot open {name}"));
-        let read = || -> Result<Submission> {
-            if path.is_dir() {
-                Submission::of_directory(path)
-            } else if name.ends_with(".zip") {
-                Submission::of_zip(open()?)
-            } else if name.ends_with(".tar") {
-                Submission::of_tar(open()?)
-            } else if ARCHIVES.iter().any(|end| name.ends_with(end)) {
-                Submission::of_tar(GzDecoder::new(open()?))
-            } else if name.ends_with(PATCH) {
-                Submission::of_patch(&fs::read_to_string(path)?, reference)
-            } else {
-                bail!("neither a directory nor one of {} {PATCH}", ARCHIVES.join(" "))
-            }
-        };
-        let mut submission = read().with_context(|| format!("cannot read the submission {name}"))?;
-        submission.strip_top();
-        Ok(submission)
+    /// There is nothing at this path.
+    pub fn read(path: &Path, wanted: &Wanted) -> Result<Submission> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        fs::metadata(path).with_context(|| format!("cannot read the submission {}", path.display()))?;
+        Ok(Submission::of_pieces(&[(&name, path)], wanted))
     }
 
-    /// A tree, read as a submission is.
+    /// Reads what one person handed in, in one piece or in several.
+    #[must_use]
+    pub fn of_pieces(pieces: &[Piece], wanted: &Wanted) -> Submission {
+        match Submission::try_pieces(pieces, wanted) {
+            Ok(submission) => submission,
+            Err(error) => Submission::without(Status::Refused, format!("{error:#}")),
+        }
+    }
+
+    /// One of which nothing can be graded.
+    #[must_use]
+    pub fn without(status: Status, why: String) -> Submission {
+        Submission { problem: Some(Problem { status, why }), ..Submission::default() }
+    }
+
+    fn try_pieces(pieces: &[Piece], wanted: &Wanted) -> Result<Submission> {
+        let use_of = |path: &str| wanted.use_of(path);
+        let mut unpacker = Unpacker::new(&use_of);
+        let mut is_single = false;
+        for &(name, path) in pieces {
+            let front = if pieces.len() > 1 { name } else { "" };
+            if path.is_dir() {
+                unpacker.path(front, path)?;
+                continue;
+            }
+            match kind_of(path) {
+                Ok(Some(Kind::Patch)) if pieces.len() == 1 => return Submission::of_patch_file(path, wanted),
+                Ok(Some(kind)) if kind.is_archive() => match File::open(path) {
+                    Ok(file) => unpacker.archive_at(front, name, file, 1)?,
+                    Err(error) => unpacker.unreadable(name, &error),
+                },
+                Ok(Some(_)) => {
+                    is_single = pieces.len() == 1;
+                    unpacker.path(name, path)?;
+                }
+                Ok(None) if pieces.len() == 1 => bail!("it is none of these: {KINDS}"),
+                Ok(None) => {}
+                Err(error) => unpacker.unreadable(name, error),
+            }
+        }
+        Ok(Submission::of_unpacked(unpacker, is_single, wanted))
+    }
+
+    fn of_unpacked(unpacker: Unpacker, is_single: bool, wanted: &Wanted) -> Submission {
+        let placed = wanted.place(&unpacker.found, is_single);
+        let problem = problem(&unpacker, &placed, wanted);
+        let refused = unpacker.refused.iter().map(|refusal| format!("{}: {}", refusal.path, refusal.why));
+        let notes = unpacker.notes.into_iter();
+        Submission {
+            refused: refused.collect(),
+            files: placed.files,
+            read_as: placed.read_as,
+            left_out: notes.chain(placed.left_out).map(|note| shown(&note)).collect(),
+            problem,
+            partial: false,
+        }
+    }
+
+    /// A tree as it is: everything but links, and but what is built and Git's.
     ///
     /// # Errors
     /// It cannot be read, or is too large.
     pub fn of_directory(root: &Path) -> Result<Submission> {
-        let is_made =
-            |entry: &DirEntry| entry.depth() == 1 && MADE.iter().any(|made| entry.file_name() == *made);
-        let mut submission = Submission::default();
-        for entry in WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| !is_made(entry))
-        {
-            let entry = entry.context("cannot list the files")?;
-            let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_owned();
-            if entry.file_type().is_symlink() {
-                submission.refuse(&path, "a symbolic link");
-            } else if entry.file_type().is_file() {
-                let file = File::open(entry.path());
-                submission.add(&path, file.with_context(|| format!("cannot read {}", path.display()))?)?;
-            } else if !entry.file_type().is_dir() {
-                submission.refuse(&path, "not a file");
-            }
+        Ok(Submission { files: unpack::tree(root)?, ..Submission::default() })
+    }
+
+    fn of_patch_file(path: &Path, wanted: &Wanted) -> Result<Submission> {
+        let mut data = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(unpack::FILE_MOST + 1).read_to_end(&mut data));
+        if let Err(error) = read {
+            return Ok(Submission::without(Status::Unreadable, format!("cannot be read: {error}")));
+        }
+        ensure!(data.len() as u64 <= unpack::FILE_MOST, "larger than any patch");
+        let text = utf8(&data).or_else(|| String::from_utf8(data).ok()).context("the patch is no text")?;
+        let mut submission = Submission::of_patch(&text.replace("\r\n", "\n"), wanted.reference)?;
+        if !submission.files.keys().any(|path| wanted.allows(path)) {
+            let changed: Vec<&str> = submission.files.keys().map(String::as_str).collect();
+            let why = format!("it changes no file that may be changed, but {}", changed.join(", "));
+            submission.problem = Some(Problem { status: Status::FilesMissing, why });
         }
         Ok(submission)
     }
@@ -126,98 +183,30 @@ impl Submission {
             let patch =
                 patch.patch().as_text().with_context(|| format!("the patch for {modified} is no text"))?;
             let new = diffy::apply(old, patch).with_context(|| format!("it does not fit {modified}"))?;
-            submission.add(Path::new(&*modified), new.as_bytes())?;
+            submission.files.insert(modified.into_owned(), new.into_bytes());
         }
         Ok(submission)
-    }
-
-    fn of_tar(archive: impl Read) -> Result<Submission> {
-        // Gzip makes a little of very much: what is skipped must be unpacked, too.
-        let mut archive = tar::Archive::new(archive.take(4 * MOST));
-        let mut submission = Submission::default();
-        for entry in archive.entries().context("not a TAR archive")? {
-            let mut entry = entry.context("the archive is broken, or too large")?;
-            let path = entry.path().context("a name in the archive")?.into_owned();
-            match entry.header().entry_type() {
-                tar::EntryType::Regular | tar::EntryType::Continuous => submission.add(&path, &mut entry)?,
-                tar::EntryType::Symlink | tar::EntryType::Link => submission.refuse(&path, "a link"),
-                tar::EntryType::Directory | tar::EntryType::XGlobalHeader => {}
-                _ => submission.refuse(&path, "not a file"),
-            }
-        }
-        Ok(submission)
-    }
-
-    fn of_zip(archive: File) -> Result<Submission> {
-        let mut archive = zip::ZipArchive::new(archive).context("not a ZIP archive")?;
-        ensure!(archive.len() <= COUNT_MOST, "more than {COUNT_MOST} files");
-        let mut submission = Submission::default();
-        for index in 0..archive.len() {
-            let entry = archive.by_index(index).context("the archive is broken")?;
-            let path = Path::new(entry.name()).to_owned();
-            if entry.is_symlink() {
-                submission.refuse(&path, "a link");
-            } else if !entry.is_dir() {
-                submission.add(&path, entry)?;
-            }
-        }
-        Ok(submission)
-    }
-
-    fn refuse(&mut self, path: &Path, why: &str) {
-        self.refused.push(format!("{}: {why}", path.display()));
-    }
-
-    /// One more file, if its name is one and it is not too large.
-    fn add(&mut self, path: &Path, file: impl Read) -> Result<()> {
-        let Some(name) = plain(path) else {
-            self.refuse(path, "a path that leads elsewhere");
-            return Ok(());
-        };
-        if MADE.iter().any(|made| name.split('/').take(2).any(|part| part == *made)) {
-            return Ok(());
-        }
-        let mut data = Vec::new();
-        file.take(FILE_MOST + 1).read_to_end(&mut data).with_context(|| format!("cannot read {name}"))?;
-        if data.len() as u64 > FILE_MOST {
-            self.refuse(path, "larger than any source file");
-            return Ok(());
-        }
-        let size: usize = self.files.values().map(Vec::len).sum();
-        ensure!((size + data.len()) as u64 <= MOST, "more than {} MiB", MOST >> 20);
-        ensure!(self.files.len() < COUNT_MOST, "more than {COUNT_MOST} files");
-        self.files.insert(name, data);
-        Ok(())
-    }
-
-    /// Archives often hold one directory with everything in it.
-    fn strip_top(&mut self) {
-        let tops: BTreeSet<&str> =
-            self.files.keys().map(|name| name.split('/').next().unwrap_or(name)).collect();
-        let [top] = tops.into_iter().collect::<Vec<_>>()[..] else { return };
-        let prefix = format!("{top}/");
-        let is_ours = ["kern", "lib", "tests", "user", "xtask", "docs"].contains(&top);
-        if !is_ours && self.files.keys().all(|name| name.starts_with(&prefix)) {
-            let files = std::mem::take(&mut self.files);
-            self.files =
-                files.into_iter().map(|(name, data)| (name[prefix.len()..].to_owned(), data)).collect();
-        }
     }
 }
 
-/// The path with slashes, if every part of it is a name.
-fn plain(path: &Path) -> Option<String> {
-    let part = |component: Component| match component {
-        Component::Normal(name) => {
-            name.to_str().filter(|name| !name.contains(['\\', '\0'])).map(str::to_owned)
-        }
-        _ => None,
-    };
-    let mut components = path.components().peekable();
-    // Archives made of `.` have it in front of every name.
-    components.next_if_eq(&Component::CurDir);
-    let parts: Option<Vec<String>> = components.map(part).collect();
-    parts.filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
+/// Why what was unpacked cannot be graded, if it cannot.
+fn problem(unpacker: &Unpacker, placed: &Placed, wanted: &Wanted) -> Option<Problem> {
+    if !placed.unclear.is_empty() {
+        return Some(Problem { status: Status::Refused, why: placed.unclear.join("\n") });
+    }
+    if let Some((what, why)) = wanted.blocked(placed, &unpacker.refused) {
+        let status = if what == Refused::Unreadable { Status::Unreadable } else { Status::Refused };
+        return Some(Problem { status, why: why.join("\n") });
+    }
+    if placed.files.keys().any(|path| wanted.allows(path)) {
+        return None;
+    }
+    let looked_for: Vec<&str> = wanted.changeable().take(SHOWN).collect();
+    let more = if wanted.changeable().nth(SHOWN).is_some() { ", ..." } else { "" };
+    let found =
+        if unpacker.names() == 0 { "there is no file in it" } else { "none of its files is one of these" };
+    let why = format!("{found}: {}{more}", looked_for.join(", "));
+    Some(Problem { status: Status::FilesMissing, why })
 }
 
 /// What all of this comes to: the same for the same names and bytes.
@@ -253,109 +242,4 @@ pub fn replace(path: &Path, data: &[u8]) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut archive = tar::Builder::new(Vec::new());
-        for (name, data) in members {
-            let mut header = tar::Header::new_ustar();
-            // As an attacker would: the library itself refuses such names.
-            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
-            header.set_size(data.len() as u64);
-            header.set_cksum();
-            archive.append(&header, *data).unwrap();
-        }
-        archive.into_inner().unwrap()
-    }
-
-    fn read(name: &str, bytes: &[u8]) -> Result<Submission> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(name);
-        fs::write(&path, bytes).unwrap();
-        Submission::read(&path, &Files::new())
-    }
-
-    fn names(submission: &Submission) -> Vec<&str> {
-        submission.files.keys().map(String::as_str).collect()
-    }
-
-    #[test]
-    fn paths_that_lead_elsewhere_are_refused() {
-        let bad: [(&str, &[u8]); 3] = [("../up", b"1"), ("/etc/x", b"2"), ("lib/../../x", b"3")];
-        let members = [&bad[..], &[("./lib/a.rs", b"4")]].concat();
-        let submission = read("s.tar", &tar_of(&members)).unwrap();
-        assert_eq!((names(&submission), submission.refused.len()), (vec!["lib/a.rs"], 3));
-        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        for (name, data) in members {
-            archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
-            archive.write_all(data).unwrap();
-        }
-        archive.add_symlink("lib/b.rs", "/etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
-        let submission = read("s.zip", &archive.finish().unwrap().into_inner()).unwrap();
-        assert_eq!((names(&submission), submission.refused.len()), (vec!["lib/a.rs"], 4), "{submission:?}");
-    }
-
-    #[test]
-    fn patches_are_changes() {
-        let reference = Files::from([("lib/a.rs".to_owned(), b"one\ntwo\n".to_vec())]);
-        let of = |path: &str, line: &str| {
-            let text = format!(
-                "What it does.\n\n--- a/{path}\n+++ b/{path}\n@@ -1,2 +1,2 @@\n {line}\n-two\n+three\n"
-            );
-            Submission::of_patch(&text, &reference)
-        };
-        let submission = of("lib/a.rs", "one").unwrap();
-        assert_eq!((&submission.files["lib/a.rs"][..], submission.partial), (&b"one\nthree\n"[..], true));
-        assert!(of("lib/a.rs", "zero").is_err() && of("lib/b.rs", "one").is_err());
-        assert!(Submission::of_patch("nothing", &reference).is_err());
-    }
-
-    #[test]
-    fn links_are_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().join("s");
-        fs::create_dir_all(root.join("lib")).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", root.join("lib/a.rs")).unwrap();
-        std::os::unix::fs::symlink("/etc", root.join("lib/b")).unwrap();
-        fs::write(root.join("lib/c.rs"), "c").unwrap();
-        let submission = Submission::read(&root, &Files::new()).unwrap();
-        assert_eq!((names(&submission), submission.refused.len()), (vec!["lib/c.rs"], 2));
-    }
-
-    #[test]
-    fn what_is_too_large_is_refused() {
-        let large = vec![0; FILE_MOST as usize + 1];
-        let submission = read("s.tar", &tar_of(&[("lib/a.rs", &large), ("lib/b.rs", b"b")])).unwrap();
-        assert_eq!((names(&submission), submission.refused.len()), (vec!["lib/b.rs"], 1));
-        // None of them is too large, and together they are.
-        let names: Vec<String> = (0..17).map(|index| format!("lib/{index}.rs")).collect();
-        let members: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &large[1..])).collect();
-        let error = format!("{:#}", read("s.tar", &tar_of(&members)).unwrap_err());
-        assert!(error.contains("more than 64 MiB"), "{error}");
-    }
-
-    #[test]
-    fn a_directory_around_everything_is_left_out() {
-        let inside = read("s.tar", &tar_of(&[("work/lib/a.rs", b"a"), ("work/Cargo.toml", b"")])).unwrap();
-        assert_eq!(names(&inside), ["Cargo.toml", "lib/a.rs"]);
-        let bare = read("s.tar", &tar_of(&[("lib/a.rs", b"a")])).unwrap();
-        assert_eq!(names(&bare), ["lib/a.rs"]);
-    }
-
-    #[test]
-    fn what_tools_make_is_left_out() {
-        let submission =
-            read("s.tar", &tar_of(&[("w/target/x", b"a"), ("w/.git/x", b"b"), ("w/lib/a", b"")])).unwrap();
-        assert_eq!(names(&submission), ["lib/a"]);
-    }
-
-    #[test]
-    fn names_of_submissions() {
-        let name = |path: &str| name_of(Path::new(path));
-        assert_eq!(name("/x/ann.tar.gz"), Some("ann".to_owned()));
-        assert_eq!(name("/x/ann.zip"), Some("ann".to_owned()));
-        assert_eq!([name("/x/notes.txt"), name("/x/.zip")], [None, None]);
-    }
-}
+mod tests;

@@ -1,0 +1,337 @@
+//! Finds out which file of a submission is which file of the tree, however it was packed: with directories in front, without
+//! those that lead to it, or with a name that something was added to. Only files that students may change are looked for
+//! like that; when there is a choice nobody guesses.
+
+use crate::names::{self, Kind};
+use crate::tree::Permitted;
+use crate::unpack::{Files, Refusal, Refused, Use};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What submissions may consist of.
+pub struct Wanted<'a> {
+    /// The files of the reference.
+    pub reference: &'a Files,
+    permitted: &'a Permitted,
+    /// Submissions are changes: what is not there is the reference's.
+    partial: bool,
+    /// The paths of the reference, by file name in small letters.
+    by_name: HashMap<String, Vec<&'a str>>,
+}
+
+/// A path of a submission, and what it has in common with a path of the tree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Match {
+    /// The path in the tree.
+    target: String,
+    /// How many names they share, counted from the end.
+    shared: usize,
+    /// The whole path in the tree is at the end of the other one.
+    is_whole: bool,
+    /// Letters are of the same size, too.
+    is_exact: bool,
+    /// What is in front of that.
+    front: String,
+}
+
+/// What came of placing the files.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// The files, by their paths in the tree.
+    pub files: Files,
+    /// What was read as what, where that was not plain.
+    pub read_as: Vec<String>,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+    /// Paths in the tree for which there is more than one file.
+    pub unclear: Vec<String>,
+}
+
+/// Why a file is left out.
+const NOTHING: &str = "no file that may be changed has this name";
+const CHANGES: &str = "changes are read only if they are all that is handed in";
+
+/// The candidates for a path in the tree: where they are in the submission.
+type Candidates<'f> = BTreeMap<String, Vec<(&'f str, Match)>>;
+
+impl<'a> Wanted<'a> {
+    /// What may be handed in for this reference.
+    #[must_use]
+    pub fn new(reference: &'a Files, permitted: &'a Permitted, partial: bool) -> Wanted<'a> {
+        let mut by_name: HashMap<String, Vec<&str>> = HashMap::new();
+        for path in reference.keys() {
+            by_name.entry(file_name(path).to_ascii_lowercase()).or_default().push(path);
+        }
+        Wanted { reference, permitted, partial, by_name }
+    }
+
+    /// What to do with a path of a submission.
+    #[must_use]
+    pub fn use_of(&self, path: &str) -> Use {
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.iter().any(|part| names::made(part).is_some()) || self.is_built(&parts) {
+            return Use::Skip;
+        }
+        let name = file_name(path);
+        let kind = Kind::by_name(name).map(|(_, kind)| kind);
+        let is_known = self.by_name.contains_key(&name.to_ascii_lowercase());
+        match kind {
+            Some(kind) if kind.is_archive() => Use::Open,
+            Some(Kind::Source | Kind::Patch) => Use::Keep,
+            _ if is_known || self.permitted_end(&parts).is_some() => Use::Keep,
+            _ => Use::Pass,
+        }
+    }
+
+    /// Whether the path is in a directory that cargo has made, and not in a module of that name.
+    fn is_built(&self, parts: &[&str]) -> bool {
+        let Some(at) = parts.iter().position(|part| *part == "target") else { return false };
+        let below = |start: usize| format!("{}/x.rs", parts[start..].join("/"));
+        !(0..at).any(|start| {
+            self.permitted.allows(&below(start)) || self.permitted.allows(&parts[start..].join("/"))
+        })
+    }
+
+    /// The longest end of a path that students may have.
+    fn permitted_end(&self, parts: &[&str]) -> Option<(usize, String)> {
+        (0..parts.len()).map(|at| (at, parts[at..].join("/"))).find(|(_, end)| self.permitted.allows(end))
+    }
+
+    /// The files of the reference that students may change.
+    pub fn changeable(&self) -> impl Iterator<Item = &'a str> {
+        self.reference.keys().map(String::as_str).filter(|path| self.permitted.allows(path))
+    }
+
+    /// Whether a file that students may change has this name, or had it before something was added.
+    #[must_use]
+    pub fn is_name(&self, name: &str) -> bool {
+        let original = names::original(name).unwrap_or_else(|| name.to_owned());
+        self.changeable().any(|path| file_name(path).eq_ignore_ascii_case(&original))
+    }
+
+    /// All paths in the tree that have the most in common with this one.
+    fn matches(&self, path: &str) -> Vec<Match> {
+        let parts: Vec<&str> = path.split('/').collect();
+        let known = self.by_name.get(&file_name(path).to_ascii_lowercase()).into_iter().flatten();
+        let mut found: Vec<Match> = known.map(|target| common(&parts, target)).collect();
+        if let Some((_, end)) =
+            self.permitted_end(&parts).filter(|(_, end)| !self.reference.contains_key(end))
+        {
+            found.push(common(&parts, &end));
+        }
+        let most = found.iter().map(|one| one.shared).max();
+        found.retain(|one| Some(one.shared) == most);
+        found
+    }
+
+    /// The path in the tree that this one means; otherwise, why there is none.
+    fn best(&self, path: &str, roots: &BTreeSet<String>) -> Result<Match, String> {
+        let found = self.matches(path);
+        if let Some(one) = found.iter().find(|one| one.is_whole && roots.contains(&one.front)) {
+            return Ok(one.clone());
+        }
+        let permitted: Vec<&Match> = found.iter().filter(|one| self.permitted.allows(&one.target)).collect();
+        match permitted[..] {
+            [one] => Ok(one.clone()),
+            [] => match (found.iter().find(|one| one.is_whole), &found[..]) {
+                (Some(one), _) => Ok(one.clone()),
+                (None, [one]) => Err(format!("{} is not to be changed", one.target)),
+                (None, _) => Err(NOTHING.to_owned()),
+            },
+            _ => {
+                let targets: Vec<&str> = permitted.iter().map(|one| one.target.as_str()).collect();
+                Err(format!("it could be each of {}: put it into its directory", targets.join(", ")))
+            }
+        }
+    }
+
+    /// Where trees begin: what is in front of at least one file that is in a directory.
+    fn roots<'f>(&self, paths: impl Iterator<Item = &'f str>) -> BTreeSet<String> {
+        let matches = paths.flat_map(|path| self.matches(path));
+        matches.filter(|one| one.is_whole && one.target.contains('/')).map(|one| one.front).collect()
+    }
+
+    /// Says which file is which. If `is_single`, somebody handed in nothing but one file, whatever it is called.
+    #[must_use]
+    pub fn place(&self, found: &Files, is_single: bool) -> Placed {
+        let roots = self.roots(found.keys().map(String::as_str));
+        let mut placed = Placed::default();
+        let mut all = Candidates::new();
+        let mut lost: Vec<(&str, String)> = Vec::new();
+        for path in found.keys() {
+            match self.best(path, &roots) {
+                Ok(one) => all.entry(one.target.clone()).or_default().push((path, one)),
+                Err(why) => lost.push((path, why)),
+            }
+        }
+        self.add_renamed(&mut all, &mut lost);
+        let changeable: Vec<&str> = self.changeable().collect();
+        if let ([target], [path], true, true) =
+            (&changeable[..], &found.keys().collect::<Vec<_>>()[..], all.is_empty(), is_single)
+        {
+            let parts: Vec<&str> = path.split('/').collect();
+            all.insert((*target).to_owned(), vec![(path, common(&parts, target))]);
+            lost.clear();
+        }
+        let mut trees = BTreeSet::new();
+        for (target, candidates) in all {
+            if self.permitted.allows(&target) {
+                placed.choose(target, candidates, found, &mut trees);
+            } else {
+                // Only to say that it is different.
+                let path =
+                    candidates.iter().min_by_key(|(_, one)| one.front.len()).map_or("", |(path, _)| path);
+                placed.files.insert(target, found[path].clone());
+            }
+        }
+        let tree = |front: &String| format!("read as the whole tree: {front}/");
+        placed.read_as.splice(0..0, trees.iter().filter(|front| !front.is_empty()).map(tree));
+        let is_empty = !placed.files.keys().any(|path| self.permitted.allows(path));
+        for (path, why) in lost {
+            match Kind::by_name(file_name(path)) {
+                Some((_, Kind::Patch)) if is_empty => placed.left_out.push(format!("{path}: {CHANGES}")),
+                Some((_, Kind::Source)) => placed.left_out.push(format!("{path}: {why}")),
+                _ => {}
+            }
+        }
+        placed
+    }
+
+    /// Files that something was added to the names of, where nothing has the right name.
+    fn add_renamed<'f>(&self, all: &mut Candidates<'f>, lost: &mut Vec<(&'f str, String)>) {
+        let mut renamed = Candidates::new();
+        // A new file of that name may be permitted, too.
+        let new = all.iter().filter(|(target, _)| !self.reference.contains_key(*target));
+        let new = new.flat_map(|(_, candidates)| candidates.iter().map(|(path, _)| *path));
+        for path in lost.iter().map(|(path, _)| *path).chain(new) {
+            let Some(original) = names::original(path) else { continue };
+            if let Ok(one) = self.best(&original, &BTreeSet::new())
+                && self.reference.contains_key(&one.target)
+                && self.permitted.allows(&one.target)
+            {
+                renamed.entry(one.target.clone()).or_default().push((path, Match { is_exact: false, ..one }));
+            }
+        }
+        for (target, candidates) in renamed {
+            let is_there = all.contains_key(&target);
+            for (path, _) in &candidates {
+                lost.retain(|(other, _)| other != path);
+                if is_there {
+                    lost.push((path, format!("{target} is there with its own name")));
+                }
+            }
+            if !is_there {
+                all.values_mut().for_each(|known| {
+                    known.retain(|(path, _)| !candidates.iter().any(|(other, _)| other == path));
+                });
+                all.insert(target, candidates);
+            }
+        }
+        all.retain(|_, candidates| !candidates.is_empty());
+    }
+
+    /// Why this cannot be graded, if it cannot: what is missing was refused or cannot be read, or nothing is there.
+    #[must_use]
+    pub(crate) fn blocked(&self, placed: &Placed, refused: &[Refusal]) -> Option<(Refused, Vec<String>)> {
+        let missing: Vec<&str> = self.changeable().filter(|path| !placed.files.contains_key(*path)).collect();
+        let hides = |refusal: &&Refusal| {
+            let meant = refusal.path.replace('\\', "/").replace("../", "");
+            refusal.what == Refused::Archive
+                || Kind::by_name(file_name(&meant)).is_some_and(|(_, kind)| kind.is_archive())
+                || self.best(&meant, &BTreeSet::new()).is_ok_and(|one| missing.contains(&&*one.target))
+                || !meant.contains('.') && refusal.what == Refused::Unreadable
+        };
+        let hiding: Vec<&Refusal> = refused.iter().filter(hides).collect();
+        if missing.is_empty() || hiding.is_empty() {
+            return None;
+        }
+        let is_unreadable = hiding.iter().all(|refusal| refusal.what == Refused::Unreadable);
+        let why = hiding.iter().map(|refusal| format!("{}: {}", refusal.path, refusal.why)).collect();
+        Some((if is_unreadable { Refused::Unreadable } else { Refused::File }, why))
+    }
+
+    /// Whether files that are not there are the reference's.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Whether students may change this file.
+    #[must_use]
+    pub fn allows(&self, path: &str) -> bool {
+        self.permitted.allows(path)
+    }
+}
+
+impl Placed {
+    /// The file for a path that students may change, of these candidates.
+    fn choose(
+        &mut self,
+        target: String,
+        mut candidates: Vec<(&str, Match)>,
+        found: &Files,
+        trees: &mut BTreeSet<String>,
+    ) {
+        let rank =
+            |one: &Match| (std::cmp::Reverse(one.shared), !one.is_exact, one.front.matches('/').count());
+        candidates.sort_by(|(a, one), (b, other)| {
+            (rank(one), one.front.len(), a).cmp(&(rank(other), other.front.len(), b))
+        });
+        let (first, one) = candidates[0].clone();
+        let is_rival = |other: &Match| (other.shared, other.is_exact) == (one.shared, one.is_exact);
+        let is_below =
+            |other: &Match| one.front.is_empty() || other.front.starts_with(&format!("{}/", one.front));
+        let differ = candidates.iter().filter(|(path, _)| found[*path] != found[first]);
+        let (rivals, others): (Vec<_>, Vec<_>) =
+            differ.partition(|(_, other)| is_rival(other) && (other.front == one.front || !is_below(other)));
+        if !rivals.is_empty() {
+            let paths: Vec<&str> = [first].into_iter().chain(rivals.iter().map(|(path, _)| *path)).collect();
+            self.unclear
+                .push(format!("{target}: there is more than one, and they differ: {}", paths.join(", ")));
+            return;
+        }
+        for (path, _) in others {
+            self.left_out.push(format!("{path}: another {target} is there, and differs: {first}"));
+        }
+        if one.is_whole && one.is_exact {
+            trees.insert(one.front);
+        } else {
+            self.read_as.push(format!("read as {target}: {first}"));
+        }
+        let data = utf8(&found[first]).map(|text| {
+            self.read_as.push(format!("read as UTF-8: {first}, which is UTF-16"));
+            text.into_bytes()
+        });
+        self.files.insert(target, data.unwrap_or_else(|| found[first].clone()));
+    }
+}
+
+/// A text as UTF-8, if it is marked as UTF-16: some editors for Windows write that.
+#[must_use]
+pub fn utf8(data: &[u8]) -> Option<String> {
+    let unit: fn([u8; 2]) -> u16 = match data {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units = data[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+    char::decode_utf16(units).collect::<Result<String, _>>().ok()
+}
+
+/// What a path and one of the tree have in common.
+fn common(parts: &[&str], target: &str) -> Match {
+    let wanted: Vec<&str> = target.split('/').collect();
+    let pairs = || parts.iter().rev().zip(wanted.iter().rev());
+    let shared = pairs().take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+    let is_exact = pairs().take(shared).all(|(a, b)| a == b);
+    Match {
+        target: target.to_owned(),
+        shared,
+        is_whole: shared == wanted.len(),
+        is_exact,
+        front: parts[..parts.len() - shared].join("/"),
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}

@@ -1,0 +1,431 @@
+//! Reads directories and archives as data, archives in them, too. Nothing is unpacked to disk. All names are plain
+//! ones, with slashes; an archive is named like a directory.
+
+use crate::names::{HEAD, Kind};
+use anyhow::{Context, Result, bail, ensure};
+use flate2::read::MultiGzDecoder;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::rc::Rc;
+use walkdir::WalkDir;
+
+/// Larger files are no source code.
+pub const FILE_MOST: u64 = 4 << 20;
+/// What all files that are kept may have together; an archive in an archive has no more, either.
+pub const MOST: u64 = 64 << 20;
+/// How many files may be kept.
+pub const COUNT_MOST: usize = 20_000;
+/// What all archives together may unpack to, with everything that is not kept.
+const UNPACKED_MOST: u64 = 2 << 30;
+/// How many names all archives and directories together may have.
+const NAMES_MOST: usize = 500_000;
+/// How deep archives may be in each other.
+const DEEPEST: u32 = 2;
+
+/// The files of a tree, by their paths with slashes.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// What was not read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Its path in what was handed in.
+    pub path: String,
+    /// Why.
+    pub why: String,
+    /// What kind of thing it is.
+    pub what: Refused,
+}
+
+/// What kind of thing was not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// A file that may not be handed in like this.
+    File,
+    /// An archive that may hold anything, of a kind that is not accepted.
+    Archive,
+    /// An archive or file that is damaged, or that the system does not let the grader read.
+    Unreadable,
+}
+
+/// What there is to do with a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// The file is kept.
+    Keep,
+    /// The file is an archive, and what is in it is looked at.
+    Open,
+    /// Nobody needs the file.
+    Pass,
+    /// Nobody needs the file, nor anything below it.
+    Skip,
+}
+
+/// Reads what was handed in, within limits that hold for all of it.
+pub struct Unpacker<'a> {
+    wants: &'a dyn Fn(&str) -> Use,
+    /// What was kept.
+    pub found: Files,
+    /// What was not read.
+    pub refused: Vec<Refusal>,
+    /// What should be told about what was read.
+    pub notes: Vec<String>,
+    kept: u64,
+    names: usize,
+    unpacked: Rc<Cell<u64>>,
+}
+
+/// Counts what is unpacked, and ends when it is too much.
+struct Metered<R> {
+    inner: R,
+    unpacked: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.unpacked.set(self.unpacked.get() + read as u64);
+        if self.unpacked.get() > UNPACKED_MOST {
+            return Err(io::Error::other(format!(
+                "it unpacks to more than {} MiB: leave out what is built",
+                UNPACKED_MOST >> 20
+            )));
+        }
+        Ok(read)
+    }
+}
+
+impl<'a> Unpacker<'a> {
+    /// One that has read nothing yet, and asks this function what to do with each name.
+    pub fn new(wants: &'a dyn Fn(&str) -> Use) -> Unpacker<'a> {
+        Unpacker {
+            wants,
+            found: Files::new(),
+            refused: Vec::new(),
+            notes: Vec::new(),
+            kept: 0,
+            names: 0,
+            unpacked: Rc::default(),
+        }
+    }
+
+    /// Reads all of a directory, or a file. Names get `front` in front of them.
+    ///
+    /// # Errors
+    /// It is too large.
+    pub fn path(&mut self, front: &str, path: &Path) -> Result<()> {
+        let wants = self.wants;
+        let name_in = |at: &Path| join(front, &at.strip_prefix(path).unwrap_or(at).to_string_lossy());
+        let stays = |at: &Path| plain(&name_in(at)).is_ok_and(|name| wants(&name) == Use::Skip);
+        let walk = WalkDir::new(path).sort_by_file_name().into_iter();
+        for entry in walk.filter_entry(|entry| entry.depth() == 0 || !stays(entry.path())) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let name = error.path().map_or_else(|| front.to_owned(), name_in);
+                    let why = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+                    self.refuse(&name, &format!("cannot be listed: {why}"), Refused::Unreadable);
+                    continue;
+                }
+            };
+            let kind = entry.file_type();
+            if kind.is_dir() || entry.depth() == 0 && path.is_dir() {
+                continue;
+            }
+            let Some(name) = self.name("", &name_in(entry.path()))? else { continue };
+            if kind.is_file() || entry.depth() == 0 {
+                self.file(&name, entry.path())?;
+            } else {
+                let why = if kind.is_symlink() { "a symbolic link" } else { "not a file" };
+                self.refuse_if_wanted(&name, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, name: &str, path: &Path) -> Result<()> {
+        let what = (self.wants)(name);
+        if !matches!(what, Use::Keep | Use::Open) {
+            return Ok(());
+        }
+        match File::open(path) {
+            Ok(file) if what == Use::Open => self.archive_at(name, name, file, 1),
+            Ok(file) => self.keep(name, file, None),
+            Err(error) => {
+                self.unreadable(name, error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads an archive. If it cannot be read that is noted. Names in it get `front` in front of them.
+    ///
+    /// # Errors
+    /// What was handed in is too large.
+    pub fn archive_at(
+        &mut self,
+        front: &str,
+        name: &str,
+        mut source: impl Read + Seek,
+        depth: u32,
+    ) -> Result<()> {
+        if depth > DEEPEST {
+            self.refuse(name, "an archive in an archive in an archive: pack it once", Refused::Archive);
+            return Ok(());
+        }
+        if let Err(error) = self.archive(front, name, &mut source, depth) {
+            if error.is::<TooMuch>() {
+                return Err(error);
+            }
+            let what = if error.is::<Foreign>() { Refused::Archive } else { Refused::Unreadable };
+            self.refuse(name, &format!("{error:#}"), what);
+        }
+        Ok(())
+    }
+
+    /// Notes that the system does not let the grader read this.
+    pub fn unreadable(&mut self, name: &str, why: impl std::fmt::Display) {
+        self.refuse(name, &format!("cannot be opened: {why}"), Refused::Unreadable);
+    }
+
+    /// How many names there were.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.names
+    }
+
+    fn archive(
+        &mut self,
+        front: &str,
+        name: &str,
+        source: &mut (impl Read + Seek),
+        depth: u32,
+    ) -> Result<()> {
+        let mut head = Vec::new();
+        source.by_ref().take(HEAD as u64).read_to_end(&mut head).context("cannot be read")?;
+        source.seek(SeekFrom::Start(0)).context("cannot be read")?;
+        ensure!(!head.is_empty(), "an empty file");
+        let named = Kind::by_name(name).map(|(_, kind)| kind);
+        match Kind::by_content(&head).or(named) {
+            Some(Kind::Zip) => self.zip(front, name, source, depth),
+            Some(Kind::Tar) => self.tar(front, source, depth),
+            Some(Kind::TarGz) => self.tar(front, MultiGzDecoder::new(source), depth),
+            Some(Kind::Foreign(kind)) => bail!(Foreign(kind)),
+            _ => bail!("neither a ZIP nor a TAR archive"),
+        }
+    }
+
+    fn tar(&mut self, front: &str, source: impl Read, depth: u32) -> Result<()> {
+        let source = Metered { inner: source, unpacked: Rc::clone(&self.unpacked) };
+        let mut archive = tar::Archive::new(source);
+        for entry in archive.entries().context("not a TAR archive")? {
+            let mut entry = entry.context("the archive is broken or cut off")?;
+            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let size = entry.size();
+            let Some(name) = self.name(front, &path)? else { continue };
+            match entry.header().entry_type() {
+                tar::EntryType::Regular | tar::EntryType::Continuous => {
+                    self.member(&name, &mut entry, size, depth)?;
+                }
+                tar::EntryType::Symlink | tar::EntryType::Link => self.refuse_if_wanted(&name, "a link"),
+                tar::EntryType::Directory | tar::EntryType::XGlobalHeader => {}
+                _ => self.refuse_if_wanted(&name, "not a file"),
+            }
+        }
+        Ok(())
+    }
+
+    fn zip(&mut self, front: &str, own: &str, source: &mut (impl Read + Seek), depth: u32) -> Result<()> {
+        let broken = "not a ZIP archive, or one that is broken or cut off";
+        if let Some(twice) = twice(source).context(broken)? {
+            self.notes
+                .push(format!("{own}: {twice} of its files have the name of another one; the last counts"));
+        }
+        let mut archive = zip::ZipArchive::new(source).context(broken)?;
+        for index in 0..archive.len() {
+            let path = archive.name_for_index(index).unwrap_or_default().to_owned();
+            let Some(name) = self.name(front, &path)? else { continue };
+            if path.ends_with(['/', '\\']) || !self.is_wanted(&name) {
+                continue;
+            }
+            match archive.by_index(index) {
+                Ok(entry) if entry.is_symlink() => self.refuse_if_wanted(&name, "a link"),
+                Ok(entry) => {
+                    let (size, source) =
+                        (entry.size(), Metered { inner: entry, unpacked: self.unpacked.clone() });
+                    self.member(&name, source, size, depth)?;
+                }
+                Err(zip::result::ZipError::UnsupportedArchive(why)) => {
+                    self.refuse(&name, &format!("cannot be unpacked: {why}"), Refused::File);
+                }
+                Err(error) => {
+                    self.refuse(&name, &format!("cannot be unpacked: {error}"), Refused::Unreadable)
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A file in an archive, which may be an archive again.
+    fn member(&mut self, name: &str, mut source: impl Read, size: u64, depth: u32) -> Result<()> {
+        match (self.wants)(name) {
+            Use::Keep => return self.keep(name, source, Some(size)),
+            Use::Pass | Use::Skip => return Ok(()),
+            Use::Open => {}
+        }
+        let mut data = Vec::new();
+        if let Err(error) = source.by_ref().take(MOST + 1).read_to_end(&mut data) {
+            self.refuse(name, &format!("cannot be unpacked: {error}"), Refused::Unreadable);
+        } else if data.len() as u64 > MOST {
+            self.refuse(name, &format!("an archive of more than {} MiB", MOST >> 20), Refused::Archive);
+        } else {
+            self.archive_at(name, name, Cursor::new(data), depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a file, if it is not too large. `size` is what the archive says of it.
+    fn keep(&mut self, name: &str, source: impl Read, size: Option<u64>) -> Result<()> {
+        let mut data = Vec::new();
+        if let Err(error) = source.take(FILE_MOST + 1).read_to_end(&mut data) {
+            self.refuse(name, &format!("cannot be read: {error}"), Refused::Unreadable);
+            return Ok(());
+        }
+        let len = data.len() as u64;
+        if len > FILE_MOST {
+            self.refuse(name, "larger than any source file", Refused::File);
+            return Ok(());
+        }
+        if let Some(size) = size.filter(|&size| size > len) {
+            self.refuse(name, &format!("cut off: {len} bytes of {size}"), Refused::Unreadable);
+            return Ok(());
+        }
+        self.kept += len;
+        ensure!(self.kept <= MOST, TooMuch(format!("more than {} MiB of source files", MOST >> 20)));
+        ensure!(self.found.len() < COUNT_MOST, TooMuch(format!("more than {COUNT_MOST} source files")));
+        if self.found.get(name).is_some_and(|known| *known != data) {
+            self.notes.push(format!("{name}: there twice; the last one counts"));
+        }
+        self.found.insert(name.to_owned(), data);
+        Ok(())
+    }
+
+    /// The plain form of a name, with `front` in front of it, if it has one and is of any use; one without is refused.
+    fn name(&mut self, front: &str, raw: &str) -> Result<Option<String>> {
+        self.names += 1;
+        ensure!(self.names <= NAMES_MOST, TooMuch(format!("more than {NAMES_MOST} names")));
+        match plain(raw) {
+            Ok(name) if name.is_empty() => Ok(None),
+            Ok(name) => Ok(Some(join(front, &name)).filter(|name| (self.wants)(name) != Use::Skip)),
+            Err(why) => {
+                self.refuse(raw, why, Refused::File);
+                Ok(None)
+            }
+        }
+    }
+
+    fn refuse_if_wanted(&mut self, name: &str, why: &str) {
+        if self.is_wanted(name) {
+            self.refuse(name, why, Refused::File);
+        }
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        matches!((self.wants)(name), Use::Keep | Use::Open)
+    }
+
+    fn refuse(&mut self, path: &str, why: &str, what: Refused) {
+        self.refused.push(Refusal { path: shown(path), why: shown(why), what });
+    }
+}
+
+/// What was handed in is too large as a whole.
+#[derive(Debug)]
+struct TooMuch(String);
+
+impl std::fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TooMuch {}
+
+/// An archive that the grader does not read.
+#[derive(Debug)]
+struct Foreign(&'static str);
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "packed by {}, which the grader does not read: pack it as .zip or .tar.gz", self.0)
+    }
+}
+
+impl std::error::Error for Foreign {}
+
+/// How many files of a ZIP archive have the name of another one: whoever unpacks them gets the last.
+fn twice(source: &mut (impl Read + Seek)) -> Result<Option<usize>> {
+    let archive = zip::ZipArchive::new(&mut *source)?;
+    let (names, comment) = (archive.len(), archive.comment().len() as i64);
+    drop(archive);
+    // The record at the end has the number of files 10 bytes behind its start, and 22 bytes and the comment in all.
+    let mut count = [0; 2];
+    source.seek(SeekFrom::End(10 - 22 - comment))?;
+    source.read_exact(&mut count)?;
+    source.seek(SeekFrom::Start(0))?;
+    let count = usize::from(u16::from_le_bytes(count));
+    Ok(count.checked_sub(names).filter(|&more| more > 0 && count < usize::from(u16::MAX)))
+}
+
+fn join(front: &str, name: &str) -> String {
+    match (front, name) {
+        ("", name) => name.to_owned(),
+        (front, "") => front.to_owned(),
+        (front, name) => format!("{front}/{name}"),
+    }
+}
+
+fn is_drive(name: &str) -> bool {
+    matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
+
+/// The path with slashes, if every part of it is a name. Some archives are made with backslashes, and some of `.`.
+fn plain(raw: &str) -> Result<String, &'static str> {
+    let path = raw.replace('\\', "/");
+    if path.starts_with('/') || is_drive(&path) || path.split('/').any(|part| part == "..") {
+        return Err("a path that leads elsewhere");
+    }
+    if path.chars().any(char::is_control) {
+        return Err("a name with control characters");
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    Ok(parts.join("/"))
+}
+
+/// A text of a submission, for people: on one line, and not too long.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let short: String = text.chars().take(300).collect();
+    short.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Reads a tree as it is: everything but links, and but what is built and Git's.
+///
+/// # Errors
+/// It cannot be read, or is too large.
+pub fn tree(root: &Path) -> Result<Files> {
+    let wants = |path: &str| match path {
+        "target" | ".git" => Use::Skip,
+        _ => Use::Keep,
+    };
+    let mut unpacker = Unpacker::new(&wants);
+    fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))?;
+    unpacker.path("", root)?;
+    let unreadable = unpacker.refused.iter().find(|refusal| refusal.what != Refused::File);
+    match unreadable {
+        Some(refusal) => bail!("{}: {}", refusal.path, refusal.why),
+        None => Ok(unpacker.found),
+    }
+}
