@@ -1,9 +1,12 @@
 //! The grader, on the real thing: what this checkout hands in has full marks; who breaks it, or cheats, has none.
 
-use grade::grade::{Args, Grader};
+use grade::class;
+use grade::grade::{Args, Grader, results_in};
 use grade::result::Graded;
 use grade::submission::{Files, Submission};
 use libtest_mimic::{Failed, Trial};
+use std::fs;
+use std::num::NonZero;
 use std::sync::Arc;
 use tests::Lab;
 
@@ -18,16 +21,18 @@ pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
 fn grading(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
     let root = &lab.workspace.root;
     let filter = ["dumbfork", "faultread"].map(str::to_owned).to_vec();
-    let grader = Grader::prepare(&Args { filter, submission: Some(root.clone()), ..Args::default() })?;
-    let slot = grader.slot()?;
+    let jobs = NonZero::new(1);
+    let args = Args { filter, submission: Some(root.clone()), jobs, ..Args::default() };
+    let grader = Grader::prepare(&args)?;
     let mut files = Submission::of_directory(root)?.files;
     files.retain(|path, _| THEIRS.iter().any(|theirs| path.starts_with(theirs)));
+    let (good, csv) = class(&grader, args, &files)?;
+    let slot = grader.slot()?;
     let grade = |name: &str, change: fn(&mut Files)| {
         let mut files = files.clone();
         change(&mut files);
         grader.grade(name, "", &Submission { files, ..Submission::default() }, &slot, 1)
     };
-    let good = grade("good", |_| {})?;
     let broken = grade("broken", |files| {
         files.entry("lib/pager/src/fork.rs".to_owned()).or_default().extend(b"\nfn {");
     })?;
@@ -42,7 +47,35 @@ fn grading(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
         *start = forged.into_bytes();
         files.insert("tests/rubric.toml".to_owned(), b"part = []".to_vec());
     })?;
-    Ok(judge(&good, &broken, &forger))
+    Ok(judge(&good, &broken, &forger).and_then(|()| rows(&csv)))
+}
+
+/// Grades a class: these files as a learning platform hands them over, and an archive that is cut off. Returns the
+/// result for the files, and the table of all.
+fn class(grader: &Grader, args: Args, files: &Files) -> anyhow::Result<(Graded, String)> {
+    let place = grader.home.join("class-of-a-test");
+    if place.exists() {
+        fs::remove_dir_all(&place)?;
+    }
+    let (directory, output) = (place.join("class"), place.join("grades"));
+    for (path, data) in files {
+        let path = directory.join("Ann Lee_77_assignsubmission_file_/my project/faultline").join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&directory))?;
+        fs::write(path, data)?;
+    }
+    fs::write(directory.join("bob.zip"), b"PK\x03\x04")?;
+    class::grade(grader, &Args { output: Some(output.clone()), ..args }, &directory)?;
+    let graded = fs::read(results_in(&output).join("Ann Lee_77_assignsubmission_file_.json"))?;
+    Ok((serde_json::from_slice(&graded)?, fs::read_to_string(output.join("grades.csv"))?))
+}
+
+fn rows(csv: &str) -> Result<(), Failed> {
+    let expected = "\
+name,score,points,builds,status,dumbfork,faultread
+Ann Lee_77_assignsubmission_file_,10,10,yes,graded,5,5
+bob,0,10,no,unreadable,0,0
+";
+    if csv == expected { Ok(()) } else { Err(format!("another table expected:\n{csv}").into()) }
 }
 
 fn judge(good: &Graded, broken: &Graded, forger: &Graded) -> Result<(), Failed> {

@@ -74,7 +74,8 @@ fn text(graded: &Graded) -> String {
     }
     for (part, (score, points)) in graded.parts() {
         for test in graded.tests.iter().filter(|test| test.part == part) {
-            let _ = writeln!(text, "{}: {} ({:.1}s)", test.name, word(test), test.seconds);
+            let word = if graded.broken.is_some() { "NOT RUN" } else { word(test) };
+            let _ = writeln!(text, "{}: {word} ({:.1}s)", test.name, test.seconds);
             for line in test.told().iter().flat_map(|told| told.lines()) {
                 let _ = writeln!(text, "    {line}");
             }
@@ -298,6 +299,7 @@ Score: 5/15
             let (graded, word) = (of(status), status.word());
             assert!(text(&graded).contains(&format!("{}\nwhy\n", status.sentence())), "{word}");
             assert!(!text(&graded).contains("does not build"), "{word}");
+            assert!(text(&graded).contains("spin: NOT RUN"), "{word}");
             let scope = gradescope(&graded);
             assert_eq!(scope["extra_data"], json!({"status": word}));
             assert!(scope["output"].as_str().unwrap().ends_with(&format!("{}\nwhy", status.sentence())));

@@ -128,9 +128,9 @@ const MADE_FILES: [&str; 4] = [".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop
 #[must_use]
 pub fn made(name: &str) -> Option<&'static str> {
     let is = |known: &&str| known.eq_ignore_ascii_case(name);
-    if MADE_DIRECTORIES.iter().any(|known| is(known)) {
+    if MADE_DIRECTORIES.iter().any(is) {
         Some("a directory that a tool made")
-    } else if MADE_FILES.iter().any(|known| is(known)) {
+    } else if MADE_FILES.iter().any(is) {
         Some("a file that a tool made")
     } else if name.starts_with("._") {
         Some("what macOS knows about another file")

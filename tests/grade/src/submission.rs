@@ -108,6 +108,8 @@ impl Submission {
                 unpacker.path(front, path)?;
                 continue;
             }
+            // Opening a pipe would wait for somebody to write to it.
+            ensure!(path.is_file(), "{name}: neither a file nor a directory");
             match kind_of(path) {
                 Ok(Some(Kind::Patch)) if pieces.len() == 1 => return Submission::of_patch_file(path, wanted),
                 Ok(Some(kind)) if kind.is_archive() => match File::open(path) {

@@ -424,6 +424,7 @@ fn archives_that_are_damaged_or_strange() {
         course.read_file("s.zip", &zip[..zip.len() - 30]),
         course.read_file("s.tar", &tar[..700]),
         course.read_file("s.tar", &tar[..515]),
+        course.read_file("s.tar", &tar[..1540]),
         course.read_file("s.tgz", &gzip(&tar)[..60]),
         course.read_file("s.zip", b""),
         course.read_file("s.zip", b"<html>Please log in</html>"),
