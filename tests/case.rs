@@ -146,10 +146,10 @@ impl Case {
         self
     }
 
-    /// More arguments for the emulator.
+    /// A model of processors, as the emulator's `-cpu` has it.
     #[must_use]
-    pub fn emulator(mut self, args: &[&str]) -> Case {
-        self.machine.extra = args.iter().map(ToString::to_string).collect();
+    pub fn processor(mut self, model: &str) -> Case {
+        self.machine.processor = Some(model.to_owned());
         self
     }
 
@@ -338,10 +338,10 @@ mod tests {
 
     #[test]
     fn commands_can_be_typed() {
-        let case = guest("sh").args(&["a b"]).memory("32M").icount().types("x\n");
+        let case = guest("sh").args(&["a b"]).memory("32M").processor("max,-smap").icount().types("x\n");
         assert_eq!(
             case.command(Flavor::Check),
-            "printf %s $'x\\n' | cargo xtask run --check --memory 32M --icount --timeout 120 sh 'a b'"
+            "printf %s $'x\\n' | cargo xtask run --check --memory 32M --processor max,-smap --icount --timeout 120 sh 'a b'"
         );
     }
 }

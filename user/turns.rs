@@ -99,9 +99,8 @@ fn ticks() -> Result<(), Error> {
     let me = EnvId::SELF;
     sys::alloc(me, BASE, TABLE, Perms::WRITE)?;
     let heir = sys::exofork()?;
-    (0..4 * TABLES).try_for_each(|table| {
-        sys::map(me, BASE, heir, BASE.add_pages(TABLE * table), TABLE, Perms::READ)
-    })?;
+    (0..4 * TABLES)
+        .try_for_each(|table| sys::map(me, BASE, heir, BASE.add_pages(TABLE * table), TABLE, Perms::READ))?;
     let machine = windows::machine();
     let (start, first) = (time::ticks(), machine.ticks.load(SeqCst));
     sys::destroy(heir)?;

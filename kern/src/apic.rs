@@ -1,12 +1,15 @@
 //! The local APICs: the timers that end turns, and interrupts from one processor to another.
 
-use crate::memory::LOCAL_APIC;
+use crate::memory::{LOCAL_APIC, LOCAL_APIC_PHYSICAL};
 use crate::sched;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use x86_64::instructions::port::{Port, PortWriteOnly};
+use x86_64::registers::model_specific::ApicBase;
 
 /// Registers, as offsets.
 const ID: u64 = 0x20;
+const VERSION: u64 = 0x30;
+const PRIORITY: u64 = 0x80;
 /// Where a processor reads, in the highest byte, which one it is.
 pub const ID_ADDRESS: u64 = LOCAL_APIC.0 + ID;
 const END_OF_INTERRUPT: u64 = 0xb0;
@@ -17,6 +20,11 @@ const TIMER: u64 = 0x320;
 const INITIAL_COUNT: u64 = 0x380;
 const CURRENT_COUNT: u64 = 0x390;
 const DIVIDE: u64 = 0x3e0;
+
+/// What its register says: it is on, in the mode without x2, and at the address where `tables` expects it.
+pub const BASE: u64 = LOCAL_APIC_PHYSICAL | 1 << 11;
+/// In the same register: this processor boots.
+pub const BOOTS: u64 = 1 << 8;
 
 const ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
@@ -51,9 +59,51 @@ pub fn init(tick_us: u64) {
     init_here();
 }
 
+/// What must be in the registers: all interrupts are taken, and none comes but from the timer and from other processors.
+/// (The last ones of the list are not in every processor: how many sources it has stands in [`VERSION`].)
+const STATE: [(u64, u32); 8] = [
+    (SPURIOUS, ENABLE | 0xff), // first: while it is off, sources cannot be set
+    (PRIORITY, 0),
+    (0x350, MASKED), // the old interrupt controllers
+    (0x360, MASKED), // NMIs
+    (0x370, MASKED), // errors
+    (0x340, MASKED), // performance counters
+    (0x330, MASKED), // temperature
+    (0x2f0, MASKED), // corrected machine checks
+];
+
+fn state() -> impl Iterator<Item = (u64, u32)> {
+    let sources = (read(VERSION) >> 16 & 0xff) as usize + 1;
+    STATE.into_iter().take(1 + sources.clamp(4, 7))
+}
+
+/// A checking kernel: nothing has changed.
+pub fn compare() {
+    for (register, expected) in state() {
+        let (found, id) = (read(register), id());
+        assert!(
+            found == expected,
+            "register {register:#x} of local APIC {id}: {found:#x}, expected {expected:#x}"
+        );
+    }
+}
+
+/// Its mode cannot be changed at once.
+pub fn leave_x2_mode() {
+    const MODE: u64 = 3 << 10;
+    let mut base = ApicBase::MSR;
+    // SAFETY: whoever uses it does so later.
+    unsafe {
+        let now = base.read();
+        if now & MODE == MODE {
+            base.write(now & !MODE);
+        }
+    }
+}
+
 /// The same on a processor that comes later.
 pub fn init_here() {
-    write(SPURIOUS, ENABLE | 0xff);
+    state().for_each(|(register, value)| write(register, value));
     write(DIVIDE, DIVIDE_BY_16);
     let tick = TICK.load(Relaxed);
     write(TIMER, if tick == 0 { MASKED } else { sched::TIMER as u32 });

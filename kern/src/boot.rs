@@ -6,6 +6,8 @@
 //! seen from 0, from the direct map and (1 GiB of it) from the kernel's own address. `tables::init`
 //! replaces them. What the start info says is read by the crate `boot`.
 
+use abi::ExitStatus;
+use abi::boot::{EXIT_PORT, exit_code};
 use abi::layout::{DIRECT_MAP, KERNEL_IMAGE};
 use boot::{LOW_MEMORY, Physical};
 use core::arch::global_asm;
@@ -21,6 +23,10 @@ global_asm!(
     places = sym crate::start::PLACES,
     stack_top = const core::mem::offset_of!(crate::cpu::Cpu, stack_top),
     begin = sym crate::start::begin,
+    cr0 = const crate::state::CR0,
+    serial = const crate::console::COM1,
+    exit_port = const EXIT_PORT,
+    unfit = const exit_code(ExitStatus::UNFIT_PROCESSOR.0),
 );
 
 /// Physical memory, while the boot tables are in use.

@@ -7,32 +7,97 @@
 .asciz "Xen"
 .long pvh_start
 
+# Firmware of Intel's processors can hide NX, and leaves of `cpuid`.
+.macro SHOW_ALL
+    xor eax, eax; cpuid
+    cmp ebx, 0x756e6547                     # "Genu"
+    jne 1f
+    mov ecx, 0x1a0                          # IA32_MISC_ENABLE
+    rdmsr; btr eax, 22; btr edx, 2; wrmsr
+1:
+.endm
+# Paging needs these: PAE; LME and NXE.
+.macro ALLOW_PAGING
+    mov eax, 1 << 5; mov cr4, eax
+    mov eax, offset boot_pml4; mov cr3, eax
+    mov ecx, 0xc0000080                     # EFER
+    mov eax, 1 << 8 | 1 << 11; xor edx, edx; wrmsr
+.endm
+
 .section .boot, "awx", @progbits
 .code32
 .global pvh_start
 pvh_start:
     cld
+    mov esp, offset boot_directories + 4096
+    mov esi, ebx                            # the start info
+    SHOW_ALL
+    call look
     mov edi, offset boot_directories        # 4 GiB in pages of 2 MiB: four directories
     mov eax, 0x83                           # present, writable, large
 2:  mov [edi], eax
     add edi, 8
     add eax, 0x200000
     jnc 2b
-    mov eax, cr4; or eax, 1 << 5; mov cr4, eax              # PAE
-    mov eax, offset boot_pml4; mov cr3, eax
-    mov ecx, 0xc0000080                                     # EFER: LME, NXE
-    rdmsr; or eax, 1 << 8 | 1 << 11; wrmsr
-    mov eax, cr0; and eax, ~(3 << 29)                       # caches on, whoever started this
-    or eax, 1 << 31 | 1 << 16; mov cr0, eax                 # PG, WP
+    ALLOW_PAGING
+    mov eax, {cr0}; mov cr0, eax            # paging, write protection, caches
     lgdt [boot_gdt_pointer]
     ljmp 8, offset boot_long
+
+# Come back if the processor has what it takes to get to Rust, where the rest is looked for (`state.rs`).
+look:
+    mov eax, 1; cpuid
+    mov [found], edx
+    mov eax, 0x80000000; cpuid
+    xor edx, edx
+    cmp eax, 0x80000001; jb 1f
+    mov eax, 0x80000001; cpuid
+1:  mov [found + 4], edx
+    mov edi, offset wanted
+    mov ebx, offset complaint
+2:  movzx eax, byte ptr [edi]
+    bt [found], eax
+    jc 3f
+    mov ecx, ebx; call say
+    mov ebx, offset comma
+    lea ecx, [edi + 1]; call say
+3:  add edi, 8
+    cmp edi, offset wanted_end; jb 2b
+    cmp ebx, offset comma; je 4f
+    ret
+4:  mov ecx, offset line_end; call say
+    mov eax, {unfit}; mov dx, {exit_port}; out dx, eax
+5:  hlt; jmp 5b
+
+say:                                        # the text at ecx, on the first serial line
+    mov dx, {serial} + 5
+1:  in al, dx
+    test al, 1 << 5; jz 1b                  # can take a byte, or is not there
+    mov al, [ecx]
+    test al, al; jz 2f
+    mov dx, {serial}; out dx, al
+    add ecx, 1
+    jmp say
+2:  ret
+
+complaint: .asciz "this processor lacks "
+comma: .asciz ", "
+line_end: .asciz "\n"
+.align 8
+wanted:                                     # bits of edx: of leaf 1, of leaf 0x80000001; and their names
+    .byte 5; .ascii "MSR\0\0\0\0"
+    .byte 6; .ascii "PAE\0\0\0\0"
+    .byte 32 + 20; .ascii "NX\0\0\0\0\0"
+    .byte 32 + 29; .ascii "LM\0\0\0\0\0"
+wanted_end:
+found: .quad 0
 .code64
 boot_long:
     xor eax, eax
     mov ds, eax; mov es, eax; mov ss, eax; mov fs, eax; mov gs, eax
     mov rsp, offset {stacks} + {stack_bytes}
     xor ebp, ebp                            # backtraces end here
-    mov edi, ebx                            # the start info
+    mov edi, esi                            # the start info
     mov rax, offset {start}
     call rax
 
@@ -43,12 +108,10 @@ boot_long:
 ap_stub:
     cli
     mov ax, cs; mov ds, ax
-    mov eax, cr4; or eax, 1 << 5; mov cr4, eax
-    mov eax, offset boot_pml4; mov cr3, eax
-    mov ecx, 0xc0000080
-    rdmsr; or eax, 1 << 8 | 1 << 11; wrmsr
+    SHOW_ALL
+    ALLOW_PAGING
     .byte 0x66, 0x0f, 0x01, 0x16; .word ap_gdt_pointer - ap_stub     # lgdt, 32-bit base
-    mov eax, cr0; and eax, ~(3 << 29); or eax, 1 << 31 | 1 << 16 | 1; mov cr0, eax
+    mov eax, {cr0}; mov cr0, eax
     .byte 0x66, 0xea; .long ap_long; .word 8                         # far jump
 ap_gdt_pointer: .word 15; .long boot_gdt
 ap_stub_end:

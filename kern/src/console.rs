@@ -18,7 +18,8 @@ use core::sync::atomic::AtomicBool;
 use spin::Once;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
-const COM1: u16 = 0x3f8;
+/// The first serial line.
+pub const COM1: u16 = 0x3f8;
 const MAX: usize = CONSOLE_MAX as usize;
 
 /// The serial port, and whose unfinished line is on the screen.

@@ -1,9 +1,9 @@
-//! Processors: their stacks, descriptor tables, control registers, and what hangs off GS.
+//! Processors: their stacks, descriptor tables, and what hangs off GS.
 
 use crate::env::Env;
+use crate::state;
 use abi::window::CpuInfo;
 use abi::{Frame, PAGE_SIZE};
-use core::arch::x86_64::__cpuid_count;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 use core::ptr::{null, null_mut};
@@ -12,9 +12,7 @@ use smp::{Flushes, Loaded};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::{segmentation::CS, segmentation::Segment, tables::load_tss};
-use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::{GsBase, KernelGsBase, LStar, SFMask, Star};
-use x86_64::registers::rflags::RFlags;
+use x86_64::registers::model_specific::GsBase;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::idt::{Entry, HandlerFunc};
 use x86_64::structures::tss::TaskStateSegment;
@@ -229,15 +227,13 @@ pub fn early_init() {
 pub fn adopt(cpu: &'static Cpu) {
     cpu.this.set(cpu);
     GsBase::write(VirtAddr::from_ptr(cpu));
-    KernelGsBase::write(VirtAddr::zero());
 }
 
-/// Segments, stacks, interrupt table, system call entry, protection.
+/// Segments, stacks, interrupt table, and all other registers.
 pub fn init() {
     load_segments(this());
     load_idt();
-    syscall_entry();
-    protect();
+    state::set(this());
 }
 
 fn load_segments(cpu: &'static Cpu) {
@@ -287,39 +283,6 @@ fn load_idt() {
         DescriptorTablePointer { limit: size_of_val(idt) as u16 - 1, base: VirtAddr::from_ptr(idt) };
     // SAFETY: the table is complete and lives for ever.
     unsafe { x86_64::instructions::tables::lidt(&pointer) };
-}
-
-fn syscall_entry() {
-    LStar::write(crate::trap::syscall_address());
-    // SAFETY: base of the kernel's and of the user's selectors, as the table has them.
-    unsafe { Star::write_raw(USER_DATA - 8, KERNEL_CODE) };
-    SFMask::write(RFlags::all()); // every flag is clear in the kernel
-    // SAFETY: LSTAR and STAR are set.
-    unsafe { Efer::update(|efer| efer.insert(EferFlags::SYSTEM_CALL_EXTENSIONS)) };
-}
-
-/// What the processor can protect, it shall. (NX is on since boot: without it nothing starts.)
-fn protect() {
-    let leaf7 = __cpuid_count(7, 0);
-    let mut cr4 = Cr4::read();
-    cr4.remove(Cr4Flags::FSGSBASE | Cr4Flags::OSXSAVE | Cr4Flags::TIMESTAMP_DISABLE);
-    cr4.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE);
-    cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, leaf7.ecx & 1 << 2 != 0);
-    cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, leaf7.ebx & 1 << 7 != 0);
-    cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, has_smap());
-    let mut cr0 = Cr0::read();
-    cr0.remove(Cr0Flags::ALIGNMENT_MASK | Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
-    cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR);
-    // SAFETY: the page maps obey all of these; `stac` opens user pages where that is meant.
-    unsafe {
-        Cr4::write(cr4);
-        Cr0::write(cr0);
-    }
-}
-
-/// Whether `stac` and `clac` exist. If not, `trap::patch_smap` removes them.
-pub fn has_smap() -> bool {
-    __cpuid_count(7, 0).ebx & 1 << 20 != 0
 }
 
 /// The time stamp counter; under the deterministic emulator it counts instructions.

@@ -197,6 +197,17 @@ syscall_entry:
 3:  call {dispatch}                         # which says that there is no such call
     jmp 2b
 
+# A system call from 32-bit code, on processors that have that. No descriptor lets a program come to 32-bit mode; should one
+# get there, it ends as on other processors: the instruction is not valid.
+syscall_compat:
+    swapgs
+    mov gs:[{scratch}], rsp
+    mov rsp, gs:[{env}]
+    add rsp, {frame_end}
+    push {user_data}; push qword ptr gs:[{scratch}]; push r11; push {user_code}; push rcx
+    push 0; push {invalid_opcode}
+    jmp trap_rust
+
 # idle(): wait for an interrupt. pause(): take those that wait already. In assembly, because code of `core` may use
 # the red zone, and only here do interrupts find the kernel running.
 idle:

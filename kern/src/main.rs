@@ -9,7 +9,7 @@
 //! 2. `trap` and `entry.s`: how programs come in and how they go back; the upcall.
 //! 3. `syscall`: the calls; `pages`, `ipc`, `console`: what they do. The crate `vm`: page maps.
 //! 4. `sched` and `life`: who runs, how environments begin and end.
-//! 5. `start` and `flush`: other processors, and what they have cached.
+//! 5. `start` and `flush`: other processors, and what they have cached. `state`: what is in the registers of all.
 //!
 //! The kernel runs with interrupts off, except while it idles, and starts every entry on an empty
 //! stack. It has no heap: every table is sized at boot.
@@ -37,6 +37,7 @@ mod power;
 mod sched;
 mod selftest;
 mod start;
+mod state;
 mod syscall;
 mod tables;
 mod trap;
@@ -57,7 +58,7 @@ extern "C" fn start(start_info: u64) -> ! {
     console::init();
     // SAFETY: the boot tables are in use, and kernel text can be written: once, here.
     let boot = unsafe {
-        trap::patch_smap();
+        trap::patch();
         start::place_stub();
         let read = BootInfo::read(&BootTables::new(), start_info);
         let boot = BOOT.call_once(|| read.unwrap_or_else(|bad| panic!("{bad}")));
@@ -68,6 +69,7 @@ extern "C" fn start(start_info: u64) -> ! {
     env::init();
     sched::lock().init(env::all());
     read_command_line(boot);
+    selftest::check_processor();
     start::processors(&boot.processors);
     power::count_frames();
     selftest::init(&boot.archive);

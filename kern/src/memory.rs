@@ -23,6 +23,8 @@ pub const CHECK_TABLE: Va = Va(0xffff_d800_0000_0000);
 pub const PROCESSORS: Va = Va(0xffff_d400_0000_0000);
 /// The local APIC, at its page in [`DEVICES`].
 pub const LOCAL_APIC: Va = DEVICES;
+/// Where it is.
+pub const LOCAL_APIC_PHYSICAL: u64 = 0xfee0_0000;
 
 /// All page frames.
 pub static MEMORY: Memory<Kernel> = Memory::new();

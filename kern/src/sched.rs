@@ -286,9 +286,28 @@ impl FpState {
         unsafe { asm!("fxsave64 [{}]", in(reg) self.0.get(), options(nostack, preserves_flags)) };
     }
 
+    /// Load what was stored. Where that leaves the x87 pointers of somebody else as they are, they are reset before:
+    /// `trap::patch` removes that where it is not needed.
+    #[inline(always)]
     fn load(&self) {
         // SAFETY: the image was stored by `save` or made by `reset`.
-        unsafe { asm!("fxrstor64 [{}]", in(reg) self.0.get(), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("77: fninit", ".pushsection .x87_sites, \"a\"; .quad 77b; .popsection", "fxrstor64 [{}]",
+                in(reg) self.0.get(), options(nostack, preserves_flags));
+        }
+    }
+
+    /// Whether the image has all of the state in it. Older processors of AMD's, and emulators, leave out where the last x87
+    /// instruction and its operand were, unless an exception is pending.
+    pub fn is_whole() -> bool {
+        let (image, number) = (FpState::default(), 0u32);
+        let mut found = [0u32; 7];
+        // SAFETY: nobody's state is in the registers yet.
+        unsafe {
+            asm!("fninit", "fild dword ptr [{1}]", "fxsave64 [{0}]", "fninit", "fxrstor64 [{0}]", "fnstenv [{2}]", "fninit",
+                in(reg) image.0.get(), in(reg) &raw const number, in(reg) &raw mut found, options(nostack));
+        }
+        found[3] != 0
     }
 
     /// The state of a new environment: all exceptions masked, everything empty.

@@ -8,7 +8,7 @@
 
 use crate::env::{self, Env};
 use crate::memory::{CHECK_TABLE, Kernel, MEMORY, kernel_root};
-use crate::{cpu, flush};
+use crate::{apic, cpu, flush, state};
 use ::sched::Node;
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{EnvId, Frame, Pte, Status, Va};
@@ -124,8 +124,17 @@ pub fn check_holders() {
     }
 }
 
+/// What this processor has in its registers is what `state` and `apic` put there.
+pub fn check_processor() {
+    if cfg!(feature = "check") {
+        state::compare(cpu::this());
+        apic::compare();
+    }
+}
+
 /// Check everything. A difference is a bug of the kernel's: panic.
 pub fn all() {
+    state::compare(cpu::this());
     let stamp = u64::from(CHECKS.fetch_add(1, Relaxed) + 1) << 32;
     let used = KERNEL_FRAMES.load(Relaxed);
     let archive = ARCHIVE.get().expect("boot is over");

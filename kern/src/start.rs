@@ -95,6 +95,7 @@ pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
     cpu::init();
     cpu.root.end(kernel_root().0);
     apic::init_here();
+    selftest::check_processor();
     cpu::announce(cpu);
     while !OPEN.load(Relaxed) {
         flush::relax();

@@ -3,7 +3,9 @@
 use crate::boot::image;
 use crate::cpu::{BOOT_STACKS, Processor, Stacks};
 use crate::env::{self, Env};
-use crate::memory::{self, CHECK_TABLE, ENV_TABLE, Kernel, LOCAL_APIC, MEMORY, PROCESSORS, alias};
+use crate::memory::{
+    self, CHECK_TABLE, ENV_TABLE, Kernel, LOCAL_APIC, LOCAL_APIC_PHYSICAL, MEMORY, PROCESSORS, alias,
+};
 use ::boot::BootInfo;
 use abi::layout::{ARCHIVE, CPUS, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
@@ -18,7 +20,6 @@ const RX: u64 = Pte::PRESENT;
 const WINDOW: u64 = RW | Pte::USER;
 const UNCACHED: u64 = 1 << 4;
 
-const LOCAL_APIC_PHYSICAL: u64 = 0xfee0_0000;
 /// The boot tables map no more.
 const BOOT_MAPPED: u64 = 1 << 32;
 

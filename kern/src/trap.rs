@@ -20,8 +20,8 @@
 //! `iretq` everywhere else.
 
 use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
-use crate::env::{Env, Upcall};
-use crate::{life, panic, sched, syscall};
+use crate::env::{Env, FpState, Upcall};
+use crate::{life, panic, sched, state, syscall};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
 use abi::window::MachineInfo;
@@ -29,6 +29,7 @@ use abi::{Call, Error, Fault, Registers, Vector};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
+use core::ops::Range;
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
 
@@ -157,6 +158,7 @@ global_asm!(
     stack_top = const offset_of!(Cpu, stack_top),
     env = const offset_of!(Cpu, env),
     scratch = const offset_of!(Cpu, scratch),
+    frame_end = const size_of::<Saved>(),
     vector = const offset_of!(Saved, vector),
     rip = const offset_of!(Saved, rip),
     rflags = const offset_of!(Saved, rflags),
@@ -171,6 +173,9 @@ global_asm!(
     kernel_trap = sym kernel_trap,
     quick = const Call::QUICK,
     calls = const Call::ALL.len(),
+    user_code = const USER_CODE,
+    user_data = const USER_DATA,
+    invalid_opcode = const Vector::INVALID_OPCODE.0,
     handlers = sym syscall::HANDLERS,
     dispatch = sym syscall::dispatch,
 );
@@ -181,7 +186,10 @@ unsafe extern "C" {
     static trap_stubs: u8;
     static __smap_sites: [u64; 0];
     static __smap_sites_end: [u64; 0];
+    static __x87_sites: [u64; 0];
+    static __x87_sites_end: [u64; 0];
     fn syscall_entry();
+    fn syscall_compat();
     fn resume() -> !;
     fn resume_call(frame: &TrapFrame) -> !;
     fn idle();
@@ -198,19 +206,35 @@ pub fn syscall_address() -> VirtAddr {
     VirtAddr::from_ptr(syscall_entry as *const u8)
 }
 
-/// Remove `stac` and `clac`, if the processor has none.
+/// The entry of system calls from 32-bit code, of which there is none.
+pub fn syscall_compat_address() -> VirtAddr {
+    VirtAddr::from_ptr(syscall_compat as *const u8)
+}
+
+/// Remove instructions that this processor does not have, or does not need.
 ///
 /// # Safety
 /// Kernel text can still be written: called on the boot tables.
-pub unsafe fn patch_smap() {
-    if cpu::has_smap() {
-        return;
+pub unsafe fn patch() {
+    // SAFETY: the tables are made where the instructions are; a no-op of the same length fits.
+    unsafe {
+        if !state::has_smap() {
+            remove(&raw const __smap_sites..&raw const __smap_sites_end, [0x0f, 0x1f, 0x00]);
+        }
+        if FpState::is_whole() {
+            remove(&raw const __x87_sites..&raw const __x87_sites_end, [0x66, 0x90]);
+        }
     }
-    let mut site = (&raw const __smap_sites).cast::<u64>();
-    while site != (&raw const __smap_sites_end).cast() {
-        // SAFETY: the table holds addresses of three-byte instructions; a three-byte no-op fits.
+}
+
+/// # Safety
+/// The table holds addresses of instructions that are as long, and kernel text can be written.
+unsafe fn remove<const N: usize>(table: Range<*const [u64; 0]>, no_op: [u8; N]) {
+    let mut site = table.start.cast::<u64>();
+    while site != table.end.cast() {
+        // SAFETY: the caller promises it.
         unsafe {
-            (*site as *mut [u8; 3]).write([0x0f, 0x1f, 0x00]);
+            (*site as *mut [u8; N]).write(no_op);
             site = site.add(1);
         }
     }

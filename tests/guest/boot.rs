@@ -1,5 +1,6 @@
 //! Machines of all sizes, and machines in which every run is like every other.
 
+use abi::ExitStatus;
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use tests::{Case, Lab, Run, guest, named};
@@ -8,15 +9,24 @@ use xtask::images::Flavor;
 pub fn cases() -> Vec<Case> {
     // 6G: memory goes on above 4 GiB, behind the hole for devices.
     let machines = ["32M", "512M", "4G", "6G"].into_iter().flat_map(machine_of);
-    // Without SMAP, SMEP and UMIP; without SMAP.
-    machines.chain(["qemu64", "Haswell"].map(processor)).collect()
+    machines.chain(UNFIT.map(|(model, lacks)| unfit(model, lacks))).collect()
 }
 
-/// An older processor: what it cannot protect is left out, and nothing else changes.
-fn processor(model: &'static str) -> Case {
-    named(&format!("cpu-{model}"), "faultregs")
-        .emulator(&["-cpu", model])
-        .check(|run| _ = run.in_order(&["^Registers after page-fault OK$"]).never("MISMATCH"))
+/// Processors that the kernel cannot use, and what it says that they lack.
+const UNFIT: [(&str, &str); 5] = [
+    ("qemu32", "NX, LM"),
+    ("qemu64,-nx", "NX"),
+    ("qemu64,-lm", "LM"),
+    ("qemu64,-syscall", "SYSCALL"),
+    ("qemu64,-sse2", "SSE2"),
+];
+
+fn unfit(model: &'static str, lacks: &'static str) -> Case {
+    let case = named(&format!("unfit-{model}"), "hello").processor(model).only(Flavor::Plain).one_processor();
+    case.exits(ExitStatus::UNFIT_PROCESSOR.0).check(move |run| {
+        // The firmware's text may be before it on the same line.
+        run.once(&format!("this processor lacks {lacks}$")).never("hello");
+    })
 }
 
 fn machine_of(size: &'static str) -> Vec<Case> {

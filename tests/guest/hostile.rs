@@ -5,7 +5,7 @@ use tests::{Case, graded, named};
 use xtask::images::Flavor;
 
 /// Every group has a machine to itself, a small one: what is exhausted is exhausted sooner.
-const GROUPS: [&str; 21] = [
+const GROUPS: [&str; 23] = [
     "pages",
     "runs",
     "batches",
@@ -18,6 +18,8 @@ const GROUPS: [&str; 21] = [
     "recursion",
     "placement",
     "exceptions",
+    "segments",
+    "registers",
     "access",
     "tlb",
     "fork",
@@ -29,9 +31,40 @@ const GROUPS: [&str; 21] = [
     "exhaust",
 ];
 
+/// Processors: all that the emulator can do; old ones, of AMD's and of Intel's, without SMAP, SMEP and UMIP; a new one of
+/// AMD's; and those that lack one kind of protection.
+const MODELS: [&str; 7] = ["max", "qemu64", "Haswell", "EPYC", "max,-smap", "max,-smep", "max,-umip"];
+/// What depends on the processor.
+const ABOUT_PROCESSORS: [&str; 4] = ["exceptions", "segments", "registers", "access"];
+/// If it is `all`, every model runs every group, on 1, 2 and 4 processors: a quarter of an hour.
+const ALL_VARIABLE: &str = "FAULTLINE_PROCESSORS";
+
 pub fn cases() -> Vec<Case> {
+    let all = std::env::var(ALL_VARIABLE).is_ok_and(|which| which == "all");
+    let models = MODELS.into_iter().flat_map(|model| on_model(model, all));
     let left_behind = [("leftbehind", "goes on"), ("leftbehind-idle", "idle")].map(left_behind);
-    GROUPS.into_iter().map(hostile).chain(left_behind).collect()
+    GROUPS.into_iter().map(hostile).chain(models).chain(left_behind).collect()
+}
+
+/// What depends on the processor, in one machine; or everything, in many.
+fn on_model(model: &'static str, all: bool) -> Vec<Case> {
+    if !all && model == MODELS[0] {
+        // Where no other is asked for, this is what runs.
+        return Vec::new();
+    }
+    if !all {
+        let case = named(&format!("hostile-on-{model}"), "hostile").args(&ABOUT_PROCESSORS);
+        return vec![checked(case, ABOUT_PROCESSORS.to_vec()).memory("32M").processor(model)];
+    }
+    let with = |group: &'static str, cpus: u32| {
+        let case = hostile(group).called(&format!("hostile-{group}-on-{model}-{cpus}"));
+        let case = if group == "long" { case } else { case.only(Flavor::Plain) };
+        case.processor(model).cpus(cpus).one_processor()
+    };
+    // Those two need one processor.
+    let counts = |group| if ["tables", "long"].contains(&group) { 1..2 } else { 1..5 };
+    let of = |group| counts(group).filter(|cpus| *cpus != 3).map(move |cpus| with(group, cpus));
+    GROUPS.into_iter().flat_map(of).collect()
 }
 
 /// The machine ends as the first program did, whatever state that left its children in.
@@ -52,9 +85,7 @@ fn hostile(group: &'static str) -> Case {
         return graded(&name).timeout(300);
     }
     let case = named(&name, "hostile").args(&[group]).memory("32M").timeout(300);
-    let case = case.check(move |run| {
-        run.once(&format!("^{group}: [1-9][0-9]* checks, 0 failed$")).never("^FAILED");
-    });
+    let case = checked(case, vec![group]);
     match group {
         // Its children are looked at in the middle of what they do.
         "tables" => case.one_processor(),
@@ -62,4 +93,14 @@ fn hostile(group: &'static str) -> Case {
         "long" => case.memory("256M").icount().tick(0).quiet().only(Flavor::Count),
         _ => case,
     }
+}
+
+/// No check of these groups may fail.
+fn checked(case: Case, groups: Vec<&'static str>) -> Case {
+    case.check(move |run| {
+        for group in &groups {
+            run.once(&format!("^{group}: [1-9][0-9]* checks, 0 failed$"));
+        }
+        run.never("^FAILED");
+    })
 }

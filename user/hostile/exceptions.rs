@@ -34,6 +34,15 @@ const CASES: &[Case] = &[
     ("rdfsbase", &[0xf3, 0x48, 0x0f, 0xae, 0xc0], UD, 0, 0),
     ("xgetbv", &[0x31, 0xc9, 0x0f, 0x01, 0xd0], UD, 0, 2),
     ("vzeroupper", &[0xc5, 0xf8, 0x77], UD, 0, 0),
+    ("wrgsbase", &[0xf3, 0x48, 0x0f, 0xae, 0xd8], UD, 0, 0),
+    ("xsave [rsp - 128]", &[0x0f, 0xae, 0x64, 0x24, 0x80], UD, 0, 0),
+    ("xrstor [rsp - 128]", &[0x0f, 0xae, 0x6c, 0x24, 0x80], UD, 0, 0),
+    ("vmovups xmm0, [rsp]", &[0xc5, 0xf8, 0x10, 0x04, 0x24], UD, 0, 0),
+    ("vmovups ymm0, [rsp]", &[0xc5, 0xfc, 0x10, 0x04, 0x24], UD, 0, 0),
+    ("rdpkru", &[0x31, 0xc9, 0x0f, 0x01, 0xee], UD, 0, 2),
+    ("stac", &[0x0f, 0x01, 0xcb], UD, 0, 0),
+    ("clac", &[0x0f, 0x01, 0xca], UD, 0, 0),
+    ("rsm", &[0x0f, 0xaa], UD, 0, 0),
     ("cli", &[0xfa], GP, 0, 0),
     ("sti", &[0xfb], GP, 0, 0),
     ("hlt", &[0xf4], GP, 0, 0),
@@ -42,9 +51,15 @@ const CASES: &[Case] = &[
     ("rdmsr", &[0x0f, 0x32], GP, 0, 0),
     ("wrmsr", &[0x0f, 0x30], GP, 0, 0),
     ("mov cr3", &[0x0f, 0x20, 0xd8], GP, 0, 0),
+    ("mov from cr0", &[0x0f, 0x20, 0xc0], GP, 0, 0),
+    ("mov cr4", &[0x0f, 0x22, 0xe0], GP, 0, 0),
+    ("mov cr8", &[0x44, 0x0f, 0x22, 0xc0], GP, 0, 0),
     ("mov dr7", &[0x0f, 0x23, 0xf8], GP, 0, 0),
+    ("mov from dr6", &[0x0f, 0x21, 0xf0], GP, 0, 0),
+    ("rdpmc", &[0x31, 0xc9, 0x0f, 0x33], GP, 0, 2),
     ("invlpg", &[0x0f, 0x01, 0x38], GP, 0, 0),
     ("lgdt", &[0x0f, 0x01, 0x10], GP, 0, 0),
+    ("lldt 0", &[0x31, 0xc0, 0x0f, 0x00, 0xd0], GP, 0, 2),
     ("ltr", &[0x0f, 0x00, 0xd8], GP, 0, 0),
     ("swapgs", &[0x0f, 0x01, 0xf8], GP, 0, 0),
     ("sysret", &[0x48, 0x0f, 0x07], GP, 0, 0),
@@ -77,6 +92,10 @@ const HARMLESS: &[(&str, &[u8])] = &[
 
 /// Interrupts that programs may not call for.
 const NOT_FOR_USERS: [u8; 12] = [0, 1, 2, 6, 8, 13, 14, 18, 32, 33, 128, 255];
+
+/// What some processors do not have in 64-bit mode, and the others do not let users do.
+const MISSING_OR_FORBIDDEN: [(&str, &[u8]); 3] =
+    [("sysenter", &[0x0f, 0x34]), ("sysexit", &[0x0f, 0x35]), ("xsetbv", &[0x31, 0xc9, 0x0f, 0x01, 0xd1])];
 
 /// Addresses that are not canonical: to jump to, to push to, to pop from. Processors and emulators do
 /// not agree about the vector and about which of the two places is reported.
@@ -117,6 +136,10 @@ pub fn vectors(checks: &mut Checks) {
         // The number of the entry, times 8 by the manual, times its size by older emulators.
         let error = |scale: u64| Some((Vector(GP), u64::from(number) * scale + 2));
         checks.that("int", found == error(8) || found == error(16));
+    }
+    for (what, code) in MISSING_OR_FORBIDDEN {
+        let found = run(code).map(|fault| (fault.vector(), fault.error));
+        checks.that(what, found == Some((Vector(GP), 0)) || found == Some((Vector(UD), 0)));
     }
     for (what, code) in NOT_CANONICAL {
         let found = run(code).map(|fault| (fault.vector(), fault.error));

@@ -17,6 +17,7 @@ mod ipc;
 mod long;
 mod memory;
 mod pages;
+mod processor;
 mod stack;
 mod tables;
 mod values;
@@ -43,6 +44,8 @@ const GROUPS: &[Group] = &[
     ("recursion", stack::recursion),
     ("placement", stack::placement),
     ("exceptions", exceptions::vectors),
+    ("segments", processor::segments),
+    ("registers", processor::registers),
     ("access", memory::access),
     ("tlb", memory::stale),
     ("fork", memory::privacy),

@@ -19,6 +19,7 @@ Exit codes of `run`:
   0..=63   the program's own
   64 + N   the program was killed by exception N (78: page fault)
   96       the program was destroyed
+  122      the processor lacks what the kernel needs
   123      deadlock: nothing could run any more
   124      the time was up
   125      the tool could not do its work

@@ -79,6 +79,9 @@ pub struct Machine {
     pub memory: Memory,
     /// What executes guest code.
     pub accel: Accel,
+    /// The model of the processors and its features, as the emulator's `-cpu` has them: `Haswell`, `max,-smap`.
+    /// Without one, all that the emulator or the host can do.
+    pub processor: Option<String>,
     /// Time is the number of executed instructions: every run is like every other. One CPU only.
     pub icount: bool,
     /// Wait for a debugger.
@@ -93,6 +96,7 @@ impl Default for Machine {
             cpus: 1,
             memory: Memory::DEFAULT,
             accel: Accel::Tcg,
+            processor: None,
             icount: false,
             debugger: None,
             extra: Vec::new(),
@@ -183,6 +187,9 @@ impl Machine {
         if self.cpus != standard.cpus {
             options.push_str(&format!(" --cpus {}", self.cpus));
         }
+        if let Some(model) = &self.processor {
+            options.push_str(&format!(" --processor {}", shell_word(model.as_ref())));
+        }
         if self.icount {
             options.push_str(" --icount");
         }
@@ -198,6 +205,7 @@ impl Machine {
             .args(["-machine", "pc", "-m", &self.memory.to_string()])
             .args(["-smp", &self.cpus.to_string()])
             .args(self.accelerator())
+            .args(["-cpu", self.model()])
             .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
             .arg("-chardev")
@@ -215,18 +223,19 @@ impl Machine {
 
     fn accelerator(&self) -> &'static [&'static str] {
         match (self.accel, self.icount) {
-            (Accel::Kvm, _) => &["-accel", "kvm", "-cpu", "host"],
-            (Accel::Tcg, false) => &["-accel", "tcg", "-cpu", "max"],
-            (Accel::Tcg, true) => &[
-                "-accel",
-                "tcg",
-                "-cpu",
-                "max",
-                "-icount",
-                "shift=0,sleep=off",
-                "-rtc",
-                "base=2026-01-01,clock=vm",
-            ],
+            (Accel::Kvm, _) => &["-accel", "kvm"],
+            (Accel::Tcg, false) => &["-accel", "tcg"],
+            (Accel::Tcg, true) => {
+                &["-accel", "tcg", "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
+            }
+        }
+    }
+
+    fn model(&self) -> &str {
+        match (&self.processor, self.accel) {
+            (Some(model), _) => model,
+            (None, Accel::Kvm) => "host",
+            (None, Accel::Tcg) => "max",
         }
     }
 

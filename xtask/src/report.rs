@@ -71,7 +71,8 @@ impl std::error::Error for Reset {}
 /// How the machine ended: what the emulator's exit code stands for, if the report agrees.
 ///
 /// # Errors
-/// There is no verdict ([`Reset`], for one), or there are two. A kernel that panics may do so before it can report.
+/// There is no verdict ([`Reset`], for one), or there are two. A kernel that panics, or cannot use the processor, may find
+/// that out before it can report.
 pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatus, Option<Report>)> {
     if exit.code() == Some(0) {
         return Err(Reset.into());
@@ -79,7 +80,8 @@ pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatu
     let Some(status) = exit.code().and_then(boot::status_of_exit).map(ExitStatus) else {
         bail!("the emulator ended without a verdict ({exit}){}", explain(exit));
     };
-    if status == ExitStatus::KERNEL_PANIC && report.trim().is_empty() {
+    let may_be_early = [ExitStatus::KERNEL_PANIC, ExitStatus::UNFIT_PROCESSOR].contains(&status);
+    if may_be_early && report.trim().is_empty() {
         return Ok((status, None));
     }
     let report = Report::parse(report).context("the kernel did not report")?;
@@ -129,5 +131,6 @@ mod tests {
         assert!(verdict(exit(78), "", "ab12").is_err());
         assert!(verdict(HostStatus::from_raw(0), LINE, "ab12").unwrap_err().is::<Reset>());
         assert_eq!(verdict(exit(126), "", "ab12").unwrap(), (ExitStatus::KERNEL_PANIC, None));
+        assert_eq!(verdict(exit(122), "", "ab12").unwrap(), (ExitStatus::UNFIT_PROCESSOR, None));
     }
 }

@@ -41,6 +41,9 @@ pub struct Args {
     /// What executes guest code
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,
+    /// The model of the processors, as QEMU's `-cpu` has it: Haswell, EPYC, max,-smap [default: all that QEMU emulates]
+    #[arg(long, value_name = "MODEL")]
+    pub processor: Option<String>,
     /// Let time be the number of executed instructions: every run is like every other
     #[arg(long)]
     #[arg(conflicts_with_all = ["cpus", "accel"])]
@@ -121,6 +124,7 @@ impl<'a> Kit<'a> {
             cpus: args.cpus,
             memory: args.memory,
             accel: args.accel,
+            processor: args.processor.clone(),
             icount: args.icount,
             debugger: args.gdb.then(|| announce_debugger(&images.kernels[0])).transpose()?,
             extra: Vec::new(),
@@ -210,7 +214,7 @@ impl<'a> Kit<'a> {
         };
         let status = self.conclude("sh", outcome)?;
         // How the last command of the shell ended is not how this ended.
-        let machine_failed = status >= ExitStatus::DEADLOCK;
+        let machine_failed = status >= ExitStatus::UNFIT_PROCESSOR;
         Ok(if machine_failed { status } else { ExitStatus::SUCCESS })
     }
 
@@ -221,6 +225,11 @@ impl<'a> Kit<'a> {
         match outcome.status {
             ExitStatus::SUCCESS => {}
             ExitStatus::TIMEOUT => say!("{name}: {}", time_up(&outcome, self.args.limit)),
+            ExitStatus::UNFIT_PROCESSOR => say!(
+                "{name}: {}: its last line says what that is\n  without --processor, QEMU emulates one that has all; \
+                 with --accel kvm, the firmware's settings may hide NX",
+                outcome.status
+            ),
             status => say!("{name}: {status}"),
         }
         if outcome.status == ExitStatus::KERNEL_PANIC {

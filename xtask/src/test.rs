@@ -13,6 +13,9 @@ use std::process::{Command, Stdio};
 pub struct Args {
     /// Only tests whose names contain this
     filter: Option<String>,
+    /// With the tests that take long: every mistake, every model of processors
+    #[arg(long)]
+    all: bool,
     /// List the tests, and run none
     #[arg(long)]
     list: bool,
@@ -20,6 +23,9 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
+
+/// Tests that take long are asked for in the environment: of which kind is each.
+const LONG_VARIABLES: [&str; 2] = ["FAULTLINE_MUTANTS", "FAULTLINE_PROCESSORS"];
 
 /// How the tests of one run of cargo went.
 struct Outcome {
@@ -69,6 +75,9 @@ fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[Str
         .args(&args.filter);
     if args.list {
         command.arg("--list");
+    }
+    if args.all {
+        command.envs(LONG_VARIABLES.map(|name| (name, "all")));
     }
     command.current_dir(&workspace.root).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot run cargo")?;

@@ -154,6 +154,7 @@ pub const FIXED_RFLAGS: u64 = 0x202;
 /// | 0..=63 | the program's own |
 /// | 64 + vector | killed by an exception that nobody handled |
 /// | 96 | destroyed by its parent, or by itself |
+/// | 122 | machine: the processor lacks what the kernel needs |
 /// | 123 | machine: deadlock |
 /// | 124 | tool: the time was up |
 /// | 125 | tool: could not do its work |
@@ -173,6 +174,8 @@ impl ExitStatus {
     pub const PANIC: ExitStatus = ExitStatus(63);
     /// Ended by [`crate::Call::Destroy`].
     pub const DESTROYED: ExitStatus = ExitStatus(96);
+    /// The processor lacks what the kernel needs.
+    pub const UNFIT_PROCESSOR: ExitStatus = ExitStatus(122);
     /// Nothing could run, and nothing could wake anything.
     pub const DEADLOCK: ExitStatus = ExitStatus(123);
     /// The tool's time limit was reached.
@@ -222,6 +225,7 @@ impl fmt::Display for ExitStatus {
             (_, Some(vector)) => write!(f, "killed by exception {} ({vector})", vector.0),
             (ExitStatus::DESTROYED, _) => f.write_str("destroyed"),
             (ExitStatus::PANIC, _) => f.write_str("panicked"),
+            (ExitStatus::UNFIT_PROCESSOR, _) => f.write_str("the processor lacks what the kernel needs"),
             (ExitStatus::DEADLOCK, _) => f.write_str("deadlock"),
             (ExitStatus::TIMEOUT, _) => f.write_str("timeout"),
             (ExitStatus::TOOL_FAILED, _) => f.write_str("the tool failed"),

@@ -188,6 +188,7 @@ fn exit_statuses_do_not_overlap() {
     }
     let others = [
         ExitStatus::DESTROYED,
+        ExitStatus::UNFIT_PROCESSOR,
         ExitStatus::DEADLOCK,
         ExitStatus::TIMEOUT,
         ExitStatus::TOOL_FAILED,

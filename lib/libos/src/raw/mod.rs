@@ -7,9 +7,14 @@
 
 mod attempt;
 mod probe;
+mod processor;
 
 pub use attempt::attempt;
 pub use probe::{PROBE_PAGE, State, fault_address, probe, scramble};
+pub use processor::{
+    ENTER_SEGMENT, LOAD_SEGMENT, Segment, Way, interrupt_return_on, read_by_segments, store_local_table,
+    store_processor, x87_load, x87_pointers, x87_reset,
+};
 
 use core::arch::asm;
 use core::fmt::{self, Write};
