@@ -133,7 +133,7 @@ resume_call:
 # processor had pushed there.
 trap_own_stack:
     test byte ptr [rsp + 24], 3
-    jz trap_kernel
+    jz trap_anywhere
     swapgs
     mov gs:[{scratch}], rax
     mov rax, gs:[{env}]
@@ -154,6 +154,26 @@ trap_kernel:
     mov rdi, rsp
     call {kernel_trap}
     POP_GENERAL
+    iretq
+
+# The same on a stack of the interrupt's own. The kernel may have been on its way in or out, where GS is the program's: its
+# base is not in the kernel's half then.
+trap_anywhere:
+    PUSH_GENERAL
+    cld
+    SMAP clac
+    mov ecx, 0xc0000101                     # the base of GS
+    rdmsr
+    mov ebx, edx
+    test ebx, ebx
+    js 1f
+    swapgs
+1:  mov rdi, rsp
+    call {kernel_trap}
+    test ebx, ebx
+    js 2f
+    swapgs
+2:  POP_GENERAL
     iretq
 
 # A system call: rcx is the caller's rip, r11 its rflags. A quick one saves what a C function may change.

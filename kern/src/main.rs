@@ -97,6 +97,9 @@ fn read_command_line(boot: &'static BootInfo) {
     if boot.word("hold-twice").is_some() {
         selftest::hold_twice();
     }
+    if boot.word("break-entries").is_some() {
+        selftest::break_entries();
+    }
     if let Some(id) = boot.word("late=").and_then(|id| id.parse().ok()) {
         selftest::be_late(id);
     }

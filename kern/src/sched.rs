@@ -220,14 +220,11 @@ fn turn_to(cpu: &Cpu, last: Option<&'static Env>, env: &'static Env) {
 /// What another environment left in the selectors is not for this one to see. The bases are 0.
 #[inline]
 fn reset_selectors() {
-    let used: u64;
-    // SAFETY: only reads.
+    // SAFETY: only reads. The jump is to a block of its own.
     unsafe {
         asm!("mov {0:e}, ds", "mov {1:e}, es", "or {0:e}, {1:e}", "mov {1:e}, fs", "or {0:e}, {1:e}",
-            "mov {1:e}, gs", "or {0:e}, {1:e}", out(reg) used, out(reg) _, options(nostack, nomem));
-    }
-    if used != 0 {
-        clear_selectors();
+            "mov {1:e}, gs", "or {0:e}, {1:e}", "jnz {2}", out(reg) _, out(reg) _, label { clear_selectors() },
+            options(nostack, nomem));
     }
 }
 

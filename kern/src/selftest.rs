@@ -8,6 +8,7 @@
 
 use crate::env::{self, Env};
 use crate::memory::{CHECK_TABLE, Kernel, MEMORY, kernel_root};
+use crate::trap::{self, Saved};
 use crate::{apic, cpu, flush, state};
 use ::sched::Node;
 use abi::layout::{UVPT_SLOT, WINDOWS};
@@ -77,6 +78,29 @@ pub fn be_late(apic_id: u32) {
 /// Whether this processor is to come too late.
 pub fn is_late(apic_id: u8) -> bool {
     cfg!(feature = "check") && LATE.load(Relaxed) == u32::from(apic_id)
+}
+
+/// Every system call is interrupted before its first instruction, so that tests see that the kernel knows its processor there.
+static BREAKS: AtomicBool = AtomicBool::new(false);
+
+/// The command line asks for that.
+pub fn break_entries() {
+    BREAKS.store(cfg!(feature = "check"), Relaxed);
+    state::set(cpu::this());
+}
+
+/// Where debug exceptions are to come, if that was asked for.
+pub fn breakpoint() -> u64 {
+    if BREAKS.load(Relaxed) { trap::syscall_address().as_u64() } else { 0 }
+}
+
+/// A debug exception came while the kernel ran. One at that place comes once: the processor's GS is the kernel's now.
+pub fn stopped(saved: &mut Saved) {
+    const RESUME: u64 = 1 << 16;
+    if breakpoint() != 0 {
+        assert!(cpu::this().number.get() < cpu::count(), "GS is a program's at {:#x}", saved.rip);
+        saved.rflags |= RESUME;
+    }
 }
 
 /// With that bug, one processor at a time is slow to leave an environment that wants to run again: long enough for

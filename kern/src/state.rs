@@ -5,7 +5,7 @@
 //! of the same kind in `apic`.
 
 use crate::cpu::{Cpu, KERNEL_CODE, USER_DATA};
-use crate::{apic, console, power, trap};
+use crate::{apic, console, power, selftest, trap};
 use abi::ExitStatus;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count, __get_cpuid_max, CpuidResult};
@@ -89,6 +89,7 @@ fn registers(cpu: &Cpu) -> [(Register, Option<u64>); 23] {
     let (features, more, extended) = (__cpuid(1).edx, leaf7(), __cpuid(0x8000_0001).edx);
     let has_sysenter = features & 1 << 11 != 0;
     let has_number = extended & 1 << 27 != 0 || more.ecx & 1 << 22 != 0;
+    let breakpoint = selftest::breakpoint();
     let msr = |number, value| (Register::Msr(number), Some(value));
     let msr_if = |is_there: bool, number, value| (Register::Msr(number), is_there.then_some(value));
     [
@@ -110,8 +111,8 @@ fn registers(cpu: &Cpu) -> [(Register, Option<u64>); 23] {
         msr_if(has_number, 0xc000_0103, 0),                 // TSC_AUX
         (Register::Cr4, Some(cr4(features, more).bits())),
         (Register::Cr0, Some(CR0.into())),
-        (Register::Dr7, Some(NO_BREAKPOINTS)),
-        (Register::Dr0, Some(0)),
+        (Register::Dr7, Some(NO_BREAKPOINTS | u64::from(breakpoint != 0))),
+        (Register::Dr0, Some(breakpoint)),
         (Register::Dr1, Some(0)),
         (Register::Dr2, Some(0)),
         (Register::Dr3, Some(0)),

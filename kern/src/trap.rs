@@ -21,7 +21,7 @@
 
 use crate::cpu::{self, Cpu, USER_CODE, USER_DATA};
 use crate::env::{Env, FpState, Upcall};
-use crate::{life, panic, sched, state, syscall};
+use crate::{life, panic, sched, selftest, state, syscall};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::USER_LIMIT;
 use abi::window::MachineInfo;
@@ -286,12 +286,12 @@ extern "C" fn user_trap() {
 }
 
 /// Exceptions and interrupts while the kernel ran.
-extern "C" fn kernel_trap(saved: &Saved) {
+extern "C" fn kernel_trap(saved: &mut Saved) {
     match saved.vector {
         sched::TIMER => sched::count_tick(),
         sched::KICK => sched::kick(),
         // A debug exception that was pending when the program entered the kernel: not ours.
-        1 => {}
+        1 => selftest::stopped(saved),
         0..32 => panic::exception(saved),
         _ => crate::apic::end_of_interrupt(),
     }

@@ -9,7 +9,15 @@ use xtask::images::Flavor;
 pub fn cases() -> Vec<Case> {
     // 6G: memory goes on above 4 GiB, behind the hole for devices.
     let machines = ["32M", "512M", "4G", "6G"].into_iter().flat_map(machine_of);
-    machines.chain(UNFIT.map(|(model, lacks)| unfit(model, lacks))).collect()
+    let machines = machines.chain(UNFIT.map(|(model, lacks)| unfit(model, lacks)));
+    machines.chain([1, 4].map(interrupted)).collect()
+}
+
+/// Where system calls enter the kernel GS is still the program's. Exceptions that can come there, as they can anywhere, find
+/// their processor all the same.
+fn interrupted(cpus: u32) -> Case {
+    let case = named(&format!("interrupted-entries-{cpus}"), "forktree").cpus(cpus).only(Flavor::Check);
+    case.one_processor().provoke("break-entries").check(|run| _ = run.count(": I am '", 15))
 }
 
 /// Processors that the kernel cannot use, and what it says that they lack.

@@ -120,7 +120,8 @@ pub struct Boot {
     /// Microseconds between timer ticks, if not the kernel's default.
     pub tick_us: Option<u64>,
     /// A word for what must be seen to work, too: `panic` makes the kernel panic at once, `hold-twice` is a bug that a
-    /// checking kernel finds, and there `late=N` lets the processor with local APIC N come too late.
+    /// checking kernel finds, and there `late=N` lets the processor with local APIC N come too late, and `break-entries`
+    /// interrupts every system call before its first instruction.
     pub provoke: Option<&'static str>,
     /// After so many ticks the kernel says where everybody is, and ends the machine.
     pub limit: Option<u64>,
