@@ -310,7 +310,11 @@ impl Case {
 
     /// The command that does the same by hand.
     fn command(&self, flavor: Flavor) -> String {
-        let check = if flavor == Flavor::Check { " --check" } else { "" };
+        let check = match flavor {
+            Flavor::Plain => "",
+            Flavor::Check => " --check",
+            Flavor::Count => " --count",
+        };
         let mut words = vec![format!("cargo xtask run{check}{}", self.machine.options())];
         if let Some(tick) = self.request.tick_us {
             words.push(format!("--tick {tick}"));

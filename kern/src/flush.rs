@@ -6,8 +6,8 @@
 //! interrupts off: so whoever waits in the kernel, for anything, [serves](serve) such requests. What the
 //! processors tell each other is in the crate `smp`, where the tests try every order of it.
 
-use crate::cpu;
 use crate::memory::load_root;
+use crate::{count, cpu};
 use abi::Frame;
 
 /// See to the requests of others.
@@ -20,8 +20,10 @@ pub fn serve() {
 
 /// Wait a moment, in a loop that waits for others.
 pub fn relax() {
-    serve();
-    core::hint::spin_loop();
+    count::waiting(|| {
+        serve();
+        core::hint::spin_loop();
+    });
 }
 
 /// Whether another processor may have this page map loaded, or may load it at any moment: unless this one has. (Only

@@ -24,6 +24,7 @@ extern crate std; // checked, not built: see the workspace manifest
 mod apic;
 mod boot;
 mod console;
+mod count;
 mod cpu;
 mod env;
 mod flush;

@@ -13,7 +13,7 @@
 use crate::cpu::{self, Cpu};
 use crate::env::{self, Env, FpState};
 use crate::memory::{Kernel, Lock, kernel_root, load_root};
-use crate::{apic, console, flush, life, power, selftest, trap};
+use crate::{apic, console, count, flush, life, power, selftest, trap};
 use ::sched::Node;
 use abi::call::NO_PAGE;
 use abi::window::{LockKind, MachineInfo};
@@ -113,6 +113,7 @@ fn go_over(next: Option<&'static Env>, sched: Locked, cause: u64) -> ! {
 /// Nothing runs here, and this processor is not in the kernel, as checking kernels see it.
 fn find_work() -> ! {
     loop {
+        count::idle();
         let mut sched = lock();
         sched.look(here());
         wake_readers(&mut sched);
@@ -254,11 +255,13 @@ pub fn lock_free(env: &Env) -> Locked {
 
 /// Wait for another processor, which may have to enter the kernel for it.
 fn wait_while(condition: impl Fn() -> bool) {
-    leave_kernel(SWITCH);
+    if cfg!(feature = "check") {
+        ALONE.store(false, Release);
+    }
     while condition() {
         flush::relax();
     }
-    enter_kernel();
+    be_alone();
 }
 
 /// Let this processor hold an environment that is not the caller, wherever it is now, so that it runs nowhere
@@ -389,14 +392,17 @@ static ALONE: AtomicBool = AtomicBool::new(false);
 /// An entry to the kernel begins.
 #[inline]
 pub fn enter_kernel() {
+    be_alone();
+    count::begin();
+}
+
+#[inline]
+fn be_alone() {
     if cfg!(feature = "check") {
         while ALONE.swap(true, Acquire) {
             flush::relax();
         }
         selftest::check_holders();
-    }
-    if cfg!(feature = "count") {
-        cpu::this().entered.set(cpu::time_stamp());
     }
 }
 
@@ -409,12 +415,5 @@ pub fn leave_kernel(cause: u64) {
         }
         ALONE.store(false, Release);
     }
-    if cfg!(feature = "count") {
-        let spent = cpu::time_stamp() - cpu::this().entered.get();
-        let machine = Kernel::machine();
-        if spent > machine.longest_entry.load(Relaxed) {
-            machine.longest_entry.store(spent, Relaxed);
-            machine.longest_cause.store(cause, Relaxed);
-        }
-    }
+    count::end(cause);
 }

@@ -106,7 +106,7 @@ mod tests {
             &["run", "--memory", "lots"],
             &["run", "--cpus", "0"],
             &["run", "--accel", "warp"],
-            &["run", "--icount", "--cpus", "2"],
+            &["run", "--icount", "--accel", "kvm"],
             &["walk"],
         ];
         for words in bad {

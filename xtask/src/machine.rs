@@ -82,7 +82,8 @@ pub struct Machine {
     /// The model of the processors and its features, as the emulator's `-cpu` has them: `Haswell`, `max,-smap`.
     /// Without one, all that the emulator or the host can do.
     pub processor: Option<String>,
-    /// Time is the number of executed instructions: every run is like every other. One CPU only.
+    /// Time is the number of executed instructions: every run is like every other. Several processors execute theirs by
+    /// turns, and time goes on with those of all.
     pub icount: bool,
     /// Wait for a debugger.
     pub debugger: Option<Debugger>,

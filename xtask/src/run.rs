@@ -44,9 +44,9 @@ pub struct Args {
     /// The model of the processors, as QEMU's `-cpu` has it: Haswell, EPYC, max,-smap [default: all that QEMU emulates]
     #[arg(long, value_name = "MODEL")]
     pub processor: Option<String>,
-    /// Let time be the number of executed instructions: every run is like every other
+    /// Let time be the number of executed instructions, of all processors together: every run is like every other
     #[arg(long)]
-    #[arg(conflicts_with_all = ["cpus", "accel"])]
+    #[arg(conflicts_with = "accel")]
     pub icount: bool,
     /// End the machine after so long [default: none on a terminal, else 60 for a named program]
     #[arg(long, value_name = "SECONDS")]
@@ -70,6 +70,9 @@ pub struct Args {
     /// Use the kernel that checks its tables after every call
     #[arg(long)]
     pub check: bool,
+    /// Use the kernel that counts the instructions of every entry
+    #[arg(long, requires = "icount", conflicts_with = "check")]
+    pub count: bool,
     /// Let the kernel tell of the life of environments [default: with a named program]
     #[arg(long, overrides_with = "no_trace")]
     pub trace: bool,
@@ -116,7 +119,11 @@ impl<'a> Kit<'a> {
             ensure_kvm()?;
         }
         let qemu = install::qemu()?;
-        let flavor = if args.check { Flavor::Check } else { Flavor::Plain };
+        let flavor = match (args.check, args.count) {
+            (true, _) => Flavor::Check,
+            (_, true) => Flavor::Count,
+            _ => Flavor::Plain,
+        };
         let images = Builder { verbose: args.verbose, ..Builder::of(workspace) }.build(&[flavor])?;
         let scratch = Arc::new(scratch()?);
         Archive::of(&images.programs)?.write(&scratch.path().join("archive.tar"))?;

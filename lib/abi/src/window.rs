@@ -1,6 +1,6 @@
 //! What the read-only windows show. The kernel keeps these up to date; reading costs no call.
 
-use crate::{EnvId, ExitStatus, Status};
+use crate::{Call, EnvId, ExitStatus, Status};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The machine page, at [`MACHINE`](crate::layout::MACHINE).
@@ -24,6 +24,8 @@ pub struct MachineInfo {
     pub longest_entry: AtomicU64,
     /// What that was: a call's number, [`MachineInfo::VECTOR`] plus a vector, or one of the others.
     pub longest_cause: AtomicU64,
+    /// Instructions of the longest entry by each call, by its number.
+    pub longest_by_call: [AtomicU64; Call::ALL.len()],
     /// Slots in the environment table.
     pub env_slots: AtomicU32,
     /// Processors that run environments.
