@@ -18,6 +18,13 @@ const AT_HAND: u32 = 2 * BATCH;
 /// ends they come back, emptied entry by entry.
 const EMPTIED: u32 = BATCH;
 
+/// What zeroing or copying a frame costs, in instructions, roughly.
+pub const FILL: u32 = 560;
+/// And putting one back to the free ones, those included that go on to the pool from time to time.
+pub const FREE: u32 = 50;
+/// And looking for free ones at one processor, when the pool has none.
+pub(crate) const SEARCH: u32 = 30;
+
 /// All page frames.
 ///
 /// Each processor has some free frames at hand, so that two of them do not meet at one lock for
@@ -86,21 +93,24 @@ impl<M: Machine> Memory<M> {
     /// [`Error::NoMemory`].
     #[inline]
     pub fn alloc(&self) -> Result<Frame, Error> {
-        let frame = self.alloc_dirty()?;
+        self.alloc_zeros(&mut 0)
+    }
+
+    /// The same. What it took is added to the `work`.
+    #[inline]
+    pub(crate) fn alloc_zeros(&self, work: &mut u32) -> Result<Frame, Error> {
+        let frame = self.alloc_dirty(work)?;
         M::zero(frame);
+        add(work, FILL);
         Ok(frame)
     }
 
-    /// The same, for a table: those that were freed last are empty already. Returns how many frames had to be filled for
-    /// it.
+    /// The same, for a table: those that were freed last are empty already.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
-    pub(crate) fn alloc_table(&self) -> Result<(Frame, u32), Error> {
-        match self.take_emptied(Emptied::Table) {
-            Some(frame) => Ok((frame, 0)),
-            None => self.alloc().map(|frame| (frame, 1)),
-        }
+    pub(crate) fn alloc_table(&self, work: &mut u32) -> Result<Frame, Error> {
+        self.take_emptied(Emptied::Table).map_or_else(|| self.alloc_zeros(work), Ok)
     }
 
     /// A frame of this kind, if one is at hand.
@@ -109,21 +119,22 @@ impl<M: Machine> Memory<M> {
         (frame.0 != END).then(|| taken::<M>(frame))
     }
 
-    /// A frame with one reference and the contents of another one.
+    /// A frame with one reference and the contents of another one. What it took is added to the `work`.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
     #[inline]
-    pub fn alloc_copy(&self, of: Frame) -> Result<Frame, Error> {
-        let frame = self.alloc_dirty()?;
+    pub fn alloc_copy(&self, of: Frame, work: &mut u32) -> Result<Frame, Error> {
+        let frame = self.alloc_dirty(work)?;
         M::copy(of, frame);
+        add(work, FILL);
         Ok(frame)
     }
 
     /// The contents are somebody's old secrets: the caller overwrites all of them.
     #[inline]
-    pub(crate) fn alloc_dirty(&self) -> Result<Frame, Error> {
-        self.take().map_or_else(|| self.fetch(), Ok)
+    pub(crate) fn alloc_dirty(&self, work: &mut u32) -> Result<Frame, Error> {
+        self.take().map_or_else(|| self.fetch(work), Ok)
     }
 
     /// The same, if this processor has a frame at hand.
@@ -142,11 +153,14 @@ impl<M: Machine> Memory<M> {
     /// Nothing is at hand, or somebody is just taking it: get some from the pool, or from another processor.
     #[cold]
     #[inline(never)]
-    fn fetch(&self) -> Result<Frame, Error> {
+    fn fetch(&self, work: &mut u32) -> Result<Frame, Error> {
         loop {
             let all = M::cpus().len();
             let hands = (0..all).map(|cpu| &self.at_hand[(M::cpu() + cpu) % all].0);
-            let cut = hands.map(|hand| hand.lock().cut(BATCH));
+            let cut = hands.map(|hand| {
+                add(work, SEARCH);
+                hand.lock().cut(BATCH)
+            });
             let mut some = core::iter::once_with(|| self.pool.lock().cut(BATCH)).chain(cut);
             if let Some(mut some) = some.find(|some| some.len > 0) {
                 let one = some.pop();
@@ -176,7 +190,14 @@ impl<M: Machine> Memory<M> {
     /// Drop a reference; with the last one the frame is free.
     #[inline]
     pub fn release(&self, frame: Frame) {
+        self.release_with(frame, &mut 0);
+    }
+
+    /// The same. What it takes to free the frame is added to the `work`.
+    #[inline]
+    pub(crate) fn release_with(&self, frame: Frame, work: &mut u32) {
         if smp::release(&M::info(frame).refs) {
+            add(work, FREE);
             self.put(frame);
         }
     }
@@ -308,6 +329,12 @@ fn taken<M: Machine>(frame: Frame) -> Frame {
     info.word.store(0, Relaxed);
     info.refs.store(1, Relaxed);
     frame
+}
+
+/// So much more was done. (What nobody asks for may come to any number.)
+#[inline(always)]
+pub(crate) fn add(work: &mut u32, instructions: u32) {
+    *work = work.wrapping_add(instructions);
 }
 
 /// This processor took or freed a frame.

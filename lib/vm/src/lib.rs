@@ -35,11 +35,11 @@ mod space;
 mod tables;
 
 pub use build::Builder;
-pub use frames::Memory;
+pub use frames::{FILL, FREE, Memory};
 pub use lock::{Guard, Lock};
 pub use ranges::Ranges;
 pub use run::{Budget, unpinned};
-pub use space::{FILL, Page, Released, Space};
+pub use space::{FLUSH, FLUSH_EACH, PARK, Page, Released, Space};
 
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};

@@ -2,10 +2,13 @@
 //! is wrong, or the entry to the kernel has taken its time. An error is returned only if nothing was done: otherwise
 //! the caller hears how far it got, calls again for the rest, and gets the error then.
 
-use crate::space::FILL;
+use crate::frames::{FILL, SEARCH};
+use crate::space::MAKE;
+use crate::tables::OWN_MOST;
 use crate::{Machine, Memory, Space};
 use abi::call::PAGE_OPS_MAX;
 use abi::page::span;
+use abi::window::CpuInfo;
 use abi::{Call, Error, PageOp, Va};
 use core::ops::Range;
 
@@ -13,31 +16,54 @@ use core::ops::Range;
 #[derive(Debug)]
 pub struct Budget(u32);
 
-/// What a step costs, without the frames that it fills, and the most that it can cost with them.
+/// What a step costs that finds everything at hand and displaces nothing, and the most that it can cost: a space says what
+/// was [worked](Space::take_work) beyond the first.
 #[derive(Clone, Copy)]
 struct Cost {
     step: u32,
     most: u32,
+    /// For how many frames all processors may have to be searched.
+    searches: u32,
+}
+
+impl Cost {
+    /// What must be left for one more step on a machine with so many processors.
+    #[inline]
+    const fn most(self, processors: u32) -> u32 {
+        self.most + self.searches * SEARCH * (processors - 1)
+    }
 }
 
 /// An operation of a list, before it comes to its pages.
 const OPERATION: u32 = 250;
-/// Editing an entry, and three tables above it, and the page.
-const PAGE: Cost = Cost { step: 90, most: 90 + 4 * FILL };
+/// And for each space that is not the caller's, or not the one that changes: its lock, and who has it loaded.
+const SPACE: u32 = 100;
+/// Editing an entry, and three tables above it, and the page. (To displace pages, and tables that go with them, is less.)
+const PAGE: Cost = Cost { step: 90, most: 90 + 3 * MAKE + 4 * FILL, searches: 4 };
 /// Two entries that point to a table, and the tables above.
-const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most };
-/// Owning a table: a look at each entry, and at what it names.
-const OWN_TABLE: Cost = Cost { step: 16_000, most: 16_000 };
+const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most, searches: 3 };
+/// Owning a table: with a look at each entry, and at what it names. (A copy wants a frame, and is that much less work.)
+const OWN_TABLE: Cost = Cost { step: 330, most: 330 + OWN_MOST, searches: 0 };
 /// Operations the short way, on pages below one table: each, and as many as there can be. And finding the table.
-const SHORT: Cost = Cost { step: 30, most: SHORT_ROUND + 30 * PAGE_OPS_MAX as u32 };
-const SHORT_ROUND: u32 = 170;
+const SHORT: Cost = Cost { step: 30, most: SHORT_ROUND + 30 * PAGE_OPS_MAX as u32, searches: 0 };
+const SHORT_ROUND: u32 = 210;
+
+/// What a whole entry may take.
+const ENTRY: u32 = 18_250;
+// The first operation of a list gets somewhere, however many processors there are.
+const _: () = {
+    let (left, processors) = (ENTRY - SHORT_ROUND - OPERATION, CpuInfo::MAX as u32);
+    assert!(left - 2 * SPACE >= PAGE.most(processors) && left - 2 * SPACE >= TABLE.most(processors));
+    // Its own tables are all that a program can own.
+    assert!(left >= OWN_TABLE.most(processors));
+};
 
 impl Budget {
     /// That of a whole entry.
     #[inline]
     #[must_use]
     pub const fn new() -> Budget {
-        Budget(18_000)
+        Budget(ENTRY)
     }
 
     /// Call `f` with the number of each page of a run. Returns how many were done.
@@ -65,21 +91,32 @@ impl Budget {
         // What came with messages is not this call's work.
         space.take_work();
         let mut done = 0;
-        while done < count && self.0 >= cost.most {
-            match f(space, done) {
-                Ok(()) => done += 1,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
+        if let Some(most) = self.0.checked_sub(cost.most(M::cpus().len() as u32)) {
+            while done < count && space.work <= most {
+                match f(space, done) {
+                    Ok(()) => done += 1,
+                    Err(error) if done == 0 => {
+                        self.spend(space.take_work());
+                        return Err(error);
+                    }
+                    Err(_) => break,
+                }
+                space.has_worked(cost.step);
             }
-            self.0 = self.0.saturating_sub(cost.step + space.take_work());
         }
+        self.spend(space.take_work());
         Ok(done)
+    }
+
+    #[inline(always)]
+    fn spend(&mut self, instructions: u32) {
+        self.0 = self.0.saturating_sub(instructions);
     }
 
     /// So many operations on pages below one table were done the short way.
     #[inline(always)]
     pub fn spend_on_short(&mut self, pages: usize) {
-        self.0 = self.0.saturating_sub(SHORT_ROUND + pages as u32 * SHORT.step);
+        self.spend(SHORT_ROUND + pages as u32 * SHORT.step);
     }
 
     /// Whether the rest of a list has to wait: it may be that all of it goes the short way.
@@ -92,7 +129,13 @@ impl Budget {
     /// One more operation of a list comes.
     #[inline(always)]
     pub fn spend_on_operation(&mut self) {
-        self.0 = self.0.saturating_sub(OPERATION);
+        self.spend(OPERATION);
+    }
+
+    /// It is about one space more than the caller's.
+    #[inline(always)]
+    pub fn spend_on_space(&mut self) {
+        self.spend(SPACE);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Page maps: what the page calls do to one page.
 
-use crate::frames::Emptied;
+use crate::frames::{Emptied, FILL, add};
 use crate::{Machine, Memory, Table};
 use abi::layout::{UVPT_SLOT, WINDOWS, uvpt};
 use abi::page::span;
@@ -20,8 +20,8 @@ pub struct Space<M> {
     pub(crate) root: Frame,
     /// The tables that were walked to last: to grant a page, and for everything else.
     pub(crate) last: [Cell<Walk>; 2],
-    /// What was spent on frames that were filled, and tables that were pruned, since somebody asked: instructions, roughly.
-    work: u32,
+    /// What was spent since somebody asked, beyond what every page takes: instructions, roughly.
+    pub(crate) work: u32,
     /// What lies below is gone already: teardown goes on here.
     torn_down: Va,
     /// Who may have cached what changes here.
@@ -47,12 +47,16 @@ enum Loaded {
     Elsewhere,
 }
 
-/// What zeroing or copying a frame costs, in instructions, roughly.
-pub const FILL: u32 = 560;
-/// And giving back a table that has become empty.
+/// What making a table that is missing costs, besides filling it, in instructions, roughly.
+pub(crate) const MAKE: u32 = 70;
+/// And giving back one that has become empty.
 const PRUNE: u32 = 150;
-/// And asking one processor to forget a page map, or finding that there is no need to.
-const FLUSH: u32 = 20;
+/// And keeping a frame until other processors have forgotten it, and then freeing it.
+pub const PARK: u32 = 75;
+/// And letting them forget a page map: once, and for each processor that is asked or need not be.
+pub const FLUSH: u32 = 60;
+/// The second of these.
+pub const FLUSH_EACH: u32 = 20;
 
 /// So many frames wait for one flush at the most.
 const PARKED: usize = 16;
@@ -173,8 +177,18 @@ impl<M: Machine> Space<M> {
     #[inline]
     pub(crate) fn flush_elsewhere(&mut self) {
         if core::mem::take(&mut self.stale) {
-            self.has_worked(FLUSH * M::cpus().len() as u32);
             M::flush_elsewhere(self.root);
+        }
+    }
+
+    /// Other processors will have to forget what they have cached. That is paid for now: it happens at the latest when
+    /// the lock is given up, when no budget is asked any more.
+    #[cold]
+    #[inline(never)]
+    fn is_stale_elsewhere(&mut self) {
+        if !self.stale {
+            self.stale = true;
+            self.has_worked(FLUSH + FLUSH_EACH * M::cpus().len() as u32);
         }
     }
 
@@ -184,7 +198,7 @@ impl<M: Machine> Space<M> {
         match self.loaded {
             Loaded::Here => self.stale_here = true,
             Loaded::Nowhere => {}
-            Loaded::Elsewhere => self.stale = true,
+            Loaded::Elsewhere => self.is_stale_elsewhere(),
         }
     }
 
@@ -194,20 +208,27 @@ impl<M: Machine> Space<M> {
         match self.loaded {
             Loaded::Here => M::invalidate(self.root, page),
             Loaded::Nowhere => {}
-            Loaded::Elsewhere => self.stale = true,
+            Loaded::Elsewhere => self.is_stale_elsewhere(),
         }
     }
 
     /// Give up a frame that was named by an entry which is forgotten.
     #[inline]
     fn release(&mut self, memory: &Memory<M>, frame: Frame) {
-        if self.loaded != Loaded::Elsewhere {
-            return memory.release(frame);
+        match self.loaded {
+            Loaded::Elsewhere => self.park(memory, frame),
+            _ => memory.release_with(frame, &mut self.work),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn park(&mut self, memory: &Memory<M>, frame: Frame) {
         if self.parked_len == PARKED {
             self.flush(memory);
         }
-        self.stale = true;
+        self.is_stale_elsewhere();
+        self.has_worked(PARK);
         self.parked[self.parked_len] = frame;
         self.parked_len += 1;
     }
@@ -296,8 +317,7 @@ impl<M: Machine> Space<M> {
     /// [`Error::NoMemory`], [`Error::TableShared`].
     #[inline(always)]
     pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
-        let frame = memory.alloc()?;
-        self.has_filled(1);
+        let frame = memory.alloc_zeros(&mut self.work)?;
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
@@ -316,8 +336,7 @@ impl<M: Machine> Space<M> {
     /// [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
     pub fn copy(&mut self, memory: &Memory<M>, va: Va, from: Frame, perms: Perms) -> Result<(), Error> {
-        let frame = memory.alloc_copy(from)?;
-        self.has_filled(1);
+        let frame = memory.alloc_copy(from, &mut self.work)?;
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
@@ -417,23 +436,23 @@ impl<M: Machine> Space<M> {
             self.forget(va);
             return Ok(false);
         }
-        let copy = memory.alloc_copy(old.frame())?;
-        self.has_filled(1);
+        let copy = memory.alloc_copy(old.frame(), &mut self.work)?;
         self.replace(memory, &leaf, va, owned_copy(old, copy));
         Ok(true)
     }
 
-    /// Instructions that were spent on filling frames, pruning tables and asking processors since somebody asked, roughly: most of the work of
-    /// a page call.
+    /// Instructions that were spent since somebody asked, roughly, beyond what every page takes: on filling frames, on
+    /// freeing those that were displaced, on tables that come and go, and on asking processors. Most of the work of a page
+    /// call.
     #[inline]
     pub fn take_work(&mut self) -> u32 {
         core::mem::take(&mut self.work)
     }
 
     /// So much came.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_worked(&mut self, instructions: u32) {
-        self.work = self.work.wrapping_add(instructions);
+        add(&mut self.work, instructions);
     }
 
     #[inline(always)]
@@ -554,9 +573,9 @@ impl<M: Machine> Space<M> {
                 return Err(self.shared_above(va));
             }
             if !pte.is_present() {
-                let (frame, filled) = memory.alloc_table().inspect_err(|_| self.prune(memory, va))?;
+                self.has_worked(MAKE);
+                let frame = memory.alloc_table(&mut self.work).inspect_err(|_| self.prune(memory, va))?;
                 M::expect_zeros(M::table(frame));
-                self.has_filled(filled);
                 pte = Pte(frame.address() | TABLE);
                 entry.store(pte.0, Relaxed);
                 count::<M>(table, 1);
@@ -659,7 +678,7 @@ impl<M: Machine> Space<M> {
 
 /// A top-level table: the kernel's half, and itself.
 fn new_root<M: Machine>(memory: &Memory<M>, template: Frame) -> Result<Frame, Error> {
-    let root = memory.alloc_copy(template)?;
+    let root = memory.alloc_copy(template, &mut 0)?;
     let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
     M::table(root)[UVPT_SLOT as usize].store(own.0, Relaxed);
     Ok(root)

@@ -109,7 +109,9 @@ impl<M: Machine> Space<M> {
         if pte.has(Pte::WRITABLE) {
             return Ok(false);
         }
+        let entries = M::info(table).word.load(Relaxed);
         if memory.is_sole(table) {
+            self.has_worked(LOOK + KEEP * entries);
             if level > 2 {
                 each_entry::<M>(table, take_write);
             } else {
@@ -119,12 +121,16 @@ impl<M: Machine> Space<M> {
             self.forget_all();
             return Ok(false);
         }
+        self.has_worked(LOOK + COPY * entries);
         let copy = self.copy_table(memory, table, level)?;
         entry.store(copy.address() | TABLE | pte.0 & Pte::ACCESSED, Relaxed);
         // No processor may walk the old table from here any more: it may be gone in a moment.
         self.forget_all();
         self.flush(memory);
-        drop_table(memory, table, level);
+        if !memory.release_shared(table) {
+            self.has_worked(DROP);
+            drop_table(memory, table);
+        }
         Ok(true)
     }
 
@@ -134,8 +140,8 @@ impl<M: Machine> Space<M> {
         let len = M::info(table).word.load(Relaxed);
         // In a table that is nearly empty the lines with anything in them are looked for.
         let is_sparse = len <= SPARSE;
-        let (copy, filled) = if is_sparse { memory.alloc_table()? } else { (memory.alloc_dirty()?, 0) };
-        self.has_filled(filled);
+        let work = &mut self.work;
+        let copy = if is_sparse { memory.alloc_table(work)? } else { memory.alloc_dirty(work)? };
         let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
         let copied =
             if level > 2 { copy_tables(memory, from, to, left) } else { copy_leaves(memory, from, to, left) };
@@ -177,6 +183,17 @@ impl<M: Machine> Space<M> {
     }
 }
 
+/// What owning a table costs, in instructions, roughly: to look through it, and for each entry that is not empty, if the
+/// table is copied, and if it is kept.
+const LOOK: u32 = 900;
+const COPY: u32 = 21;
+const KEEP: u32 = 29;
+/// And giving up a table that nobody else has any more.
+const DROP: u32 = 8 * TABLE_ENTRIES as u32;
+/// The most of all that.
+pub(crate) const OWN_MOST: u32 = LOOK + KEEP * TABLE_ENTRIES as u32;
+const _: () = assert!(OWN_MOST >= LOOK + COPY * TABLE_ENTRIES as u32 + DROP);
+
 /// A table with so few entries is looked through for them.
 const SPARSE: u32 = 256;
 
@@ -189,19 +206,6 @@ fn take_write(entry: &AtomicU64) {
 
 /// Rights that only a sole user of a page may have.
 const SOLE: u64 = Pte::WRITABLE | Pte::MAY;
-
-/// Whether an entry of level 1 must change when its page gets another user.
-#[inline]
-fn must_lower(pte: Pte) -> bool {
-    pte.0 & SOLE != 0 && pte.0 & (Pte::PRESENT | Perms::KEEP.bits()) == Pte::PRESENT
-}
-
-/// What becomes of such an entry: whoever could write must copy first. A and D stay.
-#[inline]
-fn lowered(pte: u64) -> u64 {
-    const COW_FROM_WRITE: u64 = Perms::COW.bits() / Pte::WRITABLE;
-    (pte & !SOLE) | ((pte & Pte::WRITABLE) * COW_FROM_WRITE)
-}
 
 /// Copy entries that point to tables. Returns how many could be copied.
 fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
@@ -228,11 +232,11 @@ fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
     copy_entries(from, to, left, |old, new| {
         let pte = old.load(Relaxed);
         if (pte ^ beside) & !Pte::FRAME != 0 {
-            let Some(changed) = change_of_leaf(pte) else {
+            if !Pte(pte).is_present() {
                 new.store(pte, Relaxed);
                 return Some(());
-            };
-            (beside, change) = (pte & !Pte::FRAME, changed);
+            }
+            (beside, change) = (pte & !Pte::FRAME, change_of_leaf(pte));
         }
         memory.share(Pte(pte).frame()).ok()?;
         new.store(pte ^ change, Relaxed);
@@ -249,7 +253,7 @@ fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
         let pte = entry.load(Relaxed);
         if (pte ^ beside) & !Pte::FRAME != 0 {
             beside = pte & !Pte::FRAME;
-            change = change_of_leaf(pte).unwrap_or(0);
+            change = if Pte(pte).is_present() { change_of_leaf(pte) } else { 0 };
         }
         if change != 0 && !memory.is_sole(Pte(pte).frame()) {
             entry.fetch_xor(change, Relaxed);
@@ -257,12 +261,31 @@ fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
     });
 }
 
-/// Which bits of an entry change when its page gets another user; `None` if it is no page.
+/// Which bits of the entry of a page change when that gets another user. (Looked up, because pages that are used in
+/// different ways by turns cost this each.)
 #[inline(always)]
-fn change_of_leaf(pte: u64) -> Option<u64> {
-    let after = if must_lower(Pte(pte)) { lowered(pte) } else { pte };
-    Pte(pte).is_present().then_some(pte ^ after)
+fn change_of_leaf(pte: u64) -> u64 {
+    CHANGES[(pte / ABOVE & 7 | (pte & Pte::WRITABLE) * (8 / Pte::WRITABLE)) as usize]
 }
+
+/// The lowest of three bits side by side that matter for that, besides W: COW, KEEP and MAY.
+const ABOVE: u64 = Perms::COW.bits();
+const _: () = assert!(Perms::KEEP.bits() == 2 * ABOVE && Pte::MAY == 4 * ABOVE);
+
+/// The changes of all 16 kinds of pages. Whoever could write must copy first, unless the page is kept.
+static CHANGES: [u64; 16] = {
+    let mut all = [0; 16];
+    let mut kind = 0;
+    while kind < all.len() as u64 {
+        let pte = (kind & 7) * ABOVE | (kind / 8) * Pte::WRITABLE;
+        let copied_first = if pte & Pte::WRITABLE != 0 { ABOVE } else { 0 };
+        if pte & Perms::KEEP.bits() == 0 {
+            all[kind as usize] = pte ^ (pte & !SOLE | copied_first);
+        }
+        kind += 1;
+    }
+    all
+};
 
 /// Copy entry by entry; `copy` returns `None` if it cannot. If `left` is given, so many entries are not empty, and the
 /// new table is empty.
@@ -308,22 +331,14 @@ fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
     }
 }
 
-/// Give up a table that was copied. Others have what it names; but they may have given up the table itself
-/// meanwhile.
-fn drop_table<M: Machine>(memory: &Memory<M>, table: Frame, level: u32) {
-    if memory.release_shared(table) {
-        return;
+/// Give up a table that was copied, and that the others have given up meanwhile. The copy has all that it names, too:
+/// nothing of that is free now.
+#[cold]
+fn drop_table<M: Machine>(memory: &Memory<M>, table: Frame) {
+    for pte in M::table(table).iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present()) {
+        let was_last = smp::release(&M::info(pte.frame()).refs);
+        debug_assert!(!was_last, "{:?} is in no copy", pte.frame());
     }
-    each_entry::<M>(table, |entry| {
-        let pte = Pte(entry.load(Relaxed));
-        if pte.is_present() {
-            if level > 2 {
-                drop_table(memory, pte.frame(), level - 1);
-            } else {
-                memory.release(pte.frame());
-            }
-        }
-    });
     M::info(table).word.store(0, Relaxed);
     memory.release(table);
 }

@@ -38,6 +38,10 @@ pub struct Sim {
     elsewhere: AtomicBool,
     /// Frames that were zeroed or copied.
     filled: AtomicU32,
+    /// Frames that were freed, but for tables that were emptied before.
+    freed: AtomicU32,
+    /// How often other processors were to forget what they had cached.
+    flushed: AtomicU32,
 }
 
 thread_local! {
@@ -103,6 +107,16 @@ pub fn free_frames() -> usize {
 /// How many frames were zeroed or copied since this was asked last.
 pub fn take_filled() -> u32 {
     sim().filled.swap(0, SeqCst)
+}
+
+/// How many frames were freed since this was asked last, but for tables that were emptied before.
+pub fn take_freed() -> u32 {
+    sim().freed.swap(0, SeqCst)
+}
+
+/// How often other processors were to forget what they had cached since this was asked last.
+pub fn take_flushed() -> u32 {
+    sim().flushed.swap(0, SeqCst)
 }
 
 /// How often a frame is in use.
@@ -211,6 +225,8 @@ impl Sim {
             processor: RefCell::default(),
             elsewhere: AtomicBool::default(),
             filled: AtomicU32::default(),
+            freed: AtomicU32::default(),
+            flushed: AtomicU32::default(),
         }
     }
 }
@@ -250,6 +266,7 @@ impl Machine for Sim {
 
     /// From now on somebody else can get the frame: the processor must not know it any more.
     fn poison(frame: Frame) {
+        sim().freed.fetch_add(1, SeqCst);
         let known = processor(|processor| processor.knows(frame));
         assert!(known.is_none(), "{frame:?} is freed, but the processor has it at {known:?}");
         Sim::table(frame).iter().for_each(|word| word.store(POISON, Relaxed));
@@ -277,6 +294,7 @@ impl Machine for Sim {
     }
 
     fn flush_elsewhere(root: Frame) {
+        sim().flushed.fetch_add(1, SeqCst);
         if sim().elsewhere.load(SeqCst) {
             processor(|processor| processor.invalidate_all(root));
         }

@@ -32,7 +32,7 @@ fn every_frame_is_handed_out_once_and_zeroed() {
     assert!(all.iter().all(zero), "a frame with old contents");
     assert_eq!(free_frames(), 0);
     assert_eq!(memory.alloc(), Err(Error::NoMemory(0)));
-    assert_eq!(memory.alloc_copy(all[0]), Err(Error::NoMemory(0)));
+    assert_eq!(memory.alloc_copy(all[0], &mut 0), Err(Error::NoMemory(0)));
     assert!(Space::new(&memory, all[0]).is_err());
     all.iter().for_each(|&frame| memory.release(frame));
     assert_eq!(free_frames(), ALL);
@@ -73,7 +73,7 @@ fn a_copy_is_a_copy() {
     let memory = machine::start(ALL);
     let from = memory.alloc().unwrap();
     (0..).zip(Sim::table(from)).for_each(|(value, word)| word.store(value, SeqCst));
-    let to = memory.alloc_copy(from).unwrap();
+    let to = memory.alloc_copy(from, &mut 0).unwrap();
     assert!((0..).zip(Sim::table(to)).all(|(value, word)| word.load(SeqCst) == value));
 }
 

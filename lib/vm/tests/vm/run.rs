@@ -1,5 +1,6 @@
 //! Runs of pages and tables: how far they get, and with which errors.
 
+use crate::world::take_cost;
 use abi::page::span;
 use abi::{Call, EnvId, Error, PAGE_SIZE, PageOp, Perms, Va};
 use proptest::prelude::*;
@@ -214,8 +215,7 @@ fn tables_are_shared_owned_and_unmapped() {
         assert_eq!(table(&world.here, from), table(&world.there, to));
         assert!(table(&world.here, from).is_some_and(|(_, writable)| !writable));
     }
-    // That is the most work there is: one for each entry.
-    assert_eq!(world.run_tables(PageOp::own_tables(THERE, 3, 2)), Ok(1));
+    assert_eq!(world.run_tables(PageOp::own_tables(THERE, 1, 2)), Ok(1));
     let rest = PageOp::unmap_tables(ME, Va(THERE.0 + span(2)), 2, 2);
     assert_eq!(world.run_tables(rest), Ok(2));
     assert_eq!(world.run_tables(rest), Err(Error::NotMapped(rest.va.0)));
@@ -224,6 +224,107 @@ fn tables_are_shared_owned_and_unmapped() {
     let again = PageOp::share_tables(ME, THERE, ME, HERE, 1, 2);
     assert_eq!(world.run_tables(again), Ok(1));
     assert_eq!(world.run_tables(again), Err(Error::Mapped(HERE.0)));
+}
+
+/// Owning a table that is full is the most work there is: one in each entry. Nearly empty ones are less.
+#[test]
+fn tables_are_owned_within_an_entry() {
+    for (pages, owned) in [(512, 1), (1, 2)] {
+        let mut world = World::new();
+        for table in 0..3 {
+            // The same page everywhere: so many frames there are not.
+            let first = Va(THERE.0 + table * span(2));
+            world.finish(PageOp::alloc(ME, first, 1, Perms::WRITE));
+            for page in 1..pages {
+                let frame = world.here.grant(&world.memory, first, Perms::WRITE).expect("a page");
+                world.here.accept(&world.memory, first.add_pages(page), frame, Perms::WRITE).expect("room");
+            }
+        }
+        assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 3, 2)), Ok(3));
+        assert_eq!(world.run_tables(PageOp::own_tables(THERE, 3, 2)), Ok(owned), "{pages} pages");
+    }
+}
+
+/// What is at pages before a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Before {
+    Nothing,
+    Sole,
+    Shared,
+    Marks,
+}
+
+/// Let this be at pages of one space; the other one has so many, too.
+fn put(world: &mut World, before: Before, pages: u32) {
+    let World { memory, here, there } = world;
+    for page in 0..pages.into() {
+        let va = HERE.add_pages(page);
+        there.alloc(memory, THERE.add_pages(page), Perms::WRITE).expect("a page");
+        match before {
+            Before::Nothing => {}
+            Before::Sole => here.alloc(memory, va, Perms::WRITE).expect("a page"),
+            Before::Shared => {
+                let frame = there.grant(memory, THERE.add_pages(page), Perms::WRITE).expect("a page");
+                here.accept(memory, va, frame, Perms::WRITE).expect("room");
+            }
+            Before::Marks => here.mark(memory, va, 7).expect("room"),
+        }
+    }
+}
+
+/// One entry for so many pages, in a space that runs elsewhere, or here.
+fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
+    let World { memory, here, there } = world;
+    here.begin();
+    let done = Budget::new().each_page(here, pages, |space, page| {
+        let (va, from) = (HERE.add_pages(page.into()), THERE.add_pages(page.into()));
+        match call {
+            Call::Alloc => space.alloc(memory, va, Perms::WRITE),
+            Call::Map => {
+                let frame = there.grant(memory, from, Perms::READ)?;
+                space.accept(memory, va, frame, Perms::READ)
+            }
+            Call::Copy => there.source(from).and_then(|frame| space.copy(memory, va, frame, Perms::READ)),
+            Call::Protect => space.protect(va, Perms::READ),
+            Call::Unmap => space.unmap(memory, va),
+            Call::Mark => space.mark(memory, va, 5),
+            _ => space.own(memory, va).map(drop),
+        }
+    });
+    here.settle(memory);
+    done.ok()
+}
+
+/// Whatever is displaced: its frames, and other processors, are paid for by the entry that displaces it.
+#[test]
+fn no_entry_costs_more_than_its_budget() {
+    const PAGES: u32 = 200;
+    // What a page takes that is put where nothing is, and the budget of an entry.
+    const EDIT: u32 = 90;
+    const ENTRY: u32 = 18_250;
+    let calls = [Call::Alloc, Call::Map, Call::Copy, Call::Protect, Call::Unmap, Call::Mark, Call::Own];
+    let befores = [Before::Nothing, Before::Sole, Before::Shared, Before::Marks];
+    for (elsewhere, before, call) in situations(&befores, &calls) {
+        let mut world = World::new();
+        put(&mut world, before, PAGES);
+        machine::processor(|processor| processor.load(Some(world.here.root())));
+        machine::run_elsewhere(elsewhere);
+        take_cost();
+        let Some(done) = enter(&mut world, call, PAGES) else { continue };
+        let cost = EDIT * done + take_cost();
+        let what = format!("{call:?} over {before:?}, elsewhere: {elsewhere}");
+        assert!(cost <= ENTRY, "{what}: {done} pages for {cost}");
+        assert!(done == PAGES || cost > ENTRY / 3, "{what}: only {done} pages for {cost}");
+    }
+}
+
+/// All pairs, here and elsewhere.
+fn situations<'a>(
+    befores: &'a [Before],
+    calls: &'a [Call],
+) -> impl Iterator<Item = (bool, Before, Call)> + 'a {
+    let pairs = befores.iter().flat_map(|before| calls.iter().map(move |call| (*before, *call)));
+    pairs.flat_map(|(before, call)| [(false, before, call), (true, before, call)])
 }
 
 /// A call that returns an error has changed nothing: what was the caller's alone still is, and what was not is not.

@@ -27,6 +27,17 @@ pub struct World {
     free_at_start: usize,
 }
 
+/// The most that a step may say beyond that: editing pages and tables, or the entries of a table.
+const PAGE: u32 = 800;
+const TABLE: u32 = 20 * PAGE;
+
+/// What frames and flushes have cost on this machine since this was asked last, in instructions of the real one.
+pub fn take_cost() -> u32 {
+    let flush = vm::FLUSH + vm::FLUSH_EACH;
+    let (filled, freed, flushed) = (machine::take_filled(), machine::take_freed(), machine::take_flushed());
+    filled * vm::FILL + freed * vm::FREE + flushed * flush
+}
+
 impl World {
     /// Empty spaces on a machine with this many free frames.
     pub fn new(free: usize) -> World {
@@ -49,18 +60,25 @@ impl World {
     /// Make a step in both, and compare everything.
     pub fn step(&mut self, op: Op) {
         let expected = self.model.apply(self.current, op);
-        self.take_filled();
-        machine::take_filled();
+        self.take_work();
+        take_cost();
         assert_eq!(self.act(op), expected, "{op:x?}");
-        let filled = self.take_filled();
-        if op.allocates() && expected != NO_MEMORY {
-            assert_eq!(filled, machine::take_filled(), "frames filled by {op:x?}");
+        let (work, cost) = (self.take_work(), take_cost());
+        if !matches!(op, Op::TearDown { .. }) && expected != NO_MEMORY {
+            // Whoever goes the short way, or gets an error, frees one frame at the most on its own account.
+            assert!(work + vm::FREE >= cost, "{op:x?} took {cost}, and says {work}");
+            let owns_table = matches!(op, Op::OwnTable { .. });
+            assert!(
+                work < cost + if owns_table { TABLE } else { PAGE },
+                "{op:x?} took {cost}, and says {work}"
+            );
         }
         self.compare();
     }
 
-    fn take_filled(&mut self) -> u32 {
-        self.spaces.iter_mut().map(Space::take_work).sum::<u32>() / vm::FILL
+    /// What the spaces say they have worked.
+    fn take_work(&mut self) -> u32 {
+        self.spaces.iter_mut().map(Space::take_work).sum()
     }
 
     /// The same, but before it succeeds let it fail for want of every frame that it takes.
