@@ -18,6 +18,7 @@ mod long;
 mod memory;
 mod pages;
 mod processor;
+mod search;
 mod stack;
 mod tables;
 mod values;
