@@ -25,7 +25,7 @@ const ARENA: Va = Va(0x2200_0000_0000);
 const TABLES: u64 = 4;
 const LISTS: u32 = 500;
 
-/// What is at the pages of a call before it.
+/// Contents of the pages of a call before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Before {
     /// Nothing, and no table.
@@ -34,7 +34,7 @@ enum Before {
     Sole,
     /// Pages that others have.
     Shared,
-    /// The same page everywhere.
+    /// One page everywhere.
     Same,
     /// Words.
     Marks,

@@ -20,9 +20,9 @@ const EMPTIED: u32 = BATCH;
 
 /// What zeroing or copying a frame costs, in instructions, roughly.
 pub const FILL: u32 = 560;
-/// And putting one back to the free ones, those included that go on to the pool from time to time.
+/// What freeing a frame costs; a part of it is for those that go on to the pool from time to time.
 pub const FREE: u32 = 50;
-/// And looking for free ones at one processor, when the pool has none.
+/// What looking for free frames at one processor costs, when the pool has none.
 pub(crate) const SEARCH: u32 = 30;
 
 /// All page frames.
@@ -96,7 +96,7 @@ impl<M: Machine> Memory<M> {
         self.alloc_zeros(&mut 0)
     }
 
-    /// The same. What it took is added to the `work`.
+    /// A frame as [`Memory::alloc`] gives it. What it took is added to the `work`.
     #[inline]
     pub(crate) fn alloc_zeros(&self, work: &mut u32) -> Result<Frame, Error> {
         let frame = self.alloc_dirty(work)?;
@@ -105,7 +105,7 @@ impl<M: Machine> Memory<M> {
         Ok(frame)
     }
 
-    /// The same, for a table: those that were freed last are empty already.
+    /// A frame of zeros for a table: those that were freed last are empty already.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
@@ -193,7 +193,7 @@ impl<M: Machine> Memory<M> {
         self.release_with(frame, &mut 0);
     }
 
-    /// The same. What it takes to free the frame is added to the `work`.
+    /// Drop a reference. What it takes to free the frame is added to the `work`.
     #[inline]
     pub(crate) fn release_with(&self, frame: Frame, work: &mut u32) {
         if smp::release(&M::info(frame).refs) {
@@ -331,7 +331,7 @@ fn taken<M: Machine>(frame: Frame) -> Frame {
     frame
 }
 
-/// So much more was done. (What nobody asks for may come to any number.)
+/// Add to what was done. (What nobody asks for may come to any number.)
 #[inline(always)]
 pub(crate) fn add(work: &mut u32, instructions: u32) {
     *work = work.wrapping_add(instructions);

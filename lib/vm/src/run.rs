@@ -36,7 +36,7 @@ impl Cost {
 
 /// An operation of a list, before it comes to its pages.
 const OPERATION: u32 = 250;
-/// And for each space that is not the caller's, or not the one that changes: its lock, and who has it loaded.
+/// What a space costs that is not the caller's, or not the one that changes: its lock, and who has it loaded.
 const SPACE: u32 = 100;
 /// Editing an entry, and three tables above it, and the page. (To displace pages, and tables that go with them, is less.)
 const PAGE: Cost = Cost { step: 90, most: 90 + 3 * MAKE + 4 * FILL, searches: 4 };
@@ -132,7 +132,7 @@ impl Budget {
         self.spend(OPERATION);
     }
 
-    /// It is about one space more than the caller's.
+    /// One more space than the caller's takes part.
     #[inline(always)]
     pub fn spend_on_space(&mut self) {
         self.spend(SPACE);

@@ -49,13 +49,13 @@ enum Loaded {
 
 /// What making a table that is missing costs, besides filling it, in instructions, roughly.
 pub(crate) const MAKE: u32 = 70;
-/// And giving back one that has become empty.
+/// What giving back a table costs that has become empty.
 const PRUNE: u32 = 150;
-/// And keeping a frame until other processors have forgotten it, and then freeing it.
+/// What keeping a frame costs until other processors have forgotten it, and then freeing it.
 pub const PARK: u32 = 75;
-/// And letting them forget a page map: once, and for each processor that is asked or need not be.
+/// What letting other processors forget a page map costs, however many they are.
 pub const FLUSH: u32 = 60;
-/// The second of these.
+/// The price of a flush for each processor, whether it has to forget anything or not.
 pub const FLUSH_EACH: u32 = 20;
 
 /// So many frames wait for one flush at the most.

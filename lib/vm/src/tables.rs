@@ -188,7 +188,7 @@ impl<M: Machine> Space<M> {
 const LOOK: u32 = 900;
 const COPY: u32 = 21;
 const KEEP: u32 = 29;
-/// And giving up a table that nobody else has any more.
+/// What giving up a table costs that nobody else has any more.
 const DROP: u32 = 8 * TABLE_ENTRIES as u32;
 /// The most of all that.
 pub(crate) const OWN_MOST: u32 = LOOK + KEEP * TABLE_ENTRIES as u32;
@@ -265,7 +265,7 @@ fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
 /// different ways by turns cost this each.)
 #[inline(always)]
 fn change_of_leaf(pte: u64) -> u64 {
-    CHANGES[(pte / ABOVE & 7 | (pte & Pte::WRITABLE) * (8 / Pte::WRITABLE)) as usize]
+    CHANGES[(((pte / ABOVE) & 7) | ((pte & Pte::WRITABLE) * (8 / Pte::WRITABLE))) as usize]
 }
 
 /// The lowest of three bits side by side that matter for that, besides W: COW, KEEP and MAY.
@@ -277,10 +277,10 @@ static CHANGES: [u64; 16] = {
     let mut all = [0; 16];
     let mut kind = 0;
     while kind < all.len() as u64 {
-        let pte = (kind & 7) * ABOVE | (kind / 8) * Pte::WRITABLE;
+        let pte = ((kind & 7) * ABOVE) | ((kind / 8) * Pte::WRITABLE);
         let copied_first = if pte & Pte::WRITABLE != 0 { ABOVE } else { 0 };
         if pte & Perms::KEEP.bits() == 0 {
-            all[kind as usize] = pte ^ (pte & !SOLE | copied_first);
+            all[kind as usize] = pte ^ ((pte & !SOLE) | copied_first);
         }
         kind += 1;
     }

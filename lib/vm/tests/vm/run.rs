@@ -245,7 +245,7 @@ fn tables_are_owned_within_an_entry() {
     }
 }
 
-/// What is at pages before a call.
+/// Contents of pages before a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Before {
     Nothing,
