@@ -37,7 +37,8 @@ pub struct Known<K: 'static> {
     /// Below this address pages of a file come; they are `bias` bytes further up.
     file_end: Va,
     bias: u64,
-    /// From this address on zeros come.
+    /// From this address on zeros come. (Of faults that are resolved elsewhere some have an error code of 0, which is
+    /// in no `except`: no address is so high then.)
     zeros_start: Va,
     /// What a fresh page is counted as, and its rights.
     fresh: Cause,
@@ -61,7 +62,7 @@ impl<K: 'static> Known<K> {
         ask: false,
         file_end: Va(0),
         bias: 0,
-        zeros_start: Va(0),
+        zeros_start: Va(u64::MAX),
         fresh: Cause::ZeroFill,
         perms: Perms::READ,
         shared: Perms::READ,
@@ -82,7 +83,7 @@ impl<K: 'static> Known<K> {
             // Several pages at once are not so quickly done.
             Fill::Ask => Known { ask: true, ..known },
             _ if region.sequential => Known { ask: true, ..known },
-            Fill::Zeros(fresh) => Known { except, fresh, ..known },
+            Fill::Zeros(fresh) => Known { except, fresh, zeros_start: Va(0), ..known },
             Fill::File => {
                 let [bias, end] = region.data;
                 Known { except, bias, file_end: Va(end).page(), zeros_start: Va(end).page_up(), ..known }
@@ -174,7 +175,7 @@ pub fn resolve<K: Kernel>(
         return done(kernel.once(op), Cause::FilePage);
     }
     if va < known.zeros_start {
-        return Quick::Unknown; // the file ends in this page
+        return Quick::Unknown; // the file ends in this page, or nothing is known of any
     }
     if code.is_write() {
         return done(kernel.once(PageOp::alloc(ME, page, 1, known.perms)), known.fresh);

@@ -11,6 +11,7 @@
 //! | [`rig`] | environments without a model, for single cases |
 //! | [`tables`] | forks that share tables: single cases |
 //! | [`marks`] | pagers that keep something in the page table |
+//! | [`known`] | what is known of the addresses around the last fault |
 //! | [`edges`] | single cases that chance would not find |
 //!
 //! Programs reach memory only through the processor with its TLB, and a fault goes to
@@ -18,6 +19,7 @@
 
 mod edges;
 mod host;
+mod known;
 mod marks;
 mod model;
 mod op;

@@ -1,0 +1,117 @@
+//! What is known of the addresses around the last fault decides the next one: every kind of fault, after every kind
+//! of fault before it, at addresses of every kind. Only what a region allows may bring a page in.
+
+use crate::host::Host;
+use crate::rig::{Rig, page, region};
+use abi::fault::PageFaultCode;
+use abi::layout::{ARCHIVE, USER_LIMIT};
+use abi::{PAGE_SIZE, Perms, Va};
+use pager::quick::{self, Known, Quick};
+use pager::space::Advice;
+use pager::{File, Guard, Kernel, Region, Resolution, Shared, Zeros};
+
+static ZEROS: Zeros = Zeros::named("zeros");
+static FILE: File = File { name: "file" };
+static GUARD: Guard = Guard("guard");
+
+/// The first page of each region; between them, below and above are holes.
+const READ: u64 = 10;
+const WRITE: u64 = 20;
+const EXEC: u64 = 30;
+const FILE_AT: u64 = 40;
+const WRITTEN_FILE: u64 = 50;
+const KEPT: u64 = 60;
+const GUARDED: u64 = 70;
+const UPWARDS: u64 = 80;
+const PAGES: u64 = 4;
+
+fn world() -> Rig {
+    let zeros = |first: u64, perms| Region { perms, ..region(first..first + PAGES, &ZEROS) };
+    let file = |first: u64, perms| {
+        let range = page(first)..page(first + PAGES);
+        FILE.region(range, perms, ARCHIVE, PAGE_SIZE + 10)
+    };
+    let mut rig = Rig::new(&[
+        zeros(READ, Perms::READ),
+        zeros(WRITE, Perms::WRITE),
+        zeros(EXEC, Perms::EXEC),
+        file(FILE_AT, Perms::READ),
+        file(WRITTEN_FILE, Perms::WRITE),
+        Region { perms: Perms::WRITE | Perms::KEEP, ..region(KEPT..KEPT + PAGES, &Shared) },
+        Region { perms: Perms::READ, ..region(GUARDED..GUARDED + PAGES, &GUARD) },
+        zeros(UPWARDS, Perms::WRITE),
+    ]);
+    rig.advise(UPWARDS..UPWARDS + PAGES, Advice::Sequential).expect("it is covered");
+    rig
+}
+
+const FIRSTS: [u64; 8] = [READ, WRITE, EXEC, FILE_AT, WRITTEN_FILE, KEPT, GUARDED, UPWARDS];
+
+/// Addresses to touch, where nothing is: in these pages of every region, in holes between and around them.
+fn targets(pages: &[u64]) -> Vec<Va> {
+    let inside = FIRSTS.iter().flat_map(|first| pages.iter().map(move |number| page(first + number)));
+    let holes = [0, READ + PAGES, EXEC + PAGES + 1, UPWARDS + PAGES + 1].map(page);
+    inside.chain(holes).chain([Va(0), Va(USER_LIMIT.0 - PAGE_SIZE)]).collect()
+}
+
+/// A fault as libos has it: what is known first, then the regions, and what was looked up there is known from now on.
+fn fault(host: &mut Host, regions: &[Region<Host>], known: &mut Known<Host>, va: Va, code: u64) -> bool {
+    let code = PageFaultCode(code);
+    match quick::resolve(host, known, va, code, |_| {}) {
+        Quick::Resume => return true,
+        Quick::NotOurs => return false,
+        Quick::Unknown => {}
+    }
+    let find = |va| {
+        if known.at(va).is_none() {
+            *known = Known::of(regions, va);
+        }
+        known.at(va).flatten().copied()
+    };
+    let result = pager::resolve(host, find, va, code).expect("there is enough memory");
+    result != Resolution::Unhandled
+}
+
+/// Error codes of faults on pages that are not there: for the processor's own accesses or a program's, reads, writes
+/// and fetches. (A fetch is no write.)
+const CODES: [u64; 6] = [0, 2, 16, 4, 6, 20];
+
+fn is_allowed(region: Option<&Region<Host>>, code: PageFaultCode) -> bool {
+    region.is_some_and(|region| {
+        let refused = |asked: bool, right| asked && !region.perms.contains(right);
+        region.pager.name() != GUARD.0
+            && !refused(code.is_write(), Perms::WRITE)
+            && !refused(code.is_fetch(), Perms::EXEC)
+    })
+}
+
+#[test]
+fn only_what_a_region_allows_brings_a_page_in() {
+    let mut rig = world();
+    // A file ends in the second page of its region.
+    let (earlier, targets) = (targets(&[0]), targets(&[0, 1, 2]));
+    let (host, book) = rig.parts();
+    let regions = book.regions();
+    let mut refused = 0;
+    for (&before, last) in earlier.iter().flat_map(|va| CODES.map(|code| (va, code))) {
+        for (&va, code) in targets.iter().flat_map(|va| CODES.map(|code| (va, code))) {
+            let mut known = Known::NOTHING;
+            fault(host, &regions, &mut known, before, last);
+            clear(host);
+            let resumed = fault(host, &regions, &mut known, va, code);
+            let region = pager::region::find(&regions, va);
+            let expected = is_allowed(region, PageFaultCode(code));
+            let what = || format!("error code {code} at {va} in {region:?}, after {last} at {before}");
+            assert_eq!((resumed, host.pte(va).is_present()), (expected, expected), "{}", what());
+            refused += u64::from(!expected);
+            clear(host);
+        }
+    }
+    assert!(refused > 5_000, "{refused} were refused");
+    rig.end();
+}
+
+/// No page is there any more.
+fn clear(host: &mut Host) {
+    pager::space::clear(host, &(page(0)..page(UPWARDS + PAGES))).expect("pages can always go");
+}
