@@ -97,6 +97,9 @@ fn remove<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     batch.finish(kernel)
 }
 
+/// What the program decides of a page.
+const RIGHTS: Perms = Perms::WRITE.union(Perms::EXEC);
+
 /// Change what a range may be used for: nothing (it can be read), [`Perms::WRITE`], or
 /// [`Perms::EXEC`]. The whole range must be in regions.
 ///
@@ -109,18 +112,27 @@ pub fn protect<K: Kernel>(
     range: &Range<Va>,
     perms: Perms,
 ) -> Result<(), Error> {
-    const RIGHTS: Perms = Perms::WRITE.union(Perms::EXEC);
     if perms.contains(RIGHTS) || !RIGHTS.contains(perms) {
         return Err(Error::BadProtection(range.start));
     }
     region::check(range)?;
     tables::own(kernel, range)?;
     table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
-    let entries = kernel.entries(range.clone()).filter(|(_, entry)| entry.is_present());
+    set_rights(kernel, range, perms, |_| true)
+}
+
+/// Give the pages of a range that `which` holds for these rights.
+fn set_rights<K: Kernel>(
+    kernel: &mut K,
+    range: &Range<Va>,
+    rights: Perms,
+    which: impl Fn(Pte) -> bool,
+) -> Result<(), Error> {
+    let entries = kernel.entries(range.clone()).filter(|(_, entry)| entry.is_present() && which(*entry));
     let emit = |va, count, perms| [Some(PageOp::protect(ME, va, count, perms)), None];
     let mut batch = Batch::new(emit);
     for (va, entry) in entries {
-        batch.add(kernel, va, protected(entry, perms))?;
+        batch.add(kernel, va, protected(entry, rights))?;
     }
     batch.finish(kernel)
 }
@@ -202,12 +214,12 @@ pub fn relocate<K: Kernel>(
     old: &Range<Va>,
     new: &Range<Va>,
 ) -> Result<(), Error> {
-    table.edit(|regions| {
+    let region = table.edit(|regions| {
         let region = region::find(regions.all(), old.start).filter(|region| region.range() == *old);
         let region = *region.ok_or(Error::NoRegion(old.start))?;
-        regions.add(Region { start: new.start, end: new.end, ..region })
+        regions.add(Region { start: new.start, end: new.end, ..region }).map(|()| region)
     })?;
-    if let Err(error) = alias(kernel, old, new.start) {
+    if let Err(error) = alias(kernel, &region, new) {
         // Nothing to tell the pager: all that has come here is still at the old place.
         table.edit(|regions| regions.remove(new))?;
         clear(kernel, new)?;
@@ -224,10 +236,29 @@ enum Held {
     Mark(u64),
 }
 
-/// Let the pages and marks of `old` appear from `new` on as well.
-fn alias<K: Kernel>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
+/// Let the pages and marks of a region appear in the range `new` as well.
+///
+/// The kernel passes on no right to become writable, only that of a page which is. A private page loses nothing by
+/// that, since it can be copied. Pages that stay shared are lent their rights for the time being.
+fn alias<K: Kernel>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> Result<(), Error> {
+    let old = region.range();
+    tables::own(kernel, &old)?;
+    if !region.perms.contains(Perms::KEEP) || region.is_writable() {
+        return copy_entries(kernel, &old, new.start);
+    }
+    let may = |entry: Pte| entry.has(Pte::MAY);
+    let lent = set_rights(kernel, &old, Perms::WRITE, may);
+    let done = lent.and_then(|()| copy_entries(kernel, &old, new.start));
+    let rights = region.perms & RIGHTS;
+    let is_lent = |entry: Pte| entry.has(Pte::WRITABLE);
+    set_rights(kernel, &old, rights, is_lent)?;
+    done?;
+    set_rights(kernel, new, rights, is_lent)
+}
+
+/// Let what the entries of `old` hold appear from `new` on as well.
+fn copy_entries<K: Kernel>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let moved = |va: Va| Va(va.0 - old.start.0 + new.0);
-    tables::own(kernel, old)?;
     let entries = kernel.entries(old.clone());
     let emit = |va, count, held| {
         let op = match held {

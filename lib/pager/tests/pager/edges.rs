@@ -229,6 +229,53 @@ fn a_shared_page_that_was_given_to_be_read_cannot_be_written() {
     rig.end();
 }
 
+/// What one may do with a page that is shared does not depend on where it is, or what the region allows meanwhile.
+#[test]
+fn a_shared_page_that_moves_while_it_is_only_read_can_be_written_again() {
+    for rights in [Perms::READ, Perms::EXEC] {
+        let mut rig = Rig::new(&[Region { perms: Perms::WRITE | Perms::KEEP, ..region(0..3, &Shared) }]);
+        let child = rig.fork(&[]).expect("memory");
+        rig.protect(0..3, rights).expect("they are its own pages");
+        rig.relocate(0..3, 600..603).expect("memory");
+        let allowed = [Access::Read, Access::Write, Access::Fetch].map(|how| rig.access(600, how).is_some());
+        assert_eq!(allowed, [true, false, rights == Perms::EXEC], "{rights:?}");
+        rig.protect(600..603, Perms::WRITE).expect("they still are");
+        assert!(rig.write(602, 9));
+        rig.host.switch(child);
+        assert_eq!(rig.read(2), Some(9), "it is not shared any more");
+        // Given to be read: moving it gives no right that was not there.
+        rig.host.switch(0);
+        rig.protect(600..603, Perms::READ).expect("it is covered");
+        let grandchild = rig.fork(&[]).expect("memory");
+        rig.host.switch(grandchild);
+        rig.relocate(600..603, 0..3).expect("memory");
+        let refused = Error::Kernel(abi::Error::NoRight(page(0).0));
+        assert_eq!(rig.protect(0..3, Perms::WRITE), Err(refused));
+        rig.end();
+    }
+}
+
+/// A move that fails for want of any frame leaves the pages as they were, in rights too.
+#[test]
+fn a_move_that_fails_leaves_shared_pages_as_they_were() {
+    let mut rig = Rig::new(&[Region { perms: Perms::WRITE | Perms::KEEP, ..region(0..3, &Shared) }]);
+    assert!((0..3).all(|number| rig.write(number, 5)));
+    rig.protect(0..3, Perms::READ).expect("they are its own pages");
+    let to = 600_000..600_003;
+    let mut taken: Vec<_> = std::iter::from_fn(|| rig.host.memory.alloc().ok()).collect();
+    let mut failures = 0;
+    while rig.relocate(0..3, to.clone()).is_err() {
+        failures += 1;
+        assert_eq!((rig.held(), rig.write(0, 6), rig.read(0)), (vec![0, 1, 2], false, Some(5)));
+        rig.host.memory.release(taken.pop().expect("no more than all"));
+    }
+    assert!(failures > 0, "the new tables take frames");
+    taken.into_iter().for_each(|frame| rig.host.memory.release(frame));
+    rig.protect(to.clone(), Perms::WRITE).expect("they still are");
+    assert!(rig.write(to.start, 6));
+    rig.end();
+}
+
 #[test]
 fn only_whole_regions_move_and_only_to_where_nothing_is() {
     let mut rig = Rig::new(&[region(0..4, &ZEROS), region(10..12, &Guard("guard"))]);

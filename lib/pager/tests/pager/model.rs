@@ -347,8 +347,9 @@ impl Model {
         let from = env.pages.clone();
         env.add(new, |va| {
             let page = from[&moved(va)].clone();
-            // The kernel does not pass on more than is asked for.
-            let held = page.held.map(|held| Held { may: held.write, ..held });
+            // The kernel does not pass on more than is asked for. Nobody gets what is shared back in another way.
+            let may = |held: Held| held.write || page.is_shared() && held.may;
+            let held = page.held.map(|held| Held { may: may(held), ..held });
             Page { held, ..page }
         })?;
         env.unmap(old)
