@@ -2,9 +2,12 @@
 
 use crate::checks::Checks;
 use crate::family::{self, child};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::Call;
 use libos::abi::env::FIXED_RFLAGS;
 use libos::layout::DIRECT_MAP;
+use libos::upcall::{self, Outcome};
 use libos::{EnvId, Fault, Perms, Va, Vector, raw, sys, uvpt};
 
 /// Where machine code is put.
@@ -148,6 +151,40 @@ pub fn vectors(checks: &mut Checks) {
     }
     simd(checks);
     page_faults(checks);
+    attempts(checks);
+}
+
+/// An attempt leaves the program's handler as it was, however it ends, and attempts nest.
+fn attempts(checks: &mut Checks) {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let asked = || {
+        let before = ASKED.load(Relaxed);
+        raw::undefined();
+        ASKED.load(Relaxed) - before
+    };
+    upcall::set_handler(|fault| {
+        ASKED.fetch_add(1, Relaxed);
+        fault.rip += 2; // over `ud2`
+        Outcome::Resume
+    });
+    checks.equal("caught", raw::attempt(|_| raw::undefined(), 0).map(|met| met.vector().0), Some(6));
+    checks.equal("asked again after an attempt that failed", asked(), 1);
+    checks.that("nothing to catch", raw::attempt(|_| (), 0).is_none());
+    checks.equal("asked again after an attempt that succeeded", asked(), 1);
+    let inner: fn(u64) = |outcome| {
+        let caught = raw::attempt(|_| raw::divide_by_zero(), 0);
+        assert!(caught.is_some_and(|fault| fault.vector() == Vector::DIVIDE_ERROR));
+        if outcome == 6 {
+            raw::undefined();
+        }
+    };
+    for outcome in [0, 6] {
+        let caught = raw::attempt(inner, outcome).map_or(0, |fault| fault.vector_number);
+        checks.equal("an attempt around another one", caught, outcome);
+        checks.equal("asked again after nested attempts", asked(), 1);
+    }
+    upcall::clear_handler();
+    checks.that("ends by itself", raw::attempt(|_| raw::undefined(), 0).is_some());
 }
 
 /// With the exception unmasked, division by zero raises it; emulators may not know that.

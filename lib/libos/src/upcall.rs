@@ -50,6 +50,13 @@ pub fn clear_handler() {
     HANDLER.set(None);
 }
 
+/// Ask this handler, or none, and return the one that was asked before.
+pub(crate) fn replace_handler(handler: Option<Handler>) -> Option<Handler> {
+    let before = HANDLER.get();
+    HANDLER.set(handler);
+    before
+}
+
 /// A handler that touches no vector register, which [`quick_handler!`](crate::quick_handler) makes.
 #[derive(Clone, Copy)]
 pub struct QuickHandler(Look);

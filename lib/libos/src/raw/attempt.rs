@@ -20,20 +20,22 @@ unsafe extern "C" {
 /// Call `f(argument)`. The first exception that libos does not resolve ends the call, and is
 /// returned; `None` if `f` came back by itself.
 ///
-/// Takes the place of the program's own fault handler. What `f` was doing is abandoned as it
-/// stands: nothing that it holds is dropped. Attempts do not nest.
+/// Meanwhile the program's own fault handler is not asked; afterwards it is the one that it was. What `f` was doing
+/// is abandoned as it stands: nothing that it holds is dropped. `f` may make attempts of its own, which end first.
 #[must_use]
 pub fn attempt(f: fn(u64), argument: u64) -> Option<Fault> {
-    CAUGHT.set(None);
-    upcall::set_handler(abandon);
+    let outer = START.get();
+    let handler = upcall::replace_handler(Some(abandon));
     let depth = upcall::depth();
     // SAFETY: preserves what a C function must preserve, by whichever way it ends.
     unsafe { attempt_asm(f, argument, &START) };
-    START.set(0);
+    START.set(outer);
     // Handlers that were interrupted are abandoned, too.
     upcall::set_depth(depth);
-    upcall::clear_handler();
-    CAUGHT.get()
+    upcall::replace_handler(handler);
+    let caught = CAUGHT.get();
+    CAUGHT.set(None);
+    caught
 }
 
 fn abandon(fault: &mut Fault) -> Outcome {
