@@ -9,8 +9,9 @@ use ::boot::BootInfo;
 use ::sched::Node;
 use abi::layout::STACK_TOP;
 use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
+use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
-use pager::program::{Program, Segment};
+use pager::program::{BadElf, Program, Segment};
 use tar_no_std::TarArchiveRef;
 
 /// Load the program that the command line names, and make it runnable.
@@ -22,22 +23,43 @@ pub fn boot(boot: &'static BootInfo) {
     }
 }
 
-fn start(name: &str, arguments: &str) -> Result<(), &'static str> {
-    let file = find(name)?;
-    let program = Program::parse(file).map_err(|bad| bad.reason())?;
+/// Why the first program cannot be started.
+enum Refusal {
+    /// The file is no program.
+    BadElf(BadElf),
+    /// This is missing, or too much.
+    Is(&'static str),
+    /// This failed, for want of memory most likely.
+    Failed(&'static str, Error),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Refusal::BadElf(reason) => write!(f, "not a program: {reason}"),
+            Refusal::Is(what) => f.write_str(what),
+            Refusal::Failed(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+fn start(name: &str, arguments: &str) -> Result<(), Refusal> {
+    let file = find(name).map_err(Refusal::Is)?;
+    let program = Program::parse(file).map_err(Refusal::BadElf)?;
     let machine = Kernel::machine();
-    machine.set_arguments(arguments).ok_or("its arguments are too long")?;
-    let env = life::create(None).map_err(|_| "there is no memory for it")?;
+    machine.set_arguments(arguments).ok_or(Refusal::Is("its arguments are too long"))?;
+    let failed = |what| move |error| Refusal::Failed(what, error);
+    let env = life::create(None).map_err(failed("no environment"))?;
     machine.first_env.store(env.id().0, Relaxed);
     machine.program_offset.store(file.as_ptr() as u64 - archive().as_ptr() as u64, Relaxed);
     machine.program_bytes.store(file.len() as u64, Relaxed);
     for segment in program.segments() {
-        load(env, file, segment).map_err(|_| "a segment cannot be loaded")?;
+        load(env, file, segment).map_err(failed("a segment cannot be loaded"))?;
     }
     let stack = Va(STACK_TOP.0 - PAGE_SIZE);
-    with_space(env, |space| space.alloc(&MEMORY, stack, Perms::WRITE)).map_err(|_| "no stack")?;
+    with_space(env, |space| space.alloc(&MEMORY, stack, Perms::WRITE)).map_err(failed("no stack"))?;
     let registers = Registers { rip: program.entry.0, rsp: STACK_TOP.0, ..Registers::default() };
-    env.frame.set_registers(&registers).map_err(|_| "its entry is not in user space")?;
+    env.frame.set_registers(&registers).map_err(failed("its first registers"))?;
     sched::lock().wake(env);
     Ok(())
 }

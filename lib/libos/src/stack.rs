@@ -4,14 +4,13 @@ use crate::layout::STACK_TOP;
 use crate::space::{self, Region};
 use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, symbols, upcall};
 use core::ops::Range;
+use pager::program::{STACK_GUARD_BYTES, STACKS};
 use pager::{Cause, Guard, Zeros};
 
 /// How far the stack may grow if the program does not say otherwise: 1 MiB.
 pub const DEFAULT_BYTES: u64 = 1 << 20;
 /// The most that it can grow to: 512 MiB.
 pub const MAX_BYTES: u64 = 512 << 20;
-/// Compiled code touches every page of a large frame, so that it cannot step over the guard.
-const GUARD_BYTES: u64 = 16 * PAGE_SIZE;
 
 /// Below the stack pointer, this much stays when the limit is lowered.
 const RESERVE: u64 = 8 * PAGE_SIZE;
@@ -19,8 +18,8 @@ const RESERVE: u64 = 8 * PAGE_SIZE;
 static STACK: Zeros = Zeros { name: "stack", cause: Cause::StackGrowth };
 static GUARD: Guard = Guard("stack guard");
 
-fn guard_below(low: Va) -> Range<Va> {
-    Va(low.0 - GUARD_BYTES)..low
+const fn guard_below(low: Va) -> Range<Va> {
+    Va(low.0 - STACK_GUARD_BYTES)..low
 }
 
 /// The region of the stack.
@@ -31,6 +30,9 @@ fn region() -> Region {
 /// The stack of a program that begins.
 pub(crate) const INITIAL: Region =
     Region::new(Va(STACK_TOP.0 - DEFAULT_BYTES)..STACK_TOP, Perms::WRITE, &STACK);
+
+// No program is loaded where they are.
+const _: () = assert!(STACKS.start.0 <= guard_below(INITIAL.start).start.0 && STACK_TOP.0 <= STACKS.end.0);
 
 pub(crate) fn init() -> Result<(), Error> {
     space::add(Region::new(guard_below(INITIAL.start), Perms::READ, &GUARD))

@@ -3,19 +3,27 @@
 //! Everything that is relied upon later is checked here, once: whoever starts a program does not
 //! trust the file.
 
-use abi::layout::{HEAP, TEXT};
+use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
+use abi::page::span;
 use abi::{PAGE_SIZE, Perms, Va};
 use core::fmt;
 use core::ops::Range;
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
+use elf::abi::{ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS};
 use elf::endian::LittleEndian;
-use elf::file::Class;
+use elf::file::{Class, FileHeader};
+use elf::parse::ParseError;
 use elf::segment::ProgramHeader;
 
 /// In the flags of a program header (a bit that is left to operating systems): the segment must be there
 /// before the first fault can be served.
 pub const PF_RESIDENT: u32 = 1 << 20;
+
+/// Where libos has the stacks that every program begins with, and the guard below them.
+pub const STACKS: Range<Va> = Va(PRIVATE.0 - STACK_GUARD_BYTES)..RESIDENT;
+/// Bytes of the guard below the stack. Compiled code touches every page of a large frame, so that it cannot step over
+/// it.
+pub const STACK_GUARD_BYTES: u64 = 16 * PAGE_SIZE;
 
 /// The most segments that a program may have.
 pub const MAX_SEGMENTS: usize = 16;
@@ -43,6 +51,11 @@ impl Segment {
     pub const fn range(&self) -> Range<Va> {
         self.start..self.end
     }
+
+    /// Whether it is what libos writes when it serves a fault.
+    const fn is_resident_data(&self) -> bool {
+        self.resident && self.perms.contains(Perms::WRITE)
+    }
 }
 
 /// A file that has been found to be a program.
@@ -57,10 +70,26 @@ pub struct Program {
 /// Why a file is not a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadElf {
+    /// It does not begin as ELF files do.
+    NotElf,
     /// The headers are cut off or make no sense.
     Headers,
-    /// It is not a 64-bit program for x86-64, linked to fixed addresses.
-    Kind,
+    /// It is for processors of another width than 64 bits; the value is its class.
+    Class(u64),
+    /// It is for processors with another order of bytes, which the value names.
+    ByteOrder(u64),
+    /// It is for this machine, and not for x86-64.
+    Machine(u64),
+    /// It is for this operating system.
+    OsAbi(u64),
+    /// It is of this type, and not a program that is linked to fixed addresses.
+    Type(u64),
+    /// It wants an interpreter to load it, whose name is at this address.
+    Interpreter(u64),
+    /// It is to be linked when it is started, as the table at this address says.
+    Dynamic(u64),
+    /// It has variables of threads, which begin as what is at this address.
+    ThreadLocal(u64),
     /// It has no segments, or more than [`MAX_SEGMENTS`].
     Segments(u64),
     /// The segment at this address reaches behind the end of the file.
@@ -69,14 +98,25 @@ pub enum BadElf {
     TooLarge(u64),
     /// The segment at this address does not lie between the start of programs and the heap.
     Misplaced(u64),
+    /// The segment at this address meets [`STACKS`].
+    Stacks(u64),
     /// The segment at this address shares a page with the one before, or is out of order.
     Overlap(u64),
     /// The segment at this address is writable and executable.
     WriteExec(u64),
     /// The segment at this address does not begin at the same place in a page as in the file.
     Unaligned(u64),
+    /// The segment at this address is resident and only read, so it is mapped from the file; but the file has not all
+    /// of it.
+    Sparse(u64),
+    /// The segment at this address is resident and written, and not where no table is ever shared.
+    ResidentData(u64),
     /// The entry is not in code.
     Entry(u64),
+    /// The entry, at this address, is not in a resident segment: nobody would serve the first fault.
+    NotResident(u64),
+    /// No segment is resident and written: nobody would serve the faults of the program with this entry.
+    NoResidentData(u64),
 }
 
 impl BadElf {
@@ -84,16 +124,62 @@ impl BadElf {
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
+            BadElf::NotElf => "it is not an ELF file",
             BadElf::Headers => "the headers are cut off or make no sense",
-            BadElf::Kind => "it is not for x86-64, or not linked to fixed addresses",
+            BadElf::Class(_) => "it is not for 64 bits",
+            BadElf::ByteOrder(_) => "it is not little-endian",
+            BadElf::Machine(_) => "it is for another processor than x86-64",
+            BadElf::OsAbi(_) => "it is for another operating system",
+            BadElf::Type(_) => {
+                "it is not linked to fixed addresses, but position-independent, a library or an object"
+            }
+            BadElf::Interpreter(_) => "it is for another operating system, and asks for a dynamic linker",
+            BadElf::Dynamic(_) => "it is for another operating system, and asks for dynamic linking",
+            BadElf::ThreadLocal(_) => {
+                "it is for another operating system, and asks for thread-local variables"
+            }
             BadElf::Segments(_) => "it has no segments, or too many",
             BadElf::CutOff(_) => "a segment is cut off",
             BadElf::TooLarge(_) => "a segment is larger in the file than in memory",
             BadElf::Misplaced(_) => "a segment is not where programs may be",
+            BadElf::Stacks(_) => "a segment is where the stacks are",
             BadElf::Overlap(_) => "a segment shares a page with the one before, or is out of order",
             BadElf::WriteExec(_) => "a segment is writable and executable",
             BadElf::Unaligned(_) => "a segment is not aligned in the file",
+            BadElf::Sparse(_) => "a resident segment is only read, and not all of it is in the file",
+            BadElf::ResidentData(_) => "resident data is not in its place",
             BadElf::Entry(_) => "the entry is not in code",
+            BadElf::NotResident(_) => "it is not linked with libos: the entry is in no resident segment",
+            BadElf::NoResidentData(_) => "it is not linked with libos: it has no resident data",
+        }
+    }
+
+    /// The offending value, if there is one.
+    #[must_use]
+    pub const fn value(self) -> Option<u64> {
+        match self {
+            BadElf::NotElf | BadElf::Headers => None,
+            BadElf::Class(value)
+            | BadElf::ByteOrder(value)
+            | BadElf::Machine(value)
+            | BadElf::OsAbi(value)
+            | BadElf::Type(value)
+            | BadElf::Interpreter(value)
+            | BadElf::Dynamic(value)
+            | BadElf::ThreadLocal(value)
+            | BadElf::Segments(value)
+            | BadElf::CutOff(value)
+            | BadElf::TooLarge(value)
+            | BadElf::Misplaced(value)
+            | BadElf::Stacks(value)
+            | BadElf::Overlap(value)
+            | BadElf::WriteExec(value)
+            | BadElf::Unaligned(value)
+            | BadElf::Sparse(value)
+            | BadElf::ResidentData(value)
+            | BadElf::Entry(value)
+            | BadElf::NotResident(value)
+            | BadElf::NoResidentData(value) => Some(value),
         }
     }
 }
@@ -101,16 +187,21 @@ impl BadElf {
 impl fmt::Display for BadElf {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.reason())?;
-        match *self {
-            BadElf::Headers | BadElf::Kind => Ok(()),
-            BadElf::Segments(count) => write!(f, " ({count}; {MAX_SEGMENTS} are allowed)"),
-            BadElf::CutOff(at)
-            | BadElf::TooLarge(at)
-            | BadElf::Misplaced(at)
-            | BadElf::Overlap(at)
-            | BadElf::WriteExec(at)
-            | BadElf::Unaligned(at)
-            | BadElf::Entry(at) => write!(f, " ({at:#x})"),
+        match (self, self.value()) {
+            (BadElf::Segments(count), _) => write!(f, " ({count}; {MAX_SEGMENTS} are allowed)"),
+            (_, Some(value)) => write!(f, " ({value:#x})"),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+impl From<ParseError> for BadElf {
+    fn from(error: ParseError) -> BadElf {
+        match error {
+            ParseError::BadMagic(_) => BadElf::NotElf,
+            ParseError::UnsupportedElfClass(class) => BadElf::Class(class.into()),
+            ParseError::UnsupportedElfEndianness(order) => BadElf::ByteOrder(order.into()),
+            _ => BadElf::Headers,
         }
     }
 }
@@ -121,15 +212,12 @@ impl Program {
     /// # Errors
     /// The reason why it is not a program.
     pub fn parse(file: &[u8]) -> Result<Program, BadElf> {
-        let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| BadElf::Headers)?;
-        let header = elf.ehdr;
-        let kind = (header.class, header.e_machine, header.e_type);
-        if kind != (Class::ELF64, EM_X86_64, ET_EXEC) {
-            return Err(BadElf::Kind);
-        }
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(file)?;
+        check_kind(&elf.ehdr)?;
         let table = elf.segments().ok_or(BadElf::Segments(0))?;
-        let mut program =
-            Program { entry: Va(header.e_entry), segments: [Segment::default(); MAX_SEGMENTS], len: 0 };
+        table.iter().try_for_each(|header| check_needs(&header))?;
+        let entry = elf.ehdr.e_entry;
+        let mut program = Program { entry: Va(entry), segments: [Segment::default(); MAX_SEGMENTS], len: 0 };
         let mut free_from = TEXT;
         for header in table.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz > 0) {
             let segment = segment(&header, file.len() as u64, free_from)?;
@@ -138,13 +226,14 @@ impl Program {
             program.len += 1;
             free_from = segment.end;
         }
-        let is_code = |segment: &Segment| {
-            segment.perms.contains(Perms::EXEC) && segment.range().contains(&program.entry)
-        };
-        match program.segments() {
-            [] => Err(BadElf::Segments(0)),
-            segments if segments.iter().any(is_code) => Ok(program),
-            _ => Err(BadElf::Entry(header.e_entry)),
+        let segments = program.segments();
+        let is_first = |segment: &&Segment| segment.range().contains(&Va(entry));
+        match segments.iter().find(is_first).filter(|segment| segment.perms.contains(Perms::EXEC)) {
+            _ if segments.is_empty() => Err(BadElf::Segments(0)),
+            None => Err(BadElf::Entry(entry)),
+            Some(code) if !code.resident => Err(BadElf::NotResident(entry)),
+            Some(_) if !segments.iter().any(Segment::is_resident_data) => Err(BadElf::NoResidentData(entry)),
+            Some(_) => Ok(program),
         }
     }
 
@@ -152,6 +241,27 @@ impl Program {
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments[..self.len]
+    }
+}
+
+/// Check what a file is for.
+fn check_kind(header: &FileHeader<LittleEndian>) -> Result<(), BadElf> {
+    match (header.class, header.osabi, header.e_machine, header.e_type) {
+        (Class::ELF32, ..) => Err(BadElf::Class(1)),
+        (.., machine, _) if machine != EM_X86_64 => Err(BadElf::Machine(machine.into())),
+        (_, system, ..) if system != ELFOSABI_SYSV => Err(BadElf::OsAbi(system.into())),
+        (.., kind) if kind != ET_EXEC => Err(BadElf::Type(kind.into())),
+        _ => Ok(()),
+    }
+}
+
+/// Check that a header asks for nothing that is not done for programs here.
+const fn check_needs(header: &ProgramHeader) -> Result<(), BadElf> {
+    match header.p_type {
+        PT_INTERP => Err(BadElf::Interpreter(header.p_vaddr)),
+        PT_DYNAMIC => Err(BadElf::Dynamic(header.p_vaddr)),
+        PT_TLS => Err(BadElf::ThreadLocal(header.p_vaddr)),
+        _ => Ok(()),
     }
 }
 
@@ -167,8 +277,9 @@ fn segment(header: &ProgramHeader, file_bytes: u64, free_from: Va) -> Result<Seg
     require(file_end.is_some_and(|end| end <= file_bytes), BadElf::CutOff)?;
     require(p_filesz <= p_memsz, BadElf::TooLarge)?;
     require(p_vaddr >= TEXT.0, BadElf::Misplaced)?;
-    let start = Va(p_vaddr).page();
+    let (start, end) = (Va(p_vaddr).page(), Va(end).page_up());
     require(start >= free_from, BadElf::Overlap)?;
+    require(end <= STACKS.start || start >= STACKS.end, BadElf::Stacks)?;
     require(p_flags & (PF_W | PF_X) != PF_W | PF_X, BadElf::WriteExec)?;
     let skip = Va(p_vaddr).offset();
     require(p_filesz == 0 || p_offset % PAGE_SIZE == skip, BadElf::Unaligned)?;
@@ -176,6 +287,9 @@ fn segment(header: &ProgramHeader, file_bytes: u64, free_from: Va) -> Result<Seg
     perms.set(Perms::WRITE, p_flags & PF_W != 0);
     perms.set(Perms::EXEC, p_flags & PF_X != 0);
     let (offset, bytes) = if p_filesz == 0 { (0, 0) } else { (p_offset - skip, skip + p_filesz) };
-    let resident = p_flags & PF_RESIDENT != 0;
-    Ok(Segment { start, end: Va(end).page_up(), offset, bytes, perms, resident })
+    let segment = Segment { start, end, offset, bytes, perms, resident: p_flags & PF_RESIDENT != 0 };
+    let in_place = start >= RESIDENT && end <= Va(PRIVATE.0 + span(2));
+    require(!segment.is_resident_data() || in_place, BadElf::ResidentData)?;
+    require(!segment.resident || segment.is_resident_data() || p_filesz == p_memsz, BadElf::Sparse)?;
+    Ok(segment)
 }

@@ -1,9 +1,13 @@
 //! ELF files: one of each kind that must be refused, and a great many that are broken at random.
 
-use abi::layout::{HEAP, TEXT};
+use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
+use abi::page::span;
 use abi::{PAGE_SIZE, Perms, Va};
-use elf::abi::{EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE};
-use pager::program::{BadElf, MAX_SEGMENTS, PF_RESIDENT, Program, Segment};
+use elf::abi::{
+    ELFOSABI_FREEBSD, ELFOSABI_GNU, EM_386, EM_AARCH64, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, PF_R,
+    PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_NOTE, PT_PHDR, PT_TLS,
+};
+use pager::program::{BadElf, MAX_SEGMENTS, PF_RESIDENT, Program, STACKS, Segment};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -62,8 +66,14 @@ impl Image {
     }
 }
 
-const CODE: Part =
-    Part { kind: PT_LOAD, flags: PF_R | PF_X, offset: 0x1000, va: TEXT.0, file: 0x1800, memory: 0x1800 };
+const CODE: Part = Part {
+    kind: PT_LOAD,
+    flags: PF_R | PF_X | PF_RESIDENT,
+    offset: 0x1000,
+    va: TEXT.0,
+    file: 0x1800,
+    memory: 0x1800,
+};
 const DATA: Part = Part {
     kind: PT_LOAD,
     flags: PF_R | PF_W,
@@ -71,6 +81,16 @@ const DATA: Part = Part {
     va: TEXT.0 + 0x2800,
     file: 0x900,
     memory: 0x5000,
+};
+
+/// What libos writes when it serves a fault.
+const OWN_DATA: Part = Part {
+    kind: PT_LOAD,
+    flags: PF_R | PF_W | PF_RESIDENT,
+    offset: 0,
+    va: RESIDENT.0,
+    file: 0,
+    memory: 0x1001,
 };
 
 /// A program with code, data that begins in the middle of a page, and constants that are not in the file.
@@ -82,19 +102,19 @@ fn good() -> Image {
         machine: EM_X86_64,
         kind: ET_EXEC,
         entry: TEXT.0 + 0x17ff,
-        parts: vec![note, CODE, empty, DATA, blank],
+        parts: vec![note, CODE, empty, DATA, blank, OWN_DATA],
         size: 0x3100,
     }
 }
 
 /// The good one, with its code like this.
 fn with_code(code: Part) -> Image {
-    Image { parts: vec![code, DATA], ..good() }
+    Image { parts: vec![code, DATA, OWN_DATA], ..good() }
 }
 
 /// The good one, with its data like this.
 fn with_data(data: Part) -> Image {
-    Image { parts: vec![CODE, data], ..good() }
+    Image { parts: vec![CODE, data, OWN_DATA], ..good() }
 }
 
 #[test]
@@ -110,23 +130,45 @@ fn a_good_program_is_what_its_headers_say() {
         resident: false,
     };
     assert_eq!(program.entry, at(0x17ff));
+    let own = RESIDENT.0 - TEXT.0;
     assert_eq!(
         program.segments(),
         [
-            segment(0, 0x2000, 0x1000, 0x1800, Perms::EXEC),
+            Segment { resident: true, ..segment(0, 0x2000, 0x1000, 0x1800, Perms::EXEC) },
             segment(0x2000, 0x8000, 0x2000, 0x1100, Perms::WRITE),
             segment(0x10_0000, 0x10_1000, 0, 0, Perms::READ),
+            Segment { resident: true, ..segment(own, own + 0x2000, 0, 0, Perms::WRITE) },
         ]
     );
 }
 
 #[test]
 fn segments_may_fill_all_that_programs_have() {
-    let code = Part { memory: HEAP.0 - TEXT.0, ..CODE };
-    let program = Image { parts: vec![code], ..good() }.parse().expect("it ends where the heap begins");
-    assert_eq!(program.segments()[0].range(), TEXT..HEAP);
-    let resident = with_data(Part { flags: PF_W | PF_RESIDENT, ..DATA }).parse().expect("a program");
-    assert_eq!(resident.segments().iter().map(|segment| segment.resident).collect::<Vec<_>>(), [false, true]);
+    let blank =
+        |start: Va, end: Va| Part { va: start.0, memory: end.0 - start.0, file: 0, offset: 0, ..DATA };
+    let low = blank(TEXT.add_pages(2), STACKS.start);
+    let private_end = Va(PRIVATE.0 + span(2));
+    let own = Part { flags: OWN_DATA.flags, ..blank(RESIDENT, private_end) };
+    let parts = vec![CODE, low, own, blank(private_end, HEAP)];
+    let program =
+        Image { parts, ..good() }.parse().expect("it leaves room for the stacks, and ends at the heap");
+    let ends: Vec<_> = program.segments().iter().map(|segment| segment.end).collect();
+    assert_eq!(ends, [TEXT.add_pages(2), STACKS.start, private_end, HEAP]);
+}
+
+#[test]
+fn segments_where_the_stacks_are_are_refused() {
+    let data = |start: u64, end: u64| {
+        let part = Part { va: start, memory: end - start, file: 0, offset: 0, ..DATA };
+        with_data(part).parse().err()
+    };
+    let (start, end) = (STACKS.start.0, STACKS.end.0);
+    assert_eq!(data(start - 1, start), None);
+    for (from, to) in
+        [(start - 1, start + 1), (start, end), (start - 1, end + 1), (end - 1, end), (end - 1, end + 1)]
+    {
+        assert_eq!(data(from, to), Some(BadElf::Stacks(from)), "{from:#x}..{to:#x}");
+    }
 }
 
 #[test]
@@ -146,24 +188,88 @@ fn a_file_that_ends_too_early_is_refused_wherever_it_ends() {
 #[test]
 fn other_kinds_of_files_are_refused() {
     assert_eq!(Program::parse(b""), Err(BadElf::Headers));
-    assert_eq!(Program::parse(&[b'x'; 8192]), Err(BadElf::Headers));
-    assert_eq!(Image { machine: EM_AARCH64, ..good() }.parse(), Err(BadElf::Kind));
-    assert_eq!(Image { kind: ET_DYN, ..good() }.parse(), Err(BadElf::Kind));
-    let mut file = good().bytes();
-    file[5] = 2;
-    assert_eq!(Program::parse(&file), Err(BadElf::Headers), "big-endian");
-    let mut file = good().bytes();
-    file[4] = 1;
-    assert!(matches!(Program::parse(&file), Err(BadElf::Kind | BadElf::Headers)), "32 bits");
-    let mut file = good().bytes();
-    file[54] = 55;
-    assert_eq!(Program::parse(&file), Err(BadElf::Headers), "program headers of another size");
+    assert_eq!(Program::parse(&[b'x'; 8192]), Err(BadElf::NotElf));
+    for machine in [EM_AARCH64, EM_386] {
+        assert_eq!(Image { machine, ..good() }.parse(), Err(BadElf::Machine(machine.into())));
+    }
+    for kind in [ET_DYN, ET_REL, ET_CORE, 0] {
+        assert_eq!(Image { kind, ..good() }.parse(), Err(BadElf::Type(kind.into())));
+    }
+    let with_byte = |at: usize, byte: u8| {
+        let mut file = good().bytes();
+        file[at] = byte;
+        Program::parse(&file)
+    };
+    for system in [ELFOSABI_GNU, ELFOSABI_FREEBSD, 255] {
+        assert_eq!(with_byte(7, system), Err(BadElf::OsAbi(system.into())));
+    }
+    assert_eq!(with_byte(5, 2), Err(BadElf::ByteOrder(2)), "big-endian");
+    assert_eq!(with_byte(5, 3), Err(BadElf::ByteOrder(3)), "no order at all");
+    assert_eq!(with_byte(4, 7), Err(BadElf::Class(7)), "a class that is none");
+    assert!(matches!(with_byte(4, 1), Err(BadElf::Class(1) | BadElf::Headers)), "32 bits");
+    assert_eq!(with_byte(54, 55), Err(BadElf::Headers), "program headers of another size");
+}
+
+/// Programs as linkers make them for Linux, laid out as `readelf` shows them.
+#[test]
+fn programs_for_linux_are_refused() {
+    let load =
+        |flags, va: u64, file| Part { kind: PT_LOAD, flags, offset: va % PAGE_SIZE, va, file, memory: file };
+    let other = |kind, va| Part { kind, ..load(PF_R, va, 0x10) };
+    let parts = [
+        load(PF_R, 0x40_0000, 0x500),
+        load(PF_R | PF_X, 0x40_1000, 0x800),
+        load(PF_R | PF_W, 0x40_2e00, 0x100),
+    ];
+    let linux = |more: &[Part]| Image { entry: 0x40_1040, parts: [more, &parts].concat(), ..good() }.parse();
+    assert_eq!(linux(&[]), Err(BadElf::NotResident(0x40_1040)), "static, without the C library");
+    let (headers, stack) = (other(PT_PHDR, 0x40_0040), other(PT_GNU_STACK, 0));
+    assert_eq!(linux(&[headers, stack]), Err(BadElf::NotResident(0x40_1040)));
+    assert_eq!(linux(&[other(PT_TLS, 0x40_2e00)]), Err(BadElf::ThreadLocal(0x40_2e00)), "static");
+    let interpreter = other(PT_INTERP, 0x40_0318);
+    assert_eq!(linux(&[headers, interpreter]), Err(BadElf::Interpreter(0x40_0318)), "dynamic, not PIE");
+    assert_eq!(linux(&[other(PT_DYNAMIC, 0x40_2e20)]), Err(BadElf::Dynamic(0x40_2e20)));
+    // Even where all that libos needs is there.
+    let with = |part| Image { parts: vec![CODE, DATA, OWN_DATA, part], ..good() }.parse();
+    assert_eq!(with(interpreter), Err(BadElf::Interpreter(0x40_0318)));
+    // And one that was really linked for Linux: this test.
+    let own = std::fs::read(std::env::current_exe().expect("its own name")).expect("its own file");
+    assert!(matches!(Program::parse(&own), Err(BadElf::Type(_) | BadElf::Interpreter(_))));
+}
+
+#[test]
+fn programs_without_what_libos_needs_are_refused() {
+    let code = Part { flags: PF_R | PF_X, ..CODE };
+    let refused = |parts: &[Part]| Image { parts: parts.to_vec(), ..good() }.parse().err();
+    let entry = good().entry;
+    assert_eq!(refused(&[code, DATA, OWN_DATA]), Some(BadElf::NotResident(entry)));
+    assert_eq!(refused(&[CODE, DATA]), Some(BadElf::NoResidentData(entry)));
+    assert_eq!(
+        refused(&[CODE, Part { flags: PF_R | PF_W, ..OWN_DATA }]),
+        Some(BadElf::NoResidentData(entry))
+    );
+    assert_eq!(refused(&[CODE, OWN_DATA]), None);
+    // Resident code elsewhere does not help.
+    let elsewhere = Part { va: TEXT.0 + 0x10_0000, ..CODE };
+    assert_eq!(refused(&[code, elsewhere, OWN_DATA]), Some(BadElf::NotResident(entry)));
+    // Where fork would share the table above.
+    let end = PRIVATE.0 + span(2);
+    for (va, memory) in [(TEXT.0 + 0x10_0000, 1), (end, 1), (end - 1, 2), (STACKS.start.0 - 1, 1)] {
+        let own = Part { va, memory, ..OWN_DATA };
+        assert_eq!(refused(&[CODE, own]), Some(BadElf::ResidentData(va)), "{va:#x}");
+    }
+    // What is mapped from the file is followed there by what is not the program's.
+    let code = Part { memory: CODE.memory + 1, ..CODE };
+    assert_eq!(refused(&[code, OWN_DATA]), Some(BadElf::Sparse(CODE.va)));
 }
 
 #[test]
 fn too_few_and_too_many_segments_are_refused() {
     let apart = |n: u64| Part { va: CODE.va + n * 0x10_0000, ..CODE };
-    let many = |count: usize| Image { parts: (0..count as u64).map(apart).collect(), ..good() };
+    let many = |count: usize| {
+        let parts = (0..count.saturating_sub(1) as u64).map(apart);
+        Image { parts: parts.chain((count > 0).then_some(OWN_DATA)).collect(), ..good() }
+    };
     assert_eq!(many(MAX_SEGMENTS).parse().expect("just enough").segments().len(), MAX_SEGMENTS);
     assert_eq!(many(MAX_SEGMENTS + 1).parse(), Err(BadElf::Segments(MAX_SEGMENTS as u64 + 1)));
     assert_eq!(many(0).parse(), Err(BadElf::Segments(0)));
@@ -231,24 +337,40 @@ fn an_entry_outside_code_is_refused() {
     for entry in [0, TEXT.0 - 1, TEXT.0 + 0x2000, DATA.va, TEXT.0 + 0x10_0000, HEAP.0, u64::MAX] {
         assert_eq!(Image { entry, ..good() }.parse(), Err(BadElf::Entry(entry)));
     }
-    let no_code = with_code(Part { flags: PF_R, ..CODE });
+    let no_code = with_code(Part { flags: PF_R | PF_RESIDENT, ..CODE });
     assert_eq!(no_code.parse(), Err(BadElf::Entry(no_code.entry)));
 }
 
 #[test]
 fn every_reason_says_what_it_means() {
-    let reasons = [
-        BadElf::Headers,
-        BadElf::Kind,
-        BadElf::Segments(0),
-        BadElf::CutOff(0),
-        BadElf::TooLarge(0),
-        BadElf::Misplaced(0),
-        BadElf::Overlap(0),
-        BadElf::WriteExec(0),
-        BadElf::Unaligned(0),
-        BadElf::Entry(0),
+    let with_value = [
+        BadElf::Class,
+        BadElf::ByteOrder,
+        BadElf::Machine,
+        BadElf::OsAbi,
+        BadElf::Type,
+        BadElf::Interpreter,
+        BadElf::Dynamic,
+        BadElf::ThreadLocal,
+        BadElf::Segments,
+        BadElf::CutOff,
+        BadElf::TooLarge,
+        BadElf::Misplaced,
+        BadElf::Stacks,
+        BadElf::Overlap,
+        BadElf::WriteExec,
+        BadElf::Unaligned,
+        BadElf::Sparse,
+        BadElf::ResidentData,
+        BadElf::Entry,
+        BadElf::NotResident,
+        BadElf::NoResidentData,
     ];
+    let reasons: Vec<_> = with_value.iter().map(|reason| reason(77)).collect();
+    let value =
+        |reason: &BadElf| reason.to_string().contains("(0x4d)") || reason.to_string().contains("(77;");
+    assert!(reasons.iter().all(value), "the offending value is missing");
+    let reasons = [reasons, vec![BadElf::NotElf, BadElf::Headers]].concat();
     let mut texts: Vec<_> = reasons.iter().map(BadElf::to_string).collect();
     texts.sort();
     texts.dedup();
@@ -269,7 +391,10 @@ fn check(program: &Program, file: &[u8]) {
         assert!([Perms::READ, Perms::WRITE, Perms::EXEC].contains(&perms), "{segment:?}");
     }
     let code = |segment: &&Segment| segment.perms == Perms::EXEC && segment.range().contains(&program.entry);
-    assert_eq!(segments.iter().filter(code).count(), 1);
+    assert_eq!(segments.iter().filter(code).filter(|segment| segment.resident).count(), 1);
+    assert!(segments.iter().any(|segment| segment.resident && segment.perms == Perms::WRITE));
+    let is_clear = |segment: &Segment| segment.end <= STACKS.start || segment.start >= STACKS.end;
+    assert!(segments.iter().all(is_clear), "{segments:?}");
 }
 
 /// Numbers that may be too large, or just not.
@@ -285,23 +410,25 @@ fn field() -> impl Strategy<Value = (usize, usize)> {
         [(16, 2), (18, 2), (20, 4), (24, 8), (32, 8), (40, 8), (52, 2), (54, 2), (56, 2), (58, 2), (60, 2)];
     let part = [(0, 4), (4, 4), (8, 8), (16, 8), (32, 8), (40, 8)];
     let in_part =
-        (0..5_usize, select(part.to_vec())).prop_map(|(n, (at, size))| (HEADER + n * ENTRY + at, size));
+        (0..6_usize, select(part.to_vec())).prop_map(|(n, (at, size))| (HEADER + n * ENTRY + at, size));
     prop_oneof![1 => select(header.to_vec()), 4 => in_part]
 }
 
 /// Parts that are nearly in order.
 fn part() -> impl Strategy<Value = Part> {
-    let flags = select(vec![PF_R, PF_R | PF_W, PF_R | PF_X, PF_X | PF_RESIDENT, PF_W | PF_X]);
-    (flags, 0..4_u64, 0..0x3000_u64, 0..0x2000_u64, 0..0x3000_u64).prop_map(|(flags, gap, at, file, more)| {
-        Part {
+    let read = PF_R | PF_RESIDENT;
+    let flags =
+        select(vec![PF_R, read, PF_R | PF_W, PF_R | PF_X, PF_X | PF_RESIDENT, read | PF_X, PF_W | PF_X]);
+    (flags, 0..4_u64, 0..0x3000_u64, 0..0x2000_u64, prop_oneof![Just(0), 0..0x3000_u64]).prop_map(
+        |(flags, gap, at, file, more)| Part {
             kind: PT_LOAD,
             flags,
             offset: at,
             va: gap * PAGE_SIZE + at % PAGE_SIZE,
             file,
             memory: file + more,
-        }
-    })
+        },
+    )
 }
 
 /// Move parts so that each begins behind the one before.
@@ -337,7 +464,7 @@ proptest! {
             file[at..at + size].copy_from_slice(&number.to_le_bytes()[..size]);
         }
         for (at, byte) in bytes {
-            file[at.index(HEADER + 5 * ENTRY)] = byte;
+            file[at.index(HEADER + 6 * ENTRY)] = byte;
         }
         file.truncate(cut.map_or(file.len(), |cut| cut.index(file.len())));
         if let Ok(program) = Program::parse(&file) {
@@ -353,12 +480,14 @@ proptest! {
     ) {
         stack_up(&mut parts);
         let aimed = parts[entry.index(parts.len())];
+        parts.push(OWN_DATA);
         let image = Image { entry: aimed.va, parts: parts.clone(), size, ..good() };
         let bad = |part: &Part| {
             part.memory > 0 && (part.offset + part.file > image.bytes().len() as u64
-                || part.flags & (PF_W | PF_X) == PF_W | PF_X)
+                || part.flags & (PF_W | PF_X) == PF_W | PF_X
+                || part.flags & (PF_W | PF_RESIDENT) == PF_RESIDENT && part.file < part.memory)
         };
-        let is_code = aimed.flags & PF_X != 0 && aimed.memory > 0;
+        let is_code = aimed.flags & PF_X != 0 && aimed.flags & PF_RESIDENT != 0 && aimed.memory > 0;
         let result = image.parse();
         prop_assert_eq!(result.is_ok(), is_code && !parts.iter().any(bad), "{:?}", result);
         let Ok(program) = result else { return Ok(()) };
