@@ -3,6 +3,7 @@
 use crate::{Lock, Machine, Ranges};
 use abi::window::{CpuInfo, LockKind};
 use abi::{Error, Frame};
+use core::array;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -150,29 +151,44 @@ impl<M: Machine> Memory<M> {
         &self.at_hand[M::cpu() % CpuInfo::MAX].0
     }
 
-    /// Nothing is at hand, or somebody is just taking it: get some from the pool, or from another processor.
+    /// Nothing is at hand: get some from the pool, or from another processor.
+    ///
+    /// Frames go from list to list only while both are locked. So they are always found.
     #[cold]
     #[inline(never)]
     fn fetch(&self, work: &mut u32) -> Result<Frame, Error> {
-        loop {
-            let all = M::cpus().len();
-            let hands = (0..all).map(|cpu| &self.at_hand[(M::cpu() + cpu) % all].0);
-            let cut = hands.map(|hand| {
-                add(work, SEARCH);
-                hand.lock().cut(BATCH)
-            });
-            let mut some = core::iter::once_with(|| self.pool.lock().cut(BATCH)).chain(cut);
-            if let Some(mut some) = some.find(|some| some.len > 0) {
-                let one = some.pop();
-                self.mine().lock().any.prepend(some);
-                return Ok(taken::<M>(one));
-            }
-            // Another one may have been carrying frames from list to list.
-            if self.free_frames() == 0 {
-                return Err(Error::NoMemory(0));
-            }
-            M::relax();
+        let mut mine = self.mine().lock();
+        let mut some = self.pool.lock().cut(BATCH);
+        if some.len == 0 {
+            drop(mine);
+            return self.search(work);
         }
+        let one = some.pop();
+        mine.any.prepend(some);
+        Ok(taken::<M>(one))
+    }
+
+    /// Look at what every processor has at hand, this one first. All lists are locked at once: if there is nothing in any
+    /// of them, there was a moment in which no frame was free.
+    #[cold]
+    #[inline(never)]
+    fn search(&self, work: &mut u32) -> Result<Frame, Error> {
+        let (here, all) = (M::cpu(), M::cpus().len());
+        add(work, SEARCH * all as u32);
+        // In this order, and the pool last, like everybody who locks two lists.
+        let mut hands: [_; CpuInfo::MAX] =
+            array::from_fn(|cpu| (cpu < all).then(|| self.at_hand[cpu].0.lock()));
+        let mut cut = |cpu: usize| hands[cpu].as_mut().map_or(List::EMPTY, |hand| hand.cut(BATCH));
+        let in_hands = (0..all).map(|cpu| cut((here + cpu) % all)).find(|some| some.len > 0);
+        let mut some = in_hands.unwrap_or_else(|| self.pool.lock().cut(BATCH));
+        if some.len == 0 {
+            return Err(Error::NoMemory(0));
+        }
+        let one = some.pop();
+        if let Some(mine) = &mut hands[here] {
+            mine.any.prepend(some);
+        }
+        Ok(taken::<M>(one))
     }
 
     /// Add a reference.

@@ -4,12 +4,14 @@ use abi::window::{CpuInfo, FrameInfo};
 use abi::{Error, Frame, Va};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Barrier, LazyLock};
+use std::sync::{Barrier, LazyLock, Mutex};
 use std::thread;
 use vm::{Machine, Memory, Table};
 
 const CPUS: usize = 4;
 const FRAMES: usize = 1000;
+/// The most that one holds while there are always some left.
+const HELD: usize = 40;
 
 /// Frames without contents, and processors that are threads.
 struct Threads;
@@ -22,6 +24,7 @@ static OWNERS: [AtomicU32; FRAMES + 1] = [const { AtomicU32::new(0) }; FRAMES + 
 
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
+    static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Machine for Threads {
@@ -29,7 +32,12 @@ impl Machine for Threads {
         unreachable!("there are no contents")
     }
 
+    /// Now and then, others come first: frames are looked up wherever they go from list to list.
     fn info(frame: Frame) -> &'static FrameInfo {
+        CALLS.set(CALLS.get() + 1);
+        if CALLS.get() % 61 == 0 {
+            thread::yield_now();
+        }
         &BOOKS[frame.0 as usize]
     }
 
@@ -123,6 +131,32 @@ fn no_frame_is_lost_or_given_twice() {
     // Wherever the frames are now: one processor gets every one of them, and then there is none.
     let all = take(&memory, usize::MAX);
     assert_eq!((all.len(), memory.free_frames()), (FRAMES, 0));
+
+    // Each takes at the most so many that one is always left: so there is always one to be had. They give back what
+    // another one took, so that frames go through the pool and from hand to hand.
+    give(&memory, all.iter().copied());
+    let left_over = take(&memory, FRAMES - CPUS * HELD - 1);
+    let baskets: [Mutex<Vec<Frame>>; CPUS] = Default::default();
+    on_all(|cpu| {
+        let mut random = cpu as u32 + 1;
+        for _ in 0..3000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let mut basket = baskets[(random >> 16) as usize % CPUS].lock().expect("nobody panicked");
+            let wanted = (random >> 20) as usize % (HELD + 1);
+            if basket.len() < wanted {
+                let some = wanted - basket.len();
+                let found = take(&memory, some);
+                assert_eq!(found.len(), some, "frames were free, and not found");
+                basket.extend(found);
+            } else {
+                give(&memory, basket.drain(wanted..));
+            }
+        }
+    });
+    give(&memory, baskets.into_iter().flat_map(|basket| basket.into_inner().expect("nobody panicked")));
+    give(&memory, left_over);
+    let all = take(&memory, usize::MAX);
+    assert_eq!(all.len(), FRAMES);
 
     // All want the rest at once, which others are giving back: none gives up while one is left.
     let barrier = Barrier::new(CPUS);
