@@ -106,13 +106,13 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     let mut done = 0;
     while done < ops.len() && !budget.is_spent() {
         let short = short_list(me, &ops[done..]).unwrap_or(0);
-        budget.spend_on_short(short);
-        done += short;
         if short > 0 {
+            budget.spend_on_short(short);
+            done += short;
             continue;
         }
         let Some(op) = ops.get(done) else { break };
-        budget.spend_on_operation();
+        budget.spend_on_operation(op);
         match run(me, op, &mut budget) {
             Ok(pages) if pages == op.count => done += 1,
             Ok(pages) => return Ok((done as u64, pages.into())),
@@ -131,9 +131,6 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
         return Err(Error::BadCount(0));
     }
     let env = env::find_own(me, op.env)?;
-    if !core::ptr::eq(env, me) {
-        budget.spend_on_space();
-    }
     match call {
         Call::ShareTables | Call::OwnTables | Call::UnmapTables => tables(me, env, call, op, budget),
         Call::Map | Call::Copy => map(me, env, call, op, budget),
@@ -189,9 +186,6 @@ fn map(
     let source = env::find_own(me, op.source_env)?;
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
-    if !core::ptr::eq(source, env) {
-        budget.spend_on_space();
-    }
     let at = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
     let accept = |space: &mut Space, to, frame: Result<Frame, Error>| {
         frame.and_then(|frame| space.accept(&MEMORY, to, frame, perms))
@@ -234,9 +228,6 @@ fn tables(
     }
     if shares {
         op.source.table_run(op.count.into(), level)?;
-    }
-    if !core::ptr::eq(source, env) {
-        budget.spend_on_space();
     }
     with_source(source, env, |source_space, space| {
         let mut count = op.count;
