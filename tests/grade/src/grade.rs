@@ -293,6 +293,7 @@ impl Grader {
             status,
             seconds: 0.0,
             broken: Some(why),
+            relies_on: String::new(),
             packing: Vec::new(),
             notes: Vec::new(),
             tests: self.tests.iter().map(|(part, test)| blank(part, test)).collect(),

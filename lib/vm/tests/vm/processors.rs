@@ -35,7 +35,7 @@ impl Machine for Threads {
     /// Now and then, others come first: frames are looked up wherever they go from list to list.
     fn info(frame: Frame) -> &'static FrameInfo {
         CALLS.set(CALLS.get() + 1);
-        if CALLS.get() % 61 == 0 {
+        if CALLS.get().is_multiple_of(61) {
             thread::yield_now();
         }
         &BOOKS[frame.0 as usize]
