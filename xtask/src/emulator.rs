@@ -22,7 +22,11 @@ impl Version {
     #[must_use]
     pub fn parse(text: &str) -> Option<Version> {
         let text = text.split("version ").last()?;
-        let text = text.split_once(':').map_or(text, |(_, version)| version);
+        // A package's epoch.
+        let text = match text.split_once(':') {
+            Some((epoch, version)) if epoch.bytes().all(|byte| byte.is_ascii_digit()) => version,
+            _ => text,
+        };
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let mut numbers = text[..end].split('.').map(|number| number.parse().ok());
         Some(Version(numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
