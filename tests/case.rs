@@ -118,10 +118,16 @@ impl Case {
         self
     }
 
-    /// What is typed on the console; after it, the input ends.
+    /// What is piped to the console, as text; after it, the input ends.
     #[must_use]
-    pub fn types(mut self, input: &str) -> Case {
-        self.request.input = Some(input.as_bytes().to_vec());
+    pub fn types(self, input: &str) -> Case {
+        self.pipes(input.as_bytes())
+    }
+
+    /// What is piped to the console; after it, the input ends.
+    #[must_use]
+    pub fn pipes(mut self, input: &[u8]) -> Case {
+        self.request.input = Some(input.to_vec());
         self
     }
 

@@ -101,7 +101,7 @@ impl Lab {
         let options = Options { timeout: Some(request.timeout), verbose: false };
         let session = Session::start(&self.qemu, machine, &boot, &options)?;
         if let Some(input) = &request.input {
-            session.type_in(input.clone());
+            session.pipe_in(input.clone());
         }
         session.run(|_| Ok(())).with_context(|| format!("running {}", request.program))
     }
@@ -116,7 +116,7 @@ pub struct Request {
     pub args: Vec<String>,
     /// More members for the boot archive.
     pub files: BTreeMap<String, Vec<u8>>,
-    /// What is typed on the console, before its input ends.
+    /// What is piped to the console, before its input ends.
     pub input: Option<Vec<u8>>,
     /// The kernel tells of the life of environments.
     pub trace: bool,

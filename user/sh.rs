@@ -22,50 +22,20 @@ fn main(args: Args) -> ExitCode {
     }
     loop {
         print!("$ ");
-        let Some(line) = read_line() else { return ExitCode::SUCCESS };
+        let line = match console::edit_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(error) => {
+                println!("cannot read the next command: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let line = String::from_utf8_lossy(&line);
         let words: Vec<&str> = line.split_whitespace().collect();
         if let Some(code) = run(&words) {
             return code;
         }
     }
-}
-
-/// Read a line with a minimum of editing: backspace, Ctrl-U. `None` for Ctrl-D at the beginning.
-fn read_line() -> Option<String> {
-    let mut line = String::new();
-    let mut previous = 0;
-    loop {
-        let byte = console::read_byte();
-        match byte {
-            b'\n' if previous == b'\r' => {} // one Enter, not two
-            b'\r' | b'\n' => {
-                println!();
-                return Some(line);
-            }
-            console::END_OF_INPUT if line.is_empty() => {
-                println!();
-                return None;
-            }
-            0x08 | 0x7f => erase(&mut line, 1),
-            0x15 => erase(&mut line, usize::MAX),
-            b' '..=b'~' => {
-                line.push(byte as char);
-                print!("{}", byte as char);
-                console::flush();
-            }
-            _ => {}
-        }
-        previous = byte;
-    }
-}
-
-/// Take up to so many characters back, on the screen too.
-fn erase(line: &mut String, most: usize) {
-    for _ in 0..most.min(line.len()) {
-        line.pop();
-        print!("\x08 \x08");
-    }
-    console::flush();
 }
 
 /// Do what the words say. `Some` to leave the shell.

@@ -4,12 +4,80 @@ use abi::ExitStatus;
 use tests::{Case, guest, named};
 
 pub fn cases() -> Vec<Case> {
+    [shell(), input()].concat()
+}
+
+/// Exactly what was piped arrives, and then an end that stays.
+fn input() -> Vec<Case> {
+    let ends = |case: Case| {
+        case.check(|run| {
+            run.count("^after the end: None None$", 3)
+                .once("^the child: None$")
+                .once("^the child ended: exit status 0$");
+        })
+    };
+    let lines = |name: &str, input: &[u8], lines: &'static [&'static str]| {
+        ends(named(name, "input").pipes(input)).check(move |run| {
+            let found = run.matching("^line [0-9]+: ");
+            run.expect(found == lines, format!("{lines:?} expected, {found:?}"));
+            run.once(&format!("^{} lines$", lines.len()));
+        })
+    };
+    let every: Vec<u8> = (0..=255).collect::<Vec<u8>>().repeat(8);
+    let long = [&b"x".repeat(10_000)[..], b"\n", &b"y".repeat(300)].concat();
+    vec![
+        lines("input-empty", b"", &[]),
+        lines("input-lf", b"a\n\nb\n", &[r#"line 1: "a""#, r#"line 2: """#, r#"line 3: "b""#]),
+        lines("input-unended", b"a\nb", &[r#"line 1: "a""#, r#"line 2: "b""#]),
+        lines("input-crlf", b"a\r\nb\rc\r\n", &[r#"line 1: "a\r""#, r#"line 2: "b\rc\r""#]),
+        // Ends of transmission, erasing, escapes, zeros and UTF-8 are data.
+        lines(
+            "input-control",
+            b"a\x04\x7f\x08\x15\n\x04\n\x10\x10\0\x10D\n\xc3\xa4\xff",
+            &[
+                r#"line 1: "a\x04\x7f\x08\x15""#,
+                r#"line 2: "\x04""#,
+                r#"line 3: "\x10\x10\x00\x10D""#,
+                r#"line 4: "\xc3\xa4\xff""#,
+            ],
+        ),
+        lines(
+            "input-long",
+            &long,
+            &["line 1: 10000 bytes, 10000 of them `x`", "line 2: 300 bytes, 0 of them `x`"],
+        ),
+        ends(named("input-late", "input").args(&["late"]).pipes(&long)).check(|run| {
+            run.once("^line 1: 10000 bytes, 10000 of them `x`$").once("^line 2: 300 bytes").once("^2 lines$");
+        }),
+        ends(named("input-bytes", "input").args(&["bytes"]).pipes(&every)).check(|run| {
+            run.once(
+                "^2048 bytes, 2048 of them one more than the one before; each value .*8.* to .*8.* times$",
+            );
+        }),
+        // What one program leaves over is the next one's.
+        named("sh-input", "sh").types("hello\ninput\none\ntwo").check(|run| {
+            run.in_order(&["^hello, world", r#"^line 1: "one"$"#, r#"^line 2: "two"$"#, "^2 lines$", "^. $"]);
+        }),
+    ]
+}
+
+fn shell() -> Vec<Case> {
     vec![
         guest("sh").types("help\nhello\necho a  b\nps\nfree\nexit 7\n").exits(7).check(|run| {
             run.in_order(&["help", "hello, world", "^a b$"]).once("^hello, world");
         }),
         named("sh-end-of-input", "sh").types("hello\n").check(|run| {
             run.once("^hello, world");
+        }),
+        named("sh-unended", "sh").types("hello\nexit 7").exits(7).check(|run| {
+            run.once("^hello, world");
+        }),
+        named("sh-crlf", "sh").types("echo a\r\n\r\necho b\r\n").check(|run| {
+            // Three lines, and the end.
+            run.once("^a$").once("^b$").count("^[$] ", 4);
+        }),
+        named("sh-utf8", "sh").types("echo gr\u{fc}n\n").check(|run| {
+            run.once("^gr\u{fc}n$").once("^[$] echo gr\u{fc}n$");
         }),
         named("sh-unknown", "sh").types("no-such-program\nhello\n").check(|run| {
             run.in_order(&["no-such-program: no such program", "^hello, world"]);

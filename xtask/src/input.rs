@@ -1,6 +1,7 @@
 //! What arrives on stdin, read by a thread of its own, so that nobody waits for a silent pipe.
 
 use crate::terminal;
+use abi::console::{ESCAPE, Input};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -8,7 +9,26 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// What a guest takes for the end of its input.
-pub const END: u8 = 0x04;
+pub const END: [u8; 2] = [ESCAPE; 2];
+
+/// Where input comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A file or a pipe, or a terminal that edits lines by itself: bytes, and nothing else.
+    Pipe,
+    /// A terminal that was handed to the guest: some bytes are keys that edit the line.
+    Keys,
+}
+
+/// These bytes as they go over the serial line ([`abi::console`]).
+#[must_use]
+pub fn encode(bytes: &[u8], source: Source) -> Vec<u8> {
+    let input = |&byte: &u8| match source {
+        Source::Pipe => Input::Byte(byte),
+        Source::Keys => Input::typed(byte),
+    };
+    bytes.iter().map(input).flat_map(Input::encode).collect()
+}
 
 /// The chunks that arrive; the sender hangs up at the end of the file.
 pub type Chunks = Receiver<Vec<u8>>;

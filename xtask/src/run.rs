@@ -1,7 +1,7 @@
 //! `cargo xtask run`: boots a program, the shell, or the tour.
 
 use crate::images::{Builder, Flavor, Images};
-use crate::input::{self, Chunks};
+use crate::input::{self, Chunks, Source};
 use crate::machine::{Accel, Boot, Debugger, Machine, Memory, shell_word};
 use crate::session::{Options, Outcome, Session, Step, scratch};
 use crate::workspace::Workspace;
@@ -160,8 +160,8 @@ impl<'a> Kit<'a> {
         let bound = if self.args.check { CHECKING_BOUND } else { BOUND };
         let attended = terminal::is_attended() || self.args.gdb;
         let session = self.start(name, rest, (!attended).then_some(bound))?;
-        let _raw = terminal::Raw::enter();
-        session.forward(None, input::stdin());
+        let raw = terminal::Raw::enter();
+        session.forward(None, input::stdin(), source(raw.as_ref()));
         self.conclude(name, session.run(print)?)
     }
 
@@ -174,8 +174,8 @@ impl<'a> Kit<'a> {
             self.machine.cpus
         );
         let session = self.start("sh", &[], None)?;
-        let _raw = terminal::Raw::enter();
-        session.forward(None, input::stdin());
+        let raw = terminal::Raw::enter();
+        session.forward(None, input::stdin(), source(raw.as_ref()));
         self.conclude("sh", session.run(print)?)
     }
 
@@ -201,7 +201,7 @@ impl<'a> Kit<'a> {
 
     fn feed_shell(&self, first: Vec<u8>, chunks: Chunks) -> Result<ExitStatus> {
         let mut session = self.start("sh", &[], None)?;
-        session.forward(Some(first), chunks);
+        session.forward(Some(first), chunks, Source::Pipe);
         let mut quiet = Quiet::new();
         let outcome = loop {
             match session.step()? {
@@ -272,6 +272,11 @@ fn time_up(outcome: &Outcome, limit: Option<u64>) -> String {
             format!("not finished after {seconds:.0} s, ended (--timeout SECONDS gives it more)")
         }
     }
+}
+
+/// What stdin is: keys, if the terminal was handed over.
+fn source(raw: Option<&terminal::Raw>) -> Source {
+    if raw.is_some() { Source::Keys } else { Source::Pipe }
 }
 
 /// When a shell that is fed from a pipe has had its time.

@@ -3,7 +3,7 @@
 //! Threads move bytes from the emulator and to it; whoever holds the [`Session`] takes one step
 //! after the other, none of which waits long. However a session ends, the emulator ends with it.
 
-use crate::input::{Chunks, END};
+use crate::input::{self, Chunks, Source};
 use crate::machine::{Boot, Files, Machine, Memory, shell_words};
 use crate::report::{Report, verdict};
 use crate::{interrupt, leash, say};
@@ -13,7 +13,7 @@ use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdin, ExitStatus as ExitCode, Stdio};
+use std::process::{Child, ChildStderr, ExitStatus as ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -25,6 +25,8 @@ const STEP: Duration = Duration::from_millis(50);
 /// A kernel that starts may lose what the serial port has already received. So input waits until the
 /// kernel reports that it listens; for so long at most, should it never come to that.
 const SILENT_START: Duration = Duration::from_secs(60);
+/// How often the end of the input is written at a time.
+const END_MARKS: usize = 256;
 /// How much of the console is remembered.
 const TRANSCRIPT: usize = 16 << 20;
 /// How much of what the emulator says is remembered.
@@ -35,7 +37,7 @@ pub struct Session {
     child: Child,
     events: Receiver<Step>,
     notify: Sender<Step>,
-    feed: SyncSender<Vec<u8>>,
+    feed: SyncSender<Feed>,
     complaints: Option<JoinHandle<String>>,
     scratch: TempDir,
     nonce: String,
@@ -47,6 +49,14 @@ pub struct Session {
 
 /// Reads the emulator's stderr to its end, and returns what is worth telling.
 pub type Listener = Box<dyn FnOnce(ChildStderr) -> String + Send>;
+
+/// What the thread that writes to the emulator is given.
+enum Feed {
+    /// These bytes, as they go over the line.
+    Bytes(Vec<u8>),
+    /// The input has ended.
+    End,
+}
 
 /// What happened next.
 #[derive(Debug)]
@@ -160,31 +170,32 @@ impl Session {
         })
     }
 
-    /// Hands over to the guest what arrives from now on, and [`END`] when nothing more will.
-    pub fn forward(&self, first: Option<Vec<u8>>, chunks: Chunks) {
+    /// Hands over to the guest what arrives from now on, and the end of the input when nothing more will.
+    pub fn forward(&self, first: Option<Vec<u8>>, chunks: Chunks, source: Source) {
         let (feed, notify) = (self.feed.clone(), self.notify.clone());
         let report = self.scratch.path().join("report");
         thread::spawn(move || {
             wait_for_kernel(&report, SILENT_START);
             for chunk in first.into_iter().chain(chunks) {
-                if feed.send(chunk).is_err() || notify.send(Step::Input).is_err() {
+                let bytes = Feed::Bytes(input::encode(&chunk, source));
+                if feed.send(bytes).is_err() || notify.send(Step::Input).is_err() {
                     return;
                 }
             }
-            let _ = feed.send(vec![END]);
+            let _ = feed.send(Feed::End);
             let _ = notify.send(Step::InputEnd);
         });
     }
 
-    /// Hands over this, and the end of the input.
-    pub fn type_in(&self, bytes: Vec<u8>) {
+    /// Hands over these bytes, as from a pipe, and the end of the input.
+    pub fn pipe_in(&self, bytes: Vec<u8>) {
         let (_, nothing_more) = sync_channel(1);
-        self.forward(Some(bytes), nothing_more);
+        self.forward(Some(bytes), nothing_more, Source::Pipe);
     }
 
     /// Tells the guest that its input ends; false if it has not taken in yet what came before.
     pub fn end_input(&self) -> bool {
-        !matches!(self.feed.try_send(vec![END]), Err(TrySendError::Full(_)))
+        !matches!(self.feed.try_send(Feed::End), Err(TrySendError::Full(_)))
     }
 
     /// Waits a moment for the next thing to happen.
@@ -342,12 +353,20 @@ fn relay_console(mut stdout: impl Read, notify: &Sender<Step>) {
     let _ = notify.send(Step::Ended);
 }
 
-fn relay_input(mut stdin: ChildStdin, chunks: &Receiver<Vec<u8>>) {
-    for chunk in chunks {
-        if stdin.write_all(&chunk).and_then(|()| stdin.flush()).is_err() {
+/// Writes what there is, and then the end of the input, until nobody reads any more: every program is to see it. (The
+/// emulator takes in only as much as programs read.)
+fn relay_input(mut stdin: impl Write, chunks: &Receiver<Feed>) {
+    for feed in chunks {
+        let written = match feed {
+            Feed::Bytes(bytes) => stdin.write_all(&bytes).and_then(|()| stdin.flush()),
+            Feed::End => break,
+        };
+        if written.is_err() {
             return;
         }
     }
+    let end = input::END.repeat(END_MARKS);
+    while stdin.write_all(&end).and_then(|()| stdin.flush()).is_ok() {}
 }
 
 /// The last bytes of a stream, read to its end.
@@ -365,6 +384,7 @@ fn last_of(mut stream: impl Read, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::console::{Decoder, Input};
 
     #[test]
     fn too_much_memory_is_not_an_emulator_that_is_too_old() {
@@ -380,5 +400,42 @@ mod tests {
         let text = "MemTotal:       24612345 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n";
         assert_eq!((meminfo(text, "MemTotal:"), meminfo(text, "MemAvailable:")), (Some(24035), Some(2)));
         assert_eq!(meminfo(text, "SwapTotal:"), None);
+    }
+
+    /// Takes in so many bytes, and is closed then.
+    struct Line(Vec<u8>, usize);
+
+    impl Write for Line {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let count = bytes.len().min(self.1 - self.0.len());
+            self.0.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// However much is read, the input has ended; and what came before it is what was piped.
+    #[test]
+    fn the_end_of_input_comes_for_ever() {
+        let piped: Vec<u8> = (0..=255).collect();
+        for told in [true, false] {
+            let (feed, chunks) = channel();
+            feed.send(Feed::Bytes(input::encode(&piped, Source::Pipe))).unwrap();
+            if told {
+                feed.send(Feed::End).unwrap();
+            }
+            let kept = told.then_some(feed); // otherwise nobody is left to tell
+            let mut line = Line(Vec::new(), 5000);
+            relay_input(&mut line, &chunks);
+            drop(kept);
+            let mut decoder = Decoder::new();
+            let found: Vec<_> = line.0.iter().filter_map(|&byte| decoder.push(byte)).collect();
+            let (data, end) = found.split_at(256);
+            assert!(data.iter().zip(&piped).all(|(input, &byte)| *input == Input::Byte(byte)));
+            assert!(end.len() > 2000 && end.iter().all(|input| *input == Input::End));
+        }
     }
 }

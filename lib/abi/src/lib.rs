@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`layout`] | the address space, as a picture and as constants |
 //! | [`call`] | the system calls: numbers and names |
+//! | [`console`] | what bytes on the console's input stand for |
 //! | [`error`] | every error, its cause and the offending value |
 //! | [`page`] | addresses, page frames, permissions, page table entries |
 //! | [`ops`] | one entry of the batched call `page_ops` |
@@ -21,6 +22,7 @@
 
 pub mod boot;
 pub mod call;
+pub mod console;
 pub mod env;
 pub mod error;
 pub mod fault;

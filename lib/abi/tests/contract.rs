@@ -1,6 +1,7 @@
 //! The numbers of the contract: nothing twice, nothing lost on the way through registers.
 
 use abi::boot::{exit_code, status_of_exit};
+use abi::console::{Decoder, ESCAPE, Input, Key};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
 use abi::page::span;
@@ -277,5 +278,45 @@ fn calls_name_what_is_theirs_to_name() {
         assert_eq!(SCRATCH.table_run(1, level), Err(Error::BadAddress(SCRATCH.0)));
         let middle = Va(span(level) - PAGE_SIZE);
         assert_eq!(middle.table_run(1, level), Err(Error::Unaligned(middle.0)));
+    }
+}
+
+/// What is decoded from these bytes, and whether it takes more to tell what comes next.
+fn decoded(bytes: impl IntoIterator<Item = u8>) -> (Vec<Input>, bool) {
+    let (mut decoder, mut found, mut open) = (Decoder::new(), Vec::new(), false);
+    for byte in bytes {
+        let input = decoder.push(byte);
+        open = input.is_none();
+        found.extend(input);
+    }
+    (found, open)
+}
+
+#[test]
+fn input_is_read_as_it_was_written() {
+    let keys = [Key::End, Key::Erase, Key::EraseLine].map(Input::Key);
+    let all: Vec<_> = (0..=255).map(Input::Byte).chain(keys).chain([Input::End]).collect();
+    // Each behind each.
+    for one in &all {
+        let both = all.iter().flat_map(|other| [*one, *other]);
+        let expected: Vec<_> = both.clone().collect();
+        assert_eq!(decoded(both.flat_map(Input::encode)), (expected, false));
+    }
+    // What is piped is data, all of it; of what is typed, those keys are none.
+    assert!(
+        (0..=255)
+            .all(|byte| matches!(decoded(Input::Byte(byte).encode()).0[..], [Input::Byte(b)] if b == byte))
+    );
+    let is_key = |byte: &u8| !matches!(Input::typed(*byte), Input::Byte(_));
+    assert!((0..=255).filter(is_key).eq([0x04, 0x08, 0x15, 0x7f]));
+    assert!(keys.into_iter().all(|key| matches!(key, Input::Key(code) if Input::typed(code.byte()) == key)));
+}
+
+/// Somebody else has read some of it, and may have been ended in the middle.
+#[test]
+fn the_end_of_input_is_seen_wherever_one_begins() {
+    for bytes in 2..9 {
+        let (found, _) = decoded(std::iter::repeat_n(ESCAPE, bytes));
+        assert_eq!(found, vec![Input::End; bytes / 2]);
     }
 }

@@ -3,11 +3,17 @@
 //! Text is kept until its line is complete, so that a line goes to the kernel in one piece and lines
 //! of different environments do not mix. A part of a line goes out when [`flush`] says so, before
 //! input is read, before a fork, and at the end of the program.
+//!
+//! What is read are the bytes that were piped or typed, all of them, and then an end that stays an end
+//! ([`abi::console`] says how they come here). Only the keys with which somebody at a terminal corrects a line or ends
+//! the input are told apart from them. Nothing is read ahead: what follows a line is still there for a child.
 
 use crate::resident::Local;
 use crate::sys;
 use abi::call::CONSOLE_MAX;
-use alloc::string::String;
+use abi::console::Decoder;
+pub use abi::console::{Input, Key};
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 /// Print to the console.
@@ -22,9 +28,6 @@ macro_rules! println {
     () => { $crate::console::print(format_args!(""), "\n") };
     ($($arg:tt)*) => { $crate::console::print(format_args!($($arg)*), "\n") };
 }
-
-/// The byte that stands for the end of the input (Ctrl-D).
-pub const END_OF_INPUT: u8 = 4;
 
 /// The unfinished line. Resident, since fault handlers may print.
 #[unsafe(link_section = ".resident")]
@@ -68,28 +71,99 @@ pub fn flush() {
     }
 }
 
-/// Wait for a byte of input. Nothing is echoed, and Enter is CR or LF.
-#[must_use]
-pub fn read_byte() -> u8 {
+/// Wait for what comes next. Nothing is echoed.
+///
+/// # Errors
+/// As [`sys::read`], above all `NoMemory` for the page of the stack that the byte is to go to.
+pub fn next_input() -> sys::Result<Input> {
     flush();
-    let mut byte = [0];
-    match sys::read(&mut byte) {
-        Ok(1..) => byte[0],
-        _ => END_OF_INPUT,
+    let mut decoder = Decoder::new();
+    loop {
+        let mut byte = [0];
+        sys::read(&mut byte)?;
+        if let Some(input) = decoder.push(byte[0]) {
+            return Ok(input);
+        }
     }
 }
 
-/// Read a line without editing or echo. `None` at the end of the input.
-#[must_use]
-pub fn read_line() -> Option<String> {
-    let mut line = String::new();
+/// Wait for a byte of input; keys that edit the line are bytes too. `None` at the end of the input, and for Ctrl-D at a
+/// terminal.
+///
+/// # Errors
+/// As [`next_input`].
+pub fn read_byte() -> sys::Result<Option<u8>> {
+    Ok(match next_input()? {
+        Input::Byte(byte) => Some(byte),
+        Input::Key(Key::End) | Input::End => None,
+        Input::Key(key) => Some(key.byte()),
+    })
+}
+
+/// Read a line: its bytes, whatever they are, without the LF that ends it. The last line need not have one. `None` at
+/// the end of the input, as often as it is asked for. (A CR before the LF is a byte of the line.)
+///
+/// At a terminal Enter is LF, and the line can be corrected with Backspace and Ctrl-U. Ctrl-D is the end of the input
+/// where a line would begin, and is ignored elsewhere.
+///
+/// # Errors
+/// As [`next_input`].
+pub fn read_line() -> sys::Result<Option<Vec<u8>>> {
+    line(|_| ())
+}
+
+/// [`read_line`] that shows the line as it comes, for somebody at a terminal. (The terminal itself shows nothing.)
+///
+/// # Errors
+/// As [`next_input`].
+pub fn edit_line() -> sys::Result<Option<Vec<u8>>> {
+    let read = line(|shown| write_all(shown))?;
+    println!();
+    Ok(read)
+}
+
+/// Read a line; `show` is called with what is to appear of it.
+fn line(show: impl Fn(&[u8])) -> sys::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let erase = |line: &mut Vec<u8>| {
+        if take_character_back(line).is_some_and(is_visible) {
+            show(b"\x08 \x08");
+        }
+    };
     loop {
-        match read_byte() {
-            b'\r' | b'\n' => return Some(line),
-            END_OF_INPUT => return (!line.is_empty()).then_some(line),
-            byte => line.push(byte as char),
+        match next_input()? {
+            Input::Byte(b'\n') => return Ok(Some(line)),
+            Input::Byte(byte) => {
+                line.push(byte);
+                if is_visible(byte) {
+                    show(&[byte]);
+                }
+            }
+            Input::Key(Key::Erase) => erase(&mut line),
+            Input::Key(Key::EraseLine) => {
+                while !line.is_empty() {
+                    erase(&mut line);
+                }
+            }
+            Input::Key(Key::End) if line.is_empty() => return Ok(None),
+            Input::Key(Key::End) => {}
+            Input::End => return Ok((!line.is_empty()).then_some(line)),
         }
     }
+}
+
+/// Whether something appears on the screen for the first byte of a character.
+fn is_visible(byte: u8) -> bool {
+    byte >= b' ' && byte != 0x7f
+}
+
+/// Remove the last character, which UTF-8 may have written with several bytes. Returns its first byte.
+fn take_character_back(line: &mut Vec<u8>) -> Option<u8> {
+    let is_first = |byte: &u8| byte & 0xc0 != 0x80;
+    let start = line.iter().rposition(is_first).unwrap_or(0);
+    let first = line.get(start).copied();
+    line.truncate(start);
+    first
 }
 
 struct Buffer {
