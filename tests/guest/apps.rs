@@ -7,6 +7,7 @@ use xtask::images::Flavor;
 pub fn cases() -> Vec<Case> {
     vec![
         guest("checkpoint").check(checkpoint),
+        guest("backtrace").check(backtrace),
         graded("dirtygc"),
         guest("efence").check(efence),
         guest("sqrtpager").check(sqrtpager),
@@ -23,6 +24,28 @@ fn numbers(run: &Run, pattern: &str) -> Vec<u64> {
     let groups = lines.first().and_then(|line| pattern.captures(line));
     let groups = groups.iter().flat_map(|groups| groups.iter().skip(1).flatten());
     groups.map(|group| group.as_str().parse().expect("a number")).collect()
+}
+
+/// Whatever ends a program, the functions that were under way are named, and that ends, too.
+fn backtrace(run: &Run) {
+    let chain = |child: u32, first: &[&str], ending: &str| {
+        let end = ["backtrace::middle", "backtrace::outer", "libos_main", "libos::start::start", "_start"];
+        let functions = first.iter().chain(&end).map(|name| format!("^.0000{child}001. in {name}, at 0x"));
+        run.in_order(&functions.chain([format!("^a child that {ending}")]).collect::<Vec<_>>());
+    };
+    chain(1, &[], "panics: panicked$");
+    chain(2, &[], "has no value: panicked$");
+    chain(3, &[".*"], "reads nothing: killed by exception 14 ");
+    chain(4, &["code without a name", ".*"], "calls nothing: killed by exception 14 ");
+    chain(5, &[".*"], "has no such instruction: killed by exception 6 ");
+    for (child, what) in [(6, "leads nowhere"), (7, "is none"), (8, "is a ring")] {
+        run.once(&format!("^.0000{child}001. panicked at user/backtrace.rs:.*: on purpose$"));
+        run.once(&format!("^.0000{child}001. in backtrace::overwrite, at 0x"));
+        run.once(&format!("^a child that has a chain that {what}: panicked$"));
+    }
+    run.once("^.00009001. panicked while it told of a panic$");
+    run.once("^a child that panics about its panic: panicked$");
+    run.expect(run.matching("^.0000.001. in ").len() < 60, "a backtrace is too long");
 }
 
 /// Each page is saved once, whoever does it.

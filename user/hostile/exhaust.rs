@@ -82,6 +82,16 @@ fn first_fault(checks: &mut Checks) {
         sys::exit(if fine { 7 } else { 1 })
     });
     checks.equal("first faults without memory, and with", child.wait(), Ok(ExitStatus(7)));
+    // To say where that was takes memory, too; how it ended does not.
+    let ends: [(fn(), Vector); 2] =
+        [(raw::undefined, Vector::INVALID_OPCODE), (raw::divide_by_zero, Vector::DIVIDE_ERROR)];
+    for (end, vector) in ends {
+        let child = self::child(|| {
+            take_all();
+            end();
+        });
+        checks.equal("an end without memory", child.wait(), Ok(ExitStatus::killed_by(vector)));
+    }
 }
 
 fn round(checks: &mut Checks) {

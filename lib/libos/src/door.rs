@@ -55,6 +55,15 @@ pub fn stack_pointer() -> u64 {
     rsp
 }
 
+/// The frame of the function that this is called in.
+#[inline(always)]
+pub fn frame_pointer() -> u64 {
+    let rbp;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    rbp
+}
+
 /// Write to three pages of the stack, beginning `BELOW` bytes below what anybody uses.
 #[inline(always)]
 pub fn touch_stack<const BELOW: u64>() {

@@ -39,6 +39,7 @@ extern crate std; // checked, not built: see the workspace manifest
 use mem as _; // memcpy and its kin
 
 pub mod archive;
+mod backtrace;
 pub mod console;
 mod door;
 pub mod env;

@@ -2,7 +2,7 @@
 
 use crate::layout::STACK_TOP;
 use crate::space::{self, Region};
-use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, symbols, upcall};
+use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, upcall};
 use core::ops::Range;
 use pager::program::{STACK_GUARD_BYTES, STACKS};
 use pager::{Cause, Guard, Zeros};
@@ -86,9 +86,5 @@ pub(crate) fn explain(fault: &Fault) {
     if name == GUARD.0 && fault.rsp <= STACK_TOP.0 {
         let (depth, limit) = (STACK_TOP.0 - fault.rsp, STACK_TOP.0 - low().0);
         println!("[{me}] stack overflow: {depth} bytes deep, limit {limit} (libos::stack::set_limit)");
-    }
-    match symbols::function_at(Va(fault.rip)) {
-        Some(function) => println!("[{me}] in {function}, at {:#x}", fault.rip),
-        None => println!("[{me}] in code without a name, at {:#x}", fault.rip),
     }
 }

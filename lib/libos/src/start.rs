@@ -4,7 +4,8 @@
 //! with `rdi` pointing at their arguments. Everything else a program needs (an exception stack and
 //! an upcall) it gets here, by itself.
 
-use crate::{Error, archive, console, env, println, space, symbols, sys, upcall, windows};
+use crate::resident::Local;
+use crate::{Error, archive, backtrace, console, env, println, space, symbols, sys, upcall, windows};
 use abi::ExitStatus;
 use abi::boot::ARG_SEPARATOR;
 use core::arch::naked_asm;
@@ -187,13 +188,24 @@ pub fn unfinished(exercise: &str) -> ! {
     sys::exit(ExitStatus::PANIC.0)
 }
 
+/// A panic is being reported.
+#[unsafe(link_section = ".resident")]
+static PANICKING: Local<bool> = Local::new(false);
+
 #[cfg_attr(bare_metal, panic_handler)]
 #[cfg_attr(not(bare_metal), allow(dead_code))]
 fn panic(info: &core::panic::PanicInfo) -> ! {
     let id = env::id();
+    if PANICKING.get() {
+        // Whatever is to be printed cannot be: a value that panics when it is formatted, for example.
+        println!("[{id}] panicked while it told of a panic");
+        env::exit(ExitStatus::PANIC.0)
+    }
+    PANICKING.set(true);
     match info.location() {
         Some(at) => println!("[{id}] panicked at {at}: {}", info.message()),
         None => println!("[{id}] panicked: {}", info.message()),
     }
+    backtrace::print_panic();
     env::exit(ExitStatus::PANIC.0)
 }

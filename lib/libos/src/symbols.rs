@@ -19,11 +19,27 @@ pub(crate) fn set_own_file(file: Option<archive::File>) {
     FILE.set(file);
 }
 
+/// A function of the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Function {
+    /// Its name, as it was written.
+    pub name: &'static str,
+    /// Its first instruction.
+    pub start: Va,
+}
+
 /// The function that an address is in.
 #[must_use]
-pub fn function_at(va: Va) -> Option<&'static str> {
+pub fn lookup(va: Va) -> Option<Function> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(own_file()?.data).ok()?;
     let (symbols, names) = elf.symbol_table().ok()??;
     let symbol = symbols.iter().find(|symbol| va.0.wrapping_sub(symbol.st_value) < symbol.st_size)?;
-    names.get(symbol.st_name as usize).ok()
+    let name = names.get(symbol.st_name as usize).ok()?;
+    Some(Function { name, start: Va(symbol.st_value) })
+}
+
+/// The name of the function that an address is in.
+#[must_use]
+pub fn function_at(va: Va) -> Option<&'static str> {
+    lookup(va).map(|function| function.name)
 }

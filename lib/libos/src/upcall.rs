@@ -12,7 +12,8 @@
 pub use crate::faults::Outcome;
 use crate::layout::EXCEPTION_STACK_TOP;
 use crate::resident::Local;
-use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector, console, faults, raw, stack, stats, sys};
+use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector};
+use crate::{backtrace, console, faults, raw, stack, stats, sys};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use pager::quick::Quick;
@@ -31,6 +32,10 @@ static HANDLER: Local<Option<Handler>> = Local::new(None);
 /// Who looks at a fault first, with the vector registers as the interrupted program left them.
 #[unsafe(link_section = ".resident")]
 static QUICK: Local<Look> = Local::new(quick);
+
+/// The fault that ends the program, while it is being said where that was; otherwise null.
+#[unsafe(link_section = ".resident")]
+static REPORTING: Local<*const Fault> = Local::new(core::ptr::null());
 
 /// How many handlers are under way, one interrupting the other.
 #[unsafe(link_section = ".resident")]
@@ -407,8 +412,17 @@ fn give_up(fault: &mut Fault) {
         let long = raw::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03
         fault.rip -= if long { 2 } else { 1 };
     }
-    if fault.vector() == Vector::PAGE_FAULT {
-        stack::explain(fault);
+    // SAFETY: null, or the argument of a call of this function that was interrupted, and so still lies on the stack.
+    match unsafe { REPORTING.get().as_ref() } {
+        // What is below could not be said, for want of memory most likely.
+        Some(first) => *fault = *first,
+        None => {
+            REPORTING.set(fault);
+            if fault.vector() == Vector::PAGE_FAULT {
+                stack::explain(fault);
+            }
+            backtrace::print_fault(fault);
+        }
     }
     console::flush();
     if remove().is_err() {

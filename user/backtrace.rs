@@ -1,0 +1,65 @@
+//! Ends in many ways, and says each time which functions were under way.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::hint::black_box;
+use libos::{Error, Fork, fork, println, raw};
+
+libos::entry!(main);
+
+/// What a child does in its innermost function.
+type End = (&'static str, fn(u64));
+
+const ENDS: [End; 9] = [
+    ("panics", |_| panic!("on purpose")),
+    ("has no value", |n| _ = black_box((n == 0).then_some(n)).expect("a value")),
+    ("reads nothing", |_| _ = black_box(raw::read_u8(8))),
+    ("calls nothing", |_| raw::call(16)),
+    ("has no such instruction", |_| raw::undefined()),
+    ("has a chain that leads nowhere", |at| overwrite(at, 0x3000_0000_0000)),
+    ("has a chain that is none", |at| overwrite(at, 0xdead_beef_dead_beef)),
+    ("has a chain that is a ring", |at| overwrite(at, at)),
+    ("panics about its panic", |_| panic!("{}", Explosive)),
+];
+
+fn main() -> Result<(), Error> {
+    for (what, end) in ENDS {
+        match fork()? {
+            Fork::Child => outer(end),
+            Fork::Parent(child) => println!("a child that {what}: {}", child.wait()?),
+        }
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn outer(end: fn(u64)) {
+    // Room for what is overwritten.
+    let room = black_box([7_u64; 200]);
+    middle(end);
+    black_box(room);
+}
+
+#[inline(never)]
+fn middle(end: fn(u64)) {
+    let here = black_box(1_u64);
+    end(&raw const here as u64 & !15);
+    black_box(here);
+}
+
+/// Write this over all frames that are nearby, and panic.
+#[inline(never)]
+fn overwrite(from: u64, word: u64) {
+    (0..100).for_each(|n| raw::write_u64(from + 8 * n, word));
+    panic!("on purpose");
+}
+
+struct Explosive;
+
+impl fmt::Display for Explosive {
+    fn fmt(&self, _: &mut fmt::Formatter) -> fmt::Result {
+        panic!("while it is printed")
+    }
+}
