@@ -11,7 +11,7 @@ libos::entry!(main);
 fn main() -> sys::Result<()> {
     let page = Va(0x5000_0000);
     let end = page.add_pages(1).0;
-    sys::alloc(EnvId::NONE, page, 1, Perms::WRITE)?;
+    sys::alloc(EnvId::SELF, page, 1, Perms::WRITE)?;
     let text = end - 20;
     raw::write_text(text, format_args!("hello, world\n"));
 

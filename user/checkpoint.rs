@@ -75,7 +75,7 @@ fn main() -> Result<(), Error> {
     // This is the checkpoint: as many calls as there are runs of pages.
     let (mut pages, mut runs) = (0, 0);
     for (first, count) in uvpt::runs(memory.range(), Pte::is_present) {
-        sys::protect(EnvId::NONE, first, count, Perms::READ)?;
+        sys::protect(EnvId::SELF, first, count, Perms::READ)?;
         (pages, runs) = (pages + count, runs + 1);
     }
     println!("checkpoint: {pages} of {} pages are there, in {runs} runs", memory.len() as u64 / PAGE_SIZE);

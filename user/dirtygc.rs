@@ -99,7 +99,7 @@ impl Heap {
         };
         // No old object refers to a young one now. A page that is mapped onto itself is clean.
         for (page, count) in uvpt::runs(old, is_dirty) {
-            sys::map(EnvId::NONE, page, EnvId::NONE, page, count, Perms::WRITE)?;
+            sys::map(EnvId::SELF, page, EnvId::SELF, page, count, Perms::WRITE)?;
         }
         self.next_young = 1;
         Ok(collection)

@@ -12,7 +12,7 @@ fn copy_everything(child: EnvId, _stack_pointer: Va) -> Result<(), Error> {
     for (va, entry) in uvpt::entries(Va(0)..layout::USER_LIMIT) {
         let is_exception_stack = (upcall::STACK_LOW..layout::EXCEPTION_STACK_TOP).contains(&va);
         if entry.is_present() && !is_exception_stack {
-            sys::copy(EnvId::NONE, va, child, va, 1, entry.perms())?;
+            sys::copy(EnvId::SELF, va, child, va, 1, entry.perms())?;
         }
     }
     Ok(())

@@ -51,7 +51,7 @@ fn pages_of(block: u64, bytes: u64) -> (Va, u64) {
 fn allocate(bytes: u64) -> sys::Result<u64> {
     let pages = bytes.div_ceil(PAGE_SIZE);
     let first = ARENA.add_pages(NEXT.fetch_add(pages + 1, Relaxed));
-    sys::mark(EnvId::NONE, first, pages, FRESH)?;
+    sys::mark(EnvId::SELF, first, pages, FRESH)?;
     Ok(first.add_pages(pages).0 - bytes)
 }
 
@@ -59,8 +59,8 @@ fn allocate(bytes: u64) -> sys::Result<u64> {
 fn free(block: u64, bytes: u64) -> sys::Result<()> {
     let (first, pages) = pages_of(block, bytes);
     assert_ne!(uvpt::pte(first), Pte::mark(FREED), "given back twice");
-    sys::unmap(EnvId::NONE, first, pages)?;
-    sys::mark(EnvId::NONE, first, pages, FREED)
+    sys::unmap(EnvId::SELF, first, pages)?;
+    sys::mark(EnvId::SELF, first, pages, FREED)
 }
 
 /// Let an access go wrong, and tell which instruction it was, what it wanted, and what is there.

@@ -11,7 +11,7 @@ libos::entry!(main);
 fn handler(fault: &mut Fault) -> Outcome {
     println!("fault {:x}", fault.address);
     let page = Va(fault.address).page();
-    if let Err(error) = sys::alloc(EnvId::NONE, page, 1, Perms::WRITE) {
+    if let Err(error) = sys::alloc(EnvId::SELF, page, 1, Perms::WRITE) {
         println!("allocating at {page} in the fault handler: {error}");
         return Outcome::Unhandled;
     }

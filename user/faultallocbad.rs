@@ -15,7 +15,7 @@ const TEXT: &str = "this string was faulted in at deadbeef\n";
 fn handler(fault: &mut Fault) -> Outcome {
     println!("fault {:x}", fault.address);
     let page = Va(fault.address).page();
-    match sys::alloc(EnvId::NONE, page, 1, Perms::WRITE) {
+    match sys::alloc(EnvId::SELF, page, 1, Perms::WRITE) {
         Ok(()) => raw::write_text(fault.address, format_args!("{TEXT}")),
         Err(_) => return Outcome::Unhandled,
     }

@@ -9,7 +9,7 @@ libos::entry!(main);
 
 fn main() -> sys::Result<ExitCode> {
     // Nothing is wrong with the address as such, so it is accepted.
-    sys::set_upcall(EnvId::NONE, 0xdead_beef, upcall::STACK_LOW, upcall::STACK_PAGES)?;
+    sys::set_upcall(EnvId::SELF, 0xdead_beef, upcall::STACK_LOW, upcall::STACK_PAGES)?;
     raw::write_u8(0, 0);
     println!("I wrote to location 0!");
     Ok(ExitCode::FAILURE)

@@ -16,7 +16,7 @@ fn handler(fault: &mut Fault) -> Outcome {
 
 fn main() {
     for entry in [layout::KERNEL_IMAGE.0 + 0x10_0000, 0x8000_0000_0000, layout::UVPT.0] {
-        let result = sys::set_upcall(EnvId::NONE, entry, upcall::STACK_LOW, upcall::STACK_PAGES);
+        let result = sys::set_upcall(EnvId::SELF, entry, upcall::STACK_LOW, upcall::STACK_PAGES);
         println!("an upcall at {entry:x}: {result:x?}");
         assert_eq!(result, Err(Error::BadAddress(entry)));
     }

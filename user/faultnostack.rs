@@ -11,7 +11,7 @@ libos::entry!(main);
 fn main() -> sys::Result<ExitCode> {
     upcall::remove()?;
     let nowhere = Va(0xdead_b000);
-    let refused = sys::set_upcall(libos::EnvId::NONE, layout::TEXT.0, nowhere, 1);
+    let refused = sys::set_upcall(libos::EnvId::SELF, layout::TEXT.0, nowhere, 1);
     println!("an upcall without a stack: {refused:x?}");
     assert_eq!(refused, Err(Error::NotMapped(nowhere.0)));
     raw::write_u8(0, 0);

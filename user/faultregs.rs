@@ -64,7 +64,7 @@ fn handler(fault: &mut Fault) -> Outcome {
     check_general(&State::from(&*fault), &expected);
     verdict("in UTrapframe");
     RSP.store(fault.rsp, Relaxed);
-    if sys::alloc(EnvId::NONE, PROBE_PAGE, 1, Perms::WRITE).is_err() {
+    if sys::alloc(EnvId::SELF, PROBE_PAGE, 1, Perms::WRITE).is_err() {
         return Outcome::Unhandled;
     }
     if STEP.load(Relaxed) {
@@ -89,7 +89,7 @@ fn run_on(what: &str, stack: Option<u64>) {
             check("red zone", after.red_zone[i], before.red_zone[i]);
         }
         verdict("after page-fault");
-        if sys::unmap(EnvId::NONE, PROBE_PAGE, 1).is_err() {
+        if sys::unmap(EnvId::SELF, PROBE_PAGE, 1).is_err() {
             MISMATCHES.fetch_add(1, Relaxed);
         }
     }
@@ -98,7 +98,7 @@ fn run_on(what: &str, stack: Option<u64>) {
 fn main() -> sys::Result<ExitCode> {
     upcall::set_handler(handler);
     run_on("the stack", None);
-    sys::alloc(EnvId::NONE, OTHER_STACK, 1, Perms::WRITE)?;
+    sys::alloc(EnvId::SELF, OTHER_STACK, 1, Perms::WRITE)?;
     let top = OTHER_STACK.0 + PAGE_SIZE;
     run_on("another stack", Some(top));
     run_on("another stack, unaligned", Some(top - 13));

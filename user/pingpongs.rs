@@ -12,7 +12,7 @@ const LAST: u64 = 10;
 const VALUE: Va = Va(0x0a00_0000);
 
 fn main() -> Result<(), Error> {
-    sys::alloc(EnvId::NONE, VALUE, 1, Perms::WRITE | Perms::KEEP)?;
+    sys::alloc(EnvId::SELF, VALUE, 1, Perms::WRITE | Perms::KEEP)?;
     let me = env::id();
     match fork()? {
         Fork::Child => play(),

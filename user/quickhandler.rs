@@ -15,7 +15,7 @@ quick_handler! {
     /// Brings in the page that [`raw::probe`] writes to.
     fn BRING_IN(fault: &mut Fault) -> Outcome {
         let page = Va(fault.address).page();
-        if page == PROBE_PAGE && sys::once(PageOp::alloc(EnvId::NONE, page, 1, Perms::WRITE)) {
+        if page == PROBE_PAGE && sys::once(PageOp::alloc(EnvId::SELF, page, 1, Perms::WRITE)) {
             Outcome::Resume
         } else {
             Outcome::Unhandled
@@ -72,7 +72,7 @@ fn main() {
     // A child has it, too.
     match fork().expect("a child") {
         Fork::Child => {
-            sys::unmap(EnvId::NONE, PROBE_PAGE, 1).expect("the page that was brought in");
+            sys::unmap(EnvId::SELF, PROBE_PAGE, 1).expect("the page that was brought in");
             registers("child");
             assert_eq!(by_program(), 1, "faults");
             return;

@@ -121,7 +121,7 @@ fn faults() -> Result<Work, Error> {
 
 /// A page comes, is protected, made one's own again, and goes: four calls.
 fn page_calls() -> Result<Work, Error> {
-    const ME: EnvId = EnvId::NONE;
+    const ME: EnvId = EnvId::SELF;
     // The table that the page is in stays.
     sys::mark(ME, PAGE.add_pages(1), 1, 1)?;
     Ok(Box::new(|count| {

@@ -20,7 +20,7 @@ fn received(va: Va, text: &str) -> bool {
 fn main() -> Result<(), Error> {
     let Fork::Parent(child) = fork()? else { return as_child() };
 
-    sys::alloc(EnvId::NONE, TEMP_ADDR, 1, Perms::WRITE)?;
+    sys::alloc(EnvId::SELF, TEMP_ADDR, 1, Perms::WRITE)?;
     raw::write_text(TEMP_ADDR.0, format_args!("{STR1}"));
     ipc::send_page(child.id(), 0, TEMP_ADDR, Perms::WRITE)?;
 

@@ -41,7 +41,7 @@ fn set_up(mode: Mode) -> sys::Result<()> {
     touch_stack();
     upcall::set_handler(step_over);
     for page in [CODE, DESK] {
-        sys::alloc(EnvId::NONE, Va(page), 1, Perms::WRITE)?;
+        sys::alloc(EnvId::SELF, Va(page), 1, Perms::WRITE)?;
     }
     for (word, value) in puppet::code().into_iter().enumerate() {
         raw::write_u64(CODE + 8 * word as u64, value);
@@ -49,7 +49,7 @@ fn set_up(mode: Mode) -> sys::Result<()> {
     let mut at = Va(BALLAST);
     while mode == Mode::Tight && windows::free_frames() > plan::SPARE_FRAMES {
         let pages = (windows::free_frames() - plan::SPARE_FRAMES).div_ceil(2);
-        sys::alloc(EnvId::NONE, at, pages, Perms::WRITE)?;
+        sys::alloc(EnvId::SELF, at, pages, Perms::WRITE)?;
         at = at.add_pages(pages);
     }
     Ok(())

@@ -47,7 +47,7 @@ fn bring_in(fault: &mut Fault) -> Outcome {
     let va = Va(fault.address);
     println!("   handler: {} at {va} {}", fault.vector(), fault.page_fault());
     println!("   handler: asks for a zeroed page, puts it there, and resumes at rip {:#x}", fault.rip);
-    match sys::alloc(EnvId::NONE, va.page(), 1, Perms::WRITE) {
+    match sys::alloc(EnvId::SELF, va.page(), 1, Perms::WRITE) {
         Ok(()) => Outcome::Resume,
         Err(_) => Outcome::Unhandled,
     }

@@ -69,7 +69,7 @@ fn heirs() -> Result<(), Error> {
     wait_for_tick(&board[0]);
     let tick = wait_for_tick(&board[0]);
     let Fork::Parent(testator) = fork()? else {
-        let me = EnvId::NONE;
+        let me = EnvId::SELF;
         sys::alloc(me, BASE, TABLE, Perms::WRITE)?;
         for _ in 0..HEIRS {
             let heir = sys::exofork()?;

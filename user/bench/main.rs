@@ -81,7 +81,7 @@ const ROWS: &[Row] = &[
     ("spawn", spawn),
 ];
 
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 /// Two ranges that nothing else uses.
 const PAGES: Va = Va(0x2000_0000_0000);
 const OTHERS: Va = Va(0x2001_0000_0000);

@@ -37,7 +37,7 @@ pub fn at_any_time(checks: &mut Checks) {
     checks.equal("started without memory", sys::set_status(empty, Status::Runnable), Ok(()));
     let killed = ExitStatus::killed_by(Vector::PAGE_FAULT);
     checks.equal("started without memory", sys::wait(empty), Ok((empty, killed)));
-    let itself = child(|| _ = sys::destroy(EnvId::NONE));
+    let itself = child(|| _ = sys::destroy(EnvId::SELF));
     checks.equal("itself", itself.wait(), Ok(ExitStatus::DESTROYED));
 }
 
@@ -53,7 +53,7 @@ fn spin() {
 }
 
 fn stop() {
-    let _ = sys::set_status(EnvId::NONE, Status::Stopped);
+    let _ = sys::set_status(EnvId::SELF, Status::Stopped);
 }
 
 fn handle() {
@@ -66,8 +66,8 @@ fn handle() {
 }
 
 fn grow() {
-    let _ = sys::alloc(EnvId::NONE, PAGE, 300, Perms::WRITE);
-    (0..64).for_each(|n| _ = sys::mark(EnvId::NONE, Va(NOWHERE + (n << 21)), 1, n + 1));
+    let _ = sys::alloc(EnvId::SELF, PAGE, 300, Perms::WRITE);
+    (0..64).for_each(|n| _ = sys::mark(EnvId::SELF, Va(NOWHERE + (n << 21)), 1, n + 1));
     family::listen();
 }
 
@@ -219,7 +219,7 @@ pub fn orphans(checks: &mut Checks) {
     let ends: [End; 3] = [
         ("exit", || sys::exit(9), ExitStatus(9)),
         ("fault", || raw::write_u8(NOWHERE, 1), ExitStatus::killed_by(Vector::PAGE_FAULT)),
-        ("destroyed", || _ = sys::destroy(EnvId::NONE), ExitStatus::DESTROYED),
+        ("destroyed", || _ = sys::destroy(EnvId::SELF), ExitStatus::DESTROYED),
     ];
     for (what, end, status) in ends {
         let free = windows::free_frames();

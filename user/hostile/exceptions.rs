@@ -110,7 +110,7 @@ const NOT_CANONICAL: [(&str, &[u8]); 3] = [
 
 /// Run machine code; the exception that ended it, if one did.
 fn run(code: &[u8]) -> Option<Fault> {
-    let me = EnvId::NONE;
+    let me = EnvId::SELF;
     sys::alloc(me, CODE, 1, Perms::WRITE).expect("a page");
     code.iter().enumerate().for_each(|(at, byte)| raw::write_u8(CODE.0 + at as u64, *byte));
     sys::protect(me, CODE, 1, Perms::EXEC).expect("code");
@@ -211,7 +211,7 @@ fn page_faults(checks: &mut Checks) {
     const FETCH: u64 = 16;
     let read: fn(u64) = |address| _ = core::hint::black_box(raw::read_u64(address));
     let write: fn(u64) = |address| raw::write_u64(address, 1);
-    sys::alloc(EnvId::NONE, Va(HERE), 1, Perms::READ).expect("a page");
+    sys::alloc(EnvId::SELF, Va(HERE), 1, Perms::READ).expect("a page");
     // The kernel maps all memory: this page too.
     let kernels = DIRECT_MAP.0 + uvpt::pte(Va(HERE)).frame().address();
     let cases: [Access; 9] = [
@@ -231,5 +231,5 @@ fn page_faults(checks: &mut Checks) {
             found.map(|fault| (fault.vector(), fault.error, fault.address, fault.rflags & FIXED_RFLAGS));
         checks.equal(what, found, Some((Vector::PAGE_FAULT, error, place, FIXED_RFLAGS)));
     }
-    sys::unmap(EnvId::NONE, Va(HERE), 1).expect("the page");
+    sys::unmap(EnvId::SELF, Va(HERE), 1).expect("the page");
 }

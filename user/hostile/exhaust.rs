@@ -11,7 +11,7 @@ use libos::{
     EnvId, ExitStatus, PAGE_SIZE, PageOp, Perms, Status, Va, Vector, fork, raw, sys, upcall, uvpt, windows,
 };
 
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 /// Everything that is free goes here.
 const HOARD: Va = Va(0x4000_0000_0000);
 /// A page, and room in its table.

@@ -15,15 +15,15 @@ const EMPTY: u64 = PAGE + 0x2000;
 const W: u64 = Perms::WRITE.bits();
 
 pub fn refusals(checks: &mut Checks) {
-    sys::alloc(EnvId::NONE, Va(PAGE), 1, Perms::WRITE).expect("a page");
-    sys::map(EnvId::NONE, Va(PAGE), EnvId::NONE, Va(READ_ONLY), 1, Perms::READ).expect("a page");
+    sys::alloc(EnvId::SELF, Va(PAGE), 1, Perms::WRITE).expect("a page");
+    sys::map(EnvId::SELF, Va(PAGE), EnvId::SELF, Va(READ_ONLY), 1, Perms::READ).expect("a page");
     let family = Family::new();
     nobody_there(checks, &family);
     bad_receiving(checks, &family);
     drop(family);
     pages(checks);
     awaited(checks);
-    sys::unmap(EnvId::NONE, Va(PAGE), 2).expect("pages");
+    sys::unmap(EnvId::SELF, Va(PAGE), 2).expect("pages");
 }
 
 fn nobody_there(checks: &mut Checks, family: &Family) {

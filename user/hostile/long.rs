@@ -68,8 +68,8 @@ pub fn entries(checks: &mut Checks) {
 }
 
 fn marks() {
-    let _ = sys::mark(EnvId::NONE, BASE, 512, 1);
-    let _ = sys::unmap(EnvId::NONE, BASE, 512);
+    let _ = sys::mark(EnvId::SELF, BASE, 512, 1);
+    let _ = sys::unmap(EnvId::SELF, BASE, 512);
 }
 
 /// In a slot of its own each.
@@ -79,18 +79,18 @@ fn slot(number: usize) -> Va {
 
 fn only_pages() {
     let list = |op: fn(Va) -> PageOp| -> [PageOp; 64] { core::array::from_fn(|number| op(slot(number))) };
-    let _ = sys::page_ops(&list(|va| PageOp::alloc(EnvId::NONE, va, 1, Perms::WRITE)));
-    let _ = sys::page_ops(&list(|va| PageOp::unmap(EnvId::NONE, va, 1)));
+    let _ = sys::page_ops(&list(|va| PageOp::alloc(EnvId::SELF, va, 1, Perms::WRITE)));
+    let _ = sys::page_ops(&list(|va| PageOp::unmap(EnvId::SELF, va, 1)));
 }
 
 fn lists() {
     let op = |number: usize| {
         let va = BASE.add_pages(600 * (number as u64 / 4));
         match number % 4 {
-            0 => PageOp::alloc(EnvId::NONE, va, 1, Perms::WRITE),
-            1 => PageOp::protect(EnvId::NONE, va, 1, Perms::READ),
-            2 => PageOp::map(EnvId::NONE, va, EnvId::NONE, va.add_pages(1), 1, Perms::READ),
-            _ => PageOp::unmap(EnvId::NONE, va, 2),
+            0 => PageOp::alloc(EnvId::SELF, va, 1, Perms::WRITE),
+            1 => PageOp::protect(EnvId::SELF, va, 1, Perms::READ),
+            2 => PageOp::map(EnvId::SELF, va, EnvId::SELF, va.add_pages(1), 1, Perms::READ),
+            _ => PageOp::unmap(EnvId::SELF, va, 2),
         }
     };
     let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(op));
@@ -98,7 +98,7 @@ fn lists() {
 
 /// A full table, of pages of two kinds by turns, and a child that has it too.
 fn tables() {
-    let me = EnvId::NONE;
+    let me = EnvId::SELF;
     let _ = sys::alloc(me, BASE, 512, Perms::WRITE);
     for page in (0..512).step_by(2) {
         let _ = sys::protect(me, BASE.add_pages(page), 1, Perms::READ);
@@ -111,7 +111,7 @@ fn tables() {
 }
 
 fn many_tables() {
-    let me = EnvId::NONE;
+    let me = EnvId::SELF;
     for table in 0..100 {
         let _ = sys::alloc(me, BASE.add_pages(512 * table), 1, Perms::WRITE);
     }
@@ -123,7 +123,7 @@ fn many_tables() {
 
 /// A list that begins with `first`, and then changes one page after the other, each below another table than the last.
 fn and_then(first: PageOp, pages: [Va; 2]) {
-    let protect = |number: usize| PageOp::protect(EnvId::NONE, pages[number % 2], 1, Perms::READ);
+    let protect = |number: usize| PageOp::protect(EnvId::SELF, pages[number % 2], 1, Perms::READ);
     let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(|number| match number {
         0 => first,
         _ => protect(number),
@@ -133,14 +133,14 @@ fn and_then(first: PageOp, pages: [Va; 2]) {
 fn here_and_there() {
     let pages = [BASE, BASE.add_pages(512)];
     for va in pages {
-        let _ = sys::alloc(EnvId::NONE, va, 1, Perms::WRITE);
+        let _ = sys::alloc(EnvId::SELF, va, 1, Perms::WRITE);
     }
     for count in [8, 16, 24, 32] {
         let run = BASE.add_pages(1);
-        and_then(PageOp::alloc(EnvId::NONE, run, count, Perms::WRITE), pages);
-        let _ = sys::unmap(EnvId::NONE, run, u64::from(count));
+        and_then(PageOp::alloc(EnvId::SELF, run, count, Perms::WRITE), pages);
+        let _ = sys::unmap(EnvId::SELF, run, u64::from(count));
     }
-    pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::NONE, va, 1));
+    pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::SELF, va, 1));
 }
 
 /// The other one has copied the table, and so has all of its pages.
@@ -148,9 +148,9 @@ fn kept() {
     let own = |va, lowest| (lowest..=4).rev().for_each(|level| _ = sys::own_tables(va, 1, level));
     let pages = [SLOT, 2 * SLOT].map(|offset| Va(BASE.0 + offset));
     for va in pages {
-        let _ = sys::alloc(EnvId::NONE, va, 1, Perms::WRITE);
+        let _ = sys::alloc(EnvId::SELF, va, 1, Perms::WRITE);
     }
-    let _ = sys::alloc(EnvId::NONE, BASE, 512, Perms::WRITE);
+    let _ = sys::alloc(EnvId::SELF, BASE, 512, Perms::WRITE);
     let fork = fork::fork().expect("a child");
     let Fork::Parent(other) = fork else {
         own(BASE, 2);
@@ -162,13 +162,13 @@ fn kept() {
     pages.into_iter().for_each(|va| own(va, 2));
     and_then(PageOp::own_tables(BASE, 1, 2), pages);
     family::end(other.id());
-    let _ = sys::unmap(EnvId::NONE, BASE, 512);
-    pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::NONE, va, 1));
+    let _ = sys::unmap(EnvId::SELF, BASE, 512);
+    pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::SELF, va, 1));
 }
 
 fn sparse() {
     let parent = child(|| {
-        (0..512).for_each(|page| _ = sys::alloc(EnvId::NONE, BASE.add_pages(8 * page), 1, Perms::WRITE));
+        (0..512).for_each(|page| _ = sys::alloc(EnvId::SELF, BASE.add_pages(8 * page), 1, Perms::WRITE));
     });
     let _ = parent.wait();
 }
@@ -194,7 +194,7 @@ fn children() {
     for count in [63, 64, 200] {
         let parent = child(|| {
             (0..count).for_each(|_| _ = sys::exofork());
-            let _ = sys::alloc(EnvId::NONE, BASE, 600, Perms::WRITE);
+            let _ = sys::alloc(EnvId::SELF, BASE, 600, Perms::WRITE);
         });
         let _ = parent.wait();
     }

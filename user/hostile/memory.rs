@@ -15,7 +15,7 @@ use libos::{EnvId, ExitStatus, PAGE_SIZE, Perms, Pte, Va, Vector, raw, sys, uvpt
 const PAGE: Va = Va(0x2000_0000_0000);
 const OTHER: Va = Va(0x2000_0000_1000);
 const NOWHERE: u64 = 0x3000_0000_0000;
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 
 fn read(address: u64) {
     black_box(raw::read_u64(address));

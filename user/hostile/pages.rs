@@ -25,7 +25,7 @@ const W: u64 = Perms::WRITE.bits();
 const X: u64 = Perms::EXEC.bits();
 
 fn make_pages() -> sys::Result<()> {
-    let me = EnvId::NONE;
+    let me = EnvId::SELF;
     sys::alloc(me, Va(WRITABLE), 1, Perms::WRITE)?;
     sys::map(me, Va(WRITABLE), me, Va(READ_ONLY), 1, Perms::READ)?;
     sys::alloc(me, Va(CODE), 1, Perms::EXEC)?;
@@ -33,7 +33,7 @@ fn make_pages() -> sys::Result<()> {
 }
 
 fn drop_pages() -> sys::Result<()> {
-    sys::unmap(EnvId::NONE, BASE, 4)
+    sys::unmap(EnvId::SELF, BASE, 4)
 }
 
 /// A page call: which arguments are what, and an example that would succeed.
@@ -204,8 +204,8 @@ pub fn runs(checks: &mut Checks) {
 pub fn batches(checks: &mut Checks) {
     let family = Family::new();
     make_pages().expect("pages");
-    let good = PageOp::alloc(EnvId::NONE, Va(EMPTY), 1, Perms::WRITE);
-    let gone = PageOp::unmap(EnvId::NONE, Va(EMPTY), 1);
+    let good = PageOp::alloc(EnvId::SELF, Va(EMPTY), 1, Perms::WRITE);
+    let gone = PageOp::unmap(EnvId::SELF, Va(EMPTY), 1);
     let at = &raw const good as u64;
     let mut refuse = |what: &str, args: &[u64], error| checks.refuse(what, Call::PageOps, args, error);
     refuse("no operation", &[at, 0], Error::BadCount(0));
@@ -218,7 +218,7 @@ pub fn batches(checks: &mut Checks) {
     refuse("runs out of the half", &[(1 << 47) - 8, 1], Error::BadAddress(1 << 47));
     refuse("wraps", &[u64::MAX - 7, u64::MAX], Error::BadAddress(u64::MAX - 7));
     let stack = (EXCEPTION_STACK_TOP.0 - PAGE_SIZE) | 1 << 48;
-    let unpinned = PageOp::protect(EnvId::NONE, Va(stack), 1, Perms::READ);
+    let unpinned = PageOp::protect(EnvId::SELF, Va(stack), 1, Perms::READ);
     refuse(
         "the exception stack, by another name",
         &[&raw const unpinned as u64, 1],
@@ -240,13 +240,13 @@ pub fn batches(checks: &mut Checks) {
     let mine = PageOp { env: env::id(), ..PageOp::own(Va(WRITABLE), 1) };
     checks.allow("own for oneself", Call::PageOps, &[&raw const mine as u64, 1], (1, 0));
 
-    let bad = PageOp::protect(EnvId::NONE, Va(NOWHERE), 1, Perms::READ);
+    let bad = PageOp::protect(EnvId::SELF, Va(NOWHERE), 1, Perms::READ);
     let list = [good, gone, bad, good];
     let at = &raw const list as u64;
     checks.allow("bad in the middle", Call::PageOps, &[at, 4], (2, 0));
     checks.equal("not done", uvpt::pte(Va(EMPTY)), Pte(0));
     checks.refuse("the bad one", Call::PageOps, &[at + 80, 2], Error::NotMapped(NOWHERE));
-    let part = [gone, PageOp::unmap(EnvId::NONE, BASE, 9), good];
+    let part = [gone, PageOp::unmap(EnvId::SELF, BASE, 9), good];
     let list = [good, part[0], part[1], part[2]];
     checks.allow("cut short", Call::PageOps, &[&raw const list as u64, 4], (2, 4));
     checks.equal("not done", uvpt::pte(Va(EMPTY)), Pte(0));

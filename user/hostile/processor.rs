@@ -30,14 +30,14 @@ const GATE: u16 = MADE_UP.len() as u16 + MADE_UP.len() as u16 % 2;
 
 /// Where the tables are that a processor has after a reset: at address 0. Programs may map that.
 pub fn segments(checks: &mut Checks) {
-    checks.equal("page 0", sys::alloc(EnvId::NONE, Va(0), 16, Perms::WRITE), Ok(()));
+    checks.equal("page 0", sys::alloc(EnvId::SELF, Va(0), 16, Perms::WRITE), Ok(()));
     for (slot, (_, descriptor)) in MADE_UP.into_iter().enumerate() {
         raw::write_u64(8 * slot as u64, descriptor);
     }
     write_gate(8 * u64::from(GATE), USER_CODE & !3, raw::undefined as *const () as u64);
     local(checks);
     global(checks);
-    checks.equal("page 0", sys::unmap(EnvId::NONE, Va(0), 16), Ok(()));
+    checks.equal("page 0", sys::unmap(EnvId::SELF, Va(0), 16), Ok(()));
 }
 
 /// A call gate for users to this place.

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::Call;
 use libos::{EnvId, PageOp, Perms, Status, Va, raw, sys, windows};
 
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 /// More pages than an entry gets done.
 const RUN: u32 = 230;
 /// What calls change: it begins in one table and ends in another.
@@ -270,7 +270,7 @@ fn random(longest: &mut Longest, family: &Family) {
 /// Pages that come with messages, the receiver's there are displaced; and what else takes a while.
 fn messages(longest: &mut Longest) {
     finish(PageOp::alloc(ME, PLACE, 16, Perms::WRITE));
-    let receiver = child(|| while sys::recv(Some(PLACE), EnvId::NONE).is_ok() {});
+    let receiver = child(|| while sys::recv(Some(PLACE), EnvId::ANY).is_ok() {});
     for page in 0..20 {
         let _ = family::reaches(receiver.id(), Status::Receiving);
         let _ = sys::send(receiver.id(), 0, Some((SOURCE.add_pages(page), Perms::READ)));

@@ -57,9 +57,9 @@ fn registration(checks: &mut Checks) {
         checks.refuse("not writable", Call::SetUpcall, &[id, ENTRY, STACK, 2], Error::NoRight(SECOND));
     }
     sys::protect(env, Va(SECOND), 1, Perms::WRITE).expect("protected");
-    sys::map(env, Va(SECOND), EnvId::NONE, Va(MINE), 1, Perms::READ).expect("shared");
+    sys::map(env, Va(SECOND), EnvId::SELF, Va(MINE), 1, Perms::READ).expect("shared");
     checks.refuse("shared", Call::SetUpcall, &[id, ENTRY, STACK, 2], Error::Shared(SECOND));
-    sys::unmap(EnvId::NONE, Va(MINE), 1).expect("unmapped");
+    sys::unmap(EnvId::SELF, Va(MINE), 1).expect("unmapped");
     checks.allow("now it can be", Call::SetUpcall, &[id, ENTRY, STACK, 2], (0, 0));
     checks.allow("at an address with nothing", Call::SetUpcall, &[id, 0xdead_beef, STACK, 2], (0, 0));
     family::end(env);
@@ -71,7 +71,7 @@ fn pinned_in_a_child(checks: &mut Checks) {
         (env, u64::from(env.0))
     };
     sys::alloc(env, Va(STACK), 3, Perms::WRITE).expect("pages");
-    sys::alloc(EnvId::NONE, Va(MINE), 1, Perms::WRITE).expect("a page");
+    sys::alloc(EnvId::SELF, Va(MINE), 1, Perms::WRITE).expect("a page");
     checks.allow("register", Call::SetUpcall, &[id, ENTRY, STACK, 2], (0, 0));
     for page in [STACK, SECOND] {
         let calls: [(Call, &[u64]); 7] = [
@@ -109,7 +109,7 @@ fn pinned_in_a_child(checks: &mut Checks) {
     checks.allow("register again", Call::SetUpcall, &[id, ENTRY, STACK, 2], (0, 0));
     // It ends with its stack pinned.
     family::end(env);
-    sys::unmap(EnvId::NONE, Va(MINE), 1).expect("unmapped");
+    sys::unmap(EnvId::SELF, Va(MINE), 1).expect("unmapped");
 }
 
 /// The same for the stack that this program runs its handlers on; it still works afterwards.
@@ -143,7 +143,7 @@ pub fn recursion(checks: &mut Checks) {
     let killed = Ok(ExitStatus::killed_by(Vector::PAGE_FAULT));
     let nowhere = child(|| {
         whole_stack();
-        let _ = sys::set_upcall(EnvId::NONE, 0xdead_beef, STACK_LOW, STACK_PAGES);
+        let _ = sys::set_upcall(EnvId::SELF, 0xdead_beef, STACK_LOW, STACK_PAGES);
         touch(0);
     });
     checks.equal("no code at the entry", nowhere.wait(), killed);
@@ -161,7 +161,7 @@ pub fn recursion(checks: &mut Checks) {
 
 /// A child begins with the first page of it.
 fn whole_stack() {
-    sys::alloc(EnvId::NONE, STACK_LOW, STACK_PAGES - 1, Perms::WRITE).expect("pages");
+    sys::alloc(EnvId::SELF, STACK_LOW, STACK_PAGES - 1, Perms::WRITE).expect("pages");
 }
 
 fn faulting(fault: &mut Fault) -> Outcome {
@@ -198,7 +198,7 @@ fn upcall_at(rsp: u64, frame: u64) -> sys::Result<ExitStatus> {
                 at += 1;
             }
         };
-        sys::alloc(EnvId::NONE, Va(MINE), 1, Perms::WRITE).expect("a page");
+        sys::alloc(EnvId::SELF, Va(MINE), 1, Perms::WRITE).expect("a page");
         put(&[0x48, 0xbc]); // mov rsp, ...
         put(&rsp.to_le_bytes());
         put(&[0x0f, 0x0b]); // ud2
@@ -206,9 +206,9 @@ fn upcall_at(rsp: u64, frame: u64) -> sys::Result<ExitStatus> {
         put(&frame.to_le_bytes());
         put(&[0x31, 0xff, 0x48, 0x39, 0xcc, 0x40, 0x0f, 0x94, 0xc7]); // xor edi, edi; cmp rsp, rcx; sete dil
         put(&[0xb8, Call::Exit as u8, 0, 0, 0, 0x0f, 0x05]); // mov eax, ...; syscall
-        sys::protect(EnvId::NONE, Va(MINE), 1, Perms::EXEC).expect("code");
+        sys::protect(EnvId::SELF, Va(MINE), 1, Perms::EXEC).expect("code");
         whole_stack();
-        sys::set_upcall(EnvId::NONE, MINE + 12, STACK_LOW, STACK_PAGES).expect("an upcall");
+        sys::set_upcall(EnvId::SELF, MINE + 12, STACK_LOW, STACK_PAGES).expect("an upcall");
         raw::call(MINE);
     });
     code.wait()

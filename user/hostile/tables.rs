@@ -18,7 +18,7 @@ const NEXT: u64 = BASE + span(2);
 const TARGET: u64 = 0x3000_0000_0000;
 /// Under tables of its own.
 const OTHER: u64 = 0x3100_0000_0000;
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 const R: u64 = Perms::READ.bits();
 const W: u64 = Perms::WRITE.bits();
 

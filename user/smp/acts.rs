@@ -31,7 +31,7 @@ pub const ACTS: [(&str, Act); 14] = [
     ("yields", yields),
 ];
 
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 const SIZE: usize = PAGE_SIZE as usize;
 const PAGE: Va = Va(0x2000_0000_0000);
 const OTHER: Va = Va(0x2100_0000_0000);

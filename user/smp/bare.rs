@@ -54,9 +54,9 @@ impl Code {
 
     /// Put the code where children can be given it.
     pub fn publish(&self) -> Text {
-        sys::alloc(EnvId::NONE, DRAFT, 1, Perms::WRITE).must("alloc");
+        sys::alloc(EnvId::SELF, DRAFT, 1, Perms::WRITE).must("alloc");
         (0..self.len).for_each(|at| raw::write_u8(DRAFT.0 + at as u64, self.bytes[at]));
-        sys::protect(EnvId::NONE, DRAFT, 1, Perms::EXEC).must("protect");
+        sys::protect(EnvId::SELF, DRAFT, 1, Perms::EXEC).must("protect");
         Text
     }
 }
@@ -79,10 +79,10 @@ impl Text {
     /// A stopped child that will begin at the start of the code.
     pub fn child(&self) -> EnvId {
         let id = sys::exofork().must("exofork");
-        sys::map(EnvId::NONE, DRAFT, id, CODE, 1, Perms::EXEC).must("map");
+        sys::map(EnvId::SELF, DRAFT, id, CODE, 1, Perms::EXEC).must("map");
         let words = Va(at(0));
         let pages = (size_of_val(board()) as u64).div_ceil(PAGE_SIZE);
-        sys::map(EnvId::NONE, words, id, words, pages, Perms::WRITE).must("map");
+        sys::map(EnvId::SELF, words, id, words, pages, Perms::WRITE).must("map");
         self.go_to(id, 0);
         id
     }
@@ -100,6 +100,6 @@ impl Text {
 
 impl Drop for Text {
     fn drop(&mut self) {
-        sys::unmap(EnvId::NONE, DRAFT, 1).must("unmap");
+        sys::unmap(EnvId::SELF, DRAFT, 1).must("unmap");
     }
 }

@@ -51,7 +51,7 @@ pub fn write_marks(at: Va) {
 
 /// Byte `offset` of the second page, when everything is right, for each kind.
 fn contents(kind: usize, offset: usize) -> u8 {
-    let op = PageOp::mark(EnvId::NONE, Va(0x2300_0000_0000), 1, 7);
+    let op = PageOp::mark(EnvId::SELF, Va(0x2300_0000_0000), 1, 7);
     let words = [u64::from(op.call) | u64::from(op.count) << 32, 0, 0, op.va.0, op.arg];
     match kind {
         0 => words[offset % OP as usize / 8].to_le_bytes()[offset % 8],
@@ -74,19 +74,19 @@ pub fn come_and_go() {
         let mut done = 0;
         for round in rounds(most).take_while(|_| get(FULL) == 0) {
             let good = get(GOOD);
-            sys::map(EnvId::NONE, HERE, child.id(), Va(BORDER), 1, Perms::READ).must("map");
-            sys::unmap(EnvId::NONE, HERE, 1).must("unmap");
+            sys::map(EnvId::SELF, HERE, child.id(), Va(BORDER), 1, Perms::READ).must("map");
+            sys::unmap(EnvId::SELF, HERE, 1).must("unmap");
             if round % 4 == 0 {
                 until("a good call", || get(GOOD) != good || get(FULL) != 0);
             }
             sys::unmap(child.id(), Va(BORDER), 1).must("unmap");
-            sys::alloc(EnvId::NONE, REUSED, 1, Perms::WRITE).must("alloc");
+            sys::alloc(EnvId::SELF, REUSED, 1, Perms::WRITE).must("alloc");
             (0..PAGE_SIZE / 8).for_each(|word| raw::write_u64(REUSED.0 + 8 * word, u64::MAX));
             prepare(kind);
-            sys::unmap(EnvId::NONE, REUSED, 1).must("unmap");
+            sys::unmap(EnvId::SELF, REUSED, 1).must("unmap");
             done = round + 1;
         }
-        sys::unmap(EnvId::NONE, HERE, 1).must("unmap");
+        sys::unmap(EnvId::SELF, HERE, 1).must("unmap");
         set(STOP, 1);
         crate::kit::Ends::ends(child);
         println!("buffers: kind {kind}: {done} rounds, {} calls good, {} missed", get(GOOD), get(MISSED));
@@ -95,7 +95,7 @@ pub fn come_and_go() {
 
 /// A fresh second page, at home.
 fn prepare(kind: usize) {
-    sys::alloc(EnvId::NONE, HERE, 1, Perms::WRITE).must("alloc");
+    sys::alloc(EnvId::SELF, HERE, 1, Perms::WRITE).must("alloc");
     for offset in 0..256 {
         raw::write_u8(HERE.0 + offset, contents(kind, offset_in(kind, offset as usize)));
     }
@@ -109,7 +109,7 @@ fn offset_in(kind: usize, offset: usize) -> usize {
 /// Makes the call until so many were good, and ends when it is told to.
 fn caller(kind: usize, calls: u64) -> Child {
     crate::kit::child(|| {
-        sys::alloc(EnvId::NONE, BUFFER, 1, Perms::WRITE).must("alloc");
+        sys::alloc(EnvId::SELF, BUFFER, 1, Perms::WRITE).must("alloc");
         let before = offset_in(kind, 0);
         for offset in 0..before {
             raw::write_u8(BORDER - before as u64 + offset as u64, contents(kind, offset));

@@ -30,8 +30,8 @@ const KINDS: [Kind; 6] = [
     ("allocate", |index| {
         busy(move || {
             add(index);
-            _ = sys::alloc(libos::EnvId::NONE, Va(0x2000_0000_0000), 20, libos::Perms::WRITE);
-            _ = sys::unmap(libos::EnvId::NONE, Va(0x2000_0000_0000), 20);
+            _ = sys::alloc(libos::EnvId::SELF, Va(0x2000_0000_0000), 20, libos::Perms::WRITE);
+            _ = sys::unmap(libos::EnvId::SELF, Va(0x2000_0000_0000), 20);
         })
     }),
 ];
@@ -55,7 +55,7 @@ fn forking(index: usize) -> Child {
         if count % 2 == 0 {
             let _ = other.wait();
         } else {
-            let _ = sys::try_wait(libos::EnvId::NONE);
+            let _ = sys::try_wait(libos::EnvId::ANY);
         }
     })
 }
@@ -105,7 +105,7 @@ pub fn race() {
             other => fail!("{id}: {other:?}"),
         }
     }
-    if let Err(Error::NoChild(_)) = sys::try_wait(libos::EnvId::NONE) {
+    if let Err(Error::NoChild(_)) = sys::try_wait(libos::EnvId::ANY) {
         println!("race: {own} ended by themselves, {destroyed} were destroyed, {late} not any more");
     } else {
         fail!("{} has a child left", env::id());

@@ -12,11 +12,11 @@ pub fn many_to_one() {
     let (count, me) = ((2 * cpus()).min(16), env::id());
     let crew = Crew::new(count, |index| {
         child(move || {
-            sys::alloc(EnvId::NONE, PAGE, 1, Perms::WRITE).must("alloc");
+            sys::alloc(EnvId::SELF, PAGE, 1, Perms::WRITE).must("alloc");
             for number in 0..EACH {
                 send(me, index as u64, number);
             }
-            sys::unmap(EnvId::NONE, PAGE, 1).must("unmap");
+            sys::unmap(EnvId::SELF, PAGE, 1).must("unmap");
         })
     });
     let mut next = [0; Crew::MOST];
@@ -33,7 +33,7 @@ pub fn many_to_one() {
         pages += u64::from(message.page);
     }
     crew.ends();
-    sys::unmap(EnvId::NONE, PAGE, 1).must("unmap");
+    sys::unmap(EnvId::SELF, PAGE, 1).must("unmap");
     if pages != count as u64 * EACH / 3 {
         fail!("{pages} pages");
     }
@@ -47,7 +47,7 @@ fn send(to: EnvId, index: u64, number: u64) {
         return ipc::send(to, value).must("send");
     }
     // The receiver may still be looking at the last page: this is another one.
-    sys::alloc(EnvId::NONE, PAGE, 1, Perms::WRITE).must("alloc");
+    sys::alloc(EnvId::SELF, PAGE, 1, Perms::WRITE).must("alloc");
     (0..PAGE_SIZE / 512).for_each(|word| raw::write_u64(PAGE.0 + 512 * word, value));
     ipc::send_page(to, value, PAGE, Perms::WRITE).must("send_page");
 }

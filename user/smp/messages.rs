@@ -26,7 +26,7 @@ pub fn dead_receivers() {
 }
 
 fn send_until_it_ends(to: EnvId) {
-    sys::alloc(EnvId::NONE, PAGE, 1, Perms::WRITE).must("alloc");
+    sys::alloc(EnvId::SELF, PAGE, 1, Perms::WRITE).must("alloc");
     loop {
         match ipc::send_page(to, 1, PAGE, Perms::WRITE) {
             Ok(()) => {}

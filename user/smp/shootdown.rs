@@ -105,7 +105,7 @@ impl Plan {
     /// used again first, are those of the pages. (If there is a table for each page, those are to go.)
     fn keep_tables(&self, crew: &Crew, mark: u64) {
         for va in [HERE, REUSED] {
-            sys::mark(EnvId::NONE, va.add_pages(500), 1, mark).must("mark");
+            sys::mark(EnvId::SELF, va.add_pages(500), 1, mark).must("mark");
         }
         for id in crew.ids().filter(|_| self.stride == PAGE_SIZE) {
             sys::mark(id, THERE.add_pages(500), 1, mark).must("mark");
@@ -143,7 +143,7 @@ impl Plan {
 
     /// Make its pages, which nobody else has afterwards, and wait until it has read them all.
     fn give(&self, id: EnvId, index: usize) {
-        let (me, pages) = (EnvId::NONE, self.pages as u64);
+        let (me, pages) = (EnvId::SELF, self.pages as u64);
         sys::alloc(me, HERE, pages, Perms::WRITE).must("alloc");
         (0..pages).for_each(|page| raw::write_u64(HERE.add_pages(page).0, GOOD));
         self.ops(self.pages, |page| {
@@ -163,7 +163,7 @@ impl Plan {
         self.ops(self.pages, |page| PageOp::unmap(id, self.there(page), 1));
         // Tables come back, too; a few pages more reach those.
         let pages = (self.pages + self.pages.min(24)) as u64;
-        sys::alloc(EnvId::NONE, REUSED, pages, Perms::WRITE).must("alloc");
+        sys::alloc(EnvId::SELF, REUSED, pages, Perms::WRITE).must("alloc");
         for page in 0..pages {
             let at = REUSED.add_pages(page).0;
             (0..PAGE_SIZE).step_by(512).for_each(|offset| raw::write_u64(at + offset, BAD));
@@ -173,7 +173,7 @@ impl Plan {
         pause(round % 8 * 200);
         until("it misses its pages", || get(FAULTS + index) != faults || get(WRONG + index) != 0);
         self.check(index);
-        sys::unmap(EnvId::NONE, REUSED, pages).must("unmap");
+        sys::unmap(EnvId::SELF, REUSED, pages).must("unmap");
         same as u32
     }
 
@@ -182,9 +182,9 @@ impl Plan {
         if page >= self.pages {
             return None;
         }
-        sys::map(id, self.there(page), EnvId::NONE, HERE, 1, Perms::READ).must("map");
+        sys::map(id, self.there(page), EnvId::SELF, HERE, 1, Perms::READ).must("map");
         let frame = uvpt::pte(HERE).frame();
-        sys::unmap(EnvId::NONE, HERE, 1).must("unmap");
+        sys::unmap(EnvId::SELF, HERE, 1).must("unmap");
         Some(frame)
     }
 
@@ -207,8 +207,8 @@ pub fn protect() {
     });
     let page = |index: usize| HERE.add_pages(index as u64);
     for (index, id) in crew.ids().enumerate() {
-        sys::alloc(EnvId::NONE, page(index), 1, Perms::WRITE).must("alloc");
-        sys::map(EnvId::NONE, page(index), id, THERE, 1, Perms::WRITE).must("map");
+        sys::alloc(EnvId::SELF, page(index), 1, Perms::WRITE).must("alloc");
+        sys::map(EnvId::SELF, page(index), id, THERE, 1, Perms::WRITE).must("map");
     }
     let (mut done, mut elsewhere) = (0, 0);
     for round in rounds(150) {
@@ -228,6 +228,6 @@ pub fn protect() {
         done = round + 1;
     }
     crew.put_down();
-    sys::unmap(EnvId::NONE, HERE, crew.ids().count() as u64).must("unmap");
+    sys::unmap(EnvId::SELF, HERE, crew.ids().count() as u64).must("unmap");
     println!("protect: {done} rounds, {elsewhere} times from one that ran");
 }

@@ -117,7 +117,7 @@ pub fn read_line() -> sys::Result<Option<Vec<u8>>> {
 /// # Errors
 /// As [`next_input`].
 pub fn edit_line() -> sys::Result<Option<Vec<u8>>> {
-    let read = line(|shown| write_all(shown))?;
+    let read = line(write_all)?;
     println!();
     Ok(read)
 }

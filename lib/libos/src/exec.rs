@@ -25,7 +25,7 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 use core::ops::Range;
 
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 /// Two pages. The next program finds them there, and uses them if it comes to this.
 const STAGE: Va = Va(SCRATCH.0 + 0x60_0000);
 /// The second one.

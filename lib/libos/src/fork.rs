@@ -48,7 +48,7 @@ fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     let below = if in_stack { stack::low() } else { stack.start }..stack.start;
 
     for copied in [&resident, &table, &stack].into_iter().filter(|range| !range.is_empty()) {
-        sys::copy(EnvId::NONE, copied.start, child, copied.start, pager::pages(copied), Perms::WRITE)?;
+        sys::copy(EnvId::SELF, copied.start, child, copied.start, pager::pages(copied), Perms::WRITE)?;
     }
     let private = PRIVATE..Va(PRIVATE.0 + span(2));
     let except = [below, stack, STACK_TOP..private.end, table];

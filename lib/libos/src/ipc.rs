@@ -46,7 +46,7 @@ pub fn send_page(to: EnvId, value: u64, va: Va, perms: Perms) -> sys::Result<()>
 /// # Errors
 /// None that a correct program sees.
 pub fn recv() -> sys::Result<Message> {
-    sys::recv(None, EnvId::NONE)
+    sys::recv(None, EnvId::ANY)
 }
 
 /// Wait for a word from this environment.
@@ -62,7 +62,7 @@ pub fn recv_from(from: EnvId) -> sys::Result<Message> {
 /// # Errors
 /// `BadAddress`, `Unaligned`, `Pinned` for `va`.
 pub fn recv_page(va: Va) -> sys::Result<Message> {
-    sys::recv(Some(va), EnvId::NONE)
+    sys::recv(Some(va), EnvId::ANY)
 }
 
 /// Send a word to `to` and wait for its answer, in one call to the kernel.

@@ -20,7 +20,7 @@ impl NewPages {
     /// So many pages, 1 to [`MAX_PAGES`].
     pub(crate) fn new(pages: u64) -> sys::Result<NewPages> {
         assert!(pages <= MAX_PAGES, "too many pages at once");
-        sys::alloc(EnvId::NONE, WINDOW, pages, Perms::WRITE)?;
+        sys::alloc(EnvId::SELF, WINDOW, pages, Perms::WRITE)?;
         Ok(NewPages(pages))
     }
 
@@ -33,13 +33,13 @@ impl NewPages {
 
     /// Put them into another environment as well.
     pub(crate) fn map(&self, env: EnvId, va: Va, perms: Perms) -> sys::Result<()> {
-        sys::map(EnvId::NONE, WINDOW, env, va, self.0, perms)
+        sys::map(EnvId::SELF, WINDOW, env, va, self.0, perms)
     }
 }
 
 impl Drop for NewPages {
     fn drop(&mut self) {
-        let _ = sys::unmap(EnvId::NONE, WINDOW, self.0);
+        let _ = sys::unmap(EnvId::SELF, WINDOW, self.0);
     }
 }
 
@@ -52,11 +52,11 @@ impl Drop for NewPages {
 /// As [`sys::alloc`]. `BadPerms` if the rights exclude each other.
 pub fn fill(va: Va, perms: Perms, fill: impl FnOnce(&mut Page)) -> sys::Result<()> {
     let page = va.page();
-    sys::alloc(EnvId::NONE, page, 1, (perms - Perms::EXEC) | Perms::WRITE)?;
+    sys::alloc(EnvId::SELF, page, 1, (perms - Perms::EXEC) | Perms::WRITE)?;
     // SAFETY: the page was allocated just now, at an address that the caller gave away, so this is the only
     // reference to it; a program that takes a page which it still uses elsewhere harms itself.
     fill(unsafe { &mut *(page.0 as *mut Page) });
-    if perms.contains(Perms::WRITE) { Ok(()) } else { sys::protect(EnvId::NONE, page, 1, perms) }
+    if perms.contains(Perms::WRITE) { Ok(()) } else { sys::protect(EnvId::SELF, page, 1, perms) }
 }
 
 /// Let `look` read the page at `va`: what a pager does that keeps the contents elsewhere.

@@ -129,7 +129,7 @@ fn grow() -> Result<(), Error> {
         return Err(pager::Error::TooManyRegions(capacity).into());
     }
     // Resident from now on: it is there before anybody relies on it.
-    sys::alloc(EnvId::NONE, start, (end.0 - start.0) / PAGE_SIZE, Perms::WRITE)?;
+    sys::alloc(EnvId::SELF, start, (end.0 - start.0) / PAGE_SIZE, Perms::WRITE)?;
     BOOK.edit(|book| {
         let table = TABLE.0 as *mut Region;
         let from = if moved { capacity } else { 0 };

@@ -149,7 +149,7 @@ fn load(made: &Made, file: archive::File) -> Result<(), Error> {
         } else {
             let source = Va(file.address().0 + segment.offset);
             let pages = pager::pages(&segment.range());
-            sys::map(EnvId::NONE, source, child, segment.start, pages, segment.perms)?;
+            sys::map(EnvId::SELF, source, child, segment.start, pages, segment.perms)?;
         }
     }
     Ok(())
@@ -160,7 +160,7 @@ fn copy(file: archive::File, child: EnvId, segment: &Segment) -> Result<(), Erro
     let source = Va(file.address().0 + segment.offset);
     let whole = segment.bytes / PAGE_SIZE;
     if whole > 0 {
-        sys::copy(EnvId::NONE, source, child, segment.start, whole, Perms::WRITE)?;
+        sys::copy(EnvId::SELF, source, child, segment.start, whole, Perms::WRITE)?;
     }
     let mut data =
         &file.data[segment.offset as usize..][..segment.bytes as usize][(whole * PAGE_SIZE) as usize..];

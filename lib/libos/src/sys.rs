@@ -1,6 +1,6 @@
 //! The system calls, one safe function each.
 //!
-//! Names, arguments and errors are those of [`abi::call`]. [`EnvId::NONE`] as an environment means
+//! Names, arguments and errors are those of [`abi::call`]. [`EnvId::SELF`] as an environment means
 //! the caller. Three things are added:
 //!
 //! * Calls on a run of pages go on where the kernel stopped, until all is done or an error comes.

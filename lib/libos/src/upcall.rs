@@ -168,8 +168,8 @@ pub fn in_handler() -> bool {
 pub(crate) fn init() -> sys::Result<()> {
     // exercise 1 of upcalls: an exception stack, and the upcall
     // instead: crate::start::unfinished(EXERCISE)
-    sys::alloc(EnvId::NONE, STACK_LOW, STACK_PAGES, Perms::WRITE)?;
-    register(EnvId::NONE)
+    sys::alloc(EnvId::SELF, STACK_LOW, STACK_PAGES, Perms::WRITE)?;
+    register(EnvId::SELF)
     // end of exercise
 }
 
@@ -190,7 +190,7 @@ pub fn register(env: EnvId) -> sys::Result<()> {
 /// # Errors
 /// As [`sys::set_upcall`].
 pub fn remove() -> sys::Result<()> {
-    sys::set_upcall(EnvId::NONE, 0, Va(0), 0)
+    sys::set_upcall(EnvId::SELF, 0, Va(0), 0)
 }
 
 const RIP: usize = offset_of!(Fault, rip);

@@ -170,7 +170,7 @@ fn count(pages: u64) -> Result<u32, abi::Error> {
 }
 
 /// As an environment: the caller.
-const ME: EnvId = EnvId::NONE;
+const ME: EnvId = EnvId::SELF;
 
 /// The number of pages in a range that starts and ends at page boundaries.
 #[inline]

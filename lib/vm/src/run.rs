@@ -129,7 +129,7 @@ impl Budget {
     /// One more operation of a list comes, and does not go the short way.
     #[inline(always)]
     pub fn spend_on_operation(&mut self, op: &PageOp) {
-        let is_own = op.env.0 | op.source_env.0 == EnvId::NONE.0;
+        let is_own = op.env.0 | op.source_env.0 == EnvId::SELF.0;
         self.spend(if is_own { OPERATION } else { OPERATION + SPACES });
     }
 }

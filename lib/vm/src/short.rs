@@ -78,7 +78,7 @@ impl<M: Machine> Space<M> {
         };
         let Some(entries) = walk.entries.get(Va(start).index(1)..) else { return 0 };
         let Some(entries) = entries.get(..(end.saturating_sub(start) / PAGE_SIZE) as usize) else { return 0 };
-        let usual = PageOp::protect(EnvId::NONE, Va(0), 1, perms);
+        let usual = PageOp::protect(EnvId::SELF, Va(0), 1, perms);
         let needs = Pte::PRESENT | if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
         let mut left = ops;
         while let Some((op, rest)) = left.split_first() {

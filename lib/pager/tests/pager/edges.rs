@@ -335,7 +335,7 @@ fn what_comes_with_a_page_may_fail_without_harm() {
 fn the_host_refuses_what_the_kernel_refuses() {
     let mut rig = Rig::new(&[]);
     let host = &mut rig.host;
-    let me = EnvId::NONE;
+    let me = EnvId::SELF;
     let both = Perms::WRITE | Perms::EXEC;
     let refused = [
         (PageOp::alloc(me, BASE, 0, Perms::READ), abi::Error::BadCount(0)),

@@ -101,7 +101,7 @@ impl Host {
     }
 
     fn env(&self, id: EnvId) -> usize {
-        if id == EnvId::NONE { self.current } else { id.slot() }
+        if id == EnvId::SELF { self.current } else { id.slot() }
     }
 
     /// One page of an operation; tables that are shared are owned first, as libos does.
