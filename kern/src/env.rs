@@ -108,6 +108,18 @@ pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> 
     ::sched::find_own(all(), caller, id)
 }
 
+/// Whether the caller may still act on an environment that it has [found](find_own): asked with the lock under which it
+/// acts. One that it has adopted may have ended since, and its slot may be somebody else's.
+///
+/// # Errors
+/// [`Error::BadEnv`] with the id in the slot.
+#[inline]
+pub fn still_own(env: &'static Env) -> Result<(), Error> {
+    let caller = cpu::env();
+    let own = core::ptr::eq(env, caller) || env.info().parent() == caller.id();
+    if own { Ok(()) } else { Err(Error::BadEnv(env.id().0.into())) }
+}
+
 impl Env {
     /// A slot that was never used.
     fn unused(slot: usize) -> Env {

@@ -7,7 +7,7 @@
 use crate::console::{kprintln, trace};
 use crate::env::{self, Env};
 use crate::memory::{MEMORY, Space, kernel_root};
-use crate::sched;
+use crate::sched::{self, Locked};
 use crate::trap::Saved;
 use crate::{cpu, power};
 use ::sched::{Family, Node};
@@ -63,10 +63,10 @@ pub fn kill(env: &'static Env, saved: &Saved) -> ! {
 }
 
 /// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`. Returns `false` if
-/// it has been ending already: by itself, perhaps, since the caller looked.
+/// it has been ending already, or is gone: by itself, perhaps, since the caller looked.
 pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId, family: Family) -> bool {
     let mut sched = sched::lock();
-    if !sched.condemn(env, exit, by, family) {
+    if env::still_own(env).is_err() || !sched.condemn(env, exit, by, family) {
         return false;
     }
     if !core::ptr::eq(cpu::env(), env) && sched.hold(env, cpu::this().number.get()) {
@@ -86,7 +86,8 @@ pub fn slice(env: &'static Env) {
         return;
     }
     let children = (0..CHILDREN).take_while(|_| sched::lock().part(env)).count() as u32;
-    if children == CHILDREN {
+    // With many of them, what is left of the slice is not enough for the rest.
+    if children > CHILDREN / 2 {
         return;
     }
     let mut space = env.space.lock();
@@ -125,21 +126,17 @@ fn bury(env: &'static Env) {
 
 /// Nothing can run, and nothing can wake anything. What the first program left behind is ended, and then the machine ends
 /// with the status of that; while the first program is among those that wait, the machine ends here.
-pub fn nothing_runs() {
-    let mut sched = sched::lock();
-    let root = sched.root().filter(|_| power::has_first_ended());
-    match root {
-        Some(root) => {
-            kprintln!("nothing can run, and nothing is left that could wake anything: these are ended");
-            report_all();
-            sched.condemn(root, ExitStatus::DESTROYED, EnvId::NONE, Family::Ends);
-        }
-        None => {
-            kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
-            report_all();
-            power::off(ExitStatus::DEADLOCK)
-        }
-    }
+///
+/// The scheduler has been locked since that was found out: another processor that finds it out, too, comes later.
+pub fn nothing_runs(mut sched: Locked) {
+    let Some(root) = sched.root().filter(|_| power::has_first_ended()) else {
+        kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
+        report_all();
+        power::off(ExitStatus::DEADLOCK)
+    };
+    kprintln!("nothing can run, and nothing is left that could wake anything: these are ended");
+    report_all();
+    sched.condemn(root, ExitStatus::DESTROYED, EnvId::NONE, Family::Ends);
 }
 
 /// The limit of ticks that the command line names was reached.

@@ -230,6 +230,7 @@ fn tables(
         op.source.table_run(op.count.into(), level)?;
     }
     with_source(source, env, |source_space, space| {
+        env::still_own(source).and(env::still_own(env))?;
         let mut count = op.count;
         if shares {
             // The kernel writes to registered exception stacks: they are never below a shared table.
@@ -258,8 +259,13 @@ pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     vm::unpinned(env.upcall.stack(), va, count, 1)
 }
 
-/// The same once more, with the page map locked: an environment that runs elsewhere may have registered a stack since.
+/// Asks [`unpinned`] once more, with the page map locked: an environment that runs elsewhere may have registered a stack
+/// since. Or it is gone by now.
 #[inline]
 fn still_unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
-    if cpu::is_running(env) { Ok(count) } else { unpinned(env, va, count) }
+    if cpu::is_running(env) {
+        return Ok(count);
+    }
+    env::still_own(env)?;
+    unpinned(env, va, count)
 }

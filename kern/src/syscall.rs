@@ -174,6 +174,7 @@ fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
         other => Error::BadState(other as u64),
     };
     let mut sched = sched::lock();
+    env::still_own(env)?;
     match Status::from_number(status) {
         // Who runs has nothing to start: somebody may be stopping it just now.
         Some(Status::Runnable) if core::ptr::eq(env, me) => {}
@@ -188,6 +189,7 @@ fn set_status(me: &'static Env, id: EnvId, status: u64) -> Results {
             while sched.stop(env).map_err(refuse)? {
                 drop(sched);
                 sched = sched::lock_free(env);
+                env::still_own(env)?;
             }
         }
         _ => return Err(Error::BadStatus(status)),
@@ -209,6 +211,7 @@ fn set_regs(me: &'static Env, id: EnvId, at: u64) -> Results {
         stopped()?;
         // It may have been stopped a moment ago.
         let _sched = sched::lock_free(env);
+        env::still_own(env)?;
         stopped()?;
         return env.frame.set_registers(registers).map(|()| (0, 0));
     }
@@ -234,6 +237,7 @@ fn set_upcall(me: &'static Env, id: EnvId, entry: u64, stack: u64, pages: u64) -
         sched::keep_off(env)?;
     }
     let result = with_space(env, |space| {
+        env::still_own(env)?;
         (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;
         env.upcall.clear();
         if entry != 0 {
