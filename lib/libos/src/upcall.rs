@@ -412,9 +412,19 @@ fn give_up(fault: &mut Fault) {
         let long = raw::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03
         fault.rip -= if long { 2 } else { 1 };
     }
+    report(fault);
+    console::flush();
+    if remove().is_err() {
+        sys::exit(1);
+    }
+    // end of exercise
+}
+
+/// Say where the fault came that ends the program, and what it means.
+fn report(fault: &mut Fault) {
     // SAFETY: null, or the argument of a call of this function that was interrupted, and so still lies on the stack.
     match unsafe { REPORTING.get().as_ref() } {
-        // What is below could not be said, for want of memory most likely.
+        // It cannot be said, for want of memory most likely.
         Some(first) => *fault = *first,
         None => {
             REPORTING.set(fault);
@@ -424,9 +434,4 @@ fn give_up(fault: &mut Fault) {
             backtrace::print_fault(fault);
         }
     }
-    console::flush();
-    if remove().is_err() {
-        sys::exit(1);
-    }
-    // end of exercise
 }

@@ -215,11 +215,14 @@ impl Program {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(file)?;
         check_kind(&elf.ehdr)?;
         let table = elf.segments().ok_or(BadElf::Segments(0))?;
-        table.iter().try_for_each(|header| check_needs(&header))?;
         let entry = elf.ehdr.e_entry;
         let mut program = Program { entry: Va(entry), segments: [Segment::default(); MAX_SEGMENTS], len: 0 };
         let mut free_from = TEXT;
-        for header in table.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz > 0) {
+        for header in table.iter() {
+            if header.p_type != PT_LOAD || header.p_memsz == 0 {
+                check_needs(&header)?;
+                continue;
+            }
             let segment = segment(&header, file.len() as u64, free_from)?;
             let slot = program.segments.get_mut(program.len);
             *slot.ok_or(BadElf::Segments(table.len() as u64))? = segment;
