@@ -9,7 +9,7 @@ use abi::{PAGE_SIZE, Perms, Va};
 use core::fmt;
 use core::ops::Range;
 use elf::ElfBytes;
-use elf::abi::{ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS};
+use elf::abi::{ELFOSABI_GNU, ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS};
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader};
 use elf::parse::ParseError;
@@ -252,7 +252,10 @@ fn check_kind(header: &FileHeader<LittleEndian>) -> Result<(), BadElf> {
     match (header.class, header.osabi, header.e_machine, header.e_type) {
         (Class::ELF32, ..) => Err(BadElf::Class(1)),
         (.., machine, _) if machine != EM_X86_64 => Err(BadElf::Machine(machine.into())),
-        (_, system, ..) if system != ELFOSABI_SYSV => Err(BadElf::OsAbi(system.into())),
+        // Linkers write the second one if a file has sections that are to be retained, for whatever system it is.
+        (_, system, ..) if ![ELFOSABI_SYSV, ELFOSABI_GNU].contains(&system) => {
+            Err(BadElf::OsAbi(system.into()))
+        }
         (.., kind) if kind != ET_EXEC => Err(BadElf::Type(kind.into())),
         _ => Ok(()),
     }
