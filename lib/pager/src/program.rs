@@ -9,7 +9,9 @@ use abi::{PAGE_SIZE, Perms, Va};
 use core::fmt;
 use core::ops::Range;
 use elf::ElfBytes;
-use elf::abi::{ELFOSABI_GNU, ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS};
+use elf::abi::{
+    ELFOSABI_GNU, ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS,
+};
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader};
 use elf::parse::ParseError;
