@@ -5,14 +5,14 @@
 
 use core::fmt;
 use core::hint::black_box;
-use libos::{Error, Fork, fork, println, raw};
+use libos::{Error, Fork, Va, fork, println, raw, space};
 
 libos::entry!(main);
 
 /// What a child does in its innermost function.
 type End = (&'static str, fn(u64));
 
-const ENDS: [End; 9] = [
+const ENDS: [End; 10] = [
     ("panics", |_| panic!("on purpose")),
     ("has no value", |n| _ = black_box((n == 0).then_some(n)).expect("a value")),
     ("reads nothing", |_| _ = black_box(raw::read_u8(8))),
@@ -22,6 +22,7 @@ const ENDS: [End; 9] = [
     ("has a chain that is none", |at| overwrite(at, 0xdead_beef_dead_beef)),
     ("has a chain that is a ring", |at| overwrite(at, at)),
     ("panics about its panic", |_| panic!("{}", Explosive)),
+    ("loses its code", lose_code),
 ];
 
 fn main() -> Result<(), Error> {
@@ -54,6 +55,16 @@ fn middle(end: fn(u64)) {
 fn overwrite(from: u64, word: u64) {
     (0..100).for_each(|n| raw::write_u64(from + 8 * n, word));
     panic!("on purpose");
+}
+
+/// Unmap the code that goes on afterwards, and all that it takes to print.
+#[inline(never)]
+fn lose_code(_: u64) {
+    let here = lose_code as fn(u64) as usize as u64;
+    println!("this is lost: {here:#x}");
+    let code = space::find(Va(here)).expect("code is in a region");
+    space::unmap(&code.range()).expect("a whole region");
+    black_box(here);
 }
 
 struct Explosive;

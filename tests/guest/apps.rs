@@ -46,6 +46,19 @@ fn backtrace(run: &Run) {
     run.once("^.00009001. panicked while it told of a panic$");
     run.once("^a child that panics about its panic: panicked$");
     run.expect(run.matching("^.0000.001. in ").len() < 60, "a backtrace is too long");
+    // Where nothing can be said any more, the kernel still reports the fault that ended the program.
+    let hex = |pattern: &str| {
+        let line =
+            run.matching(pattern).first().map_or("", |line| line.rsplit(' ').next().unwrap_or_default());
+        let line = line.trim_start_matches("0x");
+        u64::from_str_radix(line, 16).unwrap_or_default()
+    };
+    let (code, fault) = (hex("^this is lost: "), hex("^.0000a001. user fault va "));
+    run.expect(
+        (code + 1..code + 0x100).contains(&fault),
+        format!("code at {code:#x} is lost, {fault:#x} faulted"),
+    );
+    run.once("^a child that loses its code: killed by exception 14 ");
 }
 
 /// Each page is saved once, whoever does it.
