@@ -10,9 +10,12 @@ use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
+use tempfile::NamedTempFile;
 use toml::{Table, Value};
 
 /// What says where packages come from, and how to get them.
@@ -71,7 +74,7 @@ impl Home {
         let never = Table::from_iter([("auto-clean-frequency".to_owned(), Value::from("never"))]);
         config.insert("cache".to_owned(), never.into());
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-        write(&path.join("config.toml"), &config.to_string())?;
+        write(path, &config.to_string())?;
         for name in SHARED {
             share(&users, path, name)?;
         }
@@ -252,14 +255,18 @@ fn entries(directory: &Path) -> Result<BTreeSet<PathBuf>> {
     }
 }
 
-/// Writes a file in one go: another tool may be reading it.
-fn write(path: &Path, text: &str) -> Result<()> {
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+/// Writes the configuration in one go: another thread, or another tool, may be reading it, or writing it. Nobody but the
+/// user may read it: there may be tokens in it.
+fn write(home: &Path, text: &str) -> Result<()> {
+    let path = home.join("config.toml");
+    if fs::read_to_string(&path).is_ok_and(|there| there == text) {
         return Ok(());
     }
-    let fresh = path.with_extension(std::process::id().to_string());
-    let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path));
-    written.with_context(|| format!("cannot write {}", path.display()))
+    let written = NamedTempFile::new_in(home).and_then(|mut fresh| {
+        fresh.write_all(text.as_bytes())?;
+        Ok(fresh.persist(&path)?)
+    });
+    written.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A link to what is the user's.
@@ -272,18 +279,43 @@ fn share(users: &Path, home: &Path, name: &str) -> Result<()> {
     if fs::read_link(&from).is_ok_and(|there| there == to) {
         return Ok(());
     }
-    let _ = fs::remove_file(&from);
-    match std::os::unix::fs::symlink(&to, &from) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(error).with_context(|| format!("cannot make the link {}", from.display()))
+    // Made under another name: who comes at the same time finds the old one or the new one.
+    let made = tempfile::Builder::new().make_in(home, |fresh| symlink(&to, fresh)).and_then(|fresh| {
+        if fs::symlink_metadata(&from).is_ok_and(|there| there.is_dir()) {
+            fs::remove_dir_all(&from)?;
         }
-        _ => Ok(()),
-    }
+        Ok(fresh.into_temp_path().persist(&from)?)
+    });
+    made.with_context(|| format!("cannot make the link {}", from.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Kernels and programs are built at the same time, and other tools may be at it, too.
+    #[test]
+    fn several_prepare_at_the_same_time() {
+        let scratch = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let home = scratch.path().join(round.to_string());
+            std::thread::scope(|scope| {
+                let all: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| Home::prepare(&home, scratch.path()).map(drop))).collect();
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            assert!(fs::read_link(home.join("registry")).is_ok(), "a link to the user's");
+            let mode = fs::metadata(home.join("config.toml")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "there may be tokens in it");
+            let mut names: Vec<_> =
+                fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.retain(|name| !SHARED.iter().any(|shared| *name == *shared.trim_end_matches('/')));
+            assert_eq!(names, ["config.toml"], "nothing is left over");
+        }
+    }
 
     #[test]
     fn only_variables_that_change_nothing_are_kept() {
