@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use walkdir::WalkDir;
 
@@ -135,6 +136,15 @@ pub fn sync(root: &Path, files: &Files) -> Result<()> {
     for path in present.keys().filter(|path| !files.contains_key(*path)) {
         fs::remove_file(root.join(path)).with_context(|| format!("cannot remove {path}"))?;
     }
+    // A file of this tree may have the name of a directory of the last one.
+    let directories = WalkDir::new(root).min_depth(1).contents_first(true).into_iter().flatten();
+    for directory in directories.filter(|entry| entry.file_type().is_dir()) {
+        let removed = fs::remove_dir(directory.path());
+        let is_used = removed.as_ref().is_err_and(|error| error.kind() == ErrorKind::DirectoryNotEmpty);
+        if !is_used {
+            removed.with_context(|| format!("cannot remove {}", directory.path().display()))?;
+        }
+    }
     for (path, data) in files.iter().filter(|(path, data)| present.get(*path) != Some(data)) {
         let place = root.join(path);
         let directory = place.parent().context("a file is in a directory")?;
@@ -240,5 +250,18 @@ mod tests {
         assert_eq!(present(&root).unwrap(), wanted);
         assert_eq!(time("a"), before);
         assert!(time("d/b") > other);
+    }
+
+    #[test]
+    fn files_and_directories_take_turns() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("tree");
+        let turns = [[("a/b/c", "1"), ("d", "2")], [("a", "1"), ("d/e", "2")], [("a/b", "1"), ("d", "2")]];
+        for turn in &turns {
+            sync(&root, &files(turn)).unwrap();
+            assert_eq!(present(&root).unwrap(), files(turn));
+        }
+        sync(&root, &files(&[("x", "1")])).unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "empty directories stay");
     }
 }
