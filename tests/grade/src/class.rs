@@ -4,13 +4,13 @@
 use crate::format::Format;
 use crate::grade::{Args, Grader, Slot, in_parallel, results_in, spinner};
 use crate::result::{Graded, Status};
-use crate::submission::replace;
+use crate::submission::{digest, replace};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Mutex;
 use xtask::machine::shell_word;
@@ -85,7 +85,7 @@ fn one(grader: &Grader, output: &Path, handed_in: &HandedIn, slot: &Slot) -> Res
     let submission = handed_in.read(&grader.wanted());
     let key = grader.key(name, &submission);
     let options = format!(" --submission {}", shell_word(handed_in.path().as_os_str()));
-    kept(&results_in(output).join(format!("{name}.json")), &key, || {
+    kept(&results_in(output).join(file_of(name, "json")), &key, || {
         grader.grade(name, &options, &submission, slot, 1)
     })
 }
@@ -139,23 +139,27 @@ pub fn merge(args: &Args) -> Result<bool> {
     conclude(merged.into_values().collect(), &[], args.format, args.output.as_deref())
 }
 
-/// Prints the table, and writes what is to be written.
-fn conclude(class: Vec<Graded>, left_out: &[String], format: Format, output: Option<&Path>) -> Result<bool> {
-    if let Some(output) = output {
-        replace(&output.join("grades.csv"), &csv(&class)?)?;
-        if format != Format::Json {
-            for graded in &class {
-                let name = format!("{format:?}/{}.{}", graded.name, format.extension()).to_lowercase();
-                let name = name.split_once('/').map_or(PathBuf::new(), |(directory, _)| {
-                    Path::new(directory).join(format!("{}.{}", graded.name, format.extension()))
-                });
-                replace(&output.join(name), format.write(graded)?.as_bytes())?;
-            }
-        }
-        say!("the results are in {}", output.display());
+/// How many bytes of a name are in the name of a file, which has 255 with what is behind it.
+const NAME_MOST: usize = 200;
+
+/// The name of the file about somebody: theirs, unless that is too long.
+fn file_of(name: &str, end: &str) -> String {
+    if name.len() <= NAME_MOST {
+        return format!("{name}.{end}");
     }
+    let start = &name[..name.floor_char_boundary(NAME_MOST)];
+    format!("{start}-{}.{end}", &digest([name.as_bytes()])[..16])
+}
+
+/// Prints the table, and writes what is to be written. What cannot be written does not keep the rest from it.
+fn conclude(class: Vec<Graded>, left_out: &[String], format: Format, output: Option<&Path>) -> Result<bool> {
     print!("{}", table(&class));
     left_out.iter().for_each(|entry| println!("left out: {entry}"));
+    if let Some(output) = output {
+        let failed = write_all(&class, format, output);
+        say!("the results are in {}", output.display());
+        ensure!(failed.is_empty(), "not all of them could be written:\n{}", failed.join("\n"));
+    }
     let uncertain: Vec<&str> =
         class.iter().filter(|graded| graded.is_uncertain()).map(|graded| graded.name.as_str()).collect();
     ensure!(
@@ -164,6 +168,20 @@ fn conclude(class: Vec<Graded>, left_out: &[String], format: Format, output: Opt
         uncertain.join(", ")
     );
     Ok(class.iter().all(Graded::is_full))
+}
+
+/// Writes all results; returns what could not be written, and why.
+fn write_all(class: &[Graded], format: Format, output: &Path) -> Vec<String> {
+    let csv = || replace(&output.join("grades.csv"), &csv(class)?);
+    let directory = output.join(format!("{format:?}").to_lowercase());
+    let write = |graded: &Graded| {
+        let file = directory.join(file_of(&graded.name, format.extension()));
+        replace(&file, format.write(graded)?.as_bytes())
+    };
+    // As JSON they are written as soon as they are there.
+    let own = class.iter().filter(|_| format != Format::Json).map(write);
+    let done = [csv()].into_iter().chain(own);
+    done.filter_map(Result::err).map(|error| format!("{error:#}")).collect()
 }
 
 /// A line for each, then which tests fail most.
@@ -380,5 +398,30 @@ dan,0,10,no,unreadable,0,0
         assert!(merge(&args(&["--merge", a])).unwrap());
         keep(&places[1], &graded("ann", [false; 2]));
         assert!(merge(&args(&["--merge", a, b])).is_err(), "ann has two different results");
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_written_is_one_of_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = "x".repeat(252);
+        let class = [graded(&long, [true; 2]), graded("ann", [true; 2]), graded("bob", [true; 2])];
+        let conclude =
+            || conclude(class.to_vec(), &[], Format::Text, Some(directory.path())).map_err(|e| e.to_string());
+        assert_eq!(conclude(), Ok(true));
+        assert_eq!(fs::read_dir(directory.path().join("text")).unwrap().count(), 3);
+        fs::remove_file(directory.path().join("text/ann.txt")).unwrap();
+        fs::create_dir(directory.path().join("text/ann.txt")).unwrap();
+        fs::remove_file(directory.path().join("text/bob.txt")).unwrap();
+        let error = conclude().unwrap_err();
+        assert!(error.contains("ann.txt") && !error.contains("bob.txt"), "{error}");
+        assert!(directory.path().join("text/bob.txt").is_file(), "the others are written");
+    }
+
+    #[test]
+    fn files_have_names_that_fit() {
+        let long = "\u{e4}".repeat(126);
+        let (one, other) = (file_of(&long, "json"), file_of(&format!("{long}x"), "json"));
+        assert!(one != other && one.len() <= 255 && one.starts_with("\u{e4}\u{e4}"), "{one}");
+        assert_eq!(file_of("ann", "json"), "ann.json");
     }
 }
