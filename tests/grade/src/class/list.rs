@@ -7,6 +7,7 @@ use crate::submission::{KINDS, Submission, kind_of, name_of};
 use crate::unpack::{Files, shown};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ pub struct Listed {
 /// It cannot be listed, or has no submission in it.
 pub fn list(directory: &Path, wanted: &Wanted) -> Result<Listed> {
     let mut listed = Listed::default();
-    let mut units: BTreeMap<(bool, String), Unit> = BTreeMap::new();
+    let mut units: BTreeMap<(bool, OsString), Unit> = BTreeMap::new();
     let unlisted = || format!("cannot list {}", directory.display());
     let entries = fs::read_dir(directory).with_context(unlisted)?;
     let mut paths =
@@ -49,15 +50,18 @@ pub fn list(directory: &Path, wanted: &Wanted) -> Result<Listed> {
             Some(why) => listed.left_out.push(format!("{}: {why}", shown(&entry))),
             // The unit of several entries is called by what they have in common; others are alone in theirs.
             None => match together(&path, &entry, wanted) {
-                Some((who, piece)) => units.entry((true, who)).or_default().push((piece, path)),
-                None => units.entry((false, entry.clone())).or_default().push((entry, path)),
+                Some((who, piece)) => units.entry((true, who.into())).or_default().push((piece, path)),
+                None => {
+                    let own = path.file_name().unwrap_or_default().to_owned();
+                    units.entry((false, own)).or_default().push((entry, path));
+                }
             },
         }
     }
     let mut by_name: BTreeMap<String, Vec<Unit>> = BTreeMap::new();
     for ((is_group, who), unit) in units {
         let alone = || unit.first().and_then(|(_, path)| name_of(path));
-        let name = if is_group && unit.len() > 1 { Some(who) } else { alone() };
+        let name = if is_group && unit.len() > 1 { who.into_string().ok() } else { alone() };
         by_name.entry(name.unwrap_or_default()).or_default().push(unit);
     }
     let left_out = listed.left_out.join("\n");
@@ -92,6 +96,8 @@ fn why_not(path: &Path, entry: &str) -> Option<String> {
 /// Whose this entry is, if a platform gave it a name like that of other entries of the same person, and what the entry is
 /// called without that. Names of one platform could be those of people; there only sources of the lab count.
 fn together(path: &Path, entry: &str, wanted: &Wanted) -> Option<(String, String)> {
+    // Names that are no text may seem alike, and be two people's.
+    path.file_name()?.to_str()?;
     let platform = platform(entry)?;
     let is_source = matches!(Kind::by_name(entry), Some((_, Kind::Source))) && path.is_file();
     let is_ours = is_source && wanted.is_name(&platform.file);
@@ -138,6 +144,7 @@ impl HandedIn {
 mod tests {
     use super::*;
     use crate::tree::Permitted;
+    use std::os::unix::ffi::OsStringExt;
     use std::os::unix::fs::symlink;
 
     const FORK: &str = "lib/pager/src/fork.rs";
@@ -233,5 +240,21 @@ mod tests {
         let (rows, _) =
             of(&[(&format!("{attempt}_fork.rs"), "1"), (&format!("{attempt}.txt"), "Name: Ann")], |_| ());
         assert_eq!(names(&rows), [format!("{attempt}_fork")]);
+    }
+
+    #[test]
+    fn names_that_are_no_text() {
+        let odd = |byte: u8| OsString::from_vec([b"Ann_77_assignsubmission_file_", &[byte][..]].concat());
+        let (rows, _) = of(&[("bob/fork.rs", "1")], |directory| {
+            for (byte, name) in [(0xfe, "fork.rs"), (0xff, "fault.rs")] {
+                let path = directory.join(odd(byte));
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join(name), [byte]).unwrap();
+            }
+        });
+        let row = |name: &str| rows.iter().find(|(known, _)| known.contains(name)).map(|(_, row)| row);
+        let problem =
+            row("Ann").and_then(|row| row.problem.clone()).expect("two directories are two submissions");
+        assert!(problem.why.starts_with("several submissions have the name Ann"), "{problem:?}");
     }
 }
