@@ -12,16 +12,22 @@ use std::path::Path;
 use std::rc::Rc;
 use walkdir::WalkDir;
 
+mod meter;
+mod zips;
+use meter::{HEADER_MOST, Metered, UNPACKED_MOST};
+
 /// Larger files are no source code.
 pub const FILE_MOST: u64 = 4 << 20;
 /// What all files that are kept may have together; an archive in an archive has no more, either.
 pub const MOST: u64 = 64 << 20;
 /// How many files may be kept.
 pub const COUNT_MOST: usize = 20_000;
-/// What all archives together may unpack to, with everything that is not kept.
-const UNPACKED_MOST: u64 = 2 << 30;
 /// How many names all archives and directories together may have.
 const NAMES_MOST: usize = 500_000;
+/// Longer names are nobody's, and looking for what they could mean takes too long.
+const NAME_MOST: usize = 1024;
+/// How many parts a name may have: directories, and the last one.
+const PARTS_MOST: usize = 64;
 /// How deep archives may be in each other.
 const DEEPEST: u32 = 2;
 
@@ -75,26 +81,6 @@ pub struct Unpacker<'a> {
     kept: u64,
     names: usize,
     unpacked: Rc<Cell<u64>>,
-}
-
-/// Counts what is unpacked, and ends when it is too much.
-struct Metered<R> {
-    inner: R,
-    unpacked: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.unpacked.set(self.unpacked.get() + read as u64);
-        if self.unpacked.get() > UNPACKED_MOST {
-            return Err(io::Error::other(format!(
-                "it unpacks to more than {} MiB: leave out what is built",
-                UNPACKED_MOST >> 20
-            )));
-        }
-        Ok(read)
-    }
 }
 
 impl<'a> Unpacker<'a> {
@@ -176,10 +162,15 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         }
         if let Err(error) = self.archive(front, name, &mut source, depth) {
+            self.is_within()?;
             if error.is::<TooMuch>() {
                 return Err(error);
             }
-            let what = if error.is::<Foreign>() { Refused::Archive } else { Refused::Unreadable };
+            let what = if error.is::<Foreign>() || error.is::<OnlyGzip>() {
+                Refused::Archive
+            } else {
+                Refused::Unreadable
+            };
             self.refuse(name, &format!("{error:#}"), what);
         }
         Ok(())
@@ -211,39 +202,71 @@ impl<'a> Unpacker<'a> {
         match Kind::by_content(&head).or(named) {
             Some(Kind::Zip) => self.zip(front, name, source, depth),
             Some(Kind::Tar) => self.tar(front, source, depth),
-            Some(Kind::TarGz) => self.tar(front, MultiGzDecoder::new(source), depth),
+            Some(Kind::TarGz) => {
+                let mut start = Vec::new();
+                let read = MultiGzDecoder::new(&mut *source).take(HEAD as u64).read_to_end(&mut start);
+                ensure!(read.is_err() || is_tar(&start), OnlyGzip);
+                source.seek(SeekFrom::Start(0)).context("cannot be read")?;
+                self.tar(front, MultiGzDecoder::new(source), depth)
+            }
             Some(Kind::Foreign(kind)) => bail!(Foreign(kind)),
             _ => bail!("neither a ZIP nor a TAR archive"),
         }
     }
 
     fn tar(&mut self, front: &str, source: impl Read, depth: u32) -> Result<()> {
-        let source = Metered { inner: source, unpacked: Rc::clone(&self.unpacked) };
+        let source = Metered::new(source, &self.unpacked);
+        let left = Rc::clone(&source.header);
         let mut archive = tar::Archive::new(source);
-        for entry in archive.entries().context("not a TAR archive")? {
+        let mut entries = archive.entries().context("not a TAR archive")?;
+        let mib = HEADER_MOST >> 20;
+        let too_large =
+            || TooMuch(format!("a name in an archive, or what belongs to it, takes more than {mib} MiB"));
+        let mut most = HEADER_MOST;
+        loop {
+            left.set(most);
+            let Some(entry) = entries.next() else { return Ok(()) };
+            ensure!(left.get() > 0, too_large());
+            left.set(u64::MAX);
             let mut entry = entry.context("the archive is broken or cut off")?;
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let size = entry.size();
-            let Some(name) = self.name(front, &path)? else { continue };
-            match entry.header().entry_type() {
-                tar::EntryType::Regular | tar::EntryType::Continuous => {
-                    self.member(&name, &mut entry, size, depth)?;
-                }
-                tar::EntryType::Symlink | tar::EntryType::Link => self.refuse_if_wanted(&name, "a link"),
-                tar::EntryType::Directory | tar::EntryType::XGlobalHeader => {}
-                _ => self.refuse_if_wanted(&name, "not a file"),
+            if let Some(name) = self.name(front, &path)? {
+                self.tar_entry(&name, &mut entry, depth)?;
             }
+            // What is left of it is no header. The holes of a sparse file have no end; the library passes over what it has.
+            most = HEADER_MOST;
+            if entry.header().entry_type().is_gnu_sparse() {
+                most = most.saturating_add(entry.header().entry_size().unwrap_or(0));
+            } else {
+                io::copy(&mut entry, &mut io::sink()).context("the archive is broken or cut off")?;
+            }
+        }
+    }
+
+    fn tar_entry(&mut self, name: &str, entry: &mut tar::Entry<impl Read>, depth: u32) -> Result<()> {
+        let size = entry.size();
+        match entry.header().entry_type() {
+            tar::EntryType::Regular | tar::EntryType::Continuous => {
+                return self.member(name, entry, size, depth);
+            }
+            tar::EntryType::Symlink | tar::EntryType::Link => self.refuse_if_wanted(name, "a link"),
+            tar::EntryType::Directory | tar::EntryType::XGlobalHeader => {}
+            _ => self.refuse_if_wanted(name, "not a file"),
         }
         Ok(())
     }
 
     fn zip(&mut self, front: &str, own: &str, source: &mut (impl Read + Seek), depth: u32) -> Result<()> {
         let broken = "not a ZIP archive, or one that is broken or cut off";
-        if let Some(twice) = twice(source).context(broken)? {
+        let search = Rc::new(Cell::new(0));
+        let is_large = zips::has_more_than(NAMES_MOST as u64, source).context("cannot be read")?;
+        ensure!(!is_large, TooMuch(format!("more than {NAMES_MOST} names")));
+        if let Some(twice) = zips::twice(source).context(broken)? {
             self.notes
                 .push(format!("{own}: {twice} of its files have the name of another one; the last counts"));
         }
-        let mut archive = zip::ZipArchive::new(source).context(broken)?;
+        let mut archive = zips::open(source, &search).context(broken)?;
+        search.set(u64::MAX);
         for index in 0..archive.len() {
             let path = archive.name_for_index(index).unwrap_or_default().to_owned();
             let Some(name) = self.name(front, &path)? else { continue };
@@ -253,8 +276,7 @@ impl<'a> Unpacker<'a> {
             match archive.by_index(index) {
                 Ok(entry) if entry.is_symlink() => self.refuse_if_wanted(&name, "a link"),
                 Ok(entry) => {
-                    let (size, source) =
-                        (entry.size(), Metered { inner: entry, unpacked: self.unpacked.clone() });
+                    let (size, source) = (entry.size(), Metered::new(entry, &self.unpacked));
                     self.member(&name, source, size, depth)?;
                 }
                 Err(zip::result::ZipError::UnsupportedArchive(why)) => {
@@ -277,6 +299,7 @@ impl<'a> Unpacker<'a> {
         }
         let mut data = Vec::new();
         if let Err(error) = source.by_ref().take(MOST + 1).read_to_end(&mut data) {
+            self.is_within()?;
             self.refuse(name, &format!("cannot be unpacked: {error}"), Refused::Unreadable);
         } else if data.len() as u64 > MOST {
             self.refuse(name, &format!("an archive of more than {} MiB", MOST >> 20), Refused::Archive);
@@ -290,6 +313,7 @@ impl<'a> Unpacker<'a> {
     fn keep(&mut self, name: &str, source: impl Read, size: Option<u64>) -> Result<()> {
         let mut data = Vec::new();
         if let Err(error) = source.take(FILE_MOST + 1).read_to_end(&mut data) {
+            self.is_within()?;
             self.refuse(name, &format!("cannot be read: {error}"), Refused::Unreadable);
             return Ok(());
         }
@@ -324,6 +348,13 @@ impl<'a> Unpacker<'a> {
                 Ok(None)
             }
         }
+    }
+
+    /// Fails if all that was unpacked is too much.
+    fn is_within(&self) -> Result<()> {
+        let why = format!("it unpacks to more than {} MiB: leave out what is built", UNPACKED_MOST >> 20);
+        ensure!(self.unpacked.get() <= UNPACKED_MOST, TooMuch(why));
+        Ok(())
     }
 
     fn refuse_if_wanted(&mut self, name: &str, why: &str) {
@@ -365,18 +396,30 @@ impl std::fmt::Display for Foreign {
 
 impl std::error::Error for Foreign {}
 
-/// How many files of a ZIP archive have the name of another one: whoever unpacks them gets the last.
-fn twice(source: &mut (impl Read + Seek)) -> Result<Option<usize>> {
-    let archive = zip::ZipArchive::new(&mut *source)?;
-    let (names, comment) = (archive.len(), archive.comment().len() as i64);
-    drop(archive);
-    // The record at the end has the number of files 10 bytes behind its start, and 22 bytes and the comment in all.
-    let mut count = [0; 2];
-    source.seek(SeekFrom::End(10 - 22 - comment))?;
-    source.read_exact(&mut count)?;
-    source.seek(SeekFrom::Start(0))?;
-    let count = usize::from(u16::from_le_bytes(count));
-    Ok(count.checked_sub(names).filter(|&more| more > 0 && count < usize::from(u16::MAX)))
+/// A file that gzip made small, and no archive.
+#[derive(Debug)]
+struct OnlyGzip;
+
+impl std::fmt::Display for OnlyGzip {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("packed by gzip alone, without tar: pack it as .zip or .tar.gz")
+    }
+}
+
+impl std::error::Error for OnlyGzip {}
+
+/// Whether what begins so can be a TAR archive. Old ones do not say so, but their headers have a sum; zeros are the end.
+fn is_tar(start: &[u8]) -> bool {
+    if start.len() < HEAD {
+        return start.is_empty();
+    }
+    if Kind::by_content(start) == Some(Kind::Tar) || start.iter().all(|&byte| byte == 0) {
+        return true;
+    }
+    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
+    // The sum itself counts as eight spaces.
+    let sum = sum(&start[..148]) + 8 * 32 + sum(&start[156..]);
+    tar::Header::from_byte_slice(start).cksum().is_ok_and(|said| said == sum)
 }
 
 fn join(front: &str, name: &str) -> String {
@@ -393,6 +436,10 @@ fn is_drive(name: &str) -> bool {
 
 /// The path with slashes, if every part of it is a name. Some archives are made with backslashes, and some of `.`.
 fn plain(raw: &str) -> Result<String, &'static str> {
+    let is_part = |part: &&str| !part.is_empty() && *part != ".";
+    if raw.len() > NAME_MOST || raw.split(['/', '\\']).filter(is_part).count() > PARTS_MOST {
+        return Err("a name that is too long");
+    }
     let path = raw.replace('\\', "/");
     if path.starts_with('/') || is_drive(&path) || path.split('/').any(|part| part == "..") {
         return Err("a path that leads elsewhere");
@@ -400,7 +447,7 @@ fn plain(raw: &str) -> Result<String, &'static str> {
     if path.chars().any(char::is_control) {
         return Err("a name with control characters");
     }
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<&str> = path.split('/').filter(is_part).collect();
     Ok(parts.join("/"))
 }
 
@@ -429,3 +476,6 @@ pub fn tree(root: &Path) -> Result<Files> {
         None => Ok(unpacker.found),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ use std::os::unix::fs::symlink;
 use zip::unstable::write::FileOptionsExt;
 use zip::write::SimpleFileOptions;
 
+mod packing;
+
 /// A file, with its path.
 type Member<'a> = (&'a str, &'a [u8]);
 
