@@ -41,8 +41,8 @@ pub struct Args {
     /// A rubric with tests that students do not have
     #[arg(long, value_name = "FILE")]
     pub rubric: Option<PathBuf>,
-    /// Grade what somebody handed in: a directory, a .tar, .tar.gz, .tgz or .zip, a single .rs, or a .patch for the
-    /// reference
+    /// Grade what somebody handed in: a directory, a .tar, .tar.gz, .tgz or .zip, a single .rs, or with --partial a
+    /// .patch for the reference
     #[arg(long, value_name = "PATH", conflicts_with = "submissions")]
     pub submission: Option<PathBuf>,
     /// Grade all that is in this directory

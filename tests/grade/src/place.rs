@@ -48,7 +48,6 @@ pub struct Placed {
 
 /// Why a file is left out.
 const NOTHING: &str = "no file that may be changed has this name";
-const CHANGES: &str = "changes are read only if they are all that is handed in";
 
 /// The candidates for a path in the tree: where they are in the submission.
 type Candidates<'f> = BTreeMap<String, Vec<(&'f str, Match)>>;
@@ -183,17 +182,30 @@ impl<'a> Wanted<'a> {
                 placed.files.insert(target, found[path].clone());
             }
         }
+        placed.unclear.extend(self.in_the_way(&placed.files));
         let tree = |front: &String| format!("read as the whole tree: {front}/");
         placed.read_as.splice(0..0, trees.iter().filter(|front| !front.is_empty()).map(tree));
-        let is_empty = !placed.files.keys().any(|path| self.permitted.allows(path));
         for (path, why) in lost {
-            match Kind::by_name(file_name(path)) {
-                Some((_, Kind::Patch)) if is_empty => placed.left_out.push(format!("{path}: {CHANGES}")),
-                Some((_, Kind::Source)) => placed.left_out.push(format!("{path}: {why}")),
-                _ => {}
+            if is_source(path) {
+                placed.left_out.push(format!("{path}: {why}"));
             }
         }
         placed
+    }
+
+    /// Files that would have to be directories, of the reference or of the others, with what is below them.
+    fn in_the_way(&self, files: &Files) -> Vec<String> {
+        let is_there = |path: &str| files.contains_key(path) || self.reference.contains_key(path);
+        let mut found = Vec::new();
+        for path in files.keys().filter(|path| !self.reference.contains_key(*path)) {
+            let above = path.match_indices('/').map(|(at, _)| &path[..at]).find(|above| is_there(above));
+            found.extend(above.map(|above| format!("{path}: {above} is a file, and no directory")));
+            let front = format!("{path}/");
+            let below =
+                self.reference.range(front.clone()..).next().filter(|(below, _)| below.starts_with(&front));
+            found.extend(below.map(|(below, _)| format!("{below}: {path} is a file, and no directory")));
+        }
+        found
     }
 
     /// Files that something was added to the names of, where nothing has the right name.
@@ -330,6 +342,18 @@ fn common(parts: &[&str], target: &str) -> Match {
         is_exact,
         front: parts[..parts.len() - shared].join("/"),
     }
+}
+
+/// Whether this is the path of a patch.
+#[must_use]
+pub fn is_patch(path: &str) -> bool {
+    matches!(Kind::by_name(file_name(path)), Some((_, Kind::Patch)))
+}
+
+/// Whether this is the path of a source file.
+#[must_use]
+pub fn is_source(path: &str) -> bool {
+    matches!(Kind::by_name(file_name(path)), Some((_, Kind::Source)))
 }
 
 fn file_name(path: &str) -> &str {

@@ -2,7 +2,7 @@
 //! paths is trusted.
 
 use crate::names::{HEAD, Kind, is_document};
-use crate::place::{Placed, Wanted, utf8};
+use crate::place::{Placed, Wanted, is_patch, is_source, utf8};
 use crate::result::Status;
 use crate::unpack::{self, Refused, Unpacker, shown};
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +15,12 @@ use std::path::Path;
 pub use crate::unpack::Files;
 
 /// What can be handed in, for people.
-pub const KINDS: &str = "a directory, .zip, .tar, .tar.gz, .tgz, .rs or .patch";
+pub const KINDS: &str = "a directory, .zip, .tar, .tar.gz, .tgz, .rs, or with --partial .patch";
+
+/// What changes are not read without: whatever they do not touch is the reference's, and that is the solution.
+const ONLY_PARTIAL: &str = "changes are read only with --partial";
+/// Why a patch beside other files is not read.
+const ONLY_ALONE: &str = "changes are read only if they are all that is handed in";
 
 /// More files that were looked for than this help nobody.
 const SHOWN: usize = 8;
@@ -111,7 +116,9 @@ impl Submission {
             // Opening a pipe would wait for somebody to write to it.
             ensure!(path.is_file(), "{name}: neither a file nor a directory");
             match kind_of(path) {
-                Ok(Some(Kind::Patch)) if pieces.len() == 1 => return Submission::of_patch_file(path, wanted),
+                Ok(Some(Kind::Patch)) if pieces.len() == 1 => {
+                    return Submission::of_patch_file(name, path, wanted);
+                }
                 Ok(Some(kind)) if kind.is_archive() => match File::open(path) {
                     Ok(file) => unpacker.archive_at(front, name, file, 1)?,
                     Err(error) => unpacker.unreadable(name, &error),
@@ -132,6 +139,11 @@ impl Submission {
         let placed = wanted.place(&unpacker.found, is_single);
         let problem = problem(&unpacker, &placed, wanted);
         let refused = unpacker.refused.iter().map(|refusal| format!("{}: {}", refusal.path, refusal.why));
+        if problem.as_ref().is_some_and(|problem| problem.status == Status::FilesMissing)
+            && let Some(changes) = Submission::of_changes(&unpacker.found, &placed, wanted)
+        {
+            return Submission { refused: refused.collect(), ..changes };
+        }
         let notes = unpacker.notes.into_iter();
         Submission {
             refused: refused.collect(),
@@ -151,13 +163,43 @@ impl Submission {
         Ok(Submission { files: unpack::tree(root)?, ..Submission::default() })
     }
 
-    fn of_patch_file(path: &Path, wanted: &Wanted) -> Result<Submission> {
+    /// Reads the changes in an archive or a directory that has no file of the lab, if there are some.
+    fn of_changes(found: &Files, placed: &Placed, wanted: &Wanted) -> Option<Submission> {
+        let patches: Vec<&str> = found.keys().map(String::as_str).filter(|path| is_patch(path)).collect();
+        let [path] = patches[..] else {
+            let refused =
+                || Submission::without(Status::Refused, format!("{ONLY_ALONE}: {}", patches.join(", ")));
+            return (!patches.is_empty()).then(refused);
+        };
+        let sources = found.keys().filter(|path| is_source(path));
+        if let Some(other) = sources.chain(placed.files.keys()).next() {
+            let why = format!("{ONLY_ALONE}: {path}, and there is {other}");
+            return Some(Submission::without(Status::Refused, why));
+        }
+        let read = Submission::of_patch_data(path, found[path].clone(), wanted);
+        let mut submission =
+            read.unwrap_or_else(|error| Submission::without(Status::Refused, format!("{path}: {error:#}")));
+        if submission.problem.is_none() {
+            submission.read_as.push(format!("read as changes: {path}"));
+        }
+        Some(submission)
+    }
+
+    fn of_patch_file(name: &str, path: &Path, wanted: &Wanted) -> Result<Submission> {
         let mut data = Vec::new();
         let read = File::open(path).and_then(|file| file.take(unpack::FILE_MOST + 1).read_to_end(&mut data));
         if let Err(error) = read {
             return Ok(Submission::without(Status::Unreadable, format!("cannot be read: {error}")));
         }
         ensure!(data.len() as u64 <= unpack::FILE_MOST, "larger than any patch");
+        Submission::of_patch_data(name, data, wanted)
+    }
+
+    /// A patch that is all of a submission.
+    fn of_patch_data(name: &str, data: Vec<u8>, wanted: &Wanted) -> Result<Submission> {
+        if !wanted.is_partial() {
+            return Ok(Submission::without(Status::Refused, format!("{name}: {ONLY_PARTIAL}")));
+        }
         let text = utf8(&data).or_else(|| String::from_utf8(data).ok()).context("the patch is no text")?;
         let mut submission = Submission::of_patch(&text.replace("\r\n", "\n"), wanted.reference)?;
         if !submission.files.keys().any(|path| wanted.allows(path)) {
