@@ -13,7 +13,7 @@ use libos::{
 
 const ME: EnvId = EnvId::SELF;
 /// Everything that is free goes here.
-const HOARD: Va = Va(0x4000_0000_0000);
+pub const HOARD: Va = Va(0x4000_0000_0000);
 /// A page, and room in its table.
 const PAGE: Va = Va(0x2000_0000_0000);
 const READ_ONLY: Va = Va(0x2000_0000_1000);
@@ -133,7 +133,7 @@ fn round(checks: &mut Checks) {
 }
 
 /// Break every copy-on-write page now: later there will be no frame to do it with.
-fn make_private() {
+pub fn make_private() {
     for (va, pte) in uvpt::entries(Va(0)..USER_LIMIT) {
         if pte.is_present() && pte.perms().contains(Perms::COW) {
             raw::write_u8(va.0, raw::read_u8(va.0));
@@ -142,7 +142,7 @@ fn make_private() {
 }
 
 /// Take every frame. Returns how many pages that makes.
-fn take_all() -> (u64, u64) {
+pub fn take_all() -> (u64, u64) {
     let mut pages = 0;
     while let Ok((done, _)) = call(Call::Alloc, &[0, HOARD.add_pages(pages).0, 1 << 20, W]) {
         pages += done;

@@ -1,6 +1,7 @@
 //! What takes the kernel long: no entry may take longer than is promised, whatever is asked for.
 
 use crate::checks::Checks;
+use crate::exhaust::{self, HOARD};
 use crate::family::{self, child, reaches};
 use crate::search;
 use core::fmt::Debug;
@@ -45,7 +46,8 @@ fn name(cause: u64) -> &'static str {
 pub fn entries(checks: &mut Checks) {
     let mut longest = Longest { checks, seen: 0 };
     search::all(&mut longest);
-    let all: [(&str, fn()); 11] = [
+    spread(&mut longest);
+    let all: [(&str, fn()); 12] = [
         ("a table of marks", marks),
         ("tables that go with their only page", only_pages),
         ("a list of everything", lists),
@@ -57,6 +59,7 @@ pub fn entries(checks: &mut Checks) {
         ("children that were stopped before they ran", stopped),
         ("children of one that ends", children),
         ("many that wait for one that ends", awaited),
+        ("pages when there are hardly any", exhausted),
     ];
     for (what, make) in all {
         make();
@@ -108,6 +111,48 @@ fn tables() {
     let _ = sys::own_tables(BASE, 1, 2);
     family::end(other);
     let _ = sys::unmap(me, BASE, 512);
+}
+
+/// Tables with pages here and there, so many in each line of eight entries: one is copied or kept, and then what is left of
+/// the entry is used up.
+fn spread(longest: &mut Longest) {
+    for (pages, in_line) in [(8, 1), (64, 1), (128, 2), (192, 3), (256, 4), (257, 5), (448, 7)] {
+        for alternating in [false, true] {
+            for is_kept in [false, true] {
+                for fills in [false, true] {
+                    let parent = child(|| own_spread(pages, in_line, alternating, is_kept, fills));
+                    let _ = parent.wait();
+                    longest.look(&("spread", pages, alternating, is_kept, fills));
+                }
+            }
+        }
+    }
+}
+
+/// Own a table that was shared. If it is kept, its pages are mapped elsewhere, too.
+fn own_spread(pages: u64, in_line: u64, alternating: bool, is_kept: bool, fills: bool) {
+    let me = EnvId::SELF;
+    let others = [slot(1), slot(1).add_pages(512)];
+    others.into_iter().for_each(|va| _ = sys::alloc(me, va, 1, Perms::WRITE));
+    for page in 0..pages {
+        let va = BASE.add_pages(8 * (page / in_line) + page % in_line);
+        let perms = if alternating && page % 2 == 0 { Perms::READ } else { Perms::WRITE };
+        let _ = sys::alloc(me, va, 1, perms);
+        if is_kept {
+            let _ = sys::map(me, va, me, slot(2).add_pages(page), 1, Perms::READ);
+        }
+    }
+    let other = sys::exofork().expect("a child");
+    let _ = sys::share_tables(me, BASE, other, BASE, 1, 2);
+    if is_kept {
+        family::end(other);
+    }
+    let own = PageOp::own_tables(BASE, 1, 2);
+    if fills {
+        let _ = sys::page_ops(&[own, PageOp::alloc(me, others[0], 200, Perms::WRITE)]);
+    } else {
+        and_then(own, others);
+    }
 }
 
 fn many_tables() {
@@ -213,4 +258,28 @@ fn awaited() {
     for member in crowd.into_iter().flatten() {
         let _ = member.wait();
     }
+}
+
+/// Frames are looked for at every processor, for pages and for tables; and tables are owned, without a frame for a copy.
+fn exhausted() {
+    let me = EnvId::SELF;
+    let _ = sys::alloc(me, BASE, 512, Perms::WRITE);
+    let other = sys::exofork().expect("a child");
+    let _ = sys::share_tables(me, BASE, other, BASE, 1, 2);
+    exhaust::make_private();
+    let (pages, _) = exhaust::take_all();
+    let own = PageOp::own_tables(BASE, 1, 2);
+    let alloc = |number: usize| PageOp::alloc(me, slot(number + 1), 1, Perms::WRITE);
+    let unmap = |number: usize| PageOp::unmap(me, slot(number + 1), 1);
+    for left in 0..40 {
+        let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(alloc));
+        let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(unmap));
+        if left == 0 {
+            let _ = sys::page_ops(&[own]);
+        }
+        let _ = sys::unmap(me, HOARD.add_pages(left), 1);
+    }
+    let _ = sys::unmap(me, HOARD.add_pages(40), pages - 40);
+    family::end(other);
+    let _ = sys::unmap(me, BASE, 512);
 }

@@ -3,8 +3,8 @@
 use crate::{Lock, Machine, Ranges};
 use abi::window::{CpuInfo, LockKind};
 use abi::{Error, Frame};
-use core::array;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -23,8 +23,14 @@ const EMPTIED: u32 = BATCH;
 pub const FILL: u32 = 560;
 /// What freeing a frame costs; a part of it is for those that go on to the pool from time to time.
 pub const FREE: u32 = 50;
-/// What looking for free frames at one processor costs, when the pool has none.
-pub(crate) const SEARCH: u32 = 30;
+/// What looking for free frames at all processors costs, when the pool has none, and at each of them.
+const SEARCH: u32 = 300;
+const SEARCH_EACH: u32 = 32;
+
+/// The price of one search on a machine with so many processors.
+pub(crate) const fn search_cost(processors: u32) -> u32 {
+    SEARCH + SEARCH_EACH * processors
+}
 
 /// All page frames.
 ///
@@ -173,22 +179,23 @@ impl<M: Machine> Memory<M> {
     #[cold]
     #[inline(never)]
     fn search(&self, work: &mut u32) -> Result<Frame, Error> {
-        let (here, all) = (M::cpu(), M::cpus().len());
-        add(work, SEARCH * all as u32);
+        let (here, all) = (M::cpu(), M::cpus().len().min(CpuInfo::MAX));
+        add(work, search_cost(all as u32));
+        // There is room for as many processors as there can be, and no time to look at each of them.
+        let mut hands = ManuallyDrop::new([const { None }; CpuInfo::MAX]);
+        let hands = &mut hands[..all];
         // In this order, and the pool last, like everybody who locks two lists.
-        let mut hands: [_; CpuInfo::MAX] =
-            array::from_fn(|cpu| (cpu < all).then(|| self.at_hand[cpu].0.lock()));
-        let mut cut = |cpu: usize| hands[cpu].as_mut().map_or(List::EMPTY, |hand| hand.cut(BATCH));
-        let in_hands = (0..all).map(|cpu| cut((here + cpu) % all)).find(|some| some.len > 0);
-        let mut some = in_hands.unwrap_or_else(|| self.pool.lock().cut(BATCH));
-        if some.len == 0 {
-            return Err(Error::NoMemory(0));
-        }
+        hands.iter_mut().zip(&self.at_hand).for_each(|(hand, at_hand)| *hand = Some(at_hand.0.lock()));
+        let (before, from_here) = hands.split_at_mut(here);
+        let mut in_order = from_here.iter_mut().chain(before).flatten();
+        let some = in_order.find(|hand| !hand.is_empty()).map(|hand| hand.cut(BATCH));
+        let mut some = some.unwrap_or_else(|| self.pool.lock().cut(BATCH));
         let one = some.pop();
-        if let Some(mine) = &mut hands[here] {
+        if let Some(Some(mine)) = hands.get_mut(here) {
             mine.any.prepend(some);
         }
-        Ok(taken::<M>(one))
+        hands.iter_mut().for_each(|hand| *hand = None);
+        if one.0 == END { Err(Error::NoMemory(0)) } else { Ok(taken::<M>(one)) }
     }
 
     /// Add a reference.
@@ -279,6 +286,12 @@ impl<M> Hand<M> {
 }
 
 impl<M: Machine> Hand<M> {
+    /// Whether no frame is at hand.
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.emptied.iter().fold(self.any.len, |all, list| all | list.len) == 0
+    }
+
     /// Some free frames, or all there are; those that were emptied come last.
     fn cut(&mut self, len: u32) -> List<M> {
         let lists = core::iter::once(&mut self.any).chain(&mut self.emptied);

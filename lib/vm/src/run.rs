@@ -2,12 +2,12 @@
 //! is wrong, or the entry to the kernel has taken its time. An error is returned only if nothing was done: otherwise
 //! the caller hears how far it got, calls again for the rest, and gets the error then.
 
-use crate::frames::{FILL, SEARCH};
-use crate::space::MAKE;
-use crate::tables::OWN_MOST;
+use crate::frames::{FILL, search_cost};
+use crate::space::{FLUSH, FLUSH_EACH, MAKE, PARK, PRUNE};
+use crate::tables::most_to_own;
 use crate::{Machine, Memory, Space};
 use abi::call::PAGE_OPS_MAX;
-use abi::page::span;
+use abi::page::{TABLE_ENTRIES, span};
 use abi::window::CpuInfo;
 use abi::{Call, EnvId, Error, PageOp, Va};
 use core::ops::Range;
@@ -24,13 +24,15 @@ struct Cost {
     most: u32,
     /// For how many frames all processors may have to be searched.
     searches: u32,
+    /// How often all processors may have to forget a page map.
+    flushes: u32,
 }
 
 impl Cost {
     /// What must be left for one more step on a machine with so many processors.
     #[inline]
     const fn most(self, processors: u32) -> u32 {
-        self.most + self.searches * SEARCH * (processors - 1)
+        self.most + self.searches * search_cost(processors) + self.flushes * (FLUSH + FLUSH_EACH * processors)
     }
 }
 
@@ -38,14 +40,21 @@ impl Cost {
 const OPERATION: u32 = SHORT_ROUND + 250;
 /// What two spaces cost that are not the caller's: their locks, and who has them loaded.
 const SPACES: u32 = 150;
-/// Editing an entry, and three tables above it, and the page. (To displace pages, and tables that go with them, is less.)
-const PAGE: Cost = Cost { step: 90, most: 90 + 3 * MAKE + 4 * FILL, searches: 4 };
-/// Two entries that point to a table, and the tables above.
-const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most, searches: 3 };
-/// Owning a table: with a look at each entry, and at what it names. (A copy wants a frame, and is that much less work.)
-const OWN_TABLE: Cost = Cost { step: 330, most: 330 + OWN_MOST, searches: 0 };
+/// Editing an entry, and three tables above it, and the page; or tables that go again, because there is no frame for the
+/// last. (To displace pages, and tables that go with them, is less.)
+const PAGE: Cost =
+    Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + PARK), searches: 4, flushes: 1 };
+const _: () = assert!(FILL <= 3 * (PRUNE + PARK));
+/// Two entries that point to a table, and the tables above. It may be that both sides have to be flushed.
+const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most, searches: 3, flushes: 2 };
+/// Owning a table with so many entries, with a look at each, and at what it names. (It is the caller's: no other processor
+/// has it loaded.)
+const fn own_table(entries: u32, processors: u32) -> Cost {
+    let most = 330 + most_to_own(entries, search_cost(processors));
+    Cost { step: 330, most, searches: 0, flushes: 0 }
+}
 /// Operations the short way, on pages below one table: each, and as many as there can be. And finding the table.
-const SHORT: Cost = Cost { step: 30, most: SHORT_ROUND + 30 * PAGE_OPS_MAX as u32, searches: 0 };
+const SHORT: Cost = Cost { step: 30, most: SHORT_ROUND + 30 * PAGE_OPS_MAX as u32, searches: 0, flushes: 0 };
 const SHORT_ROUND: u32 = 210;
 
 /// What a whole entry may take.
@@ -53,8 +62,9 @@ const ENTRY: u32 = 18_600;
 // The first operation of a list gets somewhere, however many processors there are.
 const _: () = {
     let (left, processors) = (ENTRY - OPERATION - SPACES, CpuInfo::MAX as u32);
+    let own_table = own_table(TABLE_ENTRIES as u32, processors);
     assert!(
-        left >= PAGE.most(processors) && left >= TABLE.most(processors) && left >= OWN_TABLE.most(processors)
+        left >= PAGE.most(processors) && left >= TABLE.most(processors) && left >= own_table.most(processors)
     );
 };
 
@@ -157,28 +167,53 @@ impl<M: Machine> Space<M> {
     ) -> Result<u32, Error> {
         let level = op.level()?;
         let at = move |first: Va, table: u32| Va(first.0 + u64::from(table) * span(level));
-        let cost = if call == Call::OwnTables { OWN_TABLE } else { TABLE };
-        budget.each(cost, self, count, move |space, table| {
+        if call == Call::OwnTables {
+            return self.own_each(memory, |table| at(op.va, table), level, count, budget);
+        }
+        budget.each(TABLE, self, count, move |space, table| {
             let to = at(op.va, table);
-            match call {
-                Call::OwnTables => space.own_table(memory, to, level).map(drop),
-                Call::UnmapTables => space.unmap_table(memory, to, level),
-                _ => {
-                    let from = at(op.source, table);
-                    let granting = source.as_deref_mut().unwrap_or(space);
-                    let own = granting.has_own_table(from, level);
-                    let frame = granting.grant_table(memory, from, level)?;
-                    let spent = granting.take_work();
-                    space.has_worked(spent);
-                    let result = space.accept_table(memory, to, level, frame);
-                    if result.is_err() && own {
-                        // Nobody has it but who had it before.
-                        source.as_deref_mut().unwrap_or(space).reopen_table(from, level);
-                    }
-                    result
-                }
+            if call == Call::UnmapTables {
+                return space.unmap_table(memory, to, level);
             }
+            let from = at(op.source, table);
+            let granting = source.as_deref_mut().unwrap_or(space);
+            let own = granting.has_own_table(from, level);
+            let frame = granting.grant_table(memory, from, level)?;
+            let spent = granting.take_work();
+            space.has_worked(spent);
+            let result = space.accept_table(memory, to, level, frame);
+            if result.is_err() && own {
+                // Nobody has it but who had it before.
+                source.as_deref_mut().unwrap_or(space).reopen_table(from, level);
+            }
+            result
         })
+    }
+
+    /// Own one table after the other. Returns for how many of them there was time: that depends on what is in each.
+    #[inline]
+    fn own_each(
+        &mut self,
+        memory: &Memory<M>,
+        at: impl Fn(u32) -> Va,
+        level: u32,
+        count: u32,
+        budget: &mut Budget,
+    ) -> Result<u32, Error> {
+        let processors = M::cpus().len() as u32;
+        let full = own_table(TABLE_ENTRIES as u32, processors);
+        for table in 0..count {
+            let va = at(table);
+            // There is time for any table when the entry begins.
+            let fits_any = budget.0 >= full.most;
+            let cost = if fits_any { full } else { own_table(self.entries_of_table(va, level), processors) };
+            match budget.each(cost, self, 1, |space, _| space.own_table(memory, va, level).map(drop)) {
+                Err(error) if table == 0 => return Err(error),
+                Ok(1) => {}
+                _ => return Ok(table),
+            }
+        }
+        Ok(count)
     }
 }
 

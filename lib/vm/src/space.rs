@@ -50,7 +50,7 @@ enum Loaded {
 /// What making a table that is missing costs, besides filling it, in instructions, roughly.
 pub(crate) const MAKE: u32 = 70;
 /// What giving back a table costs that has become empty.
-const PRUNE: u32 = 150;
+pub(crate) const PRUNE: u32 = 150;
 /// What keeping a frame costs until other processors have forgotten it, and then freeing it.
 pub const PARK: u32 = 75;
 /// What letting other processors forget a page map costs, however many they are.

@@ -97,6 +97,12 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
+    /// How many entries of that table are not empty: what [owning](Self::own_table) it costs depends on that.
+    pub(crate) fn entries_of_table(&self, va: Va, level: u32) -> u32 {
+        self.table_entry(va, level)
+            .map_or(0, |(_, entry)| M::info(Pte(entry.load(Relaxed)).frame()).word.load(Relaxed))
+    }
+
     /// Make the table that the entry of this level (2 to 4) at `va` points to this space's alone. Returns whether
     /// it was copied for that.
     ///
@@ -111,7 +117,7 @@ impl<M: Machine> Space<M> {
         }
         let entries = M::info(table).word.load(Relaxed);
         if memory.is_sole(table) {
-            self.has_worked(LOOK + KEEP * entries);
+            self.has_worked(cost_to_keep(entries));
             if level > 2 {
                 each_entry::<M>(table, take_write);
             } else {
@@ -121,7 +127,7 @@ impl<M: Machine> Space<M> {
             self.forget_all();
             return Ok(false);
         }
-        self.has_worked(LOOK + COPY * entries);
+        self.has_worked(cost_to_copy(entries));
         let copy = self.copy_table(memory, table, level)?;
         entry.store(copy.address() | TABLE | pte.0 & Pte::ACCESSED, Relaxed);
         // No processor may walk the old table from here any more: it may be gone in a moment.
@@ -183,19 +189,47 @@ impl<M: Machine> Space<M> {
     }
 }
 
-/// What owning a table costs, in instructions, roughly: to look through it, and for each entry that is not empty, if the
-/// table is copied, and if it is kept.
+/// What looking through a table costs, in instructions, roughly, besides what is done to its entries.
 const LOOK: u32 = 900;
-const COPY: u32 = 21;
-const KEEP: u32 = 29;
 /// What giving up a table costs that nobody else has any more.
-const DROP: u32 = 8 * TABLE_ENTRIES as u32;
-/// The most of all that.
-pub(crate) const OWN_MOST: u32 = LOOK + KEEP * TABLE_ENTRIES as u32;
-const _: () = assert!(OWN_MOST >= LOOK + COPY * TABLE_ENTRIES as u32 + DROP);
+const DROP: u32 = 8 * ALL;
+const ALL: u32 = TABLE_ENTRIES as u32;
+/// As many entries at the most are beside one that is not empty, in its line.
+const BESIDE: u32 = LINE as u32 - 1;
 
 /// A table with so few entries is looked through for them.
 const SPARSE: u32 = 256;
+
+/// The price of a copy of a table in which so many entries are not empty: those may be of two kinds by turns, and lie apart.
+const fn cost_to_copy(entries: u32) -> u32 {
+    if entries <= SPARSE {
+        let lines = min(entries, ALL / LINE as u32);
+        700 + LOOK + 100 * lines + 17 * entries
+    } else {
+        LOOK + 9 * (ALL - entries) + 24 * entries
+    }
+}
+
+/// The price of keeping a table.
+const fn cost_to_keep(entries: u32) -> u32 {
+    let (beside, each) =
+        if entries <= SPARSE { (min(BESIDE * entries, ALL - entries), 34) } else { (ALL - entries, 30) };
+    LOOK + 6 * beside + each * entries
+}
+
+const fn min(one: u32, other: u32) -> u32 {
+    if one < other { one } else { other }
+}
+
+const fn max(one: u32, other: u32) -> u32 {
+    if one > other { one } else { other }
+}
+
+/// The most that owning a table with so many entries costs. It may be copied and kept; and while it is copied the others may
+/// give it up, or else a frame may have to be searched for. (Both of that, for one table that is full: that would be more.)
+pub(crate) const fn most_to_own(entries: u32, search: u32) -> u32 {
+    max(cost_to_keep(entries), cost_to_copy(entries) + max(search, DROP))
+}
 
 /// An entry to a table allows no writing below any more.
 fn take_write(entry: &AtomicU64) {
@@ -317,6 +351,9 @@ fn copy_entries(
 #[inline(always)]
 fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
     let mut left = M::info(table).word.load(Relaxed);
+    if left > SPARSE {
+        return M::table(table).iter().filter(|entry| entry.load(Relaxed) != 0).for_each(f);
+    }
     for line in M::table(table).chunks_exact(LINE) {
         if left == 0 {
             return;

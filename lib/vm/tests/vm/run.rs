@@ -226,10 +226,10 @@ fn tables_are_shared_owned_and_unmapped() {
     assert_eq!(world.run_tables(again), Err(Error::Mapped(HERE.0)));
 }
 
-/// Owning a table that is full is the most work there is: one in each entry. Nearly empty ones are less.
+/// Owning a table that is full is the most work there is: one in each entry. Nearly empty ones are less, even if one begins late.
 #[test]
 fn tables_are_owned_within_an_entry() {
-    for (pages, owned) in [(512, 1), (1, 2)] {
+    for (pages, owned) in [(512, 1), (1, 3)] {
         let mut world = World::new();
         for table in 0..3 {
             // The same page everywhere: so many frames there are not.
@@ -242,6 +242,27 @@ fn tables_are_owned_within_an_entry() {
         }
         assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 3, 2)), Ok(3));
         assert_eq!(world.run_tables(PageOp::own_tables(THERE, 3, 2)), Ok(owned), "{pages} pages");
+    }
+}
+
+/// A table is paid for by what is in it: so many pages are allocated in what is left of the entry.
+#[test]
+fn a_table_with_pages_apart_is_paid_for() {
+    for (pages, left) in [(1, 15..24), (64, 4..10), (256, 1..6)] {
+        let mut world = World::new();
+        for page in 0..pages {
+            let va = THERE.add_pages(page * 512 / pages);
+            world.here.mark(&world.memory, va, 7).expect("room");
+        }
+        let table = PageOp::share_tables(ME, THERE, ME, THERE, 1, 2);
+        assert_eq!(world.run_over(table), Ok(1));
+        let mut budget = Budget::new();
+        let own = PageOp::own_tables(THERE, 1, 2);
+        let owned = world.here.run_tables(&world.memory, None, Call::OwnTables, &own, 1, &mut budget);
+        assert_eq!(owned, Ok(1));
+        let alloc = PageOp::alloc(ME, HERE, 100, Perms::WRITE);
+        let done = world.run_within(&alloc, &mut budget).expect("no error");
+        assert!(left.contains(&done), "{pages} pages: then {done}");
     }
 }
 
