@@ -129,7 +129,7 @@ fn bury(env: &'static Env) {
 ///
 /// The scheduler has been locked since that was found out: another processor that finds it out, too, comes later.
 pub fn nothing_runs(mut sched: Locked) {
-    let Some(root) = sched.root().filter(|_| power::has_first_ended()) else {
+    let Some(root) = sched.root().filter(|_| power::first_env() == EnvId::NONE) else {
         kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
         report_all();
         power::off(ExitStatus::DEADLOCK)

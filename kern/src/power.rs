@@ -47,11 +47,6 @@ pub fn end_first(status: ExitStatus) {
     Kernel::machine().first_env.store(EnvId::NONE.0, Relaxed);
 }
 
-/// Whether the first environment has ended.
-pub fn has_first_ended() -> bool {
-    first_env() == EnvId::NONE
-}
-
 /// The last environment is gone.
 pub fn off_with_status() -> ! {
     off(ExitStatus(STATUS.load(Relaxed)))

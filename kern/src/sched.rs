@@ -130,15 +130,14 @@ fn find_work() -> ! {
             continue;
         }
         sched.rest(here());
-        if sched.resting() == cpu::count() {
-            match (sched.used(), sched.readers()) {
-                (0, _) => power::off_with_status(),
-                (_, 0) => {
-                    life::nothing_runs(sched);
-                    continue;
-                }
-                _ => {}
+        let all_rest = sched.resting() == cpu::count();
+        match (sched.used(), sched.readers()) {
+            (0, _) if all_rest => power::off_with_status(),
+            (_, 0) if all_rest => {
+                life::nothing_runs(sched);
+                continue;
             }
+            _ => {}
         }
         drop(sched);
         trap::wait_for_interrupt();
