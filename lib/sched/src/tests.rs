@@ -178,6 +178,15 @@ impl World {
         self.lock().let_go(env);
     }
 
+    /// A processor keeps an environment off the others, does something to it, and lets it go.
+    fn touch_kept_off(&self, env: &'static Env, processor: u32) {
+        while !self.lock().keep_off(env, processor) {
+            thread::yield_now();
+        }
+        env.touch();
+        self.lock().let_go(env);
+    }
+
     /// The scheduler, locked, when no processor holds a stopped environment.
     fn lock_free(&self, env: &Env) -> MutexGuard<'_, Sched<Env>> {
         loop {
@@ -341,13 +350,7 @@ fn who_stops_itself_stays_stopped() {
         let child = world.run(1, 1);
         together(
             &world,
-            move |world| {
-                while !world.lock().keep_off(child, 0) {
-                    thread::yield_now();
-                }
-                child.touch();
-                world.lock().let_go(child);
-            },
+            move |world| world.touch_kept_off(child, 0),
             move |world| {
                 _ = world.lock().stop(child);
                 world.leave(child);
@@ -366,13 +369,7 @@ fn who_was_kept_off_goes_on() {
         let child = world.run(1, 1);
         together(
             &world,
-            move |world| {
-                while !world.lock().keep_off(child, 0) {
-                    thread::yield_now();
-                }
-                child.touch();
-                world.lock().let_go(child);
-            },
+            move |world| world.touch_kept_off(child, 0),
             move |world| {
                 world.lock().requeue(child);
                 world.leave(child);
@@ -729,13 +726,7 @@ fn a_sender_is_left_in_order() {
     // Its call is done, so it waits all the same, and who wanted to stop it hears of that.
     let stop = |world: &World, sender| assert_eq!(world.stop(sender), Err(Status::Receiving));
     check(stop, |_, sender| assert_eq!(sender.status(), Status::Receiving));
-    let keep_off = |world: &World, sender: &'static Env| {
-        while !world.lock().keep_off(sender, 1) {
-            thread::yield_now();
-        }
-        sender.touch();
-        world.lock().let_go(sender);
-    };
+    let keep_off = |world: &World, sender: &'static Env| world.touch_kept_off(sender, 1);
     check(keep_off, |_, sender| assert_eq!(sender.status(), Status::Receiving));
 }
 
