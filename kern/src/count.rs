@@ -3,20 +3,23 @@
 //! The feature `count` is for emulators whose time stamp counter counts executed instructions. With several processors
 //! the emulator executes them by turns, in one thread, and one counter goes on with the instructions of all. A processor
 //! has the emulator for long and loses it in three cases: it waits for others ([`waiting`]), it halts, or the emulator
-//! runs a timer. What passes while it waits is not its own, and is left out. The third case is rare, and may hit an entry
-//! anywhere: [`LAST`] then says that somebody else has been in the kernel meanwhile, and the entry is left out as a whole,
-//! since nobody knows how much of it was whose. (A program on another processor that never enters the kernel is not seen.
-//! Tests let those execute nothing but `pause`, which gives the emulator back.)
+//! runs a timer. What passes while it waits is not its own, and is left out. The third case may hit an entry anywhere, and
+//! then nobody knows how much of it was whose. So the entry is left out as a whole if another processor entered or left
+//! the kernel meanwhile ([`LAST`]), or is in the middle of an entry of its own when this one ends ([`INSIDE`]). (A
+//! program on another processor that never enters the kernel is not seen. Tests let those execute nothing but `pause`,
+//! which gives the emulator back.)
 
 use crate::cpu;
 use crate::memory::Kernel;
 use crate::sched::here;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 const IS_ON: bool = cfg!(feature = "count");
 
 /// The processor that was seen in the kernel last.
 static LAST: AtomicU32 = AtomicU32::new(0);
+/// The processors that are in an entry, and do not wait for others there, a bit for each.
+static INSIDE: AtomicU64 = AtomicU64::new(0);
 /// In place of the time of an entry: it does not count.
 const DISTURBED: u64 = 0;
 
@@ -25,6 +28,7 @@ const DISTURBED: u64 = 0;
 pub fn begin() {
     if IS_ON {
         LAST.store(here(), Relaxed);
+        INSIDE.fetch_or(1 << here(), Relaxed);
         cpu::this().entered.set(cpu::time_stamp());
     }
 }
@@ -46,7 +50,9 @@ pub fn waiting(pass: impl FnOnce()) {
     let cpu = cpu::this();
     let start = cpu::time_stamp();
     check();
+    let inside = INSIDE.fetch_and(!(1 << here()), Relaxed) & 1 << here();
     pass();
+    INSIDE.fetch_or(inside, Relaxed);
     LAST.store(here(), Relaxed);
     let entered = cpu.entered.get();
     if entered != DISTURBED {
@@ -63,8 +69,9 @@ pub fn end(cause: u64) {
     let now = cpu::time_stamp();
     check();
     LAST.store(here(), Relaxed);
+    let others = INSIDE.fetch_and(!(1 << here()), Relaxed) & !(1 << here());
     let entered = cpu::this().entered.get();
-    if entered == DISTURBED {
+    if entered == DISTURBED || others != 0 {
         return;
     }
     let (spent, machine) = (now - entered, Kernel::machine());

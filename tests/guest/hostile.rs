@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
     let all = std::env::var(ALL_VARIABLE).is_ok_and(|which| which == "all");
     let models = MODELS.into_iter().flat_map(|model| on_model(model, all));
     let left_behind = [("leftbehind", "goes on"), ("leftbehind-idle", "idle")].map(left_behind);
-    GROUPS.into_iter().map(hostile).chain(models).chain(left_behind).chain(long(all)).collect()
+    GROUPS.into_iter().map(hostile).chain(models).chain(left_behind).chain(long()).collect()
 }
 
 /// What depends on the processor, in one machine; or everything, in many.
@@ -76,12 +76,9 @@ fn left_behind((name, argument): (&str, &'static str)) -> Case {
 
 /// The longest entry to the kernel is looked for on several machines. Instructions are counted. Without a timer, none of
 /// the unfinished children on one processor ever runs.
-///
-/// With several processors and a timer only if all is asked for. The emulator goes from one processor to another when a
-/// busy host makes it, in the middle of an entry, too; and what a program computes there then counts as if the entry had.
-fn long(all: bool) -> impl Iterator<Item = Case> {
+fn long() -> impl Iterator<Item = Case> {
     let machines = [1, 2, 4].into_iter().flat_map(|cpus| [(cpus, Some(0)), (cpus, None)]);
-    machines.filter(move |(cpus, tick)| all || *cpus == 1 || tick.is_some()).map(|(cpus, tick)| {
+    machines.map(|(cpus, tick)| {
         let timer = if tick.is_some() { "" } else { "-timer" };
         let case = named(&format!("hostile-long-{cpus}{timer}"), "hostile").args(&["long"]).cpus(cpus);
         let case = case.memory("256M").timeout(300).icount().quiet().only(Flavor::Count);
