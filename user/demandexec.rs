@@ -8,7 +8,7 @@
 extern crate alloc;
 
 use alloc::{format, string::String, vec::Vec};
-use libos::pager::program::{Program, Segment};
+use libos::executable::{Program, Segment};
 use libos::windows::free_frames;
 use libos::{Args, Command, Error, PAGE_SIZE, Perms, archive, ipc, pager, println};
 

@@ -11,7 +11,7 @@ use abi::layout::STACK_TOP;
 use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
-use pager::program::{BadElf, Program, Segment};
+use executable::{BadElf, Program, Segment};
 use tar_no_std::TarArchiveRef;
 
 /// Load the program that the command line names, and make it runnable.

@@ -23,7 +23,7 @@ const FEW: [&str; 6] = [
 const ALL_VARIABLE: &str = "FAULTLINE_MUTANTS";
 
 /// What a mistake in the kernel may be in.
-const KERNEL_FILES: [&str; 2] = ["kern/src/**", "lib/**"];
+const KERNEL_FILES: [&str; 2] = ["kern/**", "lib/**"];
 
 /// What a correct fork must pass, beside the tests of its lab.
 const CLASSIC: [&str; 4] = ["dumbfork", "sendpage", "stresssched", "lazyheap"];

@@ -1,7 +1,7 @@
 //! What can go wrong in libos: the kernel's errors, and a few of its own.
 
 use core::fmt;
-use pager::program::BadElf;
+use executable::BadElf;
 
 /// Why something in libos did not work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -74,6 +74,7 @@ pub use abi::{
 };
 pub use env::{Child, exit};
 pub use error::Error;
+pub use executable;
 pub use fork::{Fork, fork};
 pub use kernel::Sys;
 pub use pager::{self, Access, Cause, Inherit, Kernel, Pager, Resolution, Touch};

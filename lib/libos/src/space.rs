@@ -16,7 +16,7 @@ use crate::layout::{EXCEPTION_STACK_TOP, HEAP, SCRATCH, STACK_TOP, USER_LIMIT};
 use crate::resident::Guarded;
 use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, symbols, sys, upcall};
 use core::ops::Range;
-use pager::program::{Program, Segment};
+use executable::{Program, Segment};
 use pager::quick::Known;
 use pager::region::Filled;
 pub use pager::space::Advice;

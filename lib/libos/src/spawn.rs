@@ -3,7 +3,7 @@
 //! The kernel can load one program, the first. All others are started here, and load themselves: the
 //! child gets what must be there before it can serve a fault (libos's own code and data, and a page
 //! of stack), and finds in its file what belongs into the rest of its pages, as it touches them. See
-//! [`pager::program`] for what is checked in a file, and `user/linker.ld` for what is resident.
+//! [`executable`] for what is checked in a file, and `user/linker.ld` for what is resident.
 
 use crate::layout::STACK_TOP;
 use crate::pages::{MAX_PAGES, NewPages};
@@ -12,7 +12,7 @@ use crate::{Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status
 use abi::boot::ARG_SEPARATOR;
 use alloc::string::String;
 use core::ops::Range;
-use pager::program::{Program, Segment};
+use executable::{Program, Segment};
 
 /// A program to be started, in the manner of `std::process::Command`.
 #[derive(Clone, Debug)]

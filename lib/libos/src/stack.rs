@@ -4,7 +4,7 @@ use crate::layout::STACK_TOP;
 use crate::space::{self, Region};
 use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, upcall};
 use core::ops::Range;
-use pager::program::{STACK_GUARD_BYTES, STACKS};
+use executable::{STACK_GUARD_BYTES, STACKS};
 use pager::{Cause, Guard, Zeros};
 
 /// How far the stack may grow if the program does not say otherwise: 1 MiB.

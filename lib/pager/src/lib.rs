@@ -1,5 +1,4 @@
-//! What a page fault means: regions, pagers, copy-on-write fork, and programs as their files say
-//! they are.
+//! What a page fault means: regions, pagers and copy-on-write fork.
 //!
 //! An address space is a map from ranges of addresses to [`Region`]s, and each region is served by
 //! a [`Pager`]: whoever can say what belongs into a page that is not there. What is in the pages that
@@ -30,7 +29,6 @@ pub mod error;
 pub mod fault;
 pub mod fork;
 pub mod pagers;
-pub mod program;
 pub mod quick;
 pub mod region;
 pub mod space;

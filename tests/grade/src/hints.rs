@@ -145,7 +145,7 @@ mod tests {
             hints(fine, &[todo], &[]),
             ["this is still to be written: exercise 2 (lib/pager/src/fork.rs:9:5)"]
         );
-        let todo = ["kernel panic: panicked at lib/vm/src/build.rs:9:5:", "not yet implemented: exercise 1"];
+        let todo = ["kernel panic: panicked at kern/vm/src/build.rs:9:5:", "not yet implemented: exercise 1"];
         assert_eq!(hints(fine, &todo, &[]), ["this is still to be written: exercise 1"]);
         assert!(hints(fine, &["round 3: 7 frames are missing"], &[])[0].starts_with("7 page frames"));
         assert!(

@@ -1,4 +1,4 @@
-//! Regions, pagers, fork and programs on a simulated machine (the crate `sim`).
+//! Regions, pagers and fork on a simulated machine (the crate `sim`).
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -7,7 +7,6 @@
 //! | [`model`] | what the steps are supposed to do: everything is copied at once |
 //! | [`world`] | both side by side |
 //! | [`regions`] | the table of regions by itself |
-//! | [`program`] | ELF files |
 //! | [`rig`] | environments without a model, for single cases |
 //! | [`tables`] | forks that share tables: single cases |
 //! | [`marks`] | pagers that keep something in the page table |
@@ -23,7 +22,6 @@ mod known;
 mod marks;
 mod model;
 mod op;
-mod program;
 mod regions;
 mod rig;
 mod tables;

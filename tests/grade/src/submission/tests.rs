@@ -23,7 +23,7 @@ const REFERENCE: [&str; 9] = [
     "lib/libos/src/space.rs",
     "lib/pager/src/space.rs",
     "lib/pager/src/lib.rs",
-    "lib/vm/src/build.rs",
+    "kern/vm/src/build.rs",
     "build.rs",
     "user/squares.rs",
 ];
@@ -214,11 +214,11 @@ fn files_without_their_directories() {
     }
     assert_eq!(lab().read_directory(&flat).read_as[1], "read as lib/pager/src/fork.rs: fork.rs");
     // The tree has a file of this name at its top, and students may change another one.
-    let build = Course::new(&["lib/vm/src/build.rs"]);
+    let build = Course::new(&["kern/vm/src/build.rs"]);
     let submission = build.read_directory(&[("build.rs", b"mine")]);
-    assert_eq!(names(&submission), ["lib/vm/src/build.rs"]);
-    let submission = build.read_directory(&[("build.rs", b"not mine"), ("lib/vm/src/build.rs", b"mine")]);
-    assert_eq!(submission.files["lib/vm/src/build.rs"], b"mine");
+    assert_eq!(names(&submission), ["kern/vm/src/build.rs"]);
+    let submission = build.read_directory(&[("build.rs", b"not mine"), ("kern/vm/src/build.rs", b"mine")]);
+    assert_eq!(submission.files["kern/vm/src/build.rs"], b"mine");
     assert!(submission.files["build.rs"] == b"not mine" && submission.left_out.is_empty(), "{submission:#?}");
 }
 

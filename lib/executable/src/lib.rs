@@ -1,7 +1,11 @@
-//! Programs, as their ELF files say they are.
+//! Programs, as their ELF files describe them.
 //!
 //! Everything that is relied upon later is checked here, once: whoever starts a program does not
 //! trust the file.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
 use abi::page::span;

@@ -7,7 +7,7 @@ use elf::abi::{
     ELFOSABI_FREEBSD, ELFOSABI_GNU, EM_386, EM_AARCH64, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, PF_R,
     PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_NOTE, PT_PHDR, PT_TLS,
 };
-use pager::program::{BadElf, MAX_SEGMENTS, PF_RESIDENT, Program, STACKS, Segment};
+use executable::{BadElf, MAX_SEGMENTS, PF_RESIDENT, Program, STACKS, Segment};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
