@@ -273,21 +273,3 @@ fn peers_are_as_recorded() {
         assert!(counted.contains(&row), "tests/peers.json: {row} is not counted");
     }
 }
-
-/// "Small enough to read in an afternoon": 3,000 lines of code. Comments are not counted, nor is what only tests switch on
-/// and what is empty otherwise.
-#[test]
-fn the_kernel_is_small() {
-    let files = fs::read_dir(root().join("kern/src")).expect("there is a kernel");
-    let paths = files.map(|entry| entry.expect("a directory entry").path());
-    let is_code = |line: &&str| {
-        let line = line.trim();
-        let is_comment = line.starts_with("//") || (line.starts_with('#') && !line.starts_with("#["));
-        !line.is_empty() && !is_comment
-    };
-    let lines: usize = paths
-        .filter(|path| !path.ends_with("selftest.rs") && !path.ends_with("count.rs"))
-        .map(|path| fs::read_to_string(path).expect("a source file").lines().filter(is_code).count())
-        .sum();
-    assert!((1_000..3_000).contains(&lines), "the kernel has {lines} lines of code");
-}

@@ -2,7 +2,7 @@
 //! the longest?
 //!
 //! On several processors children run while their pages change: each spins in a loop of `pause`, so that an emulator that
-//! executes processors by turns comes back at once (see `kern/src/count.rs`).
+//! executes processors by turns comes back at once (see `kern/src/machine/count.rs`).
 
 use crate::family::{self, child};
 use crate::long::Longest;

@@ -1,0 +1,88 @@
+//! The first environment: the only program that the kernel loads itself, and the only one that is loaded
+//! whole.
+
+use crate::env::table::{Env, with_space};
+use crate::env::{life, scheduler};
+use crate::machine::hardware::MEMORY;
+use crate::machine::windows::{self, archive, bytes};
+use crate::machine::{power, print};
+use abi::layout::STACK_TOP;
+use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
+use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
+use executable::{BadElf, Program, Segment};
+use firmware::BootInfo;
+use sched::Node;
+use tar_no_std::TarArchiveRef;
+
+/// Load the program that the command line names, and make it runnable.
+pub fn load(boot: &'static BootInfo) {
+    let name = boot.word("init=").unwrap_or("init");
+    if let Err(why) = start(name, boot.arguments()) {
+        print::kprintln!("cannot start the first program, {name:?}: {why}");
+        power::off(abi::ExitStatus::TOOL_FAILED);
+    }
+}
+
+/// Why the first program cannot be started.
+enum Refusal {
+    /// The file is no program.
+    BadElf(BadElf),
+    /// This is missing, or too much.
+    Is(&'static str),
+    /// This failed, for want of memory most likely.
+    Failed(&'static str, Error),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Refusal::BadElf(reason) => write!(f, "not a program: {reason}"),
+            Refusal::Is(what) => f.write_str(what),
+            Refusal::Failed(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+fn start(name: &str, arguments: &str) -> Result<(), Refusal> {
+    let file = find(name).map_err(Refusal::Is)?;
+    let program = Program::parse(file).map_err(Refusal::BadElf)?;
+    let machine = windows::machine();
+    machine.set_arguments(arguments).ok_or(Refusal::Is("its arguments are too long"))?;
+    let failed = |what| move |error| Refusal::Failed(what, error);
+    let env = life::create(None).map_err(failed("no environment"))?;
+    machine.first_env.store(env.id().0, Relaxed);
+    machine.program_offset.store(file.as_ptr() as u64 - archive().as_ptr() as u64, Relaxed);
+    machine.program_bytes.store(file.len() as u64, Relaxed);
+    for segment in program.segments() {
+        load_segment(env, file, segment).map_err(failed("a segment cannot be loaded"))?;
+    }
+    let stack = Va(STACK_TOP.0 - PAGE_SIZE);
+    with_space(env, |space| space.alloc(&MEMORY, stack, Perms::WRITE)).map_err(failed("no stack"))?;
+    let registers = Registers { rip: program.entry.0, rsp: STACK_TOP.0, ..Registers::default() };
+    env.frame.set_registers(&registers).map_err(failed("its first registers"))?;
+    scheduler::lock().wake(env);
+    Ok(())
+}
+
+fn find(name: &str) -> Result<&'static [u8], &'static str> {
+    let archive = TarArchiveRef::new(archive()).map_err(|_| "there is no boot archive")?;
+    let is_it = |entry: &tar_no_std::ArchiveEntry| entry.filename().as_str() == Ok(name);
+    archive.entries().find(is_it).map(|entry| entry.data()).ok_or("it is not in the boot archive")
+}
+
+/// Copy a segment into fresh frames.
+fn load_segment(env: &'static Env, file: &[u8], segment: &Segment) -> Result<(), Error> {
+    let data = &file[segment.offset as usize..][..segment.bytes as usize];
+    let mut pieces = data.chunks(PAGE_SIZE as usize);
+    let mut page = segment.start;
+    while page < segment.end {
+        let piece = pieces.next().unwrap_or_default();
+        let frame = MEMORY.alloc()?;
+        // SAFETY: the frame is fresh, and the piece is no longer than it.
+        unsafe { bytes(frame).copy_from_nonoverlapping(piece.as_ptr(), piece.len()) };
+        with_space(env, |space| space.accept(&MEMORY, page, frame, segment.perms))?;
+        page = page.add_pages(1);
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The kernel's final page tables and the books about memory, made once at boot.
+
+use crate::boot::pvh::image;
+use crate::env::check::Book;
+use crate::env::table::{self, Env};
+use crate::machine::apic;
+use crate::machine::cpu::{self, BOOT_STACKS, Processor, Stacks};
+use crate::machine::hardware::{Hardware, KERNEL_ROOT, MEMORY};
+use crate::machine::windows::{self, CHECK_TABLE, ENV_TABLE, LOCAL_APIC, PROCESSORS, alias};
+use abi::layout::{ARCHIVE, CPUS, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
+use abi::window::{EnvInfo, FrameInfo};
+use abi::{PAGE_SIZE, Pte, Va};
+use core::sync::atomic::Ordering::Relaxed;
+use firmware::BootInfo;
+use vm::{Builder, Machine};
+
+const RW: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC;
+const RO: u64 = Pte::PRESENT | Pte::NO_EXEC;
+const RX: u64 = Pte::PRESENT;
+/// Window pages: the top-level entry of slot 254 takes the write away, that of the alias the user.
+const WINDOW: u64 = RW | Pte::USER;
+const UNCACHED: u64 = 1 << 4;
+
+/// The boot tables map no more.
+const BOOT_MAPPED: u64 = 1 << 32;
+
+/// Make the tables and the books, and use them from now on.
+///
+/// # Safety
+/// Called once, on the boot tables.
+pub unsafe fn init(boot: &BootInfo) {
+    // The image is not in the direct map: what is executable there would be writable here.
+    let mut direct = boot.usable.clone();
+    direct.subtract(&image());
+    let archive = boot.archive.start..boot.archive.end.next_multiple_of(PAGE_SIZE);
+    assert!(archive.start % PAGE_SIZE == 0, "boot archive at {:#x}", archive.start);
+    let mut free = direct.clone();
+    free.subtract(&archive);
+
+    let mut build = Builder::<Hardware>::new(free, BOOT_MAPPED);
+    let total = boot.usable.iter().map(|range| (range.end - range.start) / PAGE_SIZE).sum();
+    let slots = table::slots_for(total);
+    let entries = |base: u64, entry: usize| base..base + (slots * entry) as u64;
+    direct.iter().for_each(|range| build.map(DIRECT_MAP.0 + range.start, range.clone(), RW));
+    for range in boot.usable.iter() {
+        build.back_books::<FrameInfo>(alias(FRAMES), range, WINDOW);
+        if cfg!(feature = "check") {
+            build.back_books::<Book>(CHECK_TABLE.0, range, RW);
+        }
+    }
+    build.back(alias(MACHINE)..alias(CPUS) + PAGE_SIZE, WINDOW);
+    build.back(entries(alias(ENVS), size_of::<EnvInfo>()), WINDOW);
+    build.back(entries(ENV_TABLE.0, size_of::<Env>()), RW);
+    build.map(alias(ARCHIVE), archive, WINDOW);
+    build.map(LOCAL_APIC.0, apic::PHYSICAL..apic::PHYSICAL + PAGE_SIZE, RW | UNCACHED);
+    map_processors(&mut build, boot.processors.ids().count().saturating_sub(1));
+    map_image(&mut build);
+
+    let root = Hardware::table(build.root());
+    let windows = root[KERNEL_WINDOWS.index(4)].load(Relaxed);
+    root[WINDOWS.index(4)].store(windows & !Pte::WRITABLE | Pte::NO_EXEC, Relaxed);
+    root[KERNEL_WINDOWS.index(4)].store(windows & !Pte::USER, Relaxed);
+    KERNEL_ROOT.store(build.root().0, Relaxed);
+    // SAFETY: the tables map everything that is in use: image, stack, direct map.
+    unsafe { cpu::load_root(cpu::this(), build.root()) };
+
+    MEMORY.init(&boot.usable, build.free());
+    let machine = windows::machine();
+    machine.archive_bytes.store(boot.archive.end - boot.archive.start, Relaxed);
+    machine.total_frames.store(total, Relaxed);
+    machine.env_slots.store(slots as u32, Relaxed);
+    machine.cpus.store(1, Relaxed);
+}
+
+/// What the other processors need, with holes below their stacks.
+fn map_processors(build: &mut Builder<Hardware>, count: usize) {
+    let size = size_of::<Processor>() as u64;
+    for start in (0..count as u64).map(|index| PROCESSORS.0 + index * size) {
+        build.back_around(start..start + size, &Stacks::GUARDS, RW);
+    }
+}
+
+/// The image, each part with its rights, and holes below the stacks.
+fn map_image(build: &mut Builder<Hardware>) {
+    unsafe extern "C" {
+        static __text: u8;
+        static __rodata: u8;
+        static __data: u8;
+        static __end: u8;
+    }
+    let ends = [&raw const __text, &raw const __rodata, &raw const __data, &raw const __end];
+    for (part, rights) in ends.windows(2).zip([RX, RO, RW]) {
+        let (from, to) = (part[0] as u64, part[1] as u64);
+        build.map(from, from - KERNEL_IMAGE.0..to - KERNEL_IMAGE.0, rights);
+    }
+    for guard in Stacks::GUARDS {
+        build.unmap(Va(&raw const BOOT_STACKS as u64 + guard as u64));
+    }
+}

@@ -1,0 +1,170 @@
+//! The calls about environments.
+
+use crate::env::bracket::Entry;
+use crate::env::table::{self, Env, Results, with_space};
+use crate::env::user_memory::UserSlice;
+use crate::env::{life, run, scheduler, switch};
+use crate::machine::hardware::MEMORY;
+use crate::machine::print::trace;
+use crate::machine::{power, vectors};
+use abi::call::WAIT_NO_BLOCK;
+use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
+use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Registers, Status, Va};
+use core::mem::MaybeUninit;
+use sched::{Family, Node};
+
+/// `exofork()`
+#[inline(never)]
+pub fn exofork(me: &'static Env) -> Results {
+    let child = life::create(Some(me))?;
+    *child.frame.saved() = *me.frame.saved();
+    child.frame.set_results((0, 0));
+    child.fp.save();
+    Ok((child.id().0.into(), 0))
+}
+
+/// `destroy(env)`
+#[inline(never)]
+pub fn destroy(entry: Entry, me: &'static Env, id: EnvId) -> Results {
+    let env = table::find_own(me, id)?;
+    trace!("[{}] destroying {}", me.id(), env.id());
+    if !life::end(env, ExitStatus::DESTROYED, me.id(), Family::Ends) && !core::ptr::eq(env, me) {
+        return Err(Error::BadEnv(id.0.into()));
+    }
+    if core::ptr::eq(env, me) {
+        run::switch(entry, scheduler::lock());
+    }
+    Ok((0, 0))
+}
+
+/// `exit(status)`
+#[inline(never)]
+pub fn exit(entry: Entry, me: &'static Env, status: u64) -> Results {
+    let status = ExitStatus::from_register(status)?;
+    trace!("[{}] exiting gracefully", me.id());
+    life::end(me, status, me.id(), Family::GoesUp);
+    run::switch(entry, scheduler::lock())
+}
+
+/// `set_status(env, status)`
+#[inline(never)]
+pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Results {
+    let env = table::find_own(me, id)?;
+    let refuse = |now| match now {
+        Status::Free | Status::Dying | Status::Zombie => Error::BadEnv(id.0.into()),
+        other => Error::BadState(other as u64),
+    };
+    let mut locked = scheduler::lock();
+    table::still_own(env)?;
+    match Status::from_number(status) {
+        // Who runs has nothing to start: somebody may be stopping it just now.
+        Some(Status::Runnable) if core::ptr::eq(env, me) => {}
+        Some(Status::Runnable) => locked.start(env).map_err(refuse)?,
+        Some(Status::Stopped) if core::ptr::eq(env, me) => {
+            me.frame.set_results((0, 0));
+            // Or it was ended meanwhile.
+            _ = locked.stop(me);
+            run::switch(entry, locked);
+        }
+        Some(Status::Stopped) => {
+            while locked.stop(env).map_err(refuse)? {
+                drop(locked);
+                locked = switch::lock_free(entry, env);
+                table::still_own(env)?;
+            }
+        }
+        _ => return Err(Error::BadStatus(status)),
+    }
+    Ok((0, 0))
+}
+
+/// `set_regs(env, registers)`
+#[inline(never)]
+pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: u64) -> Results {
+    let env = table::find_own(me, id)?;
+    let mut registers = [MaybeUninit::uninit()];
+    let registers: &Registers = &UserSlice::new(at, 1).read(me, &mut registers)?[0];
+    if !core::ptr::eq(env, me) {
+        let stopped = || match env.status() {
+            Status::Stopped => Ok(()),
+            other => Err(Error::BadState(other as u64)),
+        };
+        stopped()?;
+        // It may have been stopped a moment ago.
+        let _locked = switch::lock_free(entry, env);
+        table::still_own(env)?;
+        stopped()?;
+        return env.frame.set_registers(registers).map(|()| (0, 0));
+    }
+    me.frame.set_registers(registers)?;
+    entry.end(Call::SetRegs as u64);
+    vectors::resume_env(&me.frame)
+}
+
+/// `set_upcall(env, handler, stack, pages)`
+#[inline(never)]
+pub fn set_upcall(
+    entry: Entry,
+    me: &'static Env,
+    id: EnvId,
+    handler: u64,
+    stack: u64,
+    pages: u64,
+) -> Results {
+    let env = table::find_own(me, id)?;
+    if handler >= USER_LIMIT.0 {
+        return Err(Error::BadAddress(handler));
+    }
+    let most = if handler == 0 { 0 } else { EXCEPTION_STACK_MAX_PAGES };
+    if pages > most || (pages == 0 && handler != 0) {
+        return Err(Error::BadCount(pages));
+    }
+    let low = Va(stack).user_run(pages)?;
+    let other = !core::ptr::eq(env, me);
+    if other {
+        switch::keep_off(entry, env)?;
+    }
+    let result = with_space(env, |space| {
+        table::still_own(env)?;
+        (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;
+        env.upcall.clear();
+        if handler != 0 {
+            env.upcall.entry.set(handler);
+            env.upcall.low.set(low.0);
+            env.upcall.top.set(low.0 + pages * PAGE_SIZE);
+        }
+        Ok((0, 0))
+    });
+    if other {
+        scheduler::lock().let_go(env);
+    }
+    result
+}
+
+/// `wait(child | 0, flags)`
+#[inline(never)]
+pub fn wait(entry: Entry, me: &'static Env, id: EnvId, flags: u64) -> Results {
+    if flags & !WAIT_NO_BLOCK != 0 {
+        return Err(Error::BadFlags(flags));
+    }
+    let mut locked = scheduler::lock();
+    let child = locked.child(me, id).ok_or(Error::NoChild(id.0.into()))?;
+    if child.status() == Status::Zombie {
+        locked.reap(child);
+        return Ok((child.id().0.into(), child.info().exit().0.into()));
+    }
+    if flags & WAIT_NO_BLOCK != 0 {
+        return Ok((0, 0));
+    }
+    locked.wait(me, id);
+    run::switch(entry, locked)
+}
+
+/// `power_off(status)`
+#[inline(never)]
+pub fn power_off(me: &'static Env, status: u64) -> Results {
+    if me.id() != power::first_env() {
+        return Err(Error::NotFirst(power::first_env().0.into()));
+    }
+    power::off(ExitStatus::from_register(status)?)
+}

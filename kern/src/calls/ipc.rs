@@ -1,0 +1,113 @@
+//! Messages: a word, and perhaps a page.
+//!
+//! A message goes from the sender's registers to the receiver's; nothing is queued. A receiver that
+//! is not ready is an error, and what to do about that is for libos to decide.
+
+use crate::calls::pages::{share, unpinned};
+use crate::env::bracket::Entry;
+use crate::env::run;
+use crate::env::scheduler::{self, Locked};
+use crate::env::table::{self, Env, Results, with_space};
+use crate::machine::cpu::here;
+use abi::call::{GOT_PAGE, NO_PAGE};
+use abi::{EnvId, Error, Perms, Va};
+use sched::Node;
+
+/// `recv(va | NO_PAGE, from | 0)`
+#[inline(never)]
+pub fn receive(entry: Entry, me: &'static Env, at: u64, from: EnvId) -> Results {
+    check_receive(me, at, from)?;
+    let mut locked = scheduler::lock();
+    // It may have ended since: then nobody would wake the caller.
+    table::find(me, from)?;
+    locked.receive(me, at, from);
+    run::switch(entry, locked)
+}
+
+/// `send_recv(env, value, va, perms, recv va, from)`
+#[inline(always)]
+pub fn send_receive(entry: Entry, me: &'static Env, arguments: [u64; 6]) -> Results {
+    let [to, word, page, _, at, from] = arguments;
+    // Most messages: a word for a word, and who is to answer waits already.
+    if page == NO_PAGE && at == NO_PAGE && (from == to || from == 0) && to <= u32::MAX.into() {
+        let (to, from, my_id) = (EnvId(to as u32), EnvId(from as u32), me.id());
+        let receiver = table::all().get(to.slot());
+        if let Some(receiver) = receiver.filter(|env| sched::take(*env, to, my_id, here())) {
+            receiver.frame.set_results((my_id.0.into(), word));
+            run::exchange(entry, me, receiver, from);
+        }
+    }
+    send_receive_locked(entry, me)
+}
+
+#[cold]
+#[inline(never)]
+fn send_receive_locked(entry: Entry, me: &'static Env) -> Results {
+    let [to, word, page, perms, at, from] = me.frame.saved().arguments();
+    let (to, from) = (EnvId::from_register(to)?, EnvId::from_register(from)?);
+    check_receive(me, at, from)?;
+    let (receiver, mut locked) = deliver(me, to, word, page, Perms::from_bits_retain(perms), from)?;
+    locked.receive(me, at, from);
+    run::hand_over(entry, receiver, locked, abi::Call::SendRecv)
+}
+
+/// `send(env, value, va | NO_PAGE, perms)`: hand over a message, and make the receiver runnable.
+#[inline(never)]
+pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
+    let (receiver, mut locked) = deliver(me, to, value, page, perms, EnvId::ANY)?;
+    locked.wake(receiver);
+    Ok((0, 0))
+}
+
+/// Hand over a message, if there is still somebody to wait for afterwards. The receiver is to be put into the queue, or
+/// run.
+#[inline]
+fn deliver(
+    me: &'static Env,
+    to: EnvId,
+    value: u64,
+    page: u64,
+    perms: Perms,
+    from: EnvId,
+) -> Result<(&'static Env, Locked), Error> {
+    let receiver = table::find(me, to)?;
+    if page != NO_PAGE {
+        Perms::checked(perms.bits())?;
+        unpinned(me, Va(page).source_run(1)?, 1)?;
+    }
+    let mut locked = scheduler::lock();
+    let at = locked.claim(receiver, to, me.id()).ok_or(Error::NotReceiving(to.0.into()))?;
+    let mut flags = 0;
+    if page != NO_PAGE && at != NO_PAGE {
+        flags = GOT_PAGE;
+        drop(locked);
+        let shared = share(me, Va(page), receiver, Va(at), perms);
+        locked = scheduler::lock();
+        if shared.is_err() {
+            locked.disclaim(receiver);
+        }
+        shared?;
+    }
+    // It may have ended since: then nobody would wake the caller. A page that is there by now cannot be taken back, so
+    // the message goes with it, as if this had been noticed a moment later.
+    let partner = table::find(me, from);
+    if flags == 0 {
+        partner.inspect_err(|_| locked.disclaim(receiver))?;
+    }
+    if !locked.deliver(receiver) {
+        return Err(Error::BadEnv(to.0.into()));
+    }
+    receiver.frame.set_results((u64::from(me.id().0) | flags, value));
+    partner.inspect_err(|_| locked.wake(receiver))?;
+    Ok((receiver, locked))
+}
+
+fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
+    if at != NO_PAGE {
+        let at = Va(at).user_run(1)?;
+        unpinned(me, at, 1)?;
+        // Better now, and to the receiver, than later, and to the sender.
+        with_space(me, |space| space.is_open(at))?;
+    }
+    table::find(me, from).map(drop)
+}

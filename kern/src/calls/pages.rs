@@ -1,0 +1,269 @@
+//! The page calls: runs of pages, alone or in batches.
+//!
+//! Every one of them is a [`PageOp`]. A run is checked as a whole, then done page by page until it
+//! is finished, something is wrong, or the entry has taken its time: see `run` in the crate `vm`.
+
+use crate::env::table::{self, Env, Results, with_source, with_space};
+use crate::env::user_memory::UserSlice;
+use crate::machine::hardware::{MEMORY, Space};
+use abi::call::PAGE_OPS_MAX;
+use abi::{Call, Error, Frame, PageOp, Perms, Va};
+use core::mem::MaybeUninit;
+use vm::Budget;
+
+/// A page call of its own.
+#[inline(never)]
+pub fn one(me: &'static Env, op: &PageOp) -> Results {
+    run(me, op, &mut Budget::new()).map(|pages| (pages.into(), 0))
+}
+
+/// The short way of calls that change one page of the caller's own: what faults are made of. `None` if anything
+/// is not as usual, or wrong: then nothing is done.
+#[inline(always)]
+pub fn short(me: &'static Env, call: Call, va: Va, argument: u64) -> Option<()> {
+    let perms = short_checks(me, va, if call == Call::Own { 0 } else { argument })?;
+    let mut map = me.space.try_lock()?;
+    let space = map.as_mut()?;
+    let released = match call {
+        Call::Alloc => return space.try_alloc(&MEMORY, va, perms),
+        Call::Protect => return space.try_protect(va, perms),
+        Call::Unmap => Some(space.try_unmap(va)?),
+        Call::Own => space.try_own(&MEMORY, va)?,
+        _ => return None,
+    };
+    drop(map);
+    if let Some(released) = released {
+        MEMORY.release(released.0);
+    }
+    Some(())
+}
+
+/// The same for `map`, from one page of the caller's to another.
+#[inline(always)]
+pub fn short_map(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<()> {
+    let perms = short_checks(me, va, argument)?;
+    source.source_run(1).ok()?;
+    is_unpinned(me, source).then_some(())?;
+    me.space.try_lock()?.as_mut()?.try_map(&MEMORY, source, va, perms)
+}
+
+/// The same for `protect`, and several pages at once. Returns how many were done.
+#[inline(always)]
+pub fn short_protect(me: &'static Env, va: Va, count: u64, argument: u64) -> Option<u64> {
+    let perms = short_perms(argument)?;
+    let pages = u32::try_from(count).ok().filter(|pages| *pages > 0)?;
+    va.user_run(count).ok()?;
+    if va.add_pages(count).0 > me.upcall.low.get() && va.0 < me.upcall.top.get() {
+        return None;
+    }
+    let mut map = me.space.try_lock()?;
+    let space = map.as_mut()?;
+    let done = space.try_protect_run(va, pages as usize, perms);
+    space.settle(&MEMORY);
+    Some(done? as u64)
+}
+
+/// The same for a list of operations. Returns how many, from the first one on, were done.
+#[inline(always)]
+fn short_list(me: &'static Env, ops: &[PageOp]) -> Option<usize> {
+    let perms = short_perms(ops.first()?.arg)?;
+    let mut map = me.space.try_lock()?;
+    let space = map.as_mut()?;
+    let done = space.try_protect_each(ops, perms, me.upcall.stack());
+    space.settle(&MEMORY);
+    Some(done)
+}
+
+#[inline(always)]
+fn short_checks(me: &'static Env, va: Va, argument: u64) -> Option<Perms> {
+    let perms = short_perms(argument)?;
+    (va.is_user_page() && is_unpinned(me, va)).then_some(perms)
+}
+
+/// (Executable pages go the long way: the rule for them is longer.)
+#[inline(always)]
+fn short_perms(argument: u64) -> Option<Perms> {
+    Perms::from_bits(argument).filter(|perms| !perms.contains(Perms::EXEC))
+}
+
+/// Whether a page is not on the registered exception stack.
+#[inline(always)]
+fn is_unpinned(env: &Env, va: Va) -> bool {
+    va.0 < env.upcall.low.get() || va.0 >= env.upcall.top.get()
+}
+
+/// `page_ops(operations, count)`
+#[inline(never)]
+pub fn many(me: &'static Env, list: UserSlice) -> Results {
+    if list.len == 0 {
+        return Err(Error::BadCount(0));
+    }
+    let mut ops = [const { MaybeUninit::uninit() }; PAGE_OPS_MAX as usize];
+    let ops: &[PageOp] = list.read(me, &mut ops[..list.len.min(PAGE_OPS_MAX) as usize])?;
+    let mut budget = Budget::new();
+    let mut done = 0;
+    while done < ops.len() && !budget.is_spent() {
+        let short = short_list(me, &ops[done..]).unwrap_or(0);
+        if short > 0 {
+            budget.spend_on_short(short);
+            done += short;
+            continue;
+        }
+        let Some(op) = ops.get(done) else { break };
+        budget.spend_on_operation(op);
+        match run(me, op, &mut budget) {
+            Ok(pages) if pages == op.count => done += 1,
+            Ok(pages) => return Ok((done as u64, pages.into())),
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok((done as u64, 0)),
+        }
+    }
+    Ok((done as u64, 0))
+}
+
+/// Do a run, or the first part of it.
+#[inline(never)]
+fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
+    let call = Call::from_number(op.call.into()).ok_or(Error::BadOp(op.call.into()))?;
+    if op.count == 0 {
+        return Err(Error::BadCount(0));
+    }
+    let env = table::find_own(me, op.env)?;
+    match call {
+        Call::ShareTables | Call::OwnTables | Call::UnmapTables => tables(me, env, call, op, budget),
+        Call::Map | Call::Copy => map(me, env, call, op, budget),
+        Call::Own if !core::ptr::eq(env, me) => Err(Error::NotYours(op.env.0.into())),
+        Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::Own => {
+            let va = op.va.user_run(op.count.into())?;
+            let count = unpinned(env, va, op.count)?;
+            let argument = checked(call, op.arg)?;
+            with_space(env, |space| {
+                let count = still_unpinned(env, va, count)?;
+                budget.each_page(space, count, |space, page| {
+                    change(space, call, va.add_pages(page.into()), argument)
+                })
+            })
+        }
+        _ => Err(Error::BadOp(op.call.into())),
+    }
+}
+
+/// The last argument of a call, if it is what it should be.
+#[inline(always)]
+fn checked(call: Call, argument: u64) -> Result<u64, Error> {
+    match call {
+        Call::Alloc | Call::Protect => Perms::checked(argument).map(|perms| perms.bits()),
+        _ => Ok(argument),
+    }
+}
+
+/// Do what a call does to one page.
+#[inline(always)]
+fn change(space: &mut Space, call: Call, va: Va, argument: u64) -> Result<(), Error> {
+    let perms = Perms::from_bits_retain(argument);
+    match call {
+        Call::Alloc => space.alloc(&MEMORY, va, perms),
+        Call::Protect => space.protect(va, perms),
+        Call::Unmap => space.unmap(&MEMORY, va),
+        Call::Mark => space.mark(&MEMORY, va, argument),
+        _ => space.own(&MEMORY, va).map(drop),
+    }
+}
+
+/// Share pages of another environment, or at another place, with `env`; or copy them.
+fn map(
+    me: &'static Env,
+    env: &'static Env,
+    call: Call,
+    op: &PageOp,
+    budget: &mut Budget,
+) -> Result<u32, Error> {
+    let to = op.va.user_run(op.count.into())?;
+    let count = unpinned(env, to, op.count)?;
+    let perms = Perms::checked(op.arg)?;
+    let source = table::find_own(me, op.source_env)?;
+    let from = op.source.source_run(op.count.into())?;
+    let count = unpinned(source, from, count)?;
+    let at = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
+    let accept = |space: &mut Space, to, frame: Result<Frame, Error>| {
+        frame.and_then(|frame| space.accept(&MEMORY, to, frame, perms))
+    };
+    with_source(source, env, |source_space, space| {
+        let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
+        match source_space {
+            _ if call == Call::Copy => budget.each_page(space, count, |space, page| {
+                let (from, to) = at(page);
+                let frame = source_space.as_deref().unwrap_or(space).source(from)?;
+                space.copy(&MEMORY, to, frame, perms)
+            }),
+            Some(source) => budget.each_page(space, count, |space, page| {
+                let (from, to) = at(page);
+                accept(space, to, source.grant(&MEMORY, from, perms))
+            }),
+            None => budget.each_page(space, count, |space, page| {
+                let (from, to) = at(page);
+                let frame = space.grant(&MEMORY, from, perms);
+                accept(space, to, frame)
+            }),
+        }
+    })
+}
+
+/// A run of whole tables.
+#[inline(never)]
+fn tables(
+    me: &'static Env,
+    env: &'static Env,
+    call: Call,
+    op: &PageOp,
+    budget: &mut Budget,
+) -> Result<u32, Error> {
+    let (level, shares) = (op.level()?, call == Call::ShareTables);
+    let source = if shares { table::find_own(me, op.source_env)? } else { env };
+    op.va.table_run(op.count.into(), level)?;
+    if call == Call::OwnTables && !core::ptr::eq(env, me) {
+        return Err(Error::NotYours(op.env.0.into()));
+    }
+    if shares {
+        op.source.table_run(op.count.into(), level)?;
+    }
+    with_source(source, env, |source_space, space| {
+        table::still_own(source).and(table::still_own(env))?;
+        let mut count = op.count;
+        if shares {
+            // The kernel writes to registered exception stacks: they are never below a shared table.
+            count = vm::unpinned(source.upcall.stack(), op.source, count, level)?;
+            count = vm::unpinned(env.upcall.stack(), op.va, count, level)?;
+        }
+        space.run_tables(&MEMORY, source_space, call, op, count, budget)
+    })
+}
+
+/// Share one page of `source` with another environment.
+pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: Perms) -> Result<(), Error> {
+    with_source(source, env, |source_space, space| {
+        unpinned(env, to, 1)?;
+        let frame = source_space.as_deref().unwrap_or(space).grant(&MEMORY, from, perms)?;
+        space.accept(&MEMORY, to, frame, perms)
+    })
+}
+
+/// How many pages at the start of a run are not on a registered exception stack.
+///
+/// # Errors
+/// [`Error::Pinned`] if the first one is.
+#[inline]
+pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
+    vm::unpinned(env.upcall.stack(), va, count, 1)
+}
+
+/// Asks [`unpinned`] once more, with the page map locked: an environment that runs elsewhere may have registered a stack
+/// since. Or it is gone by now.
+#[inline]
+fn still_unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
+    if table::is_running(env) {
+        return Ok(count);
+    }
+    table::still_own(env)?;
+    unpinned(env, va, count)
+}

@@ -1,0 +1,104 @@
+//! Entries to the kernel and the ways back.
+//!
+//! On every entry from user mode the registers are saved right into the environment that runs:
+//! TSS.rsp0 points at the end of its [`TrapFrame`], so the processor itself stores the topmost five
+//! words there, and the stub pushes the rest. Then the kernel starts on an empty stack. So while
+//! the kernel runs, the frame of the environment is complete, switching to another one is loading
+//! another frame, and code that never returns (`-> !`) leaves nothing behind.
+//!
+//! ```text
+//!            +0                     +120   +128  +136 +144 +152   +160 +168  +176 = TSS.rsp0
+//! TrapFrame  | r15 .. rbx rax (15)  | vector| error| rip | cs | rflags| rsp | ss |
+//!             <------- stub ------>  <-- stub ---> <------- processor ------->
+//! ```
+//!
+//! A system call is one of two kinds. *Quick* ones always come back, and at once: page calls. They leave the frame
+//! alone, and save on the kernel's stack what a C function may change; the other registers survive in place. The
+//! others save the whole frame, because somebody else may run in the end.
+//!
+//! Ways back: `sysretq` from one's own call, at once or when somebody else has run meanwhile, and into an upcall;
+//! `iretq` everywhere else.
+
+use crate::calls::dispatch;
+use crate::env::bracket::Entry;
+use crate::env::table::{self, Env, Upcall};
+use crate::env::{life, run, scheduler};
+use crate::machine::apic::{self, KICK, TIMER};
+use crate::machine::cpu::{self, Cpu};
+use crate::machine::registers::{Saved, USER_CODE, USER_DATA};
+use crate::machine::{panic, provoke};
+use abi::env::FIXED_RFLAGS;
+use abi::window::MachineInfo;
+use abi::{Call, Fault, Vector};
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+/// Vectors for which the processor pushes an error code.
+const ERROR_CODES: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
+/// Vectors that come on a stack of their own.
+const OWN_STACK: u32 = {
+    let [a, b, c, d] = cpu::IST_VECTORS;
+    1 << a | 1 << b | 1 << c | 1 << d
+};
+
+global_asm!(
+    include_str!("entry.s"),
+    error_codes = const ERROR_CODES,
+    own_stack = const OWN_STACK,
+    page_fault = const Vector::PAGE_FAULT.0,
+    stack_top = const offset_of!(Cpu, stack_top),
+    env = const offset_of!(Cpu, env),
+    scratch = const offset_of!(Cpu, scratch),
+    frame_end = const size_of::<Saved>(),
+    vector = const offset_of!(Saved, vector),
+    rip = const offset_of!(Saved, rip),
+    rflags = const offset_of!(Saved, rflags),
+    rsp = const offset_of!(Saved, rsp),
+    upcall_entry = const offset_of!(Env, upcall) + offset_of!(Upcall, entry),
+    upcall_low = const offset_of!(Env, upcall) + offset_of!(Upcall, low),
+    upcall_top = const offset_of!(Env, upcall) + offset_of!(Upcall, top),
+    upcall_rflags = const FIXED_RFLAGS,
+    fault_bytes = const Fault::SIZE,
+    red_zone = const Fault::RED_ZONE,
+    user_trap = sym user_trap,
+    kernel_trap = sym kernel_trap,
+    quick = const Call::QUICK,
+    calls = const Call::ALL.len(),
+    user_code = const USER_CODE,
+    user_data = const USER_DATA,
+    invalid_opcode = const Vector::INVALID_OPCODE.0,
+    handlers = sym dispatch::HANDLERS,
+    dispatch = sym dispatch::dispatch,
+);
+
+const _: () = assert!(offset_of!(Env, frame) == 0, "the stubs take one for the other");
+
+/// Interrupts from user mode, and exceptions for which no upcall could be made. Returns to resume what was
+/// interrupted.
+extern "C" fn user_trap() {
+    let entry = Entry::begin();
+    let env = table::current();
+    let saved = *env.frame.saved();
+    match saved.vector {
+        0..32 => {
+            life::kill(env, &saved);
+            run::switch(entry, scheduler::lock());
+        }
+        TIMER => run::tick(entry, env),
+        KICK => run::kicked(entry, env),
+        _ => apic::end_of_interrupt(),
+    }
+    entry.end(MachineInfo::VECTOR + saved.vector);
+}
+
+/// Exceptions and interrupts while the kernel ran.
+extern "C" fn kernel_trap(saved: &mut Saved) {
+    match saved.vector {
+        TIMER => run::count_tick(),
+        KICK => run::kick(),
+        // A debug exception that was pending when the program entered the kernel: not ours.
+        1 => provoke::stopped(saved),
+        0..32 => panic::exception(saved),
+        _ => apic::end_of_interrupt(),
+    }
+}

@@ -1,0 +1,264 @@
+//! The checking kernel: after every entry, all books against all tables.
+//!
+//! Built with the feature `check`. One walk over all page maps counts how often each frame is named.
+//! No frame may be named more often than its books say, and all of them together not less often: so
+//! each is named as often as its books say. The counts are stamped with the number of the check, so
+//! that nothing has to be cleared and the work depends on what is mapped, not on how much memory
+//! there is. Most entries of most tables are empty: mostly it is enough to look where some were.
+
+use crate::env::table::{self, Env};
+use crate::machine::hardware::{Hardware, MEMORY, kernel_root};
+use crate::machine::provoke::holds_twice;
+use crate::machine::windows::{self, CHECK_TABLE};
+use crate::machine::{apic, control, cpu, flush};
+use abi::layout::{UVPT_SLOT, WINDOWS};
+use abi::{EnvId, Frame, Pte, Status, Va};
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use sched::Node;
+use spin::Once;
+use vm::Machine;
+
+/// What is known of a frame.
+#[repr(C)]
+pub struct Book {
+    /// Number of the last check that met it in the upper half, times named in the lower.
+    named: AtomicU64,
+    /// A table: which groups of eight entries are not empty, when that was looked at last.
+    groups: AtomicU64,
+}
+
+/// Every so many checks, all entries are looked at, even if the known ones are where they were.
+const THOROUGH: u32 = 16;
+
+static CHECKS: AtomicU32 = AtomicU32::new(0);
+/// The frames of the boot archive.
+static ARCHIVE: Once<Range<u32>> = Once::new();
+/// Frames that the kernel keeps for good.
+static KERNEL_FRAMES: AtomicU64 = AtomicU64::new(0);
+
+fn book(frame: Frame) -> &'static Book {
+    // SAFETY: `kernel_map::init` made an entry for every usable frame; they are atomic.
+    unsafe { &*(CHECK_TABLE.0 as *const Book).add(frame.0 as usize) }
+}
+
+/// Everything that is not free now is the kernel's for good.
+pub fn init(archive: &Range<u64>) {
+    ARCHIVE.call_once(|| Frame::containing(archive.start).0..Frame::containing(archive.end + 4095).0);
+    let machine = windows::machine();
+    let kept = machine.total_frames.load(Relaxed) - MEMORY.free_frames();
+    KERNEL_FRAMES.store(kept, Relaxed);
+}
+
+/// With that bug, one processor at a time is slow to leave an environment that wants to run again: long enough for
+/// another one to take it.
+pub fn dawdle() {
+    const TICKS: u64 = 1 << 33;
+    static SOMEBODY: AtomicBool = AtomicBool::new(false);
+    let goes_on = table::loaded(cpu::this()).is_some_and(|last| last.status() == Status::Runnable);
+    if !holds_twice() || !goes_on || SOMEBODY.swap(true, Relaxed) {
+        return;
+    }
+    let start = cpu::time_stamp();
+    while cpu::time_stamp() - start < TICKS {
+        flush::relax();
+    }
+    SOMEBODY.store(false, Relaxed);
+}
+
+/// This processor has just taken an environment. No other runs it: before one gives it back, it runs another one.
+pub fn check_taken(env: &Env) {
+    if let Some(other) = cpu::others().find(|other| table::is_loaded(other, env)) {
+        let (id, here, there) = (env.id(), cpu::here(), other.number.get());
+        panic!("environment {id} is on processors {here} and {there}");
+    }
+}
+
+/// Every processor holds the environment that it runs. So no two run the same. And where none runs, no page map is loaded
+/// that somebody could give back.
+pub fn check_holders() {
+    let here = cpu::this();
+    let is_kernel = here.root() == kernel_root();
+    assert!(is_kernel || !here.env.get().is_null(), "nobody's page map is loaded: {:?}", here.root());
+    for cpu in cpu::others().chain([here]) {
+        let Some(env) = table::loaded(cpu) else { continue };
+        let (id, here, holder) = (env.id(), cpu.number.get(), env.holder());
+        // Or it was left a moment ago.
+        let runs = table::is_loaded(cpu, env);
+        assert!(
+            holder == Some(here) || !runs,
+            "environment {id} runs on processor {here}, and {holder:?} holds it"
+        );
+    }
+}
+
+/// What this processor has in its registers is what `control` and `apic` put there.
+pub fn check_processor() {
+    if cfg!(feature = "check") {
+        control::compare(cpu::this());
+        apic::compare();
+    }
+}
+
+/// Check everything. A difference is a bug of the kernel's: panic.
+pub fn all() {
+    control::compare(cpu::this());
+    let stamp = u64::from(CHECKS.fetch_add(1, Relaxed) + 1) << 32;
+    let used = KERNEL_FRAMES.load(Relaxed);
+    let archive = ARCHIVE.get().expect("boot is over");
+    let mut check = Check { stamp, used, unnamed: 0, archive };
+    let living = || table::all().iter().filter(|env| env.status() != Status::Free);
+    living().for_each(|env| walk(env, archive, |va, level, frame| check.name(va, level, frame)));
+    if check.unnamed != 0 {
+        living().for_each(|env| {
+            walk(env, archive, |va, level, frame| {
+                check.compare(va, level, frame);
+                true
+            });
+        });
+    }
+    let machine = windows::machine();
+    let (used, free) = (check.used, MEMORY.free_frames());
+    let total = machine.total_frames.load(Relaxed);
+    assert!(used + free == total, "{used} frames used, {free} free, {total} in all{}", after());
+}
+
+/// Whose call it was that came before this check: what is wrong now was right when that call began.
+fn after() -> Whose {
+    Whose(table::loaded(cpu::this()).map(Env::id))
+}
+
+struct Whose(Option<EnvId>);
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.map_or(Ok(()), |id| write!(f, ", after a call of {id}"))
+    }
+}
+
+struct Check {
+    /// What counts of this check are above.
+    stamp: u64,
+    /// Frames in use.
+    used: u64,
+    /// References to the frames named so far, less the times that they were named.
+    unnamed: i64,
+    archive: &'static Range<u32>,
+}
+
+impl Check {
+    /// References that entries must account for. (The boot archive has one of the kernel's own.)
+    fn refs(&self, frame: Frame) -> u64 {
+        let refs = Hardware::info(frame).refs.load(Relaxed);
+        u64::from(refs).saturating_sub(self.archive.contains(&frame.0).into())
+    }
+
+    /// An entry names a frame. Returns whether it is the first one that does: what a table names counts once,
+    /// however many share it.
+    fn name(&mut self, va: Va, level: u32, frame: Frame) -> bool {
+        let (count, refs) = (&book(frame).named, self.refs(frame));
+        let before = count.load(Relaxed);
+        let named = before.saturating_sub(self.stamp) + 1;
+        count.store(self.stamp + named, Relaxed);
+        if before <= self.stamp {
+            self.used += u64::from(!self.archive.contains(&frame.0));
+            self.unnamed += refs as i64;
+        }
+        self.unnamed -= 1;
+        if named > refs {
+            self.compare(va, level, frame);
+        }
+        named == 1
+    }
+
+    fn compare(&self, va: Va, level: u32, frame: Frame) {
+        let (named, refs) = (book(frame).named.load(Relaxed) - self.stamp, self.refs(frame));
+        let after = after();
+        assert!(named == refs, "{frame:?} at {va} level {level}: {refs} references, {named} entries{after}");
+    }
+}
+
+/// Call `f` with every frame that a page map names, and the level of the entry (5: the root); check
+/// the entries, and that every table knows how many it has. `f` says whether to look into a table.
+fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame) -> bool) {
+    let space = env.space.lock();
+    let Some(root) = space.as_ref().map(|space| space.root()) else { return };
+    check_root(root);
+    f(Va(0), 5, root);
+    walk_table(root, 4, 0, archive, &mut f);
+}
+
+fn walk_table(
+    table: Frame,
+    level: u32,
+    base: u64,
+    archive: &Range<u32>,
+    f: &mut impl FnMut(Va, u32, Frame) -> bool,
+) {
+    let entries = &Hardware::table(table)[..if level == 4 { WINDOWS.index(4) } else { 512 }];
+    let known = Hardware::info(table).word.load(Relaxed);
+    let mut groups = groups(table, entries, known);
+    let mut found = 0;
+    while groups != 0 {
+        let first = groups.trailing_zeros() as usize * 8;
+        groups &= groups - 1;
+        for (index, entry) in entries.iter().enumerate().skip(first).take(8) {
+            let pte = Pte(entry.load(Relaxed));
+            let va = base + ((index as u64) << (12 + 9 * (level - 1)));
+            found += u32::from(!pte.is_empty());
+            if !pte.is_present() {
+                assert!(pte == Pte::mark(pte.word()), "mark at {va:#x}: {:#x}", pte.0);
+                continue;
+            }
+            let is_new = f(Va(va), level, pte.frame());
+            if level == 1 {
+                check_page(Va(va), pte, archive);
+            } else {
+                let rights = pte.0 & !Pte::FRAME & !Pte::ACCESSED;
+                assert!(rights & !Pte::WRITABLE == Pte::PRESENT | Pte::USER, "table at {va:#x}: {pte:?}");
+                let refs = Hardware::info(pte.frame()).refs.load(Relaxed);
+                assert!(pte.is_shared_table() || refs == 1, "table at {va:#x}: {pte:?}, {refs} references");
+                if is_new {
+                    walk_table(pte.frame(), level - 1, va, archive, f);
+                }
+            }
+        }
+    }
+    assert!(found == known, "table {table:?}: {found} entries, {known} in the books");
+}
+
+/// Which groups of eight entries are not empty: those that were not when it was looked at last, if
+/// all known entries are in them.
+fn groups(table: Frame, entries: &[AtomicU64], known: u32) -> u64 {
+    let used = |eight: &&[AtomicU64]| eight.iter().filter(|entry| entry.load(Relaxed) != 0).count();
+    let last = &book(table).groups;
+    let (mut rest, mut found) = (last.load(Relaxed), 0);
+    while rest != 0 {
+        found += entries.chunks(8).nth(rest.trailing_zeros() as usize).as_ref().map_or(0, used);
+        rest &= rest - 1;
+    }
+    if found != known as usize || CHECKS.load(Relaxed).is_multiple_of(THOROUGH) {
+        let groups = entries.chunks(8).enumerate();
+        let groups = groups.fold(0, |all, (group, eight)| all | u64::from(used(&eight) != 0) << group);
+        last.store(groups, Relaxed);
+    }
+    last.load(Relaxed)
+}
+
+fn check_root(root: Frame) {
+    let (table, template) = (Hardware::table(root), Hardware::table(kernel_root()));
+    let own = Pte(table[UVPT_SLOT as usize].load(Relaxed));
+    assert!(own.frame() == root && !own.has(Pte::WRITABLE), "self map: {own:?}");
+    let windows = Pte(table[WINDOWS.index(4)].load(Relaxed));
+    assert!(windows.frame() == Pte(template[WINDOWS.index(4)].load(Relaxed)).frame(), "windows: {windows:?}");
+    assert!(!windows.has(Pte::WRITABLE), "windows: {windows:?}");
+}
+
+/// What is true of every page of every user.
+fn check_page(va: Va, pte: Pte, archive: &Range<u32>) {
+    const NEVER: u64 = 0b1_1001_1000 | 0x7800_0000_0000_0000; // PWT PCD PS G, bits 59 to 62
+    assert!(pte.0 & NEVER == 0 && pte.has(Pte::USER), "page {va}: {pte:?} ({:#x})", pte.0);
+    assert!(!pte.has(Pte::WRITABLE) || pte.has(Pte::NO_EXEC | Pte::MAY), "page {va}: {pte:?}");
+    assert!(!pte.has(Pte::MAY) || !archive.contains(&pte.frame().0), "page {va} of the archive: {pte:?}");
+}

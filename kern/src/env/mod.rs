@@ -1,0 +1,12 @@
+//! Environments: the table, their life cycle, context switches and the run loop.
+//!
+//! Uses `machine` and the crates `vm` and `sched`. Knows nothing of calls.
+
+pub mod bracket;
+pub mod check;
+pub mod life;
+pub mod run;
+pub mod scheduler;
+pub mod switch;
+pub mod table;
+pub mod user_memory;

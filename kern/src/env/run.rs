@@ -1,0 +1,192 @@
+//! The run loop: which environment runs next, and what a processor does when there is none.
+//!
+//! One queue for all processors, first come, first served, with a turn of one timer tick, and what is left of
+//! another where it began between two.
+
+use crate::env::bracket::Entry;
+use crate::env::scheduler::{self, Locked};
+use crate::env::table::{self, Env, Results};
+use crate::env::{check, life, switch};
+use crate::machine::cpu::{self, here};
+use crate::machine::{apic, count, flush, power, print, vectors, windows};
+use abi::window::MachineInfo;
+use abi::{EnvId, Status};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sched::{Node, Sched};
+
+/// Run whatever is next. The environment that ran has been put where it belongs.
+pub fn switch(entry: Entry, locked: Locked) -> ! {
+    // The timer goes on: what is left of the tick is not counted, or who lets others go first just before its end
+    // would have nearly all of the time.
+    cpu::this().is_turn_new.set(true);
+    take_next(entry, locked)
+}
+
+fn take_next(entry: Entry, mut locked: Locked) -> ! {
+    let next = locked.dequeue(here());
+    go_over(entry, next, locked, Entry::SWITCH)
+}
+
+/// Run this environment, which [was just made runnable](Sched::deliver), now if that is possible, and otherwise
+/// whatever is next.
+#[inline]
+pub fn hand_over(entry: Entry, to: &'static Env, mut locked: Locked, cause: abi::Call) -> ! {
+    if locked.hand_over(to, here()) {
+        go_over(entry, Some(to), locked, cause as u64);
+    }
+    locked.wake(to);
+    switch(entry, locked)
+}
+
+/// Leave the environment that ran here, and the kernel, for one that was taken.
+#[inline]
+fn go_over(entry: Entry, next: Option<&'static Env>, locked: Locked, cause: u64) -> ! {
+    drop(locked);
+    entry.end(cause);
+    if cfg!(feature = "check") && next.is_some() {
+        check::dawdle();
+    }
+    match next {
+        Some(env) => begin(env),
+        None => switch::leave(),
+    }
+    find_work()
+}
+
+/// Nothing runs here, and this processor is not in the kernel, as checking kernels see it.
+fn find_work() -> ! {
+    loop {
+        count::idle();
+        let mut locked = scheduler::lock();
+        locked.look(here());
+        wake_readers(&mut locked);
+        if let Some(next) = locked.dequeue(here()) {
+            drop(locked);
+            // The timer may have been waiting for long, and what was here only gave back what it had.
+            cpu::this().is_turn_new.set(true);
+            begin(next);
+            // Without a program in between: the timer counts all the same.
+            vectors::take_interrupts();
+            continue;
+        }
+        if locked.is_cut_short() {
+            continue;
+        }
+        locked.rest(here());
+        let all_rest = locked.resting() == cpu::count();
+        match (locked.used(), locked.readers()) {
+            (0, _) if all_rest => power::off_with_status(),
+            (_, 0) if all_rest => {
+                life::nothing_runs(locked);
+                continue;
+            }
+            _ => {}
+        }
+        drop(locked);
+        vectors::wait_for_interrupt();
+    }
+}
+
+/// Do what an environment that was taken wants: to run, or to end. Comes back if it was a slice of that.
+#[inline]
+fn begin(env: &'static Env) {
+    if env.status() != Status::Dying {
+        run(env);
+    }
+    if !table::is_loaded(cpu::this(), env) {
+        switch::leave();
+    }
+    let entry = Entry::begin();
+    life::slice(env);
+    scheduler::lock().let_go(env);
+    entry.end(MachineInfo::ENDING);
+}
+
+/// Run an environment that was taken.
+fn run(env: &'static Env) -> ! {
+    let cpu = cpu::this();
+    let last = table::loaded(cpu);
+    if last.is_none_or(|last| !core::ptr::eq(last, env)) {
+        switch::turn_to(cpu, last, env);
+        last.filter(|_| cpu::count() > 1).into_iter().for_each(switch::give_back);
+    }
+    vectors::resume_env(&table::current().frame)
+}
+
+/// Let an environment run that was [taken](sched::take), while the caller waits for a word from it, or from anyone.
+/// Without the lock: no queue is used, and nobody else is concerned.
+#[inline(always)]
+pub fn exchange(entry: Entry, me: &'static Env, receiver: &'static Env, from: EnvId) -> ! {
+    let cpu = cpu::this();
+    switch::turn_to(cpu, Some(me), receiver);
+    if !sched::park(me, receiver, from, cpu.number.get()) {
+        switch::park_locked(me, from);
+    }
+    entry.end(abi::Call::SendRecv as u64);
+    vectors::resume_from_call(&receiver.frame)
+}
+
+/// The timer, while a program ran: its turn is over, if anybody else wants one, and if it had a whole tick.
+pub fn tick(entry: Entry, env: &'static Env) {
+    count_tick();
+    let mut locked = scheduler::lock();
+    wake_readers(&mut locked);
+    let is_over = !cpu::this().is_turn_new.replace(false) && locked.has_waiting();
+    if is_over || env.status() != Status::Running {
+        locked.requeue(env);
+        take_next(entry, locked);
+    }
+}
+
+/// After so many ticks, the machine ends.
+pub static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// The timer.
+pub fn count_tick() {
+    if here() == 0 && windows::machine().ticks.fetch_add(1, Relaxed) >= LIMIT.load(Relaxed) {
+        life::report_time_up();
+    }
+    apic::count_again();
+}
+
+/// Another processor wants something: that caches are flushed, or that the environment gives way.
+pub fn kicked(entry: Entry, env: &'static Env) {
+    kick();
+    if env.status() != Status::Running {
+        switch(entry, scheduler::lock());
+    }
+}
+
+/// The same, while nothing ran.
+pub fn kick() {
+    apic::end_of_interrupt();
+    flush::serve();
+}
+
+/// If there is console input, let those who want it make their call again.
+fn wake_readers(scheduler: &mut Sched<Env>) {
+    if scheduler.readers() > 0 && print::has_input() {
+        scheduler.wake_readers();
+    }
+}
+
+/// `yield(env)`.
+///
+/// # Errors
+/// [`Error::BadEnv`].
+#[inline(never)]
+pub fn yield_to(entry: Entry, caller: &'static Env, id: EnvId) -> Results {
+    let to = table::find(caller, id)?;
+    let mut locked = scheduler::lock();
+    // (One that names itself may be on its way off this processor: it does not come back by that.)
+    let taken = to.id() == id && !core::ptr::eq(to, caller) && locked.hand_over(to, here());
+    if !taken && !locked.has_waiting() {
+        return Ok((0, 0));
+    }
+    caller.frame.set_results((0, 0));
+    locked.requeue(caller);
+    if taken {
+        go_over(entry, Some(to), locked, abi::Call::Yield as u64);
+    }
+    switch(entry, locked)
+}

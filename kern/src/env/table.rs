@@ -1,0 +1,246 @@
+//! The environment table.
+
+use crate::machine::cpu::{self, Cpu};
+use crate::machine::hardware::{Lock, MEMORY, Space};
+use crate::machine::provoke;
+use crate::machine::registers::{FpState, TrapFrame};
+use crate::machine::windows::{self, ENV_TABLE};
+use abi::window::{EnvInfo, LockKind};
+use abi::{EnvId, Error, Frame, Status};
+use core::arch::asm;
+use core::cell::Cell;
+use core::cmp::Ordering::{Equal, Greater, Less};
+use core::mem::offset_of;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sched::{Links, Node, State};
+
+/// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
+///
+/// Aligned to its size, so that the slot follows from the address by a shift.
+#[repr(C, align(1024))]
+pub struct Env {
+    /// Registers. First, because the entry stubs take one pointer for the other.
+    pub frame: TrapFrame,
+    /// Floating-point and vector registers, while they are not in the processor.
+    pub fp: FpState,
+    /// Who handles exceptions.
+    pub upcall: Upcall,
+    /// The public part.
+    info: &'static EnvInfo,
+    /// The page map; `None` while the slot is free.
+    pub space: Lock<Option<Space>>,
+    /// Its root, which stays the same: for who loads it.
+    pub root: Cell<Frame>,
+    links: Links<Env>,
+}
+
+const _: () = assert!(offset_of!(Env, frame) == 0, "a processor and the entry stubs take one for the other");
+
+// SAFETY: what is not behind a lock of its own belongs to the processor that holds the environment,
+// or, while none does, to the holder of the scheduler's lock.
+unsafe impl Sync for Env {}
+
+/// Who handles the exceptions of an environment, and on which stack.
+///
+/// The pages of the stack are pinned: whoever registered them cannot take them away, so delivery
+/// walks no page table and writes where it may. It is changed by whoever owns the frame, with the page
+/// map locked, so that pages are not taken away while they are being pinned.
+#[derive(Default)]
+#[repr(C)]
+pub struct Upcall {
+    /// 0: nobody.
+    pub entry: Cell<u64>,
+    /// Lowest address of the exception stack.
+    pub low: Cell<u64>,
+    /// One past its highest address; 0 if nobody handles anything.
+    pub top: Cell<u64>,
+}
+
+impl Upcall {
+    /// The pinned pages.
+    #[inline]
+    pub fn stack(&self) -> Range<u64> {
+        self.low.get()..self.top.get()
+    }
+
+    /// Nobody handles anything, and no page is pinned.
+    pub fn clear(&self) {
+        self.entry.set(0);
+        self.low.set(0);
+        self.top.set(0);
+    }
+}
+
+/// How many slots a machine with this many frames gets.
+pub fn slots_for(frames: u64) -> usize {
+    (frames / 32).clamp(64, EnvId::MAX_SLOTS as u64) as usize
+}
+
+/// Make the table, every slot free.
+pub fn init() {
+    for slot in 0..slots() {
+        // SAFETY: `kernel_map::init` mapped that many entries, and nobody has seen them yet.
+        unsafe { (ENV_TABLE.0 as *mut Env).add(slot).write(Env::unused(slot)) };
+    }
+}
+
+/// How many slots there are.
+#[inline]
+pub fn slots() -> usize {
+    windows::machine().env_slots.load(Relaxed) as usize
+}
+
+/// All slots.
+#[inline]
+pub fn all() -> &'static [Env] {
+    // SAFETY: `init` wrote that many entries, and nothing ever removes them.
+    unsafe { core::slice::from_raw_parts(ENV_TABLE.0 as *const Env, slots()) }
+}
+
+/// The living environment with this id; 0 is the caller.
+#[inline]
+pub fn find(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
+    sched::find(all(), caller, id)
+}
+
+/// The same, if the caller may act on it: itself and its children.
+#[inline]
+pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
+    sched::find_own(all(), caller, id)
+}
+
+/// Whether the caller may still act on an environment that it has [found](find_own): asked with the lock under which it
+/// acts. One that it has adopted may have ended since, and its slot may be somebody else's.
+///
+/// # Errors
+/// [`Error::BadEnv`] with the id in the slot.
+#[inline(always)]
+pub fn still_own(env: &'static Env) -> Result<(), Error> {
+    // Nobody else has done anything in between.
+    if cpu::count() == 1 { Ok(()) } else { look_again(env) }
+}
+
+#[inline(never)]
+fn look_again(env: &'static Env) -> Result<(), Error> {
+    let caller = current();
+    let own = core::ptr::eq(env, caller) || env.info().parent() == caller.id();
+    if own { Ok(()) } else { Err(Error::BadEnv(env.id().0.into())) }
+}
+
+/// The environment that runs on this processor.
+#[inline]
+pub fn current() -> &'static Env {
+    // SAFETY: set before the first entry from user mode; environments are never unmapped.
+    unsafe { &*current_pointer() }
+}
+
+/// Whether this is the environment that runs on this processor.
+#[inline]
+pub fn is_running(env: &Env) -> bool {
+    core::ptr::eq(env, current_pointer())
+}
+
+#[inline]
+fn current_pointer() -> *const Env {
+    let env: *const Env;
+    // SAFETY: as in `cpu::this`.
+    unsafe {
+        asm!("mov {}, gs:[{field}]", out(reg) env, field = const offset_of!(Cpu, env),
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    env
+}
+
+/// The environment whose page map and floating-point state are loaded on a processor.
+#[inline]
+pub fn loaded(cpu: &Cpu) -> Option<&'static Env> {
+    // SAFETY: null or an environment; those are never unmapped.
+    unsafe { cpu.env.get().cast::<Env>().as_ref() }
+}
+
+/// Whether the page map and floating-point state of this environment are loaded on a processor.
+#[inline]
+pub fn is_loaded(cpu: &Cpu, env: &Env) -> bool {
+    core::ptr::eq(cpu.env.get().cast(), env)
+}
+
+/// What a call gives back in `rax` and `rdx`.
+pub type Results = Result<(u64, u64), Error>;
+
+/// Do something with the page map of a living environment.
+#[inline(always)]
+pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, Error>) -> Result<T, Error> {
+    let mut space = env.space.lock();
+    let ended = || Error::BadEnv(env.id().0.into());
+    let space = space.as_mut().ok_or_else(ended)?;
+    if !is_running(env) {
+        if env.status() == Status::Dying {
+            return Err(ended());
+        }
+        space.begin();
+    }
+    let result = f(space);
+    space.settle(&MEMORY);
+    result
+}
+
+/// The same with the page map of another environment too, unless `source` is this one. Locks are taken in the order of
+/// the slots.
+pub fn with_source<T>(
+    source: &'static Env,
+    env: &'static Env,
+    f: impl FnOnce(Option<&mut Space>, &mut Space) -> Result<T, Error>,
+) -> Result<T, Error> {
+    match source.slot().cmp(&env.slot()) {
+        Less => with_space(source, |from| with_space(env, |space| f(Some(from), space))),
+        Equal => with_space(env, |space| f(None, space)),
+        Greater => with_space(env, |space| with_space(source, |from| f(Some(from), space))),
+    }
+}
+
+impl Env {
+    /// A slot that was never used.
+    fn unused(slot: usize) -> Env {
+        Env {
+            frame: TrapFrame::default(),
+            fp: FpState::default(),
+            upcall: Upcall::default(),
+            info: windows::env(slot),
+            space: Lock::new(LockKind::PageMap, None),
+            root: Cell::new(Frame(0)),
+            links: Links::default(),
+        }
+    }
+}
+
+impl Node for Env {
+    #[inline]
+    fn links(&self) -> &Links<Env> {
+        &self.links
+    }
+
+    #[inline]
+    fn slot(&self) -> usize {
+        (self as *const Env as usize - ENV_TABLE.0 as usize) / size_of::<Env>()
+    }
+
+    #[inline]
+    fn info(&self) -> &EnvInfo {
+        self.info
+    }
+
+    #[inline]
+    fn word(&self) -> &AtomicU64 {
+        &self.info().state
+    }
+
+    #[inline]
+    fn is_free_for(&self, state: State, processor: u32) -> bool {
+        state.is_free_for(processor) || provoke::holds_twice()
+    }
+
+    fn interrupt(&self, processor: u32) {
+        cpu::other(processor).into_iter().for_each(cpu::Cpu::interrupt);
+    }
+}

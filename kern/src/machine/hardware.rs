@@ -1,0 +1,128 @@
+//! The machine as the crate `vm` sees it: page frames, TLBs, and processors that wait.
+
+use crate::machine::windows::{self, bytes};
+use crate::machine::{cpu, flush};
+use abi::window::{CpuInfo, FrameInfo};
+use abi::{Frame, Va};
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use vm::{Machine, Memory, Table};
+
+/// All page frames.
+pub static MEMORY: Memory<Hardware> = Memory::new();
+/// An address space.
+pub type Space = vm::Space<Hardware>;
+/// A lock of the kernel's.
+pub type Lock<T> = vm::Lock<T, Hardware>;
+
+/// The frame of the kernel's own top-level table: the template of all others, and what idle and
+/// teardown run on. `kernel_map` makes it.
+pub static KERNEL_ROOT: AtomicU32 = AtomicU32::new(0);
+
+/// The frame of the kernel's own top-level table.
+pub fn kernel_root() -> Frame {
+    Frame(KERNEL_ROOT.load(Relaxed))
+}
+
+/// The real machine.
+pub struct Hardware;
+
+impl Machine for Hardware {
+    #[inline]
+    fn table(frame: Frame) -> &'static Table {
+        // SAFETY: the direct map has every frame that an entry can name, and entries are atomic.
+        unsafe { &*bytes(frame).cast() }
+    }
+
+    #[inline]
+    fn info(frame: Frame) -> &'static FrameInfo {
+        windows::frame(frame)
+    }
+
+    #[inline]
+    fn cpus() -> &'static [CpuInfo] {
+        windows::cpus(cpu::count())
+    }
+
+    #[inline]
+    fn cpu() -> usize {
+        cpu::here() as usize
+    }
+
+    #[inline]
+    fn counts() -> &'static CpuInfo {
+        windows::cpu(cpu::here())
+    }
+
+    #[inline]
+    fn zero(frame: Frame) {
+        fill(frame, 0);
+        if cfg!(feature = "count") {
+            Hardware::counts().frames_zeroed.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[inline]
+    fn copy(from: Frame, to: Frame) {
+        // SAFETY: both frames are in the direct map; nobody else has `to` yet.
+        unsafe {
+            asm!("rep movsq", inout("rcx") 512usize => _, inout("rsi") bytes(from) => _,
+                inout("rdi") bytes(to) => _, options(nostack, preserves_flags));
+        }
+        if cfg!(feature = "count") {
+            Hardware::counts().frames_copied.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[inline]
+    fn poison(frame: Frame) {
+        if cfg!(feature = "check") {
+            fill(frame, 0xdead_f4ee_dead_f4ee);
+        }
+    }
+
+    #[inline]
+    fn expect_zeros(words: &[AtomicU64]) {
+        if cfg!(feature = "check") {
+            let dirty = words.iter().position(|word| word.load(Relaxed) != 0);
+            assert!(dirty.is_none(), "word {dirty:?} of a table that should be empty");
+        }
+    }
+
+    #[inline]
+    fn invalidate(_: Frame, page: Va) {
+        // SAFETY: forgetting a translation is always sound.
+        unsafe { asm!("invlpg [{}]", in(reg) page.0, options(nostack, preserves_flags)) };
+    }
+
+    fn invalidate_all(root: Frame) {
+        if cpu::this().root() == root {
+            // SAFETY: the page map that is loaded already.
+            unsafe { cpu::load_root(cpu::this(), root) };
+        }
+    }
+
+    fn is_here(root: Frame) -> bool {
+        cpu::this().root() == root
+    }
+
+    fn is_elsewhere(root: Frame) -> bool {
+        flush::is_elsewhere(root)
+    }
+
+    fn flush_elsewhere(root: Frame) {
+        flush::flush_elsewhere(root);
+    }
+
+    fn relax() {
+        flush::relax();
+    }
+}
+
+fn fill(frame: Frame, word: u64) {
+    // SAFETY: the frame is in the direct map, and is being handed out or has just been freed.
+    unsafe {
+        asm!("rep stosq", inout("rcx") 512usize => _, inout("rdi") bytes(frame) => _,
+            in("rax") word, options(nostack, preserves_flags));
+    }
+}

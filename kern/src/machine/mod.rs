@@ -1,0 +1,25 @@
+//! The hardware: processors, their registers and interrupts, page frames, the serial line, the power switch.
+//!
+//! Knows nothing of environments.
+
+pub mod apic;
+pub mod control;
+pub mod count;
+pub mod cpu;
+pub mod flush;
+pub mod hardware;
+pub mod panic;
+pub mod power;
+pub mod print;
+pub mod provoke;
+pub mod registers;
+pub mod vectors;
+pub mod windows;
+
+/// Set up this processor: segments, stacks, interrupt table, and all other registers.
+pub fn init() {
+    let cpu = cpu::this();
+    cpu::load_segments(cpu);
+    vectors::load_interrupt_table();
+    control::set(cpu);
+}

@@ -1,0 +1,87 @@
+//! The end of the machine, and the report about it.
+
+use crate::machine::hardware::MEMORY;
+use crate::machine::{print, windows};
+use abi::boot::{EXIT_PORT, REPORT_PORT, exit_code};
+use abi::{EnvId, ExitStatus};
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use spin::Once;
+use x86_64::instructions::{hlt, port::PortWriteOnly};
+
+/// The processor that panics, plus one; 0: none.
+pub static PANICKING: AtomicU32 = AtomicU32::new(0);
+static STATUS: AtomicU8 = AtomicU8::new(0);
+static FREE_AT_START: AtomicU64 = AtomicU64::new(0);
+static NONCE: Once<&str> = Once::new();
+
+/// Output to the emulator that no program can forge.
+struct Report;
+
+impl fmt::Write for Report {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut port = PortWriteOnly::<u8>::new(REPORT_PORT);
+        // SAFETY: the port does nothing, or takes a character.
+        text.bytes().for_each(|byte| unsafe { port.write(byte) });
+        Ok(())
+    }
+}
+
+/// The console listens: say so. The nonce tells this run from every other.
+pub fn report_ready(nonce: &'static str) {
+    NONCE.call_once(|| nonce);
+    let _ = writeln!(Report, "faultline-ready nonce={nonce}");
+}
+
+/// Remember how many frames are free before there is any environment.
+pub fn count_frames() {
+    FREE_AT_START.store(MEMORY.free_frames(), Relaxed);
+}
+
+/// The first environment; [`EnvId::NONE`] when it has ended.
+pub fn first_env() -> EnvId {
+    EnvId(windows::machine().first_env.load(Relaxed))
+}
+
+/// The first environment has ended: as it did, so will the machine. Another one may get its id some day.
+pub fn end_first(status: ExitStatus) {
+    STATUS.store(status.0, Relaxed);
+    windows::machine().first_env.store(EnvId::NONE.0, Relaxed);
+}
+
+/// The last environment is gone.
+pub fn off_with_status() -> ! {
+    off(ExitStatus(STATUS.load(Relaxed)))
+}
+
+/// End the machine.
+pub fn off(status: ExitStatus) -> ! {
+    static OFF: AtomicBool = AtomicBool::new(false);
+    if OFF.swap(true, Relaxed) {
+        // Another processor is at it.
+        stand_still();
+    }
+    print::drain();
+    let status = if PANICKING.load(Relaxed) != 0 { ExitStatus::KERNEL_PANIC } else { status };
+    // Who panics earlier has nothing to report from: not even the page of the machine is there yet.
+    if let Some(nonce) = NONCE.get() {
+        let _ = writeln!(
+            Report,
+            "faultline nonce={nonce} status={} free_start={} free_end={} longest={}",
+            status.0,
+            FREE_AT_START.load(Relaxed),
+            MEMORY.free_frames(),
+            windows::machine().longest_entry.load(Relaxed),
+        );
+    }
+    // SAFETY: ends the emulator; elsewhere nothing listens.
+    unsafe { PortWriteOnly::new(EXIT_PORT).write(exit_code(status.0)) };
+    stand_still()
+}
+
+/// Nothing happens on this processor any more.
+pub fn stand_still() -> ! {
+    loop {
+        hlt();
+    }
+}

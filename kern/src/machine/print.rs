@@ -1,0 +1,121 @@
+//! The console: lines out, bytes in.
+//!
+//! One `write` comes out in one piece, and no line ever has text of two environments: whoever writes
+//! while the line of another one is unfinished begins a new one. Putting lines together before they
+//! are written is for libos.
+
+use crate::machine::hardware::Lock;
+use abi::EnvId;
+use abi::window::LockKind;
+use core::fmt;
+use core::sync::atomic::AtomicBool;
+use spin::Once;
+use uart_16550::{Config, Uart16550, backend::PioBackend};
+
+/// The first serial line.
+pub const COM1: u16 = 0x3f8;
+
+/// The serial port, and whose unfinished line is on the screen.
+struct Console {
+    uart: Option<Uart16550<PioBackend>>,
+    open: Option<EnvId>,
+}
+
+static CONSOLE: Lock<Console> = Lock::new(LockKind::Console, Console { uart: None, open: None });
+/// What the kernel's own lines begin with: who reads the console can tell them from a program's then.
+pub static SIGNATURE: Once<&str> = Once::new();
+/// Whether `trace!` prints.
+pub static TRACE: AtomicBool = AtomicBool::new(false);
+
+/// Set up the serial port.
+pub fn init() {
+    // SAFETY: the standard port of the first serial line; nobody else uses it.
+    let uart = unsafe { Uart16550::new_port(COM1) };
+    CONSOLE.lock().uart = uart.ok().and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
+}
+
+impl Console {
+    /// Write for `who` (nobody: the kernel). Unfinished lines of others are ended first.
+    fn write(&mut self, who: Option<EnvId>, text: &[u8]) {
+        if self.open.is_some() && self.open != who {
+            self.send(b"\n");
+        }
+        self.send(text);
+        self.open = if text.last() == Some(&b'\n') { None } else { who };
+    }
+
+    fn send(&mut self, text: &[u8]) {
+        if let Some(uart) = &mut self.uart {
+            uart.send_bytes_exact(text);
+        }
+    }
+}
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(None, text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A line of the kernel's.
+pub fn print(text: fmt::Arguments) {
+    let signature = SIGNATURE.get().unwrap_or(&"");
+    let _ = fmt::write(&mut *CONSOLE.lock(), format_args!("{signature}{text}\n"));
+}
+
+/// A line of a kernel that panics.
+pub fn print_panic(text: fmt::Arguments) {
+    const TRIES: u32 = 1_000_000;
+    // Another processor comes to the end of its line. This one, interrupted in the middle of one, does not.
+    if !(0..TRIES).any(|_| !CONSOLE.inner().is_locked()) {
+        // SAFETY: the holder does not go on.
+        unsafe { CONSOLE.inner().force_unlock() };
+    }
+    print(text);
+}
+
+/// Wait until everything has left the machine.
+pub fn drain() {
+    const TRIES: u32 = 10_000_000;
+    let mut console = CONSOLE.lock();
+    if let Some(uart) = &mut console.uart {
+        let empty = uart_16550::spec::registers::LSR::TRANSMITTER_EMPTY;
+        let _ = (0..TRIES).find(|_| uart.lsr().contains(empty));
+    }
+}
+
+/// Print a line of the kernel's on the console.
+macro_rules! kprintln {
+    ($($text:tt)*) => { $crate::machine::print::print(format_args!($($text)*)) };
+}
+
+/// Print a line about the life of an environment, if that was asked for.
+macro_rules! trace {
+    ($($text:tt)*) => {
+        if $crate::machine::print::TRACE.load(core::sync::atomic::Ordering::Relaxed) {
+            $crate::machine::print::kprintln!($($text)*);
+        }
+    };
+}
+
+pub(crate) use {kprintln, trace};
+
+/// Print text of an environment, in one piece.
+pub fn print_for(env: EnvId, text: &[u8]) {
+    CONSOLE.lock().write(Some(env), text);
+}
+
+/// Take bytes that have come in, as many as there are and fit.
+pub fn receive(buffer: &mut [u8]) -> &[u8] {
+    let len = CONSOLE.lock().uart.as_mut().map_or(0, |uart| uart.receive_bytes(buffer));
+    &buffer[..len]
+}
+
+/// Whether a byte is waiting. (While another processor has the console: ask again later. Who asks has the scheduler
+/// locked, and a line takes its time.)
+pub fn has_input() -> bool {
+    let mut console = CONSOLE.try_lock();
+    let uart = console.as_mut().and_then(|console| console.uart.as_mut());
+    uart.is_some_and(|uart| uart.ready_to_receive().is_ok())
+}

@@ -1,0 +1,90 @@
+//! The ways into the kernel and out of it, by the names that `entry.s` gives them; and the interrupt table.
+
+use crate::machine::cpu::IST_VECTORS;
+use crate::machine::registers::{self, TrapFrame};
+use spin::Once;
+use x86_64::structures::DescriptorTablePointer;
+use x86_64::structures::idt::{Entry, HandlerFunc};
+use x86_64::{PrivilegeLevel, VirtAddr};
+
+unsafe extern "C" {
+    static trap_stubs: u8;
+    fn syscall_entry();
+    fn syscall_compat();
+    fn resume() -> !;
+    fn resume_call(frame: &TrapFrame) -> !;
+    fn idle();
+    fn pause();
+}
+
+/// The entry stub of a vector.
+fn stub(vector: usize) -> VirtAddr {
+    VirtAddr::from_ptr(&raw const trap_stubs) + 16 * vector as u64
+}
+
+/// The entry of system calls.
+pub fn syscall_address() -> VirtAddr {
+    VirtAddr::from_ptr(syscall_entry as *const u8)
+}
+
+/// The entry of system calls from 32-bit code, of which there is none.
+pub fn syscall_compat_address() -> VirtAddr {
+    VirtAddr::from_ptr(syscall_compat as *const u8)
+}
+
+/// Go on with the environment that runs on this processor, with all its registers.
+pub fn resume_env(frame: &TrapFrame) -> ! {
+    if frame.saved().vector == registers::CALL {
+        resume_from_call(frame);
+    }
+    // SAFETY: `set_frame` made it current, and it holds sane user registers.
+    unsafe { resume() }
+}
+
+/// Go on behind the call that this environment, which runs on this processor, has made.
+#[inline]
+pub fn resume_from_call(frame: &TrapFrame) -> ! {
+    // SAFETY: the frame is as `syscall_entry` saved it, but for results: so `rip` and `rflags` are what a call
+    // may return to.
+    unsafe { resume_call(frame) }
+}
+
+/// Wait for an interrupt.
+pub fn wait_for_interrupt() {
+    // SAFETY: the only interrupt that can come is the timer's, and its handler just counts.
+    unsafe { idle() }
+}
+
+/// Take the interrupts that came while the kernel did one thing after another without a program between.
+pub fn take_interrupts() {
+    // SAFETY: as in `wait_for_interrupt`.
+    unsafe { pause() }
+}
+
+static IDT: Once<[Entry<HandlerFunc>; 256]> = Once::new();
+
+fn make_idt() -> [Entry<HandlerFunc>; 256] {
+    core::array::from_fn(|vector| {
+        let mut entry = Entry::missing();
+        // SAFETY: the stub saves what an interrupt handler must save.
+        let options = unsafe { entry.set_handler_addr(stub(vector)) };
+        // User programs may say `int3` and `into`; any other `int n` is a protection fault.
+        if vector == 3 || vector == 4 {
+            options.set_privilege_level(PrivilegeLevel::Ring3);
+        }
+        if let Some(index) = IST_VECTORS.iter().position(|ist| *ist == vector) {
+            // SAFETY: `load_segments` has set up that stack.
+            unsafe { options.set_stack_index(index as u16) };
+        }
+        entry
+    })
+}
+
+/// Load the interrupt table.
+pub fn load_interrupt_table() {
+    let idt = IDT.call_once(make_idt);
+    let pointer =
+        DescriptorTablePointer { limit: size_of_val(idt) as u16 - 1, base: VirtAddr::from_ptr(idt) };
+    // SAFETY: the table is complete and lives for ever.
+    unsafe { x86_64::instructions::tables::lidt(&pointer) };
+}

@@ -1,0 +1,72 @@
+//! Where the kernel sees physical memory, the windows and its own tables.
+//!
+//! The kernel's half is the same 256 top-level entries in every address space, filled once in `boot::kernel_map`:
+//! the direct map, the windows' writable alias, the environment table, the image and the devices.
+//! Nothing in it is both writable and executable, and nothing is global.
+
+use abi::layout::{ARCHIVE, CPUS, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
+use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
+use abi::{Frame, Va};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// The private parts of the environments.
+pub const ENV_TABLE: Va = Va(0xffff_d000_0000_0000);
+/// What the checking kernel counts, indexed by frame number.
+pub const CHECK_TABLE: Va = Va(0xffff_d800_0000_0000);
+/// What processors other than the first need, one behind the other.
+pub const PROCESSORS: Va = Va(0xffff_d400_0000_0000);
+/// The registers of the local APIC, at their page in [`DEVICES`].
+pub const LOCAL_APIC: Va = DEVICES;
+
+/// The kernel's writable address of something in the windows.
+pub const fn alias(window: Va) -> u64 {
+    window.0 - WINDOWS.0 + KERNEL_WINDOWS.0
+}
+
+/// The bytes of a page frame, in the direct map.
+#[inline]
+pub fn bytes(frame: Frame) -> *mut u8 {
+    (DIRECT_MAP.0 + frame.address()) as *mut u8
+}
+
+/// The page that everyone can read.
+#[inline]
+pub fn machine() -> &'static MachineInfo {
+    // SAFETY: the machine page is mapped from `kernel_map::init` on, and its fields are atomic.
+    unsafe { &*(alias(MACHINE) as *const MachineInfo) }
+}
+
+/// The public part of a page frame.
+#[inline]
+pub fn frame(frame: Frame) -> &'static FrameInfo {
+    // SAFETY: the frame table has an entry for every usable frame, and those are atomic.
+    unsafe { &*((alias(FRAMES) as *const FrameInfo).add(frame.0 as usize)) }
+}
+
+/// The public parts of this many processors.
+#[inline]
+pub fn cpus(count: u32) -> &'static [CpuInfo] {
+    // SAFETY: the page is mapped from `kernel_map::init` on, has room for all, and its fields are atomic.
+    unsafe { core::slice::from_raw_parts(alias(CPUS) as *const CpuInfo, count as usize) }
+}
+
+/// The public part of a processor that works.
+#[inline]
+pub fn cpu(number: u32) -> &'static CpuInfo {
+    // SAFETY: as above; numbers of processors are below their count.
+    unsafe { &*(alias(CPUS) as *const CpuInfo).add(number as usize) }
+}
+
+/// The public part of an environment.
+#[inline]
+pub fn env(slot: usize) -> &'static EnvInfo {
+    // SAFETY: the window has an entry for every slot; the fields are atomic.
+    unsafe { &*(alias(ENVS) as *const EnvInfo).add(slot) }
+}
+
+/// The boot archive.
+pub fn archive() -> &'static [u8] {
+    let len = machine().archive_bytes.load(Relaxed) as usize;
+    // SAFETY: `kernel_map` mapped that many bytes there; nobody ever writes them.
+    unsafe { core::slice::from_raw_parts(alias(ARCHIVE) as *const u8, len) }
+}
