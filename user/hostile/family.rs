@@ -41,6 +41,8 @@ pub fn becomes(holds: impl Fn() -> bool) -> bool {
         let there = holds();
         if !there {
             sys::yield_now();
+            // An emulator with one thread goes over to another processor here, and otherwise only now and then.
+            core::hint::spin_loop();
         }
         there
     })
