@@ -3,48 +3,20 @@
 use crate::checks::Checks;
 use crate::exhaust::{self, HOARD};
 use crate::family::{self, child, reaches};
+use crate::longest::Longest;
 use crate::search;
-use core::fmt::Debug;
 use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::Call;
-use libos::abi::window::MachineInfo;
 use libos::{EnvId, Fork, PageOp, Perms, Status, Va, fork, ipc, println, sys, windows};
 
-/// Only kernels that count know how many there were.
-const BOUND: u64 = MachineInfo::LONGEST_BOUND;
 const BASE: Va = Va(0x2000_0000_0000);
 const SLOT: u64 = 1 << 39;
 /// As many environments as there can well be.
 const CROWD: usize = 600;
 
-/// Looks at the longest entry after each thing that was done.
-pub struct Longest<'a> {
-    checks: &'a mut Checks,
-    seen: u64,
-}
-
-impl Longest<'_> {
-    /// No entry of what was done since the last look may have been too long.
-    pub fn look(&mut self, what: &dyn Debug) {
-        let machine = windows::machine();
-        let longest = machine.longest_entry.load(Relaxed);
-        let is_fine = longest <= self.seen.max(BOUND);
-        self.checks.that("no entry is longer than is promised", is_fine);
-        if !is_fine {
-            let cause = machine.longest_cause.load(Relaxed);
-            println!("{longest} instructions, cause {cause} ({}): {what:?}", name(cause));
-        }
-        self.seen = longest;
-    }
-}
-
-fn name(cause: u64) -> &'static str {
-    Call::from_number(cause).map_or("no call", Call::name)
-}
-
 /// Each of these once, and after each a look at the longest entry so far.
 pub fn entries(checks: &mut Checks) {
-    let mut longest = Longest { checks, seen: 0 };
+    let mut longest = Longest::new(checks);
     search::all(&mut longest);
     spread(&mut longest);
     let all: [(&str, fn()); 12] = [
@@ -64,7 +36,7 @@ pub fn entries(checks: &mut Checks) {
     for (what, make) in all {
         make();
         let is_over = quiet();
-        longest.checks.that("what ends has ended", is_over);
+        longest.that("what ends has ended", is_over);
         longest.look(&what);
     }
     for (call, count) in Call::ALL.iter().zip(&windows::machine().longest_by_call) {

@@ -15,6 +15,7 @@ mod exhaust;
 mod family;
 mod ipc;
 mod long;
+mod longest;
 mod memory;
 mod pages;
 mod processor;

@@ -5,7 +5,7 @@
 //! executes processors by turns comes back at once (see `kern/src/machine/count.rs`).
 
 use crate::family::{self, child};
-use crate::long::Longest;
+use crate::longest::Longest;
 use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::Call;
 use libos::{EnvId, PageOp, Perms, Status, Va, raw, sys, windows};

@@ -4,8 +4,8 @@
 
 use crate::bare::{CODE, Code, RAX, RSP};
 use crate::buffers;
-use crate::kit::{Crew, Draw, Ends, Must, add, child, fail, get, is_running, pause, set, until};
-use crate::soak::{FAMILY_WORDS, LINES, anybody, check_page, fill_page, mailbox};
+use crate::kit::{Crew, Ends, Must, add, child, fail, get, is_running, pause, set, until};
+use crate::troupe::{Family, LINES, anybody, check_page, fill_page, mailbox};
 use libos::abi::Error;
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::upcall::{self, Outcome};
@@ -38,27 +38,6 @@ const OTHER: Va = Va(0x2100_0000_0000);
 const NOWHERE: Va = Va(0x3000_0000_0000);
 /// The most lines: they take long.
 const MOST_LINES: u64 = 500;
-
-/// A worker and its descendants.
-pub struct Family {
-    pub draw: Draw,
-    /// Its words on the board.
-    pub words: usize,
-}
-
-impl Family {
-    fn word(&self, n: usize) -> usize {
-        self.words + n
-    }
-
-    pub fn begin(&self) {
-        (0..FAMILY_WORDS).for_each(|word| set(self.words + word, 0));
-    }
-
-    fn up_to(&self, most: u64) -> u64 {
-        1 + self.draw.below(most)
-    }
-}
 
 /// A child that does this for ever.
 fn tireless(body: impl Fn()) -> Child {

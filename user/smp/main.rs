@@ -21,6 +21,7 @@ mod processors;
 mod shootdown;
 mod soak;
 mod stop;
+mod troupe;
 mod upcalls;
 
 use kit::{Clock, argument, fail, until};

@@ -2,25 +2,15 @@
 //!
 //! `smp soak seed=N seconds=N`. What is drawn follows from the seed; when it happens does not.
 
-use crate::acts::{ACTS, Family};
-use crate::kit::{Clock, Draw, Ends, Must, WORDS, add, argument, board, child, cpus, fail, get, pause, set};
+use crate::acts::ACTS;
+use crate::kit::{Clock, Draw, Ends, Must, add, argument, board, child, cpus, fail, get, pause, set};
+use crate::troupe::{
+    CAST, DONE, FAMILIES, FAMILY_WORDS, Family, MAILBOXES, MOST, MOST_FAMILIES, OVER, check_page,
+};
 use core::sync::atomic::Ordering::SeqCst;
 use libos::abi::Error;
-use libos::{Child, EnvId, ExitStatus, Status, Va, env, ipc, print, println, raw, sys, windows};
+use libos::{Child, ExitStatus, Status, Va, env, ipc, print, println, sys, windows};
 
-/// Words of the board: whether it is over; lines printed; how often each act was done; who takes part.
-const OVER: usize = 0;
-pub const LINES: usize = 1;
-const DONE: usize = 8;
-const CAST: usize = 64;
-/// Each family has words of its own, so that whoever is left of one that was ended disturbs no other.
-const FAMILIES: usize = 128;
-pub const FAMILY_WORDS: usize = 16;
-const MOST_FAMILIES: usize = (WORDS - FAMILIES) / FAMILY_WORDS;
-
-/// Members that only receive; they come first. All others are workers, at the head of a family each.
-const MAILBOXES: usize = 3;
-const MOST: usize = 20;
 const LETTERS: Va = Va(0x2000_0000_0000);
 
 /// Whoever takes part.
@@ -79,16 +69,6 @@ fn wait(ms: u64) {
     is_so_within(ms, || false);
 }
 
-/// Somebody who takes part.
-pub fn anybody(draw: &Draw) -> EnvId {
-    EnvId(get(CAST + draw.below(MOST as u64) as usize) as u32)
-}
-
-/// Somebody who receives.
-pub fn mailbox(draw: &Draw) -> EnvId {
-    EnvId(get(CAST + draw.below(MAILBOXES as u64) as usize) as u32)
-}
-
 impl Cast {
     fn engage(&mut self, member: usize) {
         let words = FAMILIES + self.families % MOST_FAMILIES * FAMILY_WORDS;
@@ -145,20 +125,5 @@ fn receive() {
     loop {
         let letter = ipc::recv_page(LETTERS).must("recv");
         check_page(letter.page.then_some(LETTERS), letter.value);
-    }
-}
-
-/// What is written to pages that are sent.
-pub fn fill_page(page: Va, value: u64) {
-    (0..8).for_each(|word| raw::write_u64(page.0 + 504 * word, value));
-}
-
-pub fn check_page(page: Option<Va>, value: u64) {
-    let Some(page) = page else { fail!("no page came with {value:#x}") };
-    for word in 0..8 {
-        let found = raw::read_u64(page.0 + 504 * word);
-        if found != value {
-            fail!("{page}, word {word}: {found:#x}, {value:#x} expected");
-        }
     }
 }

@@ -41,6 +41,7 @@ pub mod machine;
 pub mod peers;
 pub mod prices;
 pub mod report;
+pub mod row;
 pub mod run;
 pub mod scale;
 pub mod session;

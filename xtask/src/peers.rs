@@ -3,7 +3,7 @@
 //! The figures are in `tests/peers.json`, as text: some are rounded, some have a remark. How they came about is told in
 //! `docs/lecture.md`.
 
-use crate::bench::Row;
+use crate::row::Row;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use serde_json::Value;

@@ -12,7 +12,7 @@ use object::{LittleEndian, elf::FileHeader64};
 /// How the names of such functions start. libos has one, and `quick_handler!` makes others.
 const QUICK: &str = "libos_quick_";
 /// How those of functions start that never come back to the interrupted program, so that they may do anything.
-const ENDS: [&str; 2] = ["core::panicking::", "libos::start::unfinished"];
+const ENDS: [&str; 2] = ["core::panicking::", "libos::console::unfinished"];
 
 /// What to do about a quick handler that is none: copies become moves of vector registers, or calls of `memcpy`.
 const MEND: &str =

@@ -1,19 +1,11 @@
 //! Slots, parents and children.
 
+use crate::node::{Family, Node};
+use crate::scheduler::Sched;
+use crate::sync::Cell;
 use crate::word::change;
-use crate::{Cell, Node, Sched};
 use abi::{EnvId, Error, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
-
-/// What becomes of the children when an environment ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Family {
-    /// They go to the parent of the one that ends.
-    #[default]
-    GoesUp,
-    /// They are ended too, and so are theirs.
-    Ends,
-}
 
 /// One environment in so many gets a slot that was never used, although others are free.
 const FRESH: u32 = 16;
@@ -34,7 +26,7 @@ impl<N: Node> Sched<N> {
         links.looked_at.set(0);
         links.adopted.set(false);
         links.family.set(Family::GoesUp);
-        _ = change(env, |state| Some(state.renewed(id)));
+        _ = change(env.word(), |state| Some(state.renewed(id)));
         match parent {
             Some(parent) => self.adopt(parent, env),
             None => self.root = Some(env),

@@ -1,7 +1,8 @@
 //! Who receives from whom.
 
-use crate::word::{change, load, replace};
-use crate::{Node, Sched, State};
+use crate::node::Node;
+use crate::scheduler::Sched;
+use crate::word::{State, change, load, replace};
 use abi::call::NO_PAGE;
 use abi::{EnvId, Status};
 use core::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,7 @@ pub(crate) const WOKEN_AT_ONCE: usize = 32;
 #[inline]
 #[must_use]
 pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> bool {
-    let now = load(receiver);
+    let now = load(receiver.word());
     now.taken(id, sender, processor).is_some_and(|then| replace(receiver.word(), now, then))
 }
 
@@ -43,21 +44,21 @@ impl<N: Node> Sched<N> {
             self.table[from.slot()].links().awaited.store(true, Relaxed);
         }
         let living = |state: State| state.status() != Status::Dying;
-        change(me, |state| living(state).then(|| state.receiving(from))).is_ok()
+        change(me.word(), |state| living(state).then(|| state.receiving(from))).is_ok()
     }
 
     /// If the environment with this id takes a message from that sender: where it wants a page. From here on nobody
     /// else sends to it, and it does not [go away](Sched::is_claimed), until the message [comes](Sched::deliver).
     #[inline]
     pub fn claim(&mut self, receiver: &'static N, id: EnvId, sender: EnvId) -> Option<u64> {
-        let claimed = change(receiver, |state| state.takes(id, sender).then(|| state.claimed(true)));
+        let claimed = change(receiver.word(), |state| state.takes(id, sender).then(|| state.claimed(true)));
         claimed.is_ok().then(|| receiver.links().receive_at.get())
     }
 
     /// The end of a [claim](Sched::claim) that came to nothing.
     #[inline]
     pub fn disclaim(&mut self, receiver: &'static N) {
-        _ = change(receiver, |state| Some(state.claimed(false)));
+        _ = change(receiver.word(), |state| Some(state.claimed(false)));
     }
 
     /// The end of a claim: the receiver is runnable. The message is to be put into its registers before the lock is
@@ -66,7 +67,7 @@ impl<N: Node> Sched<N> {
     #[inline]
     #[must_use]
     pub fn deliver(&mut self, receiver: &'static N) -> bool {
-        let before = change(receiver, |state| {
+        let before = change(receiver.word(), |state| {
             let state = state.claimed(false);
             Some(if state.status() == Status::Receiving { state.with(Status::Runnable) } else { state })
         });
@@ -76,7 +77,7 @@ impl<N: Node> Sched<N> {
     /// Whether a sender is about to hand over a page: its page map has to stay.
     #[must_use]
     pub fn is_claimed(&self, receiver: &'static N) -> bool {
-        load(receiver).is_claimed()
+        load(receiver.word()).is_claimed()
     }
 
     /// Receivers that wait for a message from this environment alone, which is ending, will not get one: tell them, and
@@ -89,7 +90,7 @@ impl<N: Node> Sched<N> {
         for slot in (links.looked_at.get()..end).take(AT_ONCE) {
             links.looked_at.set(slot + 1);
             let env = &self.table[slot];
-            if load(env).awaits_only(of.id()) {
+            if load(env.word()).awaits_only(of.id()) {
                 tell(env);
                 self.wake(env);
                 woken += 1;

@@ -1,9 +1,18 @@
 //! Who runs next: one queue for all processors, first come, first served.
 
 use crate::message::{AT_ONCE, WOKEN_AT_ONCE};
-use crate::word::{change, give_back};
-use crate::{Node, Sched, State};
+use crate::node::Node;
+use crate::scheduler::Sched;
+use crate::word::{self, State, change};
 use abi::Status;
+
+/// The processor that held an environment has left it: no register and no translation of it is there any more.
+/// Returns whether it wants to run already: then somebody should [be told](crate::Sched::offer).
+#[inline]
+#[must_use]
+pub fn give_back<N: Node>(env: &N) -> bool {
+    word::give_back(env.word())
+}
 
 impl<N: Node> Sched<N> {
     /// To the end of the queue. Whoever holds it now will [give it back](give_back); otherwise it can be
@@ -47,7 +56,7 @@ impl<N: Node> Sched<N> {
         self.cut_short = false;
         while let Some(env) = at {
             at = env.links().next.get();
-            let taken = change(env, |state| {
+            let taken = change(env.word(), |state| {
                 let then = match state.status() {
                     Status::Runnable if !state.is_reserved() => Status::Running,
                     Status::Dying => Status::Dying,
@@ -55,20 +64,17 @@ impl<N: Node> Sched<N> {
                 };
                 env.is_free_for(state, processor).then(|| state.with(then).held_by(processor))
             });
-            if taken.is_err_and(|state| matches!(state.status(), Status::Runnable | Status::Dying)) {
-                before = Some(env);
-                continue;
-            }
-            match before {
-                Some(before) => before.links().next.set(at),
-                None => self.first = at,
-            }
-            if at.is_none() {
-                self.last = before;
-            }
-            env.links().queued.set(false);
-            if taken.is_ok() {
-                return Some(env);
+            let stays = |state: State| matches!(state.status(), Status::Runnable | Status::Dying);
+            match taken {
+                Err(state) if stays(state) => {
+                    before = Some(env);
+                    continue;
+                }
+                Ok(_) => {
+                    self.unlink(before, env);
+                    return Some(env);
+                }
+                Err(_) => self.unlink(before, env),
             }
             left_out += 1;
             if left_out == AT_ONCE {
@@ -77,6 +83,20 @@ impl<N: Node> Sched<N> {
             }
         }
         None
+    }
+
+    /// Take an environment out of the queue, which stands behind another one there, or first.
+    #[inline]
+    fn unlink(&mut self, before: Option<&'static N>, env: &'static N) {
+        let after = env.links().next.get();
+        match before {
+            Some(before) => before.links().next.set(after),
+            None => self.first = after,
+        }
+        if after.is_none() {
+            self.last = before;
+        }
+        env.links().queued.set(false);
     }
 
     /// Whether the last [`Sched::dequeue`] gave up before the end of the queue.
@@ -90,7 +110,7 @@ impl<N: Node> Sched<N> {
     #[inline]
     #[must_use]
     pub fn hand_over(&mut self, env: &'static N, processor: u32) -> bool {
-        let taken = change(env, |state| {
+        let taken = change(env.word(), |state| {
             let wants = state.status() == Status::Runnable && !state.is_reserved();
             (wants && env.is_free_for(state, processor))
                 .then(|| state.with(Status::Running).held_by(processor))
@@ -128,7 +148,7 @@ impl<N: Node> Sched<N> {
     #[inline]
     pub fn requeue(&mut self, env: &'static N) {
         let ran = |state: State| state.status() == Status::Running;
-        if change(env, |state| ran(state).then(|| state.with(Status::Runnable))).is_ok() {
+        if change(env.word(), |state| ran(state).then(|| state.with(Status::Runnable))).is_ok() {
             self.enqueue(env);
         }
     }
@@ -138,7 +158,7 @@ impl<N: Node> Sched<N> {
     #[inline]
     pub fn block(&mut self, env: &'static N, status: Status) -> bool {
         let living = |state: State| state.status() != Status::Dying;
-        let blocked = change(env, |state| living(state).then(|| state.with(status))).is_ok();
+        let blocked = change(env.word(), |state| living(state).then(|| state.with(status))).is_ok();
         if blocked && status == Status::Reading {
             self.readers += 1;
         }

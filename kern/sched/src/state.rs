@@ -1,7 +1,8 @@
 //! How an environment is started, stopped, kept off its processor, and ended.
 
-use crate::word::change;
-use crate::{Family, Node, Sched, State};
+use crate::node::{Family, Node};
+use crate::scheduler::Sched;
+use crate::word::{State, change};
 use abi::{EnvId, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -26,7 +27,7 @@ impl<N: Node> Sched<N> {
     /// What it is doing, if it cannot be stopped.
     pub fn stop(&mut self, env: &'static N) -> Result<bool, Status> {
         let can = |status| matches!(status, Status::Stopped | Status::Runnable | Status::Running);
-        let before = change(env, |state| can(state.status()).then(|| state.with(Status::Stopped)));
+        let before = change(env.word(), |state| can(state.status()).then(|| state.with(Status::Stopped)));
         let ran = before.map_err(State::status)?.status() == Status::Running;
         if ran {
             self.interrupt_holder(env);
@@ -40,7 +41,7 @@ impl<N: Node> Sched<N> {
     /// It is not stopped for that: if it stops itself just now, it stays stopped.
     #[must_use]
     pub fn keep_off(&mut self, env: &'static N, processor: u32) -> bool {
-        let before = change(env, |state| {
+        let before = change(env.word(), |state| {
             if env.is_free_for(state, processor) {
                 return Some(state.unreserved().held_by(processor));
             }
@@ -56,14 +57,15 @@ impl<N: Node> Sched<N> {
 
     /// Let this processor hold it, if no other does.
     pub fn hold(&mut self, env: &'static N, processor: u32) -> bool {
-        change(env, |state| env.is_free_for(state, processor).then(|| state.held_by(processor))).is_ok()
+        change(env.word(), |state| env.is_free_for(state, processor).then(|| state.held_by(processor)))
+            .is_ok()
     }
 
     /// From now on the environment only gives back what it has, a slice at each turn. `false` if that is so
     /// already: then nothing changes.
     pub fn condemn(&mut self, env: &'static N, exit: ExitStatus, by: EnvId, family: Family) -> bool {
         let living = |status| !matches!(status, Status::Free | Status::Dying | Status::Zombie);
-        let before = change(env, |state| living(state.status()).then(|| state.with(Status::Dying)));
+        let before = change(env.word(), |state| living(state.status()).then(|| state.with(Status::Dying)));
         let Ok(before) = before else { return false };
         if before.status() == Status::Reading {
             self.readers -= 1;

@@ -1,6 +1,6 @@
 //! What an environment is doing, and with whom: one word, so that all of it changes at once.
 
-use crate::{AtomicU64, Node};
+use crate::sync::AtomicU64;
 use abi::window::EnvInfo;
 use abi::{EnvId, Status};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -104,7 +104,7 @@ impl State {
         self.0 & (!0 << AWAITS_SHIFT | EnvInfo::STATUS) == waits
     }
 
-    /// It is runnable, and only the processor that [keeps it off](crate::Sched::keep_off) the others may take it.
+    /// It is runnable, and only the processor that keeps it off the others may take it.
     #[inline]
     pub(crate) fn reserved(self) -> State {
         State(self.with(Status::Runnable).0 | RESERVED)
@@ -158,8 +158,8 @@ fn holder_bits(processor: u32) -> u64 {
 
 /// The state, for now.
 #[inline]
-pub(crate) fn load<N: Node>(env: &N) -> State {
-    State(env.word().load(Acquire))
+pub(crate) fn load(word: &AtomicU64) -> State {
+    State(word.load(Acquire))
 }
 
 /// Change the state from one to another. `false` if it is not the one.
@@ -170,16 +170,14 @@ pub(crate) fn replace(word: &AtomicU64, now: State, then: State) -> bool {
 
 /// Change the state in whatever way fits what it is. Returns what it was: an error if there is nothing to change.
 #[inline]
-pub(crate) fn change<N: Node>(env: &N, f: impl Fn(State) -> Option<State>) -> Result<State, State> {
-    let changed = env.word().fetch_update(AcqRel, Acquire, |word| f(State(word)).map(|state| state.0));
+pub(crate) fn change(word: &AtomicU64, f: impl Fn(State) -> Option<State>) -> Result<State, State> {
+    let changed = word.fetch_update(AcqRel, Acquire, |word| f(State(word)).map(|state| state.0));
     changed.map(State).map_err(State)
 }
 
-/// The processor that held an environment has left it: no register and no translation of it is there any more.
-/// Returns whether it wants to run already: then somebody should [be told](crate::Sched::offer).
+/// Nobody holds the environment any more. Returns whether it is to run, or to end.
 #[inline]
-#[must_use]
-pub fn give_back<N: Node>(env: &N) -> bool {
-    let before = State(env.word().fetch_and(!HOLDER, AcqRel));
+pub(crate) fn give_back(word: &AtomicU64) -> bool {
+    let before = State(word.fetch_and(!HOLDER, AcqRel));
     before.is(Status::Runnable) || before.is(Status::Dying)
 }

@@ -29,11 +29,13 @@ pub mod fault;
 pub mod layout;
 pub mod ops;
 pub mod page;
+pub mod status;
 pub mod window;
 
 pub use call::Call;
-pub use env::{EnvId, ExitStatus, Registers, Status};
+pub use env::{EnvId, ExitStatus, Registers};
 pub use error::Error;
 pub use fault::{Fault, Vector};
 pub use ops::PageOp;
 pub use page::{Frame, PAGE_SIZE, Perms, Pte, Va};
+pub use status::Status;

@@ -1,10 +1,8 @@
 //! Virtual addresses, page frames, permissions and page table entries.
 
 use crate::Error;
-use crate::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, USER_LIMIT};
 use bitflags::bitflags;
 use core::fmt;
-use core::ops::Range;
 
 /// Bytes in a page and in a page frame.
 pub const PAGE_SIZE: u64 = 4096;
@@ -58,50 +56,6 @@ impl Va {
     #[must_use]
     pub const fn is_page_aligned(self) -> bool {
         self.offset() == 0
-    }
-
-    /// This address, if a call may name so many pages from it on.
-    ///
-    /// # Errors
-    /// [`Error::Unaligned`], [`Error::BadAddress`].
-    #[inline]
-    pub fn user_run(self, pages: u64) -> Result<Va, Error> {
-        self.run(pages, 1, Va(0)..USER_LIMIT)
-    }
-
-    /// Whether this is the start of a page that calls may name.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_user_page(self) -> bool {
-        // Bits within the page, rotated to the top, make a number that is too large.
-        self.0.rotate_right(PAGE_SIZE.trailing_zeros()) < USER_LIMIT.0 / PAGE_SIZE
-    }
-
-    /// [`Va::user_run`] for a source, which may be in the boot archive too.
-    ///
-    /// # Errors
-    /// [`Error::Unaligned`], [`Error::BadAddress`].
-    #[inline]
-    pub fn source_run(self, pages: u64) -> Result<Va, Error> {
-        self.run(pages, 1, if self < ARCHIVE { Va(0)..USER_LIMIT } else { ARCHIVE..ARCHIVE_END })
-    }
-
-    /// [`Va::user_run`] for the tables that entries of this level (2 to 4) point to: those of slot 253 cannot be named.
-    ///
-    /// # Errors
-    /// [`Error::Unaligned`], [`Error::BadAddress`].
-    #[inline]
-    pub fn table_run(self, tables: u64, level: u32) -> Result<Va, Error> {
-        self.run(tables, level, Va(0)..SCRATCH)
-    }
-
-    #[inline]
-    fn run(self, count: u64, level: u32, within: Range<Va>) -> Result<Va, Error> {
-        if !self.0.is_multiple_of(span(level)) {
-            return Err(Error::Unaligned(self.0));
-        }
-        let fits = within.contains(&self) && count <= (within.end.0 - self.0) / span(level);
-        if fits { Ok(self) } else { Err(Error::BadAddress(self.0)) }
     }
 
     /// The first address that entry `index` translates, in a table of this level (1 to 4) that translates

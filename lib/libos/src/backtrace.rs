@@ -7,7 +7,7 @@
 //! and after some it is enough: a backtrace never faults, and always ends.
 
 use crate::layout::USER_LIMIT;
-use crate::{Fault, Va, door, env, println, raw, symbols, uvpt};
+use crate::{Fault, Va, door, env, println, symbols, uvpt};
 
 /// Functions that are named at most.
 const MOST: usize = 16;
@@ -43,7 +43,7 @@ impl Place {
 /// The word at an address, if there is one.
 fn word(address: u64) -> Option<u64> {
     let is_there = address.is_multiple_of(8) && address < USER_LIMIT.0 && uvpt::pte(Va(address)).is_present();
-    is_there.then(|| raw::read_u64(address))
+    is_there.then(|| door::read_u64(address))
 }
 
 /// Say where a program was that panics: where this is called from, without the way that a panic takes.

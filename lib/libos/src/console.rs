@@ -10,6 +10,7 @@
 
 use crate::resident::Local;
 use crate::sys;
+use abi::ExitStatus;
 use abi::call::CONSOLE_MAX;
 use abi::console::Decoder;
 pub use abi::console::{Input, Key};
@@ -197,4 +198,16 @@ impl Write for Buffer {
         }
         Ok(())
     }
+}
+
+/// The end of a student's program that came to an exercise which is not done yet.
+///
+/// A panic says the same, but it takes code that comes by a page fault. This takes resident memory only, so it can
+/// be used where faults are served. (In the solution nobody does.)
+pub fn unfinished(exercise: &str) -> ! {
+    flush();
+    for part in ["not yet implemented: ", exercise, "\n"] {
+        let _ = sys::write(part.as_bytes());
+    }
+    sys::exit(ExitStatus::PANIC.0)
 }

@@ -87,3 +87,19 @@ pub fn touch_to_write(address: u64) {
     // SAFETY: the byte keeps its value, whoever else may be writing it.
     unsafe { asm!("lock or byte ptr [{}], 0", in(reg) address, options(nostack)) }
 }
+
+/// Read the byte at any address. If there is none, that is a fault.
+#[must_use]
+pub fn read_u8(address: u64) -> u8 {
+    // SAFETY: whatever is there, a read changes nothing.
+    unsafe { (address as *const u8).read_volatile() }
+}
+
+/// Read the eight bytes at any address. If there are none, that is a fault.
+#[must_use]
+pub fn read_u64(address: u64) -> u64 {
+    let value: u64;
+    // SAFETY: whatever is there, a read changes nothing; x86 does not mind the alignment.
+    unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack, readonly)) }
+    value
+}

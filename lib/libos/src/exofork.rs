@@ -5,7 +5,7 @@
 //! just copy it. Here is what they have in common.
 
 use crate::layout::EXCEPTION_STACK_TOP;
-use crate::upcall::{STACK_LOW, STACK_PAGES};
+use crate::resident::{self, STACK_LOW, STACK_PAGES};
 use crate::{Child, EnvId, Error, PAGE_SIZE, Perms, Status, Va, console, space, stats, sys, upcall};
 use core::arch::naked_asm;
 
@@ -23,7 +23,7 @@ pub enum Fork {
 /// # Errors
 /// `InHandler`, the errors of `exofork`, and those of `fill`: the child is then taken back.
 pub fn with(fill: Filler) -> Result<Fork, Error> {
-    if upcall::in_handler() {
+    if resident::in_handler() {
         return Err(Error::InHandler);
     }
     console::flush(); // or both would print what is left of the line

@@ -1,6 +1,6 @@
 //! The kernel, as regions and pagers see it: system calls, and page tables read as memory.
 
-use crate::{Frame, PageOp, Perms, Pte, Va, layout, start, stats, sys, uvpt, windows};
+use crate::{Frame, PageOp, Perms, Pte, Va, console, layout, stats, sys, uvpt, windows};
 use abi::{Call, Error, PAGE_SIZE};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
@@ -84,7 +84,7 @@ impl Kernel for Sys {
 
     /// Said with nothing that could fault.
     fn unfinished(&self, exercise: &str) -> ! {
-        start::unfinished(exercise)
+        console::unfinished(exercise)
     }
 
     /// The boot archive ends with one.

@@ -5,7 +5,8 @@
 //! path writes stands in this section, which has pages to itself. The loader maps them writable at
 //! once, and [`fork`](crate::fork) copies them at once.
 
-use crate::{Va, door, upcall};
+use crate::layout::EXCEPTION_STACK_TOP;
+use crate::{PAGE_SIZE, Va, door};
 use core::cell::{Cell, UnsafeCell};
 
 /// A variable of one environment, meant for the section `.resident`.
@@ -80,7 +81,7 @@ impl<T> Guarded<T> {
 /// See to it that the next two pages of the stack are there and writable. Exception stacks always
 /// are.
 fn bring_stack_in() {
-    if !upcall::in_handler() {
+    if !in_handler() {
         door::touch_stack::<0>();
     }
 }
@@ -94,4 +95,30 @@ unsafe extern "C" {
 #[inline]
 pub fn range() -> core::ops::Range<Va> {
     Va(&raw const __resident_start as u64)..Va(&raw const __resident_end as u64)
+}
+
+/// Pages of the exception stack.
+pub const STACK_PAGES: u64 = 4;
+/// The lowest address of the exception stack.
+pub const STACK_LOW: Va = Va(EXCEPTION_STACK_TOP.0 - STACK_PAGES * PAGE_SIZE);
+
+/// How many handlers are under way, one interrupting the other.
+#[unsafe(link_section = ".resident")]
+pub(crate) static DEPTH: Local<u32> = Local::new(0);
+
+/// How many faults are being handled now, one in the handler of the other.
+pub(crate) fn depth() -> u32 {
+    DEPTH.get()
+}
+
+/// Go back to so many.
+pub(crate) fn set_depth(depth: u32) {
+    DEPTH.set(depth);
+}
+
+/// Whether a fault is being handled now.
+#[inline]
+#[must_use]
+pub fn in_handler() -> bool {
+    DEPTH.get() != 0
 }

@@ -12,16 +12,16 @@
 //! | below the exception stack | `exception stack guard` | |
 
 use crate::kernel::Sys;
-use crate::layout::{EXCEPTION_STACK_TOP, HEAP, SCRATCH, STACK_TOP, USER_LIMIT};
+use crate::layout::{SCRATCH, STACK_TOP, USER_LIMIT};
 use crate::resident::Guarded;
-use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, archive, stack, symbols, sys, upcall};
+use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, symbols, sys};
 use core::ops::Range;
-use executable::{Program, Segment};
+use executable::Program;
 use pager::quick::Known;
 use pager::region::Filled;
 pub use pager::space::Advice;
 use pager::space::{self, Table};
-use pager::{File, Guard, Inherit, Regions};
+use pager::{Cause, Inherit, Regions, Zeros};
 
 /// A range of addresses, and who serves it.
 pub type Region = pager::Region<Sys>;
@@ -35,6 +35,14 @@ const FIRST_SLOTS: usize = 32;
 const TABLE: Va = Va(SCRATCH.0 + 0x80_0000);
 const TABLE_END: Va = Va(SCRATCH.0 + 0xc0_0000);
 
+/// How far the stack may grow if the program does not say otherwise: 1 MiB.
+pub const DEFAULT_STACK_BYTES: u64 = 1 << 20;
+
+static STACK: Zeros = Zeros { name: "stack", cause: Cause::StackGrowth };
+/// The stack of a program that begins.
+pub(crate) const FIRST_STACK: Region =
+    Region::new(Va(STACK_TOP.0 - DEFAULT_STACK_BYTES)..STACK_TOP, Perms::WRITE, &STACK);
+
 /// The table of regions.
 struct Book {
     slots: *mut Region,
@@ -47,7 +55,7 @@ struct Book {
 /// The table begins with the stack, since changing it takes some. Slots that are not in use hold just
 /// anything.
 #[unsafe(link_section = ".resident")]
-static mut FIRST: [Region; FIRST_SLOTS] = [stack::INITIAL; FIRST_SLOTS];
+static mut FIRST: [Region; FIRST_SLOTS] = [FIRST_STACK; FIRST_SLOTS];
 
 #[unsafe(link_section = ".resident")]
 static BOOK: Guarded<Book> = Guarded::new(Book {
@@ -149,37 +157,9 @@ pub(crate) fn table_pages() -> Range<Va> {
     TABLE..Va(TABLE.0 + (moved.unwrap_or(0) * size_of::<Region>()) as u64)
 }
 
-/// The table as it is at the start of a program. `file` is the program's own.
-pub(crate) fn init(file: Option<archive::File>) -> Result<(), Error> {
-    static EXCEPTION_GUARD: Guard = Guard("exception stack guard");
-    static ABOVE: Guard = Guard("exception stack");
-    if let Some(file) = file {
-        let program = Program::parse(file.data).map_err(Error::BadElf)?;
-        program.segments().iter().try_for_each(|segment| add(of_segment(segment, file)))?;
-    }
-    add(Region::new(HEAP..HEAP.add_pages(1), Perms::WRITE, &crate::heap::PAGER))?;
-    add(Region::new(STACK_TOP..upcall::STACK_LOW, Perms::READ, &EXCEPTION_GUARD))?;
-    add(Region::new(upcall::STACK_LOW..EXCEPTION_STACK_TOP, Perms::WRITE, &ABOVE))?;
-    stack::init()
-}
-
 /// The segments of this very program.
 pub(crate) fn own_program() -> Option<Program> {
     Program::parse(symbols::own_file()?.data).ok()
-}
-
-/// A part of a program: pages of its file.
-fn of_segment(segment: &Segment, file: archive::File) -> Region {
-    static CODE: File = File { name: "code" };
-    static CONSTANTS: File = File { name: "constants" };
-    static DATA: File = File { name: "data" };
-    let pager = match segment.perms {
-        Perms::EXEC => &CODE,
-        Perms::WRITE => &DATA,
-        _ => &CONSTANTS,
-    };
-    let source = Va(file.address().0 + segment.offset);
-    pager.region(segment.range(), segment.perms, source, segment.bytes)
 }
 
 /// In a child, after a fork: it has not got everything.

@@ -8,7 +8,9 @@
 use crate::layout::STACK_TOP;
 use crate::pages::{MAX_PAGES, NewPages};
 use crate::start::{ArgBlock, check_arg};
-use crate::{Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, archive, sys, upcall};
+use crate::{
+    Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, archive, resident, sys,
+};
 use abi::boot::ARG_SEPARATOR;
 use alloc::string::String;
 use core::ops::Range;
@@ -73,7 +75,7 @@ impl Command {
 
     /// Make a child of the program that is not started yet.
     pub(crate) fn make(&self) -> Result<Made, Error> {
-        if upcall::in_handler() {
+        if resident::in_handler() {
             return Err(Error::InHandler);
         }
         if let Some(error) = self.error {

@@ -1,21 +1,19 @@
 //! The stack: it grows as it is touched, down to a limit, and a guard lies below that.
 
 use crate::layout::STACK_TOP;
-use crate::space::{self, Region};
-use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, upcall};
+pub use crate::space::DEFAULT_STACK_BYTES as DEFAULT_BYTES;
+use crate::space::{self, FIRST_STACK, Region};
+use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, resident};
 use core::ops::Range;
 use executable::{STACK_GUARD_BYTES, STACKS};
-use pager::{Cause, Guard, Zeros};
+use pager::Guard;
 
-/// How far the stack may grow if the program does not say otherwise: 1 MiB.
-pub const DEFAULT_BYTES: u64 = 1 << 20;
 /// The most that it can grow to: 512 MiB.
 pub const MAX_BYTES: u64 = 512 << 20;
 
 /// Below the stack pointer, this much stays when the limit is lowered.
 const RESERVE: u64 = 8 * PAGE_SIZE;
 
-static STACK: Zeros = Zeros { name: "stack", cause: Cause::StackGrowth };
 static GUARD: Guard = Guard("stack guard");
 
 const fn guard_below(low: Va) -> Range<Va> {
@@ -27,15 +25,12 @@ fn region() -> Region {
     space::find(Va(STACK_TOP.0 - 1)).expect("there is a stack")
 }
 
-/// The stack of a program that begins.
-pub(crate) const INITIAL: Region =
-    Region::new(Va(STACK_TOP.0 - DEFAULT_BYTES)..STACK_TOP, Perms::WRITE, &STACK);
-
 // No program is loaded where they are.
-const _: () = assert!(STACKS.start.0 <= guard_below(INITIAL.start).start.0 && STACK_TOP.0 <= STACKS.end.0);
+const _: () =
+    assert!(STACKS.start.0 <= guard_below(FIRST_STACK.start).start.0 && STACK_TOP.0 <= STACKS.end.0);
 
 pub(crate) fn init() -> Result<(), Error> {
-    space::add(Region::new(guard_below(INITIAL.start), Perms::READ, &GUARD))
+    space::add(Region::new(guard_below(FIRST_STACK.start), Perms::READ, &GUARD))
 }
 
 /// Let the stack grow to so many bytes (rounded up to pages), at most [`MAX_BYTES`], and not less than
@@ -70,7 +65,7 @@ pub fn low() -> Va {
 /// Whether an address below the exception stack was touched: by a handler that ran off it, most likely.
 #[cold]
 pub(crate) fn is_exception_guard(fault: &Fault) -> bool {
-    fault.vector() == Vector::PAGE_FAULT && (STACK_TOP..upcall::STACK_LOW).contains(&Va(fault.address))
+    fault.vector() == Vector::PAGE_FAULT && (STACK_TOP..resident::STACK_LOW).contains(&Va(fault.address))
 }
 
 /// Say in words what it means that an address is in a guard, if it is.

@@ -4,12 +4,18 @@
 //! with `rdi` pointing at their arguments. Everything else a program needs (an exception stack and
 //! an upcall) it gets here, by itself.
 
+use crate::layout::{EXCEPTION_STACK_TOP, HEAP, STACK_TOP};
 use crate::resident::Local;
-use crate::{Error, archive, backtrace, console, env, println, space, symbols, sys, upcall, windows};
+use crate::space::{self, Region};
+use crate::{
+    Error, Perms, Va, archive, backtrace, env, heap, println, resident, stack, symbols, upcall, windows,
+};
 use abi::ExitStatus;
 use abi::boot::ARG_SEPARATOR;
 use core::arch::naked_asm;
 use core::fmt::Display;
+use executable::{Program, Segment};
+use pager::{File, Guard};
 
 /// Names the program's `main`.
 ///
@@ -160,12 +166,38 @@ extern "C" fn start(block: *const ArgBlock) -> ! {
     };
     let file = archive::File { data: file };
     symbols::set_own_file(Some(file));
-    if let Err(error) = space::init(Some(file)) {
+    if let Err(error) = add_first_regions(file) {
         println!("[{}] cannot begin: {error}", env::id());
         env::exit(ExitStatus::PANIC.0)
     }
     let args = Args(core::str::from_utf8(args).unwrap_or(""));
     env::exit(libos_main(args).0)
+}
+
+/// Add the regions that every program begins with. (The stack is there already.) `file` is the program's own.
+fn add_first_regions(file: archive::File) -> Result<(), Error> {
+    static EXCEPTION_GUARD: Guard = Guard("exception stack guard");
+    static ABOVE: Guard = Guard("exception stack");
+    let program = Program::parse(file.data).map_err(Error::BadElf)?;
+    program.segments().iter().try_for_each(|segment| space::add(of_segment(segment, file)))?;
+    space::add(Region::new(HEAP..HEAP.add_pages(1), Perms::WRITE, &heap::PAGER))?;
+    space::add(Region::new(STACK_TOP..resident::STACK_LOW, Perms::READ, &EXCEPTION_GUARD))?;
+    space::add(Region::new(resident::STACK_LOW..EXCEPTION_STACK_TOP, Perms::WRITE, &ABOVE))?;
+    stack::init()
+}
+
+/// A part of a program: pages of its file.
+fn of_segment(segment: &Segment, file: archive::File) -> Region {
+    static CODE: File = File { name: "code" };
+    static CONSTANTS: File = File { name: "constants" };
+    static DATA: File = File { name: "data" };
+    let pager = match segment.perms {
+        Perms::EXEC => &CODE,
+        Perms::WRITE => &DATA,
+        _ => &CONSTANTS,
+    };
+    let source = Va(file.address().0 + segment.offset);
+    pager.region(segment.range(), segment.perms, source, segment.bytes)
 }
 
 /// Arguments as they are passed on: each behind a separator.
@@ -174,18 +206,6 @@ extern "C" fn start(block: *const ArgBlock) -> ! {
 /// `BadArgument` if one of them holds a separator itself.
 pub(crate) fn check_arg(arg: &str) -> Result<(), Error> {
     if arg.contains(ARG_SEPARATOR) { Err(Error::BadArgument) } else { Ok(()) }
-}
-
-/// The end of a student's program that came to an exercise which is not done yet.
-///
-/// A panic says the same, but it takes code that comes by a page fault. This takes resident memory only, so it can
-/// be used where faults are served. (In the solution nobody does.)
-pub fn unfinished(exercise: &str) -> ! {
-    console::flush();
-    for part in ["not yet implemented: ", exercise, "\n"] {
-        let _ = sys::write(part.as_bytes());
-    }
-    sys::exit(ExitStatus::PANIC.0)
 }
 
 /// A panic is being reported.

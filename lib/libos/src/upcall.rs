@@ -10,18 +10,13 @@
 //! under the handler's stack pointer, and all this happens once more.
 
 pub use crate::faults::Outcome;
-use crate::layout::EXCEPTION_STACK_TOP;
-use crate::resident::Local;
-use crate::{EnvId, Fault, PAGE_SIZE, Perms, Registers, Va, Vector};
-use crate::{backtrace, console, faults, raw, stack, stats, sys};
+use crate::resident::{DEPTH, Local};
+pub use crate::resident::{STACK_LOW, STACK_PAGES, in_handler};
+use crate::{EnvId, Fault, Perms, Registers, Va, Vector};
+use crate::{backtrace, console, door, faults, stack, stats, sys};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use pager::quick::Quick;
-
-/// Pages of the exception stack.
-pub const STACK_PAGES: u64 = 4;
-/// The lowest address of the exception stack.
-pub const STACK_LOW: Va = Va(EXCEPTION_STACK_TOP.0 - STACK_PAGES * PAGE_SIZE);
 
 /// Looks at a fault that libos did not resolve, and may change the interrupted registers.
 pub type Handler = fn(&mut Fault) -> Outcome;
@@ -36,10 +31,6 @@ static QUICK: Local<Look> = Local::new(quick);
 /// The fault that ends the program, while it is being said where that was; otherwise null.
 #[unsafe(link_section = ".resident")]
 static REPORTING: Local<*const Fault> = Local::new(core::ptr::null());
-
-/// How many handlers are under way, one interrupting the other.
-#[unsafe(link_section = ".resident")]
-static DEPTH: Local<u32> = Local::new(0);
 
 /// Ask this handler about every exception that libos does not resolve itself (see [`space`](crate::space)).
 ///
@@ -147,27 +138,10 @@ pub fn after_quick_handler(fault: &mut Fault, outcome: Outcome) -> Next {
     }
 }
 
-/// How many faults are being handled now, one in the handler of the other.
-pub(crate) fn depth() -> u32 {
-    DEPTH.get()
-}
-
-/// Go back to so many.
-pub(crate) fn set_depth(depth: u32) {
-    DEPTH.set(depth);
-}
-
-/// Whether a fault is being handled now.
-#[inline]
-#[must_use]
-pub fn in_handler() -> bool {
-    DEPTH.get() != 0
-}
-
 /// Give the caller an exception stack and the upcall of libos; done once, at the start.
 pub(crate) fn init() -> sys::Result<()> {
     // exercise 1 of upcalls: an exception stack, and the upcall
-    // instead: crate::start::unfinished(EXERCISE)
+    // instead: crate::console::unfinished(EXERCISE)
     sys::alloc(EnvId::SELF, STACK_LOW, STACK_PAGES, Perms::WRITE)?;
     register(EnvId::SELF)
     // end of exercise
@@ -179,7 +153,7 @@ pub(crate) fn init() -> sys::Result<()> {
 /// As [`sys::set_upcall`]. (A child that was forked has all of its exception stack from its first fault on.)
 pub fn register(env: EnvId) -> sys::Result<()> {
     // exercise 1 of upcalls: where the kernel is to go, and on which stack
-    // instead: crate::start::unfinished(EXERCISE)
+    // instead: crate::console::unfinished(EXERCISE)
     sys::set_upcall(env, enter as *const () as u64, STACK_LOW, STACK_PAGES)
     // end of exercise
 }
@@ -372,7 +346,7 @@ extern "C" fn quick(fault: &mut Fault) -> Next {
 /// Have the fault handled; afterwards the registers in the frame are loaded.
 extern "C" fn handle(fault: &mut Fault, next: Next) {
     // exercise 3 of upcalls: who is asked about a fault, and in which order
-    // instead: crate::start::unfinished(EXERCISE)
+    // instead: crate::console::unfinished(EXERCISE)
     DEPTH.update(|depth| *depth += 1);
     stats::count_upcall();
     let resolved = next == Next::Resolve && faults::resolve(fault) == Outcome::Resume;
@@ -386,7 +360,7 @@ extern "C" fn handle(fault: &mut Fault, next: Next) {
 #[inline]
 fn ask_program(fault: &mut Fault) -> Outcome {
     // exercise 3 of upcalls: the handler of the program
-    // instead: crate::start::unfinished(EXERCISE)
+    // instead: crate::console::unfinished(EXERCISE)
     if DEPTH.get() > 1 && stack::is_exception_guard(fault) {
         // The frames of handlers have been overwritten; the program's handler would do it again.
         return Outcome::Unhandled;
@@ -407,9 +381,9 @@ fn ask_program(fault: &mut Fault) -> Outcome {
 #[inline(never)]
 fn give_up(fault: &mut Fault) {
     // exercise 4 of upcalls: the kernel is to report the fault as it was
-    // instead: crate::start::unfinished(EXERCISE)
+    // instead: crate::console::unfinished(EXERCISE)
     if fault.vector() == Vector::BREAKPOINT {
-        let long = raw::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03
+        let long = door::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03
         fault.rip -= if long { 2 } else { 1 };
     }
     report(fault);

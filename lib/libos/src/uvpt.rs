@@ -35,7 +35,7 @@ fn read(va: Va, level: u32) -> Pte {
 #[must_use]
 pub fn entry(va: Va, level: u32) -> Option<Pte> {
     // exercise 4 of page-tables: the entry of an address, if there is a table for it
-    // instead: crate::start::unfinished(EXERCISE)
+    // instead: crate::console::unfinished(EXERCISE)
     let is_there = |above| level >= above || read(va, above).is_present();
     (is_there(4) && is_there(3) && is_there(2)).then(|| read(va, level))
     // end of exercise

@@ -33,11 +33,13 @@ pub mod quick;
 pub mod region;
 pub mod space;
 pub mod tables;
+mod touch;
 
 pub use error::Error;
-pub use fault::{Access, Cause, Resolution, Touch, resolve};
-pub use pagers::{File, Guard, Inherit, Pager, Shared, Zeros};
-pub use region::{Region, Regions};
+pub use fault::resolve;
+pub use pagers::{File, Guard, Shared, Zeros};
+pub use region::{Inherit, Pager, Region, Regions};
+pub use touch::{Access, Cause, Resolution, Touch};
 
 use abi::{EnvId, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;

@@ -1,62 +1,10 @@
-//! Those who know what belongs into a page that is not there.
+//! The pagers that come with libos: zeros, shared memory, files, guards.
 
-use crate::quick::Fill;
-use crate::{Cause, Kernel, Region, Resolution, Touch};
+use crate::Kernel;
+use crate::region::{Inherit, Pager, Region};
+use crate::touch::{Cause, Fill, Resolution, Touch};
 use abi::{Error, PAGE_SIZE, Perms, Va};
 use core::ops::Range;
-
-/// Serves the page faults of regions.
-///
-/// A pager runs in the fault handler of the program, on its exception stack, whenever the program
-/// touches a page of the region that is not there or does not allow the access. It may make any
-/// call, print, allocate, fault itself, and wait for another environment: the program waits with it.
-/// It may not fork. What it keeps between faults should be in the page table (as marks) or in atomics:
-/// a lock that the interrupted program holds would never be released.
-pub trait Pager<K>: Sync {
-    /// What `pagemap` calls the region.
-    fn name(&self) -> &'static str;
-
-    /// See to it that the access is possible, or say [`Resolution::Unhandled`].
-    ///
-    /// The region allows the access. `touch.entry` is what the page table holds: nothing (the page
-    /// was never touched), a mark that this pager made, or a page that allows less than the region.
-    ///
-    /// # Errors
-    /// Those of the kernel. `NoMemory` goes to the policy that the program has installed.
-    fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error>;
-
-    /// What [`Pager::fault`] would put where nothing is yet, if that can be said beforehand: then it need not be
-    /// asked.
-    fn fill(&self) -> Fill {
-        Fill::Ask
-    }
-
-    /// What a child gets.
-    fn on_fork(&self) -> Inherit {
-        Inherit::Private
-    }
-
-    /// Whether the program may give pages back and have them brought in anew.
-    fn can_discard(&self) -> bool {
-        true
-    }
-
-    /// The pages and marks of this range are about to go: whatever the marks stand for is not needed
-    /// any more.
-    fn discard(&self, _kernel: &mut K, _range: &Range<Va>) {}
-}
-
-/// What fork does with a region.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Inherit {
-    /// The child has the same contents; whoever writes gets a copy.
-    Private,
-    /// Both have the same pages, and see what the other writes. The perms of the region must have
-    /// [`Perms::KEEP`]. Fork first has the pager bring in all pages that are not there.
-    Shared,
-    /// The child has no such region.
-    Not,
-}
 
 /// Pages that are brought in at once in a region that is read or written upwards.
 pub const AROUND: u64 = 16;

@@ -4,24 +4,13 @@
 //! leaves the vector registers alone, so that those of the interrupted program need not be saved. Whatever is
 //! rarer, or goes wrong, is for [`crate::resolve`]: nothing has changed then.
 
-use crate::{Cause, Kernel, ME, Region};
+use crate::region::Region;
+pub use crate::touch::Fill;
+use crate::{Cause, Kernel, ME};
 use abi::fault::PageFaultCode;
 use abi::layout::USER_LIMIT;
 use abi::{PageOp, Perms, Pte, Va};
 use core::ops::Range;
-
-/// What a pager puts where nothing is yet, if that can be said without asking it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fill {
-    /// Only the pager knows.
-    Ask,
-    /// Nothing, ever.
-    Never,
-    /// What [`Zeros`](crate::Zeros) does; a fresh page is counted as this.
-    Zeros(Cause),
-    /// What [`File`](crate::File) does.
-    File,
-}
 
 /// What is known of the addresses around the one that was looked up last: their region, and in a form that
 /// takes few instructions, what belongs into its pages.

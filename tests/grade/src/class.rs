@@ -11,41 +11,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Mutex;
 use xtask::machine::shell_word;
 use xtask::{interrupt, say};
 
 pub mod list;
 use list::{HandedIn, Listed, list};
-
-/// One of several graders that share a class.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shard {
-    index: usize,
-    count: usize,
-}
-
-impl FromStr for Shard {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Shard> {
-        let parse = || {
-            let (index, count) = text.split_once('/')?;
-            Some(Shard { index: index.parse().ok()?, count: count.parse().ok()? })
-        };
-        let shard = parse().filter(|shard| (1..=shard.count).contains(&shard.index));
-        shard.with_context(|| format!("`{text}` is no shard: 1/4 is the first of four"))
-    }
-}
-
-impl Shard {
-    /// Those that are this shard's. Who comes where depends on the order of all names alone.
-    fn share<T>(self, all: Vec<T>) -> Vec<T> {
-        let mine = |(place, _): &(usize, T)| place % self.count == self.index - 1;
-        all.into_iter().enumerate().filter(mine).map(|(_, item)| item).collect()
-    }
-}
 
 /// Grades all that is in a directory; returns whether everybody has full marks.
 ///
@@ -307,16 +278,6 @@ mod tests {
         let broken = without("cid", Status::NotBuilt);
         let damaged = without("dan", Status::Unreadable);
         vec![graded("ann", [true; 2]), graded("bob", [true, false]), broken, damaged]
-    }
-
-    #[test]
-    fn shards_are_all_together() {
-        let shares = ["1/3", "2/3", "3/3"]
-            .map(|shard| shard.parse::<Shard>().unwrap().share((0..7).collect::<Vec<_>>()));
-        assert_eq!(shares, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
-        for bad in ["0/3", "4/3", "1", "a/b", "1/0"] {
-            assert!(bad.parse::<Shard>().is_err(), "{bad}");
-        }
     }
 
     #[test]

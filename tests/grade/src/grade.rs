@@ -1,15 +1,16 @@
 //! `cargo xtask grade`: the command line, and the grading of one tree.
 
-use crate::class;
 use crate::compile::{self, Built};
 use crate::format::Format;
+use crate::permitted::Permitted;
 use crate::place::Wanted;
 use crate::result::{Graded, Status, TestResult};
 use crate::rubric::{Rubric, Test};
-use crate::submission::{Files, Submission, digest, name_of, pieces};
-use crate::tree::{self, Permitted};
+use crate::shard::Shard;
+use crate::submission::{Files, Submission, digest, pieces};
+use crate::tree;
 use crate::trial::{Bench, Programs, blank};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -72,41 +73,10 @@ pub struct Args {
     pub output: Option<PathBuf>,
     /// Only each N-th submission, beginning with the I-th: `1/4` to `4/4` are all
     #[arg(long, value_name = "I/N", requires = "submissions")]
-    pub shard: Option<class::Shard>,
+    pub shard: Option<Shard>,
     /// Put the results in these directories together
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["submissions", "submission", "filter"])]
     pub merge: Vec<PathBuf>,
-}
-
-/// Does what the command line says; returns whether everybody has full marks.
-///
-/// # Errors
-/// The grader could not do its work.
-pub fn main(args: &Args) -> Result<bool> {
-    if !args.merge.is_empty() {
-        return class::merge(args);
-    }
-    let grader = Grader::prepare(args)?;
-    if let Some(directory) = &args.submissions {
-        return class::grade(&grader, args, directory);
-    }
-    let graded = match &args.submission {
-        Some(path) => {
-            let name = args
-                .name
-                .clone()
-                .or_else(|| name_of(path))
-                .context("the submission has no name; --name gives it one")?;
-            let options = format!(" --submission {}", shell_word(path.as_os_str()));
-            let slot = grader.slot()?;
-            let submission = Submission::read(path, &grader.wanted())?;
-            grader.grade(&name, &options, &submission, &slot, grader.jobs)?
-        }
-        None => grader.grade_here(args.name.as_deref())?,
-    };
-    print!("{}", args.format.write(&graded)?);
-    ensure!(!graded.is_uncertain(), "some tests could not be run");
-    Ok(graded.is_full())
 }
 
 impl Args {
@@ -228,7 +198,7 @@ impl Grader {
     }
 
     /// Grades this checkout, where it is.
-    fn grade_here(&self, name: Option<&str>) -> Result<Graded> {
+    pub(crate) fn grade_here(&self, name: Option<&str>) -> Result<Graded> {
         let start = Instant::now();
         let name = name.or_else(|| self.workspace.root.file_name()?.to_str()).unwrap_or("this checkout");
         let progress = spinner("building");

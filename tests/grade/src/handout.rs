@@ -9,11 +9,11 @@ mod tree;
 
 use crate::rubric::{self, Lab, Rubric};
 use anyhow::{Result, bail, ensure};
-use markers::{Part, Piece};
+use markers::Piece;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use tree::File;
+use tree::{File, Missing};
 use xtask::say;
 use xtask::workspace::Workspace;
 
@@ -59,9 +59,6 @@ struct Handout {
     /// How many there are.
     exercises: u32,
 }
-
-/// A part that a handout does not have, and the file that it is in.
-type Missing<'a> = (&'a File, &'a Part);
 
 impl Handout {
     /// What the lab of this name gets of the solution.

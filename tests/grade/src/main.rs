@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use grade::{grade as grading, handout};
+use grade::{cli, grade as grading, handout};
 use std::process::ExitCode;
 
 /// Grades, and makes handouts.
@@ -22,7 +22,7 @@ const COULD_NOT: u8 = 2;
 fn main() -> ExitCode {
     xtask::leash::enter();
     let done = match Command::parse() {
-        Command::Grade(args) => grading::main(&args).map(|full| u8::from(!full)),
+        Command::Grade(args) => cli::main(&args).map(|full| u8::from(!full)),
         Command::Handout(args) => handout::main(&args).map(|()| 0),
     };
     xtask::interrupt::obey();

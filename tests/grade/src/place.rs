@@ -3,7 +3,7 @@
 //! like that; when there is a choice nobody guesses.
 
 use crate::names::{self, Kind};
-use crate::tree::Permitted;
+use crate::permitted::Permitted;
 use crate::unpack::{Files, Refusal, Refused, Use};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -33,7 +33,7 @@ pub struct Sim {
     memory: Vec<Table>,
     books: Vec<FrameInfo>,
     cpu: CpuInfo,
-    processor: RefCell<Processor>,
+    processor: RefCell<Processor<Sim>>,
     /// The processor on which programs run is not the one on which page maps are edited.
     elsewhere: AtomicBool,
     /// Frames that were zeroed or copied.
@@ -54,7 +54,7 @@ fn sim() -> &'static Sim {
 }
 
 /// The processor of this thread's machine.
-pub fn processor<T>(f: impl FnOnce(&mut Processor) -> T) -> T {
+pub fn processor<T>(f: impl FnOnce(&mut Processor<Sim>) -> T) -> T {
     f(&mut sim().processor.borrow_mut())
 }
 

@@ -1,9 +1,9 @@
 //! The part of a processor that translates addresses: it walks the tables as the hardware does,
 //! and it remembers what it found until it is told to forget.
 
-use crate::machine::Sim;
 use abi::{Frame, Pte, Va};
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::atomic::Ordering::SeqCst;
 use vm::Machine;
 
@@ -57,11 +57,17 @@ struct Cached {
 
 /// Translations are kept per page; entries that point to tables are kept too, by level and the
 /// address bits that select them, as real processors do.
-#[derive(Default)]
-pub struct Processor {
+pub struct Processor<M> {
     root: Option<Frame>,
     pages: HashMap<Va, Cached>,
     tables: HashMap<(u32, u64), (Frame, Rights)>,
+    machine: PhantomData<M>,
+}
+
+impl<M> Default for Processor<M> {
+    fn default() -> Self {
+        Processor { root: None, pages: HashMap::new(), tables: HashMap::new(), machine: PhantomData }
+    }
 }
 
 /// The bits of an address that select the entry at a level.
@@ -69,7 +75,7 @@ fn prefix(va: Va, level: u32) -> u64 {
     va.0 >> (12 + 9 * (level - 1))
 }
 
-impl Processor {
+impl<M: Machine> Processor<M> {
     /// Use another top-level table: everything is forgotten.
     pub fn load(&mut self, root: Option<Frame>) {
         *self = Processor { root, ..Processor::default() };
@@ -123,7 +129,7 @@ impl Processor {
     /// A page that the processor remembers otherwise than it stands in the tables.
     pub fn stale(&self) -> Option<Va> {
         let stands = |va: &Va, cached: &Cached| {
-            let mut fresh = Processor { root: self.root, ..Processor::default() };
+            let mut fresh = Processor::<M> { root: self.root, ..Processor::default() };
             fresh.walk(*va, Access::Read);
             fresh.pages.get(va).is_some_and(|now| (now.frame, now.rights) == (cached.frame, cached.rights))
         };
@@ -132,7 +138,7 @@ impl Processor {
 
     /// What a processor that remembers nothing would find at an address.
     pub fn peek(&self, va: Va) -> Option<Frame> {
-        Processor { root: self.root, ..Processor::default() }.walk(va, Access::Read)
+        Processor::<M> { root: self.root, ..Processor::default() }.walk(va, Access::Read)
     }
 
     fn walk(&mut self, va: Va, access: Access) -> Option<Frame> {
@@ -142,7 +148,7 @@ impl Processor {
         let (top, (mut table, mut rights)) = cached.unwrap_or((4, (self.root?, Rights::ALL)));
         let mut visited = Vec::new();
         for level in (1..=top).rev() {
-            let entry = &Sim::table(table)[va.index(level)];
+            let entry = &M::table(table)[va.index(level)];
             let pte = Pte(entry.load(SeqCst));
             if !pte.is_present() {
                 return None;

@@ -1,6 +1,6 @@
 //! Try something that may raise an exception, and learn which.
 
-use crate::resident::Local;
+use crate::resident::{self, Local};
 use crate::upcall::{self, Outcome};
 use crate::{Fault, abi};
 use core::arch::naked_asm;
@@ -26,12 +26,12 @@ unsafe extern "C" {
 pub fn attempt(f: fn(u64), argument: u64) -> Option<Fault> {
     let outer = START.get();
     let handler = upcall::replace_handler(Some(abandon));
-    let depth = upcall::depth();
+    let depth = resident::depth();
     // SAFETY: preserves what a C function must preserve, by whichever way it ends.
     unsafe { attempt_asm(f, argument, &START) };
     START.set(outer);
     // Handlers that were interrupted are abandoned, too.
-    upcall::set_depth(depth);
+    resident::set_depth(depth);
     upcall::replace_handler(handler);
     let caught = CAUGHT.get();
     CAUGHT.set(None);

@@ -16,28 +16,13 @@ pub use processor::{
     store_processor, x87_load, x87_pointers, x87_reset,
 };
 
+pub use crate::door::{read_u8, read_u64};
 use core::arch::asm;
 use core::fmt::{self, Write};
 
 /// Make a system call with any number and any arguments; returns `rax` and `rdx`.
 pub fn syscall(number: u64, args: [u64; 6]) -> (u64, u64) {
     crate::door::syscall(number, args)
-}
-
-/// Read the byte at any address.
-#[must_use]
-pub fn read_u8(address: u64) -> u8 {
-    // SAFETY: see the module's text. A read changes nothing.
-    unsafe { (address as *const u8).read_volatile() }
-}
-
-/// Read the eight bytes at any address.
-#[must_use]
-pub fn read_u64(address: u64) -> u64 {
-    let value: u64;
-    // SAFETY: see the module's text. A read changes nothing; x86 does not mind the alignment.
-    unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack, readonly)) }
-    value
 }
 
 /// The bytes at any address, whether there are any or not.
@@ -114,8 +99,7 @@ pub fn load_segment(selector: u16) {
 #[inline]
 #[must_use]
 pub fn rdtsc() -> u64 {
-    // SAFETY: reads a counter that every x86-64 processor has, and that the kernel does not forbid.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    crate::time::ticks()
 }
 
 /// The text at any address up to a zero byte, read as it is printed.

@@ -143,7 +143,7 @@ impl HandedIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Permitted;
+    use crate::permitted::Permitted;
     use std::os::unix::ffi::OsStringExt;
     use std::os::unix::fs::symlink;
 

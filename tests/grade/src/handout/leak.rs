@@ -1,7 +1,6 @@
 //! No line of an answer stands anywhere else in the handout: neither in documents nor in other code.
 
-use super::Missing;
-use super::tree::File;
+use super::tree::{File, Missing};
 use anyhow::{Result, bail};
 use std::collections::HashMap;
 

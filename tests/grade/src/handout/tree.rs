@@ -1,6 +1,6 @@
 //! The files of the solution, and of a handout.
 
-use super::markers::{self, Piece};
+use super::markers::{self, Part, Piece};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::fs;
 use std::path::Path;
@@ -127,3 +127,6 @@ pub fn write(root: &Path, directory: &Path, files: &[File]) -> Result<()> {
     }
     Ok(())
 }
+
+/// A part that a handout does not have, and the file that it is in.
+pub type Missing<'a> = (&'a File, &'a Part);

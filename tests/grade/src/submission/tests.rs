@@ -1,7 +1,7 @@
 //! What people hand in, packed as their tools pack it.
 
 use super::*;
-use crate::tree::Permitted;
+use crate::permitted::Permitted;
 use std::io::{Cursor, Write};
 use std::os::unix::fs::symlink;
 use zip::unstable::write::FileOptionsExt;

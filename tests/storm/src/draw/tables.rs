@@ -9,11 +9,6 @@ use abi::page::span;
 /// Levels that are none, or that have no tables.
 const BAD_LEVELS: [u64; 6] = [0, 1, 5, 12, 1 << 32 | 2, u64::MAX];
 
-/// Whether a call counts tables, not pages.
-pub fn is_about_tables(call: Call) -> bool {
-    matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables)
-}
-
 /// The first address that the table around a page translates.
 fn around(page: u64, level: u64) -> u64 {
     if (2..=4).contains(&level) { page - page % span(level as u32) } else { page }

@@ -1,6 +1,6 @@
 //! The calls. The order of the checks is the order in which errors are reported.
 
-use super::envs::Context;
+use super::env::Context;
 use super::space::{Pages, Slot, Space};
 use super::{Model, code};
 use crate::puppet::page_op;

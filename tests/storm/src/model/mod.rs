@@ -4,6 +4,7 @@
 //! way, the model does not know: which frame is handed out, how far a call gets in one entry.
 
 mod calls;
+mod env;
 mod envs;
 mod space;
 mod tables;
@@ -17,7 +18,7 @@ use alloc::string::String;
 use alloc::{format, vec::Vec};
 use core::fmt;
 use core::ops::Range;
-use envs::Env;
+use env::Env;
 use space::{Pages, Space};
 
 /// The machine as the contract has it.
@@ -241,8 +242,8 @@ impl World for Model {
 
     fn table(&self, va: u64, level: u32) -> Option<Table> {
         match self.my_space().entry(&self.pages, va, level)? {
-            tables::Entry::Table { table, open } => Some(Table { open, refs: self.pages.table_refs(table) }),
-            tables::Entry::Slot(_) => None,
+            space::Entry::Table { table, open } => Some(Table { open, refs: self.pages.table_refs(table) }),
+            space::Entry::Slot(_) => None,
         }
     }
 

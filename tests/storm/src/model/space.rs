@@ -1,6 +1,5 @@
 //! Pages, and page maps: trees of tables, some of which are in several trees.
 
-use super::tables::{Entry, Table};
 use abi::{Error, PAGE_SIZE, Perms, Pte};
 use alloc::collections::BTreeMap;
 use alloc::{boxed::Box, vec::Vec};
@@ -27,6 +26,22 @@ impl Page {
     pub fn byte(&self, offset: u64) -> u8 {
         self.bytes.as_ref().map_or(0, |bytes| bytes[offset as usize])
     }
+}
+
+/// A page frame that holds a table: its entries that are not empty, by index.
+#[derive(Clone, Default)]
+pub struct Table {
+    pub refs: u32,
+    pub entries: BTreeMap<usize, Entry>,
+}
+
+/// An entry that is not empty.
+#[derive(Clone, Copy)]
+pub enum Entry {
+    /// A page, or a mark.
+    Slot(Slot),
+    /// A table. If it is not open nothing below can be written or changed: others may have it too.
+    Table { table: usize, open: bool },
 }
 
 /// All of them.

@@ -1,26 +1,9 @@
 //! Tables: how they are walked, and how they are shared.
 
-use super::space::{Pages, Slot, Space};
+use super::space::{Entry, Pages, Slot, Space, Table};
 use abi::page::span;
 use abi::{Error, Perms, Pte, Va};
-use alloc::collections::BTreeMap;
 use core::ops::Range;
-
-/// A page frame that holds a table: its entries that are not empty, by index.
-#[derive(Clone, Default)]
-pub struct Table {
-    refs: u32,
-    pub entries: BTreeMap<usize, Entry>,
-}
-
-/// An entry that is not empty.
-#[derive(Clone, Copy)]
-pub enum Entry {
-    /// A page, or a mark.
-    Slot(Slot),
-    /// A table. If it is not open nothing below can be written or changed: others may have it too.
-    Table { table: usize, open: bool },
-}
 
 impl Pages {
     /// A table with one reference. Its frame was taken before.

@@ -1,0 +1,44 @@
+//! What an environment is doing.
+
+/// What an environment is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Status {
+    /// The slot is not in use.
+    Free = 0,
+    /// Waits for its parent to make it runnable.
+    Stopped = 1,
+    /// Waits for a processor.
+    Runnable = 2,
+    /// Is on a processor.
+    Running = 3,
+    /// Waits for a message.
+    Receiving = 4,
+    /// Waits for a child to end.
+    Waiting = 5,
+    /// Waits for console input.
+    Reading = 6,
+    /// Has ended; its memory is being given back.
+    Dying = 7,
+    /// Has ended; its parent has not asked for the status yet.
+    Zombie = 8,
+}
+
+impl Status {
+    /// The status with this number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Status> {
+        Some(match number {
+            0 => Status::Free,
+            1 => Status::Stopped,
+            2 => Status::Runnable,
+            3 => Status::Running,
+            4 => Status::Receiving,
+            5 => Status::Waiting,
+            6 => Status::Reading,
+            7 => Status::Dying,
+            8 => Status::Zombie,
+            _ => return None,
+        })
+    }
+}

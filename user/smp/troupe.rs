@@ -1,0 +1,64 @@
+//! What those who take part in `soak` share: the words of the board, and what they know of each other.
+
+use crate::kit::{Draw, WORDS, fail, get, set};
+use libos::{EnvId, Va, raw};
+
+/// Words of the board: whether it is over; lines printed; how often each act was done; who takes part.
+pub const OVER: usize = 0;
+pub const LINES: usize = 1;
+pub const DONE: usize = 8;
+pub const CAST: usize = 64;
+/// Each family has words of its own, so that whoever is left of one that was ended disturbs no other.
+pub const FAMILIES: usize = 128;
+pub const FAMILY_WORDS: usize = 16;
+pub const MOST_FAMILIES: usize = (WORDS - FAMILIES) / FAMILY_WORDS;
+
+/// Members that only receive; they come first. All others are workers, at the head of a family each.
+pub const MAILBOXES: usize = 3;
+pub const MOST: usize = 20;
+
+/// A worker and its descendants.
+pub struct Family {
+    pub draw: Draw,
+    /// Its words on the board.
+    pub words: usize,
+}
+
+impl Family {
+    pub fn word(&self, n: usize) -> usize {
+        self.words + n
+    }
+
+    pub fn begin(&self) {
+        (0..FAMILY_WORDS).for_each(|word| set(self.words + word, 0));
+    }
+
+    pub fn up_to(&self, most: u64) -> u64 {
+        1 + self.draw.below(most)
+    }
+}
+
+/// Somebody who takes part.
+pub fn anybody(draw: &Draw) -> EnvId {
+    EnvId(get(CAST + draw.below(MOST as u64) as usize) as u32)
+}
+
+/// Somebody who receives.
+pub fn mailbox(draw: &Draw) -> EnvId {
+    EnvId(get(CAST + draw.below(MAILBOXES as u64) as usize) as u32)
+}
+
+/// What is written to pages that are sent.
+pub fn fill_page(page: Va, value: u64) {
+    (0..8).for_each(|word| raw::write_u64(page.0 + 504 * word, value));
+}
+
+pub fn check_page(page: Option<Va>, value: u64) {
+    let Some(page) = page else { fail!("no page came with {value:#x}") };
+    for word in 0..8 {
+        let found = raw::read_u64(page.0 + 504 * word);
+        if found != value {
+            fail!("{page}, word {word}: {found:#x}, {value:#x} expected");
+        }
+    }
+}
