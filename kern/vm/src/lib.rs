@@ -26,20 +26,28 @@
 #![warn(missing_docs)]
 
 mod build;
+mod edit;
+mod entry;
 mod frames;
 mod lock;
+mod pages;
 mod ranges;
 mod run;
 mod short;
 mod space;
 mod tables;
+mod teardown;
+mod walk;
 
 pub use build::Builder;
+pub use edit::{FLUSH, FLUSH_EACH, PARK};
 pub use frames::{FILL, FREE, Memory};
 pub use lock::{Guard, Lock};
+pub use pages::Page;
 pub use ranges::Ranges;
 pub use run::{Budget, unpinned};
-pub use space::{FLUSH, FLUSH_EACH, PARK, Page, Released, Space};
+pub use short::Released;
+pub use space::Space;
 
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};

@@ -2,9 +2,10 @@
 //! is wrong, or the entry to the kernel has taken its time. An error is returned only if nothing was done: otherwise
 //! the caller hears how far it got, calls again for the rest, and gets the error then.
 
+use crate::edit::{FLUSH, FLUSH_EACH, PARK};
 use crate::frames::{FILL, search_cost};
-use crate::space::{FLUSH, FLUSH_EACH, MAKE, PARK, PRUNE};
 use crate::tables::most_to_own;
+use crate::walk::{MAKE, PRUNE};
 use crate::{Machine, Memory, Space};
 use abi::call::PAGE_OPS_MAX;
 use abi::page::{TABLE_ENTRIES, span};

@@ -5,9 +5,10 @@
 //! is not so, nothing; the caller goes the long way then, which finds out the same once more and says what is wrong.
 //! Without errors to tell and without anything to wait for, this is a tenth of the instructions.
 
-use crate::space::{Leaf, Released, SPAN, Walk, count, granted, may_have, owned, owned_copy, with_perms};
-use crate::{Machine, Memory, Space};
-use abi::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use crate::entry::{count, granted, may_have, owned, owned_copy, with_perms};
+use crate::space::{Leaf, SPAN, Space, Walk};
+use crate::{Machine, Memory};
+use abi::{EnvId, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -29,6 +30,10 @@ fn set_perms(entry: &AtomicU64, old: Pte, perms: Perms) -> Option<()> {
 fn head(op: &PageOp) -> u64 {
     u64::from(op.count) << 32 | u64::from(op.call)
 }
+
+/// A frame that is named no more in a place where it was: to be given to [`Memory::release`].
+#[must_use]
+pub struct Released(pub Frame);
 
 impl<M: Machine> Space<M> {
     /// The entry of a page, if it can be changed and was walked to last.

@@ -30,8 +30,9 @@
 //! Rights that a leaf has are therefore those of everybody who has the table, at the time when the table was
 //! shared; and nobody gets more out of a table than was in it then.
 
-use crate::space::{LINE, TABLE, count, is_line_empty};
-use crate::{Machine, Memory, Space, Table};
+use crate::entry::{LINE, TABLE, count, is_line_empty};
+use crate::space::Space;
+use crate::{Machine, Memory, Table};
 use abi::page::TABLE_ENTRIES;
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

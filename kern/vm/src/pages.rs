@@ -1,0 +1,208 @@
+//! What the page calls do to one page.
+
+use crate::entry::{change, count, granted, may_have, owned, owned_copy, with_perms};
+use crate::space::{Leaf, Space};
+use crate::{Machine, Memory};
+use abi::{Error, Frame, Perms, Pte, Va};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// A page that is mapped, as [`Space::page`] finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Its frame.
+    pub frame: Frame,
+    /// Whether it can be written at this moment.
+    pub writable: bool,
+}
+
+impl<M: Machine> Space<M> {
+    /// The page at `va`, if one is mapped for the user.
+    #[inline]
+    #[must_use]
+    pub fn page(&self, va: Va) -> Option<Page> {
+        let leaf = self.present(&self.last[1], va).ok().filter(|leaf| leaf.pte.has(Pte::USER))?;
+        Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })
+    }
+
+    /// The frame of the page at `va`, which can be written at this moment. It is about to be: A and D are
+    /// set, as the processor does.
+    ///
+    /// # Errors
+    /// [`Error::TableShared`]; [`Error::Fault`] if there is no page, or not a writable one.
+    pub fn dirty(&self, va: Va) -> Result<Frame, Error> {
+        let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER | Pte::WRITABLE));
+        let leaf = leaf.ok_or(Error::Fault(va.0))?;
+        self.require_own_tables(&leaf, va)?;
+        leaf.entry.fetch_or(Pte::ACCESSED | Pte::DIRTY, Relaxed);
+        Ok(leaf.pte.frame())
+    }
+
+    /// Whether nobody else has the page at `va`, and it can be written at this moment.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::Shared`].
+    pub fn is_private(&self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+        let page = self.page(va).ok_or(Error::NotMapped(va.0))?;
+        if !page.writable {
+            return Err(Error::NoRight(va.0));
+        }
+        if memory.is_sole(page.frame) { Ok(()) } else { Err(Error::Shared(va.0)) }
+    }
+
+    /// Put a fresh page of zeros at `va`, instead of whatever is there.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline(always)]
+    pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
+        let frame = memory.alloc_zeros(&mut self.work)?;
+        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+    }
+
+    /// The frame at `va`, to be copied.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`].
+    #[inline]
+    pub fn source(&self, va: Va) -> Result<Frame, Error> {
+        self.present(&self.last[1], va).map(|leaf| leaf.pte.frame())
+    }
+
+    /// Put a fresh page with the contents of a frame at `va`, instead of whatever is there.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline]
+    pub fn copy(&mut self, memory: &Memory<M>, va: Va, from: Frame, perms: Perms) -> Result<(), Error> {
+        let frame = memory.alloc_copy(from, &mut self.work)?;
+        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+    }
+
+    /// The frame at `va`, to be mapped elsewhere with these permissions, with a reference for that.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`]; [`Error::TableShared`] if it could be
+    /// written but for that.
+    #[inline]
+    pub fn grant(&self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<Frame, Error> {
+        let leaf = self.present(&self.last[1], va)?;
+        if perms.contains(Perms::WRITE) {
+            if !leaf.pte.has(Pte::WRITABLE) {
+                return Err(Error::NoRight(va.0));
+            }
+            self.require_own_tables(&leaf, va)?;
+        }
+        let frame = leaf.pte.frame();
+        memory.share(frame).map(|()| frame)
+    }
+
+    /// Put a granted frame at `va`, instead of whatever is there. The reference moves into the
+    /// entry; if there is an error it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline]
+    pub fn accept(&mut self, memory: &Memory<M>, va: Va, frame: Frame, perms: Perms) -> Result<(), Error> {
+        self.insert(memory, va, granted(frame, perms))
+    }
+
+    /// Change the permissions of the page at `va`. A and D stay.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TableShared`].
+    #[inline(always)]
+    pub fn protect(&mut self, va: Va, perms: Perms) -> Result<(), Error> {
+        let leaf = self.present(&self.last[0], va)?;
+        self.require_own_tables(&leaf, va)?;
+        if !may_have(leaf.pte, perms) {
+            return Err(Error::NoRight(va.0));
+        }
+        change(leaf.entry, leaf.pte, |old| with_perms(old, perms));
+        self.forget(va);
+        Ok(())
+    }
+
+    /// Remove the page or mark at `va`.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::TableShared`].
+    #[inline]
+    pub fn unmap(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+        let leaf = self.find(va).filter(|leaf| !leaf.pte.is_empty());
+        let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
+        self.require_own_tables(&leaf, va)?;
+        self.replace(memory, &leaf, va, Pte(0));
+        self.prune_if_empty(memory, leaf.table, va);
+        Ok(())
+    }
+
+    /// Store a word of at most 40 bits where no page is; 0 clears it.
+    ///
+    /// # Errors
+    /// [`Error::BadWord`], [`Error::Mapped`], [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline]
+    pub fn mark(&mut self, memory: &Memory<M>, va: Va, word: u64) -> Result<(), Error> {
+        if word > Pte::MARK_MAX {
+            return Err(Error::BadWord(word));
+        }
+        match self.find(va) {
+            Some(leaf) if leaf.pte.is_present() => return Err(Error::Mapped(va.0)),
+            None if word == 0 => return Ok(()),
+            _ => {}
+        }
+        let leaf = self.make(memory, va)?;
+        self.replace(memory, &leaf, va, Pte::mark(word));
+        self.prune_if_empty(memory, leaf.table, va);
+        Ok(())
+    }
+
+    /// Make the page at `va` this space's alone and writable; copy it if it has other users.
+    /// Returns whether it was copied.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`], [`Error::Executable`], [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline]
+    pub fn own(&mut self, memory: &Memory<M>, va: Va) -> Result<bool, Error> {
+        let leaf = self.present(&self.last[0], va)?;
+        self.require_own_tables(&leaf, va)?;
+        let old = leaf.pte;
+        if !old.has(Pte::NO_EXEC) {
+            return Err(Error::Executable(va.0));
+        }
+        if memory.is_sole(old.frame()) {
+            change(leaf.entry, old, owned);
+            self.forget(va);
+            return Ok(false);
+        }
+        let copy = memory.alloc_copy(old.frame(), &mut self.work)?;
+        self.replace(memory, &leaf, va, owned_copy(old, copy));
+        Ok(true)
+    }
+
+    /// Fill the entry of `va`, which takes over a reference to the frame.
+    #[inline(always)]
+    fn insert(&mut self, memory: &Memory<M>, va: Va, new: Pte) -> Result<(), Error> {
+        let leaf = self.make(memory, va).inspect_err(|_| memory.release(new.frame()))?;
+        self.replace(memory, &leaf, va, new);
+        Ok(())
+    }
+
+    /// Exchange an entry for another one and give up what it named: first the entry, then the
+    /// processor's copy of it, then the frame. (In any other order somebody could get the frame
+    /// while it can still be reached here.)
+    #[inline]
+    fn replace(&mut self, memory: &Memory<M>, leaf: &Leaf, va: Va, new: Pte) {
+        let mut old = leaf.pte;
+        if old.is_present() {
+            // The processor may be setting A or D in it.
+            old = Pte(leaf.entry.swap(new.0, Relaxed));
+            self.forget(va);
+            self.release(memory, old.frame());
+        } else {
+            leaf.entry.store(new.0, Relaxed);
+        }
+        if old.is_empty() != new.is_empty() {
+            count::<M>(leaf.table, if new.is_empty() { -1 } else { 1 });
+        }
+    }
+}

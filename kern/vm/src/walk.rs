@@ -1,0 +1,222 @@
+//! The walk down to an entry, and the tables on the way: how they are made, and how they go.
+
+use crate::entry::{TABLE, count};
+use crate::frames::Emptied;
+use crate::space::{Leaf, Loaded, SPAN, Space, Walk};
+use crate::{Machine, Memory};
+use abi::layout::{WINDOWS, uvpt};
+use abi::page::span;
+use abi::{Error, Frame, Pte, Va};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What making a table that is missing costs, besides filling it, in instructions, roughly.
+pub(crate) const MAKE: u32 = 70;
+/// What giving back a table costs that has become empty.
+pub(crate) const PRUNE: u32 = 150;
+impl<M: Machine> Space<M> {
+    /// What is at `va` can be changed: no table above is shared.
+    #[inline]
+    pub(crate) fn require_own_tables(&self, leaf: &Leaf, va: Va) -> Result<(), Error> {
+        if leaf.writable_above { Ok(()) } else { Err(self.shared_above(va)) }
+    }
+
+    /// Which table above `va` is shared: the topmost one. (Windows are nobody's to change.)
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn shared_above(&self, va: Va) -> Error {
+        if va >= WINDOWS {
+            return Error::NoRight(va.0);
+        }
+        // exercise 2 of page-tables: the topmost table that is shared
+        let mut table = self.root;
+        for level in [4, 3, 2] {
+            let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
+            if pte.is_shared_table() {
+                return Error::TableShared((va.0 & !(span(level) - 1)) | u64::from(level));
+            }
+            table = pte.frame();
+        }
+        unreachable!("no table above {va} is shared")
+        // end of exercise
+    }
+
+    /// Whether pages at `va` may come and go: no table above is shared.
+    ///
+    /// # Errors
+    /// [`Error::TableShared`].
+    pub fn is_open(&self, va: Va) -> Result<(), Error> {
+        match self.table_entry(va, 2) {
+            Err(error @ Error::TableShared(_)) => Err(error),
+            Ok((_, entry)) if Pte(entry.load(Relaxed)).is_shared_table() => Err(self.shared_above(va)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Find the leaf entry of `va`, if its table is there and is for users.
+    #[inline]
+    pub(crate) fn find(&self, va: Va) -> Option<Leaf> {
+        self.look_up(&self.last[0], va).then(|| self.leaf(&self.last[0], va))
+    }
+
+    /// Find the leaf entry of a page that is there.
+    #[inline]
+    pub(crate) fn present(&self, last: &Cell<Walk>, va: Va) -> Result<Leaf, Error> {
+        let leaf = self.look_up(last, va).then(|| self.leaf(last, va));
+        leaf.filter(|leaf| leaf.pte.is_present()).ok_or(Error::NotMapped(va.0))
+    }
+
+    /// Let `last` be the walk to `va`. Returns whether there is a table.
+    #[inline]
+    pub(crate) fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
+        let there = last.get().span & !Walk::READ_ONLY == va.0 / SPAN;
+        there || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
+    }
+
+    /// Whether the table of level 1 that translates `va` is the one that was walked to last, and can be changed.
+    #[inline(always)]
+    pub(crate) fn walked_last(&self, va: Va) -> bool {
+        self.last[0].get().span == va.0 / SPAN
+    }
+
+    /// The leaf entry of `va`, at the end of that walk.
+    #[inline(always)]
+    pub(crate) fn leaf(&self, last: &Cell<Walk>, va: Va) -> Leaf {
+        let walk = last.get();
+        let entry = &walk.entries[va.index(1)];
+        let pte = Pte(entry.load(Relaxed));
+        Leaf { entry, pte, table: walk.table, writable_above: walk.span & Walk::READ_ONLY == 0 }
+    }
+
+    /// Walk down to the table of level 1.
+    #[inline(never)]
+    pub(crate) fn walk(&self, va: Va) -> Option<Walk> {
+        // exercise 2 of page-tables: the kernel walks down to the table of level 1
+        let mut table = self.root;
+        let mut above = TABLE;
+        for level in [4, 3, 2] {
+            let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
+            if !pte.is_present() {
+                return None;
+            }
+            above &= pte.0;
+            table = pte.frame();
+        }
+        if above & Pte::USER == 0 {
+            return None;
+        }
+        Some(Walk::new::<M>(va, table, above & Pte::WRITABLE != 0))
+        // end of exercise
+    }
+
+    pub(crate) fn forget_walks(&self) {
+        self.last.iter().for_each(|last| last.set(Walk::none::<M>(self.root)));
+    }
+
+    /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
+    /// entry has to [prune](Self::prune).
+    #[inline(always)]
+    pub(crate) fn make(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
+        if !self.look_up(&self.last[0], va) {
+            self.make_tables(memory, va)?;
+        }
+        if self.last[0].get().span & Walk::READ_ONLY != 0 {
+            return Err(self.shared_above(va));
+        }
+        Ok(self.leaf(&self.last[0], va))
+    }
+
+    #[inline(never)]
+    pub(crate) fn make_tables(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+        let table = self.make_table(memory, va, 1)?;
+        self.last[0].set(Walk::new::<M>(va, table, true));
+        Ok(())
+    }
+
+    /// The table of a level (1 to 3) that translates `va`. Tables that are missing are made; whoever
+    /// does not fill the entry has to [prune](Self::prune).
+    pub(crate) fn make_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
+        // exercise 3 of page-tables: the kernel makes the tables that are missing
+        let mut table = self.root;
+        for above in (level + 1..=4).rev() {
+            let entry = &M::table(table)[va.index(above)];
+            let mut pte = Pte(entry.load(Relaxed));
+            if pte.is_shared_table() {
+                return Err(self.shared_above(va));
+            }
+            if !pte.is_present() {
+                self.has_worked(MAKE);
+                let frame = memory.alloc_table(&mut self.work).inspect_err(|_| self.prune(memory, va))?;
+                M::expect_zeros(M::table(frame));
+                pte = Pte(frame.address() | TABLE);
+                entry.store(pte.0, Relaxed);
+                count::<M>(table, 1);
+            }
+            table = pte.frame();
+        }
+        Ok(table)
+        // end of exercise
+    }
+
+    /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that it is in,
+    /// which this space alone has.
+    pub(crate) fn table_entry(&self, va: Va, level: u32) -> Result<(Frame, &'static AtomicU64), Error> {
+        // exercise 2 of page-tables: the same, down to any level
+        let mut table = self.root;
+        for above in (level..=4).rev() {
+            let entry = &M::table(table)[va.index(above)];
+            let pte = Pte(entry.load(Relaxed));
+            if !pte.is_present() {
+                break;
+            }
+            if above == level {
+                return Ok((table, entry));
+            }
+            if pte.is_shared_table() {
+                return Err(self.shared_above(va));
+            }
+            table = pte.frame();
+        }
+        Err(Error::NotMapped(va.0))
+        // end of exercise
+    }
+
+    /// An entry of the table of level 1 above `va` may have been the last.
+    #[inline]
+    pub(crate) fn prune_if_empty(&mut self, memory: &Memory<M>, table: Frame, va: Va) {
+        if M::info(table).word.load(Relaxed) == 0 {
+            self.prune(memory, va);
+        }
+    }
+
+    /// Free the tables above `va` that have become empty.
+    #[inline(never)]
+    pub(crate) fn prune(&mut self, memory: &Memory<M>, va: Va) {
+        self.forget_walks();
+        let mut path = [self.root; 4];
+        let mut depth = 0;
+        while depth < 3 {
+            let entry = &M::table(path[depth])[va.index(4 - depth as u32)];
+            let pte = Pte(entry.load(Relaxed));
+            if !pte.has(Pte::PRESENT | Pte::WRITABLE) {
+                break; // a shared table is not empty
+            }
+            depth += 1;
+            path[depth] = pte.frame();
+        }
+        while depth > 0 && M::info(path[depth]).word.load(Relaxed) == 0 {
+            let level = 4 - depth as u32;
+            depth -= 1;
+            self.has_worked(PRUNE);
+            M::table(path[depth])[va.index(level + 1)].store(0, Relaxed);
+            count::<M>(path[depth], -1);
+            // The table was visible in the self map, as the page that holds the entry of `va`.
+            self.forget(uvpt(va, level).page());
+            if self.loaded == Loaded::Elsewhere {
+                self.release(memory, path[depth + 1]);
+            } else {
+                memory.release_emptied(path[depth + 1], Emptied::Table);
+            }
+        }
+    }
+}
