@@ -5,10 +5,13 @@
 //! | [`op`] | the steps, and how they are chosen |
 //! | [`model`] | what the steps are supposed to do |
 //! | [`world`] | both side by side |
-//! | [`edges`] | single cases that chance would not find |
+//! | [`case`] | what single cases have in common |
+//! | [`edges`] | single cases that chance would not find: frames, pages, windows and the self map |
+//! | [`shared`] | single cases about tables that two spaces have |
 //! | [`build`] | the kernel's own page tables |
 //! | [`run`] | runs of pages and tables |
 //! | [`processors`] | frames taken and freed by several processors at once |
+//! | [`sketch`] | page maps with all that is unimportant left out |
 //! | [`search`] | every short sequence of operations on shared tables, and why each part of their rule is there |
 //!
 //! Programs reach memory only through the processor, which remembers what it has seen. So an
@@ -17,12 +20,15 @@
 //! the one that edits, and a flush is all that it hears of.
 
 mod build;
+mod case;
 mod edges;
 mod model;
 mod op;
 mod processors;
 mod run;
 mod search;
+mod shared;
+mod sketch;
 mod world;
 
 use op::{SPACES, op};

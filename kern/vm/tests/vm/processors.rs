@@ -101,6 +101,65 @@ fn on_all(f: impl Fn(usize) + Sync) {
     });
 }
 
+/// Each processor takes frames and gives some back, as chance will have it, and in the end gives back all.
+fn take_and_give_by_chance(memory: &Memory<Threads>) {
+    on_all(|cpu| {
+        let mut random = cpu as u32 + 1;
+        let mut mine = Vec::new();
+        for _ in 0..4000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let some = (random >> 16) as usize % 200;
+            if random >> 31 == 0 {
+                mine.extend(take(memory, some));
+            } else {
+                let keep = mine.len().saturating_sub(some);
+                give(memory, mine.drain(keep..));
+            }
+        }
+        give(memory, mine);
+    });
+}
+
+/// Each processor takes at the most so many that one is always left: so there is always one to be had. They give back
+/// what another one took, so that frames go through the pool and from hand to hand.
+fn pass_from_hand_to_hand(memory: &Memory<Threads>) {
+    let left_over = take(memory, FRAMES - CPUS * HELD - 1);
+    let baskets: [Mutex<Vec<Frame>>; CPUS] = Default::default();
+    on_all(|cpu| {
+        let mut random = cpu as u32 + 1;
+        for _ in 0..3000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let mut basket = baskets[(random >> 16) as usize % CPUS].lock().expect("nobody panicked");
+            let wanted = (random >> 20) as usize % (HELD + 1);
+            if basket.len() < wanted {
+                let some = wanted - basket.len();
+                let found = take(memory, some);
+                assert_eq!(found.len(), some, "frames were free, and not found");
+                basket.extend(found);
+            } else {
+                give(memory, basket.drain(wanted..));
+            }
+        }
+    });
+    give(memory, baskets.into_iter().flat_map(|basket| basket.into_inner().expect("nobody panicked")));
+    give(memory, left_over);
+}
+
+/// All processors want the rest at once, which others are giving back: none gives up while one is left.
+fn take_the_rest_at_once(memory: &Memory<Threads>, all: &[Frame]) {
+    let barrier = Barrier::new(CPUS);
+    on_all(|cpu| {
+        let share = all.iter().copied().skip(cpu).step_by(CPUS);
+        give(memory, share);
+        barrier.wait();
+        let mine = take(memory, usize::MAX);
+        barrier.wait();
+        assert_eq!(memory.free_frames(), 0);
+        barrier.wait();
+        give(memory, mine);
+    });
+}
+
 /// One test, because there is one such machine.
 #[test]
 fn no_frame_is_lost_or_given_twice() {
@@ -111,64 +170,18 @@ fn no_frame_is_lost_or_given_twice() {
     }
     assert_eq!(memory.free_frames(), FRAMES as u64);
 
-    on_all(|cpu| {
-        let mut random = cpu as u32 + 1;
-        let mut mine = Vec::new();
-        for _ in 0..4000 {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let some = (random >> 16) as usize % 200;
-            if random >> 31 == 0 {
-                mine.extend(take(&memory, some));
-            } else {
-                let keep = mine.len().saturating_sub(some);
-                give(&memory, mine.drain(keep..));
-            }
-        }
-        give(&memory, mine);
-    });
+    take_and_give_by_chance(&memory);
     assert_eq!(memory.free_frames(), FRAMES as u64);
 
     // Wherever the frames are now: one processor gets every one of them, and then there is none.
     let all = take(&memory, usize::MAX);
     assert_eq!((all.len(), memory.free_frames()), (FRAMES, 0));
 
-    // Each takes at the most so many that one is always left: so there is always one to be had. They give back what
-    // another one took, so that frames go through the pool and from hand to hand.
     give(&memory, all.iter().copied());
-    let left_over = take(&memory, FRAMES - CPUS * HELD - 1);
-    let baskets: [Mutex<Vec<Frame>>; CPUS] = Default::default();
-    on_all(|cpu| {
-        let mut random = cpu as u32 + 1;
-        for _ in 0..3000 {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let mut basket = baskets[(random >> 16) as usize % CPUS].lock().expect("nobody panicked");
-            let wanted = (random >> 20) as usize % (HELD + 1);
-            if basket.len() < wanted {
-                let some = wanted - basket.len();
-                let found = take(&memory, some);
-                assert_eq!(found.len(), some, "frames were free, and not found");
-                basket.extend(found);
-            } else {
-                give(&memory, basket.drain(wanted..));
-            }
-        }
-    });
-    give(&memory, baskets.into_iter().flat_map(|basket| basket.into_inner().expect("nobody panicked")));
-    give(&memory, left_over);
+    pass_from_hand_to_hand(&memory);
     let all = take(&memory, usize::MAX);
     assert_eq!(all.len(), FRAMES);
 
-    // All want the rest at once, which others are giving back: none gives up while one is left.
-    let barrier = Barrier::new(CPUS);
-    on_all(|cpu| {
-        let share = all.iter().copied().skip(cpu).step_by(CPUS);
-        give(&memory, share);
-        barrier.wait();
-        let mine = take(&memory, usize::MAX);
-        barrier.wait();
-        assert_eq!(memory.free_frames(), 0);
-        barrier.wait();
-        give(&memory, mine);
-    });
+    take_the_rest_at_once(&memory, &all);
     assert_eq!(memory.free_frames(), FRAMES as u64);
 }

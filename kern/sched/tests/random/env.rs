@@ -1,0 +1,35 @@
+//! Environments as `sched` sees them: links, a page of information, and a note of who was interrupted.
+
+use abi::window::EnvInfo;
+use sched::{AtomicU64, Links, Node};
+use std::sync::atomic::Ordering::Relaxed;
+
+pub struct Env {
+    pub slot: usize,
+    pub links: Links<Env>,
+    pub info: EnvInfo,
+    /// Who was interrupted, one bit for each processor.
+    pub woken: &'static AtomicU64,
+}
+
+impl Node for Env {
+    fn links(&self) -> &Links<Env> {
+        &self.links
+    }
+
+    fn slot(&self) -> usize {
+        self.slot
+    }
+
+    fn info(&self) -> &EnvInfo {
+        &self.info
+    }
+
+    fn word(&self) -> &AtomicU64 {
+        &self.info.state
+    }
+
+    fn interrupt(&self, processor: u32) {
+        self.woken.fetch_or(1 << processor, Relaxed);
+    }
+}

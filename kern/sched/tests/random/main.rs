@@ -1,0 +1,58 @@
+//! Random operations, and a model that is as simple as can be: after each one, both say the same.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`op`] | the operations, and how they are chosen |
+//! | [`env`] | environments as `sched` sees them |
+//! | [`world`] | the scheduler and the model side by side |
+//! | [`run`] | each operation, on both |
+//! | [`compare`] | what must hold between operations |
+
+mod compare;
+mod env;
+mod op;
+mod run;
+mod world;
+
+use abi::{EnvId, ExitStatus};
+use op::{SLOTS, ops};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence::Direct;
+use sched::{Family, Node};
+use world::World;
+
+/// Seeds of runs that failed once, which come first.
+const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/random.proptest-regressions");
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: Some(Box::new(Direct(SEEDS))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_model_agrees(ops in ops()) {
+        let mut world = World::new(SLOTS);
+        for op in ops {
+            world.run(op);
+            world.compare();
+        }
+    }
+}
+
+/// No slot is ever used up: after the last generation comes the first.
+#[test]
+fn ids_come_round() {
+    let World { mut sched, .. } = World::new(2);
+    let first = sched.create(None).expect("the first");
+    for n in 0..EnvId::MAX_GENERATION + 3 {
+        let env = sched.create(Some(first)).expect("a slot that is free again");
+        assert_eq!(env.id(), EnvId::new(n % EnvId::MAX_GENERATION + 1, 1));
+        assert!(sched.condemn(env, ExitStatus::SUCCESS, env.id(), Family::GoesUp));
+        assert!(sched.dequeue(0).is_some_and(|next| core::ptr::eq(next, env)));
+        assert!(sched.bury(env).is_none());
+        sched.reap(env);
+        sched.let_go(env);
+    }
+}

@@ -1,0 +1,51 @@
+//! The operations, and how they are chosen.
+
+use proptest::prelude::*;
+
+pub const SLOTS: usize = 6;
+pub const PROCESSORS: u32 = 2;
+
+/// Operations name environments by slot, and processors by number.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    /// A child of this one, and whether it is started.
+    Create(usize, bool),
+    Start(usize),
+    Stop(usize),
+    /// A processor leaves what it runs, which goes to the end of the queue, and takes the next one.
+    Switch(u32),
+    /// A processor goes from what it runs to this one.
+    HandOver(u32, usize),
+    Wait(u32, usize),
+    Read(u32),
+    Input,
+    /// What runs there receives from this one, or from anyone.
+    Receive(u32, Option<usize>),
+    Send(usize, usize),
+    /// What runs there sends to this one without the lock, and waits for its answer alone, or for anyone.
+    Exchange(u32, usize, bool),
+    /// Keep one off its processor, and let it go.
+    KeepOff(u32, usize),
+    /// End one, and perhaps its family.
+    Condemn(usize, bool),
+}
+
+pub fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let (slot, cpu) = (0..SLOTS, 0..PROCESSORS);
+    let op = prop_oneof![
+        4 => (slot.clone(), any::<bool>()).prop_map(|(parent, start)| Op::Create(parent, start)),
+        4 => slot.clone().prop_map(Op::Start),
+        1 => slot.clone().prop_map(Op::Stop),
+        6 => cpu.clone().prop_map(Op::Switch),
+        2 => (cpu.clone(), slot.clone()).prop_map(|(cpu, env)| Op::HandOver(cpu, env)),
+        1 => (cpu.clone(), slot.clone()).prop_map(|(cpu, env)| Op::Wait(cpu, env)),
+        1 => cpu.clone().prop_map(Op::Read),
+        1 => Just(Op::Input),
+        2 => (cpu.clone(), proptest::option::of(slot.clone())).prop_map(|(cpu, env)| Op::Receive(cpu, env)),
+        3 => (slot.clone(), slot.clone()).prop_map(|(from, to)| Op::Send(from, to)),
+        4 => (cpu.clone(), slot.clone(), any::<bool>()).prop_map(|(cpu, to, only)| Op::Exchange(cpu, to, only)),
+        1 => (cpu, slot.clone()).prop_map(|(cpu, env)| Op::KeepOff(cpu, env)),
+        2 => (slot, any::<bool>()).prop_map(|(env, family)| Op::Condemn(env, family)),
+    ];
+    proptest::collection::vec(op, 1..80)
+}

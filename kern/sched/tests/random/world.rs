@@ -1,0 +1,252 @@
+//! The scheduler and a model of it, side by side: the queue, the processors, and what an end comes to.
+
+use crate::env::Env;
+use crate::op::{PROCESSORS, SLOTS};
+use abi::Status;
+use abi::window::EnvInfo;
+use sched::{AtomicU64, Links, Sched};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// An environment in the model.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Model {
+    pub status: Status,
+    pub parent: Option<usize>,
+    pub holder: Option<u32>,
+    pub awaits: Option<usize>,
+    pub uses: u32,
+    /// When it became the child of its parent.
+    pub born: usize,
+    /// Its parent did not make it.
+    pub adopted: bool,
+    /// It ends, and its children end too.
+    pub takes_all: bool,
+    /// A processor waits to keep it off the others.
+    pub reserved: bool,
+}
+
+pub struct World {
+    pub sched: Sched<Env>,
+    pub table: &'static [Env],
+    pub woken: &'static AtomicU64,
+    /// What runs on each processor.
+    pub runs: [Option<usize>; PROCESSORS as usize],
+    pub model: Vec<Model>,
+    pub queue: VecDeque<usize>,
+    pub births: usize,
+    /// Who has no parent, and is the heir of all.
+    pub root: Option<usize>,
+    /// Slots that are free again, in the order in which they became free; and how many were never used.
+    pub freed: VecDeque<usize>,
+    pub created: usize,
+    pub reached: usize,
+}
+
+impl World {
+    pub fn new(slots: usize) -> World {
+        let woken: &'static AtomicU64 = Box::leak(Box::default());
+        let env = |slot| Env { slot, links: Links::default(), info: EnvInfo::default(), woken };
+        let table: &'static [Env] = Box::leak((0..slots).map(env).collect());
+        let mut sched = Sched::new();
+        sched.init(table);
+        let free = Model {
+            status: Status::Free,
+            parent: None,
+            holder: None,
+            awaits: None,
+            uses: 0,
+            born: 0,
+            adopted: false,
+            takes_all: false,
+            reserved: false,
+        };
+        World {
+            sched,
+            table,
+            woken,
+            runs: [None; PROCESSORS as usize],
+            model: vec![free; SLOTS],
+            queue: VecDeque::new(),
+            births: 0,
+            root: None,
+            freed: VecDeque::new(),
+            created: 0,
+            reached: 0,
+        }
+    }
+
+    pub fn status(&self, env: usize) -> Status {
+        self.model[env].status
+    }
+
+    pub fn enqueue(&mut self, env: usize) {
+        if !self.queue.contains(&env) {
+            self.queue.push_back(env);
+        }
+    }
+
+    pub fn wake(&mut self, env: usize) {
+        self.model[env].status = Status::Runnable;
+        self.enqueue(env);
+    }
+
+    /// The model's next: the first that wants to run and that nobody else holds. Those before it that want nothing
+    /// are forgotten.
+    fn next(&mut self, cpu: u32) -> Option<usize> {
+        let mut kept = VecDeque::new();
+        let mut found = None;
+        while let Some(env) = self.queue.pop_front() {
+            let Model { status, holder, reserved, .. } = self.model[env];
+            match status {
+                Status::Runnable if reserved => kept.push_back(env),
+                Status::Runnable | Status::Dying if holder.is_none_or(|holder| holder == cpu) => {
+                    found = Some(env);
+                    break;
+                }
+                Status::Runnable | Status::Dying => kept.push_back(env),
+                _ => {}
+            }
+        }
+        kept.append(&mut self.queue);
+        self.queue = kept;
+        found
+    }
+
+    /// Leave what runs, take the next one; end those that are dying on the way.
+    pub fn switch(&mut self, cpu: u32) {
+        self.sched.look(cpu);
+        self.woken.fetch_and(!(1 << cpu), Relaxed);
+        loop {
+            let (found, expected) = (self.sched.dequeue(cpu), self.next(cpu));
+            assert_eq!(found.map(|env| env.slot), expected);
+            if self.runs[cpu as usize] != expected {
+                self.leave(cpu);
+            }
+            let Some(slot) = expected else {
+                // It may be that what was left is the only one that wants to run.
+                if self.queue.iter().any(|&env| self.is_free(env)) {
+                    continue;
+                }
+                self.sched.rest(cpu);
+                return;
+            };
+            self.model[slot].holder = Some(cpu);
+            if self.status(slot) == Status::Runnable {
+                self.model[slot].status = Status::Running;
+                self.runs[cpu as usize] = Some(slot);
+                return;
+            }
+            self.runs[cpu as usize] = None;
+            self.end(slot);
+        }
+    }
+
+    pub fn is_free(&self, env: usize) -> bool {
+        let Model { status, holder, reserved, .. } = self.model[env];
+        matches!(status, Status::Runnable | Status::Dying) && holder.is_none() && !reserved
+    }
+
+    pub fn requeue(&mut self, env: usize) {
+        self.sched.requeue(&self.table[env]);
+        if self.status(env) == Status::Running {
+            self.wake(env);
+        }
+    }
+
+    pub fn leave(&mut self, cpu: u32) {
+        if let Some(env) = self.runs[cpu as usize].take() {
+            self.model[env].holder = None;
+            self.give_back(env);
+        }
+    }
+
+    pub fn give_back(&mut self, env: usize) {
+        let wants = matches!(self.status(env), Status::Runnable | Status::Dying);
+        assert_eq!(sched::give_back(&self.table[env]), wants);
+        if wants {
+            self.sched.offer(&self.table[env]);
+        }
+    }
+
+    /// All that there is to do for one that is dying.
+    fn end(&mut self, slot: usize) {
+        let env = &self.table[slot];
+        while self.sched.part(env) {}
+        self.part(slot);
+        assert!(self.sched.fail_receivers(env, |_receiver| ()));
+        for receiver in 0..SLOTS {
+            let Model { status, awaits, .. } = self.model[receiver];
+            if status == Status::Receiving && awaits == Some(slot) {
+                self.wake(receiver);
+            }
+        }
+        let parent = self.sched.bury(env);
+        let waiting = self.model[slot].parent.filter(|&parent| {
+            let Model { status, awaits, .. } = self.model[parent];
+            status == Status::Waiting && awaits.is_none_or(|child| child == slot)
+        });
+        assert_eq!(parent.map(|env| env.slot), waiting);
+        let Model { parent, adopted, .. } = self.model[slot];
+        self.root = self.root.filter(|&root| root != slot);
+        if parent.is_some() && !adopted && waiting.is_none() {
+            self.births += 1;
+            self.model[slot].born = self.births;
+            self.model[slot].status = Status::Zombie;
+        } else {
+            self.free(slot);
+        }
+        if let Some(parent) = waiting {
+            self.sched.wake(&self.table[parent]);
+            self.wake(parent);
+        }
+        self.sched.let_go(env);
+        self.model[slot].holder = None;
+    }
+
+    pub fn free(&mut self, slot: usize) {
+        self.model[slot].status = Status::Free;
+        self.freed.push_back(slot);
+    }
+
+    /// What becomes of the children of one that is dying. The youngest comes first.
+    fn part(&mut self, slot: usize) {
+        let mut children: Vec<_> = (0..SLOTS).filter(|&child| self.is_child(child, slot)).collect();
+        children.sort_by_key(|&child| {
+            (self.status(child) != Status::Zombie, std::cmp::Reverse(self.model[child].born))
+        });
+        for child in children {
+            let status = self.status(child);
+            self.model[child].parent = None;
+            if status == Status::Zombie {
+                self.free(child);
+            } else if self.model[slot].takes_all {
+                self.model[child].takes_all = true;
+                self.condemn(child);
+            } else {
+                let heir = self.model[slot].parent.or(self.root.filter(|&root| root != slot));
+                self.births += 1;
+                self.model[child].born = self.births;
+                self.model[child].parent = heir;
+                self.model[child].adopted = true;
+                if heir.is_none() && !matches!(status, Status::Dying | Status::Stopped) {
+                    self.root = Some(child);
+                }
+                if status == Status::Stopped {
+                    self.condemn(child);
+                }
+            }
+        }
+    }
+
+    pub fn condemn(&mut self, slot: usize) {
+        if self.status(slot) != Status::Dying {
+            self.model[slot].status = Status::Dying;
+            self.enqueue(slot);
+        }
+    }
+
+    pub fn is_child(&self, child: usize, parent: usize) -> bool {
+        self.model[child].parent == Some(parent) && self.status(child) != Status::Free
+    }
+}

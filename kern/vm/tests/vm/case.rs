@@ -1,0 +1,15 @@
+//! What single cases have in common: addresses, and references that are set by hand.
+
+use abi::{Frame, Va};
+use sim::machine::Sim;
+use std::sync::atomic::Ordering::SeqCst;
+use vm::Machine;
+
+pub const PAGE: Va = Va(0x40_0000);
+pub const OTHER: Va = Va(0x80_0000_0000);
+/// As many references as there can be.
+pub const MOST: u32 = 1 << 31;
+
+pub fn set_refs(frame: Frame, refs: u32) {
+    Sim::info(frame).refs.store(refs, SeqCst);
+}

@@ -1,0 +1,105 @@
+//! What is wrong with a state, said without a word about tables.
+//!
+//! Whoever can write a page, or could make it writable without being asked, has *authority* over it, or nobody else
+//! has the page. Authority comes with a page that was allocated or made private, goes on with a mapping that is
+//! writable, and with a page that is kept over a fork; it ends for both sides when a page is shared by a table. A page
+//! that nobody else has is its holder's.
+
+use super::op::{At, Op, Refused};
+use super::state::{Entry, State};
+
+/// A page as one space has it: the space, the page, the entry, and whether all levels above allow writing.
+type Name = (usize, usize, Entry, bool);
+
+impl State {
+    /// Every page of every space.
+    fn names(&self) -> Vec<Name> {
+        let all =
+            (0..self.shape.spaces).flat_map(|space| (0..self.shape.pages()).map(move |page| (space, page)));
+        let name = |at: At| {
+            let place = self.find(1, at)?;
+            matches!(self.entry(place), Entry::Page { .. })
+                .then(|| (at.0, at.1, self.entry(place), place.open))
+        };
+        all.filter_map(name).collect()
+    }
+
+    /// Whoever has a page alone has all rights to it, now and later.
+    fn settle(&mut self) -> Vec<Name> {
+        let names = self.names();
+        let mut users = vec![0; self.frames.len()];
+        for (.., entry, _) in &names {
+            if let Entry::Page { frame, .. } = entry {
+                users[*frame] += 1;
+            }
+        }
+        let mut authority = vec![vec![false; self.shape.pages()]; self.shape.spaces];
+        for (space, page, entry, _) in &names {
+            if let Entry::Page { frame, .. } = entry {
+                authority[*space][*page] = self.authority[*space][*page] || users[*frame] == 1;
+            }
+        }
+        self.authority = authority;
+        names
+    }
+
+    /// Make a step. Returns what is wrong then.
+    pub fn step(&mut self, op: Op) -> (Result<(), Refused>, Option<&'static str>) {
+        let before = self.names();
+        let result = self.act(op);
+        if result.is_err() && !matches!(op, Op::ShareTable(..)) {
+            return (result, None); // nothing has changed: that is compared with real page maps
+        }
+        if let Some(wrong) = self.miscount() {
+            return (result, Some(wrong));
+        }
+        let names = self.settle();
+        (result, self.fault(op, &before, &names))
+    }
+
+    /// What is wrong.
+    fn fault(&self, op: Op, before: &[Name], names: &[Name]) -> Option<&'static str> {
+        let changed = match op {
+            Op::Alloc((space, _)) | Op::Map(_, (space, _), _) | Op::Protect((space, _), _) => space,
+            Op::Unmap((space, _)) | Op::Own((space, _)) | Op::ShareTable(_, _, (space, _)) => space,
+            Op::OwnTable(_, (space, _)) | Op::UnmapTable(_, (space, _)) | Op::Exit(space) => space,
+        };
+        let seen = |names: &[Name]| -> Vec<_> {
+            let others = names.iter().filter(|name| name.0 != changed);
+            let others = others.map(|(space, page, entry, _)| match entry {
+                Entry::Page { frame, .. } => (*space, *page, *frame),
+                _ => (*space, *page, usize::MAX),
+            });
+            others.collect()
+        };
+        if seen(before) != seen(names) {
+            return Some("somebody else's pages have changed");
+        }
+        for (space, page, entry, open) in names {
+            let Entry::Page { frame, w, may, .. } = *entry else { continue };
+            let shared = names
+                .iter()
+                .filter(|name| matches!(name.2, Entry::Page { frame: other, .. } if other == frame));
+            let authority = self.authority[*space][*page];
+            if *open && (w || may) && !authority && shared.count() > 1 {
+                return Some("a page can be written that others have");
+            }
+        }
+        None
+    }
+
+    /// Every reference is counted, and every table is there that an entry names.
+    fn miscount(&self) -> Option<&'static str> {
+        let mut counted = (vec![0; self.tables.len()], vec![0; self.frames.len()]);
+        counted.0[..self.shape.spaces].fill(1);
+        for entry in self.tables.iter().filter(|table| table.refs > 0).flat_map(|table| &table.entries) {
+            match entry {
+                Entry::Table { table, .. } => counted.0[*table] += 1,
+                Entry::Page { frame, .. } => counted.1[*frame] += 1,
+                Entry::Empty => {}
+            }
+        }
+        let refs: Vec<_> = self.tables.iter().map(|table| table.refs).collect();
+        (counted != (refs, self.frames.clone())).then_some("a reference is not counted, or one too many")
+    }
+}

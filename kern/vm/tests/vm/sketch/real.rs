@@ -1,0 +1,163 @@
+//! Real page maps, on which the operations of the sketch are done: entries, results and counts are the same.
+
+use super::op::{At, Mode, Op, Refused, Shape};
+use super::rule::RULE;
+use super::state::{Entry, State, Table};
+use crate::world::ALL;
+use abi::{Error, Perms, Pte, Va};
+use sim::machine::{self, Sim, free_frames, refs};
+use std::collections::{BTreeMap, BTreeSet};
+use vm::{Memory, Space};
+
+/// On real page maps: the first address of an entry.
+fn va(shape: Shape, level: usize, number: usize) -> Va {
+    let [top, middle, low] = shape.path(level, number);
+    Va((top as u64) << 30 | (middle as u64) << 21 | (low as u64) << 12)
+}
+
+/// Real page maps, on which the same is done.
+pub struct Real {
+    memory: Memory<Sim>,
+    template: abi::Frame,
+    spaces: Vec<Space<Sim>>,
+    shape: Shape,
+}
+
+impl Real {
+    pub fn new(shape: Shape) -> Real {
+        let memory = machine::start(ALL);
+        let (template, _) = machine::template();
+        let mut real = Real { memory, template, spaces: Vec::new(), shape };
+        real.spaces = (0..shape.spaces).map(|_| real.space()).collect();
+        real
+    }
+
+    fn space(&self) -> Space<Sim> {
+        Space::new(&self.memory, self.template).expect("a frame")
+    }
+
+    fn end(&mut self, space: usize) {
+        while !self.spaces[space].tear_down(&self.memory, &mut 200) {}
+        self.spaces[space].free(&self.memory);
+        self.spaces[space] = self.space();
+    }
+
+    fn act(&mut self, op: Op) -> Result<(), Refused> {
+        if let Op::Exit(space) = op {
+            self.end(space);
+            return Ok(());
+        }
+        let (memory, shape) = (&self.memory, self.shape);
+        let page = |at: At| va(shape, 1, at.1);
+        let result = match op {
+            Op::Alloc(at) => self.spaces[at.0].alloc(memory, page(at), Perms::WRITE),
+            Op::Map(from, to, mode) => {
+                let (source, target) = (page(from), page(to));
+                let frame = self.spaces[from.0].grant(memory, source, perms(mode));
+                frame.and_then(|frame| self.spaces[to.0].accept(memory, target, frame, perms(mode)))
+            }
+            Op::Protect(at, mode) => self.spaces[at.0].protect(page(at), perms(mode)),
+            Op::Unmap(at) => self.spaces[at.0].unmap(memory, page(at)),
+            Op::Own(at) => self.spaces[at.0].own(memory, page(at)).map(drop),
+            Op::ShareTable(level, from, to) => {
+                let (source, target) = (va(shape, level, from.1), va(shape, level, to.1));
+                let table = self.spaces[from.0].grant_table(memory, source, level as u32);
+                table.and_then(|table| self.spaces[to.0].accept_table(memory, target, level as u32, table))
+            }
+            Op::OwnTable(level, at) => {
+                self.spaces[at.0].own_table(memory, va(shape, level, at.1), level as u32).map(drop)
+            }
+            Op::UnmapTable(level, at) => {
+                self.spaces[at.0].unmap_table(memory, va(shape, level, at.1), level as u32)
+            }
+            Op::Exit(_) => unreachable!("done already"),
+        };
+        self.spaces.iter_mut().for_each(|space| space.settle(memory));
+        result.map_err(|error| match error {
+            Error::NotMapped(_) => Refused::NotMapped,
+            Error::NoRight(_) => Refused::NoRight,
+            Error::TableShared(_) => Refused::TableShared,
+            Error::Mapped(_) => Refused::Mapped,
+            Error::NotShared(_) => Refused::NotShared,
+            other => panic!("{op:?}: {other:?}"),
+        })
+    }
+
+    /// What stands in the tables, as a state.
+    fn state(&self, like: &State) -> State {
+        let mut state = State::new(self.shape, RULE);
+        let (mut tables, mut frames) = (BTreeMap::new(), BTreeMap::new());
+        let mut on_top = BTreeSet::new();
+        for (number, space) in self.spaces.iter().enumerate() {
+            let mut way = [number; 4];
+            space.for_each(&mut |va, level, pte| {
+                let level = level as usize;
+                let next = (tables.len(), frames.len());
+                let entry = match level {
+                    4 => {
+                        assert!(pte.has(Pte::WRITABLE) && refs(pte.frame()) == 1);
+                        on_top.insert(pte.frame());
+                        return;
+                    }
+                    1 => {
+                        let frame = *frames.entry(pte.frame()).or_insert(next.1);
+                        let has = |bit| pte.has(bit);
+                        let (w, may, keep) = (has(Pte::WRITABLE), has(Pte::MAY), has(Perms::KEEP.bits()));
+                        Entry::Page { frame, w, may, keep }
+                    }
+                    _ => {
+                        let table = *tables.entry(pte.frame()).or_insert(self.shape.spaces + next.0);
+                        way[level - 1] = table;
+                        Entry::Table { table, w: pte.has(Pte::WRITABLE) }
+                    }
+                };
+                if let Entry::Table { table, .. } = entry {
+                    let entries = vec![Entry::Empty; self.shape.entries[4 - level]];
+                    state.tables.resize_with(state.tables.len().max(table + 1), Table::default);
+                    if state.tables[table].entries.is_empty() {
+                        state.tables[table] = Table { refs: refs(pte.frame()) as usize, entries };
+                    }
+                }
+                state.tables[way[level]].entries[va.index(level as u32)] = entry;
+            });
+        }
+        state.frames = vec![0; frames.len()];
+        frames.iter().for_each(|(frame, number)| state.frames[*number] = refs(*frame) as usize);
+        let used = self.spaces.len() + on_top.len() + tables.len() + frames.len();
+        assert_eq!(free_frames(), ALL - used, "frames");
+        state.authority.clone_from(&like.authority);
+        state
+    }
+
+    pub fn play(&mut self, way: &[Op], op: Op) {
+        let mut state = State::new(self.shape, RULE);
+        for op in way {
+            assert_eq!(self.act(*op), state.step(*op).0, "{way:?}");
+        }
+        assert_eq!(self.act(op), state.step(op).0, "{op:?} after {way:?}");
+        let order: Vec<_> = (0..self.shape.spaces).collect();
+        let found = self.state(&state);
+        assert_eq!(
+            found.key_of(&order),
+            state.key_of(&order),
+            "{op:?} after {way:?}: {found:?}, not {state:?}"
+        );
+        let counts = |state: &State| {
+            let mut counts: Vec<_> =
+                state.tables.iter().map(|table| table.refs).filter(|refs| *refs > 0).collect();
+            counts.extend(state.frames.iter().filter(|refs| **refs > 0));
+            counts.sort_unstable();
+            counts
+        };
+        assert_eq!(counts(&found), counts(&state), "{op:?} after {way:?}");
+        (0..self.shape.spaces).for_each(|space| self.end(space));
+    }
+}
+
+fn perms(mode: Mode) -> Perms {
+    match mode {
+        Mode::R => Perms::READ,
+        Mode::W => Perms::WRITE,
+        Mode::K => Perms::WRITE | Perms::KEEP,
+    }
+}
