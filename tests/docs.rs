@@ -4,6 +4,7 @@
 use abi::{Call, Error};
 use std::fs;
 use std::path::{Path, PathBuf};
+use xtask::workspace::Workspace;
 
 /// A document, with its path from the root of the repository.
 struct Document {
@@ -99,7 +100,8 @@ fn sources() -> Vec<String> {
 
 /// The rows that are counted.
 fn rows() -> Vec<String> {
-    let bench = fs::read_to_string(root().join("user/bench/main.rs")).expect("the measuring program");
+    let bench =
+        fs::read_to_string(root().join("user/bench/src/bin/bench/main.rs")).expect("the measuring program");
     xtask::bench::row_names(&bench).into_iter().map(str::to_owned).collect()
 }
 
@@ -152,11 +154,11 @@ fn quoted_code_is_real() {
 #[test]
 fn the_first_program_is_whole() {
     let readme = Document::read("README.md");
-    let program = fs::read_to_string(root().join("user/squares.rs")).expect("the first program");
+    let program = fs::read_to_string(root().join("user/demo/src/bin/squares.rs")).expect("the first program");
     let blocks = readme.blocks("rust");
     assert!(
         blocks.iter().any(|block| block.trim() == program.trim()),
-        "README.md should have user/squares.rs"
+        "README.md should have user/demo/src/bin/squares.rs"
     );
 }
 
@@ -189,6 +191,7 @@ fn links_lead_somewhere() {
 
 #[test]
 fn named_programs_exist() {
+    let programs = Workspace::load().expect("a workspace").programs;
     for document in documents() {
         for line in document.text.lines() {
             let words = line.split("cargo xtask run ").skip(1).filter_map(|rest| {
@@ -198,8 +201,8 @@ fn named_programs_exist() {
             for name in
                 words.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
             {
-                let path = root().join(format!("user/{name}.rs"));
-                assert!(path.exists(), "{}: there is no program {name}", document.path.display());
+                let exists = programs.iter().any(|program| program.name == name);
+                assert!(exists, "{}: there is no program {name}", document.path.display());
             }
         }
     }

@@ -39,7 +39,7 @@ fn backtrace(run: &Run) {
     chain(4, &["code without a name", ".*"], "calls nothing: killed by exception 14 ");
     chain(5, &[".*"], "has no such instruction: killed by exception 6 ");
     for (child, what) in [(6, "leads nowhere"), (7, "is none"), (8, "is a ring")] {
-        run.once(&format!("^.0000{child}001. panicked at user/backtrace.rs:.*: on purpose$"));
+        run.once(&format!("^.0000{child}001. panicked at user/demo/src/bin/backtrace.rs:.*: on purpose$"));
         run.once(&format!("^.0000{child}001. in backtrace::overwrite, at 0x"));
         run.once(&format!("^a child that has a chain that {what}: panicked$"));
     }

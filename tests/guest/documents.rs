@@ -42,7 +42,7 @@ fn shown_by(program: &str) -> String {
 
 /// The ids in the table of `bench`.
 fn all_rows() -> Vec<String> {
-    let source = read("user/bench/main.rs");
+    let source = read("user/bench/src/bin/bench/main.rs");
     let table = source.split_once("const ROWS").expect("the table").1;
     let rows = table.split_once("];").expect("its end").0.lines();
     let ids = rows.filter_map(|row| row.trim().strip_prefix("(\"")?.split('"').next());

@@ -28,7 +28,7 @@ fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
     handout::main(&handout::Args { lab: name.to_owned(), output: root.clone() })?;
     // A directory for each lab: to cargo, their crates are the same.
     let target = solution.target.join("handout").join(name);
-    let handout = Workspace { root, target, programs: Vec::new() };
+    let handout = Workspace { root, target, ..solution.clone() };
     let lab = Lab::of(handout, &[Flavor::Plain], true).context("the handout is to build without warnings")?;
     ensure!(!tests.is_empty(), "no test is graded");
     for test in tests {

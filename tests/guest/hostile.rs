@@ -1,4 +1,4 @@
-//! Programs that ask for what must be refused: `user/hostile` does the checking, call by call and
+//! Programs that ask for what must be refused: `user/attack/src/bin/hostile` does the checking, call by call and
 //! error by error; see `GROUPS` in its `main.rs`.
 
 use tests::{Case, graded, named};

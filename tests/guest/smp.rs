@@ -1,4 +1,4 @@
-//! Several processors: `user/smp` does the checking; see `CHECKS` in its `main.rs`. Everything else runs on several
+//! Several processors: `user/attack/src/bin/smp` does the checking; see `CHECKS` in its `main.rs`. Everything else runs on several
 //! processors once more, too: see `Case::trials`.
 
 use abi::window::LockKind;

@@ -30,8 +30,8 @@ const SETTLED: &[&str] = &[
 pub struct Cargo {
     /// `build`, `clippy`, ...
     pub command: &'static str,
-    /// The package.
-    pub package: &'static str,
+    /// The packages.
+    pub packages: Vec<String>,
     /// The profile.
     pub profile: &'static str,
     /// Features of the package.
@@ -74,9 +74,9 @@ impl Cargo {
         let (executables, problems) = listen(&mut child)?;
         let status = child.wait().context("cannot wait for cargo")?;
         match (status.success(), problems) {
-            (false, _) => bail!("cargo {} failed for {}", self.command, self.package),
+            (false, _) => bail!("cargo {} failed for {}", self.command, self.packages.join(", ")),
             (true, count) if count > 0 && self.command == "clippy" => {
-                bail!("clippy found {count} problems in {}", self.package)
+                bail!("clippy found {count} problems in {}", self.packages.join(", "))
             }
             _ => Ok(executables),
         }
@@ -100,7 +100,8 @@ impl Cargo {
             .arg(self.command)
             .arg("--manifest-path")
             .arg(self.root.join("Cargo.toml"))
-            .args(["--package", self.package, "--profile", self.profile, "--target", TARGET])
+            .args(self.packages.iter().flat_map(|package| ["--package", package]))
+            .args(["--profile", self.profile, "--target", TARGET])
             .arg("--target-dir")
             .arg(&self.target_dir)
             .arg(message_format());

@@ -17,7 +17,7 @@ pub fn main() -> Result<ExitStatus> {
     let mut runs: Vec<Cargo> =
         Flavor::ALL.into_iter().map(|flavor| builder.kernel("clippy", flavor)).collect();
     runs.push(builder.programs("clippy"));
-    runs.push(Cargo { package: "libos", ..builder.programs("clippy") });
+    runs.push(Cargo { packages: vec!["libos".to_owned()], ..builder.programs("clippy") });
     // Linting needs no optimised build: one directory for all, apart from the real ones.
     let target_dir = workspace.target.join("clippy");
     let mut clean = true;

@@ -89,7 +89,7 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn kernel(&self, command: &'static str, flavor: Flavor) -> Cargo {
         let features = flavor.feature().into_iter().collect();
-        let kernel = self.cargo(command, "kern", "kernel", flavor.directory());
+        let kernel = self.cargo(command, vec!["kern".to_owned()], "kernel", flavor.directory());
         let flags = kernel.flags.iter().cloned().chain(KERNEL.iter().map(ToString::to_string)).collect();
         Cargo { flags, features, ..kernel }
     }
@@ -97,19 +97,19 @@ impl<'a> Builder<'a> {
     /// Cargo, set up for the programs.
     #[must_use]
     pub fn programs(&self, command: &'static str) -> Cargo {
-        self.cargo(command, "user", "program", "user")
+        self.cargo(command, self.workspace.program_packages.clone(), "program", "user")
     }
 
     fn cargo(
         &self,
         command: &'static str,
-        package: &'static str,
+        packages: Vec<String>,
         profile: &'static str,
         directory: &str,
     ) -> Cargo {
         Cargo {
             command,
-            package,
+            packages,
             profile,
             features: Vec::new(),
             target_dir: self.workspace.target.join(directory),

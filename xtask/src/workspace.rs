@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-/// The package whose binaries are the programs.
+/// The directory of the packages whose binaries are the programs.
 const PROGRAMS: &str = "user";
 
 /// What cargo calls this host, whatever target its configuration prefers.
@@ -20,6 +20,8 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Where everything is built.
     pub target: PathBuf,
+    /// The packages of the user programs.
+    pub program_packages: Vec<String>,
     /// The user programs, by name.
     pub programs: Vec<Program>,
 }
@@ -57,14 +59,21 @@ impl Workspace {
             let text = metadata[key].as_str().with_context(|| format!("cargo metadata: no {key}"));
             text.map(PathBuf::from)
         };
-        let packages = metadata["packages"].as_array().into_iter().flatten();
+        let root = path("workspace_root")?;
+        let is_of_programs = |package: &&Value| {
+            let manifest = package["manifest_path"].as_str().map(Path::new);
+            manifest.is_some_and(|manifest| manifest.starts_with(root.join(PROGRAMS)))
+        };
+        let packages = metadata["packages"].as_array().into_iter().flatten().filter(is_of_programs);
+        let name = |package: &Value| package["name"].as_str().map(str::to_owned);
         let mut programs: Vec<Program> = packages
-            .filter(|package| package["name"] == PROGRAMS)
+            .clone()
             .flat_map(|package| package["targets"].as_array().into_iter().flatten())
             .filter_map(Program::from_target)
             .collect();
         programs.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Workspace { root: path("workspace_root")?, target: path("target_directory")?, programs })
+        let program_packages = packages.filter_map(name).collect();
+        Ok(Workspace { target: path("target_directory")?, program_packages, programs, root })
     }
 
     /// Runs a package of this workspace on the host: built when it is first asked for, so that a first run need not wait
@@ -157,22 +166,25 @@ mod tests {
 
     fn workspace() -> Workspace {
         let target = |name: &str, kind: &str| json!({"name": name, "kind": [kind], "src_path": "/x"});
-        let user = json!([target("primes", "bin"), target("hello", "bin"), target("b", "custom-build")]);
+        let some = json!([target("primes", "bin"), target("hello", "bin"), target("b", "custom-build")]);
         let metadata = json!({
             "workspace_root": "/w",
             "target_directory": "/t",
             "packages": [
-                {"name": "xtask", "targets": [target("xtask", "bin")]},
-                {"name": "user", "targets": user},
+                {"name": "xtask", "manifest_path": "/w/xtask/Cargo.toml", "targets": [target("xtask", "bin")]},
+                {"name": "some", "manifest_path": "/w/user/some/Cargo.toml", "targets": some},
+                {"name": "more", "manifest_path": "/w/user/more/Cargo.toml", "targets": [target("cat", "bin")]},
             ],
         });
         Workspace::from_metadata(&metadata).unwrap()
     }
 
     #[test]
-    fn programs_are_the_binaries_of_user() {
-        let names: Vec<_> = workspace().programs.into_iter().map(|program| program.name).collect();
-        assert_eq!(names, ["hello", "primes"]);
+    fn programs_are_the_binaries_of_the_packages_below_user() {
+        let workspace = workspace();
+        let names: Vec<_> = workspace.programs.into_iter().map(|program| program.name).collect();
+        assert_eq!(names, ["cat", "hello", "primes"]);
+        assert_eq!(workspace.program_packages, ["some", "more"]);
     }
 
     #[test]

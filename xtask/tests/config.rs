@@ -132,7 +132,7 @@ fn build() {
     let root = Path::new(&root);
     let cargo = Cargo {
         command: "build",
-        package: "kern",
+        packages: vec!["kern".to_owned()],
         profile: "kernel",
         features: Vec::new(),
         target_dir: root.join("target/kernel"),

@@ -228,8 +228,7 @@ impl Grader {
         let laid = tree::lay(&self.reference, submission, &self.permitted, self.partial);
         let root = slot.root.join("tree");
         tree::sync(&root, &laid.files)?;
-        let workspace =
-            Workspace { root, target: slot.root.join("target"), programs: self.workspace.programs.clone() };
+        let workspace = Workspace { root, target: slot.root.join("target"), ..self.workspace.clone() };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
         let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;

@@ -25,7 +25,7 @@ const REFERENCE: [&str; 9] = [
     "lib/pager/src/lib.rs",
     "kern/vm/src/build.rs",
     "build.rs",
-    "user/squares.rs",
+    "user/demo/src/bin/squares.rs",
 ];
 /// The files of a lab, as a student has them.
 const BOTH: [Member<'static>; 2] = [(FORK, b"my fork"), (FAULT, b"my fault")];
@@ -527,8 +527,8 @@ fn patches_are_changes() {
     assert_eq!(status(&of(FORK, "zero")), Some(Status::Refused));
     assert_eq!(status(&of("lib/none.rs", "one")), Some(Status::Refused));
     assert_eq!(status(&course.read_file("s.diff", b"nothing")), Some(Status::Refused));
-    let other = of("user/squares.rs", "one");
-    assert_eq!(why(&other), "it changes no file that may be changed, but user/squares.rs");
+    let other = of("user/demo/src/bin/squares.rs", "one");
+    assert_eq!(why(&other), "it changes no file that may be changed, but user/demo/src/bin/squares.rs");
     assert_eq!(status(&other), Some(Status::FilesMissing), "it would be the reference");
 }
 

@@ -23,7 +23,7 @@ fn main() -> Result<(), Error> {
     a_fork()?;
     costs()?;
     println!();
-    println!("That was the tour (user/tour.rs). `help` in the shell lists more programs.");
+    println!("That was the tour (user/demo/src/bin/tour.rs). `help` in the shell lists more programs.");
     Ok(())
 }
 
