@@ -1,4 +1,4 @@
-//! The sixteen programs of the old course's fourth lab. What must be seen is in the rubric (`tests/rubric.toml`), since
+//! The sixteen programs of the old course's fourth lab. What must be seen is in the rubric (`tests/course/rubric.toml`), since
 //! courses grade by it; here is what else these programs are run for, and what was never graded.
 
 use tests::{Case, Run, graded, guest, named};

@@ -45,7 +45,7 @@ fn grading(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
             1,
         );
         *start = forged.into_bytes();
-        files.insert("tests/rubric.toml".to_owned(), b"part = []".to_vec());
+        files.insert("tests/course/rubric.toml".to_owned(), b"part = []".to_vec());
     })?;
     Ok(judge(&good, &broken, &forger).and_then(|()| rows(&csv)))
 }

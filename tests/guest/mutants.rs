@@ -1,4 +1,4 @@
-//! The grader, on mistakes: each of `tests/mutants/` must fail the test that is named for it, and whoever writes fork in
+//! The grader, on mistakes: each of `tests/course/mutants/` must fail the test that is named for it, and whoever writes fork in
 //! another way must pass.
 //!
 //! All of them take a quarter of an hour, so a few are tried, unless the environment says `FAULTLINE_MUTANTS=all`.

@@ -1,5 +1,5 @@
 //! The tricks of the lecture: each has a program that shows it. What it must have seen is in the rubric
-//! (`tests/rubric.toml`).
+//! (`tests/course/rubric.toml`).
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;

@@ -232,7 +232,7 @@ mod tests {
         for out in [
             "/etc/passwd",
             "lib/libos/src/../../../../x",
-            "tests/rubric.toml",
+            "tests/course/rubric.toml",
             "/r/tree2/lib/a",
             "Cargo.toml",
         ] {

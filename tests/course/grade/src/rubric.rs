@@ -1,4 +1,4 @@
-//! The rubric, as it is written down: see `tests/rubric.toml`.
+//! The rubric, as it is written down: see `tests/course/rubric.toml`.
 
 use crate::expect::Expect;
 use abi::window::CpuInfo;
@@ -11,7 +11,7 @@ use xtask::machine::{Machine, Memory};
 use xtask::workspace::near;
 
 /// Where it is, in the workspace.
-pub const PATH: &str = "tests/rubric.toml";
+pub const PATH: &str = "tests/course/rubric.toml";
 /// Ticks that a test on one processor may take; each is a million instructions.
 const TICKS: u64 = 2_000;
 /// The same on several, where a tick is a millisecond, or longer on a busy host.
@@ -407,7 +407,7 @@ points = 3
 
     #[test]
     fn the_classic_points_are_five_each() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
         let rubric = Rubric::load(&root).unwrap();
         let points = |id: &str| -> Vec<u32> {
             let part = rubric.parts.iter().find(|part| part.id == id).unwrap();

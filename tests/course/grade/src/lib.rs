@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`rubric`], [`expect`] | what is graded, from `tests/rubric.toml`; what must be seen |
+//! | [`rubric`], [`expect`] | what is graded, from `tests/course/rubric.toml`; what must be seen |
 //! | [`names`], [`unpack`], [`place`] | what names say; archives read as data; which file is which |
 //! | [`permitted`] | which files students may change |
 //! | [`submission`], [`tree`] | what somebody handed in; the reference with it laid over |

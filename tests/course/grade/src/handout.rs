@@ -43,14 +43,18 @@ pub fn main(args: &Args) -> Result<()> {
 }
 
 /// What students get on without: other labs, mistakes to learn from, what only developers of the solution need.
-const LEFT_OUT: [&str; 7] = [
+const LEFT_OUT: [&str; 11] = [
     ".ci/",
+    ".github/",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "README.md",
     "docs/labs/",
     "tests/docs.rs",
     "tests/guest/handouts.rs",
     "tests/guest/mutants.rs",
-    "tests/mutants/",
+    "tests/course/mutants/",
+    "tests/house/",
 ];
 
 /// A handout.

@@ -106,7 +106,8 @@ fn hashes_begin_comments_elsewhere() {
 
 #[test]
 fn what_no_student_needs_stays_at_home() {
-    let paths = ["README.md", "docs/labs/one.md", "docs/labs/two.md", "docs/memory.md", "tests/mutants/a"];
+    let paths =
+        ["README.md", "docs/labs/one.md", "docs/labs/two.md", "docs/memory.md", "tests/course/mutants/a"];
     let mut files: Vec<File> = paths.iter().map(|path| source(path, &["of the solution"])).collect();
     files.push(source("one.rs", &ONE));
     let made = handout(&files, "one").unwrap();
@@ -146,10 +147,13 @@ fn wrong_markers_are_told() {
         (&["// exercise 0 of one: y", END], "one.rs:1: `0` is no number of an exercise"),
         (&["// exercise for the reader", END], "one.rs:1: `exercise for the reader`: a marker reads"),
         (&["// exercise 1 of one: \"y\"", END], "one.rs:1: `\"y\"` becomes a message"),
-        (&["// exercise 1 of three: y", END], "one.rs:1: there is no lab `three` in tests/rubric.toml"),
+        (
+            &["// exercise 1 of three: y", END],
+            "one.rs:1: there is no lab `three` in tests/course/rubric.toml",
+        ),
         (
             &["// exercise 1 of two: y", END],
-            "one.rs:1: tests/rubric.toml does not name this file for the lab `two`",
+            "one.rs:1: tests/course/rubric.toml does not name this file for the lab `two`",
         ),
     ];
     for (lines, expected) in cases {

@@ -30,7 +30,7 @@ const NEEDED: [&str; 10] = [
 pub fn reference(root: &Path) -> Result<Files> {
     let needed = globs(&NEEDED)?;
     let mut files = Submission::of_directory(root).context("cannot read the reference")?.files;
-    files.retain(|path, _| needed.is_match(path) && !path.starts_with("tests/mutants/"));
+    files.retain(|path, _| needed.is_match(path) && !path.starts_with("tests/course/mutants/"));
     Ok(files)
 }
 

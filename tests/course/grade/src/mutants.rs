@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 /// Where the patches are, in the workspace; the correct ones are in `correct` there.
-pub const PATH: &str = "tests/mutants";
+pub const PATH: &str = "tests/course/mutants";
 
 /// A patch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,7 +106,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
     }
 
     fn all() -> Vec<Mutant> {
