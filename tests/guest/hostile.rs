@@ -83,9 +83,13 @@ fn long() -> impl Iterator<Item = Case> {
         let case = named(&format!("hostile-long-{cpus}{timer}"), "hostile").args(&["long"]).cpus(cpus);
         let case = case.memory("256M").timeout(300).icount().quiet().only(Flavor::Count);
         let case = tick.into_iter().fold(case, Case::tick);
-        case.check(|run| {
-            // Every page call was made, and took its time.
-            run.once("^long: [1-9][0-9]* checks, 0 failed$").never("^FAILED").count(LONG_CALLS, 10);
+        case.check(move |run| {
+            run.once("^long: [1-9][0-9]* checks, 0 failed$").never("^FAILED");
+            // Every page call was made, and took its time. (With a timer, one that is made while programs run elsewhere is
+            // not counted: who executed how much of it is not known.)
+            let counted = run.matching(LONG_CALLS).len();
+            let most = if cpus > 1 && tick.is_none() { 6 } else { 10 };
+            run.expect(counted >= most, format!("{counted} calls were counted, {most} expected"));
         })
     })
 }

@@ -83,7 +83,7 @@ fn find_work() -> ! {
             _ => {}
         }
         drop(locked);
-        vectors::wait_for_interrupt();
+        count::halting(vectors::wait_for_interrupt);
     }
 }
 
@@ -173,7 +173,7 @@ fn wake_readers(scheduler: &mut Sched<Env>) {
 /// `yield(env)`.
 ///
 /// # Errors
-/// [`Error::BadEnv`].
+/// [`Error::BadEnv`](abi::Error::BadEnv).
 #[inline(never)]
 pub fn yield_to(entry: Entry, caller: &'static Env, id: EnvId) -> Results {
     let to = table::find(caller, id)?;

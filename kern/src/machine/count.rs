@@ -2,12 +2,13 @@
 //!
 //! The feature `count` is for emulators whose time stamp counter counts executed instructions. With several processors
 //! the emulator executes them by turns, in one thread, and one counter goes on with the instructions of all. A processor
-//! has the emulator for long and loses it in three cases: it waits for others ([`waiting`]), it halts, or the emulator
-//! runs a timer. What passes while it waits is not its own, and is left out. The third case may hit an entry anywhere, and
-//! then nobody knows how much of it was whose. So the entry is left out as a whole if another processor entered or left
-//! the kernel meanwhile ([`LAST`]), or is in the middle of an entry of its own when this one ends ([`INSIDE`]). (A
-//! program on another processor that never enters the kernel is not seen. Tests let those execute nothing but `pause`,
-//! which gives the emulator back.)
+//! has the emulator for long and loses it in three cases: it waits for others ([`waiting`]), it halts ([`halting`]), or
+//! the emulator runs a timer. What passes while it waits is not its own, and is left out. The third case may hit an entry
+//! anywhere, and then nobody knows how much of it was whose. So the entry is left out as a whole if another processor
+//! was in the kernel meanwhile ([`LAST`]). Where the kernel has timers of its own, that case is frequent, and an entry
+//! counts only if all other processors halted or waited when it ended ([`BUSY`]). (Where it has none, a program on
+//! another processor that never enters the kernel is not seen. Tests let those execute nothing but `pause`, which gives
+//! the emulator back.)
 
 use crate::machine::cpu::{self, here};
 use crate::machine::windows;
@@ -17,8 +18,8 @@ const IS_ON: bool = cfg!(feature = "count");
 
 /// The processor that was seen in the kernel last.
 static LAST: AtomicU32 = AtomicU32::new(0);
-/// The processors that are in an entry, and do not wait for others there, a bit for each.
-static INSIDE: AtomicU64 = AtomicU64::new(0);
+/// The processors that neither halt nor wait for others, a bit for each.
+static BUSY: AtomicU64 = AtomicU64::new(0);
 /// In place of the time of an entry: it does not count.
 const DISTURBED: u64 = 0;
 
@@ -27,7 +28,7 @@ const DISTURBED: u64 = 0;
 pub fn begin() {
     if IS_ON {
         LAST.store(here(), Relaxed);
-        INSIDE.fetch_or(1 << here(), Relaxed);
+        BUSY.fetch_or(1 << here(), Relaxed);
         cpu::this().entered.set(cpu::time_stamp());
     }
 }
@@ -40,6 +41,17 @@ pub fn idle() {
     }
 }
 
+/// Halt: this processor executes nothing until that is over.
+#[inline]
+pub fn halting(halt: impl FnOnce()) {
+    if !IS_ON {
+        return halt();
+    }
+    BUSY.fetch_and(!(1 << here()), Relaxed);
+    halt();
+    BUSY.fetch_or(1 << here(), Relaxed);
+}
+
 /// Do what lets others go on. Their instructions are not those of the entry.
 #[inline]
 pub fn waiting(pass: impl FnOnce()) {
@@ -49,9 +61,7 @@ pub fn waiting(pass: impl FnOnce()) {
     let cpu = cpu::this();
     let start = cpu::time_stamp();
     check();
-    let inside = INSIDE.fetch_and(!(1 << here()), Relaxed) & 1 << here();
-    pass();
-    INSIDE.fetch_or(inside, Relaxed);
+    halting(pass);
     LAST.store(here(), Relaxed);
     let entered = cpu.entered.get();
     if entered != DISTURBED {
@@ -68,12 +78,12 @@ pub fn end(cause: u64) {
     let now = cpu::time_stamp();
     check();
     LAST.store(here(), Relaxed);
-    let others = INSIDE.fetch_and(!(1 << here()), Relaxed) & !(1 << here());
     let entered = cpu::this().entered.get();
-    if entered == DISTURBED || others != 0 {
+    let (spent, machine) = (now.wrapping_sub(entered), windows::machine());
+    let is_among_others = BUSY.load(Relaxed) & !(1 << here()) != 0 && machine.tick_ns.load(Relaxed) != 0;
+    if entered == DISTURBED || is_among_others {
         return;
     }
-    let (spent, machine) = (now - entered, windows::machine());
     if let Some(longest) = machine.longest_by_call.get(cause as usize) {
         longest.fetch_max(spent, Relaxed);
     }
