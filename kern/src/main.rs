@@ -8,7 +8,7 @@
 //! | folder | what it is |
 //! | --- | --- |
 //! | [`machine`] | the hardware: processors, registers, interrupts, page frames, the serial line |
-//! | [`env`] | environments: the table, their life cycle, context switches, the run loop |
+//! | [`mod@env`] | environments: the table, their life cycle, context switches, the run loop |
 //! | [`calls`] | the system calls |
 //! | [`entry`] | how programs come in and how they go back: `entry.s`, traps |
 //! | [`boot`] | from the boot loader to the first program, and the other processors |

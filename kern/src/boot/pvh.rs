@@ -1,7 +1,7 @@
 //! From the boot loader to Rust.
 //!
 //! The image carries a PVH note, so QEMU's `-kernel` (and Firecracker, and Cloud Hypervisor) start
-//! it at [`pvh_start`] in 32-bit protected mode without paging, with the physical address of the
+//! it at `pvh_start` in 32-bit protected mode without paging, with the physical address of the
 //! start info in `ebx`. The assembly makes tables just good enough to run on: the first 4 GiB,
 //! seen from 0, from the direct map and (1 GiB of it) from the kernel's own address. `kernel_map`
 //! replaces them. What the start info says is read by the crate `firmware`.

@@ -38,20 +38,23 @@
     jb trap_nobody
     and rax, -16
 3:  SMAP stac
-    mov [rax + 24], r15; mov [rax + 32], r14; mov [rax + 40], r13; mov [rax + 48], r12
-    mov [rax + 56], r11; mov [rax + 64], r10; mov [rax + 72], r9; mov [rax + 80], r8
-    mov [rax + 88], rbp; mov [rax + 96], rdi; mov [rax + 104], rsi; mov [rax + 112], rdx
-    mov [rax + 120], rcx; mov [rax + 128], rbx
-    mov rbx, [rsp - 8];  mov [rax + 136], rbx       # rax
+    mov [rax + {fault_r15}], r15; mov [rax + {fault_r14}], r14
+    mov [rax + {fault_r13}], r13; mov [rax + {fault_r12}], r12
+    mov [rax + {fault_r11}], r11; mov [rax + {fault_r10}], r10
+    mov [rax + {fault_r9}], r9; mov [rax + {fault_r8}], r8
+    mov [rax + {fault_rbp}], rbp; mov [rax + {fault_rdi}], rdi
+    mov [rax + {fault_rsi}], rsi; mov [rax + {fault_rdx}], rdx
+    mov [rax + {fault_rcx}], rcx; mov [rax + {fault_rbx}], rbx
+    mov rbx, [rsp - 8]; mov [rax + {fault_rax}], rbx
     mov rcx, [rsp + {upcall_entry} - {vector}]
-    pop qword ptr [rax]                               # vector
-    pop qword ptr [rax + 8]                           # error code
-    pop qword ptr [rax + 168]                         # rip
-    pop qword ptr [rax + 16]                          # cs: overwritten in a moment
-    pop qword ptr [rax + 160]                         # rflags
-    pop qword ptr [rax + 144]                         # rsp
+    pop qword ptr [rax + {fault_vector}]
+    pop qword ptr [rax + {fault_error}]
+    pop qword ptr [rax + {fault_rip}]
+    pop qword ptr [rax + {fault_address}]   # cs: overwritten in a moment
+    pop qword ptr [rax + {fault_rflags}]
+    pop qword ptr [rax + {fault_rsp}]
     \address                                # to rbx
-    mov [rax + 16], rbx
+    mov [rax + {fault_address}], rbx
     SMAP clac
     mov r11d, {upcall_rflags}
     mov rsp, rax

@@ -1,7 +1,7 @@
 //! Entries to the kernel and the ways back.
 //!
 //! On every entry from user mode the registers are saved right into the environment that runs:
-//! TSS.rsp0 points at the end of its [`TrapFrame`], so the processor itself stores the topmost five
+//! TSS.rsp0 points at the end of its `TrapFrame`, so the processor itself stores the topmost five
 //! words there, and the stub pushes the rest. Then the kernel starts on an empty stack. So while
 //! the kernel runs, the frame of the environment is complete, switching to another one is loading
 //! another frame, and code that never returns (`-> !`) leaves nothing behind.
@@ -59,6 +59,17 @@ global_asm!(
     upcall_top = const offset_of!(Env, upcall) + offset_of!(Upcall, top),
     upcall_rflags = const FIXED_RFLAGS,
     fault_bytes = const Fault::SIZE,
+    fault_vector = const offset_of!(Fault, vector_number), fault_error = const offset_of!(Fault, error),
+    fault_address = const offset_of!(Fault, address), fault_r15 = const offset_of!(Fault, r15),
+    fault_r14 = const offset_of!(Fault, r14), fault_r13 = const offset_of!(Fault, r13),
+    fault_r12 = const offset_of!(Fault, r12), fault_r11 = const offset_of!(Fault, r11),
+    fault_r10 = const offset_of!(Fault, r10), fault_r9 = const offset_of!(Fault, r9),
+    fault_r8 = const offset_of!(Fault, r8), fault_rbp = const offset_of!(Fault, rbp),
+    fault_rdi = const offset_of!(Fault, rdi), fault_rsi = const offset_of!(Fault, rsi),
+    fault_rdx = const offset_of!(Fault, rdx), fault_rcx = const offset_of!(Fault, rcx),
+    fault_rbx = const offset_of!(Fault, rbx), fault_rax = const offset_of!(Fault, rax),
+    fault_rsp = const offset_of!(Fault, rsp), fault_rflags = const offset_of!(Fault, rflags),
+    fault_rip = const offset_of!(Fault, rip),
     red_zone = const Fault::RED_ZONE,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
