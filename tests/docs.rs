@@ -76,7 +76,7 @@ fn documents() -> Vec<Document> {
         let names = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));
         names.map(move |name| Document::read(Path::new(directory).join(name)))
     };
-    [Document::read("README.md")].into_iter().chain(inside("docs")).chain(inside("docs/labs")).collect()
+    inside("").chain(inside("docs")).chain(inside("docs/labs")).collect()
 }
 
 /// Every source file under these directories.

@@ -31,7 +31,10 @@ pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
 /// A kernel that panics names the place, powers off with its status, and its backtrace has symbols.
 fn panic_says_where(lab: &Lab) -> Result<(), Failed> {
     let run = guest("hello").panics("panic").boot(lab, Flavor::Plain)?;
-    run.in_order(&[r"^kernel panic: panicked at kern/src/boot/command_line\.rs:\d+", r"^  backtrace 0xffffffff8"]);
+    run.in_order(&[
+        r"^kernel panic: panicked at kern/src/boot/command_line\.rs:\d+",
+        r"^  backtrace 0xffffffff8",
+    ]);
     let frames = symbols::symbolise(lab.kernel(Flavor::Plain), &symbols::backtrace(&run.console))?;
     run.expect(run.status == ExitStatus::KERNEL_PANIC, format!("kernel panic expected, {}", run.status));
     run.expect(frames.contains("kern/src/main.rs:"), format!("no line of main.rs in:\n{frames}"));

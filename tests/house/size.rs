@@ -10,7 +10,7 @@ use syn::visit::{self, Visit};
 
 /// What runs in ring 0: the kernel, its crates, and the memory functions that programs have, too.
 const RING_0: [&str; 2] = ["kern", "lib/mem"];
-const RING_0_MOST: usize = 6_150;
+const RING_0_MOST: usize = 6_160;
 /// Lines of any file, comments and blank lines counted.
 const FILE_MOST: usize = 600;
 /// Lines of any function. (Those that are assembly are as long as that is.)

@@ -6,7 +6,7 @@
 
 use crate::config::{self, Home};
 use crate::{machine, say, workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -30,7 +30,9 @@ const SETTLED: &[&str] = &[
 pub struct Cargo {
     /// `build`, `clippy`, ...
     pub command: &'static str,
-    /// The packages.
+    /// The manifest of the workspace, or of a crate outside.
+    pub manifest: PathBuf,
+    /// The packages; none: what the manifest says.
     pub packages: Vec<String>,
     /// The profile.
     pub profile: &'static str,
@@ -40,7 +42,7 @@ pub struct Cargo {
     pub target_dir: PathBuf,
     /// Flags for rustc.
     pub flags: Vec<String>,
-    /// Where the workspace is.
+    /// Where the checkout is: it pins the toolchain.
     pub root: PathBuf,
     /// Print the command.
     pub verbose: bool,
@@ -55,13 +57,52 @@ pub struct Executable {
     pub path: PathBuf,
 }
 
+/// What came of a run of cargo.
+struct Built {
+    executables: Vec<Executable>,
+    /// Diagnostics that were shown.
+    problems: usize,
+    succeeded: bool,
+}
+
 impl Cargo {
     /// Runs cargo, and returns the executables.
     ///
     /// # Errors
     /// Cargo cannot be run or fails. Its messages have been printed by then.
     pub fn run(&self) -> Result<Vec<Executable>> {
+        let built = self.listen_to(self.command_line()?)?;
+        match (built.succeeded, built.problems) {
+            (false, _) => bail!("cargo {} failed for {}", self.command, self.subject()),
+            (true, count) if count > 0 && self.command == "clippy" => {
+                bail!("clippy found {count} problems in {}", self.subject())
+            }
+            _ => Ok(built.executables),
+        }
+    }
+
+    /// Builds as many programs as can be built, and returns those.
+    ///
+    /// # Errors
+    /// Cargo cannot be run, or the wanted program is not among them. Cargo's messages have been printed by then.
+    pub fn run_for(&self, wanted: &str) -> Result<Vec<Executable>> {
         let mut command = self.command_line()?;
+        command.arg("--keep-going");
+        let built = self.listen_to(command)?;
+        let has_wanted = built.executables.iter().any(|executable| executable.name == wanted);
+        ensure!(has_wanted, "the program `{wanted}` does not build");
+        if !built.succeeded {
+            say!("programs that do not build are left out");
+        }
+        Ok(built.executables)
+    }
+
+    /// What is built, in words.
+    fn subject(&self) -> String {
+        if self.packages.is_empty() { self.manifest.display().to_string() } else { self.packages.join(", ") }
+    }
+
+    fn listen_to(&self, mut command: Command) -> Result<Built> {
         if self.verbose {
             say!("{}", printable(&command));
         }
@@ -73,13 +114,7 @@ impl Cargo {
             .with_context(|| format!("cannot run {}", workspace::cargo().display()))?;
         let (executables, problems) = listen(&mut child)?;
         let status = child.wait().context("cannot wait for cargo")?;
-        match (status.success(), problems) {
-            (false, _) => bail!("cargo {} failed for {}", self.command, self.packages.join(", ")),
-            (true, count) if count > 0 && self.command == "clippy" => {
-                bail!("clippy found {count} problems in {}", self.packages.join(", "))
-            }
-            _ => Ok(executables),
-        }
+        Ok(Built { executables, problems, succeeded: status.success() })
     }
 
     /// The command, for who reads its messages himself.
@@ -99,7 +134,7 @@ impl Cargo {
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .arg(self.command)
             .arg("--manifest-path")
-            .arg(self.root.join("Cargo.toml"))
+            .arg(&self.manifest)
             .args(self.packages.iter().flat_map(|package| ["--package", package]))
             .args(["--profile", self.profile, "--target", TARGET])
             .arg("--target-dir")

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and the exit code that comes back.
 
-use crate::{bench, clippy, doctor, gdb, grade, interrupt, leash, list, run, say, test};
+use crate::{bench, ci, clippy, doc, doctor, gdb, grade, interrupt, leash, list, new, run, say, test};
 use abi::ExitStatus;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -29,6 +29,8 @@ Exit codes of `run`:
 enum Command {
     /// Boot a program; without one, the shell (on a terminal) or the tour
     Run(run::Args),
+    /// Make a crate with a program, in any directory
+    New(new::Args),
     /// Run the host tests, and the guest tests in the emulator
     Test(test::Args),
     /// Count the instructions of system calls, faults, forks, ...
@@ -41,6 +43,10 @@ enum Command {
     List,
     /// Lint the bare-metal code with the flags that it is built with
     Clippy,
+    /// Build the API documentation, with README.md as its front page
+    Doc,
+    /// Check everything that must hold before a change is merged: format, lints, documentation, tests
+    Ci,
     /// Grade this checkout, or what others handed in
     #[command(disable_help_flag = true)]
     Grade(grade::Args),
@@ -72,12 +78,15 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitStatus> {
     match command {
         Command::Run(args) => run::main(&args),
+        Command::New(args) => new::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Gdb(args) => gdb::main(&args),
         Command::Doctor => doctor::main(),
         Command::List => list::main(),
         Command::Clippy => clippy::main(),
+        Command::Doc => doc::main(),
+        Command::Ci => ci::main(),
         Command::Grade(args) => Ok(grade::grade(&args)),
         Command::Handout(args) => grade::main("handout", &args),
     }
@@ -98,6 +107,15 @@ mod tests {
         let cli = Cli::try_parse_from(["xtask", "run", "--cpus", "1", "hello", "--cpus", "-x"]).unwrap();
         let Command::Run(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!(args.command, ["hello", "--cpus", "-x"]);
+    }
+
+    #[test]
+    fn steps_of_ci_are_commands() {
+        let ours: Vec<_> = ci::STEPS.iter().filter(|step| step[0] == "xtask").collect();
+        assert!(!ours.is_empty());
+        for step in ours {
+            assert!(Cli::try_parse_from(*step).is_ok(), "{step:?}");
+        }
     }
 
     #[test]

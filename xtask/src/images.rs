@@ -1,6 +1,7 @@
 //! The kernel image and the programs: which flags they need, and where they end up.
 
 use crate::cargo::{Cargo, Executable};
+use crate::outside::Outside;
 use crate::vectors;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, anyhow};
@@ -100,6 +101,22 @@ impl<'a> Builder<'a> {
         self.cargo(command, self.workspace.program_packages.clone(), "program", "user")
     }
 
+    /// Cargo, set up for the programs of a crate outside the checkout.
+    #[must_use]
+    pub fn outside(&self, outside: &Outside) -> Cargo {
+        let inside = self.programs("build");
+        let script = self.workspace.root.join("user/linker.ld");
+        let script = format!("-Clink-arg=-T{}", script.display());
+        Cargo {
+            manifest: outside.manifest.clone(),
+            packages: Vec::new(),
+            profile: "release",
+            target_dir: outside.target.clone(),
+            flags: inside.flags.iter().cloned().chain([script]).collect(),
+            ..inside
+        }
+    }
+
     fn cargo(
         &self,
         command: &'static str,
@@ -109,6 +126,7 @@ impl<'a> Builder<'a> {
     ) -> Cargo {
         Cargo {
             command,
+            manifest: self.workspace.root.join("Cargo.toml"),
             packages,
             profile,
             features: Vec::new(),
@@ -129,8 +147,24 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// Something does not build. The compiler's messages have been printed by then.
     pub fn build(&self, flavors: &[Flavor]) -> Result<Images> {
+        self.build_both(flavors, || self.programs("build").run())
+    }
+
+    /// Builds these kernels, and the programs as far as that is possible: the wanted one at least.
+    ///
+    /// # Errors
+    /// A kernel or the wanted program does not build. The compiler's messages have been printed by then.
+    pub fn build_for(&self, flavors: &[Flavor], wanted: &str) -> Result<Images> {
+        self.build_both(flavors, || self.programs("build").run_for(wanted))
+    }
+
+    fn build_both(
+        &self,
+        flavors: &[Flavor],
+        programs: impl FnOnce() -> Result<Vec<Executable>> + Send,
+    ) -> Result<Images> {
         thread::scope(|scope| {
-            let programs = scope.spawn(|| self.programs("build").run());
+            let programs = scope.spawn(programs);
             let kernels: Result<Vec<PathBuf>> =
                 flavors.iter().map(|&flavor| self.build_kernel(flavor)).collect();
             let mut programs = programs.join().map_err(|_| anyhow!("building the programs panicked"))??;
@@ -153,8 +187,12 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A handler that changes a vector register would break a program that has done nothing wrong, now and then.
-fn check(program: &Executable) -> Result<()> {
+/// Refuses a program with a quick handler that changes a vector register: it would break code that has done nothing wrong,
+/// now and then.
+///
+/// # Errors
+/// There is such a handler, or the file cannot be read.
+pub fn check(program: &Executable) -> Result<()> {
     let path = program.path.display();
     let image = fs::read(&program.path).with_context(|| format!("cannot read {path}"))?;
     vectors::check_program(&image).with_context(|| format!("the program `{}` ({path})", program.name))

@@ -5,7 +5,8 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`cli`] | the command line |
-//! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`clippy`], [`grade`] | the subcommands |
+//! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`grade`] | the subcommands |
+//! | [`clippy`], [`doc`], [`ci`] | the subcommands that check and document the repository |
 //! | [`workspace`] | where things are, and which programs there are |
 //! | [`images`], [`cargo`], [`config`] | builds the kernel and the programs |
 //! | [`vectors`] | what may touch no vector register, and whether it does |
@@ -24,9 +25,11 @@
 pub mod archive;
 pub mod bench;
 pub mod cargo;
+pub mod ci;
 pub mod cli;
 pub mod clippy;
 pub mod config;
+pub mod doc;
 pub mod doctor;
 pub mod emulator;
 pub mod gdb;
@@ -38,6 +41,8 @@ pub mod interrupt;
 pub mod leash;
 pub mod list;
 pub mod machine;
+pub mod new;
+pub mod outside;
 pub mod peers;
 pub mod prices;
 pub mod report;

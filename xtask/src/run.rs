@@ -1,8 +1,9 @@
 //! `cargo xtask run`: boots a program, the shell, or the tour.
 
-use crate::images::{Builder, Flavor, Images};
+use crate::images::{self, Builder, Flavor, Images};
 use crate::input::{self, Chunks, Source};
 use crate::machine::{Accel, Boot, Debugger, Machine, Memory, shell_word};
+use crate::outside::{self, Outside};
 use crate::session::{Options, Outcome, Session, Step, scratch};
 use crate::workspace::Workspace;
 use crate::{archive::Archive, install, interrupt, say, symbols, terminal};
@@ -79,9 +80,47 @@ pub struct Args {
     /// Do not let it
     #[arg(long)]
     pub no_trace: bool,
-    /// The program to boot, and its arguments
+    /// Which program of a crate outside to boot, if it has several
+    #[arg(long, value_name = "NAME")]
+    pub bin: Option<String>,
+    /// The program to boot, or the path of a crate outside the checkout; and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
     pub command: Vec<String>,
+}
+
+/// What is to be booted.
+struct Wanted {
+    program: String,
+    /// The crate that it is in, if that is outside the checkout.
+    outside: Option<Outside>,
+}
+
+impl Wanted {
+    fn find(args: &Args, workspace: &Workspace) -> Result<Wanted> {
+        let Some(word) = args.command.first() else {
+            // The tour ends in the shell.
+            return Ok(Wanted { program: "sh".to_owned(), outside: None });
+        };
+        if outside::is_path(word) {
+            let outside = Outside::load(Path::new(word))?;
+            return Ok(Wanted { program: outside.program(args.bin.as_deref())?, outside: Some(outside) });
+        }
+        ensure!(
+            args.bin.is_none(),
+            "--bin names a program of a crate outside, and `{word}` is no path of one"
+        );
+        workspace.program(word)?;
+        Ok(Wanted { program: word.clone(), outside: None })
+    }
+
+    /// The images, as far as they can be built.
+    fn build(&self, builder: &Builder, flavor: Flavor) -> Result<Images> {
+        let Some(outside) = &self.outside else { return builder.build_for(&[flavor], &self.program) };
+        let images = builder.build_for(&[flavor], "sh")?;
+        let programs = builder.outside(outside).run_for(&self.program)?;
+        programs.iter().try_for_each(images::check)?;
+        Ok(Images { programs: outside::together(images.programs, programs), ..images })
+    }
 }
 
 /// Everything that a boot needs, ready to be used.
@@ -102,19 +141,17 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     let is_counted = args.limit.is_none() || args.tick != Some(0);
     ensure!(is_counted, "--limit counts ticks, and with --tick 0 there are none; --timeout counts seconds");
     let workspace = Workspace::load()?;
-    if let Some(name) = args.command.first() {
-        workspace.program(name)?;
-    }
-    let kit = Kit::prepare(args, &workspace)?;
+    let wanted = Wanted::find(args, &workspace)?;
+    let kit = Kit::prepare(args, &workspace, &wanted)?;
     match args.command.split_first() {
-        Some((name, rest)) => kit.run_program(name, rest),
+        Some((_, rest)) => kit.run_program(&wanted.program, rest),
         None if terminal::is_interactive() => kit.run_shell(),
         None => kit.run_tour(input::stdin()),
     }
 }
 
 impl<'a> Kit<'a> {
-    fn prepare(args: &'a Args, workspace: &Workspace) -> Result<Kit<'a>> {
+    fn prepare(args: &'a Args, workspace: &Workspace, wanted: &Wanted) -> Result<Kit<'a>> {
         if args.accel == Accel::Kvm {
             ensure_kvm()?;
         }
@@ -124,7 +161,7 @@ impl<'a> Kit<'a> {
             (_, true) => Flavor::Count,
             _ => Flavor::Plain,
         };
-        let images = Builder { verbose: args.verbose, ..Builder::of(workspace) }.build(&[flavor])?;
+        let images = wanted.build(&Builder { verbose: args.verbose, ..Builder::of(workspace) }, flavor)?;
         let scratch = Arc::new(scratch()?);
         Archive::of(&images.programs)?.write(&scratch.path().join("archive.tar"))?;
         let machine = Machine {

@@ -132,6 +132,7 @@ fn build() {
     let root = Path::new(&root);
     let cargo = Cargo {
         command: "build",
+        manifest: root.join("Cargo.toml"),
         packages: vec!["kern".to_owned()],
         profile: "kernel",
         features: Vec::new(),

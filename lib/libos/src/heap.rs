@@ -1,6 +1,6 @@
 //! The global allocator, over memory that is reserved, and paid for when it is touched.
 //!
-//! Small pieces come from a first-fit list in an arena that begins at [`HEAP`](crate::layout::HEAP).
+//! Small pieces come from a first-fit list in an arena that begins at [`HEAP`].
 //! The arena is extended by moving its end, which costs nothing: a page of zeros comes wherever it
 //! is touched first. It does not shrink.
 //!
@@ -47,7 +47,8 @@ struct Allocator {
 // interrupted.
 unsafe impl Sync for Allocator {}
 
-#[global_allocator]
+#[cfg_attr(bare_metal, global_allocator)]
+#[cfg_attr(not(bare_metal), allow(dead_code))]
 #[unsafe(link_section = ".resident")]
 static ALLOCATOR: Allocator = Allocator {
     heap: UnsafeCell::new(Heap::empty()),

@@ -55,7 +55,7 @@ impl MmapOptions {
     }
 
     /// Map at this address, a multiple of the page size and not 0, where nothing is; below
-    /// [`SCRATCH`](crate::layout::SCRATCH).
+    /// [`SCRATCH`].
     #[must_use]
     pub fn at(mut self, va: Va) -> MmapOptions {
         self.at = Some(va);

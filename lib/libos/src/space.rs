@@ -1,6 +1,6 @@
 //! The address space of this environment: which ranges there are, and who serves them.
 //!
-//! A fault goes to the pager of the region that it hits; see [`pager`](crate::pager) for what pagers
+//! A fault goes to the pager of the region that it hits; see [`pager`] for what pagers
 //! are, and [`mmap`](crate::mmap) for mappings that clean up after themselves. Here are the ranges
 //! that every program begins with, and functions to add, change and remove others.
 //!

@@ -21,6 +21,7 @@ use pager::{File, Guard};
 ///
 /// `main` may take [`Args`] or nothing, and return nothing, an [`ExitCode`], or a `Result` of those
 /// with an error that can be printed.
+#[cfg(bare_metal)]
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -29,6 +30,33 @@ macro_rules! entry {
             $crate::start::run($main, args)
         }
     };
+}
+
+/// Names the program's `main`. On the host the program can be checked and linked, but not run: there is no kernel for it.
+#[cfg(not(bare_metal))]
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn libos_main(args: $crate::Args) -> $crate::ExitCode {
+            $crate::start::run($main, args)
+        }
+
+        const _: () = {
+            // A program has no tests of its own: those are in a library.
+            #[unsafe(export_name = "main")]
+            extern "C" fn on_the_host() -> i32 {
+                if cfg!(test) { 0 } else { $crate::start::on_the_host() }
+            }
+        };
+    };
+}
+
+/// Says that this is no program for the host; returns its exit code.
+#[cfg(not(bare_metal))]
+pub fn on_the_host() -> i32 {
+    std::eprintln!("this is a program for Faultline: `cargo xtask run` in a checkout boots it");
+    1
 }
 
 /// What the program answers when it ends: 0 to 63.
@@ -132,8 +160,9 @@ unsafe extern "Rust" {
     safe fn libos_main(args: Args) -> ExitCode;
 }
 
-/// Where every program starts.
-#[unsafe(no_mangle)]
+/// Where every program starts. (On the host that symbol is the C library's.)
+#[cfg_attr(bare_metal, unsafe(no_mangle))]
+#[cfg_attr(not(bare_metal), allow(dead_code))]
 #[unsafe(naked)]
 extern "C" fn _start() -> ! {
     naked_asm!(

@@ -4,7 +4,10 @@
 //! In assembly, so that the compiler does not recognise what they do and call them from within
 //! themselves. A page that is missing in the middle is no trouble: string instructions go on where
 //! they were interrupted.
+//!
+//! On the host the crate is empty: the C library has these functions.
 
+#![cfg(bare_metal)]
 #![no_std]
 
 use core::arch::naked_asm;

@@ -15,7 +15,6 @@
 //! | [`space`] | changes to ranges: unmap, protect, advise, move |
 //! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
 //! | [`tables`] | tables that are shared since then, made private or given up |
-//! | [`program`] | ELF files: which part goes where |
 //!
 //! Nothing here calls the kernel, but through the trait [`Kernel`]. libos implements it once with
 //! system calls; the tests implement it with a simulated machine whose processor has a TLB.

@@ -1,0 +1,110 @@
+//! Crates outside the checkout, on a path that contains a blank: made, checked, tested, and booted in both ways.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use tests::Lab;
+use xtask::new::{self, Args};
+use xtask::session::scratch;
+use xtask::workspace::{HOST, cargo};
+
+type Check = fn(&Path, &Path) -> Result<()>;
+
+pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
+    let all: [(&str, bool, Check); 3] =
+        [("program", false, program), ("pager", true, pager), ("broken", false, broken)];
+    let trial = |(name, pager, check): (&'static str, bool, Check)| {
+        let checkout = lab.workspace.root.clone();
+        Trial::test(format!("outside-{name}"), move || {
+            Ok(judge(&checkout, name, pager, check).map_err(|error| format!("{error:#}"))?)
+        })
+    };
+    all.into_iter().map(trial).collect()
+}
+
+fn judge(checkout: &Path, name: &str, pager: bool, check: Check) -> Result<()> {
+    let scratch = scratch()?;
+    let path = scratch.path().join("a directory").join(format!("my-{name}"));
+    new::main(&Args { path: path.clone(), pager, git: None })?;
+    check(checkout, &path)
+}
+
+/// A crate is clean for editors as it was made; `cargo run` boots it, with its arguments.
+fn program(_: &Path, crate_: &Path) -> Result<()> {
+    let checked = succeed(cargo_in(crate_, &["check", "--offline"]))?;
+    ensure!(!text(&checked.stderr).contains("warning"), "{}", text(&checked.stderr));
+    let ran = succeed(cargo_in(crate_, &["run", "--offline", "--quiet", "--", "one", "two three"]))?;
+    for line in ["hello, world", "argument: one", "argument: two three"] {
+        ensure!(
+            text(&ran.stdout).lines().any(|found| found == line),
+            "no `{line}` in:\n{}",
+            text(&ran.stdout)
+        );
+    }
+    Ok(())
+}
+
+/// A pager has its test on the host, and the checkout boots the program by the path of the crate.
+fn pager(checkout: &Path, crate_: &Path) -> Result<()> {
+    let tested = succeed(cargo_in(crate_, &["test", "--offline"]))?;
+    ensure!(text(&tested.stdout).contains("test result: ok. 1 passed"), "{}", text(&tested.stdout));
+    let ran = succeed(run_in(checkout, &[crate_.as_os_str().to_owned()]))?;
+    ensure!(text(&ran.stdout).contains("12 * 12 = 144"), "{}", text(&ran.stdout));
+    Ok(())
+}
+
+/// A program that does not compile is no trouble for the others of its crate, and is named when it is asked for.
+fn broken(checkout: &Path, crate_: &Path) -> Result<()> {
+    put(&crate_.join("src/bin/broken.rs"), "fn main() -> u32 {\n    \"no number\"\n}\n")?;
+    let path = crate_.as_os_str().to_owned();
+    let options = |name: &str| ["--bin".into(), name.into(), path.clone()];
+    let ran = succeed(run_in(checkout, &options("my-broken")))?;
+    ensure!(text(&ran.stdout).contains("hello, world"), "{}", text(&ran.stdout));
+    ensure!(text(&ran.stderr).contains("left out"), "{}", text(&ran.stderr));
+    let refused = run_in(checkout, &options("broken")).output().context("cannot run cargo")?;
+    let told = text(&refused.stderr);
+    ensure!(!refused.status.success() && told.contains("the program `broken` does not build"), "{told}");
+    let unnamed = run_in(checkout, &[path]).output().context("cannot run cargo")?;
+    ensure!(text(&unnamed.stderr).contains("--bin NAME"), "{}", text(&unnamed.stderr));
+    Ok(())
+}
+
+/// Cargo in a crate, as its author types it.
+fn cargo_in(directory: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(cargo());
+    command.args(words).current_dir(directory).stdin(Stdio::null());
+    // What this very test was started with is not the author's.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_") && name != "CARGO_HOME" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// `cargo xtask run` in the checkout.
+fn run_in(checkout: &Path, words: &[std::ffi::OsString]) -> Command {
+    let mut command =
+        cargo_in(checkout, &["run", "--quiet", "--package", "xtask", "--target", HOST, "--", "run"]);
+    command.args(words);
+    command
+}
+
+fn succeed(mut command: Command) -> Result<Output> {
+    let output = command.output().context("cannot run cargo")?;
+    let shown = || format!("{command:?}:\n{}{}", text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.success(), "{}", shown());
+    Ok(output)
+}
+
+fn put(path: &PathBuf, content: &str) -> Result<()> {
+    let directory = path.parent().context("a file is in a directory")?;
+    fs::create_dir_all(directory).and_then(|()| fs::write(path, content)).context("cannot write a program")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
