@@ -10,13 +10,11 @@ const QUICK: [&str; 8] = ["null-call", "trap-entry", "trap", "prot1", "appel1", 
 
 pub fn cases() -> Vec<Case> {
     vec![
-        // left out of every lab: README.md of handouts is another one
         guest("squares").check(|run| {
             let printed: Vec<&str> = run.lines().filter(|line| !line.starts_with('[')).collect();
             let shown = shown_by("squares");
             run.expect(printed == shown.lines().collect::<Vec<_>>(), format!("README.md shows\n{shown}"));
         }),
-        // end of what is left out
         guest("bench").args(&QUICK).check(|run| rows(run, &QUICK.map(String::from))),
         named("bench-all", "bench").only(Flavor::Plain).icount().check(|run| rows(run, &all_rows())),
         named("bench-unknown-row", "bench").args(&["trap", "trip"]).exits(1).check(|run| {
@@ -30,7 +28,6 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).expect("a file of the repository")
 }
 
-// left out of every lab: README.md of handouts is another one
 /// The output in README.md that follows the command which runs the program.
 fn shown_by(program: &str) -> String {
     let readme = read("README.md");
@@ -38,7 +35,6 @@ fn shown_by(program: &str) -> String {
     let block = after.split_once("```text\n").expect("its output").1;
     block.split_once("\n```").expect("the end of a block").0.to_owned()
 }
-// end of what is left out
 
 /// The ids in the table of `bench`.
 fn all_rows() -> Vec<String> {

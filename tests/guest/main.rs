@@ -9,15 +9,14 @@ mod earlier;
 mod grading;
 mod hostile;
 mod image;
+mod outside;
 mod pagers;
 mod shell;
 mod smp;
 mod storm;
 
-// left out of every lab
 mod handouts;
 mod mutants;
-// end of what is left out
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 use std::process::ExitCode;
@@ -54,9 +53,8 @@ fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
     trials.extend(counts::trials(lab));
     trials.extend(grading::trials(lab));
     trials.extend(storm::trials(lab));
-    // left out of every lab
+    trials.extend(outside::trials(lab));
     trials.extend(handouts::trials(lab));
     trials.extend(mutants::trials(lab));
-    // end of what is left out
     libtest_mimic::run(arguments, trials)
 }

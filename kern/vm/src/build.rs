@@ -99,8 +99,8 @@ impl<M: Machine> Builder<M> {
     }
 
     /// The entry for `va` at `level`, with the tables above it.
+    // exercise 1 of page-tables: the way to an entry in the kernel's own tables
     fn entry(&mut self, va: Va, level: u32, rights: u64) -> &'static AtomicU64 {
-        // exercise 1 of page-tables: the way to an entry in the kernel's own tables
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -112,6 +112,5 @@ impl<M: Machine> Builder<M> {
             table = pte.frame();
         }
         &M::table(table)[va.index(level)]
-        // end of exercise
     }
 }

@@ -24,11 +24,11 @@ impl<M: Machine> Space<M> {
     /// Which table above `va` is shared: the topmost one. (Windows are nobody's to change.)
     #[cold]
     #[inline(never)]
+    // exercise 2 of page-tables: the topmost table that is shared
     pub(crate) fn shared_above(&self, va: Va) -> Error {
         if va >= WINDOWS {
             return Error::NoRight(va.0);
         }
-        // exercise 2 of page-tables: the topmost table that is shared
         let mut table = self.root;
         for level in [4, 3, 2] {
             let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
@@ -38,7 +38,6 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         unreachable!("no table above {va} is shared")
-        // end of exercise
     }
 
     /// Whether pages at `va` may come and go: no table above is shared.
@@ -90,8 +89,8 @@ impl<M: Machine> Space<M> {
 
     /// Walk down to the table of level 1.
     #[inline(never)]
+    // exercise 2 of page-tables: the kernel walks down to the table of level 1
     pub(crate) fn walk(&self, va: Va) -> Option<Walk> {
-        // exercise 2 of page-tables: the kernel walks down to the table of level 1
         let mut table = self.root;
         let mut above = TABLE;
         for level in [4, 3, 2] {
@@ -106,7 +105,6 @@ impl<M: Machine> Space<M> {
             return None;
         }
         Some(Walk::new::<M>(va, table, above & Pte::WRITABLE != 0))
-        // end of exercise
     }
 
     pub(crate) fn forget_walks(&self) {
@@ -135,8 +133,8 @@ impl<M: Machine> Space<M> {
 
     /// The table of a level (1 to 3) that translates `va`. Tables that are missing are made; whoever
     /// does not fill the entry has to [prune](Self::prune).
+    // exercise 3 of page-tables: the kernel makes the tables that are missing
     pub(crate) fn make_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
-        // exercise 3 of page-tables: the kernel makes the tables that are missing
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -155,13 +153,12 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         Ok(table)
-        // end of exercise
     }
 
     /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that it is in,
     /// which this space alone has.
+    // exercise 2 of page-tables: the same, down to any level
     pub(crate) fn table_entry(&self, va: Va, level: u32) -> Result<(Frame, &'static AtomicU64), Error> {
-        // exercise 2 of page-tables: the same, down to any level
         let mut table = self.root;
         for above in (level..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -178,7 +175,6 @@ impl<M: Machine> Space<M> {
             table = pte.frame();
         }
         Err(Error::NotMapped(va.0))
-        // end of exercise
     }
 
     /// An entry of the table of level 1 above `va` may have been the last.

@@ -139,23 +139,19 @@ pub fn after_quick_handler(fault: &mut Fault, outcome: Outcome) -> Next {
 }
 
 /// Give the caller an exception stack and the upcall of libos; done once, at the start.
+// exercise 1 of upcalls: an exception stack, and the upcall
 pub(crate) fn init() -> sys::Result<()> {
-    // exercise 1 of upcalls: an exception stack, and the upcall
-    // instead: crate::console::unfinished(EXERCISE)
     sys::alloc(EnvId::SELF, STACK_LOW, STACK_PAGES, Perms::WRITE)?;
     register(EnvId::SELF)
-    // end of exercise
 }
 
 /// Register the upcall of libos on the exception stack that is there.
 ///
 /// # Errors
 /// As [`sys::set_upcall`]. (A child that was forked has all of its exception stack from its first fault on.)
+// exercise 1 of upcalls: where the kernel is to go, and on which stack
 pub fn register(env: EnvId) -> sys::Result<()> {
-    // exercise 1 of upcalls: where the kernel is to go, and on which stack
-    // instead: crate::console::unfinished(EXERCISE)
     sys::set_upcall(env, enter as *const () as u64, STACK_LOW, STACK_PAGES)
-    // end of exercise
 }
 
 /// Have no upcall at all: from now on every fault ends the program, even one that libos would
@@ -228,23 +224,8 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 /// One case is left. If TF is set, the trap must come after the interrupted instruction, not after
 /// `popfq`. Then the kernel is asked to load the registers.
 #[unsafe(naked)]
+// exercise 2 of upcalls: to the handler, and back to the interrupted instruction
 pub(crate) unsafe extern "C" fn enter() {
-    // exercise 2 of upcalls: to the handler, and back to the interrupted instruction
-    // instead: naked_asm!(
-    // instead:     "lea rdi, [rip + 2f]",
-    // instead:     "lea rsi, [rip + 3f]",
-    // instead:     "sub rsi, rdi",
-    // instead:     "mov eax, {WRITE}",
-    // instead:     "syscall", // says the text below
-    // instead:     "mov edi, {PANIC}",
-    // instead:     "mov eax, {EXIT}",
-    // instead:     "syscall",
-    // instead:     concat!("2: .ascii \"not yet implemented: ", EXERCISE, "\\n\""),
-    // instead:     "3:",
-    // instead:     WRITE = const abi::Call::Write as u64,
-    // instead:     EXIT = const abi::Call::Exit as u64,
-    // instead:     PANIC = const abi::ExitStatus::PANIC.0,
-    // instead: )
     naked_asm!(
         "mov rdi, rsp",
         "xor ebp, ebp", // a backtrace of the handler ends here
@@ -303,7 +284,6 @@ pub(crate) unsafe extern "C" fn enter() {
         R15 = const R15,
         SET_REGS = const abi::Call::SetRegs as u64,
     )
-    // end of exercise
 }
 
 // What the assembly relies on: the order of the registers, and how far `Fault` and `Registers` agree.
@@ -344,9 +324,8 @@ extern "C" fn quick(fault: &mut Fault) -> Next {
 }
 
 /// Have the fault handled; afterwards the registers in the frame are loaded.
+// exercise 3 of upcalls: who is asked about a fault, and in which order
 extern "C" fn handle(fault: &mut Fault, next: Next) {
-    // exercise 3 of upcalls: who is asked about a fault, and in which order
-    // instead: crate::console::unfinished(EXERCISE)
     DEPTH.update(|depth| *depth += 1);
     stats::count_upcall();
     let resolved = next == Next::Resolve && faults::resolve(fault) == Outcome::Resume;
@@ -354,13 +333,11 @@ extern "C" fn handle(fault: &mut Fault, next: Next) {
         give_up(fault);
     }
     DEPTH.update(|depth| *depth -= 1);
-    // end of exercise
 }
 
 #[inline]
+// exercise 3 of upcalls: the handler of the program
 fn ask_program(fault: &mut Fault) -> Outcome {
-    // exercise 3 of upcalls: the handler of the program
-    // instead: crate::console::unfinished(EXERCISE)
     if DEPTH.get() > 1 && stack::is_exception_guard(fault) {
         // The frames of handlers have been overwritten; the program's handler would do it again.
         return Outcome::Unhandled;
@@ -370,7 +347,6 @@ fn ask_program(fault: &mut Fault) -> Outcome {
         stats::count_program();
     }
     outcome
-    // end of exercise
 }
 
 /// Nobody resolved the fault. Without an upcall the same instruction faults again, and the kernel
@@ -379,9 +355,8 @@ fn ask_program(fault: &mut Fault) -> Outcome {
 /// A breakpoint lies behind the instruction that made it, and so would not come again: step back.
 #[cold]
 #[inline(never)]
+// exercise 4 of upcalls: the kernel is to report the fault as it was
 fn give_up(fault: &mut Fault) {
-    // exercise 4 of upcalls: the kernel is to report the fault as it was
-    // instead: crate::console::unfinished(EXERCISE)
     if fault.vector() == Vector::BREAKPOINT {
         let long = door::read_u8(fault.rip - 1) != 0xcc; // cc, or cd 03
         fault.rip -= if long { 2 } else { 1 };
@@ -391,7 +366,6 @@ fn give_up(fault: &mut Fault) {
     if remove().is_err() {
         sys::exit(1);
     }
-    // end of exercise
 }
 
 /// Say where the fault came that ends the program, and what it means.

@@ -33,12 +33,10 @@ fn read(va: Va, level: u32) -> Pte {
 /// `None` if there is no table that would hold it. `va` is an address in the user's half.
 #[inline(always)]
 #[must_use]
+// exercise 4 of page-tables: the entry of an address, if there is a table for it
 pub fn entry(va: Va, level: u32) -> Option<Pte> {
-    // exercise 4 of page-tables: the entry of an address, if there is a table for it
-    // instead: crate::console::unfinished(EXERCISE)
     let is_there = |above| level >= above || read(va, above).is_present();
     (is_there(4) && is_there(3) && is_there(2)).then(|| read(va, level))
-    // end of exercise
 }
 
 /// What is at `va`: a page, a mark, or nothing (the empty entry, if a table is missing too).
@@ -65,15 +63,14 @@ pub(crate) fn table(va: Va, level: u32) -> Pte {
 /// # Panics
 /// If there is no such slot.
 #[must_use]
+// exercise 5 of page-tables: an entry of the top-level table
 pub fn top(slot: usize) -> Pte {
     assert!(slot < TABLE_ENTRIES, "no slot {slot}");
-    // exercise 5 of page-tables: an entry of the top-level table
     // The entry of UVPT itself is in the same page.
     let own = layout::uvpt(layout::UVPT, 4);
     let entry = Va(own.page().0 + slot as u64 * 8);
     // SAFETY: the top-level table is always there, and the slot is inside it.
     unsafe { (entry.0 as *const Pte).read_volatile() }
-    // end of exercise
 }
 
 /// Everything in a range of the user's addresses that is not nothing: pages and marks, upwards.
@@ -109,8 +106,8 @@ impl Iterator for Entries {
     type Item = (Va, Pte);
 
     #[inline]
+    // exercise 6 of page-tables: the next page or mark, and over everything that is empty
     fn next(&mut self) -> Option<(Va, Pte)> {
-        // exercise 6 of page-tables: the next page or mark, and over everything that is empty
         while self.at < self.end {
             if self.level == 1 {
                 let (here, entry) = (self.at, leaf(self.at));
@@ -122,11 +119,9 @@ impl Iterator for Entries {
             self.search();
         }
         None
-        // end of exercise
     }
 }
 
-// left out of page-tables: how `next` goes down and on
 impl Entries {
     /// Go down into the table for the next page; or over what is empty, here and further up.
     fn search(&mut self) {
@@ -150,7 +145,6 @@ impl Entries {
         }
     }
 }
-// end of what is left out
 
 /// How many empty entries follow each other from the one that translates `va` at this level, which
 /// is empty, to the end of its table.

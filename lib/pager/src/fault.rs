@@ -19,6 +19,7 @@ fn unshare<K: Kernel>(kernel: &mut K, va: Va) -> Result<Pte, abi::Error> {
 /// Those of the kernel, above all `NoMemory`. Nothing has changed then that a repetition would not
 /// repair.
 #[inline]
+// exercise 4 of fork: a write to a page that is copy-on-write
 pub fn resolve<K: Kernel>(
     kernel: &mut K,
     find: impl FnOnce(Va) -> Option<Region<K>>,
@@ -28,10 +29,6 @@ pub fn resolve<K: Kernel>(
     let mut entry = None;
     if code.is_protection() {
         let mut page = kernel.present(va);
-        // exercise 4 of fork: a write to a page that is copy-on-write
-        // instead: if code.is_write() && !page.has(Pte::WRITABLE) {
-        // instead:     kernel.unfinished(EXERCISE)
-        // instead: }
         if code.is_write() && page.has(Pte::WRITABLE) {
             page = unshare(kernel, va)?;
             if page.has(Pte::WRITABLE) {
@@ -41,7 +38,6 @@ pub fn resolve<K: Kernel>(
         if code.is_write() && page.has(Perms::COW.bits()) {
             return kernel.own(va.page()).map(|()| Resolution::Resume(Cause::Copy));
         }
-        // end of exercise
         entry = Some(page);
     }
     let Some(region) = find(va) else { return Ok(Resolution::Unhandled) };

@@ -29,8 +29,8 @@ enum Share {
 
 impl Share {
     /// What becomes of this entry.
+    // exercise 1 of fork: what the child gets in place of an entry
     fn of(entry: Pte) -> Share {
-        // exercise 1 of fork: what the child gets in place of an entry
         let perms = entry.perms();
         if !entry.is_present() {
             Share::Mark(entry.word())
@@ -39,7 +39,6 @@ impl Share {
         } else {
             Share::Page(perms)
         }
-        // end of exercise
     }
 
     /// The order matters. First the page goes to the child, copy-on-write; only then the caller's
@@ -50,8 +49,8 @@ impl Share {
     ///
     /// For the same reason the caller's page is protected even if it is copy-on-write already:
     /// since this run was collected, the caller may have written to it, and have it writable now.
+    // exercise 2 of fork: which operations that takes, in which order
     fn ops(self, child: EnvId, va: Va, count: u32) -> [Option<PageOp>; 2] {
-        // exercise 2 of fork: which operations that takes, in which order
         match self {
             Share::Page(perms) => [Some(PageOp::map(ME, va, child, va, count, perms)), None],
             Share::Mark(word) => [Some(PageOp::mark(child, va, count, word)), None],
@@ -60,7 +59,6 @@ impl Share {
                 Some(PageOp::protect(ME, va, count, perms)),
             ],
         }
-        // end of exercise
     }
 }
 
@@ -108,14 +106,11 @@ pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Erro
 /// # Errors
 /// As [`share_pages`].
 pub fn share<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
-    // left out of fork: whole tables
-    // instead: share_pages(kernel, plan) // In this lab all forks go page by page.
     let mut sharing = Sharing::new(plan);
     let top = kernel.count_entries(kernel.table(UVPT, 4).frame());
     sharing.tables(kernel, Va(0), 4, top)?;
     sharing.end_run(kernel)?;
     sharing.batch.finish(kernel)
-    // end of what is left out
 }
 
 /// What is to be shared, collected so that neighbours take one operation, and operations few calls.
@@ -137,7 +132,6 @@ impl<'a, K: Kernel> Sharing<'a, K, ()> {
 }
 
 impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> {
-    // left out of fork: whole tables
     /// Share what a table translates, the addresses from `start` on; `level` is that of its entries. Most tables are
     /// nearly empty: when as many entries were met as it has, there is no need to look on.
     fn tables(&mut self, kernel: &mut K, start: Va, level: u32, mut left: u32) -> Result<(), Error> {
@@ -211,11 +205,10 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
         }
         Ok(kernel.op(PageOp::share_tables(ME, first, self.plan.child, first, count, level))?)
     }
-    // end of what is left out
 
     /// Share the pages and marks of a range. No table above is shared.
+    // exercise 3 of fork: every page and mark that the child is to have
     fn pages(&mut self, kernel: &mut K, mut range: Range<Va>) -> Result<(), Error> {
-        // exercise 3 of fork: every page and mark that the child is to have
         while range.start < range.end {
             let (part, next) = self.plan.next_part(range.clone());
             for (va, entry) in kernel.entries(part) {
@@ -226,7 +219,6 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
             range.start = next;
         }
         Ok(())
-        // end of exercise
     }
 
     /// Whether the region at an address is inherited.

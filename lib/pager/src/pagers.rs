@@ -12,16 +12,13 @@ pub const AROUND: u64 = 16;
 /// How many pages from `page` on are to be brought in at once: in a sequential region up to
 /// [`AROUND`], as far as nothing is there yet, and not beyond `end`.
 #[inline]
+// exercise 4 of pagers: how many pages to bring in at once
 fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
-    // exercise 4 of pagers: how many pages to bring in at once
-    // instead: // EXERCISE: one will do until you come to it
-    // instead: 1
     if !region.sequential {
         return 1;
     }
     let most = AROUND.min((end.min(region.end).0 - page.0) / PAGE_SIZE);
     (1..most).take_while(|&next| kernel.pte(page.add_pages(next)).is_empty()).count() as u32 + 1
-    // end of exercise
 }
 
 /// Pages could not all be brought in. That is no error if the one that was touched is there: the
@@ -51,14 +48,13 @@ impl Zeros {
 
 /// A page of zeros for `touch`.
 #[inline]
+// exercise 1 of pagers: memory that begins as zeros
 fn zeros<K: Kernel>(
     kernel: &mut K,
     touch: &Touch,
     region: &Region<K>,
     fresh: Cause,
 ) -> Result<Resolution, Error> {
-    // exercise 1 of pagers: memory that begins as zeros
-    // instead: kernel.unfinished(EXERCISE)
     let page = touch.va.page();
     if !touch.entry.is_empty() {
         return Ok(Resolution::Unhandled);
@@ -72,10 +68,8 @@ fn zeros<K: Kernel>(
     }
     kernel.map(kernel.zeros(), page, 1, region.copy_on_write())?;
     Ok(Resolution::Resume(Cause::ZeroMap))
-    // end of exercise
 }
 
-// left out of pagers: a part of exercise 1 and 4
 /// Several pages of zeros.
 #[inline(never)]
 fn upwards<K: Kernel>(
@@ -88,7 +82,6 @@ fn upwards<K: Kernel>(
     kernel.alloc(page, pages.into(), region.perms).or_else(|error| unless_there(kernel, page, error))?;
     Ok(Resolution::Resume(fresh))
 }
-// end of what is left out
 
 impl<K: Kernel> Pager<K> for Zeros {
     fn name(&self) -> &'static str {
@@ -100,11 +93,9 @@ impl<K: Kernel> Pager<K> for Zeros {
         zeros(kernel, touch, region, self.cause)
     }
 
-    // left out of pagers: the quick way
     fn fill(&self) -> Fill {
         Fill::Zeros(self.cause)
     }
-    // end of what is left out
 }
 
 /// Memory that begins as zeros and stays shared with children (and with whoever gets pages of it by a
@@ -119,9 +110,8 @@ impl<K: Kernel> Pager<K> for Shared {
         "shared"
     }
 
+    // exercise 3 of pagers: memory that stays shared
     fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
-        // exercise 3 of pagers: memory that stays shared
-        // instead: kernel.unfinished(EXERCISE)
         if !touch.entry.is_empty() {
             return Ok(Resolution::Unhandled);
         }
@@ -129,7 +119,6 @@ impl<K: Kernel> Pager<K> for Shared {
         let pages = around(kernel, region, page, region.end);
         kernel.alloc(page, pages.into(), region.perms).or_else(|error| unless_there(kernel, page, error))?;
         Ok(Resolution::Resume(Cause::ZeroFill))
-        // end of exercise
     }
 
     fn on_fork(&self) -> Inherit {
@@ -170,9 +159,8 @@ impl File {
     }
 
     /// Bring in pages that are nowhere yet.
+    // exercise 2 of pagers: pages of a file
     fn page_in<K: Kernel>(kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
-        // exercise 2 of pagers: pages of a file
-        // instead: kernel.unfinished(EXERCISE)
         let [bias, file_end] = region.data;
         let page = touch.va.page();
         let source = Va(page.0.wrapping_add(bias));
@@ -195,7 +183,6 @@ impl File {
             kernel.own(page)?;
         }
         Ok(Resolution::Resume(Cause::FilePage))
-        // end of exercise
     }
 }
 
@@ -208,11 +195,9 @@ impl<K: Kernel> Pager<K> for File {
         if touch.entry.is_empty() { File::page_in(kernel, touch, region) } else { Ok(Resolution::Unhandled) }
     }
 
-    // left out of pagers: the quick way
     fn fill(&self) -> Fill {
         Fill::File
     }
-    // end of what is left out
 }
 
 /// Addresses that nobody may touch.

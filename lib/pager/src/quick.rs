@@ -134,11 +134,6 @@ pub fn resolve<K: Kernel>(
             Quick::Unknown
         }
     };
-    // left out of fork: the quick way
-    // instead: // (In this lab, what pages allow is looked at in `resolve` in fault.rs only.)
-    // instead: if code.is_protection() {
-    // instead:     return Quick::Unknown;
-    // instead: }
     if code.is_protection() && code.is_write() && va < USER_LIMIT {
         let entry = kernel.present(va);
         if entry.has(Pte::WRITABLE) {
@@ -148,7 +143,6 @@ pub fn resolve<K: Kernel>(
             return done(kernel.once(PageOp::own(page, 1)), Cause::Copy);
         }
     }
-    // end of what is left out
     if !known.covers(va) {
         return Quick::Unknown;
     }

@@ -1,4 +1,4 @@
-//! Many submissions: several at a time, in shards if there are very many, and going on where an earlier run was
+//! Grades many submissions: several at a time, in shards if there are very many, and resuming where an earlier run was
 //! interrupted.
 
 use crate::format::Format;
@@ -18,10 +18,10 @@ use xtask::{interrupt, say};
 pub mod list;
 use list::{HandedIn, Listed, list};
 
-/// Grades all that is in a directory; returns whether everybody has full marks.
+/// Grades all submissions in a directory; returns whether everybody has full marks.
 ///
 /// # Errors
-/// The grader could not do its work; what was graded by then is kept.
+/// The grader could not do its work; results so far are kept.
 pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
     let Listed { mut handed_in, left_out } = list(directory, &grader.wanted())?;
     if let Some(shard) = args.shard {
@@ -40,7 +40,7 @@ pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
             graded
         });
         progress.inc(1);
-        // That is this submission's row, and the others have theirs.
+        // The error is the result of this submission only; the others have their own.
         graded.unwrap_or_else(|error| grader.not_run(name, Status::GraderError, format!("{error:#}")))
     });
     progress.finish_and_clear();
@@ -50,7 +50,7 @@ pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
     conclude(done, &left_out, args.format, Some(&output))
 }
 
-/// The result of one: that of an earlier run if nothing has changed, and otherwise a new one, which is kept.
+/// The result of one submission: that of an earlier run if nothing has changed, else a new one, which is stored.
 fn one(grader: &Grader, output: &Path, handed_in: &HandedIn, slot: &Slot) -> Result<Graded> {
     let name = &handed_in.name;
     let submission = handed_in.read(&grader.wanted());
@@ -61,7 +61,7 @@ fn one(grader: &Grader, output: &Path, handed_in: &HandedIn, slot: &Slot) -> Res
     })
 }
 
-/// The result in this file if it has this key, and otherwise a new one, which is written there.
+/// The result in this file if it has this key, else a new one, which is written there.
 fn kept(file: &Path, key: &str, grade: impl FnOnce() -> Result<Graded>) -> Result<Graded> {
     let known = fs::read(file).ok().and_then(|text| serde_json::from_slice::<Graded>(&text).ok());
     if let Some(known) = known.filter(|known| known.key == key) {
@@ -74,7 +74,7 @@ fn kept(file: &Path, key: &str, grade: impl FnOnce() -> Result<Graded>) -> Resul
     Ok(graded)
 }
 
-/// Puts the results of several graders together.
+/// Merges the results of several graders.
 ///
 /// # Errors
 /// There are none, or they contradict each other.
@@ -110,10 +110,10 @@ pub fn merge(args: &Args) -> Result<bool> {
     conclude(merged.into_values().collect(), &[], args.format, args.output.as_deref())
 }
 
-/// How many bytes of a name are in the name of a file, which has 255 with what is behind it.
+/// The longest part of a name, in bytes, that goes into a file name. A file name has 255 bytes, with its ending.
 const NAME_MOST: usize = 200;
 
-/// The name of the file about somebody: theirs, unless that is too long.
+/// The name of the file for a student: the student's name, unless that is too long.
 fn file_of(name: &str, end: &str) -> String {
     if name.len() <= NAME_MOST {
         return format!("{name}.{end}");
@@ -122,7 +122,7 @@ fn file_of(name: &str, end: &str) -> String {
     format!("{start}-{}.{end}", &digest([name.as_bytes()])[..16])
 }
 
-/// Prints the table, and writes what is to be written. What cannot be written does not keep the rest from it.
+/// Prints the table, and writes the files. A file that cannot be written does not keep the others from being written.
 fn conclude(class: Vec<Graded>, left_out: &[String], format: Format, output: Option<&Path>) -> Result<bool> {
     print!("{}", table(&class));
     left_out.iter().for_each(|entry| println!("left out: {entry}"));
@@ -141,7 +141,7 @@ fn conclude(class: Vec<Graded>, left_out: &[String], format: Format, output: Opt
     Ok(class.iter().all(Graded::is_full))
 }
 
-/// Writes all results; returns what could not be written, and why.
+/// Writes all results; returns the files that could not be written, and why.
 fn write_all(class: &[Graded], format: Format, output: &Path) -> Vec<String> {
     let csv = || replace(&output.join("grades.csv"), &csv(class)?);
     let directory = output.join(format!("{format:?}").to_lowercase());
@@ -149,13 +149,13 @@ fn write_all(class: &[Graded], format: Format, output: &Path) -> Vec<String> {
         let file = directory.join(file_of(&graded.name, format.extension()));
         replace(&file, format.write(graded)?.as_bytes())
     };
-    // As JSON they are written as soon as they are there.
+    // JSON files are written as soon as their results exist.
     let own = class.iter().filter(|_| format != Format::Json).map(write);
     let done = [csv()].into_iter().chain(own);
     done.filter_map(Result::err).map(|error| format!("{error:#}")).collect()
 }
 
-/// A line for each, then which tests fail most.
+/// A line for each submission, then the tests that fail most.
 fn table(class: &[Graded]) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for (part, _) in class.iter().flat_map(Graded::parts) {
@@ -189,7 +189,7 @@ fn remark(graded: &Graded) -> String {
     }
 }
 
-/// Which tests fail most, of those that were run.
+/// The tests that fail most, among the submissions that were run.
 fn failing(class: &[Graded]) -> String {
     let mut failures: BTreeMap<&str, usize> = BTreeMap::new();
     let ran: Vec<&Graded> = class.iter().filter(|graded| graded.broken.is_none()).collect();

@@ -1,4 +1,4 @@
-//! `cargo xtask grade`: what the command line says is done.
+//! `cargo xtask grade`: dispatches the command line.
 
 use crate::class;
 use crate::grade::{Args, Grader};
@@ -6,7 +6,7 @@ use crate::submission::{Submission, name_of};
 use anyhow::{Context, Result, ensure};
 use xtask::machine::shell_word;
 
-/// Does what the command line says; returns whether everybody has full marks.
+/// Executes the command line; returns whether everybody has full marks.
 ///
 /// # Errors
 /// The grader could not do its work.

@@ -1,6 +1,7 @@
-//! Builds the programs of a tree. What students wrote is compiled, and never run on the host: build scripts and
-//! procedural macros are the reference's. The compiler itself can be made to read files and to take for ever, and what
-//! it says can show what it read; so it gets little of the environment, has a time limit, and may name no file of others.
+//! Builds the programs of a tree. Students' code is compiled, and never run on the host: build scripts and procedural
+//! macros are the reference's. But the compiler itself can be made to read files and to run forever, and its messages
+//! can show what it read. So it gets only a small part of the environment, it has a time limit, and its messages may
+//! not name files outside the tree.
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -17,26 +18,26 @@ use xtask::images::{Builder, Flavor};
 use xtask::interrupt;
 use xtask::workspace::Workspace;
 
-/// A compiler that takes longer will never end.
+/// The time limit of the compiler: after this time it will never end.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
-/// The variables that cargo and rustc need.
+/// The environment variables that cargo and rustc need.
 const NEEDED: [&str; 8] =
     ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_NET_OFFLINE", "TMPDIR", "LANG"];
-/// Where the sources of other crates and of the standard library are.
+/// The directories of the sources of other crates and of the standard library.
 const PUBLIC: [&str; 2] = ["/registry/src/", "/rustlib/src/"];
-/// How much of what the compiler says is kept.
+/// How many messages of the compiler are kept.
 const SHOWN: usize = 20;
 
-/// What came of it.
+/// The result of a build.
 #[derive(Debug)]
 pub enum Built {
     /// The programs, and the kernel if it was asked for.
     Images(Vec<Executable>, Option<PathBuf>),
-    /// It does not build: what the compiler says.
+    /// The messages of the compiler, if the tree does not build.
     Broken(String),
 }
 
-/// Builds these programs of this tree, and its kernel if that is asked for; `jobs` compilers at a time.
+/// Builds these programs of this tree, and its kernel if that is wanted, with `jobs` compilers at a time.
 ///
 /// # Errors
 /// Cargo cannot be run, or was interrupted.
@@ -56,7 +57,7 @@ pub fn build(workspace: &Workspace, programs: &[String], kernel: bool, jobs: usi
     })
 }
 
-/// Runs cargo; returns the executables, or why there are none.
+/// Runs cargo; returns the executables, or the reason why there are none.
 fn one(cargo: &Cargo, binaries: &[String], jobs: usize) -> Result<Result<Vec<Executable>, String>> {
     let mut command = cargo.command_line()?;
     let kept: Vec<_> =
@@ -74,7 +75,7 @@ fn one(cargo: &Cargo, binaries: &[String], jobs: usize) -> Result<Result<Vec<Exe
     })
 }
 
-/// What cargo said.
+/// The output of cargo.
 struct Said {
     success: bool,
     programs: Vec<Executable>,
@@ -120,7 +121,7 @@ fn listen(command: &mut Command, root: &Path) -> Result<Said> {
     Ok(Said { success: status.success(), programs, errors: errors.join("\n") })
 }
 
-/// Ends a cargo that takes too long, or when the grader is interrupted; says whether it was in time.
+/// Kills a cargo that takes too long, or whose grader is interrupted. Returns whether cargo ended in time.
 fn watch(child: &Child, over: &AtomicBool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !over.load(Relaxed) {
@@ -136,14 +137,14 @@ fn watch(child: &Child, over: &AtomicBool) -> bool {
     true
 }
 
-/// Cargo's own errors.
+/// The errors of cargo itself.
 fn complaints(stderr: impl Read) -> Vec<String> {
     let lines: Vec<String> = BufReader::new(stderr).lines().map_while(Result::ok).collect();
     let start = lines.iter().position(|line| line.starts_with("error")).unwrap_or(0);
     lines[start..].to_vec()
 }
 
-/// An error of the compiler's. It is not shown if it shows a file that is not the student's.
+/// An error of the compiler. It is not shown if it quotes a file that is not the student's.
 fn error(message: &Value, root: &Path) -> Option<String> {
     let diagnostic = &message["message"];
     let rendered = diagnostic["rendered"].as_str()?;
@@ -158,14 +159,14 @@ fn error(message: &Value, root: &Path) -> Option<String> {
     }
 }
 
-/// Macros of the compiler and of other crates are anybody's to read.
+/// Whether a file is public: macros of the compiler and of other crates may be read by anybody.
 fn is_public(root: &Path, name: &str) -> bool {
     let place = lexical(root, Path::new(name));
     let place = place.to_string_lossy();
     name.starts_with('<') || place.starts_with("/rustc/") || PUBLIC.iter().any(|part| place.contains(part))
 }
 
-/// Every file that the spans of a diagnostic name, those behind macros included.
+/// All files that the spans of a diagnostic name, including those behind macros.
 fn file_names(value: &Value) -> Vec<String> {
     match value {
         Value::Array(values) => values.iter().flat_map(file_names).collect(),
@@ -177,13 +178,13 @@ fn file_names(value: &Value) -> Vec<String> {
     }
 }
 
-/// Whether the path, seen from the tree, leads to something in its `lib/` or `user/`: the rest is not for programs.
+/// Whether the path, relative to the tree, leads into its `lib/` or `user/`: programs may read nothing else.
 fn stays(root: &Path, path: &Path) -> bool {
     let place = lexical(root, path);
     ["lib", "user"].iter().any(|part| place.starts_with(root.join(part)))
 }
 
-/// The path, seen from the tree, without `..`.
+/// The path, relative to the tree, without `..`.
 fn lexical(root: &Path, path: &Path) -> PathBuf {
     let mut place = PathBuf::new();
     for component in root.join(path).components() {
@@ -196,7 +197,7 @@ fn lexical(root: &Path, path: &Path) -> PathBuf {
     place
 }
 
-/// A file outside the tree that went into one of its libraries (by `include_str!`, say): rustc writes down all of them.
+/// A file outside the tree that one of its libraries includes (by `include_str!`, say): rustc records all of them.
 fn foreign(root: &Path, directory: &Path) -> Result<Option<String>> {
     let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
     for entry in entries {
@@ -215,7 +216,7 @@ fn foreign(root: &Path, directory: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The sources in what rustc wrote for `make`: each has a line of its own without dependencies.
+/// The sources in rustc's dependency file for `make`: each has a line of its own without dependencies.
 fn dependencies(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter_map(|line| line.strip_suffix(':')).map(|path| path.replace("\\ ", " "))
 }

@@ -1,17 +1,17 @@
-//! What must be seen on a console. A demand that is not met says what was expected where, and what was there.
+//! Demands on the output of a console. A demand that is not met says what was expected where, and what was there.
 
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How many lines of what was seen instead are shown.
+/// How many lines of the actual output are shown.
 const SHOWN: usize = 3;
 
-/// Longer lines are cut.
+/// The length at which lines are cut.
 const WIDTH: usize = 200;
 
-/// A regular expression, checked when it is read.
+/// A regular expression, checked when it is parsed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Pattern(pub String);
 
@@ -23,29 +23,29 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// What must be seen.
+/// The demands of a test.
 #[derive(Clone, Default, Deserialize, Debug)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
     /// The whole console: a pattern for each line, and nothing else.
     pub exactly: Option<Vec<Pattern>>,
-    /// Lines one after the other; others may be between them.
+    /// Patterns that lines match one after the other; other lines may be between them.
     pub order: Vec<Vec<Pattern>>,
-    /// The same, and each of the patterns fits one line only.
+    /// Like `order`, but each of the patterns matches one line only.
     pub once: Vec<Vec<Pattern>>,
-    /// So many lines.
+    /// Patterns that exactly this many lines match.
     pub count: BTreeMap<Pattern, usize>,
-    /// So many lines or more.
+    /// Patterns that at least this many lines match.
     pub at_least: BTreeMap<Pattern, usize>,
-    /// No line.
+    /// Patterns that no line matches.
     pub never: Vec<Pattern>,
-    /// All of these as often, and at least once.
+    /// Patterns that match equally many lines, and at least one.
     pub same: Vec<Vec<Pattern>>,
-    /// For each line that fits, these in this order; `<1>` is what its first group has matched.
+    /// For each line that matches, these patterns in this order; `<1>` is the text of the line's first group.
     pub each: Vec<Each>,
-    /// What the first group matches is alike in all lines, but for the first few.
+    /// Patterns whose first group has the same text in all lines, but for the first few.
     pub alike: Vec<Alike>,
-    /// What the first group matches are the prime numbers.
+    /// A pattern whose first groups are the prime numbers.
     pub primes: Option<Primes>,
 }
 
@@ -53,9 +53,9 @@ pub struct Expect {
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Each {
-    /// Which lines.
+    /// The pattern of the lines.
     pub line: Pattern,
-    /// What belongs to each.
+    /// The patterns that each such line demands.
     pub order: Vec<Pattern>,
 }
 
@@ -65,7 +65,7 @@ pub struct Each {
 pub struct Alike {
     /// Which lines.
     pub line: Pattern,
-    /// How many of them may differ.
+    /// How many of the first lines may differ.
     #[serde(default)]
     pub skip: usize,
 }
@@ -74,11 +74,11 @@ pub struct Alike {
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Primes {
-    /// Which lines.
+    /// The pattern of the lines.
     pub line: Pattern,
-    /// Up to this number all of them must be there.
+    /// All primes up to this number must be there.
     pub up_to: u32,
-    /// So many more may be there.
+    /// How many larger numbers may be there.
     #[serde(default)]
     pub beyond: usize,
 }
@@ -86,9 +86,9 @@ pub struct Primes {
 /// A demand that was not met.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Unmet {
-    /// What was expected, and where.
+    /// The expectation, and its place.
     pub expected: String,
-    /// What was there instead.
+    /// The lines that were found instead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen: Vec<String>,
 }
@@ -101,7 +101,7 @@ impl fmt::Display for Unmet {
 }
 
 impl Unmet {
-    /// This was expected, and nothing else can be said.
+    /// An unmet demand about which nothing else can be said.
     pub fn new(expected: impl Into<String>) -> Unmet {
         Unmet { expected: expected.into(), seen: Vec::new() }
     }
@@ -115,7 +115,7 @@ impl Unmet {
     }
 }
 
-/// As much of a line as is shown.
+/// The line, cut to the length that is shown.
 #[must_use]
 pub fn clip(line: &str) -> String {
     line.chars().take(WIDTH).collect()
@@ -125,14 +125,14 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap_or_else(|error| panic!("a test has a bad pattern: {error}"))
 }
 
-/// The lines that fit.
+/// The lines that match.
 #[must_use]
 pub fn matching<'a>(lines: &[&'a str], pattern: &str) -> Vec<&'a str> {
     let pattern = regex(pattern);
     lines.iter().copied().filter(|line| pattern.is_match(line)).collect()
 }
 
-/// So many lines.
+/// Demands that exactly this many lines match.
 #[must_use]
 pub fn count(lines: &[&str], pattern: &str, expected: usize) -> Option<Unmet> {
     let found = matching(lines, pattern);
@@ -143,14 +143,14 @@ pub fn count(lines: &[&str], pattern: &str, expected: usize) -> Option<Unmet> {
     })
 }
 
-/// No line.
+/// Demands that no line matches.
 #[must_use]
 pub fn never(lines: &[&str], pattern: &str) -> Option<Unmet> {
     let found = matching(lines, pattern);
     (!found.is_empty()).then(|| Unmet::seeing(format!("no line /{pattern}/ expected"), &found))
 }
 
-/// One after the other.
+/// Demands lines that match one after the other.
 #[must_use]
 pub fn order<P: AsRef<str>>(lines: &[&str], patterns: &[P]) -> Option<Unmet> {
     let mut next = 0;
@@ -170,7 +170,7 @@ pub fn order<P: AsRef<str>>(lines: &[&str], patterns: &[P]) -> Option<Unmet> {
     None
 }
 
-/// A pattern for each line, and nothing else.
+/// Demands a pattern for each line, and nothing else.
 #[must_use]
 pub fn exactly<P: AsRef<str>>(lines: &[&str], patterns: &[P]) -> Option<Unmet> {
     for (index, pattern) in patterns.iter().map(AsRef::as_ref).enumerate() {
@@ -191,7 +191,7 @@ impl AsRef<str> for Pattern {
 }
 
 impl Expect {
-    /// What is not met by these lines.
+    /// The demands that these lines do not meet.
     #[must_use]
     pub fn unmet(&self, lines: &[&str]) -> Vec<Unmet> {
         let mut unmet = Vec::new();
@@ -210,7 +210,7 @@ impl Expect {
         unmet
     }
 
-    /// The same with other patterns.
+    /// These demands with changed patterns.
     #[must_use]
     pub fn map(&self, change: &impl Fn(&str) -> String) -> Expect {
         let one = |pattern: &Pattern| Pattern(change(&pattern.0));
@@ -253,7 +253,7 @@ fn same(lines: &[&str], patterns: &[Pattern]) -> Option<Unmet> {
     })
 }
 
-/// What the first group of the pattern matches, line by line.
+/// The texts of the pattern's first group, line by line.
 fn groups<'a>(lines: &[&'a str], pattern: &Pattern) -> Vec<&'a str> {
     let pattern = regex(&pattern.0);
     let group = |line: &&'a str| Some(pattern.captures(line)?.get(1)?.as_str());

@@ -1,4 +1,4 @@
-//! How a result is written down.
+//! The file formats of results.
 
 use crate::result::{Graded, TestResult};
 use anyhow::{Context, Result};
@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-/// Who is to read it.
+/// The format of a result, by its reader.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Format {
     /// People.
     #[default]
     Text,
-    /// Programs: everything that is known, hidden tests included.
+    /// Programs: all data, hidden tests included.
     Json,
     /// Gradescope: `results.json`.
     Gradescope,
     /// Classroom 50: `result.json`.
     Classroom50,
-    /// What many tools show: JUnit's XML.
+    /// JUnit's XML, which many tools display.
     Junit,
 }
 
-/// Where Classroom 50 says whose submission it is: a variable for each field.
+/// The environment variables in which Classroom 50 identifies the submission, one for each field.
 const IDENTITY: [(&str, &str); 6] = [
     ("classroom", "CLASSROOM"),
     ("assignment", "ASSIGNMENT"),
@@ -35,7 +35,7 @@ const IDENTITY: [(&str, &str); 6] = [
 ];
 
 impl Format {
-    /// How files of this format end.
+    /// The file name extension of this format.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Format {
     /// The result in this format.
     ///
     /// # Errors
-    /// It cannot be written so.
+    /// The result cannot be represented in this format.
     pub fn write(self, graded: &Graded) -> Result<String> {
         let value = match self {
             Format::Text => return Ok(text(graded)),
@@ -207,7 +207,7 @@ fn junit_test(writer: &mut Writer<Vec<u8>>, graded: &Graded, test: &TestResult) 
     element.write_inner_content(inner).map(drop)
 }
 
-/// Without the characters that XML cannot have.
+/// The text without the characters that XML does not permit.
 fn clean(text: &str) -> String {
     text.chars().filter(|&c| c == '\n' || c == '\t' || !c.is_control()).collect()
 }

@@ -26,9 +26,10 @@ use xtask::machine::shell_word;
 use xtask::workspace::Workspace;
 use xtask::{install, interrupt};
 
-/// More notes about files than this help nobody.
+/// The number of notes about files that are printed; more would help nobody.
 const NOTES: usize = 20;
-/// Results that were kept by a grader which says less, or reads submissions in another way, are not those of this one.
+/// The version of the results' format. Results of a grader that says less, or reads submissions in another way, are not
+/// reused.
 const FORM: &str = "2";
 
 /// The command line of `grade`.
@@ -80,7 +81,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The options that one needs to see the same again.
+    /// The options that repeat this run.
     fn to_repeat(&self) -> String {
         let mut words = String::new();
         let mut add = |option: &str, value: &OsStr| {
@@ -97,7 +98,7 @@ impl Args {
     }
 }
 
-/// All that is the same for every submission.
+/// State shared by all submissions.
 pub struct Grader {
     workspace: Workspace,
     bench: Bench,
@@ -105,20 +106,20 @@ pub struct Grader {
     pub tests: Vec<(String, Test)>,
     reference: Files,
     permitted: Permitted,
-    /// Students may change the kernel, too.
+    /// Whether students may change the kernel, too.
     own_kernel: bool,
     lab: Option<String>,
     partial: bool,
     vary: Option<String>,
     options: String,
-    /// How many at the same time.
+    /// How many submissions are graded at the same time.
     pub jobs: usize,
-    /// Where slots are.
+    /// The directory of the slots.
     pub home: PathBuf,
 }
 
-/// A directory in which one submission after the other is built, so that what they share is built once. Nobody else
-/// uses it meanwhile.
+/// A directory in which one submission after the other is built, so that their common parts are built once. A lock
+/// keeps other graders out.
 pub struct Slot {
     root: PathBuf,
     _lock: File,
@@ -128,7 +129,7 @@ impl Grader {
     /// Reads the rubric and the reference, and builds the kernel.
     ///
     /// # Errors
-    /// Something of this is missing or has a mistake.
+    /// Something of this is missing, or has a mistake.
     pub fn prepare(args: &Args) -> Result<Grader> {
         let workspace = Workspace::load()?;
         let mut rubric = Rubric::load(&workspace.root)?;
@@ -173,7 +174,7 @@ impl Grader {
         &self.reference
     }
 
-    /// What submissions may consist of.
+    /// The files of which submissions may consist.
     #[must_use]
     pub fn wanted(&self) -> Wanted<'_> {
         Wanted::new(&self.reference, &self.permitted, self.partial)
@@ -185,7 +186,7 @@ impl Grader {
         names.into_iter().map(str::to_owned).collect()
     }
 
-    /// What decides about a result: the same key means the same result.
+    /// A digest of everything that decides about a result: equal keys mean equal results.
     #[must_use]
     pub fn key(&self, name: &str, submission: &Submission) -> String {
         let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted.patterns, self.bench.rules);
@@ -197,7 +198,7 @@ impl Grader {
         digest(ours.into_iter().chain(pieces(&self.reference)).chain(pieces(&submission.files)))
     }
 
-    /// Grades this checkout, where it is.
+    /// Grades this checkout, in place.
     pub(crate) fn grade_here(&self, name: Option<&str>) -> Result<Graded> {
         let start = Instant::now();
         let name = name.or_else(|| self.workspace.root.file_name()?.to_str()).unwrap_or("this checkout");
@@ -207,7 +208,7 @@ impl Grader {
         self.test(&self.workspace.root, name, "", built, self.jobs, start)
     }
 
-    /// Grades what somebody handed in, in a slot.
+    /// Grades a submission, in a slot.
     ///
     /// # Errors
     /// The grader could not do its work.
@@ -252,7 +253,7 @@ impl Grader {
         graded.notes.extend(notes("refused", &submission.refused));
     }
 
-    /// The result of a submission of which nothing could be run.
+    /// The result of a submission that could not be run.
     #[must_use]
     pub fn not_run(&self, name: &str, status: Status, why: String) -> Graded {
         Graded {
@@ -324,7 +325,7 @@ impl Grader {
         }
     }
 
-    /// A slot that nobody uses.
+    /// A slot that no other grader uses.
     ///
     /// # Errors
     /// None can be made.
@@ -345,7 +346,7 @@ impl Grader {
     }
 }
 
-/// Does this to all of them, several at a time; the results are in the same order.
+/// Applies `work` to all items, several at a time; the results are in the order of the items.
 pub fn in_parallel<T: Sync, R: Send>(jobs: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let worker = || {
@@ -365,12 +366,12 @@ pub fn in_parallel<T: Sync, R: Send>(jobs: usize, items: &[T], work: impl Fn(&T)
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// A number that follows from the word of a course and a name.
+/// A number that depends on the word of a course and a name.
 fn draw(word: &str, name: &str) -> u64 {
     u64::from_str_radix(&digest([word.as_bytes(), name.as_bytes()])[..16], 16).unwrap_or(0)
 }
 
-/// What keeps programs out of the kernel, whose word the verdict is.
+/// The emulator on which the verdict relies to keep programs out of the kernel.
 fn relies_on(qemu: Option<Version>) -> String {
     match qemu.map(|version| (version, version.caveat())) {
         None => "an emulator that does not say which version it is".to_owned(),
@@ -383,7 +384,7 @@ fn notes(what: &str, paths: &[String]) -> Vec<String> {
     some(&format!("{what}: "), paths)
 }
 
-/// The first of these, and how many there are if there are more, each with something in front of it.
+/// The first of these, and how many more there are, each with a prefix.
 fn some(front: &str, all: &[String]) -> Vec<String> {
     let mut some: Vec<String> = all.iter().take(NOTES).map(|one| format!("{front}{one}")).collect();
     if all.len() > NOTES {
@@ -392,7 +393,7 @@ fn some(front: &str, all: &[String]) -> Vec<String> {
     some
 }
 
-/// What is going on, on stderr if that is a terminal.
+/// A progress message on stderr, if that is a terminal.
 #[must_use]
 pub fn spinner(message: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
@@ -404,7 +405,7 @@ pub fn spinner(message: &str) -> ProgressBar {
     }
 }
 
-/// The directory of results.
+/// The directory of results below this one.
 #[must_use]
 pub fn results_in(output: &Path) -> PathBuf {
     output.join("results")

@@ -1,19 +1,27 @@
 //! The students' tree of a lab: the solution, without what they are to write.
 //!
-//! What that is say markers in the source ([`markers`]). A handout is the solution but for the files that the rubric
-//! names for the lab: so a submission is graded by putting those of the student's files into the solution.
+//! What that is say markers in the source ([`markers`]); what comes in its place, [`stubs`]; and what a handout does
+//! without besides, a list ([`left_out`]). A handout is the solution but for that: so a submission is graded by putting
+//! the files that the rubric names for the lab into the solution.
 
+mod code;
+mod exercises;
 mod leak;
+mod left_out;
 mod markers;
+mod parts;
+mod stubs;
 mod tree;
 
 use crate::rubric::{self, Lab, Rubric};
 use anyhow::{Result, bail, ensure};
-use markers::Piece;
+use left_out::LeftOut;
+use parts::{Exercise, Missing, Part};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use tree::{File, Missing};
+use std::path::{Path, PathBuf};
+use stubs::Stubs;
+use tree::File;
 use xtask::say;
 use xtask::workspace::Workspace;
 
@@ -34,28 +42,41 @@ pub struct Args {
 /// There is no such lab, its markers are wrong, or the tree cannot be written.
 pub fn main(args: &Args) -> Result<()> {
     let root = Workspace::load()?.root;
-    let rubric = Rubric::load(&root)?;
-    let handout = Handout::of(&tree::read(&root)?, &rubric.labs, &args.lab)?;
+    let course = Course::load(&root)?;
+    let handout = Handout::of(&tree::read(&root)?, &course, &args.lab)?;
     tree::write(&root, &args.output, &handout.files)?;
     let dir = args.output.display();
     say!("{dir}: lab `{}`, {} exercises; README.md there says how to begin", args.lab, handout.exercises);
     Ok(())
 }
 
-/// What students get on without: other labs, mistakes to learn from, what only developers of the solution need.
-const LEFT_OUT: [&str; 11] = [
-    ".ci/",
-    ".github/",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "README.md",
-    "docs/labs/",
-    "tests/docs.rs",
-    "tests/guest/handouts.rs",
-    "tests/guest/mutants.rs",
-    "tests/course/mutants/",
-    "tests/house/",
-];
+/// What `tests/course` says of handouts.
+struct Course {
+    labs: Vec<Lab>,
+    stubs: Stubs,
+    left_out: LeftOut,
+}
+
+impl Course {
+    fn load(root: &Path) -> Result<Course> {
+        let labs = Rubric::load(root)?.labs;
+        Ok(Course { labs, stubs: Stubs::load(root)?, left_out: LeftOut::load(root)? })
+    }
+
+    /// The parts of a file that some handout does not have.
+    fn parts(&self, file: &File) -> Result<Vec<Part>> {
+        let mut parts = exercises::of(file, &self.stubs)?;
+        parts.extend(self.left_out.of(file)?);
+        parts.iter().try_for_each(|part| check_lab(file, part, &self.labs))?;
+        Ok(parts)
+    }
+
+    /// Whether the handout of a lab has this file.
+    fn has(&self, lab: &Lab, path: &str) -> bool {
+        let mut gone = self.left_out.files.iter().map(String::as_str).chain([stubs::PATH, left_out::PATH]);
+        path == lab.text || !gone.any(|gone| path == gone || (gone.ends_with('/') && path.starts_with(gone)))
+    }
+}
 
 /// A handout.
 struct Handout {
@@ -66,32 +87,32 @@ struct Handout {
 
 impl Handout {
     /// What the lab of this name gets of the solution.
-    fn of(solution: &[File], labs: &[Lab], name: &str) -> Result<Handout> {
-        let lab = rubric::lab(labs, name)?;
-        let parsed = solution.iter().map(File::pieces).collect::<Result<Vec<_>>>()?;
-        let parts = solution.iter().zip(&parsed).flat_map(|(file, pieces)| {
-            let parts = pieces.iter().filter_map(Piece::part);
-            parts.map(move |part| (file, part))
-        });
-        let parts: Vec<Missing> = parts.collect();
-        parts.iter().try_for_each(|part| check_lab(part, labs))?;
-        let missing: Vec<Missing> = parts.into_iter().filter(|(_, part)| part.is_missing_in(name)).collect();
+    fn of(solution: &[File], course: &Course, name: &str) -> Result<Handout> {
+        let lab = rubric::lab(&course.labs, name)?;
+        course.left_out.check_files(solution)?;
+        let parts = solution.iter().map(|file| course.parts(file)).collect::<Result<Vec<_>>>()?;
+        let all = || solution.iter().zip(&parts);
+        let each: Vec<Missing> =
+            all().flat_map(|(file, parts)| parts.iter().map(move |part| (file, part))).collect();
+        let marked: Vec<_> = each.iter().filter_map(|(file, part)| part.marked(file)).collect();
+        course.stubs.check_all_used(&marked)?;
+        let missing: Vec<Missing> = each.into_iter().filter(|(_, part)| part.is_missing_in(name)).collect();
         let exercises = check_numbers(&missing, lab)?;
-        let stays =
-            |file: &File| file.path == lab.text || !LEFT_OUT.iter().any(|out| file.path.starts_with(out));
-        let files = solution.iter().zip(&parsed).filter(|(file, _)| stays(file));
-        let mut files: Vec<File> = files.map(|(file, pieces)| file.without(pieces, name)).collect();
+        let files = all().filter(|(file, _)| course.has(lab, &file.path));
+        let files = files.map(|(file, parts)| parts::without(file, parts, name));
+        let mut files = files.collect::<Result<Vec<File>>>()?;
         leak::check(&missing, &files)?;
-        let open: Vec<&str> = missing
-            .iter()
-            .filter(|(_, part)| part.exercise.is_some())
-            .map(|(file, _)| file.path.as_str())
-            .collect();
-        let roots: BTreeSet<String> = open.into_iter().map(|path| crate_root(path, &files)).collect();
+        let roots: BTreeSet<String> =
+            exercises_of(&missing).map(|(file, _)| crate_root(&file.path, &files)).collect();
         files.iter_mut().filter(|file| roots.contains(&file.path)).for_each(File::allow_unused);
         files.push(File::new("README.md", readme(lab, &missing)));
         Ok(Handout { files, exercises })
     }
+}
+
+/// The exercises among what is missing, with their files.
+fn exercises_of<'a>(missing: &[Missing<'a>]) -> impl Iterator<Item = (&'a File, &'a Exercise)> {
+    missing.iter().filter_map(|(file, part)| Some((*file, part.exercise.as_ref()?)))
 }
 
 /// The file that a crate begins with: for a program, it is the program.
@@ -100,16 +121,15 @@ fn crate_root(path: &str, files: &[File]) -> String {
     root.filter(|root| files.iter().any(|file| file.path == *root)).unwrap_or_else(|| path.to_owned())
 }
 
-/// The lab that a marker names exists, and its students may change the file.
-fn check_lab((file, part): &Missing, labs: &[Lab]) -> Result<()> {
-    let Some(name) = &part.lab else { return Ok(()) };
-    let (path, line) = (&file.path, part.line);
+/// The lab that a part is missing in exists, and its students may change the file.
+fn check_lab(file: &File, part: &Part, labs: &[Lab]) -> Result<()> {
+    let (Some(name), place) = (&part.lab, &part.place) else { return Ok(()) };
     let Some(lab) = labs.iter().find(|lab| lab.name == *name) else {
-        bail!("{path}:{line}: there is no lab `{name}` in {}", rubric::PATH);
+        bail!("{place}: there is no lab `{name}` in {}", rubric::PATH);
     };
     ensure!(
-        lab.files.contains(path),
-        "{path}:{line}: {} does not name this file for the lab `{name}`: its students could not change it",
+        lab.files.contains(&file.path),
+        "{place}: {} does not name this file for the lab `{name}`: its students could not change it",
         rubric::PATH
     );
     Ok(())
@@ -117,30 +137,27 @@ fn check_lab((file, part): &Missing, labs: &[Lab]) -> Result<()> {
 
 /// Exercises are numbered from 1, without gaps. Returns how many there are.
 fn check_numbers(missing: &[Missing], lab: &Lab) -> Result<u32> {
-    let number = |(_, part): &Missing| part.exercise;
-    let Some(last) = missing.iter().filter_map(number).max() else {
+    let numbers: BTreeSet<u32> = exercises_of(missing).map(|(_, exercise)| exercise.number).collect();
+    let Some(&last) = numbers.last() else {
         bail!("no marker in {} names the lab `{}`", lab.files.join(", "), lab.name);
     };
-    for wanted in 1..=last {
-        let Some(above) = missing.iter().find(|part| number(part) > Some(wanted)) else { continue };
-        ensure!(
-            missing.iter().any(|part| number(part) == Some(wanted)),
-            "{}:{}: this is exercise {}, but there is no exercise {wanted}",
-            above.0.path,
-            above.1.line,
-            above.1.exercise.unwrap_or(last)
-        );
+    let mut places =
+        missing.iter().filter_map(|(_, part)| Some((&part.place, part.exercise.as_ref()?.number)));
+    if let Some(wanted) = (1..last).find(|wanted| !numbers.contains(wanted))
+        && let Some((place, number)) = places.find(|(_, number)| *number > wanted)
+    {
+        bail!("{place}: this is exercise {number}, but there is no exercise {wanted}");
     }
     Ok(last)
 }
 
 /// What students read first.
 fn readme(lab: &Lab, missing: &[Missing]) -> String {
-    let mut exercises: Vec<&Missing> = missing.iter().filter(|(_, part)| part.exercise.is_some()).collect();
-    exercises.sort_by_key(|(_, part)| part.exercise);
+    let mut exercises: Vec<_> = exercises_of(missing).collect();
+    exercises.sort_by_key(|(_, exercise)| exercise.number);
     let mut list = String::new();
-    for (file, part) in exercises {
-        let _ = writeln!(list, "| {} | {} | {} |", part.exercise.unwrap_or(0), part.text, file.path);
+    for (file, exercise) in exercises {
+        let _ = writeln!(list, "| {} | {} | {} |", exercise.number, exercise.text, file.path);
     }
     let files: Vec<String> = lab.files.iter().map(|file| format!("* {file}\n")).collect();
     let program = lab.tests.first().map_or("hello", String::as_str);

@@ -1,4 +1,4 @@
-//! What a failure looks like, and what may be behind it: rules of the rubric first, then what every grader knows.
+//! Hints about the cause of a failure: rules of the rubric first, then those that are built in.
 
 use crate::rubric::Rule;
 use abi::{ExitStatus, Vector};
@@ -7,32 +7,32 @@ use regex::Regex;
 /// How a machine ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// With this status, in which the emulator and the kernel agree.
+    /// The machine ended with this status; the emulator and the kernel agree.
     Status(ExitStatus),
-    /// It was reset.
+    /// The machine was reset.
     Reset,
-    /// It had to be ended from outside.
+    /// The grader had to end the machine.
     Stuck,
 }
 
-/// What happened in a run that failed.
+/// The signs of a run that failed.
 pub struct Signs<'a> {
     /// The test.
     pub test: &'a str,
     /// How the machine ended.
     pub end: End,
-    /// How it should have ended.
+    /// The expected exit status.
     pub wanted: ExitStatus,
-    /// The console, without signatures.
+    /// The lines of the console, without signatures.
     pub lines: &'a [&'a str],
-    /// What was not met.
+    /// The demands that were not met.
     pub unmet: &'a [String],
 }
 
-/// What every grader knows: a pattern for a line of the console, and what to say.
+/// The built-in rules: a pattern for a line of the console, and the hint.
 const KNOWN: &[(&str, &str)] = &[
     (r"panicked at ([^ ]+): not yet implemented(?:: (.*))?$", "this is still to be written: $2 ($1)"),
-    // A kernel has the message on a line of its own.
+    // The kernel prints the message on a line of its own.
     (r"^not yet implemented(?:: (.*))?$", "this is still to be written: $1"),
     (
         r"NoRight|not held with the rights asked for",
@@ -76,7 +76,7 @@ const KNOWN: &[(&str, &str)] = &[
     ),
 ];
 
-/// What may be behind it; the most particular first.
+/// The hints for a failure, the most specific first.
 #[must_use]
 pub fn find(own: Option<&str>, rules: &[Rule], signs: &Signs) -> Vec<String> {
     let mut hints: Vec<String> = own.map(str::to_owned).into_iter().collect();
@@ -88,7 +88,7 @@ pub fn find(own: Option<&str>, rules: &[Rule], signs: &Signs) -> Vec<String> {
     hints
 }
 
-/// The text with groups filled in, if a line has the pattern.
+/// The hint with its groups filled in, if a line matches the pattern.
 fn spoken(pattern: &str, text: &str, signs: &Signs) -> Option<String> {
     let pattern = Regex::new(pattern).ok()?;
     let mut lines = signs.lines.iter().copied().chain(signs.unmet.iter().map(String::as_str));
@@ -98,7 +98,7 @@ fn spoken(pattern: &str, text: &str, signs: &Signs) -> Option<String> {
     Some(spoken)
 }
 
-/// What the end alone tells.
+/// The hint that follows from the end alone.
 fn of_end(signs: &Signs) -> Option<String> {
     let status = match signs.end {
         End::Reset => {

@@ -1,14 +1,14 @@
-//! What `cargo xtask grade` and `cargo xtask handout` do.
+//! The library of `cargo xtask grade` and `cargo xtask handout`.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`rubric`], [`expect`] | what is graded, from `tests/course/rubric.toml`; what must be seen |
-//! | [`names`], [`unpack`], [`place`] | what names say; archives read as data; which file is which |
+//! | [`rubric`], [`expect`] | what is graded, from `tests/course/rubric.toml`; demands on the console |
+//! | [`names`], [`unpack`], [`place`] | kinds of files by name; archives read as data; which file is which |
 //! | [`permitted`] | which files students may change |
-//! | [`submission`], [`tree`] | what somebody handed in; the reference with it laid over |
-//! | [`compile`], [`trial`] | builds the programs of a tree; boots one, and judges what came of it |
-//! | [`hints`] | what a failure looks like |
-//! | [`result`], [`format`] | what came of a submission; how that is written down |
+//! | [`submission`], [`tree`] | what somebody handed in; the reference with those files laid over it |
+//! | [`compile`], [`trial`] | builds the programs of a tree; boots one and judges the run |
+//! | [`hints`] | likely causes of a failure |
+//! | [`result`], [`format`] | the result of a submission, and its file formats |
 //! | [`class`], [`shard`] | many submissions, and a part of them for each of several graders |
 //! | [`grade`], [`cli`] | the grading of one tree; the command line |
 //! | [`handout`] | the solution without its answers |

@@ -16,7 +16,7 @@ enum Command {
     Handout(handout::Args),
 }
 
-/// Nothing was graded, or not all of it: distinct from a bad grade.
+/// The exit code if not everything was graded: distinct from a bad grade.
 const COULD_NOT: u8 = 2;
 
 fn main() -> ExitCode {

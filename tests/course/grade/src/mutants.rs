@@ -1,32 +1,33 @@
-//! Mistakes that students make, each as a patch against the solution, and forks that are correct in another way: what
-//! the grader itself is tested with.
+//! Mistakes that students make, each as a patch against the solution, and correct variants of fork: the grader itself
+//! is tested with them.
 //!
-//! A patch begins with a few lines in plain words, then come `lab:` and, for a mistake, `killed-by:`, the guest test
-//! that must fail; then the files, as a unified diff.
+//! A patch begins with a description in plain words. Then come `lab:` and, for a mistake, `killed-by:` with the guest
+//! test that must fail; then the files, as a unified diff.
 
 use crate::submission::{Files, Submission};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
 
-/// Where the patches are, in the workspace; the correct ones are in `correct` there.
+/// The directory of the patches in the workspace; correct variants are in its subdirectory `correct`.
 pub const PATH: &str = "tests/course/mutants";
 
 /// A patch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mutant {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What it changes, in plain words.
+    /// A description of the change.
     pub about: String,
-    /// The lab in which it could be handed in; `kernel` if students do not change such files.
+    /// The lab in which it could be handed in; `kernel` if no lab lets students change such files.
     pub lab: String,
     /// The guest test that must fail; `None` if all must pass.
     pub killed_by: Option<String>,
-    /// The patch.
+    /// The unified diff.
     diff: String,
 }
 
+/// Reads all patches of a workspace, by name.
 /// Reads all patches of a workspace, by name.
 ///
 /// # Errors
@@ -83,17 +84,17 @@ impl Mutant {
         })
     }
 
-    /// What somebody would hand in who made this mistake.
+    /// The submission of a student who made this mistake.
     ///
     /// # Errors
-    /// It does not fit: the solution has changed since the patch was made.
+    /// The patch does not apply: the solution has changed since the patch was made.
     pub fn submission(&self, reference: &Files) -> Result<Submission> {
         Submission::of_patch(&self.diff, reference)
             .with_context(|| format!("{}: make the patch anew against the files as they are", self.name))
     }
 }
 
-/// A line of a header that is not plain words.
+/// The key and value of a header line that is not part of the description.
 fn key(line: &str) -> Option<(&str, &str)> {
     line.split_once(": ").filter(|(key, _)| ["lab", "killed-by"].contains(key))
 }

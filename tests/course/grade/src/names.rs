@@ -1,27 +1,27 @@
-//! What names say: what kind of file this is, which files tools make, and what learning platforms and browsers add.
+//! Interprets file names: the kind of a file, files that tools make, and what learning platforms and browsers add.
 
 use regex::Regex;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// What can be handed in, by how its name ends or by what is in it.
+/// The kind of a file, by the end of its name or by its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A ZIP archive.
     Zip,
     /// A TAR archive.
     Tar,
-    /// A TAR archive, made small by gzip.
+    /// A TAR archive, compressed by gzip.
     TarGz,
     /// Changes to the reference.
     Patch,
     /// A single source file.
     Source,
-    /// An archive that the grader does not read: what it is called.
+    /// An archive that the grader does not read, with its name.
     Foreign(&'static str),
 }
 
-/// How names of each kind end, the longest first.
+/// The endings of names of each kind, the longest first.
 const ENDS: [(&str, Kind); 29] = [
     (".tar.gz", Kind::TarGz),
     (".tar.xz", Kind::Foreign("xz")),
@@ -57,7 +57,7 @@ const ENDS: [(&str, Kind); 29] = [
 /// Documents that are ZIP archives inside.
 const DOCUMENTS: [&str; 9] = [".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".jar", ".epub", ".apk"];
 
-/// How archives of each kind begin.
+/// The first bytes of archives of each kind.
 const BEGINNINGS: [(&[u8], Kind); 9] = [
     (b"PK\x03\x04", Kind::Zip),
     (b"PK\x05\x06", Kind::Zip),
@@ -69,13 +69,13 @@ const BEGINNINGS: [(&[u8], Kind); 9] = [
     (b"\x28\xb5\x2f\xfd", Kind::Foreign("zstd")),
     (b"LZIP", Kind::Foreign("lzip")),
 ];
-/// Where a TAR archive says that it is one.
+/// The offset of the magic number in a TAR archive.
 const USTAR: usize = 257;
-/// How much of a file [`Kind::by_content`] wants to see.
+/// How many bytes of a file [`Kind::by_content`] needs.
 pub const HEAD: usize = 512;
 
 impl Kind {
-    /// The kind by the end of a name, in any case, with what is in front of it.
+    /// The kind by the end of a name, in any case, with the part before that.
     #[must_use]
     pub fn by_name(name: &str) -> Option<(&str, Kind)> {
         let lower = name.to_ascii_lowercase();
@@ -91,7 +91,7 @@ impl Kind {
         found.or(is_tar.then_some(Kind::Tar))
     }
 
-    /// Whether other files are in it.
+    /// Whether it holds other files.
     #[must_use]
     pub fn is_archive(self) -> bool {
         !matches!(self, Kind::Patch | Kind::Source)
@@ -124,7 +124,7 @@ const MADE_DIRECTORIES: [&str; 13] = [
 /// Files that tools make.
 const MADE_FILES: [&str; 4] = [".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini"];
 
-/// Which tool made a file or directory of this name, if one did, and nobody meant to hand it in.
+/// The tool that made a file or directory of this name, if one did, so that nobody meant to hand it in.
 #[must_use]
 pub fn made(name: &str) -> Option<&'static str> {
     let is = |known: &&str| known.eq_ignore_ascii_case(name);
@@ -141,19 +141,19 @@ pub fn made(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What browsers, file managers and platforms add to a name when there is one like it: `fork (1)`, `fork - Copy`, `fork-1`.
+/// Additions of browsers, file managers and platforms to a name that is taken: `fork (1)`, `fork - Copy`, `fork-1`.
 static ADDED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"^(?:copy of )?(.+?)(?: ?\([0-9]+\)| - copy(?: \([0-9]+\))?|[ _-]copy(?: [0-9]+)?|[ _-][0-9]+)?$",
     )
 });
-/// Moodle: `Ann Lee_123_assignsubmission_file_fork.zip`, or a directory without the last part.
+/// Names by Moodle: `Ann Lee_123_assignsubmission_file_fork.zip`, or a directory without the last part.
 static MOODLE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^(?<who>.+_[0-9]+)_assignsubmission_[a-z]+(?:_(?<file>.*))?$"));
-/// Blackboard: `Lab 3_ann_attempt_2026-01-31-23-59-00_fork.zip`, and a text beside it.
+/// Names by Blackboard: `Lab 3_ann_attempt_2026-01-31-23-59-00_fork.zip`, and a text beside it.
 static BLACKBOARD: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^(?<who>.+_attempt_[0-9]{4}(?:-[0-9]{2}){5})(?:_(?<file>.+)|\.txt)?$"));
-/// Canvas: `leeann_123_456_fork.rs`, with `LATE` behind the name of those who were late.
+/// Names by Canvas: `leeann_123_456_fork.rs`, with `LATE` behind the name of students who were late.
 static CANVAS: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^(?<who>[^_ ]+(?:_LATE)?_[0-9]+)_[0-9]+_(?<file>.+)$"));
 
@@ -161,18 +161,18 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern of this file is right")
 }
 
-/// What a platform made of the name of a file that somebody handed in.
+/// The parts of a file name that a platform has made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Platform {
-    /// Whose it is: all entries that begin so are one submission.
+    /// The student: all entries with this prefix are one submission.
     pub who: String,
-    /// The name that the file had.
+    /// The original name of the file.
     pub file: String,
-    /// Whether the name can be nothing else. Names like those of Canvas are given by people, too.
+    /// Whether the name can be nothing else. People also choose names like those of Canvas.
     pub is_certain: bool,
 }
 
-/// Takes a name apart that a platform has made.
+/// Parses a name that a platform has made.
 #[must_use]
 pub fn platform(name: &str) -> Option<Platform> {
     [(&MOODLE, true), (&BLACKBOARD, true), (&CANVAS, false)].into_iter().find_map(|(pattern, is_certain)| {
@@ -182,7 +182,7 @@ pub fn platform(name: &str) -> Option<Platform> {
     })
 }
 
-/// The path with the name that its file had before others added to it; `None` if nobody did, or it is no source.
+/// The path with the original name of its file; `None` if nothing was added to the name, or it is not a source.
 #[must_use]
 pub fn original(path: &str) -> Option<String> {
     let (directory, name) = path.rsplit_once('/').map_or(("", path), |(directory, name)| (directory, name));

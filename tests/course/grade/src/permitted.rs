@@ -4,7 +4,7 @@ use crate::unpack::Files;
 use anyhow::{Context, Result};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// What students may never change, whatever patterns say: it runs on the host, or decides what does.
+/// Files that students may never change, whatever patterns say: they run on the host, or decide what does.
 const NEVER: [&str; 10] = [
     "build.rs",
     "*/build.rs",
@@ -17,7 +17,7 @@ const NEVER: [&str; 10] = [
     "tests/**",
     "xtask/**",
 ];
-/// What the kernel is built from.
+/// The files from which the kernel is built.
 const KERNELS: [&str; 2] = ["kern/**", "lib/{abi,executable,mem}/**"];
 /// Patterns of the files that students may change.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(crate) fn globs<P: AsRef<str>>(patterns: &[P]) -> Result<GlobSet> {
 }
 
 impl Permitted {
-    /// Those that fit one of these patterns, and decide nothing.
+    /// A set of files by these patterns, without the files that decide about the grade.
     ///
     /// # Errors
     /// A pattern has a mistake.
@@ -46,10 +46,10 @@ impl Permitted {
         Ok(Permitted { patterns: patterns.to_vec(), yes: globs(patterns)?, no: globs(&NEVER)? })
     }
 
-    /// Whether any of these files is part of the kernel, so that it is the students', too.
+    /// Whether any of these files is part of the kernel and may be changed, so that the kernel is the students', too.
     ///
     /// # Errors
-    /// None: the patterns are this grader's own.
+    /// None: the patterns are built in.
     pub fn changes_kernel(&self, files: &Files) -> Result<bool> {
         let kernels = globs(&KERNELS)?;
         Ok(files.keys().any(|path| kernels.is_match(path) && self.allows(path)))

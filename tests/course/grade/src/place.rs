@@ -1,59 +1,59 @@
-//! Finds out which file of a submission is which file of the tree, however it was packed: with directories in front, without
-//! those that lead to it, or with a name that something was added to. Only files that students may change are looked for
-//! like that; when there is a choice nobody guesses.
+//! Finds out which file of a submission is which file of the tree, however it was packed: with extra directories in
+//! front, without the directories that lead to it, or with an addition to its name. Only files that students may change
+//! are searched in this way. If there is a choice, the grader does not guess.
 
 use crate::names::{self, Kind};
 use crate::permitted::Permitted;
 use crate::unpack::{Files, Refusal, Refused, Use};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// What submissions may consist of.
+/// The files of which submissions may consist.
 pub struct Wanted<'a> {
     /// The files of the reference.
     pub reference: &'a Files,
     permitted: &'a Permitted,
-    /// Submissions are changes: what is not there is the reference's.
+    /// Submissions are changes: files that they lack are the reference's.
     partial: bool,
-    /// The paths of the reference, by file name in small letters.
+    /// The paths of the reference, by file name in lower case.
     by_name: HashMap<String, Vec<&'a str>>,
 }
 
-/// A path of a submission, and what it has in common with a path of the tree.
+/// A path of a submission, and its common part with a path of the tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Match {
     /// The path in the tree.
     target: String,
-    /// How many names they share, counted from the end.
+    /// How many path components they share, counted from the end.
     shared: usize,
-    /// The whole path in the tree is at the end of the other one.
+    /// Whether the whole path in the tree is the end of the path in the submission.
     is_whole: bool,
-    /// Letters are of the same size, too.
+    /// Whether upper and lower case agree, too.
     is_exact: bool,
-    /// What is in front of that.
+    /// The part of the path before the common part.
     front: String,
 }
 
-/// What came of placing the files.
+/// The placed files of a submission.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Placed {
     /// The files, by their paths in the tree.
     pub files: Files,
-    /// What was read as what, where that was not plain.
+    /// Files that were read as another one, where that is not obvious.
     pub read_as: Vec<String>,
-    /// What was left out, and why.
+    /// Files that were left out, with the reason.
     pub left_out: Vec<String>,
-    /// Paths in the tree for which there is more than one file.
+    /// Paths in the tree with more than one candidate.
     pub unclear: Vec<String>,
 }
 
-/// Why a file is left out.
+/// The reason for leaving out a file that matches nothing.
 const NOTHING: &str = "no file that may be changed has this name";
 
-/// The candidates for a path in the tree: where they are in the submission.
+/// The candidates for each path in the tree: their paths in the submission.
 type Candidates<'f> = BTreeMap<String, Vec<(&'f str, Match)>>;
 
 impl<'a> Wanted<'a> {
-    /// What may be handed in for this reference.
+    /// The files that may be handed in for this reference.
     #[must_use]
     pub fn new(reference: &'a Files, permitted: &'a Permitted, partial: bool) -> Wanted<'a> {
         let mut by_name: HashMap<String, Vec<&str>> = HashMap::new();
@@ -90,7 +90,7 @@ impl<'a> Wanted<'a> {
         })
     }
 
-    /// The longest end of a path that students may have.
+    /// The longest end of a path that students may hand in.
     fn permitted_end(&self, parts: &[&str]) -> Option<(usize, String)> {
         (0..parts.len()).map(|at| (at, parts[at..].join("/"))).find(|(_, end)| self.permitted.allows(end))
     }
@@ -100,14 +100,14 @@ impl<'a> Wanted<'a> {
         self.reference.keys().map(String::as_str).filter(|path| self.permitted.allows(path))
     }
 
-    /// Whether a file that students may change has this name, or had it before something was added.
+    /// Whether a file that students may change has this name, possibly with an addition.
     #[must_use]
     pub fn is_name(&self, name: &str) -> bool {
         let original = names::original(name).unwrap_or_else(|| name.to_owned());
         self.changeable().any(|path| file_name(path).eq_ignore_ascii_case(&original))
     }
 
-    /// All paths in the tree that have the most in common with this one.
+    /// All paths in the tree that share the most components with this one.
     fn matches(&self, path: &str) -> Vec<Match> {
         let parts: Vec<&str> = path.split('/').collect();
         let known = self.by_name.get(&file_name(path).to_ascii_lowercase()).into_iter().flatten();
@@ -122,7 +122,7 @@ impl<'a> Wanted<'a> {
         found
     }
 
-    /// The path in the tree that this one means; otherwise, why there is none.
+    /// The path in the tree that this path means, or the reason why there is none.
     fn best(&self, path: &str, roots: &BTreeSet<String>) -> Result<Match, String> {
         let found = self.matches(path);
         if let Some(one) = found.iter().find(|one| one.is_whole && roots.contains(&one.front)) {
@@ -143,13 +143,13 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Where trees begin: what is in front of at least one file that is in a directory.
+    /// The roots of trees: prefixes of at least one file that is in a directory.
     fn roots<'f>(&self, paths: impl Iterator<Item = &'f str>) -> BTreeSet<String> {
         let matches = paths.flat_map(|path| self.matches(path));
         matches.filter(|one| one.is_whole && one.target.contains('/')).map(|one| one.front).collect()
     }
 
-    /// Says which file is which. If `is_single`, somebody handed in nothing but one file, whatever it is called.
+    /// Assigns files to paths. If `is_single`, the submission is a single file, whatever its name.
     #[must_use]
     pub fn place(&self, found: &Files, is_single: bool) -> Placed {
         let roots = self.roots(found.keys().map(String::as_str));
@@ -176,7 +176,7 @@ impl<'a> Wanted<'a> {
             if self.permitted.allows(&target) {
                 placed.choose(target, candidates, found, &mut trees);
             } else {
-                // Only to say that it is different.
+                // Kept only to report that it is different.
                 let path =
                     candidates.iter().min_by_key(|(_, one)| one.front.len()).map_or("", |(path, _)| path);
                 placed.files.insert(target, found[path].clone());
@@ -193,7 +193,7 @@ impl<'a> Wanted<'a> {
         placed
     }
 
-    /// Files that would have to be directories, of the reference or of the others, with what is below them.
+    /// Files, of the reference or of the submission, where the paths of others need directories.
     fn in_the_way(&self, files: &Files) -> Vec<String> {
         let is_there = |path: &str| files.contains_key(path) || self.reference.contains_key(path);
         let mut found = Vec::new();
@@ -208,10 +208,10 @@ impl<'a> Wanted<'a> {
         found
     }
 
-    /// Files that something was added to the names of, where nothing has the right name.
+    /// Adds files with an addition to their names, for paths that no file matches exactly.
     fn add_renamed<'f>(&self, all: &mut Candidates<'f>, lost: &mut Vec<(&'f str, String)>) {
         let mut renamed = Candidates::new();
-        // A new file of that name may be permitted, too.
+        // New files of such names may be permitted, too.
         let new = all.iter().filter(|(target, _)| !self.reference.contains_key(*target));
         let new = new.flat_map(|(_, candidates)| candidates.iter().map(|(path, _)| *path));
         for path in lost.iter().map(|(path, _)| *path).chain(new) {
@@ -241,7 +241,8 @@ impl<'a> Wanted<'a> {
         all.retain(|_, candidates| !candidates.is_empty());
     }
 
-    /// Why this cannot be graded, if it cannot: what is missing was refused or cannot be read, or nothing is there.
+    /// The reason why a submission cannot be graded, if there is one: a missing file was refused or cannot be read, or
+    /// there are no files.
     #[must_use]
     pub(crate) fn blocked(&self, placed: &Placed, refused: &[Refusal]) -> Option<(Refused, Vec<String>)> {
         let missing: Vec<&str> = self.changeable().filter(|path| !placed.files.contains_key(*path)).collect();
@@ -261,7 +262,7 @@ impl<'a> Wanted<'a> {
         Some((if is_unreadable { Refused::Unreadable } else { Refused::File }, why))
     }
 
-    /// Whether files that are not there are the reference's.
+    /// Whether missing files are the reference's.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.partial
@@ -275,7 +276,7 @@ impl<'a> Wanted<'a> {
 }
 
 impl Placed {
-    /// The file for a path that students may change, of these candidates.
+    /// Chooses the file for a path that students may change from these candidates.
     fn choose(
         &mut self,
         target: String,
@@ -317,7 +318,7 @@ impl Placed {
     }
 }
 
-/// A text as UTF-8, if it is marked as UTF-16: some editors for Windows write that.
+/// The text as UTF-8, if it is marked as UTF-16, which some editors for Windows write.
 #[must_use]
 pub fn utf8(data: &[u8]) -> Option<String> {
     let unit: fn([u8; 2]) -> u16 = match data {
@@ -329,7 +330,7 @@ pub fn utf8(data: &[u8]) -> Option<String> {
     char::decode_utf16(units).collect::<Result<String, _>>().ok()
 }
 
-/// What a path and one of the tree have in common.
+/// The common part of a path and one of the tree.
 fn common(parts: &[&str], target: &str) -> Match {
     let wanted: Vec<&str> = target.split('/').collect();
     let pairs = || parts.iter().rev().zip(wanted.iter().rev());

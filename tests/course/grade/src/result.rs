@@ -1,4 +1,4 @@
-//! What came of a submission. Every format is made of this, and it is what is kept on disk.
+//! The result of a submission. All formats are made from it, and it is stored on disk.
 
 use crate::expect::Unmet;
 use serde::{Deserialize, Serialize};
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 /// How far a submission got.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub enum Status {
-    /// It was built and run: the points say what it is worth.
+    /// The submission was built and run: the points are its worth.
     #[default]
     #[serde(rename = "graded")]
     Graded,
-    /// The compiler did not accept it.
+    /// The compiler rejected it.
     #[serde(rename = "does not build")]
     NotBuilt,
-    /// Files that are to be handed in are not there.
+    /// Required files are missing.
     #[serde(rename = "files missing")]
     FilesMissing,
-    /// It is not what may be handed in, or nobody can tell what is meant.
+    /// The submission is not acceptable, or its meaning is unclear.
     #[serde(rename = "refused")]
     Refused,
     /// An archive or a file is damaged, or the system does not let the grader read it.
@@ -28,7 +28,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The words for it, in tables and files.
+    /// The name of the status, in tables and files.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl Status {
         }
     }
 
-    /// A sentence for whoever handed it in, about why nothing could be run.
+    /// A sentence for the student, about why nothing could be run.
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {
@@ -57,12 +57,12 @@ impl Status {
     }
 }
 
-/// What came of a submission.
+/// The result of a submission.
 #[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
 pub struct Graded {
-    /// Whose it is.
+    /// The name of the student.
     pub name: String,
-    /// What was graded, how, and against what, in one word.
+    /// A digest of what was graded, how, and against what.
     #[serde(default)]
     pub key: String,
     /// The lab, if only that was graded.
@@ -73,34 +73,34 @@ pub struct Graded {
     pub status: Status,
     /// How long it took.
     pub seconds: f64,
-    /// Why nothing could be run: what the compiler says, or what is wrong with the submission.
+    /// Why nothing could be run: the messages of the compiler, or the problem of the submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
-    /// How its files were packed, where that is not as it was told.
+    /// How its files were packed, where that is not as required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packing: Vec<String>,
-    /// What was done to the files.
+    /// Remarks about the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What the verdict relies on, besides the kernel.
+    /// The emulator on which the verdict relies, besides the kernel.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub relies_on: String,
     /// The tests, part by part.
     pub tests: Vec<TestResult>,
 }
 
-/// What came of a test.
+/// The result of a test.
 #[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
 pub struct TestResult {
-    /// The part that it belongs to.
+    /// Its part of the rubric.
     pub part: String,
     /// Its name.
     pub name: String,
-    /// What it is worth.
+    /// Its points.
     pub points: u32,
-    /// Whether everything was as demanded.
+    /// Whether all demands were met.
     pub passed: bool,
-    /// Students do not see why it failed.
+    /// Whether students do not see why it failed.
     #[serde(default)]
     pub hidden: bool,
     /// How long it took.
@@ -108,7 +108,7 @@ pub struct TestResult {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The grader could not tell: this is not the student's fault.
+    /// A failure of the grader, which is not the student's fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -116,18 +116,18 @@ pub struct TestResult {
 /// Why a test failed.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, Debug)]
 pub struct Failure {
-    /// What was demanded and not met.
+    /// The demands that were not met.
     pub unmet: Vec<Unmet>,
-    /// What that may mean.
+    /// Possible causes.
     pub hints: Vec<String>,
-    /// Where the kernel, the program, or each environment was.
+    /// The places where the kernel, the program, or each environment was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<String>,
     /// The last lines of the console.
     pub console: Vec<String>,
-    /// How many lines are before those.
+    /// How many lines come before those.
     pub skipped: usize,
-    /// Commands that repeat it.
+    /// Commands that repeat the run.
     pub repeat: Vec<String>,
 }
 
@@ -138,7 +138,7 @@ impl TestResult {
         if self.passed { self.points } else { 0 }
     }
 
-    /// What a student may be told of a failure.
+    /// The text about a failure that a student may see.
     #[must_use]
     pub fn told(&self) -> Option<String> {
         match (&self.failure, &self.error) {
@@ -162,13 +162,13 @@ impl std::fmt::Display for Failure {
 }
 
 impl Graded {
-    /// Points reached, and points to be had.
+    /// The points reached, and the possible points.
     #[must_use]
     pub fn score(&self) -> (u32, u32) {
         total(self.tests.iter())
     }
 
-    /// The same for each part, in order.
+    /// The points of each part, in order.
     #[must_use]
     pub fn parts(&self) -> Vec<(&str, (u32, u32))> {
         let mut parts: Vec<&str> = self.tests.iter().map(|test| test.part.as_str()).collect();
@@ -179,7 +179,7 @@ impl Graded {
             .collect()
     }
 
-    /// Whether nothing is missing.
+    /// Whether all points were reached.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.tests.iter().all(|test| test.passed)

@@ -1,4 +1,4 @@
-//! The rubric, as it is written down: see `tests/course/rubric.toml`.
+//! The rubric: the types of `tests/course/rubric.toml`.
 
 use crate::expect::Expect;
 use abi::window::CpuInfo;
@@ -10,14 +10,14 @@ use std::path::Path;
 use xtask::machine::{Machine, Memory};
 use xtask::workspace::near;
 
-/// Where it is, in the workspace.
+/// The path of the rubric in the workspace.
 pub const PATH: &str = "tests/course/rubric.toml";
-/// Ticks that a test on one processor may take; each is a million instructions.
+/// The limit of ticks for a test on one processor; each tick is a million instructions.
 const TICKS: u64 = 2_000;
-/// The same on several, where a tick is a millisecond, or longer on a busy host.
+/// The limit of ticks for a test on several processors, where a tick is a millisecond, or longer on a busy host.
 const TICKS_OF_MANY: u64 = 120_000;
 
-/// All that can be graded.
+/// All gradable tests, in labs and parts.
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Rubric {
@@ -30,20 +30,20 @@ pub struct Rubric {
     /// The parts, in the order in which they are printed.
     #[serde(default, rename = "part")]
     pub parts: Vec<Part>,
-    /// What failures look like, beside what every grader knows.
+    /// Patterns of failures, in addition to the built-in ones.
     #[serde(default, rename = "hint")]
     pub hints: Vec<Rule>,
 }
 
-/// A lab: what students change, and which tests say how well.
+/// A lab: the files that students change, and the tests that grade them.
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Lab {
-    /// How it is called on the command line.
+    /// Its name on the command line.
     pub name: String,
     /// Its heading.
     pub title: String,
-    /// Its text, in the workspace.
+    /// The path of its text in the workspace.
     pub text: String,
     /// The files that students may change, in the workspace.
     pub files: Vec<String>,
@@ -65,59 +65,59 @@ pub struct Part {
     pub tests: Vec<Test>,
 }
 
-/// A test: what is booted, on what machine, and what must come of it.
+/// A test: the program to boot, the machine, and the demands.
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Test {
-    /// How it is called.
+    /// Its name.
     pub name: String,
-    /// The program; without it, the one of the same name.
+    /// The program; without it, the program with the name of the test.
     pub program: Option<String>,
     /// Its arguments.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Programs and other members of the archive that it needs: nothing is built without need.
+    /// Programs and other members of the archive that it needs. No others are built.
     #[serde(default)]
     pub with: Vec<String>,
-    /// What it is worth.
+    /// Its points.
     pub points: u32,
-    /// Processors. With one, time counts instructions, and every run is like every other.
+    /// The number of processors. With one, time counts instructions, so every run is the same.
     #[serde(default = "one")]
     pub cpus: u32,
-    /// How much memory.
+    /// The amount of memory.
     #[serde(default, deserialize_with = "memory")]
     pub memory: Option<Memory>,
     /// Microseconds between timer ticks.
     pub tick: Option<u64>,
-    /// After so many ticks the machine ends.
+    /// The limit of ticks after which the machine ends.
     pub ticks: Option<u64>,
-    /// The exit status: 64 + N for who is killed by exception N.
+    /// The exit status: 64 + N if exception N kills the program.
     #[serde(default)]
     pub status: u8,
-    /// What must be seen.
+    /// The demands on the console.
     #[serde(default)]
     pub see: Expect,
-    /// What to look at when it fails.
+    /// A hint for failures.
     pub hint: Option<String>,
-    /// Students do not see why it failed.
+    /// Whether students do not see why it failed.
     #[serde(default)]
     pub hidden: bool,
-    /// Values for `<name>` in arguments and patterns. Each student gets one of these sets if a course wants that, everybody
-    /// else the first.
+    /// Values for `<name>` in arguments and patterns. If a course wants variants, each student gets one of these sets;
+    /// else everybody gets the first.
     #[serde(default)]
     pub variants: Vec<BTreeMap<String, String>>,
 }
 
-/// What a failure looks like, and what is behind it.
+/// A pattern of failures, and its explanation.
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Found in a line of the console, or among what was not met.
+    /// A pattern for a line of the console, or for an unmet demand.
     pub when: crate::expect::Pattern,
-    /// In these tests only.
+    /// The tests to which the rule is limited; empty: all.
     #[serde(default)]
     pub tests: Vec<String>,
-    /// What to say; `$1` is what the first group has matched.
+    /// The hint; `$1` is the text of the first group.
     pub say: String,
 }
 
@@ -131,34 +131,34 @@ fn memory<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Memory>, D
 }
 
 impl Rubric {
-    /// Reads it from this workspace.
+    /// Reads the rubric of this workspace.
     ///
     /// # Errors
-    /// It cannot be read, or has a mistake, which the message names with its line.
+    /// The rubric cannot be read, or has a mistake; the message names its line.
     pub fn load(root: &Path) -> Result<Rubric> {
         Rubric::read(&root.join(PATH))
     }
 
-    /// Reads it from this file.
+    /// Reads a rubric from this file.
     ///
     /// # Errors
-    /// As [`Rubric::load`].
+    /// See [`Rubric::load`].
     pub fn read(path: &Path) -> Result<Rubric> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Rubric::parse(&text).with_context(|| format!("{} has a mistake", path.display()))
     }
 
-    /// Reads it from this text.
+    /// Parses a rubric.
     ///
     /// # Errors
-    /// It has a mistake.
+    /// The text has a mistake.
     pub fn parse(text: &str) -> Result<Rubric> {
         let rubric: Rubric = toml::from_str(text)?;
         rubric.check(text)?;
         Ok(rubric)
     }
 
-    /// Adds what is only for the staff: tests that students do not see.
+    /// Adds a rubric that only the staff has: tests that students do not see.
     ///
     /// # Errors
     /// A name is taken.
@@ -193,11 +193,11 @@ impl Rubric {
         self.tests().map(|(_, test)| test).find(|test| test.name == name)
     }
 
-    /// Keeps the tests of a lab (and hidden ones), or all, of those whose names contain one of the words. A word that is
-    /// a name means that test alone.
+    /// Selects tests: of all, or of a lab with the hidden ones, those whose names contain one of the words. A word that
+    /// is the name of a test selects that test alone.
     ///
     /// # Errors
-    /// A word fits no test.
+    /// A word matches no test.
     pub fn select(&self, lab: Option<&Lab>, words: &[String]) -> Result<Vec<(String, Test)>> {
         let in_lab = |test: &Test| lab.is_none_or(|lab| test.hidden || lab.tests.contains(&test.name));
         let offered: Vec<_> = self.tests().filter(|(_, test)| in_lab(test)).collect();
@@ -215,7 +215,7 @@ impl Rubric {
         Ok(chosen)
     }
 
-    /// What is wrong with a word that fits none of the tests that are offered: they may be those of another lab.
+    /// The error message for a word that matches none of the offered tests: it may match tests of another lab.
     fn refusal(&self, word: &str, offered: &[&str]) -> String {
         let similar = || self.tests().map(|(_, test)| test).find(|test| test.name.contains(word));
         let Some(Test { name, .. }) = self.test(word).or_else(similar) else {
@@ -229,7 +229,7 @@ impl Rubric {
         }
     }
 
-    /// What is wrong although every value is of the right kind.
+    /// Checks what the types cannot express.
     fn check(&self, text: &str) -> Result<()> {
         let mut names = BTreeSet::new();
         for (_, test) in self.tests() {
@@ -267,7 +267,7 @@ pub fn lab<'a>(labs: &'a [Lab], name: &str) -> Result<&'a Lab> {
     lab.with_context(|| format!("there is no lab `{name}`; there are {}", names.join(", ")))
 }
 
-/// The last line that gives somebody this name, as the beginning of a message.
+/// The number of the last line that defines this name, as the beginning of a message.
 fn line_of(text: &str, name: &str) -> String {
     let wanted = format!("name = \"{name}\"");
     let line = text.lines().enumerate().filter(|(_, line)| line.trim() == wanted).last();
@@ -275,7 +275,7 @@ fn line_of(text: &str, name: &str) -> String {
 }
 
 impl Test {
-    /// The program.
+    /// The name of the program.
     #[must_use]
     pub fn program(&self) -> &str {
         self.program.as_deref().unwrap_or(&self.name)
@@ -294,13 +294,13 @@ impl Test {
         Machine { cpus: self.cpus, memory, icount: self.cpus == 1, ..standard }
     }
 
-    /// The limit.
+    /// The limit of ticks.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.ticks.unwrap_or(if self.cpus == 1 { TICKS } else { TICKS_OF_MANY })
     }
 
-    /// The test with its variables filled in: those of the variant that `draw` falls on.
+    /// The test with its variables filled in: the variant is chosen by `draw`.
     #[must_use]
     pub fn varied(&self, draw: u64) -> Test {
         let Some(count) = u64::try_from(self.variants.len()).ok().filter(|&count| count > 0) else {

@@ -24,7 +24,7 @@ impl FromStr for Shard {
 }
 
 impl Shard {
-    /// Those that are this shard's. Who comes where depends on the order of all names alone.
+    /// The items of this shard. The assignment depends only on the order of all items.
     pub(crate) fn share<T>(self, all: Vec<T>) -> Vec<T> {
         let mine = |(place, _): &(usize, T)| place % self.count == self.index - 1;
         all.into_iter().enumerate().filter(mine).map(|(_, item)| item).collect()

@@ -1,5 +1,5 @@
-//! What somebody handed in: a directory or an archive, read as data. Nothing of it is unpacked as it is, and none of its
-//! paths is trusted.
+//! A submission: a directory or an archive, read as data. Nothing of it is unpacked to disk, and none of its paths is
+//! trusted.
 
 use crate::names::{HEAD, Kind, is_document};
 use crate::place::{Placed, Wanted, is_patch, is_source, utf8};
@@ -14,47 +14,48 @@ use std::path::Path;
 
 pub use crate::unpack::Files;
 
-/// What can be handed in, for people.
+/// The accepted kinds, for messages.
 pub const KINDS: &str = "a directory, .zip, .tar, .tar.gz, .tgz, .rs, or with --partial .patch";
 
-/// What changes are not read without: whatever they do not touch is the reference's, and that is the solution.
+/// The reason for refusing changes: files that they do not touch are the reference's, and the reference is the
+/// solution.
 const ONLY_PARTIAL: &str = "changes are read only with --partial";
-/// Why a patch beside other files is not read.
+/// The reason for refusing a patch beside other files.
 const ONLY_ALONE: &str = "changes are read only if they are all that is handed in";
 
-/// More files that were looked for than this help nobody.
+/// How many of the files that were looked for are named.
 const SHOWN: usize = 8;
 
-/// What somebody handed in.
+/// The files that one student handed in.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Submission {
     /// The files.
     pub files: Files,
-    /// What was not read, and why.
+    /// Files that were not read, with the reason.
     pub refused: Vec<String>,
-    /// What was read as what, where that was not plain.
+    /// Files that were read as another one, where that is not obvious.
     pub read_as: Vec<String>,
-    /// What was left out, and why.
+    /// Files that were left out, with the reason.
     pub left_out: Vec<String>,
-    /// Why it cannot be graded at all.
+    /// The reason why it cannot be graded at all.
     pub problem: Option<Problem>,
-    /// These are changes: what is not here is as in the reference.
+    /// Whether the submission is a set of changes: missing files are as in the reference.
     pub partial: bool,
 }
 
-/// Why a submission cannot be graded.
+/// The reason why a submission cannot be graded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// In one word.
+    /// The status.
     pub status: Status,
-    /// In full.
+    /// The explanation.
     pub why: String,
 }
 
-/// Something that was handed in: a file or directory, and what it is called in messages.
+/// A file or directory that was handed in, with its name in messages.
 pub type Piece<'a> = (&'a str, &'a Path);
 
-/// The name of whoever handed this in: what the file or directory is called.
+/// The name of the student: the name of the file or directory.
 #[must_use]
 pub fn name_of(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy();
@@ -62,10 +63,10 @@ pub fn name_of(path: &Path) -> Option<String> {
     Some(shown(stem)).filter(|stem| !stem.is_empty())
 }
 
-/// What kind of submission a file is: by its name, or else by how it begins.
+/// The kind of a submission file: by its name, or else by its first bytes.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn kind_of(path: &Path) -> Result<Option<Kind>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if let Some((_, kind)) = Kind::by_name(&name) {
@@ -77,8 +78,8 @@ pub fn kind_of(path: &Path) -> Result<Option<Kind>> {
 }
 
 impl Submission {
-    /// Reads a directory or an archive, or a patch for the reference, or a single source file. What is wrong with it is
-    /// the submission's `problem`.
+    /// Reads a directory or an archive, or a patch for the reference, or a single source file. Anything wrong with it
+    /// becomes the submission's `problem`.
     ///
     /// # Errors
     /// There is nothing at this path.
@@ -88,7 +89,7 @@ impl Submission {
         Ok(Submission::of_pieces(&[(&name, path)], wanted))
     }
 
-    /// Reads what one person handed in, in one piece or in several.
+    /// Reads the submission of one student, in one piece or in several.
     #[must_use]
     pub fn of_pieces(pieces: &[Piece], wanted: &Wanted) -> Submission {
         match Submission::try_pieces(pieces, wanted) {
@@ -97,7 +98,7 @@ impl Submission {
         }
     }
 
-    /// One of which nothing can be graded.
+    /// A submission of which nothing can be graded.
     #[must_use]
     pub fn without(status: Status, why: String) -> Submission {
         Submission { problem: Some(Problem { status, why }), ..Submission::default() }
@@ -113,7 +114,7 @@ impl Submission {
                 unpacker.path(front, path)?;
                 continue;
             }
-            // Opening a pipe would wait for somebody to write to it.
+            // Opening a pipe would block.
             ensure!(path.is_file(), "{name}: neither a file nor a directory");
             match kind_of(path) {
                 Ok(Some(Kind::Patch)) if pieces.len() == 1 => {
@@ -155,15 +156,15 @@ impl Submission {
         }
     }
 
-    /// A tree as it is: everything but links, and but what is built and Git's.
+    /// Reads a tree as it is: everything but links, build output, and Git's files.
     ///
     /// # Errors
-    /// It cannot be read, or is too large.
+    /// The tree cannot be read, or is too large.
     pub fn of_directory(root: &Path) -> Result<Submission> {
         Ok(Submission { files: unpack::tree(root)?, ..Submission::default() })
     }
 
-    /// Reads the changes in an archive or a directory that has no file of the lab, if there are some.
+    /// Reads the changes in an archive or a directory without a file of the lab, if it holds any.
     fn of_changes(found: &Files, placed: &Placed, wanted: &Wanted) -> Option<Submission> {
         let patches: Vec<&str> = found.keys().map(String::as_str).filter(|path| is_patch(path)).collect();
         let [path] = patches[..] else {
@@ -195,7 +196,7 @@ impl Submission {
         Submission::of_patch_data(name, data, wanted)
     }
 
-    /// A patch that is all of a submission.
+    /// Reads a patch that is the whole submission.
     fn of_patch_data(name: &str, data: Vec<u8>, wanted: &Wanted) -> Result<Submission> {
         if !wanted.is_partial() {
             return Ok(Submission::without(Status::Refused, format!("{name}: {ONLY_PARTIAL}")));
@@ -210,7 +211,7 @@ impl Submission {
         Ok(submission)
     }
 
-    /// What the files of a unified diff become. Whatever is in front of it is for people.
+    /// Applies a unified diff to the reference. Text before the diff is ignored.
     pub(crate) fn of_patch(text: &str, reference: &Files) -> Result<Submission> {
         let start = text.find("--- ").filter(|&at| at == 0 || text.as_bytes()[at - 1] == b'\n');
         let mut submission = Submission { partial: true, ..Submission::default() };
@@ -233,7 +234,7 @@ impl Submission {
     }
 }
 
-/// Why what was unpacked cannot be graded, if it cannot.
+/// The reason why unpacked files cannot be graded, if there is one.
 fn problem(unpacker: &Unpacker, placed: &Placed, wanted: &Wanted) -> Option<Problem> {
     if !placed.unclear.is_empty() {
         return Some(Problem { status: Status::Refused, why: placed.unclear.join("\n") });
@@ -253,7 +254,7 @@ fn problem(unpacker: &Unpacker, placed: &Placed, wanted: &Wanted) -> Option<Prob
     Some(Problem { status: Status::FilesMissing, why })
 }
 
-/// What all of this comes to: the same for the same names and bytes.
+/// A digest: equal for equal names and bytes.
 #[must_use]
 pub fn digest<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
@@ -269,10 +270,10 @@ pub fn pieces(files: &Files) -> impl Iterator<Item = &[u8]> {
     files.iter().flat_map(|(name, data)| [name.as_bytes(), data])
 }
 
-/// Replaces a file in one go, so that whoever is interrupted leaves the old one or the new one.
+/// Replaces a file atomically: after an interruption there is the old file or the new one.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 pub fn replace(path: &Path, data: &[u8]) -> Result<()> {
     let directory = path.parent().context("a file is in a directory")?;
     let write = || -> Result<()> {

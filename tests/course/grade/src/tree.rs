@@ -1,4 +1,4 @@
-//! The tree that is built: the reference, over which only the permitted files of a submission are laid.
+//! The tree that is built: the reference, with only the permitted files of a submission laid over it.
 
 use crate::permitted::{Permitted, globs};
 use crate::submission::{Files, Submission};
@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use walkdir::WalkDir;
 
-/// What building programs needs of the reference.
+/// The files of the reference that a build of programs needs.
 const NEEDED: [&str; 10] = [
     "Cargo.toml",
     "Cargo.lock",
@@ -23,10 +23,10 @@ const NEEDED: [&str; 10] = [
     "xtask/**",
 ];
 
-/// What building needs of a reference tree.
+/// Reads the files of a reference tree that a build needs.
 ///
 /// # Errors
-/// It cannot be read.
+/// The tree cannot be read.
 pub fn reference(root: &Path) -> Result<Files> {
     let needed = globs(&NEEDED)?;
     let mut files = Submission::of_directory(root).context("cannot read the reference")?.files;
@@ -34,19 +34,19 @@ pub fn reference(root: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// A tree to build, and how it came about.
+/// A tree to build, and its origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Laid {
     /// All its files.
     pub files: Files,
-    /// Files of the submission that are different in the reference, where they stayed as they were.
+    /// Files of the submission that differ from the reference, and were kept as in the reference.
     pub restored: Vec<String>,
     /// Permitted files of the reference that the submission does not have.
     pub missing: Vec<String>,
 }
 
-/// Lays the permitted files of a submission over the reference. What the submission does not have of them is not
-/// there, unless `partial` says that it is then the reference's: that might be the solution.
+/// Lays the permitted files of a submission over the reference. Permitted files that the submission lacks are left out,
+/// because the reference's might be the solution; with `partial` they are the reference's.
 #[must_use]
 pub fn lay(reference: &Files, submission: &Submission, permitted: &Permitted, partial: bool) -> Laid {
     let partial = partial || submission.partial;
@@ -67,8 +67,8 @@ pub fn lay(reference: &Files, submission: &Submission, permitted: &Permitted, pa
     Laid { files, restored, missing }
 }
 
-/// Makes a directory hold these files and no others. A file that is as it should be is not touched: cargo goes by the
-/// times of files, and builds only what changed.
+/// Makes a directory hold these files and no others. A file that is already right is not touched: cargo goes by
+/// modification times, and builds only what changed.
 ///
 /// # Errors
 /// The directory cannot be changed.
@@ -77,7 +77,7 @@ pub fn sync(root: &Path, files: &Files) -> Result<()> {
     for path in present.keys().filter(|path| !files.contains_key(*path)) {
         fs::remove_file(root.join(path)).with_context(|| format!("cannot remove {path}"))?;
     }
-    // A file of this tree may have the name of a directory of the last one.
+    // A file of this tree may have the name of a directory of the previous one.
     let directories = WalkDir::new(root).min_depth(1).contents_first(true).into_iter().flatten();
     for directory in directories.filter(|entry| entry.file_type().is_dir()) {
         let removed = fs::remove_dir(directory.path());

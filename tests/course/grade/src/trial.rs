@@ -1,4 +1,4 @@
-//! One test: boots the program, and judges what came of it.
+//! A trial: boots the program of a test, and judges the run.
 
 use crate::expect::{Unmet, clip};
 use crate::hints::{self, End, Signs};
@@ -16,25 +16,25 @@ use xtask::report::{Report, Reset};
 use xtask::session::{Options, Session, scratch};
 use xtask::symbols;
 
-/// The last resort: a kernel whose timer does not come any more.
+/// The time limit of a run, as the last resort: for a kernel whose timer has stopped.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How many lines of the console a failure shows.
 const TAIL: usize = 25;
-/// How many demands that were not met are told: the others follow from those, mostly.
+/// How many unmet demands are reported: the others mostly follow from those.
 const UNMET: usize = 4;
-/// How many times a run is tried whose verdict the grader could not get.
+/// How often a run is tried if the grader gets no verdict.
 const TRIES: usize = 2;
-/// What only the kernel prints.
+/// A pattern of lines that only the kernel prints.
 const KERNELS: &str = r"^\[[0-9a-f]{8}\] (new env|free env|exiting gracefully|destroying|destroyed:|user fault|user exception)|^kernel panic|^deadlock:|^time is up:";
 
-/// What all tests of all submissions need: the reference's.
+/// The parts of the reference that all tests of all submissions need.
 #[derive(Clone, Debug)]
 pub struct Bench {
     /// The emulator.
     pub qemu: PathBuf,
     /// The kernel.
     pub kernel: PathBuf,
-    /// What failures look like.
+    /// The rules for hints.
     pub rules: Vec<Rule>,
 }
 
@@ -42,20 +42,20 @@ pub struct Bench {
 pub struct Programs {
     archive: Archive,
     files: Vec<Executable>,
-    /// What sources are told from: where the tree is does not matter.
+    /// The prefix of source paths that is removed, because the place of the tree does not matter.
     root: String,
 }
 
 impl Programs {
-    /// Packs them; they were built in this tree.
+    /// Packs programs that were built in this tree.
     ///
     /// # Errors
-    /// One cannot be read.
+    /// A program cannot be read.
     pub fn new(files: Vec<Executable>, root: &Path) -> Result<Programs> {
         Ok(Programs { archive: Archive::of(&files)?, files, root: format!("{}/", root.display()) })
     }
 
-    /// Functions and lines of an image.
+    /// Functions and lines for addresses of an image.
     fn symbolise(&self, image: &Path, addresses: &[u64]) -> String {
         symbols::symbolise(image, addresses).unwrap_or_default().replace(&self.root, "")
     }
@@ -65,11 +65,11 @@ impl Programs {
     }
 }
 
-/// What a run showed.
+/// The observations of a run.
 struct Seen {
     end: End,
     report: Option<Report>,
-    /// The lines of the console, and whether the kernel wrote them.
+    /// The lines of the console, with whether the kernel wrote them.
     lines: Vec<(bool, String)>,
 }
 
@@ -130,12 +130,12 @@ impl Bench {
         Ok(Seen { end, report, lines: signed(&String::from_utf8_lossy(&console), &nonce) })
     }
 
-    /// Why the test failed, if it did.
+    /// The failure of the test, if it failed.
     fn judge(&self, programs: &Programs, test: &Test, seen: &Seen, whose: &str) -> Option<Failure> {
         let lines: Vec<&str> = seen.lines.iter().map(|(_, line)| line.as_str()).collect();
         let wanted = ExitStatus(test.status);
         let mut unmet = of_end(seen, wanted);
-        // A kernel that panics early has not read yet that it is to sign.
+        // A kernel that panics early has not yet read that it must sign its lines.
         let panicked = seen.end == End::Status(ExitStatus::KERNEL_PANIC);
         unmet.extend(forged(&seen.lines).filter(|_| !panicked));
         unmet.extend(test.see.unmet(&lines));
@@ -159,7 +159,8 @@ impl Bench {
         })
     }
 
-    /// Where the kernel was when it panicked, the program when it was killed, everybody when the time was up.
+    /// The places where things were: the kernel when it panicked, the program when it was killed, all environments when
+    /// the time was up.
     fn places(&self, programs: &Programs, test: &Test, seen: &Seen) -> Vec<String> {
         let panicked = seen.end == End::Status(ExitStatus::KERNEL_PANIC);
         let kernels = seen.lines.iter().filter(|(signed, _)| *signed || panicked);
@@ -175,7 +176,8 @@ impl Bench {
         for line in kernels {
             let address = pattern.captures(line).and_then(|found| u64::from_str_radix(&found[1], 16).ok());
             if let Some(address) = address.filter(|_| places.len() < 8) {
-                // It is one past a call for who waits, and good enough for who runs.
+                // For an environment that waits, the address is already one past a call; for a running one it is close
+                // enough.
                 let text = programs.symbolise(image, &[address + 1]);
                 places.push(format!(
                     "{}\n{}",
@@ -188,10 +190,10 @@ impl Bench {
     }
 }
 
-/// How much of the console is kept.
+/// How much of the console is kept, in bytes.
 const MOST: usize = 8 << 20;
 
-/// A test that was not run.
+/// The result of a test that was not run.
 #[must_use]
 pub fn blank(part: &str, test: &Test) -> TestResult {
     TestResult {
@@ -206,8 +208,8 @@ pub fn blank(part: &str, test: &Test) -> TestResult {
     }
 }
 
-/// The lines, without signatures, and whether they had one. A dump has several lines and one signature; what follows a
-/// signed line and is indented is taken for its own.
+/// The lines without signatures, with whether they had one. A dump has several lines and one signature: indented lines
+/// that follow a signed one count as signed.
 fn signed(console: &str, nonce: &str) -> Vec<(bool, String)> {
     let mut kernels = false;
     let line = |line: &str| {
@@ -219,7 +221,7 @@ fn signed(console: &str, nonce: &str) -> Vec<(bool, String)> {
     console.lines().map(line).collect()
 }
 
-/// Lines that look like the kernel's, and are not.
+/// A line that looks like the kernel's, but has no signature.
 fn forged(lines: &[(bool, String)]) -> Option<Unmet> {
     let kernels = Regex::new(KERNELS).expect("a pattern");
     let (_, line) = lines.iter().find(|(signed, line)| !signed && kernels.is_match(line))?;
@@ -245,13 +247,13 @@ fn of_end(seen: &Seen, wanted: ExitStatus) -> Vec<Unmet> {
     unmet
 }
 
-/// Frames that were not free in the end, if that was the end that it should have.
+/// Frames that were not free in the end, if the machine ended as wanted.
 fn lost(seen: &Seen, wanted: ExitStatus) -> i64 {
     let report = seen.report.as_ref().filter(|_| seen.end == End::Status(wanted));
     report.map_or(0, Report::missing_frames)
 }
 
-/// What to type to see it again. If the kernel has `lost` frames, the one that checks stops where that happens.
+/// The commands that repeat the run. If the kernel has `lost` frames, the checking kernel stops where that happens.
 fn commands(test: &Test, whose: &str, lost: bool) -> Vec<String> {
     let machine = test.machine();
     let mut program = test.program().to_owned();

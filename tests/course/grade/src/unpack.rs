@@ -1,5 +1,5 @@
-//! Reads directories and archives as data, archives in them, too. Nothing is unpacked to disk. All names are plain
-//! ones, with slashes; an archive is named like a directory.
+//! Reads directories and archives as data, including archives in archives. Nothing is unpacked to disk. All names are
+//! in plain form, with slashes; an archive is named like a directory.
 
 use crate::names::{HEAD, Kind};
 use anyhow::{Context, Result, bail, ensure};
@@ -16,67 +16,67 @@ mod meter;
 mod zips;
 use meter::{HEADER_MOST, Metered, UNPACKED_MOST};
 
-/// Larger files are no source code.
+/// The size limit of a file: larger ones are not source code.
 pub const FILE_MOST: u64 = 4 << 20;
-/// What all files that are kept may have together; an archive in an archive has no more, either.
+/// The total size of all kept files. An archive in an archive has no more, either.
 pub const MOST: u64 = 64 << 20;
-/// How many files may be kept.
+/// The limit of kept files.
 pub const COUNT_MOST: usize = 20_000;
-/// How many names all archives and directories together may have.
+/// The limit of names in all archives and directories together.
 const NAMES_MOST: usize = 500_000;
-/// Longer names are nobody's, and looking for what they could mean takes too long.
+/// The length limit of a name: longer ones make no sense, and take too long to match.
 const NAME_MOST: usize = 1024;
-/// How many parts a name may have: directories, and the last one.
+/// The limit of components in a name.
 const PARTS_MOST: usize = 64;
-/// How deep archives may be in each other.
+/// The limit of archives nested in each other.
 const DEEPEST: u32 = 2;
 
 /// The files of a tree, by their paths with slashes.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// What was not read.
+/// A file that was not read, with the reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// Its path in what was handed in.
+    /// Its path in the submission.
     pub path: String,
-    /// Why.
+    /// The reason.
     pub why: String,
-    /// What kind of thing it is.
+    /// The kind of the refusal.
     pub what: Refused,
 }
 
-/// What kind of thing was not read.
+/// The kind of a file that was not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// A file that may not be handed in like this.
+    /// A file that may not be handed in in this form.
     File,
-    /// An archive that may hold anything, of a kind that is not accepted.
+    /// An archive of a kind that is not accepted, with unknown content.
     Archive,
-    /// An archive or file that is damaged, or that the system does not let the grader read.
+    /// A damaged archive or file, or one that the system does not let the grader read.
     Unreadable,
 }
 
-/// What there is to do with a name.
+/// The treatment of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Use {
     /// The file is kept.
     Keep,
-    /// The file is an archive, and what is in it is looked at.
+    /// The file is an archive, and is opened.
     Open,
-    /// Nobody needs the file.
+    /// The file is ignored.
     Pass,
-    /// Nobody needs the file, nor anything below it.
+    /// The file is ignored, with everything below it.
     Skip,
 }
 
-/// Reads what was handed in, within limits that hold for all of it.
+/// Reads a submission, within limits for all of it together.
 pub struct Unpacker<'a> {
     wants: &'a dyn Fn(&str) -> Use,
-    /// What was kept.
+    /// The files that were kept.
     pub found: Files,
-    /// What was not read.
+    /// The files that were not read.
     pub refused: Vec<Refusal>,
-    /// What should be told about what was read.
+    /// Remarks about what was read.
     pub notes: Vec<String>,
     kept: u64,
     names: usize,
@@ -84,7 +84,7 @@ pub struct Unpacker<'a> {
 }
 
 impl<'a> Unpacker<'a> {
-    /// One that has read nothing yet, and asks this function what to do with each name.
+    /// An unpacker that has read nothing yet; `wants` decides what to do with each name.
     pub fn new(wants: &'a dyn Fn(&str) -> Use) -> Unpacker<'a> {
         Unpacker {
             wants,
@@ -97,10 +97,10 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Reads all of a directory, or a file. Names get `front` in front of them.
+    /// Reads all of a directory, or a file. `front` is prepended to names.
     ///
     /// # Errors
-    /// It is too large.
+    /// The submission is too large.
     pub fn path(&mut self, front: &str, path: &Path) -> Result<()> {
         let wants = self.wants;
         let name_in = |at: &Path| join(front, &at.strip_prefix(path).unwrap_or(at).to_string_lossy());
@@ -146,10 +146,10 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Reads an archive. If it cannot be read that is noted. Names in it get `front` in front of them.
+    /// Reads an archive, and records if it cannot be read. `front` is prepended to names.
     ///
     /// # Errors
-    /// What was handed in is too large.
+    /// The submission is too large.
     pub fn archive_at(
         &mut self,
         front: &str,
@@ -176,12 +176,12 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Notes that the system does not let the grader read this.
+    /// Records that the system does not let the grader read this file.
     pub fn unreadable(&mut self, name: &str, why: impl std::fmt::Display) {
         self.refuse(name, &format!("cannot be opened: {why}"), Refused::Unreadable);
     }
 
-    /// How many names there were.
+    /// The number of names so far.
     #[must_use]
     pub fn names(&self) -> usize {
         self.names
@@ -233,7 +233,8 @@ impl<'a> Unpacker<'a> {
             if let Some(name) = self.name(front, &path)? {
                 self.tar_entry(&name, &mut entry, depth)?;
             }
-            // What is left of it is no header. The holes of a sparse file have no end; the library passes over what it has.
+            // The data that is left is not a header. The holes of a sparse file have no end, but the library skips the
+            // entry's data.
             most = HEADER_MOST;
             if entry.header().entry_type().is_gnu_sparse() {
                 most = most.saturating_add(entry.header().entry_size().unwrap_or(0));
@@ -290,7 +291,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// A file in an archive, which may be an archive again.
+    /// Reads a file in an archive, which may itself be an archive.
     fn member(&mut self, name: &str, mut source: impl Read, size: u64, depth: u32) -> Result<()> {
         match (self.wants)(name) {
             Use::Keep => return self.keep(name, source, Some(size)),
@@ -309,7 +310,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Keeps a file, if it is not too large. `size` is what the archive says of it.
+    /// Keeps a file, if it is not too large. `size` is the size that the archive claims.
     fn keep(&mut self, name: &str, source: impl Read, size: Option<u64>) -> Result<()> {
         let mut data = Vec::new();
         if let Err(error) = source.take(FILE_MOST + 1).read_to_end(&mut data) {
@@ -336,7 +337,8 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// The plain form of a name, with `front` in front of it, if it has one and is of any use; one without is refused.
+    /// The plain form of a name, with `front` before it, if it has a plain form and is of use. A name of use without a
+    /// plain form is refused.
     fn name(&mut self, front: &str, raw: &str) -> Result<Option<String>> {
         self.names += 1;
         ensure!(self.names <= NAMES_MOST, TooMuch(format!("more than {NAMES_MOST} names")));
@@ -350,7 +352,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Fails if all that was unpacked is too much.
+    /// Fails if the total of unpacked data is too large.
     fn is_within(&self) -> Result<()> {
         let why = format!("it unpacks to more than {} MiB: leave out what is built", UNPACKED_MOST >> 20);
         ensure!(self.unpacked.get() <= UNPACKED_MOST, TooMuch(why));
@@ -372,7 +374,7 @@ impl<'a> Unpacker<'a> {
     }
 }
 
-/// What was handed in is too large as a whole.
+/// The error that the submission is too large as a whole.
 #[derive(Debug)]
 struct TooMuch(String);
 
@@ -384,7 +386,7 @@ impl std::fmt::Display for TooMuch {
 
 impl std::error::Error for TooMuch {}
 
-/// An archive that the grader does not read.
+/// The error for an archive that the grader does not read.
 #[derive(Debug)]
 struct Foreign(&'static str);
 
@@ -396,7 +398,7 @@ impl std::fmt::Display for Foreign {
 
 impl std::error::Error for Foreign {}
 
-/// A file that gzip made small, and no archive.
+/// The error for a file that is compressed by gzip, but is not an archive.
 #[derive(Debug)]
 struct OnlyGzip;
 
@@ -408,7 +410,8 @@ impl std::fmt::Display for OnlyGzip {
 
 impl std::error::Error for OnlyGzip {}
 
-/// Whether what begins so can be a TAR archive. Old ones do not say so, but their headers have a sum; zeros are the end.
+/// Whether a file with these first bytes can be a TAR archive. Old archives have no magic number, but their headers
+/// have a checksum; zeros are the end.
 fn is_tar(start: &[u8]) -> bool {
     if start.len() < HEAD {
         return start.is_empty();
@@ -417,7 +420,7 @@ fn is_tar(start: &[u8]) -> bool {
         return true;
     }
     let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
-    // The sum itself counts as eight spaces.
+    // The checksum field itself counts as eight spaces.
     let sum = sum(&start[..148]) + 8 * 32 + sum(&start[156..]);
     tar::Header::from_byte_slice(start).cksum().is_ok_and(|said| said == sum)
 }
@@ -434,7 +437,7 @@ fn is_drive(name: &str) -> bool {
     matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
 }
 
-/// The path with slashes, if every part of it is a name. Some archives are made with backslashes, and some of `.`.
+/// The path with slashes, if every component is a name. Some archives have backslashes, and some have components `.`.
 fn plain(raw: &str) -> Result<String, &'static str> {
     let is_part = |part: &&str| !part.is_empty() && *part != ".";
     if raw.len() > NAME_MOST || raw.split(['/', '\\']).filter(is_part).count() > PARTS_MOST {
@@ -451,17 +454,17 @@ fn plain(raw: &str) -> Result<String, &'static str> {
     Ok(parts.join("/"))
 }
 
-/// A text of a submission, for people: on one line, and not too long.
+/// A text of a submission, for messages: on one line, and shortened.
 #[must_use]
 pub fn shown(text: &str) -> String {
     let short: String = text.chars().take(300).collect();
     short.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// Reads a tree as it is: everything but links, and but what is built and Git's.
+/// Reads a tree as it is: everything but links, build output, and Git's files.
 ///
 /// # Errors
-/// It cannot be read, or is too large.
+/// The tree cannot be read, or is too large.
 pub fn tree(root: &Path) -> Result<Files> {
     let wants = |path: &str| match path {
         "target" | ".git" => Use::Skip,

@@ -1,4 +1,4 @@
-//! What there is in a directory of submissions: whose each entry is, and which are none.
+//! The entries of a directory of submissions: the student of each, and the entries that are not submissions.
 
 use crate::names::{self, Kind, platform};
 use crate::place::Wanted;
@@ -11,16 +11,16 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What one person handed in.
+/// The submission of one student.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HandedIn {
-    /// Whose it is.
+    /// The name of the student.
     pub name: String,
-    /// The entries that could each be all of it. There should be one.
+    /// The units that could each be the whole submission. There should be one.
     units: Vec<Unit>,
 }
 
-/// Entries that belong together: each with what it is called in messages.
+/// A unit: entries that belong together, each with its name in messages.
 type Unit = Vec<(String, PathBuf)>;
 
 /// A directory of submissions.
@@ -28,14 +28,14 @@ type Unit = Vec<(String, PathBuf)>;
 pub struct Listed {
     /// The submissions, by name.
     pub handed_in: Vec<HandedIn>,
-    /// Entries that are none, and why.
+    /// Entries that are not submissions, with the reason.
     pub left_out: Vec<String>,
 }
 
-/// Lists a directory. Every entry is in what is returned.
+/// Lists a directory. The result accounts for every entry.
 ///
 /// # Errors
-/// It cannot be listed, or has no submission in it.
+/// The directory cannot be listed, or has no submission.
 pub fn list(directory: &Path, wanted: &Wanted) -> Result<Listed> {
     let mut listed = Listed::default();
     let mut units: BTreeMap<(bool, OsString), Unit> = BTreeMap::new();
@@ -48,7 +48,7 @@ pub fn list(directory: &Path, wanted: &Wanted) -> Result<Listed> {
         let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match why_not(&path, &entry) {
             Some(why) => listed.left_out.push(format!("{}: {why}", shown(&entry))),
-            // The unit of several entries is called by what they have in common; others are alone in theirs.
+            // A unit of several entries is named by their common part; other entries are units of their own.
             None => match together(&path, &entry, wanted) {
                 Some((who, piece)) => units.entry((true, who.into())).or_default().push((piece, path)),
                 None => {
@@ -70,7 +70,7 @@ pub fn list(directory: &Path, wanted: &Wanted) -> Result<Listed> {
     Ok(listed)
 }
 
-/// Why this entry is no submission, if it is none.
+/// The reason why this entry is not a submission, if it is not.
 fn why_not(path: &Path, entry: &str) -> Option<String> {
     if let Some(why) = names::made(entry) {
         return Some(why.to_owned());
@@ -86,17 +86,18 @@ fn why_not(path: &Path, entry: &str) -> Option<String> {
         Err(error) => return Some(format!("cannot be read: {error}")),
     };
     match kind {
-        // An archive that cannot be opened is somebody's.
+        // An archive that cannot be opened is still a submission.
         Ok(Some(_)) => None,
         Ok(None) => Some(format!("none of these: {KINDS}")),
         Err(error) => Some(format!("cannot be read: {error:#}")),
     }
 }
 
-/// Whose this entry is, if a platform gave it a name like that of other entries of the same person, and what the entry is
-/// called without that. Names of one platform could be those of people; there only sources of the lab count.
+/// The student of this entry and the rest of its name, if a platform gave it a name like that of other entries of the
+/// same student. People may also choose names like those of one platform; with such names only sources of the lab
+/// count.
 fn together(path: &Path, entry: &str, wanted: &Wanted) -> Option<(String, String)> {
-    // Names that are no text may seem alike, and be two people's.
+    // Names that are not UTF-8 may look alike, and belong to two students.
     path.file_name()?.to_str()?;
     let platform = platform(entry)?;
     let is_source = matches!(Kind::by_name(entry), Some((_, Kind::Source))) && path.is_file();
@@ -106,13 +107,13 @@ fn together(path: &Path, entry: &str, wanted: &Wanted) -> Option<(String, String
 }
 
 impl HandedIn {
-    /// Where it is, for the command that repeats a test.
+    /// The path of the submission, for the command that repeats a test.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.units.iter().flatten().map(|(_, path)| &**path).next().unwrap_or(Path::new(""))
     }
 
-    /// Reads it. Entries of the same name must hold the same.
+    /// Reads the submission. Units of the same name must have the same content.
     #[must_use]
     pub fn read(&self, wanted: &Wanted) -> Submission {
         let read = |unit: &Unit| {
@@ -150,7 +151,7 @@ mod tests {
     const FORK: &str = "lib/pager/src/fork.rs";
     const FAULT: &str = "lib/pager/src/fault.rs";
 
-    /// What is in a class of these entries: names with what is read of each, and what is left out.
+    /// The listing of a class with these entries: names with their submissions, and the entries that are left out.
     fn of(entries: &[(&str, &str)], change: impl Fn(&Path)) -> (Vec<(String, Submission)>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         for (name, data) in entries {
@@ -233,7 +234,7 @@ mod tests {
         let (rows, _) = of(&canvas, |_| ());
         assert_eq!(names(&rows), ["bob_LATE_2_24_fork", "leeann_1"]);
         assert_eq!([data(&rows[1].1, FORK), data(&rows[1].1, FAULT)], ["1", "2"]);
-        // These look like those of Canvas, and are two people's.
+        // Two students' names that look like names by Canvas.
         let (rows, _) = of(&[("lab_3_2026_ann.zip", ""), ("lab_3_2026_bob.zip", "")], |_| ());
         assert_eq!(names(&rows), ["lab_3_2026_ann", "lab_3_2026_bob"]);
         let attempt = "Lab_ann_attempt_2026-01-31-23-59-00";

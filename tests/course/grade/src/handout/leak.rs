@@ -1,6 +1,7 @@
 //! No line of an answer stands anywhere else in the handout: neither in documents nor in other code.
 
-use super::tree::{File, Missing};
+use super::parts::Missing;
+use super::tree::File;
 use anyhow::{Result, bail};
 use std::collections::HashMap;
 
@@ -24,7 +25,7 @@ fn weight(line: &str) -> usize {
 /// A line is in both; the message says where.
 pub fn check(missing: &[Missing], handout: &[File]) -> Result<()> {
     let answers = missing.iter().flat_map(|(file, part)| {
-        let lines = (part.line + 1..).zip(&part.answer);
+        let lines = part.answer.iter();
         lines.map(move |(line, text)| (bare(text), (&file.path, line)))
     });
     let answers: HashMap<&str, _> = answers.filter(|(text, _)| weight(text) >= TELLING).collect();

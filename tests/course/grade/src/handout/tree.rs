@@ -1,7 +1,6 @@
 //! The files of the solution, and of a handout.
 
-use super::markers::{self, Part, Piece};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -29,37 +28,6 @@ impl File {
         str::from_utf8(&self.content).ok()
     }
 
-    /// Its text, if it is of a kind that has markers.
-    fn source(&self) -> Option<&str> {
-        let has_markers = self.path.ends_with(".rs") || self.path.ends_with(".toml");
-        self.text().filter(|_| has_markers)
-    }
-
-    /// Its lines and its parts; none if it can have no markers.
-    ///
-    /// # Errors
-    /// A marker is wrong.
-    pub fn pieces(&self) -> Result<Vec<Piece>> {
-        let pieces = self.source().map(markers::parse).transpose();
-        pieces.map(Option::unwrap_or_default).map_err(|error| anyhow!("{}:{error}", self.path))
-    }
-
-    /// The file as the handout of this lab has it.
-    pub fn without(&self, pieces: &[Piece], lab: &str) -> File {
-        if pieces.iter().all(|piece| piece.part().is_none()) {
-            return self.clone();
-        }
-        let mut lines = Vec::new();
-        for piece in pieces {
-            match piece {
-                Piece::Line(line) => lines.push(line.clone()),
-                Piece::Part(part) if part.is_missing_in(lab) => lines.extend(part.replacement()),
-                Piece::Part(part) => lines.extend(part.answer.iter().cloned()),
-            }
-        }
-        File::new(&self.path, lines.join("\n") + "\n")
-    }
-
     /// Let the compiler not complain of what is not used in this crate.
     pub fn allow_unused(&mut self) {
         let text = self.text().unwrap_or_default();
@@ -75,8 +43,23 @@ impl File {
 /// # Errors
 /// A file cannot be read.
 pub fn read(root: &Path) -> Result<Vec<File>> {
-    let mut paths = tracked(root).map_or_else(|| walked(root), Ok)?;
+    let mut paths = tracked(root).map_or_else(|| walked(root, root), Ok)?;
     paths.sort();
+    read_all(root, paths)
+}
+
+/// Every file below a directory of the solution that is not ignored; none if there is no such directory.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn read_directory(root: &Path, directory: &str) -> Result<Vec<File>> {
+    let directory = root.join(directory);
+    let mut paths = if directory.is_dir() { walked(root, &directory)? } else { Vec::new() };
+    paths.sort();
+    read_all(root, paths)
+}
+
+fn read_all(root: &Path, paths: Vec<String>) -> Result<Vec<File>> {
     let exists = paths.into_iter().filter(|path| root.join(path).is_file());
     exists
         .map(|path| {
@@ -93,8 +76,8 @@ fn tracked(root: &Path) -> Option<Vec<String>> {
     (!paths.is_empty()).then_some(paths)
 }
 
-fn walked(root: &Path) -> Result<Vec<String>> {
-    let walk = ignore::WalkBuilder::new(root).hidden(false).require_git(false).parents(false).build();
+fn walked(root: &Path, directory: &Path) -> Result<Vec<String>> {
+    let walk = ignore::WalkBuilder::new(directory).hidden(false).require_git(false).parents(false).build();
     let mut paths = Vec::new();
     for entry in walk {
         let entry = entry.context("cannot list the files of the solution")?;
@@ -127,6 +110,3 @@ pub fn write(root: &Path, directory: &Path, files: &[File]) -> Result<()> {
     }
     Ok(())
 }
-
-/// A part that a handout does not have, and the file that it is in.
-pub type Missing<'a> = (&'a File, &'a Part);

@@ -1,4 +1,4 @@
-//! What people hand in, packed as their tools pack it.
+//! Submissions as students' tools pack them.
 
 use super::*;
 use crate::permitted::Permitted;
@@ -15,7 +15,7 @@ type Member<'a> = (&'a str, &'a [u8]);
 
 const FORK: &str = "lib/pager/src/fork.rs";
 const FAULT: &str = "lib/pager/src/fault.rs";
-/// What is in the reference.
+/// The files of the reference.
 const REFERENCE: [&str; 9] = [
     FORK,
     FAULT,
@@ -27,7 +27,7 @@ const REFERENCE: [&str; 9] = [
     "build.rs",
     "user/demo/src/bin/squares.rs",
 ];
-/// The files of a lab, as a student has them.
+/// The files of a lab in a student's version.
 const BOTH: [Member<'static>; 2] = [(FORK, b"my fork"), (FAULT, b"my fault")];
 
 struct Course {
@@ -72,7 +72,7 @@ impl Course {
     }
 }
 
-/// The lab of these tests.
+/// The course of these tests, with a lab of two files.
 fn lab() -> Course {
     Course::new(&[FORK, FAULT])
 }
@@ -109,7 +109,7 @@ fn zip_of(members: &[Member]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-/// A ZIP archive, byte by byte: with names as they are, sizes behind the data, and blocks of Deflate64 that pack nothing.
+/// A ZIP archive, byte by byte: with raw names, sizes behind the data, and Deflate64 blocks without compression.
 fn raw_zip(members: &[(&[u8], &[u8])], method: u16) -> Vec<u8> {
     let (mut archive, mut directory) = (Vec::new(), Vec::new());
     for (name, data) in members {
@@ -122,7 +122,7 @@ fn raw_zip(members: &[(&[u8], &[u8])], method: u16) -> Vec<u8> {
         };
         let sizes = [crc.sum(), packed.len() as u32, data.len() as u32].map(u32::to_le_bytes).concat();
         let at = (archive.len() as u32).to_le_bytes();
-        // What both headers have: version, flags (sizes follow), method, time, date.
+        // The common fields of both headers: version, flags (sizes follow), method, time, date.
         let both = [20, 8, method, 0, 0].map(u16::to_le_bytes).concat();
         let lengths = [name.len() as u16, 0].map(u16::to_le_bytes).concat();
         archive.extend([b"PK\x03\x04", &both[..], &[0; 12], &lengths, name, &packed].concat());
@@ -147,7 +147,7 @@ fn why(submission: &Submission) -> &str {
     submission.problem.as_ref().map_or("", |problem| &problem.why)
 }
 
-/// All files of the lab are there, and nothing is to be said of them.
+/// Asserts that all files of the lab are there, without any remark.
 #[track_caller]
 fn is_whole(submission: &Submission) {
     let expected: Files = BOTH.iter().map(|(path, data)| (path.to_string(), data.to_vec())).collect();
@@ -157,7 +157,7 @@ fn is_whole(submission: &Submission) {
     assert!(submission.refused.is_empty() && submission.left_out.is_empty(), "{submission:#?}");
 }
 
-/// The files of the lab with something in front of each.
+/// The files of the lab with a prefix for each.
 fn behind(front: &str) -> Vec<(String, &'static [u8])> {
     BOTH.iter().map(|(name, data)| (format!("{front}{name}"), *data)).collect()
 }
@@ -186,7 +186,7 @@ fn archives_of_powershell() {
     let submission = lab().read_file("ann.zip", &raw_zip(&[(fork, BOTH[0].1), (fault, BOTH[1].1)], 0));
     is_whole(&submission);
     assert_eq!(submission.read_as, ["read as the whole tree: work/"]);
-    // Some tools make files of such names of it, where a backslash is a letter.
+    // Some tools unpack that into files with such names, where a backslash is a letter.
     is_whole(&lab().read_directory(&[("lib\\pager\\src\\fork.rs", BOTH[0].1), BOTH[1]]));
     for evil in [
         &b"..\\..\\lib\\pager\\src\\fork.rs"[..],
@@ -213,7 +213,7 @@ fn files_without_their_directories() {
         assert!(submission.read_as[1].starts_with("read as lib/pager/src/fork.rs: "), "{submission:#?}");
     }
     assert_eq!(lab().read_directory(&flat).read_as[1], "read as lib/pager/src/fork.rs: fork.rs");
-    // The tree has a file of this name at its top, and students may change another one.
+    // The tree has a file of this name at its top, but students may change another one.
     let build = Course::new(&["kern/vm/src/build.rs"]);
     let submission = build.read_directory(&[("build.rs", b"mine")]);
     assert_eq!(names(&submission), ["kern/vm/src/build.rs"]);
@@ -306,7 +306,7 @@ fn two_copies_of_a_file() {
     let said =
         "there is more than one, and they differ: new/lib/pager/src/fork.rs, old/lib/pager/src/fork.rs";
     assert_eq!(why(&submission), format!("{FORK}: {said}"));
-    // One that is where it belongs counts, and the other one is named.
+    // A file in its right place counts, and the other one is named.
     for copy in ["backup/lib/pager/src/fork.rs", "fork.rs", "backup/fork.rs"] {
         let submission = lab().read_directory(&[BOTH[0], BOTH[1], (copy, b"other")]);
         assert_eq!((&submission.files[FORK][..], status(&submission)), (BOTH[0].1, None));
@@ -397,7 +397,7 @@ fn links_are_refused() {
     assert_eq!((names(&submission), submission.refused.len()), (vec![FAULT], 2), "{submission:#?}");
     assert_eq!(status(&submission), Some(Status::Refused));
     assert_eq!(why(&submission), format!("{FORK}: a symbolic link"));
-    // A submission that is changes would otherwise be the reference.
+    // With a submission of changes, the missing file would otherwise be the reference's.
     assert_eq!(status(&Course { partial: true, ..lab() }.read(&root)), Some(Status::Refused));
 }
 
@@ -407,7 +407,7 @@ fn what_is_too_large_is_refused() {
     let submission = lab().read_file("s.tar", &tar_of(&[(FORK, &large), BOTH[1]]));
     assert_eq!((names(&submission), submission.refused.len()), (vec![FAULT], 1));
     assert_eq!(status(&submission), Some(Status::Refused));
-    // None of them is too large, and together they are, in one archive or in several.
+    // None of them is too large, but together they are, in one archive or in several.
     let names: Vec<String> = (0..17).map(|index| format!("lib/{index}.rs")).collect();
     let all: Vec<Member> = names.iter().map(|name| (name.as_str(), &large[1..])).collect();
     let halves = [gzip(&tar_of(&all[..9])), gzip(&tar_of(&all[9..]))];
@@ -451,7 +451,7 @@ fn archives_that_are_damaged_or_strange() {
         assert_eq!(why(&submission), said);
         assert_eq!(why(&course.read_directory(&[(name, data)])), said);
     }
-    // The content says what it is, whatever the name says.
+    // The content decides, whatever the name says.
     for name in ["s.zip", "s.tar", "s.tgz", "s", "s.TAR.GZ"] {
         for data in [&zip, &tar, &gzip(&tar)] {
             is_whole(&course.read_file(name, data));
@@ -498,7 +498,7 @@ fn files_that_are_in_an_archive_twice() {
 
 #[test]
 fn zips_with_other_names_and_methods() {
-    // Names without the flag for UTF-8 are those of DOS, where 0x81 is an umlaut.
+    // Names without the UTF-8 flag are in the DOS code page, where 0x81 is an umlaut.
     let fork = &b"M\x81ller/lib/pager/src/fork.rs"[..];
     let fault = &b"M\x81ller/lib/pager/src/fault.rs"[..];
     let deflate64 = 9;

@@ -4,24 +4,24 @@ use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
-/// What all archives together may unpack to, with everything that is not kept.
+/// The limit of data that all archives together may unpack to, including files that are not kept.
 pub const UNPACKED_MOST: u64 = 2 << 30;
-/// How much may be in front of a file in a TAR archive: the library holds all of it in memory.
+/// The limit of data before a file in a TAR archive: the library holds all of it in memory.
 pub const HEADER_MOST: u64 = 1 << 20;
-/// Why reading ended.
+/// The error message of a reader that has ended.
 const ENDED: &str = "more than the grader reads";
 
-/// Counts what is unpacked, and ends when it is too much.
+/// A reader that counts unpacked data, and ends when it is too much.
 pub struct Metered<R> {
     inner: R,
-    /// What was unpacked, of all archives.
+    /// The data unpacked so far, from all archives.
     unpacked: Rc<Cell<u64>>,
-    /// What may still be unpacked before the next file is there.
+    /// How much may still be unpacked before the next file begins.
     pub header: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Metered<R> {
-    /// Starts without a limit for headers.
+    /// A reader without a limit for headers.
     pub fn new(inner: R, unpacked: &Rc<Cell<u64>>) -> Metered<R> {
         Metered { inner, unpacked: Rc::clone(unpacked), header: Rc::new(Cell::new(u64::MAX)) }
     }
@@ -39,14 +39,16 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-/// Ends the search for the directory of a ZIP archive: one that is made for it has many ends, each with a directory.
+/// A reader that limits the search for the directory of a ZIP archive. A malicious archive has many ends, each with a
+/// directory.
 pub struct Budget<R> {
     inner: R,
     left: Rc<Cell<u64>>,
 }
 
 impl<R: Read + Seek> Budget<R> {
-    /// The limit is the length a few times over: for a search from the end, another one for the directory, and that itself.
+    /// The limit is a multiple of the length: for a search from the end, another one for the directory, and the
+    /// directory itself.
     pub fn new(mut inner: R, left: &Rc<Cell<u64>>) -> io::Result<Budget<R>> {
         let len = inner.seek(SeekFrom::End(0))?;
         inner.seek(SeekFrom::Start(0))?;

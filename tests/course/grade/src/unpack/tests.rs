@@ -1,4 +1,4 @@
-//! Limits, and what is behind them.
+//! Tests of the limits, and of the attacks that they stop.
 
 use super::*;
 use flate2::write::GzEncoder;
@@ -25,7 +25,7 @@ fn file(name: &str, data: &'static [u8]) -> (Header, &'static [u8]) {
     (header(name, EntryType::Regular, data.len()), data)
 }
 
-/// What is kept of an archive of which so much is unpacked already, and what is refused.
+/// The names kept from an archive, and the refusals, when `unpacked` bytes have been unpacked already.
 fn read(unpacked: u64, data: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
     let wants = |name: &str| if name.ends_with(".rs") { Use::Keep } else { Use::Pass };
     let mut unpacker = Unpacker::new(&wants);
@@ -61,7 +61,7 @@ fn headers_of_tar_have_an_end() {
         let data = tar_of(&[(header("x", kind, large.len()), &large), file("a.rs", b"1")]);
         assert_eq!(too_much(0, &data), "a name in an archive, or what belongs to it, takes more than 1 MiB");
     }
-    // Files that nobody needs have no such limit, nor has what is in front of their names.
+    // Ignored files have no such limit, and neither have the headers before their names.
     let mut sparse = header("hole", EntryType::GNUSparse, large.len());
     let gnu = sparse.as_gnu_mut().unwrap();
     gnu.realsize.copy_from_slice(format!("{:011o}\0", large.len()).as_bytes());
@@ -74,7 +74,7 @@ fn headers_of_tar_have_an_end() {
     }
 }
 
-/// How a ZIP archive begins.
+/// The first bytes of a ZIP archive.
 const LOCAL: &[u8] = b"PK\x03\x04";
 
 #[test]
@@ -84,7 +84,7 @@ fn directories_of_zip_have_an_end() {
     let locator = [b"PK\x06\x07", &[0; 4][..], &0u64.to_le_bytes(), &1u32.to_le_bytes()].concat();
     let end = [b"PK\x05\x06\0\0\0\0", &[0xff; 12][..], &[0; 2]].concat();
     assert_eq!(too_much(0, &[LOCAL, &end64, &locator, &end].concat()), "more than 500000 names");
-    // Each end leads to a directory that has no end of its own; the search must not read it each time.
+    // Each end leads to a directory without an end of its own; the search must not read that each time.
     let record = [b"PK\x01\x02", &[0; 42][..]].concat();
     let end = [b"PK\x05\x06\0\0\0\0", &[0xff; 4][..], &[0; 8], &[0; 2]].concat();
     let mut data = record.repeat(1000);

@@ -1,4 +1,4 @@
-//! What the directory of a ZIP archive says before it is read.
+//! Checks of the directory of a ZIP archive before the archive is read.
 
 use super::meter::Budget;
 use anyhow::Result;
@@ -8,14 +8,14 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::rc::Rc;
 use zip::ZipArchive;
 
-/// The record that says how many files an archive with very many has.
+/// The magic number of the record that holds the number of files of an archive with very many.
 const END64: &[u8; 4] = b"PK\x06\x06";
-/// How long that is, at least.
+/// The minimal length of that record.
 const END64_LEN: usize = 56;
 /// How much is searched at once.
 const WINDOW: usize = 1 << 16;
 
-/// Reads the directory of an archive. What may still be read is in `left` then.
+/// Reads the directory of an archive. Afterwards `left` holds how much may still be read.
 pub fn open<'a, R: Read + Seek>(
     source: &'a mut R,
     left: &Rc<Cell<u64>>,
@@ -23,8 +23,8 @@ pub fn open<'a, R: Read + Seek>(
     Ok(ZipArchive::new(Budget::new(source, left)?)?)
 }
 
-/// Whether an archive may say that it has more files than this. The library makes room for as many as that before it
-/// reads them. Archives without such a record have fewer than 65,536.
+/// Whether an archive claims to have more files than this. The library reserves memory for that many before it reads
+/// them. Archives without such a record have fewer than 65,536.
 pub fn has_more_than(most: u64, source: &mut (impl Read + Seek)) -> io::Result<bool> {
     let len = source.seek(SeekFrom::End(0))?;
     source.seek(SeekFrom::Start(0))?;
@@ -46,8 +46,8 @@ pub fn has_more_than(most: u64, source: &mut (impl Read + Seek)) -> io::Result<b
     }
 }
 
-/// How many files of an archive have the name of another one: whoever unpacks them gets the last. The records of the
-/// directory are counted, since the library has one for each name only.
+/// How many files of an archive have the name of another one: unpacking keeps only the last. The records of the
+/// directory are counted, since the library keeps one for each name.
 pub fn twice(source: &mut (impl Read + Seek)) -> Result<Option<usize>> {
     let archive = open(source, &Rc::default())?;
     let (names, start) = (archive.len(), archive.central_directory_start());
@@ -57,7 +57,7 @@ pub fn twice(source: &mut (impl Read + Seek)) -> Result<Option<usize>> {
     let (mut count, mut record) = (0_usize, [0; 46]);
     while directory.read_exact(&mut record).is_ok() && record.starts_with(b"PK\x01\x02") {
         count += 1;
-        // The name, and what else is of any length.
+        // Skip the name and the other fields of variable length.
         let lengths = [28, 30, 32].map(|at| i64::from(u16::from_le_bytes([record[at], record[at + 1]])));
         directory.seek_relative(lengths.iter().sum())?;
     }

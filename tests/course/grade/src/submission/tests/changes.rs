@@ -1,4 +1,4 @@
-//! Patches, and files that would be directories.
+//! Patches, and files whose paths would have to be directories.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Ways to pack that say something else than they seem to.
+//! Archives that are not what they seem to be.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn gzip_without_tar() {
             assert_eq!(why(&submission), format!("{name}: {said}"));
         }
     }
-    // Old archives do not say that they are some.
+    // Old archives have no magic number.
     let mut old = tar::Builder::new(Vec::new());
     for (name, data) in BOTH {
         let mut header = tar::Header::new_old();
