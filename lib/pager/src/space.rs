@@ -1,36 +1,35 @@
 //! Changes to ranges of an address space: first the table of regions, then the pages.
 //!
-//! The table is only ever touched within [`Table::edit`], in steps that do not call anybody. So a
-//! fault that comes in between finds a table that is whole.
+//! The table is only used within [`Table::edit`], in steps that call nothing else. So a fault between two steps finds
+//! a consistent table.
 
 use crate::batch::Batch;
 use crate::region::Piece;
 use crate::{Access, Error, Kernel, ME, Region, Regions, Touch, region, tables};
 use abi::{PageOp, Perms, Pte, Va};
+use core::cell::Cell;
 use core::ops::Range;
 
-/// Where the regions of an environment are kept.
+/// Access to the table of regions of an environment.
 pub trait Table<K: 'static> {
-    /// Look at the table or change it. `f` does nothing else.
+    /// Calls `f` to read or change the table. `f` does nothing else.
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<K>) -> T) -> T;
 }
 
-/// What a program expects of its memory.
+/// Advice from a program about its use of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Advice {
-    /// Nothing: a page comes when it is touched.
+    /// No advice: a page is brought in when it is touched.
     Normal,
-    /// Pages are touched upwards: several are brought in at once.
+    /// Pages are touched in ascending order: several are brought in at once.
     Sequential,
     /// Bring all pages in now.
     WillNeed,
-    /// Give the pages back. What they held is lost: if they are touched again they are as if they
-    /// had never been touched.
+    /// Give the pages back. Their contents are lost: a page that is touched again is as if it had never been touched.
     DontNeed,
 }
 
-/// The part of a range that the first region at or above its start takes: what is left to look at, from
-/// low to high.
+/// The lowest region in a range, and the part of the range that it covers.
 fn next_piece<K: 'static>(table: &impl Table<K>, range: &Range<Va>) -> Option<Piece<K>> {
     let region = table.edit(|regions| {
         let all = regions.all();
@@ -40,7 +39,7 @@ fn next_piece<K: 'static>(table: &impl Table<K>, range: &Range<Va>) -> Option<Pi
     (piece.start < piece.end).then_some((region, piece))
 }
 
-/// Call `f` with each region that reaches into a range, and with the part of the range that it has.
+/// Calls `f` with each region that reaches into a range, and with the part of the range that it covers.
 fn for_each_piece<K: 'static>(
     table: &impl Table<K>,
     range: &Range<Va>,
@@ -54,14 +53,14 @@ fn for_each_piece<K: 'static>(
     Ok(())
 }
 
-/// Remove all regions, pages and marks in a range, whether there are any or not.
+/// Removes all regions, pages and marks in a range, which may be empty.
 ///
 /// # Errors
-/// [`region::check`]'s, [`Error::TooManyRegions`], `NoMemory` for a table that is not shared any more then: nothing
-/// has changed.
+/// [`region::check`]'s, [`Error::TooManyRegions`], `NoMemory` for a shared table that must become private: then
+/// nothing has changed.
 pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>) -> Result<(), Error> {
     region::check(range)?;
-    // What may fail comes first. Pages that no region speaks for would be found by whoever maps something there next.
+    // The part that may fail comes first. Pages that are in no region would show up in the next mapping at this place.
     let is_empty = tables::are_missing(kernel, range);
     if !is_empty {
         tables::own_edges(kernel, range)?;
@@ -75,7 +74,7 @@ pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>
     if is_empty { Ok(()) } else { remove(kernel, range) }
 }
 
-/// Remove all pages and marks in a range, and leave the regions as they are.
+/// Removes all pages and marks in a range, and leaves the regions as they are.
 ///
 /// # Errors
 /// Those of the kernel.
@@ -86,7 +85,7 @@ pub fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> 
 
 fn remove<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     if kernel.entries(range.clone()).next().is_none() {
-        return Ok(()); // no table that is shared either: those are never empty
+        return Ok(()); // no shared table either: those are never empty
     }
     tables::discard(kernel, range)?;
     let entries = kernel.entries(range.clone());
@@ -97,15 +96,16 @@ fn remove<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     batch.finish(kernel)
 }
 
-/// What the program decides of a page.
+/// The permissions that a program can change.
 const RIGHTS: Perms = Perms::WRITE.union(Perms::EXEC);
 
-/// Change what a range may be used for: nothing (it can be read), [`Perms::WRITE`], or
-/// [`Perms::EXEC`]. The whole range must be in regions.
+/// Changes the rights of a range: none (it can be read), [`Perms::WRITE`], or [`Perms::EXEC`]. The whole range must be
+/// in regions.
 ///
 /// # Errors
-/// [`region::check`]'s, [`Error::BadProtection`], [`Error::NoRegion`], [`Error::TooManyRegions`]; `NoRight`
-/// from the kernel for a shared page that was given to this environment read-only.
+/// [`region::check`]'s, [`Error::BadProtection`], [`Error::NoRegion`], [`Error::TooManyRegions`]; `NoRight` from the
+/// kernel for a shared page that this environment got read-only. Then that page and shared pages above it keep their
+/// rights; everything else in the range has changed.
 pub fn protect<K: Kernel>(
     kernel: &mut K,
     table: &impl Table<K>,
@@ -118,10 +118,18 @@ pub fn protect<K: Kernel>(
     region::check(range)?;
     tables::own(kernel, range)?;
     table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
-    set_rights(kernel, range, perms, |_| true)
+    // Pages that are shared on purpose come last: only for them can the kernel refuse, and no other page must be left with
+    // rights that its region no longer has.
+    let is_shared = |entry: Pte| entry.has(Perms::KEEP.bits());
+    let found_shared = Cell::new(false);
+    set_rights(kernel, range, perms, |entry| {
+        found_shared.set(found_shared.get() || is_shared(entry));
+        !is_shared(entry)
+    })?;
+    if found_shared.get() { set_rights(kernel, range, perms, is_shared) } else { Ok(()) }
 }
 
-/// Give the pages of a range that `which` holds for these rights.
+/// Gives these rights to the pages of a range that `which` selects.
 fn set_rights<K: Kernel>(
     kernel: &mut K,
     range: &Range<Va>,
@@ -137,18 +145,18 @@ fn set_rights<K: Kernel>(
     batch.finish(kernel)
 }
 
-/// What becomes of a page.
+/// The permissions of a page after a change of rights.
 ///
-/// A page that is not shared on purpose becomes copy-on-write, and not writable at once: while it
-/// was read-only a fork may have shared it, and nothing in the entry says so. If nobody has it but
-/// this environment, the first write costs a fault, and no copy.
+/// A page that is not shared on purpose becomes copy-on-write, and not writable at once: while it was read-only a fork
+/// may have shared it, and the entry does not show that. If only this environment has the page, the first write costs
+/// a fault, and no copy.
 fn protected(entry: Pte, perms: Perms) -> Perms {
     let rest = entry.perms() - (Perms::WRITE | Perms::EXEC | Perms::COW);
     let copied_first = perms.contains(Perms::WRITE) && !rest.contains(Perms::KEEP);
     rest | if copied_first { Perms::COW } else { perms }
 }
 
-/// Say what is going to happen to a range. The whole range must be in regions.
+/// Gives advice about the future use of a range. The whole range must be in regions.
 ///
 /// # Errors
 /// [`region::check`]'s, [`Error::NoRegion`], [`Error::TooManyRegions`], [`Error::NotSupported`]; those of the
@@ -171,7 +179,8 @@ pub fn advise<K: Kernel>(
         }
         Advice::DontNeed => {
             for_each_piece(table, range, |region, piece| match region.pager.can_discard() {
-                // As in `unmap`: a pager that has given up what its marks stand for must not see them again.
+                // First own the edges, as `unmap` does: a pager that has freed the data of its marks must not see them
+                // again.
                 true => Ok(tables::own_edges(kernel, &piece)?),
                 false => Err(Error::NotSupported(piece.start)),
             })?;
@@ -183,7 +192,7 @@ pub fn advise<K: Kernel>(
     }
 }
 
-/// Do as if each page that is not there were accessed now, several at a time.
+/// Brings in each missing page of a piece, as an access would, several at a time.
 pub(crate) fn bring_in<K: Kernel>(
     kernel: &mut K,
     region: &Region<K>,
@@ -202,12 +211,12 @@ pub(crate) fn bring_in<K: Kernel>(
     Ok(())
 }
 
-/// Move a region, which is named by its range and whose data does not depend on where it is: its
-/// pages and marks appear at the new place, which must be free, and nothing is copied.
+/// Moves a region, which is named by its range and whose data does not depend on its address: its pages and marks
+/// appear at the new place, which must be free, and nothing is copied.
 ///
 /// # Errors
-/// [`Error::NoRegion`], [`region::check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`], and those of the
-/// kernel: then nothing has changed.
+/// [`Error::NoRegion`], [`region::check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`], and those of the kernel:
+/// then nothing has changed.
 pub fn relocate<K: Kernel>(
     kernel: &mut K,
     table: &impl Table<K>,
@@ -220,7 +229,7 @@ pub fn relocate<K: Kernel>(
         regions.add(Region { start: new.start, end: new.end, ..region }).map(|()| region)
     })?;
     if let Err(error) = alias(kernel, &region, new) {
-        // Nothing to tell the pager: all that has come here is still at the old place.
+        // No `discard` for the pager: everything that was moved is still at the old place.
         table.edit(|regions| regions.remove(new))?;
         clear(kernel, new)?;
         return Err(error);
@@ -229,17 +238,18 @@ pub fn relocate<K: Kernel>(
     clear(kernel, old)
 }
 
-/// What there is at an address.
+/// The page or mark at an address.
 #[derive(Clone, Copy, PartialEq)]
 enum Held {
     Page(Perms),
     Mark(u64),
 }
 
-/// Let the pages and marks of a region appear in the range `new` as well.
+/// Makes the pages and marks of a region appear in the range `new` as well.
 ///
-/// The kernel passes on no right to become writable, only that of a page which is. A private page loses nothing by
-/// that, since it can be copied. Pages that stay shared are lent their rights for the time being.
+/// The kernel passes on no right to become writable later, only that of a page which is writable now. A private page
+/// loses nothing by that, since it can be copied. Pages that stay shared get the right to write for the duration of
+/// the call.
 fn alias<K: Kernel>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> Result<(), Error> {
     let old = region.range();
     tables::own(kernel, &old)?;
@@ -256,7 +266,7 @@ fn alias<K: Kernel>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> Resu
     set_rights(kernel, new, rights, is_lent)
 }
 
-/// Let what the entries of `old` hold appear from `new` on as well.
+/// Makes the pages and marks of `old` appear from `new` on as well.
 fn copy_entries<K: Kernel>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let moved = |va: Va| Va(va.0 - old.start.0 + new.0);
     let entries = kernel.entries(old.clone());

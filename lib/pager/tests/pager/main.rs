@@ -4,14 +4,14 @@
 //! | --- | --- |
 //! | [`host`] | the kernel, with several environments, a boot archive and page tables of real `vm::Space`s |
 //! | [`op`] | the steps, and how they are chosen |
-//! | [`model`] | what the steps are supposed to do: everything is copied at once |
+//! | [`model`] | the expected effect of the steps: everything is copied at once |
 //! | [`world`] | both side by side |
 //! | [`regions`] | the table of regions by itself |
 //! | [`rig`] | environments without a model, for single cases |
 //! | [`tables`] | forks that share tables: single cases |
-//! | [`marks`] | pagers that keep something in the page table |
-//! | [`known`] | what is known of the addresses around the last fault |
-//! | [`edges`] | single cases that chance would not find |
+//! | [`marks`] | pagers that keep data in the page table |
+//! | [`known`] | the facts about the addresses around the last fault |
+//! | [`edges`] | single cases that random tests would not find |
 //!
 //! Programs reach memory only through the processor with its TLB, and a fault goes to
 //! [`pager::resolve`], as in libos.
@@ -27,16 +27,17 @@ mod rig;
 mod tables;
 mod world;
 
-use abi::Va;
+use abi::{Perms, Va};
 use host::By;
-use op::op;
+use op::{Cover, Kind, Op, op};
 use proptest::prelude::*;
+use sim::processor::Access;
 use world::World;
 
-/// Frames of a machine on which the steps below sometimes run out even of the last one.
+/// Number of frames of a machine on which the steps below sometimes run out even of the last one.
 const FEW: usize = 90;
 
-/// What is private decides which tables are shared: those of every level, or of the lower ones only.
+/// The private span decides which tables are shared: those of every level, or of the lower ones only.
 fn private() -> impl Strategy<Value = Option<Va>> {
     prop::sample::select(vec![None, Some(rig::OTHER_GIB), Some(rig::SAME_GIB)])
 }
@@ -52,7 +53,7 @@ proptest! {
         world.end();
     }
 
-    /// The same, with forks that share tables: results, regions, contents, rights and faults agree.
+    /// With forks that share tables: results, regions, contents, rights and faults agree with the model.
     #[test]
     fn agrees_with_that_model_if_tables_are_shared(
         private in private(),
@@ -63,8 +64,8 @@ proptest! {
         world.end();
     }
 
-    /// For want of any of the frames that it takes, a step fails, and no program sees a difference; with
-    /// that frame it succeeds.
+    /// Without any one of the frames that it takes, a step fails, and no program sees a difference; with that frame it
+    /// succeeds.
     #[test]
     fn runs_out_of_memory_without_harm(
         by in prop_oneof![Just(By::Pages), private().prop_map(By::Tables)],
@@ -72,6 +73,26 @@ proptest! {
     ) {
         let mut world = World::small(FEW, by);
         steps.iter().for_each(|op| world.starve_and_step(op));
+        world.end();
+    }
+}
+
+/// A shared page that this environment got read-only cannot become writable. Pages above it must not keep rights that their
+/// region has lost.
+#[test]
+fn protect_goes_on_behind_a_page_that_is_refused() {
+    let steps = [
+        Op::Add { range: Va(0x205000)..Va(0x207000), kind: Kind::Shared, rights: Perms::READ },
+        Op::Fork,
+        Op::Exit,
+        Op::Add { range: Va(0x207000)..Va(0x20a000), kind: Kind::Zeros, rights: Perms::EXEC },
+        Op::Touch { va: Va(0x207000), access: Access::Read, byte: 0 },
+        Op::Protect { range: Va(0x205000)..Va(0x208000), rights: Perms::WRITE, cover: Cover::All },
+    ];
+    let worlds: [fn() -> World; 2] = [World::new, || World::with_tables(None)];
+    for make in worlds {
+        let mut world = make();
+        steps.iter().for_each(|op| world.step(op));
         world.end();
     }
 }

@@ -1,6 +1,6 @@
-//! What address spaces are supposed to be, written down as simply as possible: every page of a
-//! region has its contents from the beginning, and fork copies all of them. Beside the contents
-//! stands what a page costs: whether it is there, and in which frame.
+//! The expected behaviour of address spaces, written as simply as possible: every page of a region has its contents
+//! from the beginning, and fork copies all of them. Beside the contents the model records the cost of a page: whether
+//! it is present, and in which frame.
 
 use crate::host::{ENVS, REGIONS, file_byte};
 use crate::op::{Cover, Kind, Op, Outcome, pages, pages_of};
@@ -15,26 +15,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
-/// A frame, whoever has it.
+/// A frame, with any number of users.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FrameId {
-    /// The page of zeros that everybody has.
+    /// The shared page of zeros.
     Zeros,
     /// A page of the archive.
     Archive(usize),
-    /// One that was given to environments.
+    /// A frame that was given to environments.
     Given(u32),
 }
 
-/// A page that is there, as an environment holds it.
+/// A present page of an environment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Held {
     pub frame: FrameId,
     pub write: bool,
     pub exec: bool,
-    /// Whoever writes gets a copy.
+    /// Whether a writer gets a copy.
     pub cow: bool,
-    /// The kernel would let it be made writable.
+    /// Whether the kernel would allow making the page writable.
     pub may: bool,
 }
 
@@ -44,7 +44,7 @@ pub struct Page {
     pub kind: Kind,
     pub rights: Perms,
     pub sequential: bool,
-    /// The contents. Others have the same value only if they share the page on purpose.
+    /// The contents. Environments have one value in common only if they share the page on purpose.
     pub bytes: Rc<RefCell<Vec<u8>>>,
     pub held: Option<Held>,
 }
@@ -73,7 +73,7 @@ impl Page {
         Held { frame, write, exec, cow: false, may: true }
     }
 
-    /// The page in this frame, which others have as well.
+    /// The page in this frame, which has other users as well.
     fn lent(&self, frame: FrameId) -> Held {
         let whole = self.whole(frame);
         Held { write: false, cow: whole.write, may: false, ..whole }
@@ -84,13 +84,13 @@ impl Page {
     }
 }
 
-/// The part of the file that is in a page: from where in the archive, and how many bytes.
+/// The part of the file in a page: its offset in the archive, and the number of bytes.
 fn file_part(va: Va, kind: Kind) -> (u64, u64) {
     let Kind::File { bias, end } = kind else { return (0, 0) };
     (va.0.wrapping_add(bias).wrapping_sub(ARCHIVE.0), end.saturating_sub(va.0).min(PAGE_SIZE))
 }
 
-/// A page that nobody has touched.
+/// An untouched page.
 fn fresh(va: Va, kind: Kind) -> Vec<u8> {
     let (from, bytes) = file_part(va, kind);
     let mut page: Vec<_> = (from..from.wrapping_add(bytes)).map(file_byte).collect();
@@ -107,12 +107,12 @@ pub struct Env {
 }
 
 impl Env {
-    /// The regions: where, and a page of each.
+    /// The regions: their addresses, and one page of each.
     pub fn regions(&self) -> impl Iterator<Item = (Range<Va>, &Page)> {
         self.starts.iter().map(|start| (*start..self.end(*start), &self.pages[start]))
     }
 
-    /// Where the region of a page ends.
+    /// The end of the region of a page.
     fn end(&self, page: Va) -> Va {
         let goes_on = |va: &Va| self.pages.contains_key(va) && !self.starts.contains(va);
         let more = (1..).map(|n| page.add_pages(n)).take_while(goes_on).count();
@@ -123,9 +123,9 @@ impl Env {
         *self.starts.range(..=page).next_back().expect("every page is in a region")
     }
 
-    /// Addresses without a region, in a range.
+    /// Addresses in a range that are in no region.
     fn hole(&self, range: &Range<Va>) -> Result<(), Error> {
-        // A region is no larger than an area, so there is no need to look at more pages than these.
+        // A region is no larger than an area, so these pages are enough.
         let hole = pages_of(range).find(|va| !self.pages.contains_key(va));
         hole.map_or(Ok(()), |va| Err(Error::NoRegion(va)))
     }
@@ -139,7 +139,7 @@ impl Env {
         if self.starts.len() + more > REGIONS { Err(Error::TooManyRegions(REGIONS)) } else { Ok(()) }
     }
 
-    /// Let no region reach over the ends of a range.
+    /// Cuts regions at the ends of a range.
     fn cut(&mut self, range: &Range<Va>) -> Result<(), Error> {
         let cuts = [range.start, range.end]
             .into_iter()
@@ -174,7 +174,7 @@ impl Env {
     }
 
     fn unmap(&mut self, range: &Range<Va>) -> Result<(), Error> {
-        // A hole in a region makes two of one. Otherwise there are no more afterwards than before.
+        // A hole splits a region in two. Otherwise the number of regions does not grow.
         let holds = |va: &Va| self.pages.contains_key(va) && self.start(*va) < range.start;
         if holds(&range.start) && self.end(self.start(range.start)) > range.end {
             self.room(1)?;
@@ -196,23 +196,23 @@ impl Env {
     }
 }
 
-/// All environments, and who runs.
+/// All environments, and the running one.
 pub struct Model {
     pub envs: [Option<Env>; ENVS],
     pub current: usize,
-    /// Frames that there are for all of this.
+    /// The number of frames for all of this.
     pub frames: usize,
-    /// What the last fault came to.
+    /// The result of the last fault.
     pub cause: Option<Cause>,
     next: u32,
 }
 
 impl Model {
-    /// One empty environment in so many frames.
+    /// One empty environment with this many frames.
     pub fn new(frames: usize) -> Model {
         let mut envs = [const { None }; ENVS];
         envs[0] = Some(Env::default());
-        // Frames that are taken over from the machine have smaller numbers.
+        // Frames that are copied from the machine have smaller numbers.
         Model { envs, current: 0, frames, cause: None, next: 1 << 30 }
     }
 
@@ -224,7 +224,7 @@ impl Model {
         self.all().flat_map(|env| env.pages.values()).filter_map(|page| page.held).map(|held| held.frame)
     }
 
-    /// How many entries name a frame.
+    /// The number of entries that name a frame.
     pub fn refs(&self, frame: FrameId) -> usize {
         self.frames_in_use().filter(|used| *used == frame).count()
     }
@@ -253,7 +253,7 @@ impl Model {
         FrameId::Given(self.next)
     }
 
-    /// Do what a step does.
+    /// Executes a step.
     pub fn apply(&mut self, op: &Op) -> Outcome {
         self.cause = None;
         Outcome::Done(match op {
@@ -276,7 +276,7 @@ impl Model {
         })
     }
 
-    /// The range that is meant.
+    /// The range of a step.
     pub fn aim(&self, range: &Range<Va>, cover: Cover) -> Range<Va> {
         let is_there = |va: &Va| self.env().pages.contains_key(va);
         match self.env().inside(range).first() {
@@ -290,14 +290,18 @@ impl Model {
 
     fn protect(&mut self, range: &Range<Va>, rights: Perms) -> Result<(), Error> {
         self.env_mut().change(range, |page| page.rights = rights)?;
-        for (va, page) in self.env_mut().pages.range_mut(range.clone()) {
-            let Some(held) = page.held else { continue };
-            let new = if page.is_shared() { page.whole(held.frame) } else { page.lent(held.frame) };
-            if new.write && !held.may {
-                // Somebody else decided that it is only to be read.
-                return Err(Error::Kernel(abi::Error::NoRight(va.0)));
+        // Shared pages come last: only for them can the kernel refuse.
+        for shared in [false, true] {
+            let pages = self.env_mut().pages.range_mut(range.clone());
+            for (va, page) in pages.filter(|(_, page)| page.is_shared() == shared) {
+                let Some(held) = page.held else { continue };
+                let new = if shared { page.whole(held.frame) } else { page.lent(held.frame) };
+                if new.write && !held.may {
+                    // Another environment granted the page read-only.
+                    return Err(Error::Kernel(abi::Error::NoRight(va.0)));
+                }
+                page.held = Some(Held { may: held.may, ..new });
             }
-            page.held = Some(Held { may: held.may, ..new });
         }
         Ok(())
     }
@@ -331,7 +335,7 @@ impl Model {
         }
     }
 
-    /// What a relocation means, if the region can be moved there.
+    /// Executes a relocation, if the region can be moved there.
     pub fn move_of(&self, page: Va, to: Va) -> Option<(Range<Va>, Range<Va>)> {
         let found = self.env().pages.get(&page)?;
         let old = self.env().start(page)..self.env().end(page);
@@ -347,7 +351,7 @@ impl Model {
         let from = env.pages.clone();
         env.add(new, |va| {
             let page = from[&moved(va)].clone();
-            // The kernel does not pass on more than is asked for. Nobody gets what is shared back in another way.
+            // The kernel grants no more than is asked for. Rights to a shared page cannot be regained in another way.
             let may = |held: Held| held.write || page.is_shared() && held.may;
             let held = page.held.map(|held| Held { may: may(held), ..held });
             Page { held, ..page }
@@ -405,11 +409,11 @@ impl Model {
         Outcome::Byte(*place)
     }
 
-    /// Whether a program can access a page; afterwards it is there.
+    /// Whether a program can access a page; afterwards the page is present.
     fn reach(&mut self, va: Va, access: Access) -> bool {
         let env = self.env();
         let Some(page) = env.pages.get(&va).filter(|page| page.kind != Kind::Guard) else { return false };
-        // In a shared page the entry counts: the kernel may have refused to change it.
+        // For a shared page the entry counts: the kernel may have refused to change it.
         let (allowed, shared) = (page.may(access), page.is_shared());
         match page.held {
             Some(held) if shared => match access {
@@ -433,7 +437,7 @@ impl Model {
         }
     }
 
-    /// How many pages come with this one.
+    /// The number of pages that are brought in with this one.
     fn around(&self, va: Va, sequential: bool, end: Va) -> u64 {
         let env = self.env();
         let end = end.min(env.end(va));
@@ -485,7 +489,7 @@ impl Model {
         }
     }
 
-    /// A private page is to be written: whoever has it alone keeps it.
+    /// A write to a private page: a sole user keeps the page.
     fn own(&mut self, va: Va) {
         let held = self.env().pages[&va].held.expect("it is there");
         let alone = matches!(held.frame, FrameId::Given(_)) && self.refs(held.frame) == 1;
