@@ -1,4 +1,4 @@
-//! A test case: what to boot, on what machine, and what must come of it.
+//! A test case: the program to boot, the machine, and the expected result.
 
 use crate::lab::{Lab, Request};
 use crate::run::Run;
@@ -14,9 +14,9 @@ use xtask::images::Flavor;
 use xtask::machine::{Machine, Memory, shell_word};
 use xtask::symbols;
 
-/// Emulated machines on a busy host are slow; a test that waits for longer than this hangs.
+/// The time limit of a test. Emulated machines on a busy host are slow; a test that takes longer than this hangs.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// With how many processors a test runs once more.
+/// The number of processors with which a test also runs.
 const CPUS: u32 = 4;
 /// How many lines of the console a failure shows.
 const TAIL: usize = 25;
@@ -37,7 +37,7 @@ pub struct Case {
     checks: Vec<Arc<Check>>,
 }
 
-/// A test of this program, under its name.
+/// A test of this program, named after it.
 #[must_use]
 pub fn guest(program: &str) -> Case {
     named(program, program)
@@ -68,7 +68,7 @@ pub fn named(name: &str, program: &str) -> Case {
     }
 }
 
-/// The test of this name in the rubric. Courses run it as the rubric says; here it runs as the others do.
+/// The test of this name in the rubric. Courses run it as the rubric says; this package runs it like its other tests.
 ///
 /// # Panics
 /// There is none, or the rubric has a mistake.
@@ -78,10 +78,10 @@ pub fn graded(name: &str) -> Case {
     from_rubric(name, &test.varied(0))
 }
 
-/// The same, under another name and with these values for what the rubric leaves open.
+/// The test `test` of the rubric, under another name and with these values for the rubric's variables.
 ///
 /// # Panics
-/// As [`graded`].
+/// See [`graded`].
 #[must_use]
 pub fn graded_with(name: &str, test: &str, values: &[(&str, String)]) -> Case {
     let test = RUBRIC.test(test).unwrap_or_else(|| panic!("the rubric has no test `{test}`"));
@@ -104,144 +104,144 @@ fn from_rubric(name: &str, test: &Test) -> Case {
 }
 
 impl Case {
-    /// Arguments of the program.
+    /// Sets the arguments of the program.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Case {
         self.request.args = args.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// One more member of the boot archive.
+    /// Adds one more member to the boot archive.
     #[must_use]
     pub fn file(mut self, name: &str, data: &[u8]) -> Case {
         self.request.files.insert(name.to_owned(), data.to_vec());
         self
     }
 
-    /// What is piped to the console, as text; after it, the input ends.
+    /// Sets the text that is piped to the console; after it, the input ends.
     #[must_use]
     pub fn types(self, input: &str) -> Case {
         self.pipes(input.as_bytes())
     }
 
-    /// What is piped to the console; after it, the input ends.
+    /// Sets the bytes that are piped to the console; after them, the input ends.
     #[must_use]
     pub fn pipes(mut self, input: &[u8]) -> Case {
         self.request.input = Some(input.to_vec());
         self
     }
 
-    /// How much memory, as on the command line.
+    /// Sets the amount of memory, as on the command line.
     #[must_use]
     pub fn memory(mut self, size: &str) -> Case {
         self.machine.memory = size.parse::<Memory>().expect("a test names a bad size");
         self
     }
 
-    /// How many processors.
+    /// Sets the number of processors.
     #[must_use]
     pub fn cpus(mut self, count: u32) -> Case {
         self.machine.cpus = count;
         self
     }
 
-    /// What must be seen depends on who runs when: on one processor only.
+    /// Runs the test on one processor only, because its result depends on the schedule.
     #[must_use]
     pub fn one_processor(mut self) -> Case {
         self.anywhere = false;
         self
     }
 
-    /// A model of processors, as the emulator's `-cpu` has it.
+    /// Sets the model of the processors, in the form of the emulator's `-cpu`.
     #[must_use]
     pub fn processor(mut self, model: &str) -> Case {
         self.machine.processor = Some(model.to_owned());
         self
     }
 
-    /// Time counts instructions.
+    /// Lets time count instructions.
     #[must_use]
     pub fn icount(mut self) -> Case {
         self.machine.icount = true;
         self
     }
 
-    /// Microseconds between timer ticks.
+    /// Sets the microseconds between timer ticks.
     #[must_use]
     pub fn tick(mut self, microseconds: u64) -> Case {
         self.request.tick_us = Some(microseconds);
         self
     }
 
-    /// This word on the kernel's command line makes something happen.
+    /// Puts this word for fault injection on the kernel's command line.
     #[must_use]
     pub fn provoke(mut self, word: &'static str) -> Case {
         self.request.provoke = Some(word);
         self
     }
 
-    /// The kernel panics, because of this word on its command line.
+    /// Expects that the kernel panics, because of this word on its command line.
     #[must_use]
     pub fn panics(self, word: &'static str) -> Case {
         self.provoke(word).keeps_frames().exits(ExitStatus::KERNEL_PANIC.0)
     }
 
-    /// Without the kernel's lines about environments: there would be too many.
+    /// Turns off the kernel's lines about environments, of which there would be too many.
     #[must_use]
     pub fn quiet(mut self) -> Case {
         self.request.trace = false;
         self
     }
 
-    /// Another bound than the usual two minutes.
+    /// Sets another time limit than the usual two minutes.
     #[must_use]
     pub fn timeout(mut self, seconds: u64) -> Case {
         self.request.timeout = Duration::from_secs(seconds);
         self
     }
 
-    /// Under another name.
+    /// Renames the test.
     #[must_use]
     pub fn called(mut self, name: &str) -> Case {
         name.clone_into(&mut self.name);
         self
     }
 
-    /// The status that is expected; without this, 0.
+    /// Sets the expected status; without this, 0.
     #[must_use]
     pub fn exits(mut self, status: u8) -> Case {
         self.status = ExitStatus(status);
         self
     }
 
-    /// The program is expected to be killed by this exception.
+    /// Expects that the program is killed by this exception.
     #[must_use]
     pub fn killed_by(self, vector: Vector) -> Case {
         self.exits(ExitStatus::killed_by(vector).0)
     }
 
-    /// The machine is powered off while frames are in use.
+    /// Permits that the machine is powered off while frames are in use.
     #[must_use]
     pub fn keeps_frames(mut self) -> Case {
         self.returns_frames = false;
         self
     }
 
-    /// Under this kernel only.
+    /// Runs the test under this kernel only.
     #[must_use]
     pub fn only(mut self, flavor: Flavor) -> Case {
         self.flavors = vec![flavor];
         self
     }
 
-    /// What must be seen.
+    /// Adds a check of the run.
     #[must_use]
     pub fn check(mut self, check: impl Fn(&Run) + Send + Sync + 'static) -> Case {
         self.checks.push(Arc::new(check));
         self
     }
 
-    /// The case under each of its kernels.
+    /// The trials of the test, one for each of its kernels.
     #[must_use]
     pub fn trials(&self, lab: &Arc<Lab>) -> Vec<Trial> {
         let trial = |&flavor: &Flavor| {
@@ -264,7 +264,7 @@ impl Case {
         }
     }
 
-    /// Boots it once, and returns what was seen, checked or not.
+    /// Boots the test once, and returns the run, checked or not.
     ///
     /// # Errors
     /// There is no verdict.
@@ -275,10 +275,10 @@ impl Case {
             .map_err(|error| Failed::from(format!("{error:#}\nthis repeats it:\n  {}", self.command(flavor))))
     }
 
-    /// Boots it once, and checks everything.
+    /// Boots the test once, and checks everything.
     ///
     /// # Errors
-    /// What was expected and not seen.
+    /// Lists the expectations that were not met.
     pub fn judge(&self, lab: &Lab, flavor: Flavor) -> Result<(), Failed> {
         let run = self.boot(lab, flavor)?;
         self.check_end(&run);
@@ -314,7 +314,7 @@ impl Case {
         text
     }
 
-    /// The command that does the same by hand.
+    /// The command that repeats the test by hand.
     fn command(&self, flavor: Flavor) -> String {
         let check = match flavor {
             Flavor::Plain => "",

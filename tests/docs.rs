@@ -1,5 +1,5 @@
-//! What the documents say about the code is still so: calls and errors are all described, code is
-//! quoted from real files, and files, links and programs that are named exist.
+//! Checks that the documents agree with the code: all calls and errors are described, quoted code is in a source file,
+//! and all named files, links and programs exist.
 
 use abi::{Call, Error};
 use std::fs;
@@ -32,12 +32,12 @@ impl Document {
         parts.flat_map(str::lines)
     }
 
-    /// What stands between backquotes in its prose.
+    /// The texts between backquotes in its prose.
     fn names(&self) -> impl Iterator<Item = &str> {
         self.prose().flat_map(|line| line.split('`').skip(1).step_by(2))
     }
 
-    /// How links name its headings.
+    /// The anchors of its headings, as links name them.
     fn anchors(&self) -> impl Iterator<Item = String> {
         let headings = self.prose().filter_map(|line| {
             line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))
@@ -48,7 +48,7 @@ impl Document {
         })
     }
 
-    /// The rows of the table in a section that begin with a name in backquotes: their cells.
+    /// The cells of the table rows in a section that begin with a name in backquotes.
     fn table(&self, heading: &str) -> Vec<Vec<&str>> {
         let section = self.sections().into_iter().find(|(other, _)| *other == heading);
         let (_, text) = section.unwrap_or_else(|| panic!("{} has no {heading}", self.path.display()));
@@ -79,7 +79,7 @@ fn documents() -> Vec<Document> {
     inside("").chain(inside("docs")).chain(inside("docs/labs")).collect()
 }
 
-/// Every source file under these directories.
+/// The text of every source file under these directories.
 fn sources() -> Vec<String> {
     fn collect(directory: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(directory).expect("a source directory") {
@@ -98,14 +98,14 @@ fn sources() -> Vec<String> {
     found
 }
 
-/// The rows that are counted.
+/// The ids of the counted rows.
 fn rows() -> Vec<String> {
     let bench =
         fs::read_to_string(root().join("user/bench/src/bin/bench/main.rs")).expect("the measuring program");
     xtask::bench::row_names(&bench).into_iter().map(str::to_owned).collect()
 }
 
-/// The lines without their indentation, so that a quotation may be moved to the left.
+/// The lines without their indentation, so that a quotation may be indented less.
 fn flat(code: &str) -> String {
     code.lines().map(str::trim).collect::<Vec<_>>().join("\n")
 }
@@ -208,7 +208,7 @@ fn named_programs_exist() {
     }
 }
 
-/// "`function` in `path`" is how documents point into the code.
+/// Documents refer to code as "`function` in `path`".
 #[test]
 fn named_functions_exist() {
     for document in documents() {
@@ -230,7 +230,7 @@ fn named_functions_exist() {
 fn every_row_is_explained() {
     let testing = Document::read("docs/testing.md");
     for id in rows() {
-        // Rows for several sizes are explained as one.
+        // Rows for several sizes are explained together.
         let (stem, size) = id.rsplit_once('-').unwrap_or((&id, ""));
         let is_size = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
         let name = if is_size { format!("{stem}-N") } else { id.clone() };
@@ -239,7 +239,7 @@ fn every_row_is_explained() {
     }
 }
 
-/// The costs that the tricks are said to have are those that are recorded.
+/// The costs that the lecture states are those that are recorded.
 #[test]
 fn costs_are_as_recorded() {
     let record = fs::read_to_string(root().join("tests/counts.json")).expect("the record of counts");
@@ -254,7 +254,7 @@ fn costs_are_as_recorded() {
     }
 }
 
-/// What others are said to take is what `cargo xtask bench` prints, for rows that are counted.
+/// The lecture's costs of other systems are those that `cargo xtask bench` prints, for rows that are counted.
 #[test]
 fn peers_are_as_recorded() {
     let peers = fs::read_to_string(root().join("tests/peers.json")).expect("the record of others");

@@ -1,4 +1,4 @@
-//! What all tests share: the emulator, the kernels, the boot archive. Built once.
+//! The resources that all tests share: the emulator, the kernels, the boot archive. They are built once.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use xtask::session::{Options, Outcome, Session, scratch};
 use xtask::workspace::Workspace;
 use xtask::{install, say};
 
-/// What every test needs.
+/// The resources that all tests share.
 pub struct Lab {
     /// The emulator.
     pub qemu: PathBuf,
@@ -23,20 +23,20 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds everything here.
+    /// Builds the kernels and programs of this workspace.
     ///
     /// # Errors
-    /// Something does not build, or there is no emulator.
+    /// Something does not compile, or there is no emulator.
     pub fn open() -> Result<Lab> {
         say!("building the kernels and the programs");
         Lab::of(Workspace::load()?, &Flavor::ALL, false)
     }
 
-    /// Builds these kernels, the first ones of [`Flavor::ALL`], and the programs of a workspace. If that is to be
+    /// Builds these kernels, which must be the first ones of [`Flavor::ALL`], and the programs of a workspace. If
     /// `strict`, a warning is an error.
     ///
     /// # Errors
-    /// As [`Lab::open`].
+    /// See [`Lab::open`].
     pub fn of(workspace: Workspace, flavors: &[Flavor], strict: bool) -> Result<Lab> {
         let qemu = install::qemu()?;
         let images = Builder { strict, ..Builder::of(&workspace) }.build(flavors)?;
@@ -51,7 +51,7 @@ impl Lab {
         &self.images.kernels[index.unwrap_or(0)]
     }
 
-    /// The file of a program, as the linker made it.
+    /// The file of a program, in the form in which the linker made it.
     ///
     /// # Errors
     /// There is no such program, or it cannot be read.
@@ -60,7 +60,7 @@ impl Lab {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// Where that file is.
+    /// The path of a program's file.
     ///
     /// # Errors
     /// There is no such program.
@@ -68,7 +68,7 @@ impl Lab {
         Ok(&self.images.program(name)?.path)
     }
 
-    /// What counting needs: the plain and the counting kernel, and the programs.
+    /// The images for counting: the plain and the counting kernel, and the programs.
     #[must_use]
     pub fn counting_images(&self) -> Images {
         let kernels = [Flavor::Plain, Flavor::Count].map(|flavor| self.kernel(flavor).clone());
@@ -107,7 +107,7 @@ impl Lab {
     }
 }
 
-/// What to boot.
+/// The program to boot, and its surroundings.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The program.
@@ -116,14 +116,14 @@ pub struct Request {
     pub args: Vec<String>,
     /// More members for the boot archive.
     pub files: BTreeMap<String, Vec<u8>>,
-    /// What is piped to the console, before its input ends.
+    /// The bytes that are piped to the console, before its input ends.
     pub input: Option<Vec<u8>>,
-    /// The kernel tells of the life of environments.
+    /// Whether the kernel prints the creation and end of environments.
     pub trace: bool,
     /// Microseconds between timer ticks.
     pub tick_us: Option<u64>,
-    /// A word that makes the kernel panic.
+    /// A word for fault injection on the kernel's command line.
     pub provoke: Option<&'static str>,
-    /// The bound of the run.
+    /// The time limit of the run.
     pub timeout: std::time::Duration,
 }

@@ -1,6 +1,6 @@
-//! Guest tests: boots the real kernel in the emulator and checks what programs did.
+//! Guest tests: boot the real kernel in the emulator and check what programs did.
 //!
-//! A test names a program and says what must be seen:
+//! A test names a program and the expected output:
 //!
 //! ```
 //! # use tests::guest;
@@ -9,10 +9,9 @@
 //! });
 //! ```
 //!
-//! Whatever else it asks for, every run must end with the status that was expected, vouched for by
-//! the kernel's report, and with as many free page frames as it started with. A verdict never
-//! depends on a line that a program could print. Every test runs under the kernel as it is, and
-//! under the checking kernel as `check::NAME`.
+//! Every run must also end with the expected status, confirmed by the kernel's report, and with as many free page
+//! frames as it started with. A verdict never depends on a line that a program could print. Every test runs under the
+//! normal kernel, and under the checking kernel as `check::NAME`.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,4 @@
-//! What a run showed, and what can be demanded of it. Demands that are not met are collected, so
-//! that a failure tells all of them.
+//! A run, and demands on it. Unmet demands are collected, so that a failure reports all of them.
 
 use abi::ExitStatus;
 use grade::expect::{self, Expect, Unmet};
@@ -9,11 +8,11 @@ use xtask::session::Outcome;
 
 /// A run that has ended.
 pub struct Run {
-    /// What the guest printed.
+    /// The output of the guest.
     pub console: String,
-    /// How the machine ended.
+    /// The status of the machine.
     pub status: ExitStatus,
-    /// What the kernel reported.
+    /// The kernel's report.
     pub report: Option<Report>,
     failures: RefCell<Vec<String>>,
 }
@@ -32,13 +31,13 @@ impl Run {
         self.console.lines().map(|line| line.trim_end_matches('\r'))
     }
 
-    /// The lines in which the pattern is found.
+    /// The lines that match the pattern.
     #[must_use]
     pub fn matching(&self, pattern: &str) -> Vec<&str> {
         expect::matching(&self.lines().collect::<Vec<_>>(), pattern)
     }
 
-    /// This must be so.
+    /// Demands that a condition holds.
     pub fn expect(&self, holds: bool, what: impl Into<String>) -> &Run {
         if !holds {
             self.failures.borrow_mut().push(what.into());
@@ -46,39 +45,39 @@ impl Run {
         self
     }
 
-    /// Notes what the demand finds wrong with the lines, if anything.
+    /// Records what the demand finds wrong with the lines, if anything.
     fn demand<U: IntoIterator<Item = Unmet>>(&self, demand: impl FnOnce(&[&str]) -> U) -> &Run {
         let unmet = demand(&self.lines().collect::<Vec<_>>());
         self.failures.borrow_mut().extend(unmet.into_iter().map(|unmet| unmet.to_string()));
         self
     }
 
-    /// What the rubric demands.
+    /// Demands what the rubric expects.
     pub fn see(&self, expected: &Expect) -> &Run {
         self.demand(|lines| expected.unmet(lines))
     }
 
-    /// So many lines must match.
+    /// Demands that exactly this many lines match.
     pub fn count(&self, pattern: &str, expected: usize) -> &Run {
         self.demand(|lines| expect::count(lines, pattern, expected))
     }
 
-    /// Exactly one line must match.
+    /// Demands that exactly one line matches.
     pub fn once(&self, pattern: &str) -> &Run {
         self.count(pattern, 1)
     }
 
-    /// No line may match.
+    /// Demands that no line matches.
     pub fn never(&self, pattern: &str) -> &Run {
         self.demand(|lines| expect::never(lines, pattern))
     }
 
-    /// Lines must match, one after the other; others may be between them.
+    /// Demands lines that match one after the other; other lines may be between them.
     pub fn in_order<P: AsRef<str>>(&self, patterns: &[P]) -> &Run {
         self.demand(|lines| expect::order(lines, patterns))
     }
 
-    /// The whole console: a pattern for each line, and nothing else.
+    /// Demands a pattern for each line of the console, and nothing else.
     pub fn exactly<P: AsRef<str>>(&self, patterns: &[P]) -> &Run {
         self.demand(|lines| expect::exactly(lines, patterns))
     }

@@ -1,23 +1,24 @@
 //! The Faultline exokernel.
 //!
-//! It owns the hardware and decides nothing: it hands out page frames, lets programs edit their own
-//! page maps through checked calls, and gives every fault back to the program that caused it.
+//! The kernel owns the hardware and decides nothing: it hands out page frames, lets programs edit their own page maps
+//! through checked calls, and passes every fault to the program that caused it.
 //!
-//! Its files form layers. Each one uses what is above it in this list, and nothing below:
+//! The files form layers. Each one uses the layers above it in this list, and none below:
 //!
 //! | folder | what it is |
 //! | --- | --- |
 //! | [`machine`] | the hardware: processors, registers, interrupts, page frames, the serial line |
 //! | [`mod@env`] | environments: the table, their life cycle, context switches, the run loop |
 //! | [`calls`] | the system calls |
-//! | [`entry`] | how programs come in and how they go back: `entry.s`, traps |
-//! | [`boot`] | from the boot loader to the first program, and the other processors |
+//! | [`entry`] | entries to the kernel and returns to user mode: `entry.s`, traps |
+//! | [`boot`] | from the boot loader to the first program, and the start of the application processors |
 //!
-//! Page maps are in the crate `vm`, the run queue and the states of environments in `sched`, what processors tell each
-//! other in `smp`, what boot loader and firmware say in `firmware`: crates without unsafe code, tested on the host.
+//! Four crates have no unsafe code and are tested on the host: `vm` (page maps), `sched` (the run queue and the states
+//! of environments), `smp` (TLB shootdown and reference counts), `firmware` (the information from boot loader and
+//! firmware).
 //!
-//! The kernel runs with interrupts off, except while it idles, and starts every entry on an empty
-//! stack. It has no heap: every table is sized at boot.
+//! The kernel runs with interrupts off, except while it idles, and starts every entry on an empty stack. It has no
+//! heap: the size of every table is fixed at boot.
 
 #![no_std]
 #![no_main]
@@ -42,7 +43,7 @@ use firmware::BootInfo;
 use machine::{cpu, power, print};
 use spin::Once;
 
-/// The first Rust code. `start_info` is the physical address that the boot loader gave.
+/// The first Rust code on the boot processor. `start_info` is the physical address that the boot loader passed.
 // SAFETY: no other symbol has this name. `boot.s` calls it, once.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main(start_info: u64) -> ! {

@@ -1,5 +1,5 @@
-//! Applications of user-level paging, a program for each. The programs check what they do themselves, and fail if it
-//! did not hold; here are the counts that they print.
+//! Applications of user-level paging, one program each. The programs check their own work, and fail if it was wrong;
+//! these tests check the counts that they print.
 
 use tests::{Case, Run, graded, guest};
 use xtask::images::Flavor;
@@ -11,7 +11,7 @@ pub fn cases() -> Vec<Case> {
         graded("dirtygc"),
         guest("efence").check(efence),
         guest("sqrtpager").check(sqrtpager),
-        // Two hundred thousand calls: a checking kernel would walk all tables after each of them.
+        // Two hundred thousand calls: a checking kernel would walk all page tables after each of them.
         guest("zpager").memory("32M").only(Flavor::Plain).check(zpager),
     ]
 }
@@ -26,7 +26,7 @@ fn numbers(run: &Run, pattern: &str) -> Vec<u64> {
     groups.map(|group| group.as_str().parse().expect("a number")).collect()
 }
 
-/// Whatever ends a program, the functions that were under way are named, and that ends, too.
+/// However a program ends, the active functions are named, and the backtrace ends, too.
 fn backtrace(run: &Run) {
     let chain = |child: u32, first: &[&str], ending: &str| {
         let end = ["backtrace::middle", "backtrace::outer", "libos_main", "libos::start::start", "_start"];
@@ -46,7 +46,7 @@ fn backtrace(run: &Run) {
     run.once("^.00009001. panicked while it told of a panic$");
     run.once("^a child that panics about its panic: panicked$");
     run.expect(run.matching("^.0000.001. in ").len() < 60, "a backtrace is too long");
-    // Where nothing can be said any more, the kernel still reports the fault that ended the program.
+    // Where a backtrace is impossible, the kernel still reports the fault that ended the program.
     let hex = |pattern: &str| {
         let line =
             run.matching(pattern).first().map_or("", |line| line.rsplit(' ').next().unwrap_or_default());
@@ -61,7 +61,7 @@ fn backtrace(run: &Run) {
     run.once("^a child that loses its code: killed by exception 14 ");
 }
 
-/// Each page is saved once, whoever does it.
+/// Each page is saved exactly once, by the sweep or by a fault.
 fn checkpoint(run: &Run) {
     let at_once = numbers(run, "^checkpoint: ([0-9]+) of 256 pages are there, in ([0-9]+) runs$");
     let later = "^meanwhile ([0-9]+) writes: ([0-9]+) pages saved by the sweep, ([0-9]+) by faults, ([0-9]+) are new$";
@@ -100,13 +100,13 @@ fn sqrtpager(run: &Run) {
         "^the square of a root is wrong by [0-9.]+e-16 of it at most$",
         "^the square root of 2 is 1.414214 again$",
     ]);
-    // A page that is alone in its part of the address space takes two tables, too.
+    // A page that is alone in its part of the address space needs two page tables, too.
     if let [frames] = numbers(run, "^1003 pages .* time, ([0-9]+) frames taken$")[..] {
         run.expect(frames < 3 * 64 + 16, format!("{frames} frames for 64 pages"));
     }
 }
 
-/// Every page is compressed once after it was written, and not after it was only read.
+/// Every page is compressed once after a write, and not after reads.
 fn zpager(run: &Run) {
     let counts = |what: &str| {
         numbers(run, &format!("^{what}: ([0-9]+) faults, ([0-9]+) pages evicted, ([0-9]+) compressed$"))
@@ -119,7 +119,7 @@ fn zpager(run: &Run) {
     let read = counts("read in another order");
     run.expect(read == [2 * pages, 2 * pages - 256, pages], format!("{pages} pages: {read:?}"));
     let changed = counts("one page of 16 changed, and all read again");
-    // A changed page may still be there from before.
+    // A changed page may still be resident from before.
     if let [faults, evicted, compressed] = changed[..] {
         let expected = 3 * pages + pages / 16;
         run.expect(expected.abs_diff(faults) < 256, format!("{expected} faults expected, {faults} found"));

@@ -1,4 +1,4 @@
-//! Machines of all sizes, and machines in which every run is like every other.
+//! Machines of all sizes, and machines in which every run is the same.
 
 use abi::ExitStatus;
 use libtest_mimic::{Failed, Trial};
@@ -7,20 +7,20 @@ use tests::{Case, Lab, Run, guest, named};
 use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
-    // 6G: memory goes on above 4 GiB, behind the hole for devices.
+    // 6G: memory continues above 4 GiB, behind the hole for devices.
     let machines = ["32M", "512M", "4G", "6G"].into_iter().flat_map(machine_of);
     let machines = machines.chain(UNFIT.map(|(model, lacks)| unfit(model, lacks)));
     machines.chain([1, 4].map(interrupted)).collect()
 }
 
-/// Where system calls enter the kernel GS is still the program's. Exceptions that can come there, as they can anywhere, find
-/// their processor all the same.
+/// At the first instruction of a system call, GS is still the program's. An exception can come there, as anywhere, and
+/// must still find its processor.
 fn interrupted(cpus: u32) -> Case {
     let case = named(&format!("interrupted-entries-{cpus}"), "forktree").cpus(cpus).only(Flavor::Check);
     case.one_processor().provoke("break-entries").check(|run| _ = run.count(": I am '", 15))
 }
 
-/// Processors that the kernel cannot use, and what it says that they lack.
+/// Processors that the kernel cannot use, and the missing features that it reports.
 const UNFIT: [(&str, &str); 5] = [
     ("qemu32", "NX, LM"),
     ("qemu64,-nx", "NX"),
@@ -32,7 +32,7 @@ const UNFIT: [(&str, &str); 5] = [
 fn unfit(model: &'static str, lacks: &'static str) -> Case {
     let case = named(&format!("unfit-{model}"), "hello").processor(model).only(Flavor::Plain).one_processor();
     case.exits(ExitStatus::UNFIT_PROCESSOR.0).check(move |run| {
-        // The firmware's text may be before it on the same line.
+        // The firmware's text may precede it on the same line.
         run.once(&format!("this processor lacks {lacks}$")).never("hello");
     })
 }
@@ -42,15 +42,15 @@ fn machine_of(size: &'static str) -> Vec<Case> {
         run.count(": I am '", 15);
         let free = run.report.as_ref().map_or(0, |report| report.free_start) * abi::PAGE_SIZE;
         let memory = size.parse::<xtask::machine::Memory>().map_or(0, |memory| memory.0);
-        // What the kernel keeps for itself: its image, its tables, the boot archive.
+        // The kernel's own memory: its image, its page tables, the boot archive.
         let least = memory / 100 * 97 - (12 << 20);
         run.expect(free >= least, format!("{free} bytes of {memory} are free, at least {least} expected"));
     });
-    // A checking kernel looks at every table of a big machine after every call.
+    // A checking kernel checks every page table of a big machine after every call.
     if size.ends_with('G') { vec![case.only(Flavor::Plain)] } else { vec![case] }
 }
 
-/// The same program under `--icount`, twice: not one byte may differ.
+/// Runs a program under `--icount` twice: not one byte may differ.
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
     ["forktree", "stresssched", "fairness", "faultregs", "tour"]
         .into_iter()

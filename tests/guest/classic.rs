@@ -1,5 +1,6 @@
-//! The sixteen programs of the old course's fourth lab. What must be seen is in the rubric (`tests/course/rubric.toml`), since
-//! courses grade by it; here is what else these programs are run for, and what was never graded.
+//! The sixteen programs of the old course's fourth lab. The expected output is in the rubric
+//! (`tests/course/rubric.toml`), since courses grade by it. This module adds variants of these programs, and programs
+//! that were never graded.
 
 use tests::{Case, Run, graded, guest, named};
 use xtask::images::Flavor;
@@ -31,14 +32,14 @@ fn as_graded() -> Vec<Case> {
     let mut cases: Vec<Case> = NAMES.into_iter().map(graded).collect();
     cases.push(graded("spin").one_processor());
     cases.push(graded("stresssched").cpus(4).only(Flavor::Plain));
-    // A checking kernel walks the tables of three hundred environments after every call: too slow.
+    // A checking kernel walks the page tables of three hundred environments after every call: too slow.
     cases.push(graded("primes").timeout(240).only(Flavor::Plain));
     cases
 }
 
 fn variants() -> Vec<Case> {
     vec![
-        // Preempted all the time, and still nothing is lost.
+        // Preempted all the time, and still no state is lost.
         graded("faultregs").called("faultregs-preempted").tick(50),
         graded("forktree-by-page"),
         graded("forktree").called("forktree-small").memory("32M"),
@@ -67,7 +68,7 @@ fn ungraded() -> Vec<Case> {
             }
             run.count("^Back in", 15);
         }),
-        // In real time, a busy host can take the processor away from one of the two just so.
+        // In real time, a busy host can take the processor away from one of the two at any moment.
         guest("turns").icount().check(|run| _ = run.once("^the other one had [0-9]+ turns")),
         named("turns-ticks", "turns").args(&["ticks"]).icount().tick(100).only(Flavor::Plain).check(|run| {
             run.once("^[0-9]+ ticks were counted while [0-9]+ passed$");

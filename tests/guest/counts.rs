@@ -1,4 +1,4 @@
-//! What calls, faults and forks cost: no count may be greater than the recorded one.
+//! The costs of calls, faults and forks: no count may be greater than the recorded one.
 
 use abi::ExitStatus;
 use abi::window::MachineInfo;
@@ -15,7 +15,7 @@ pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
     ]
 }
 
-/// Upcalls without a kernel come to their ends, whatever time they take.
+/// Upcalls without a kernel complete, whatever time they take.
 fn time(lab: &Lab) -> anyhow::Result<()> {
     let status = bench::native(&lab.workspace, lab.program_file("bench")?)?;
     anyhow::ensure!(status == ExitStatus::SUCCESS, "timing ended with {status}");

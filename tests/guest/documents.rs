@@ -1,11 +1,11 @@
-//! What the documents promise about programs: the output that README.md shows, the rows of `bench`.
+//! Promises of the documents about programs: the output that README.md shows, the rows of `bench`.
 
 use std::fs;
 use std::path::Path;
 use tests::{Case, Run, guest, named};
 use xtask::images::Flavor;
 
-/// Rows that are quick enough for a kernel that checks everything after every call.
+/// Rows that are fast enough for a kernel that checks everything after every call.
 const QUICK: [&str; 8] = ["null-call", "trap-entry", "trap", "prot1", "appel1", "fork-0", "ipc", "spawn"];
 
 pub fn cases() -> Vec<Case> {
@@ -28,7 +28,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).expect("a file of the repository")
 }
 
-/// The output in README.md that follows the command which runs the program.
+/// The output in README.md that follows the command for the program.
 fn shown_by(program: &str) -> String {
     let readme = read("README.md");
     let after = readme.split_once(&format!("cargo xtask run {program}\n")).expect("the command").1;
@@ -42,11 +42,11 @@ fn all_rows() -> Vec<String> {
     let table = source.split_once("const ROWS").expect("the table").1;
     let rows = table.split_once("];").expect("its end").0.lines();
     let ids = rows.filter_map(|row| row.trim().strip_prefix("(\"")?.split('"').next());
-    // The machine is too small for one.
+    // The machine is too small for `fork-1g`.
     ids.filter(|id| *id != "fork-1g").map(str::to_owned).collect()
 }
 
-/// Each row is there once, and no other row.
+/// Expects each row once, and no other row.
 fn rows(run: &Run, ids: &[String]) {
     for id in ids {
         run.once(&format!(r"^row {id} gross \d+ min \d+ max \d+ samples \d+$"));

@@ -1,4 +1,4 @@
-//! The programs of the old course's third lab, and those that show the page map.
+//! The programs of the old course's third lab, and the programs that show the page map.
 
 use abi::Vector;
 use tests::{Case, Run, graded, guest};
@@ -10,7 +10,7 @@ pub fn cases() -> Vec<Case> {
 fn killed() -> Vec<Case> {
     vec![
         guest("divzero").killed_by(Vector::DIVIDE_ERROR).check(|run| dumped(run, 0, "Divide Error")),
-        // A user's `int 14` is no page fault.
+        // A user's `int 14` is not a page fault.
         guest("softint").killed_by(Vector::GENERAL_PROTECTION).check(|run| {
             dumped(run, 13, "General Protection");
             run.once("^  err  0x000000[ef]2$").never("user fault");
@@ -58,7 +58,7 @@ fn others() -> Vec<Case> {
         }),
         graded("uvpt"),
         graded("kernelshare").check(|run| {
-            // Both page maps name the same frame where, and only where, the table is shared.
+            // Both page maps name the same frame if and only if the page table is shared.
             for line in run.matching("the same table$") {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 run.expect(words.len() > 4 && words[2] == words[4], format!("not the same: {line}"));
@@ -67,7 +67,7 @@ fn others() -> Vec<Case> {
     ]
 }
 
-/// One environment that printed one line, and ended well.
+/// Expects one environment that printed one line, and ended well.
 fn said_only(run: &Run, line: &str) {
     run.exactly(&[
         r"\[00000000\] new env 00001000",

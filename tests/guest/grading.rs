@@ -1,4 +1,4 @@
-//! The grader, on the real thing: what this checkout hands in has full marks; who breaks it, or cheats, has none.
+//! The grader on real submissions: this checkout has full marks; a broken or cheating submission has none.
 
 use grade::class;
 use grade::grade::{Args, Grader, results_in};
@@ -10,7 +10,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use tests::Lab;
 
-/// What students hand in.
+/// The folders that students hand in.
 const THEIRS: [&str; 2] = ["lib/libos/", "lib/pager/"];
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
@@ -36,7 +36,7 @@ fn grading(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
     let broken = grade("broken", |files| {
         files.entry("lib/pager/src/fork.rs".to_owned()).or_default().extend(b"\nfn {");
     })?;
-    // The kernel's lines are its own, and what does not belong to students stays as it is.
+    // The kernel's lines are its own, and files that are not the students' stay as they are.
     let forger = grade("forger", |files| {
         let start = files.entry("lib/libos/src/console.rs".to_owned()).or_default();
         let forged = String::from_utf8_lossy(start).replacen(
@@ -50,8 +50,8 @@ fn grading(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
     Ok(judge(&good, &broken, &forger).and_then(|()| rows(&csv)))
 }
 
-/// Grades a class: these files as a learning platform hands them over, and an archive that is cut off. Returns the
-/// result for the files, and the table of all.
+/// Grades a class: these files in the form in which a learning platform hands them over, and a truncated archive.
+/// Returns the result for the files, and the table of all.
 fn class(grader: &Grader, args: Args, files: &Files) -> anyhow::Result<(Graded, String)> {
     let place = grader.home.join("class-of-a-test");
     if place.exists() {

@@ -1,10 +1,10 @@
-//! Programs that ask for what must be refused: `user/attack/src/bin/hostile` does the checking, call by call and
+//! Programs that make requests that must be refused: `user/attack/src/bin/hostile` does the checks, call by call and
 //! error by error; see `GROUPS` in its `main.rs`.
 
 use tests::{Case, graded, named};
 use xtask::images::Flavor;
 
-/// Every group has a machine to itself, a small one: what is exhausted is exhausted sooner.
+/// The groups. Each runs on its own, small machine, so that resources are exhausted sooner.
 const GROUPS: [&str; 22] = [
     "pages",
     "runs",
@@ -30,12 +30,12 @@ const GROUPS: [&str; 22] = [
     "exhaust",
 ];
 
-/// Processors: all that the emulator can do; old ones, of AMD's and of Intel's, without SMAP, SMEP and UMIP; a new one of
-/// AMD's; and those that lack one kind of protection.
+/// Models of processors: one with all features of the emulator; old ones, of AMD and of Intel, without SMAP, SMEP and
+/// UMIP; a new one of AMD; and models that lack one kind of protection.
 const MODELS: [&str; 7] = ["max", "qemu64", "Haswell", "EPYC", "max,-smap", "max,-smep", "max,-umip"];
-/// What depends on the processor.
+/// The groups whose results depend on the processor.
 const ABOUT_PROCESSORS: [&str; 4] = ["exceptions", "segments", "registers", "access"];
-/// If it is `all`, every model runs every group, on 1, 2 and 4 processors: a quarter of an hour.
+/// If this variable is `all`, every model runs every group, on 1, 2 and 4 processors: a quarter of an hour.
 const ALL_VARIABLE: &str = "FAULTLINE_PROCESSORS";
 
 pub fn cases() -> Vec<Case> {
@@ -45,10 +45,10 @@ pub fn cases() -> Vec<Case> {
     GROUPS.into_iter().map(hostile).chain(models).chain(left_behind).chain(long()).collect()
 }
 
-/// What depends on the processor, in one machine; or everything, in many.
+/// The groups that depend on the processor, in one machine; or all groups, in many.
 fn on_model(model: &'static str, all: bool) -> Vec<Case> {
     if !all && model == MODELS[0] {
-        // Where no other is asked for, this is what runs.
+        // The other tests already run on this model.
         return Vec::new();
     }
     if !all {
@@ -59,13 +59,13 @@ fn on_model(model: &'static str, all: bool) -> Vec<Case> {
         let case = hostile(group).called(&format!("hostile-{group}-on-{model}-{cpus}"));
         case.only(Flavor::Plain).processor(model).cpus(cpus).one_processor()
     };
-    // This one needs one processor.
+    // The group `tables` needs one processor.
     let counts = |group| if group == "tables" { 1..2 } else { 1..5 };
     let of = |group| counts(group).filter(|cpus| *cpus != 3).map(move |cpus| with(group, cpus));
     GROUPS.into_iter().flat_map(of).collect()
 }
 
-/// The machine ends as the first program did, whatever state that left its children in.
+/// The machine ends with the status of the first program, whatever state its children are in.
 fn left_behind((name, argument): (&str, &'static str)) -> Case {
     named(name, "leftbehind").args(&[argument]).memory("32M").exits(7).check(move |run| {
         let goes_on = "^the first program has ended, and this one goes on$";
@@ -74,8 +74,8 @@ fn left_behind((name, argument): (&str, &'static str)) -> Case {
     })
 }
 
-/// The longest entry to the kernel is looked for on several machines. Instructions are counted. Without a timer, none of
-/// the unfinished children on one processor ever runs.
+/// Searches for the longest kernel entry on several machines. Instructions are counted. Without a timer, none of the
+/// unfinished children on one processor ever runs.
 fn long() -> impl Iterator<Item = Case> {
     let machines = [1, 2, 4].into_iter().flat_map(|cpus| [(cpus, Some(0)), (cpus, None)]);
     machines.map(|(cpus, tick)| {
@@ -85,8 +85,8 @@ fn long() -> impl Iterator<Item = Case> {
         let case = tick.into_iter().fold(case, Case::tick);
         case.check(move |run| {
             run.once("^long: [1-9][0-9]* checks, 0 failed$").never("^FAILED");
-            // Every page call was made, and took its time. (With a timer, one that is made while programs run elsewhere is
-            // not counted: who executed how much of it is not known.)
+            // Every page call was made, and took its time. (With a timer, a call that is made while programs run on
+            // other processors is not counted: its share of the executed instructions is unknown.)
             let counted = run.matching(LONG_CALLS).len();
             let most = if cpus > 1 && tick.is_none() { 6 } else { 10 };
             run.expect(counted >= most, format!("{counted} calls were counted, {most} expected"));
@@ -97,7 +97,7 @@ fn long() -> impl Iterator<Item = Case> {
 const LONG_CALLS: &str =
     "^longest (alloc|map|copy|protect|unmap|mark|own|share_tables|own_tables|unmap_tables) [1-9][0-9]{3,}$";
 
-/// Those that courses grade.
+/// The groups that courses grade.
 const GRADED: [&str; 5] = ["fork", "tlb", "pages", "envs", "ipc"];
 
 fn hostile(group: &'static str) -> Case {
@@ -108,13 +108,13 @@ fn hostile(group: &'static str) -> Case {
     let case = named(&name, "hostile").args(&[group]).memory("32M").timeout(300);
     let case = checked(case, vec![group]);
     match group {
-        // Its children are looked at in the middle of what they do.
+        // The checks inspect its children in the middle of calls.
         "tables" => case.one_processor(),
         _ => case,
     }
 }
 
-/// No check of these groups may fail.
+/// Expects that no check of these groups fails.
 fn checked(case: Case, groups: Vec<&'static str>) -> Case {
     case.check(move |run| {
         for group in &groups {

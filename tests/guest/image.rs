@@ -1,6 +1,6 @@
-//! The kernel image. Its symbols tell where a panic was. And it has no instruction that touches the
-//! registers of the vector unit or of the x87, save for the two that save and load all of them: system
-//! calls and faults leave those registers alone.
+//! The kernel image. Its symbols locate a panic. And it has no instruction that touches the registers of the vector
+//! unit or of the x87, except the two that save and load all of them: system calls and faults leave those registers
+//! alone.
 
 use abi::ExitStatus;
 use anyhow::{Context, Result};
@@ -28,7 +28,7 @@ pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
         .collect()
 }
 
-/// A kernel that panics names the place, powers off with its status, and its backtrace has symbols.
+/// A kernel that panics names the place, and powers off with its status; its backtrace has symbols.
 fn panic_says_where(lab: &Lab) -> Result<(), Failed> {
     let run = guest("hello").panics("panic").boot(lab, Flavor::Plain)?;
     run.in_order(&[
@@ -47,7 +47,8 @@ fn scan(kernel: &Path) -> Result<(), Failed> {
     if found.is_empty() { Ok(()) } else { Err(found.join("\n").into()) }
 }
 
-/// What `FpState` is made of, beside saving and loading all. No compiler makes these of code with soft floats.
+/// The instructions of `FpState` besides those that save and load all registers. No compiler generates these for code
+/// with soft floats.
 const ON_PURPOSE: [Code; 3] = [Code::Fninit, Code::Fnstenv_m28byte, Code::Fild_m32int];
 
 fn offenders(kernel: &Path) -> Result<Vec<String>> {
@@ -59,7 +60,7 @@ fn offenders(kernel: &Path) -> Result<Vec<String>> {
     let mut seen = 0;
     for section in sections.iter() {
         let start = section.sh_addr(endian);
-        // What runs before long mode is not 64-bit code; it lies at its physical address.
+        // The code that runs before long mode is not 64-bit code; it lies at its physical address.
         if section.sh_flags(endian).0 & SHF_EXECINSTR.0 == 0 || start < abi::layout::KERNEL_HALF.0 {
             continue;
         }

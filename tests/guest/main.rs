@@ -1,4 +1,4 @@
-//! The guest tests: `cargo xtask test`. A module for each subject.
+//! The guest tests: `cargo xtask test`. One module for each subject.
 
 mod apps;
 mod boot;

@@ -1,7 +1,7 @@
-//! The grader, on mistakes: each of `tests/course/mutants/` must fail the test that is named for it, and whoever writes fork in
-//! another way must pass.
+//! The grader, on mistakes: each patch of `tests/course/mutants/` must fail the test that it names, and each correct
+//! variant of fork must pass.
 //!
-//! All of them take a quarter of an hour, so a few are tried, unless the environment says `FAULTLINE_MUTANTS=all`.
+//! All of them take a quarter of an hour, so only a few are tried, unless the environment says `FAULTLINE_MUTANTS=all`.
 
 use grade::grade::{Args, Grader};
 use grade::mutants::{self, Mutant};
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tests::Lab;
 
-/// One for each lab, one for the kernel, and one that is correct.
+/// One mutant for each lab, one for the kernel, and one correct variant.
 const FEW: [&str; 6] = [
     "cow-lost-on-second-fork",
     "direction-flag-cleared",
@@ -22,10 +22,10 @@ const FEW: [&str; 6] = [
 ];
 const ALL_VARIABLE: &str = "FAULTLINE_MUTANTS";
 
-/// What a mistake in the kernel may be in.
+/// The files that a mistake in the kernel may change.
 const KERNEL_FILES: [&str; 2] = ["kern/**", "lib/**"];
 
-/// What a correct fork must pass, beside the tests of its lab.
+/// The tests that a correct fork must pass, in addition to the tests of its lab.
 const CLASSIC: [&str; 4] = ["dumbfork", "sendpage", "stresssched", "lazyheap"];
 
 pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {

@@ -32,7 +32,7 @@ fn judge(checkout: &Path, name: &str, pager: bool, check: Check) -> Result<()> {
     check(checkout, &path)
 }
 
-/// A crate is clean for editors as it was made; `cargo run` boots it, with its arguments.
+/// A fresh crate is clean for editors; `cargo run` boots it, with its arguments.
 fn program(_: &Path, crate_: &Path) -> Result<()> {
     let checked = succeed(cargo_in(crate_, &["check", "--offline"]))?;
     ensure!(!text(&checked.stderr).contains("warning"), "{}", text(&checked.stderr));
@@ -47,7 +47,7 @@ fn program(_: &Path, crate_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A pager has its test on the host, and the checkout boots the program by the path of the crate.
+/// A pager has a test on the host, and the checkout boots the program by the path of the crate.
 fn pager(checkout: &Path, crate_: &Path) -> Result<()> {
     let tested = succeed(cargo_in(crate_, &["test", "--offline"]))?;
     ensure!(text(&tested.stdout).contains("test result: ok. 1 passed"), "{}", text(&tested.stdout));
@@ -56,7 +56,7 @@ fn pager(checkout: &Path, crate_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A program that does not compile is no trouble for the others of its crate, and is named when it is asked for.
+/// A program that does not compile does not affect the other programs of its crate, and is named when it is wanted.
 fn broken(checkout: &Path, crate_: &Path) -> Result<()> {
     put(&crate_.join("src/bin/broken.rs"), "fn main() -> u32 {\n    \"no number\"\n}\n")?;
     let path = crate_.as_os_str().to_owned();
@@ -72,11 +72,11 @@ fn broken(checkout: &Path, crate_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Cargo in a crate, as its author types it.
+/// Cargo in a crate, as its author would run it.
 fn cargo_in(directory: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(cargo());
     command.args(words).current_dir(directory).stdin(Stdio::null());
-    // What this very test was started with is not the author's.
+    // An author's shell does not have the variables with which cargo started this test.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_") && name != "CARGO_HOME" {
             command.env_remove(name);

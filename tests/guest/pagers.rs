@@ -1,5 +1,4 @@
-//! The tricks of the lecture: each has a program that shows it. What it must have seen is in the rubric
-//! (`tests/course/rubric.toml`).
+//! The tricks of the lecture, with one program each. The expected output is in the rubric (`tests/course/rubric.toml`).
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ fn zeros() -> Vec<Case> {
         let values = [("mib", mib), ("pages", mib * 256), ("tables", mib / 2)];
         graded_with(name, "zeropage", &values.map(|(key, value)| (key, value.to_string())))
     };
-    // A gibibyte takes more calls than a checking kernel can walk all tables after.
+    // A gibibyte takes too many calls for a checking kernel, which walks all page tables after each.
     vec![case("zeropage", 1024).only(Flavor::Plain), case("zeropage-small", 8)]
 }
 
@@ -62,7 +61,7 @@ fn large_program(lab: &Lab) -> Result<(), Failed> {
     if small == large && small.len() == 1 { Ok(()) } else { Err(format!("{small:?}, {large:?}").into()) }
 }
 
-/// The program with one more segment, writable, of so many bytes that are all in the file.
+/// The program with one more writable segment, of this many bytes, all of them in the file.
 fn with_segment(elf: &[u8], bytes: u64) -> Vec<u8> {
     const ADDRESS: u64 = 0x5000_0000;
     const HEADER: usize = 56;

@@ -7,7 +7,7 @@ pub fn cases() -> Vec<Case> {
     [shell(), input()].concat()
 }
 
-/// Exactly what was piped arrives, and then an end that stays.
+/// The input arrives unchanged, followed by an end of input that stays.
 fn input() -> Vec<Case> {
     let ends = |case: Case| {
         case.check(|run| {
@@ -30,7 +30,7 @@ fn input() -> Vec<Case> {
         lines("input-lf", b"a\n\nb\n", &[r#"line 1: "a""#, r#"line 2: """#, r#"line 3: "b""#]),
         lines("input-unended", b"a\nb", &[r#"line 1: "a""#, r#"line 2: "b""#]),
         lines("input-crlf", b"a\r\nb\rc\r\n", &[r#"line 1: "a\r""#, r#"line 2: "b\rc\r""#]),
-        // Ends of transmission, erasing, escapes, zeros and UTF-8 are data.
+        // Ends of transmission, erase keys, escapes, zeros and UTF-8 are data.
         lines(
             "input-control",
             b"a\x04\x7f\x08\x15\n\x04\n\x10\x10\0\x10D\n\xc3\xa4\xff",
@@ -54,7 +54,7 @@ fn input() -> Vec<Case> {
                 "^2048 bytes, 2048 of them one more than the one before; each value .*8.* to .*8.* times$",
             );
         }),
-        // What one program leaves over is the next one's.
+        // Input that one program leaves is read by the next one.
         named("sh-input", "sh").types("hello\ninput\none\ntwo").check(|run| {
             run.in_order(&["^hello, world", r#"^line 1: "one"$"#, r#"^line 2: "two"$"#, "^2 lines$", "^. $"]);
         }),
@@ -113,7 +113,7 @@ fn shell() -> Vec<Case> {
     ]
 }
 
-/// What a linker makes for Linux of a program that ends at once, without a library.
+/// A static Linux program that ends at once, as a linker makes it, without a library.
 fn static_for_linux() -> Vec<u8> {
     // mov eax, 60; xor edi, edi; syscall
     const CODE: [u8; 9] = [0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05];

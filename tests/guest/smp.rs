@@ -1,12 +1,12 @@
-//! Several processors: `user/attack/src/bin/smp` does the checking; see `CHECKS` in its `main.rs`. Everything else runs on several
-//! processors once more, too: see `Case::trials`.
+//! Tests on several processors: `user/attack/src/bin/smp` does the checks; see `CHECKS` in its `main.rs`. All other
+//! tests also run on several processors: see `Case::trials`.
 
 use abi::window::LockKind;
 use tests::{Case, Run, named};
 use xtask::images::Flavor;
 use xtask::scale::Measurement;
 
-/// Every check on four processors.
+/// The checks, each on four processors.
 const CHECKS: [&str; 23] = [
     "processors",
     "yield",
@@ -33,7 +33,7 @@ const CHECKS: [&str; 23] = [
     "console",
 ];
 
-/// Some on other numbers of them.
+/// Checks that also run on other numbers of processors.
 const MORE: [(&str, &[u32]); 10] = [
     ("processors", &[1, 2, 3, 8, 16, 64]),
     ("shootdown", &[2, 8]),
@@ -47,17 +47,17 @@ const MORE: [(&str, &[u32]); 10] = [
     ("console", &[2, 8]),
 ];
 
-/// Not under the checking kernel, where they would run too long: many environments with many pages.
+/// Checks that are too slow for the checking kernel: many environments with many pages.
 const SLOW: [&str; 4] = ["runs", "destroy", "exits", "faults"];
 
-/// Everything at once, for each of these seeds.
+/// The seeds for `soak`, which does everything at once.
 const SEEDS: [u64; 3] = [1, 2, 3];
-/// Seconds until a test is ended. Each takes some five; but processors that wait for one another do so for as long as
-/// the host lets one of them stand still, so a host with other work needs many times as long.
+/// The time limit of a test, in seconds. Each takes about five; but processors that wait for one another do so for as
+/// long as the host suspends one of them, so a busy host needs many times as long.
 const PATIENCE: u64 = 1200;
-/// For how many seconds of the guest's time, which on a busy host may be minutes.
+/// The duration of a soak in seconds of the guest's time, which on a busy host may be minutes.
 const SECONDS: u64 = 4;
-/// This environment variable asks for more, and then every check goes on for so long.
+/// An environment variable that sets a longer duration, for every check.
 const SECONDS_VARIABLE: &str = "FAULTLINE_SOAK_SECONDS";
 
 pub fn cases() -> Vec<Case> {
@@ -71,8 +71,9 @@ pub fn cases() -> Vec<Case> {
     four.chain(more).chain(SEEDS.into_iter().map(soak)).chain([scale(), twice(), late()]).collect()
 }
 
-/// What environments do with pages of their own disturbs no other, and neither do questions and answers between two on one
-/// processor: the only lock that they have in common is that of the free frames. There is no timer here, and so nothing but what is measured.
+/// Work of environments on their own pages does not disturb other processors, and neither do questions and answers
+/// between two environments on one processor: their only common lock is that of the free frames. The machine has no
+/// timer, so that only this work is measured.
 fn scale() -> Case {
     let case = named("smp-scale-4", "scale").args(&["1000"]).cpus(4).tick(0).timeout(300).only(Flavor::Plain);
     case.check(|run| {
@@ -89,7 +90,7 @@ fn scale() -> Case {
     })
 }
 
-/// What the environment variable says.
+/// The duration in the environment variable.
 fn asked_for() -> Option<u64> {
     let text = std::env::var(SECONDS_VARIABLE).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{SECONDS_VARIABLE}={text} is no number of seconds")))
@@ -99,7 +100,7 @@ fn soak(seed: u64) -> Case {
     let seconds = asked_for().unwrap_or(SECONDS);
     let args = [format!("seed={seed}"), format!("seconds={seconds}")];
     let case = named(&format!("smp-soak-{seed}"), "smp").args(&["soak", &args[0], &args[1]]).cpus(4);
-    // The checking kernel is slow here; one seed has to do.
+    // The checking kernel is slow here, so it runs one seed only.
     let case = if seed == SEEDS[0] { case } else { case.only(Flavor::Plain) };
     case.quiet().timeout(600 + 30 * seconds).check(move |run| {
         run.once(&format!("^soak: seed {seed}, [1-9][0-9]* replaced, .*")).never("^FAILED").never(" 0(,|$)");
@@ -111,7 +112,7 @@ fn soak(seed: u64) -> Case {
     })
 }
 
-/// `a line of N letters: ` and so many of them.
+/// Whether a line is `a line of N letters: ` followed by N letters.
 fn is_whole(line: &str) -> bool {
     let Some((count, letters)) =
         line.strip_prefix("a line of ").and_then(|rest| rest.split_once(" letters: "))
@@ -121,20 +122,20 @@ fn is_whole(line: &str) -> bool {
     count.parse() == Ok(letters.len()) && letters.bytes().all(|letter| letter == b'a')
 }
 
-/// A checking kernel sees it if two processors ever have the same environment: here they do, on purpose.
+/// Fault injection: two processors hold one environment, and the checking kernel must see it.
 fn twice() -> Case {
     let case = named("two-processors-have-one", "stresssched").cpus(4).only(Flavor::Check);
     case.panics("hold-twice").check(|run| {
         // Another processor may be in the middle of a line.
         run.once(r"kernel panic: .*check\.rs:[0-9]+:[0-9]+:$");
-        // The processor that takes the environment sees it, or any other one that enters the kernel before that.
+        // The processor that takes the environment reports it, or any other one that enters the kernel before that.
         run.once(
             r"^environment [0-9a-f]{8} (is on processors [0-3] and [0-3]|runs on processor [0-3], and .* holds it)$",
         );
     })
 }
 
-/// A processor comes when nobody waits for it any more: it is left out, and does no harm.
+/// Fault injection: a processor starts so late that the others no longer wait for it. It is left out, and does no harm.
 fn late() -> Case {
     let case = named("late-processor", "smp").args(&["processors"]).cpus(4).only(Flavor::Check);
     case.provoke("late=2").check(|run| {
@@ -163,7 +164,7 @@ fn smp(check: &'static str, cpus: u32) -> Case {
     })
 }
 
-/// Every child's lines are there, whole and in order, and nothing of a line is anywhere else.
+/// Every child's lines are present, whole and in order, and no other line holds a part of one.
 fn lines(run: &Run) {
     let summaries = run.matching("^console: [0-9]+ children, [0-9]+ lines each$");
     let first = summaries.first().into_iter().flat_map(|line| line.split(' '));
@@ -183,7 +184,7 @@ fn lines(run: &Run) {
     run.count("child [0-9]+ of", all).count("[a-z]{60}", all);
 }
 
-/// A line for every call that was good, and never a part of one.
+/// Expects a line for every call that succeeded, and never a part of one.
 fn buffers(run: &Run) {
     let good: usize = run
         .matching("^buffers: kind 2: ")

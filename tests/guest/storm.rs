@@ -10,12 +10,11 @@ use tests::{Lab, Request};
 use xtask::images::Flavor;
 use xtask::machine::Machine;
 
-/// What is played: mode, machines, episodes on each of them, calls that come of that at least.
+/// The runs: mode, number of machines, episodes on each of them, minimal number of calls that result.
 const PLANS: [(Mode, u64, u32, u64); 3] =
     [(Mode::Plenty, 14, 160, 1_000_000 / 14 + 1), (Mode::Tight, 2, 16, 5_000), (Mode::Crowd, 2, 16, 5_000)];
 
-/// Where memory is to be short, this many bytes of the boot archive take it up: the checking kernel
-/// need not look at those.
+/// The size of the file in the boot archive that makes memory short. The checking kernel need not check those pages.
 const FILLER: usize = 5 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -51,7 +50,7 @@ fn boot(lab: &Lab, plan: &Plan) -> Result<Run, String> {
         args: plan.to_string().split(' ').map(str::to_owned).collect(),
         files: filler.into_iter().collect(),
         input: None,
-        // The model plays one environment at a time: none is to be interrupted by chance.
+        // The model plays one environment at a time: a tick must not interrupt one at random.
         tick_us: Some(0),
         provoke: None,
         trace: false,

@@ -1,8 +1,8 @@
-//! The files of a crate, and which of them use which.
+//! The files of a crate, and the uses between them.
 //!
 //! An edge is a path in the code, `crate::a::b` or one relative to the module: in a `use`, in an expression, or in the
-//! tokens of a macro. It leads to the file that the path ends in. A re-export (`pub use`) in the file that declares the
-//! module is followed and is no edge itself. Code that only tests compile is left out.
+//! tokens of a macro. It leads to the file in which the path ends. A re-export (`pub use`) in the file that declares
+//! the module is followed and is not an edge itself. Code that only tests compile is left out.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::{fs, iter};
 use syn::{Attribute, Item, UseTree, Visibility};
 
-/// A module path: the names from the root of the crate on.
+/// A module path: the names, starting at the root of the crate.
 type Name = Vec<String>;
 
-/// A file, which is a module.
+/// A file, which is also a module.
 struct Module {
     file: PathBuf,
     children: BTreeSet<String>,
@@ -30,7 +30,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Reads a crate from its root file on.
+    /// Reads a crate, starting at its root file.
     pub fn read(root: &Path) -> Graph {
         let mut graph = Graph { modules: BTreeMap::new() };
         graph.add(Vec::new(), root);
@@ -97,7 +97,7 @@ impl Graph {
         Some(at)
     }
 
-    /// For every file, those that it uses.
+    /// The files that each file uses.
     pub fn edges(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         let mut edges: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
         for (name, module) in &self.modules {
@@ -109,12 +109,12 @@ impl Graph {
     }
 }
 
-/// A way from a file back to itself, if there is one.
+/// A path from a file back to itself, if there is one.
 pub fn cycle<'a>(edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Option<Vec<&'a Path>> {
     edges.keys().find_map(|start| way(edges, start, start))
 }
 
-/// The shortest way from one file to another, along at least one edge.
+/// The shortest path from one file to another, along at least one edge.
 fn way<'a>(
     edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>,
     from: &'a Path,
@@ -155,7 +155,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// The names that a `pub use` makes, with the paths of what they name.
+/// The names that a `pub use` defines, with the paths to which they refer.
 fn exports(tree: &UseTree, before: &mut Name, found: &mut BTreeMap<String, Name>) {
     let mut add = |name: String, last: String| {
         let path = before.iter().cloned().chain([last]).filter(|word| word != "self").collect();
@@ -174,7 +174,7 @@ fn exports(tree: &UseTree, before: &mut Name, found: &mut BTreeMap<String, Name>
     }
 }
 
-/// The paths in some tokens: names with `::` between them, and what a group behind the last `::` adds.
+/// The paths in some tokens: names with `::` between them, with the names of a group behind the last `::`.
 fn paths(tokens: TokenStream, found: &mut Vec<Name>) {
     collect(&tokens.into_iter().collect::<Vec<_>>(), &Name::new(), found);
 }
@@ -206,7 +206,7 @@ fn collect(tokens: &[TokenTree], before: &Name, found: &mut Vec<Name>) {
     }
 }
 
-/// Sample crates with known edges: the test of the test.
+/// Sample crates with known edges, to test the graph itself.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! Which crate, which folder and which file may use which.
+//! The permitted uses between crates, folders and files.
 
 use crate::graph::{self, Graph};
 use crate::root;
@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folders of the kernel, from the bottom up. A file uses what is in its own folder and below.
+/// The folders of the kernel, from the bottom up. A file may use its own folder and those below.
 const FOLDERS: [&str; 6] = ["machine", "env", "calls", "entry", "boot", "main.rs"];
 
-/// What each crate may use of this repository, from the bottom up. Tests may use more.
+/// The crates of this repository that each crate may use, from the bottom up. Tests may use more.
 const CRATES: [(&str, &[&str]); 14] = [
     ("mem", &[]),
     ("abi", &[]),
@@ -108,7 +108,7 @@ fn crates_use_what_is_below_them() {
     }
 }
 
-/// A page fault in what serves page faults would never end, so a program begins with all of that (`user/linker.ld`).
+/// The code that serves page faults must be resident, since a page fault in it would never end (`user/linker.ld`).
 #[test]
 fn what_libos_is_made_of_is_resident() {
     let script = std::fs::read_to_string(root().join("user/linker.ld")).expect("the linker script");

@@ -1,6 +1,7 @@
-//! How the code base is built: which file may use which, and how large things are.
+//! The structure of the code base: which file may use which, and the sizes of files and functions.
 
 mod graph;
+mod language;
 mod layers;
 mod size;
 
@@ -11,7 +12,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in the repository").to_owned()
 }
 
-/// The source files of a package, apart from its tests.
+/// Whether a source file belongs to the tests of its package.
 fn is_test(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "tests.rs")
         || path.components().any(|part| part.as_os_str() == "tests")

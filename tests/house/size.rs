@@ -1,4 +1,4 @@
-//! How large things are. A line of code is neither blank nor only a comment.
+//! Size limits. A line of code is neither blank nor only a comment.
 
 use crate::{is_test, root};
 use proc_macro2::Span;
@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-/// What runs in ring 0: the kernel, its crates, and the memory functions that programs have, too.
+/// The folders of the code that runs in ring 0: the kernel, its crates, and the memory functions that programs have,
+/// too.
 const RING_0: [&str; 2] = ["kern", "lib/mem"];
-const RING_0_MOST: usize = 6_160;
-/// Lines of any file, comments and blank lines counted.
+const RING_0_MOST: usize = 6_170;
+/// The limit of lines of a file, comments and blank lines included.
 const FILE_MOST: usize = 600;
-/// Lines of any function. (Those that are assembly are as long as that is.)
+/// The limit of lines of a function. (Functions in assembly are exempt.)
 const FUNCTION_MOST: usize = 60;
 
 /// All `.rs` and `.s` files of the repository.
-fn files() -> Vec<PathBuf> {
+pub fn files() -> Vec<PathBuf> {
     let folders = ["kern", "lib", "user", "tests", "xtask"].map(|folder| root().join(folder));
     let mut found: Vec<PathBuf> = Vec::new();
     let mut open: Vec<PathBuf> = folders.into();
@@ -78,7 +79,7 @@ fn is_naked(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| attribute.to_token_stream().to_string().contains("naked"))
 }
 
-/// From the signature to the end: attributes and comments above it are not the function's length.
+/// The lines of a function, from the signature to the end, without attributes and comments above it.
 fn lines(signature: &syn::Signature, block: &syn::Block) -> Span {
     signature.fn_token.span.join(block.span()).unwrap_or(block.span())
 }

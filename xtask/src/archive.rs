@@ -1,9 +1,8 @@
-//! The boot archive: a TAR file in which the data of every member starts on a page boundary, so
-//! that the kernel can map the very frames that the boot loader put it in.
+//! The boot archive: a TAR file in which the data of every member starts on a page boundary. So the kernel can map the
+//! frames into which the boot loader put it.
 //!
-//! A header is 512 bytes. What is missing to the boundary is filled with one member of its own, called
-//! [`FILLER`]. (A pax comment would be less visible, but the kernel's reader takes the text of such an
-//! entry for another header.)
+//! A header is 512 bytes. The gap up to the boundary is filled with one extra member, called [`FILLER`]. (A pax comment
+//! would be less visible, but the kernel's reader takes the text of such an entry for another header.)
 //!
 //! The first file is an index of the others ([`abi::boot::INDEX`]), where programs look them up.
 
@@ -18,10 +17,10 @@ use tar::{EntryType, Header};
 
 const PAGE: usize = abi::PAGE_SIZE as usize;
 const BLOCK: usize = 512;
-/// The name of members that are nothing but room.
+/// The name of members that only fill space.
 const FILLER: &str = ".filler";
 
-/// A boot archive that is being put together: files by name.
+/// A boot archive under construction: files by name.
 #[derive(Clone, Debug, Default)]
 pub struct Archive {
     files: BTreeMap<String, Vec<u8>>,
@@ -31,7 +30,7 @@ impl Archive {
     /// An archive of these programs.
     ///
     /// # Errors
-    /// A program cannot be read, or is not what the kernel can load.
+    /// A program cannot be read, or the kernel cannot load it.
     pub fn of(programs: &[Executable]) -> Result<Archive> {
         let mut archive = Archive::default();
         for program in programs {
@@ -46,7 +45,7 @@ impl Archive {
     /// Adds a file.
     ///
     /// # Errors
-    /// The name does not fit into the index, or is there already.
+    /// The name does not fit into the index, or is taken.
     pub fn add(&mut self, name: &str, data: &[u8]) -> Result<()> {
         ensure!((1..=IndexEntry::NAME_MAX).contains(&name.len()), "bad file name `{name}`");
         ensure!(
@@ -56,11 +55,11 @@ impl Archive {
         Ok(())
     }
 
-    /// The bytes of the archive: whole pages, so that nothing foreign is in its last frame. That one is
-    /// all zeros: it is the page of zeros that programs map.
+    /// The bytes of the archive: whole pages, so that its last frame holds nothing else. The last page is all zeros: it
+    /// is the page of zeros that programs map.
     ///
     /// # Errors
-    /// A name that cannot be in a TAR header.
+    /// A name does not fit into a TAR header.
     pub fn finish(&self) -> Result<Vec<u8>> {
         let mut tar = Tar::default();
         let index_at = tar.add(INDEX, &vec![0; self.files.len() * IndexEntry::SIZE])?;
@@ -77,10 +76,10 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// Writes the archive to a file of its own.
+    /// Writes the archive to this file.
     ///
     /// # Errors
-    /// The file cannot be written; as [`Archive::finish`].
+    /// The file cannot be written, or [`Archive::finish`] fails.
     pub fn write(self, path: &Path) -> Result<()> {
         fs::write(path, self.finish()?).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -93,7 +92,7 @@ struct Tar {
 }
 
 impl Tar {
-    /// Adds a member. Returns where its contents are.
+    /// Adds a member. Returns the offset of its contents.
     fn add(&mut self, name: &str, data: &[u8]) -> Result<usize> {
         self.fill_to_page_before_header();
         let mut header = Header::new_ustar();
@@ -122,9 +121,8 @@ impl Tar {
     }
 }
 
-/// The program without symbols and debug information: everything behind the last byte that is
-/// loaded goes, and the section headers with it. What comes instead is a table of its functions, so
-/// that a program can say where it was.
+/// The program without symbols and debug information: everything behind the last loaded byte is removed, the section
+/// headers included. A table of its functions replaces it, so that a program can print a backtrace.
 fn strip(mut elf: Vec<u8>) -> Result<Vec<u8>> {
     let loaded = loaded_bytes(&elf)?;
     ensure!(loaded <= elf.len(), "a segment ends behind the end of the file ({loaded:#x})");
@@ -134,7 +132,7 @@ fn strip(mut elf: Vec<u8>) -> Result<Vec<u8>> {
     Ok(elf)
 }
 
-/// Add a symbol table with these functions, its strings, and headers for the two.
+/// Adds a symbol table with these functions, its strings, and headers for the two.
 fn append_functions(elf: &mut Vec<u8>, functions: &[symbols::Function]) {
     const SYMBOL: usize = 24;
     let (mut table, mut strings) = (vec![0; SYMBOL], vec![0]);
@@ -168,7 +166,7 @@ fn append_functions(elf: &mut Vec<u8>, functions: &[symbols::Function]) {
     elf[0x3a..0x40].copy_from_slice(&[64, 0, 3, 0, 2, 0]);
 }
 
-/// One past the last byte of the file that a program header names.
+/// One past the last byte of the file that a loadable program header covers.
 fn loaded_bytes(elf: &[u8]) -> Result<usize> {
     use object::elf::{FileHeader64, PT_LOAD};
     use object::read::elf::{FileHeader as _, ProgramHeader as _};
@@ -202,12 +200,12 @@ mod tests {
         archive.finish().unwrap()
     }
 
-    /// What an archive should hold, the index left out: that has a test of its own.
+    /// Whether a member is one of the sample files. (The index has a test of its own.)
     fn is_sample(name: &str) -> bool {
         ![FILLER, INDEX].contains(&name)
     }
 
-    /// The functions of a stripped program, read by somebody else's code.
+    /// Reads the functions of a stripped program with an independent ELF reader.
     #[test]
     fn functions_keep_their_names() {
         use object::{Object, ObjectSymbol};
@@ -256,7 +254,7 @@ mod tests {
         assert!(found == sample());
     }
 
-    /// The index names every file, in order, and where it is.
+    /// The index names every file, in order, with its offset.
     #[test]
     fn the_index_leads_to_the_files() {
         let bytes = pack();

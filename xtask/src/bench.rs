@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: counts instructions. (With `--cpus` it measures time: [`crate::scale`].)
 //!
-//! The program `bench` runs on a machine whose time stamp counter counts instructions, so every run
-//! gives the same numbers. Three kernels tell three things: the plain one how many instructions a
-//! row takes (gross); one that counts how many of them only zeroed or copied page frames (net is
-//! what is left); and a traced one which dear instructions were among them ([`crate::prices`]).
+//! The program `bench` runs on a machine whose time stamp counter counts instructions, so every run gives the same
+//! numbers. Three kernels are measured. The plain one gives the instructions of a row (gross). The counting one gives
+//! how many of them only zeroed or copied page frames (net is the rest). A traced one gives which expensive
+//! instructions were among them ([`crate::prices`]).
 
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, Machine, Memory};
@@ -24,11 +24,12 @@ use std::time::Duration;
 
 /// The largest row forks a GiB of memory.
 const MEMORY: Memory = Memory(1536 << 20);
-/// A bound for each of the boots.
+/// The time limit of each boot.
 const TIMEOUT: Duration = Duration::from_secs(900);
-/// Rows with more instructions than this in all samples together are not traced: that is slow.
+/// Rows with more instructions than this in all samples together are not traced, because tracing is slow.
 const TRACED: u64 = 3_000_000;
-/// Nor are those that make much memory dirty between their samples, unless they are named: minutes for each.
+/// Rows that make much memory dirty between their samples: each takes minutes to trace, so they are traced only if they
+/// are named.
 const DIRTY: &[&str] = &[
     "fork-64m",
     "fork-1g",
@@ -54,7 +55,7 @@ pub struct Args {
     #[arg(long, value_name = "MAX", conflicts_with_all = ["rows", "update", "no_cycles"])]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=CpuInfo::MAX as i64))]
     cpus: Option<Option<u32>>,
-    /// Not instructions, but nanoseconds of this host's processor: what a program does in an upcall
+    /// Not instructions, but nanoseconds of this host's processor: the code of a program in an upcall
     #[arg(long, conflicts_with_all = ["rows", "update", "no_cycles", "cpus", "json"])]
     native: bool,
     /// Leave the estimated cycles out: they take longer than the rest
@@ -62,17 +63,17 @@ pub struct Args {
     no_cycles: bool,
 }
 
-/// All that was counted.
+/// All results of a run.
 #[derive(Clone, Debug)]
 pub struct Results {
     /// The rows, in the order of the program.
     pub rows: Vec<Row>,
-    /// The longest entry to the kernel: instructions, and what it was.
+    /// The longest kernel entry: its instructions and its cause.
     pub longest: Option<(u64, String)>,
 }
 
 impl Results {
-    /// As a file holds them.
+    /// The results in the format of the JSON file.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
@@ -82,13 +83,13 @@ impl Results {
     }
 }
 
-/// Where the counts are recorded that must not grow.
+/// The file of recorded counts, which must not grow.
 #[must_use]
 pub fn record(workspace: &Workspace) -> PathBuf {
     workspace.root.join("tests/counts.json")
 }
 
-/// Counts, prints and writes.
+/// Counts instructions, prints the results and writes them.
 ///
 /// # Errors
 /// The tool could not do its work.
@@ -124,13 +125,13 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Before minutes of counting: whether there will be a place for the results.
+/// Checks before minutes of counting that the results can be written.
 fn ensure_writable(path: &Path) -> Result<()> {
     let opened = OpenOptions::new().append(true).create(true).open(path);
     opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The rows that the program `bench` has: the table in its source.
+/// The rows of the program `bench`, from the table in its source.
 #[must_use]
 pub fn row_names(source: &str) -> Vec<&str> {
     let table = source.split_once("const ROWS").and_then(|(_, rest)| rest.split_once("];"));
@@ -138,7 +139,7 @@ pub fn row_names(source: &str) -> Vec<&str> {
     rows.filter_map(|row| row.trim().strip_prefix("(\"")?.split('"').next()).collect()
 }
 
-/// Before two builds and a boot: the program knows its rows, too.
+/// Checks the names of rows before two builds and a boot. (The program checks them, too.)
 fn check_names(wanted: &[String], known: &[&str]) -> Result<()> {
     for name in wanted {
         ensure!(
@@ -151,7 +152,7 @@ fn check_names(wanted: &[String], known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Time the code of this program on the host, by the package `native`.
+/// Times the code of this program on the host, by the package `native`.
 ///
 /// # Errors
 /// Cargo cannot be run.
@@ -160,21 +161,21 @@ pub fn native(workspace: &Workspace, program: &Path) -> Result<ExitStatus> {
     Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::TOOL_FAILED })
 }
 
-/// What counting needs.
+/// A prepared measurement: emulator, kernels, programs.
 pub struct Bench {
     /// The emulator.
     pub qemu: PathBuf,
     /// The plain and the counting kernel, and the programs.
     pub images: Images,
-    /// Which rows; none: all.
+    /// The rows to count; empty: all.
     pub rows: Vec<String>,
 }
 
 impl Bench {
-    /// Boots all that is needed, at the same time.
+    /// Boots all machines that are needed, at the same time.
     ///
     /// # Errors
-    /// A machine failed, or the program did not know a row.
+    /// A machine failed, or the program does not know a row.
     pub fn measure(&self, cycles: bool) -> Result<Results> {
         let (plain, counted) = thread::scope(|scope| {
             let plain = scope.spawn(|| self.console(0));
@@ -194,7 +195,7 @@ impl Bench {
         Ok(Results { rows, longest: longest(&counted) })
     }
 
-    /// Traces what is short, and extends the long rows from it.
+    /// Traces the short rows, and extrapolates to the long ones.
     fn add_cycles(&self, rows: &mut [Row]) -> Result<()> {
         let is_slow = |row: &Row| self.rows.is_empty() && DIRTY.contains(&row.id.as_str());
         let is_short = |row: &&Row| row.gross * row.samples <= TRACED && !is_slow(row);
@@ -212,7 +213,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What the program prints under this kernel.
+    /// The output of the program under this kernel.
     fn console(&self, kernel: usize) -> Result<String> {
         let outcome = self.boot(kernel, &self.rows, Vec::new(), None)?;
         ensure!(
@@ -224,7 +225,7 @@ impl Bench {
         Ok(String::from_utf8_lossy(&outcome.console).into_owned())
     }
 
-    /// The surcharges between two readings of the time stamp counter, in order.
+    /// The surcharges between pairs of readings of the time stamp counter, in order.
     fn trace(&self, rows: &[String]) -> Result<Vec<u64>> {
         let program = &self.images.program("bench")?.path;
         let sites = prices::Sites::find(&self.images.kernels[0], program)?;
@@ -266,7 +267,7 @@ impl Bench {
     }
 }
 
-/// `frames ID N`; rows without such a line touch none.
+/// Parses lines `frames ID N`. Rows without such a line touch no frame.
 fn frames(console: &str) -> BTreeMap<String, u64> {
     let rows = console.lines().filter_map(Row::parse).map(|row| (row.id, 0));
     let mut frames: BTreeMap<String, u64> = rows.collect();
@@ -278,7 +279,7 @@ fn frames(console: &str) -> BTreeMap<String, u64> {
     frames
 }
 
-/// `longest INSTRUCTIONS CAUSE`
+/// Parses the line `longest INSTRUCTIONS CAUSE`.
 fn longest(console: &str) -> Option<(u64, String)> {
     let line = console.lines().find_map(|line| line.strip_prefix("longest "))?;
     let (count, cause) = line.trim().split_once(' ')?;
@@ -292,12 +293,12 @@ fn longest(console: &str) -> Option<(u64, String)> {
     Some((count.parse().ok()?, what))
 }
 
-/// Rows whose samples are an average: how many repetitions one reading spans.
+/// Rows whose samples are an average: the number of repetitions in one reading.
 const REPEATED: &[(&str, u64)] =
     &[("appel2", 100), ("fault-around", 16), ("fork-write-all", 16384), ("fork-write-all-by-page", 16384)];
 
-/// Gives each row its part of the surcharges. The program takes its samples in the order of the
-/// rows, after some that find out what taking one costs.
+/// Gives each row its part of the surcharges. The program takes its samples in the order of the rows, after some that
+/// measure the cost of a sample itself.
 fn price(rows: &mut [Row], pairs: &[u64]) {
     let samples: u64 = rows.iter().map(|row| row.samples).sum();
     let Some(first) = pairs.len().checked_sub(samples as usize) else {
@@ -315,8 +316,8 @@ fn price(rows: &mut [Row], pairs: &[u64]) {
     }
 }
 
-/// The surcharge of a row `NAME-PAGES` that was not traced: dear instructions come so many to the
-/// page, so it lies on the line through the two largest rows of that name that were.
+/// The surcharge of a row `NAME-PAGES` that was not traced. The number of expensive instructions is linear in the
+/// number of pages, so the surcharge lies on the line through the two largest traced rows of that name.
 fn extend(id: &str, traced: &[Row]) -> Option<u64> {
     let split = |id: &str| {
         let (name, pages) = id.rsplit_once('-')?;
@@ -361,7 +362,7 @@ fn write(path: &Path, results: &Results) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The rows that grew since they were recorded, or that are not recorded, one line for each.
+/// The rows that grew since they were recorded, and those that are not recorded, one line for each.
 ///
 /// # Errors
 /// The record cannot be read.

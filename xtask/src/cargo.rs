@@ -1,8 +1,8 @@
 //! Runs cargo for bare-metal code.
 //!
-//! What the caller's configuration and environment say about flags, profiles and targets is for host code
-//! ([`crate::config`]). Cargo's messages are read as JSON: they tell where the executables are, and a few
-//! warnings that are not warnings here can be left out.
+//! The caller's configuration and environment may set flags, profiles and targets; those are for host code
+//! ([`crate::config`]). Cargo's messages are read as JSON: they name the executables, and a few warnings that do not
+//! apply here can be left out.
 
 use crate::config::{self, Home};
 use crate::{machine, say, workspace};
@@ -12,12 +12,11 @@ use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// The precompiled `core` and `alloc` of every x86-64 Linux toolchain serve bare metal too.
+/// The target. The precompiled `core` and `alloc` of every x86-64 Linux toolchain also work on bare metal.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The kernel is built without vector registers, and rustc warns that its precompiled `core` was
-/// not. With fat LTO that `core` is generated anew under the kernel's flags, so the warning does
-/// not apply.
+/// Warnings that do not apply: the kernel is built without vector registers, and rustc warns that its precompiled
+/// `core` was not. With fat LTO that `core` is generated anew under the kernel's flags.
 const SETTLED: &[&str] = &[
     "must be enabled to ensure that the ABI of the current target can be implemented correctly",
     "must be disabled to ensure that the ABI of the current target can be implemented correctly",
@@ -30,9 +29,9 @@ const SETTLED: &[&str] = &[
 pub struct Cargo {
     /// `build`, `clippy`, ...
     pub command: &'static str,
-    /// The manifest of the workspace, or of a crate outside.
+    /// The manifest of the workspace, or of a crate outside the checkout.
     pub manifest: PathBuf,
-    /// The packages; none: what the manifest says.
+    /// The packages; empty: those that the manifest selects.
     pub packages: Vec<String>,
     /// The profile.
     pub profile: &'static str,
@@ -42,7 +41,7 @@ pub struct Cargo {
     pub target_dir: PathBuf,
     /// Flags for rustc.
     pub flags: Vec<String>,
-    /// Where the checkout is: it pins the toolchain.
+    /// The root of the checkout, which pins the toolchain.
     pub root: PathBuf,
     /// Print the command.
     pub verbose: bool,
@@ -57,10 +56,10 @@ pub struct Executable {
     pub path: PathBuf,
 }
 
-/// What came of a run of cargo.
+/// The result of a run of cargo.
 struct Built {
     executables: Vec<Executable>,
-    /// Diagnostics that were shown.
+    /// The number of diagnostics that were shown.
     problems: usize,
     succeeded: bool,
 }
@@ -81,10 +80,10 @@ impl Cargo {
         }
     }
 
-    /// Builds as many programs as can be built, and returns those.
+    /// Builds as many programs as possible, and returns those that were built.
     ///
     /// # Errors
-    /// Cargo cannot be run, or the wanted program is not among them. Cargo's messages have been printed by then.
+    /// Cargo cannot be run, or the wanted program was not built. Cargo's messages have been printed by then.
     pub fn run_for(&self, wanted: &str) -> Result<Vec<Executable>> {
         let mut command = self.command_line()?;
         command.arg("--keep-going");
@@ -97,7 +96,7 @@ impl Cargo {
         Ok(built.executables)
     }
 
-    /// What is built, in words.
+    /// The name of what is built, for messages.
     fn subject(&self) -> String {
         if self.packages.is_empty() { self.manifest.display().to_string() } else { self.packages.join(", ") }
     }
@@ -117,17 +116,17 @@ impl Cargo {
         Ok(Built { executables, problems, succeeded: status.success() })
     }
 
-    /// The command, for who reads its messages himself.
+    /// The command, for callers that read its messages themselves.
     ///
     /// # Errors
-    /// As [`Home::prepare`].
+    /// [`Home::prepare`] fails.
     pub fn command_line(&self) -> Result<Command> {
         let beside = self.target_dir.parent().context("the target directory is in none")?;
         let home = Home::prepare(&beside.join("cargo-home"), &self.root)?;
         let flags: Vec<String> = self.flags.iter().cloned().chain(home.remaps()?).collect();
         let pinned = workspace::pinned_toolchain(&self.root);
         let (toolchain, is_callers) = config::toolchain(&pinned, std::env::var_os("RUSTUP_TOOLCHAIN"));
-        // The one in the path is rustup's, which takes the toolchain that it is told.
+        // The cargo in the path is rustup's, which uses the toolchain that `RUSTUP_TOOLCHAIN` names.
         let mut command = Command::new(if is_callers { workspace::cargo() } else { "cargo".into() });
         home.apply(&mut command, &toolchain)?;
         command
@@ -187,8 +186,8 @@ fn listen(child: &mut Child) -> Result<(Vec<Executable>, usize)> {
     })
 }
 
-/// Cargo's progress is shown, except the line that comes even when there was nothing to do, and
-/// the count of warnings, which counts those that are left out.
+/// Shows cargo's progress, except the closing line, which comes even if there was nothing to do, and the count of
+/// warnings, which includes those that are left out.
 fn relay_progress(stderr: impl Read) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         let words = line.trim_start();
@@ -201,7 +200,7 @@ fn relay_progress(stderr: impl Read) {
     }
 }
 
-/// The executable that this message of cargo's tells of, if it does.
+/// The executable that this message of cargo reports, if any.
 #[must_use]
 pub fn executable(message: &Value) -> Option<Executable> {
     let path = PathBuf::from(message["executable"].as_str()?);
@@ -209,12 +208,12 @@ pub fn executable(message: &Value) -> Option<Executable> {
     (message["reason"] == "compiler-artifact").then_some(Executable { name, path })
 }
 
-/// Prints a diagnostic, unless it is settled; says whether there was one.
+/// Prints a diagnostic unless it is in [`SETTLED`]. Returns whether it was printed.
 fn show_diagnostic(message: &Value) -> bool {
     let diagnostic = &message["message"];
     let text = diagnostic["message"].as_str().unwrap_or("");
     let rendered = diagnostic["rendered"].as_str().unwrap_or("");
-    // Without the settled ones the count is wrong, so the closing line goes with them.
+    // Without the settled warnings the count is wrong, so the closing line is left out, too.
     let closing = text.ends_with("warnings emitted") || text.ends_with("warning emitted");
     if rendered.is_empty() || closing || SETTLED.iter().any(|settled| text.contains(settled)) {
         return false;
@@ -226,7 +225,7 @@ fn show_diagnostic(message: &Value) -> bool {
     matches!(diagnostic["level"].as_str(), Some("warning" | "error"))
 }
 
-/// The linker is in the toolchains of rustup, and in no others.
+/// Whether the linker is missing: only the toolchains of rustup have it.
 fn lacks_linker(text: &str) -> bool {
     text.starts_with("linker `") && text.ends_with("` not found")
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use std::io::{Write, stderr};
 use std::process::Command;
 
-/// The words after `cargo`.
+/// A step: the words after `cargo`.
 type Step = &'static [&'static str];
 
 /// The steps, in their order.
@@ -44,12 +44,12 @@ pub fn main() -> Result<ExitStatus> {
     Ok(ExitStatus::FAILURE)
 }
 
-/// The step as it is typed.
+/// The command line of a step.
 fn command_line(step: Step) -> String {
     format!("cargo {}", step.join(" "))
 }
 
-/// Runs steps in order. Returns the first one that fails, with its index; those after it are not run.
+/// Runs steps in order. Returns the first one that fails, with its index; later ones are not run.
 fn first_failure(
     steps: &[Step],
     mut passes: impl FnMut(Step) -> Result<bool>,

@@ -55,7 +55,7 @@ enum Command {
     Handout(grade::Args),
 }
 
-/// What the executable does.
+/// The entry point of the executable.
 #[must_use]
 pub fn main() -> ExitCode {
     leash::enter();
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => dispatch(cli.command),
         Err(error) => {
             let _ = error.print();
-            // Help and version are no errors.
+            // Help and version are not errors.
             Ok(if error.use_stderr() { ExitStatus::TOOL_FAILED } else { ExitStatus::SUCCESS })
         }
     };

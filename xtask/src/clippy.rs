@@ -7,7 +7,7 @@ use crate::workspace::Workspace;
 use abi::ExitStatus;
 use anyhow::Result;
 
-/// Any diagnostic but those that are settled is a failure.
+/// Lints the kernels, the programs and libos. Any diagnostic that applies is a failure.
 ///
 /// # Errors
 /// Cargo cannot tell where the workspace is.
@@ -18,7 +18,7 @@ pub fn main() -> Result<ExitStatus> {
         Flavor::ALL.into_iter().map(|flavor| builder.kernel("clippy", flavor)).collect();
     runs.push(builder.programs("clippy"));
     runs.push(Cargo { packages: vec!["libos".to_owned()], ..builder.programs("clippy") });
-    // Linting needs no optimised build: one directory for all, apart from the real ones.
+    // Linting needs no optimised build: all runs share one directory, apart from the real ones.
     let target_dir = workspace.target.join("clippy");
     let mut clean = true;
     for run in runs {

@@ -1,10 +1,10 @@
 //! The configuration of cargo under which images are built.
 //!
-//! Images depend on the checkout and nothing else. But cargo merges its configuration from every directory above, from the
-//! user's own, and from the environment, and a table that is there once cannot be taken out again: `--config` only adds. So
-//! images are built with a directory of cargo's (`CARGO_HOME`) of their own, from `/`, where no file lies above. What the
-//! caller's configuration says about where packages come from and how they are fetched is copied there; so is how many
-//! compilers run at a time. Downloaded packages, locks and credentials are the user's: links lead to them.
+//! Images depend on the checkout and nothing else. But cargo merges its configuration from every directory above, from
+//! the user's own, and from the environment, and a table that is set once cannot be removed: `--config` only adds. So
+//! images are built from `/`, where no file lies above, with a cargo directory (`CARGO_HOME`) of their own. Settings of
+//! the caller that say where packages come from and how they are fetched are copied there; so is the number of
+//! compilers that run at a time. Downloaded packages, locks and credentials stay the user's: links lead to them.
 
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
@@ -18,15 +18,16 @@ use std::{env, fs, io};
 use tempfile::NamedTempFile;
 use toml::{Table, Value};
 
-/// What says where packages come from, and how to get them.
+/// Tables that say where packages come from, and how to fetch them.
 const HONOURED: [&str; 6] = ["credential-alias", "http", "net", "registries", "registry", "source"];
-/// What changes nothing that is built.
+/// Tables that change nothing that is built.
 const HARMLESS: [&str; 7] =
     ["alias", "cache", "cargo-new", "doc", "future-incompat-report", "install", "term"];
-/// The caller's variables that images might depend on begin with this; those of rustup, of `HONOURED` and these are kept.
+/// Prefixes of variables of the caller on which images might depend. Variables of rustup, of [`HONOURED`] tables, and
+/// [`KEPT`] ones are kept.
 const FOREIGN: [&str; 5] = ["CARGO", "__CARGO", "RUST", "LLD_", "LLVM_"];
 const KEPT: [&str; 2] = ["CARGO_BUILD_JOBS", "CARGO_MAKEFLAGS"];
-/// What `HONOURED` is called in variables, and what installs toolchains.
+/// Prefixes of variables for [`HONOURED`] tables, and of those for the installation of toolchains.
 const KEPT_PREFIXES: [&str; 7] = [
     "CARGO_CREDENTIAL_ALIAS_",
     "CARGO_HTTP_",
@@ -36,9 +37,9 @@ const KEPT_PREFIXES: [&str; 7] = [
     "CARGO_SOURCE_",
     "RUSTUP_",
 ];
-/// Kept variables that hold a path, which may be relative.
+/// Kept variables that hold a path, possibly a relative one.
 const PATHS: [&str; 2] = ["CARGO_HTTP_CAINFO", "CARGO_HTTP_PROXY_CAINFO"];
-/// What is the user's in cargo's directory. Those with `/` are directories.
+/// Entries of cargo's directory that belong to the user. Names with `/` are directories.
 const SHARED: [&str; 9] = [
     "registry/",
     "git/",
@@ -50,10 +51,10 @@ const SHARED: [&str; 9] = [
     ".global-cache",
     ".crates2.json",
 ];
-/// Where packages lie according to messages of panics, wherever this user keeps them.
+/// The directory of packages as messages of panics show it, wherever this user keeps them.
 const PACKAGES: &str = "cargo/registry/src";
 
-/// A directory of cargo's that holds nothing which could change an image.
+/// A cargo directory that holds nothing that could change an image.
 #[derive(Clone, Debug)]
 pub struct Home {
     path: PathBuf,
@@ -64,13 +65,13 @@ impl Home {
     /// Brings the directory up to date for this checkout.
     ///
     /// # Errors
-    /// A configuration is broken, or cannot be set aside.
+    /// A configuration has a mistake, or cannot be set aside.
     pub fn prepare(path: &Path, root: &Path) -> Result<Home> {
         let users = workspace::cargo_home().context("no home directory; CARGO_HOME names cargo's")?;
         let users = std::path::absolute(&users).context("CARGO_HOME")?;
         ensure_nothing_above()?;
         let mut config = callers(root, &users)?;
-        // What others use must not be cleaned away because nothing here uses it.
+        // Packages that nothing here uses may be in use elsewhere: cargo must not clean them away.
         let never = Table::from_iter([("auto-clean-frequency".to_owned(), Value::from("never"))]);
         config.insert("cache".to_owned(), never.into());
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -81,7 +82,7 @@ impl Home {
         Ok(Home { path: path.to_owned(), config })
     }
 
-    /// Flags for rustc that give every package the same place, whatever source it comes from.
+    /// Flags for rustc that give every package the same path, whatever source it comes from.
     ///
     /// # Errors
     /// A directory cannot be read.
@@ -101,7 +102,7 @@ impl Home {
         Ok(remaps.into_iter().map(flag).collect())
     }
 
-    /// Makes cargo's command line independent of the caller.
+    /// Makes a command line of cargo independent of the caller.
     ///
     /// # Errors
     /// There is no current directory.
@@ -118,7 +119,7 @@ impl Home {
     }
 }
 
-/// Whether images might depend on this variable.
+/// Whether images might depend on this variable, so that it must be removed.
 fn is_foreign(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     FOREIGN.iter().any(|prefix| name.starts_with(prefix))
@@ -126,7 +127,8 @@ fn is_foreign(name: &OsStr) -> bool {
         && !KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The toolchain that the checkout pins, and whether the caller's cargo belongs to it; without rustup there is no choice.
+/// The toolchain that the checkout pins, and whether the caller's cargo belongs to it. Without rustup there is no
+/// choice.
 #[must_use]
 pub fn toolchain(pinned: &str, chosen: Option<OsString>) -> (String, bool) {
     match chosen.map(|name| name.to_string_lossy().into_owned()) {
@@ -136,11 +138,11 @@ pub fn toolchain(pinned: &str, chosen: Option<OsString>) -> (String, bool) {
     }
 }
 
-/// What is honoured of the caller's configuration: of the user's file, and of those above the checkout, which count more
-/// the nearer they are.
+/// The honoured tables of the caller's configuration: of the user's file, and of the files above the checkout. Nearer
+/// files take precedence.
 fn callers(root: &Path, users: &Path) -> Result<Table> {
     let mut directories: Vec<PathBuf> = root.ancestors().map(|above| above.join(".cargo")).collect();
-    // Most users keep their checkouts below the directory that holds it.
+    // Most users keep their checkouts below the directory that holds `.cargo`.
     if !directories.iter().any(|directory| directory == users) {
         directories.push(users.to_owned());
     }
@@ -151,12 +153,12 @@ fn callers(root: &Path, users: &Path) -> Result<Table> {
     Ok(merged)
 }
 
-/// The file that cargo reads in this directory.
+/// The configuration file that cargo reads in this directory.
 fn file_in(directory: &Path) -> Option<PathBuf> {
     ["config", "config.toml"].iter().map(|name| directory.join(name)).find(|path| path.is_file())
 }
 
-/// No directory is above `/`, but that one may have a configuration, too.
+/// Refuses a configuration in `/.cargo` that could change images: cargo reads it even from `/`.
 fn ensure_nothing_above() -> Result<()> {
     let Some(file) = file_in(Path::new("/.cargo")) else { return Ok(()) };
     let mut table = load(&file, 0)?;
@@ -174,7 +176,7 @@ fn ensure_nothing_above() -> Result<()> {
     Ok(())
 }
 
-/// A file of cargo's, with what it includes, and with absolute paths.
+/// A configuration file of cargo with its includes, and with absolute paths.
 fn load(file: &Path, depth: usize) -> Result<Table> {
     let shown = file.display();
     ensure!(depth < 16, "{shown} includes itself");
@@ -200,7 +202,7 @@ fn load(file: &Path, depth: usize) -> Result<Table> {
     Ok(merged)
 }
 
-/// Paths in a file are relative to the directory that holds `.cargo`.
+/// Makes the paths in a file absolute: they are relative to the directory that holds `.cargo`.
 fn make_absolute(table: &mut Table, base: &Path) {
     let join = |value: Option<&mut Value>| {
         if let Some(Value::String(path)) = value {
@@ -228,7 +230,7 @@ fn honoured(mut table: Table) -> Table {
     table
 }
 
-/// As cargo does it: tables are merged, arrays joined, and of everything else the stronger one counts.
+/// Merges tables as cargo does: tables are merged, arrays are joined, and of everything else the stronger value counts.
 fn merge(into: &mut Table, stronger: Table) {
     for (key, value) in stronger {
         match (into.get_mut(&key), value) {
@@ -246,7 +248,7 @@ fn full_name(package: &Path) -> Option<String> {
     Some(format!("{}-{}", of("name")?, of("version")?))
 }
 
-/// What is in a directory, in order; nothing if it is not there.
+/// The entries of a directory, in order; none if it does not exist.
 fn entries(directory: &Path) -> Result<BTreeSet<PathBuf>> {
     let shown = || format!("cannot list {}", directory.display());
     match fs::read_dir(directory) {
@@ -255,8 +257,8 @@ fn entries(directory: &Path) -> Result<BTreeSet<PathBuf>> {
     }
 }
 
-/// Writes the configuration in one go: another thread, or another tool, may be reading it, or writing it. Nobody but the
-/// user may read it: there may be tokens in it.
+/// Writes the configuration atomically, because other threads or tools may read or write it at the same time. Only the
+/// user may read it: it may hold tokens.
 fn write(home: &Path, text: &str) -> Result<()> {
     let path = home.join("config.toml");
     if fs::read_to_string(&path).is_ok_and(|there| there == text) {
@@ -269,17 +271,18 @@ fn write(home: &Path, text: &str) -> Result<()> {
     written.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A link to what is the user's.
+/// Makes a link to an entry of the user's directory.
 fn share(users: &Path, home: &Path, name: &str) -> Result<()> {
     let (from, to) = (home.join(name.trim_end_matches('/')), users.join(name.trim_end_matches('/')));
     if name.ends_with('/') {
-        // Through a link that leads nowhere no directory can be made. Who may not make it needs none.
+        // No directory can be made through a link that leads nowhere. If creating it is not permitted, it is not
+        // needed.
         let _ = fs::create_dir_all(&to);
     }
     if fs::read_link(&from).is_ok_and(|there| there == to) {
         return Ok(());
     }
-    // Made under another name: who comes at the same time finds the old one or the new one.
+    // Made under another name and renamed: a concurrent tool finds the old one or the new one.
     let made = tempfile::Builder::new().make_in(home, |fresh| symlink(&to, fresh)).and_then(|fresh| {
         if fs::symlink_metadata(&from).is_ok_and(|there| there.is_dir()) {
             fs::remove_dir_all(&from)?;
@@ -294,7 +297,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    /// Kernels and programs are built at the same time, and other tools may be at it, too.
+    /// Kernels and programs are built at the same time, and other tools may run, too.
     #[test]
     fn several_prepare_at_the_same_time() {
         let scratch = tempfile::tempdir().unwrap();

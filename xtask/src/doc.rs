@@ -1,10 +1,10 @@
 //! `cargo xtask doc`: the API documentation, with README.md as its front page.
 //!
-//! Cargo documents the crates, and every warning is an error: a link that leads nowhere fails the build. rustdoc has no
-//! stable option for a front page above several crates, but it renders Markdown. So README.md is rendered to
-//! `index.html` beside the crates, followed by a list of them. The pages that it links to are rendered too, and so are
-//! those that they link to; other linked files are copied. All files keep their paths in the repository, so relative
-//! links stay valid and the directory can be published as it is. Only the endings of links to pages change.
+//! Cargo documents the crates, and every warning is an error: a broken link fails the build. rustdoc has no stable
+//! option for a front page above several crates, but it renders Markdown. So README.md is rendered to `index.html`
+//! beside the crates, followed by a list of them. The pages that it links to are rendered too, and so on; other linked
+//! files are copied. All files keep their paths in the repository, so relative links stay valid and the directory can
+//! be published as it is. Only the endings of links to pages change.
 
 use crate::say;
 use crate::workspace::{self, HOST, Workspace};
@@ -17,16 +17,16 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What authors of programs use, and the crates of the kernel: their public items are documented.
+/// The crates that authors of programs use, and the crates of the kernel: their public items are documented.
 const LIBRARIES: [&str; 8] = ["libos", "pager", "abi", "executable", "vm", "sched", "smp", "firmware"];
 
-/// The kernel has no public items: all of it is documented.
+/// The kernel. It has no public items, so all of it is documented.
 const KERNEL: &str = "kern";
 
-/// The page that the front page is made of.
+/// The source of the front page.
 const FRONT: &str = "README.md";
 
-/// rustdoc renders Markdown without a style of its own.
+/// A style sheet: rustdoc renders Markdown without one.
 const STYLE: &str = "<style>
 body { max-width: 56rem; margin: 2rem auto; padding: 0 1rem; font-family: sans-serif; line-height: 1.5; }
 pre { overflow-x: auto; padding: 0.75rem; background: #f5f5f5; line-height: 1.3; }
@@ -41,7 +41,7 @@ type Pages = BTreeMap<PathBuf, String>;
 /// Builds the documentation, and prints the path of the front page.
 ///
 /// # Errors
-/// Cargo or rustdoc cannot be run, or a page links to what is not there.
+/// Cargo or rustdoc cannot be run, or a page has a broken link.
 pub fn main() -> Result<ExitStatus> {
     let workspace = Workspace::load()?;
     let Some(_) = document(&workspace, &LIBRARIES, &[])? else { return Ok(ExitStatus::FAILURE) };
@@ -59,7 +59,7 @@ pub fn main() -> Result<ExitStatus> {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Documents packages, and returns the directory that has one directory for each crate; nothing if rustdoc complained.
+/// Documents packages. Returns the directory that has one directory for each crate; nothing if rustdoc complained.
 fn document(workspace: &Workspace, packages: &[&str], options: &[&str]) -> Result<Option<PathBuf>> {
     let output = Command::new(workspace::cargo())
         .args(["doc", "--quiet", "--no-deps", "--target", HOST, "--message-format=json-render-diagnostics"])
@@ -81,7 +81,7 @@ fn document(workspace: &Workspace, packages: &[&str], options: &[&str]) -> Resul
     directory.context("cargo does not say where the documentation is").map(Some)
 }
 
-/// The directory above that of a crate, if this message of cargo's tells of the documentation of a crate.
+/// The directory above that of a crate, if this message of cargo reports the documentation of a crate.
 fn directory_of_crates(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let index = Path::new(message["filenames"][0].as_str()?);
@@ -89,7 +89,7 @@ fn directory_of_crates(message: &str) -> Option<PathBuf> {
     is_front_of_crate.then(|| index.parent()?.parent().map(Path::to_owned)).flatten()
 }
 
-/// The front page and all pages that can be reached from it, and the other files that they link to.
+/// The front page and all pages that can be reached from it, and the other files to which they link.
 fn collect(root: &Path) -> Result<(Pages, Vec<PathBuf>)> {
     let mut pages = Pages::new();
     let mut files = Vec::new();
@@ -140,7 +140,7 @@ fn render(pages: &Pages, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A page that is a directory's README is the first page of that directory.
+/// The file name of a page. The README of a directory becomes its index.
 fn file_name(page: &Path) -> &OsStr {
     let name = page.file_name().unwrap_or_default();
     if name == FRONT { OsStr::new("index.md") } else { name }
@@ -164,7 +164,7 @@ fn list_of_crates() -> String {
     )
 }
 
-/// Pieces of a page: text and link targets by turns. Text comes first. What stands in code blocks is text.
+/// The pieces of a page: text and link targets, alternating, text first. Links in code blocks are text.
 fn pieces(text: &str) -> Vec<&str> {
     const OPEN: &str = "](";
     let mut pieces = Vec::new();
@@ -188,7 +188,7 @@ fn pieces(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// A link to a file of this repository: neither to another site nor to a heading of the same page.
+/// Whether a link leads to a file of this repository: neither to another site nor to a heading of the same page.
 fn is_local(link: &str) -> bool {
     !link.contains("://") && !link.starts_with('#')
 }
@@ -213,7 +213,7 @@ fn target(page: &Path, link: &str) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// The page with links to what other pages become.
+/// The page with links to the rendered pages.
 fn with_links_to_html(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for (index, piece) in pieces(text).into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: what is installed, what is missing, and the line that mends it.
+//! `cargo xtask doctor`: what is installed, what is missing, and the command that installs it.
 
 use crate::emulator::Version;
 use crate::install::{self, Manager, QEMU};
@@ -10,21 +10,21 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What a build of everything takes.
+/// The disk space that a build of everything takes.
 const DISK_LEAST: u64 = 2 << 30;
 
-/// What was found out about one thing.
+/// The result of one check.
 enum Finding {
     Good(String),
-    /// Not needed, only useful.
+    /// Useful but not needed.
     Optional(String, String),
-    /// Needed; and how to mend it.
+    /// Needed, with the remedy.
     Missing(String, String),
 }
 
 use Finding::{Good, Missing, Optional};
 
-/// Prints a line for each thing; fails if one that is needed is missing.
+/// Prints a line for each check; fails if something that is needed is missing.
 ///
 /// # Errors
 /// Cargo cannot tell where the workspace is.
@@ -62,7 +62,7 @@ fn arrow(mend: &str) -> String {
     if mend.is_empty() { String::new() } else { format!("\n         {:9} -> {mend}", "") }
 }
 
-/// The first line that a program prints.
+/// The first line of a program's output.
 fn ask(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -79,7 +79,7 @@ fn rustc(root: &Path) -> Finding {
     }
 }
 
-/// The linker lies in the toolchain, where rustc looks for it first.
+/// Checks the linker. It lies in the toolchain, where rustc looks for it first.
 fn linker() -> Finding {
     let host = ask("rustc", &["--print", "host-tuple"]).unwrap_or_default();
     let sysroot = ask("rustc", &["--print", "sysroot"]).unwrap_or_default();

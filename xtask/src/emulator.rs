@@ -1,8 +1,8 @@
-//! Which emulator this is, and what that means for isolation.
+//! The version of the emulator, and what it means for isolation.
 //!
-//! QEMU's own emulation of x86 (TCG, the default) once did parts of `call far`, `retf` and `iretq` with the kernel's rights,
-//! even if a program executed them. So a program with machine code of its own could read and write memory of the kernel.
-//! Version 9.1.0 mended the returns, 9.1.2 the call. A host's processor (`--accel kvm`) never had that fault.
+//! QEMU's own emulation of x86 (TCG, the default) once executed parts of `call far`, `retf` and `iretq` with the
+//! kernel's rights, even in a program. So a program with machine code of its own could read and write memory of the
+//! kernel. Version 9.1.0 fixed the returns, 9.1.2 the call. A host's processor (`--accel kvm`) never had this bug.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +13,9 @@ use std::process::Command;
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// The oldest that works.
+    /// The oldest version that works.
     pub const LEAST: Version = Version(7, 2, 0);
-    /// The oldest in which a program cannot reach the kernel's memory.
+    /// The oldest version in which a program cannot reach the kernel's memory.
     pub const ISOLATING: Version = Version(9, 1, 2);
 
     /// The version in `QEMU emulator version 7.2.22 (...)`, or in a package's `1:9.2.0+ds-2~bpo12+1`.
@@ -32,7 +32,7 @@ impl Version {
         Some(Version(numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
     }
 
-    /// The version of this emulator, if it says so.
+    /// The version of this emulator, if it prints one.
     #[must_use]
     pub fn of(qemu: &Path) -> Option<Version> {
         let output = Command::new(qemu).arg("--version").output().ok()?;

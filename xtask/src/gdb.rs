@@ -26,7 +26,7 @@ pub struct Args {
     /// How much memory: 32M, 1G, ...
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
     memory: Memory,
-    /// More commands for gdb, after the machine was reached
+    /// More commands for gdb, to be run once the machine is reached
     #[arg(long, short = 'x', value_name = "COMMAND")]
     ex: Vec<String>,
     /// Run these commands, and end
@@ -38,7 +38,7 @@ pub struct Args {
     command: Vec<String>,
 }
 
-/// Starts both, and ends the machine with gdb.
+/// Starts the machine and gdb, and ends the machine with gdb.
 ///
 /// # Errors
 /// The tool could not do its work.
@@ -89,7 +89,7 @@ fn how_to_install(manager: Option<Manager>) -> String {
     }
 }
 
-/// The emulator makes the socket in its own time.
+/// Waits for the emulator to make the socket.
 fn wait_for(socket: &Path, mut session: Session) -> Result<Session> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !socket.exists() {
@@ -117,13 +117,13 @@ fn gdb_command(gdb: &Path, images: &Images, program: &str, socket: &Path, args: 
     }
     command.arg(&images.kernels[0]);
     if terminal::in_background() {
-        // It would be stopped at its first look at the terminal, and the machine with it.
+        // In the background gdb would be stopped when it first touches the terminal, and the machine with it.
         command.stdin(Stdio::null());
     }
     Ok(command)
 }
 
-/// Keeps the console moving while gdb lives. Ctrl-C means gdb, which gets it from the terminal.
+/// Drains the console while gdb runs. Ctrl-C is for gdb, which gets it from the terminal.
 fn accompany(mut session: Session, mut gdb: Child, transcript: &Path) -> Result<ExitStatus> {
     let mut console =
         File::create(transcript).with_context(|| format!("cannot write {}", transcript.display()))?;
@@ -140,7 +140,7 @@ fn accompany(mut session: Session, mut gdb: Child, transcript: &Path) -> Result<
             }
         }
         if ended {
-            // Nothing more will happen: no step waits any longer.
+            // Nothing more will happen, and no step waits any longer.
             std::thread::sleep(Duration::from_millis(50));
         }
         if let Some(status) = gdb.try_wait().context("cannot wait for gdb")? {

@@ -1,4 +1,4 @@
-//! `cargo xtask grade` and `cargo xtask handout`: a tool of its own, the package `grade`.
+//! `cargo xtask grade` and `cargo xtask handout`: run a separate tool, the package `grade`.
 
 use crate::workspace::Workspace;
 use abi::ExitStatus;
@@ -8,15 +8,15 @@ use std::ffi::OsString;
 /// The command line of the tool.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// `--help` says what there is
+    /// `--help` lists the options
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
 }
 
-/// What `grade` says when it could not grade, so that 1 means a bad grade and nothing else.
+/// The status of `grade` if it could not grade, so that 1 always means a bad grade.
 const COULD_NOT_GRADE: u8 = 2;
 
-/// Grades, and returns the grader's status; 2 if there is no grader.
+/// Runs the grader and returns its status; 2 if there is no grader.
 #[must_use]
 pub fn grade(args: &Args) -> ExitStatus {
     match main("grade", args) {
@@ -29,7 +29,7 @@ pub fn grade(args: &Args) -> ExitStatus {
     }
 }
 
-/// Runs it, and returns its status.
+/// Runs a subcommand of the package `grade`, and returns its status.
 ///
 /// # Errors
 /// Cargo cannot be run.

@@ -1,4 +1,4 @@
-//! The kernel image and the programs: which flags they need, and where they end up.
+//! The kernel image and the programs: the flags that they need, and where they are built.
 
 use crate::cargo::{Cargo, Executable};
 use crate::outside::Outside;
@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
 use std::{fs, thread};
 
-/// What all bare-metal code is built with: linked by the toolchain's own linker, at fixed
-/// addresses, with frame pointers for backtraces.
+/// Flags for all bare-metal code: linked by the toolchain's own linker, at fixed addresses, with frame pointers for
+/// backtraces.
 const BARE_METAL: &[&str] = &[
     "-Clinker=rust-lld",
     "-Clinker-flavor=ld.lld",
@@ -18,20 +18,20 @@ const BARE_METAL: &[&str] = &[
     "-Cforce-frame-pointers=yes",
 ];
 
-/// And the kernel: linked into the top 2 GiB, no red zone (an interrupt would overwrite it), and no
-/// vector register (so that a system call or a fault need not save any).
+/// Additional flags for the kernel: linked into the top 2 GiB, no red zone (an interrupt would overwrite it), and no
+/// vector registers (so that a system call or a fault need not save any).
 const KERNEL: &[&str] = &[
     "-Ccode-model=kernel",
     "-Cno-redzone=yes",
     "-Ctarget-feature=-mmx,-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2,+soft-float",
 ];
 
-/// Which kernel.
+/// A variant of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flavor {
-    /// As it is meant to run.
+    /// The kernel for normal use.
     Plain,
-    /// Walks all tables after every call, and compares them with the books.
+    /// Walks all page tables after every call, and compares them with the metadata.
     Check,
     /// Counts frames zeroed and copied, and times every entry.
     Count,
@@ -49,7 +49,7 @@ impl Flavor {
         }
     }
 
-    /// Flavors have directories of their own, so that they do not evict each other.
+    /// The build directory of a flavor: each has its own, so that they do not evict each other.
     fn directory(self) -> &'static str {
         match self {
             Flavor::Plain => "kernel",
@@ -59,18 +59,18 @@ impl Flavor {
     }
 }
 
-/// Where the kernels and the programs are built.
+/// A builder of kernels and programs.
 #[derive(Clone, Debug)]
 pub struct Builder<'a> {
     /// The workspace.
     pub workspace: &'a Workspace,
-    /// Print the commands.
+    /// Whether to print the commands.
     pub verbose: bool,
-    /// A warning is an error.
+    /// Whether a warning is an error.
     pub strict: bool,
 }
 
-/// What a machine needs.
+/// The files that a machine needs.
 #[derive(Clone, Debug)]
 pub struct Images {
     /// The kernels, in the order asked for.
@@ -80,7 +80,7 @@ pub struct Images {
 }
 
 impl<'a> Builder<'a> {
-    /// Builds here, without a word about it.
+    /// A builder for this workspace that prints no commands.
     #[must_use]
     pub fn of(workspace: &'a Workspace) -> Builder<'a> {
         Builder { workspace, verbose: false, strict: false }
@@ -145,12 +145,12 @@ impl<'a> Builder<'a> {
     /// Builds these kernels and all programs, at the same time.
     ///
     /// # Errors
-    /// Something does not build. The compiler's messages have been printed by then.
+    /// Something does not compile. The compiler's messages have been printed by then.
     pub fn build(&self, flavors: &[Flavor]) -> Result<Images> {
         self.build_both(flavors, || self.programs("build").run())
     }
 
-    /// Builds these kernels, and the programs as far as that is possible: the wanted one at least.
+    /// Builds these kernels, and as many programs as possible: the wanted one at least.
     ///
     /// # Errors
     /// A kernel or the wanted program does not build. The compiler's messages have been printed by then.
@@ -168,18 +168,18 @@ impl<'a> Builder<'a> {
             let kernels: Result<Vec<PathBuf>> =
                 flavors.iter().map(|&flavor| self.build_kernel(flavor)).collect();
             let mut programs = programs.join().map_err(|_| anyhow!("building the programs panicked"))??;
-            // Cargo names them in the order in which it happened to finish them. The archive is to be
-            // the same every time, since looking for a file in it is part of what is counted.
+            // Cargo reports them in the order in which it happened to finish them. The archive must be the same every
+            // time, since looking up a file in it is part of what is counted.
             programs.sort_by(|a, b| a.name.cmp(&b.name));
             programs.iter().try_for_each(check)?;
             Ok(Images { kernels: kernels?, programs })
         })
     }
 
-    /// Builds this kernel alone.
+    /// Builds one kernel.
     ///
     /// # Errors
-    /// It does not build.
+    /// The kernel does not compile.
     pub fn build_kernel(&self, flavor: Flavor) -> Result<PathBuf> {
         let built = self.kernel("build", flavor).run()?;
         let kernel = built.into_iter().find(|executable| executable.name == "kern");
@@ -187,8 +187,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Refuses a program with a quick handler that changes a vector register: it would break code that has done nothing wrong,
-/// now and then.
+/// Refuses a program with a quick handler that changes a vector register: such a handler would now and then corrupt the
+/// interrupted code.
 ///
 /// # Errors
 /// There is such a handler, or the file cannot be read.
@@ -202,7 +202,7 @@ impl Images {
     /// The executable of a program.
     ///
     /// # Errors
-    /// It was not built.
+    /// The program was not built.
     pub fn program(&self, name: &str) -> Result<&Executable> {
         let found = self.programs.iter().find(|program| program.name == name);
         found.with_context(|| format!("cargo built no program `{name}`"))

@@ -1,4 +1,4 @@
-//! What arrives on stdin, read by a thread of its own, so that nobody waits for a silent pipe.
+//! Input from stdin, read by a separate thread, so that a silent pipe blocks nobody.
 
 use crate::terminal;
 use abi::console::{ESCAPE, Input};
@@ -8,10 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a guest takes for the end of its input.
+/// The marker that a guest takes for the end of its input.
 pub const END: [u8; 2] = [ESCAPE; 2];
 
-/// Where input comes from.
+/// The source of input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// A file or a pipe, or a terminal that edits lines by itself: bytes, and nothing else.
@@ -20,7 +20,7 @@ pub enum Source {
     Keys,
 }
 
-/// These bytes as they go over the serial line ([`abi::console`]).
+/// These bytes as they are sent over the serial line ([`abi::console`]).
 #[must_use]
 pub fn encode(bytes: &[u8], source: Source) -> Vec<u8> {
     let input = |&byte: &u8| match source {
@@ -30,15 +30,15 @@ pub fn encode(bytes: &[u8], source: Source) -> Vec<u8> {
     bytes.iter().map(input).flat_map(Input::encode).collect()
 }
 
-/// The chunks that arrive; the sender hangs up at the end of the file.
+/// A channel of input chunks; the sender hangs up at the end of the file.
 pub type Chunks = Receiver<Vec<u8>>;
 
-/// How long the reader of a terminal waits for a key, before it looks whether the terminal is still its own.
+/// How long the reader of a terminal waits for a key, before it checks whether the terminal is still its own.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Starts to read. The thread ends with stdin, or with the process.
+/// Starts the reader thread. It ends with stdin, or with the process.
 ///
-/// In the background nothing arrives from a terminal: that is the end of the input.
+/// In the background nothing arrives from a terminal, so the input ends at once.
 #[must_use]
 pub fn stdin() -> Chunks {
     let (sender, chunks) = sync_channel(1);
@@ -52,7 +52,7 @@ pub fn stdin() -> Chunks {
             if is_terminal {
                 wait_for_key();
             }
-            // Without a buffer in between: what lay there would not wake anybody who waits for the terminal.
+            // Unbuffered: bytes left in a buffer would not wake `wait_for_key`.
             match rustix::io::read(std::io::stdin(), &mut buffer) {
                 Ok(count @ 1..) if sender.send(buffer[..count].to_vec()).is_ok() => {}
                 Err(rustix::io::Errno::INTR) => {}
@@ -63,7 +63,7 @@ pub fn stdin() -> Chunks {
     chunks
 }
 
-/// Waits until the terminal has something, and this process may read it.
+/// Waits until the terminal has input that this process may read.
 fn wait_for_key() {
     let mut away = false;
     loop {
@@ -78,7 +78,7 @@ fn wait_for_key() {
         let stdin = std::io::stdin();
         let mut keys = [PollFd::new(&stdin, PollFlags::IN)];
         let patience = Timespec::try_from(LOOK).ok();
-        // Whatever is wrong with the terminal, reading it will tell.
+        // Any error of the terminal shows when it is read.
         let ready = !matches!(poll(&mut keys, patience.as_ref()), Ok(0) | Err(rustix::io::Errno::INTR));
         if ready && !terminal::in_background() {
             return;
@@ -86,7 +86,7 @@ fn wait_for_key() {
     }
 }
 
-/// Waits for the first chunk: none if the file ends first, or if nothing comes for so long.
+/// Waits for the first chunk: none if the file ends first, or if nothing comes within `patience`.
 #[must_use]
 pub fn first(chunks: &Chunks, patience: Duration) -> Option<Vec<u8>> {
     let deadline = Instant::now() + patience;

@@ -1,4 +1,4 @@
-//! Finds the emulator, and installs it if it is missing and that is possible.
+//! Finds the emulator, and installs it if it is missing and can be installed.
 
 use crate::emulator::Version;
 use crate::{say, terminal};
@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::{env, fs};
 
-/// What the emulator is called.
+/// The name of the emulator's executable.
 pub const QEMU: &str = "qemu-system-x86_64";
-/// Names another emulator.
+/// The environment variable that names another emulator.
 pub const QEMU_VARIABLE: &str = "FAULTLINE_QEMU";
 
-/// A package manager, and what it must be told.
+/// A package manager and its commands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Manager {
     program: &'static str,
-    /// To be run first, if it needs that.
+    /// The command to run first, if one is needed.
     refresh: Option<&'static str>,
     install: &'static str,
-    /// The packages of the emulator and of the debugger.
+    /// The package of the emulator.
     qemu: &'static str,
     gdb: &'static str,
     needs_root: bool,
 }
 
-/// The package managers that we know, in the order in which they are looked for.
+/// The known package managers, in the order in which they are looked for.
 const MANAGERS: &[Manager] = &[
     Manager {
         program: "apt-get",
@@ -79,10 +79,10 @@ const MANAGERS: &[Manager] = &[
     },
 ];
 
-/// The emulator; installs it if need be.
+/// The emulator. Installs it if needed.
 ///
 /// # Errors
-/// There is none, and it could not be installed; the message holds the line to type.
+/// There is none, and it could not be installed; the message holds the command to type.
 pub fn qemu() -> Result<PathBuf> {
     if let Some(path) = find_qemu()? {
         return Ok(path);
@@ -97,7 +97,7 @@ pub fn qemu() -> Result<PathBuf> {
     find_qemu()?.with_context(|| format!("{} ran, and {QEMU} is still missing", manager.program))
 }
 
-/// The emulator, if it is there.
+/// The emulator, if it is installed.
 ///
 /// # Errors
 /// [`QEMU_VARIABLE`] names something that cannot be run.
@@ -116,7 +116,7 @@ pub fn find_qemu() -> Result<Option<PathBuf>> {
     }
 }
 
-/// A program in the path.
+/// The executable of this name in `PATH`.
 #[must_use]
 pub fn find(name: &OsStr) -> Option<PathBuf> {
     if Path::new(name).components().count() > 1 {
@@ -137,15 +137,15 @@ impl Manager {
         MANAGERS.iter().find(|manager| find(manager.program.as_ref()).is_some()).copied()
     }
 
-    /// The line that installs the emulator: the newest that the host's package sources offer, if the one that they prefer
-    /// does not isolate programs from the kernel.
+    /// The command that installs the emulator: the newest that the host's package sources offer, if their default
+    /// version does not isolate programs from the kernel.
     #[must_use]
     pub fn qemu_line(&self) -> String {
         let suite = newest_suite(&self.offers());
         self.line(&suite.map_or_else(|| self.qemu.to_owned(), |suite| format!("-t {suite} {}", self.qemu)))
     }
 
-    /// What the configured sources offer, as `apt-cache madison` says it; nothing for managers that keep one version.
+    /// The offers of the configured sources, from `apt-cache madison`; empty for managers that keep one version.
     fn offers(&self) -> String {
         if self.program != "apt-get" {
             return String::new();
@@ -154,7 +154,7 @@ impl Manager {
         output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
     }
 
-    /// The line that installs the debugger.
+    /// The command that installs the debugger.
     #[must_use]
     pub fn gdb_line(&self) -> String {
         self.line(self.gdb)
@@ -176,7 +176,7 @@ impl Manager {
             bail!("{QEMU} is missing. This installs it:\n  {line}");
         }
         if let Some(refresh) = self.refresh.filter(|_| self.offers().is_empty()) {
-            // Before that it is not known what the sources offer.
+            // Without a refresh it is not known what the sources offer.
             run(&format!("{}{refresh}", self.sudo()))?;
         }
         let line = self.qemu_line();
@@ -190,7 +190,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Whether to go on: asks if there is somebody to ask, else finds out whether it can work.
+    /// Whether to go on: asks the user if there is one, else checks whether the installation can work.
     fn permitted(&self, line: &str) -> bool {
         if terminal::is_interactive() {
             let _ = write!(stderr(), "xtask: {QEMU} is missing. Run `{line}`? [Y/n] ");
@@ -203,7 +203,7 @@ impl Manager {
     }
 }
 
-/// Runs a line of a package manager's. Its words are not the guest's: they go to stderr.
+/// Runs a command of a package manager. Its output is not the guest's, so it goes to stderr.
 fn run(line: &str) -> Result<ExitStatus> {
     Command::new("sh")
         .args(["-c", &format!("{{ {line}; }} >&2")])
@@ -213,8 +213,8 @@ fn run(line: &str) -> Result<ExitStatus> {
         .context("cannot run sh")
 }
 
-/// The suite with the newest emulator, in lines `PACKAGE | VERSION | URL SUITE/COMPONENT ARCHITECTURE Packages`; none if that
-/// one isolates no better than the others.
+/// The suite with the newest emulator, from lines `PACKAGE | VERSION | URL SUITE/COMPONENT ARCHITECTURE Packages`; none
+/// if that emulator isolates no better than the others.
 fn newest_suite(offers: &str) -> Option<String> {
     let offer = |line: &str| {
         let [_, version, source] = line.split('|').collect::<Vec<_>>()[..] else { return None };
@@ -225,7 +225,7 @@ fn newest_suite(offers: &str) -> Option<String> {
     (version >= Version::ISOLATING).then_some(suite)
 }
 
-/// How to get an emulator that isolates programs from the kernel: a line to type, if one is known.
+/// How to get an emulator that isolates programs from the kernel: a command to type, if one is known.
 #[must_use]
 pub fn newer_qemu() -> String {
     let manager = Manager::of_host();

@@ -1,8 +1,8 @@
-//! Ctrl-C, SIGTERM and SIGHUP end the tool, but not before it has put things in order.
+//! Ctrl-C, SIGTERM and SIGHUP end the tool, but only after it has cleaned up.
 //!
-//! While a machine runs, a signal is only noted; whoever waits for the machine looks at the note,
-//! ends the machine and returns, so that temporary files go and the terminal is as it was. `main`
-//! then lets the signal do its work.
+//! While a machine runs, a signal is only recorded. The code that waits for the machine checks the record, ends the
+//! machine and returns, so that temporary files are removed and the terminal is restored. `main` then lets the signal
+//! take effect.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
@@ -11,19 +11,19 @@ use std::sync::{Arc, OnceLock};
 
 static PENDING: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on, signals are noted.
+/// Starts to record signals instead of dying from them.
 pub fn arm() {
     PENDING.get_or_init(|| {
         let pending = Arc::new(AtomicUsize::new(0));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
-            // Refused only for signals that cannot be caught, and these can.
+            // Fails only for signals that cannot be caught, and these can.
             let _ = flag::register_usize(signal, Arc::clone(&pending), signal as usize);
         }
         pending
     });
 }
 
-/// As if this signal had come.
+/// Behaves as if this signal had arrived.
 pub fn raise(signal: i32) {
     arm();
     if let Some(pending) = PENDING.get() {
@@ -31,21 +31,21 @@ pub fn raise(signal: i32) {
     }
 }
 
-/// The signal that came, if one did.
+/// The signal that arrived, if any.
 #[must_use]
 pub fn pending() -> Option<i32> {
     let signal = PENDING.get()?.load(Relaxed);
     (signal != 0).then_some(signal as i32)
 }
 
-/// Ends the process by the signal that came, if one did.
+/// Ends the process by the signal that arrived, if any.
 pub fn obey() {
     if let Some(signal) = pending() {
         let _ = low_level::emulate_default_handler(signal);
     }
 }
 
-/// Takes the note of this signal back: it was meant for somebody else.
+/// Discards the record of this signal: it was meant for another process.
 pub fn forget(signal: i32) {
     if let Some(pending) = PENDING.get() {
         let _ = pending.compare_exchange(signal as usize, 0, Relaxed, Relaxed);

@@ -1,8 +1,8 @@
-//! No emulator outlives the tool that started it, not even one that is killed by SIGKILL.
+//! No emulator outlives the tool that started it, not even if the tool is killed by SIGKILL.
 //!
-//! The kernel of the host can send a process a signal when its parent's thread ends. The process
-//! must ask for that itself, so the tool starts itself anew; that copy asks, and becomes the
-//! emulator. (Asking between `fork` and `exec` would take unsafe code.)
+//! The host's kernel can send a process a signal when its parent's thread ends. The process must ask for that itself,
+//! so the tool starts a copy of itself; the copy asks, and then becomes the emulator. (Asking between `fork` and `exec`
+//! would take unsafe code.)
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,23 +12,23 @@ use std::sync::OnceLock;
 /// The first argument of the copy that becomes another program.
 const WORD: &str = "__leash";
 
-/// What this executable is reached by, once `main` has said that it knows [`WORD`].
+/// The path of this executable, set once `main` has announced that it handles [`WORD`].
 static SELF: OnceLock<OsString> = OnceLock::new();
 
-/// To be called first thing in `main` of every program that boots machines.
+/// Must be called first in `main` of every program that boots machines.
 pub fn enter() {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|word| word == WORD) {
         become_program(args.collect());
     }
-    // The link stays good when the file is replaced by a new build.
+    // The link stays valid when a new build replaces the file.
     let own = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && own.exists() {
         let _ = SELF.set(own.into());
     }
 }
 
-/// The same command, on the leash if that is possible here.
+/// The command, changed so that the process dies with this tool, if the host supports that.
 ///
 /// The thread that starts it must live as long as the program.
 #[must_use]

@@ -9,16 +9,16 @@
 //! | [`clippy`], [`doc`], [`ci`] | the subcommands that check and document the repository |
 //! | [`workspace`] | where things are, and which programs there are |
 //! | [`images`], [`cargo`], [`config`] | builds the kernel and the programs |
-//! | [`vectors`] | what may touch no vector register, and whether it does |
+//! | [`vectors`] | which code may touch no vector register, and the check |
 //! | [`archive`] | packs the programs for the kernel |
-//! | [`machine`], [`install`], [`emulator`], [`leash`] | an emulator: its command line, its presence, its version, its end |
+//! | [`machine`], [`install`], [`emulator`], [`leash`] | an emulator: its command line, installation, version, end |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
-//! | [`prices`] | what dear instructions cost |
-//! | [`peers`] | what other systems take |
-//! | [`symbols`] | addresses into functions and lines |
-//! | [`terminal`], [`interrupt`] | what must be put in order before the tool ends |
+//! | [`prices`] | the cost of expensive instructions |
+//! | [`peers`] | the costs of other systems |
+//! | [`symbols`] | maps addresses to functions and lines |
+//! | [`terminal`], [`interrupt`] | what must be restored before the tool ends |
 //!
-//! What the guest prints goes to stdout; every word of the tool goes to stderr.
+//! The guest's output goes to stdout; messages of the tool go to stderr.
 
 #![forbid(unsafe_code)]
 
@@ -56,7 +56,7 @@ pub mod test;
 pub mod vectors;
 pub mod workspace;
 
-/// Prints a word of the tool: to stderr, so that stdout is the guest's alone.
+/// Prints a message of the tool to stderr, so that stdout is the guest's alone.
 ///
 /// A closed stderr is not worth a panic.
 #[macro_export]

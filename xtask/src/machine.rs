@@ -1,4 +1,4 @@
-//! A machine to boot: what is in it, and the emulator's command line for it.
+//! A machine to boot: its parts, and the emulator's command line for it.
 
 use anyhow::{Result, bail, ensure};
 use std::ffi::OsStr;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 
-/// What executes guest code.
+/// The executor of guest code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Accel {
     /// Emulation: works everywhere.
@@ -21,15 +21,15 @@ pub enum Accel {
 pub struct Memory(pub u64);
 
 impl Memory {
-    /// Enough for everything but exhaustion.
+    /// Enough for everything but tests of exhaustion.
     pub const DEFAULT: Memory = Memory(128 << 20);
     /// The kernel image, the boot archive and a few programs fit.
     pub const LEAST: Memory = Memory(16 << 20);
-    /// The emulated processor has 40 address bits, and devices take what lies behind this.
+    /// The emulated processor has 40 address bits, and devices take the addresses above this.
     pub const MOST: Memory = Memory(1000 << 30);
 }
 
-/// What every message about a bad size says.
+/// The text of every message about a bad size.
 const SIZES: &str = "a size is 16M to 1000G, in whole megabytes, such as 32M or 1G";
 
 impl FromStr for Memory {
@@ -61,7 +61,7 @@ impl fmt::Display for Memory {
     }
 }
 
-/// Where the emulator listens for a debugger; the machine waits for it.
+/// The address where the emulator waits for a debugger; the machine does not start before.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Debugger {
     /// A TCP port of this host.
@@ -70,22 +70,22 @@ pub enum Debugger {
     Socket(PathBuf),
 }
 
-/// What is in the machine.
+/// The configuration of a machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
-    /// Processors.
+    /// The number of processors.
     pub cpus: u32,
-    /// Memory.
+    /// The amount of memory.
     pub memory: Memory,
-    /// What executes guest code.
+    /// The executor of guest code.
     pub accel: Accel,
-    /// The model of the processors and its features, as the emulator's `-cpu` has them: `Haswell`, `max,-smap`.
+    /// The model of the processors and its features, in the form of the emulator's `-cpu`: `Haswell`, `max,-smap`.
     /// Without one, all that the emulator or the host can do.
     pub processor: Option<String>,
-    /// Time is the number of executed instructions: every run is like every other. Several processors execute theirs by
-    /// turns, and time goes on with those of all.
+    /// Time is the number of executed instructions, so every run is the same. Several processors execute in turn, and
+    /// time advances with the instructions of all.
     pub icount: bool,
-    /// Wait for a debugger.
+    /// Whether the machine waits for a debugger.
     pub debugger: Option<Debugger>,
     /// More arguments for the emulator.
     pub extra: Vec<String>,
@@ -105,7 +105,7 @@ impl Default for Machine {
     }
 }
 
-/// What is booted on it.
+/// The kernel, archive and command line to boot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Boot {
     /// The kernel image.
@@ -116,15 +116,15 @@ pub struct Boot {
     pub init: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// The kernel tells of the life of environments.
+    /// The kernel prints the creation and end of environments.
     pub trace: bool,
     /// Microseconds between timer ticks, if not the kernel's default.
     pub tick_us: Option<u64>,
-    /// A word for what must be seen to work, too: `panic` makes the kernel panic at once, `hold-twice` is a bug that a
-    /// checking kernel finds, and there `late=N` lets the processor with local APIC N come too late, and `break-entries`
-    /// interrupts every system call before its first instruction.
+    /// Fault injection: `panic` makes the kernel panic at once. A checking kernel also knows `hold-twice` (a bug that
+    /// it finds), `late=N` (the processor with local APIC N starts too late), and `break-entries` (every system call is
+    /// interrupted before its first instruction).
     pub provoke: Option<&'static str>,
-    /// After so many ticks the kernel says where everybody is, and ends the machine.
+    /// After this many ticks the kernel prints where each environment is, and ends the machine.
     pub limit: Option<u64>,
     /// The kernel's lines begin with the nonce.
     pub sign: bool,
@@ -134,7 +134,7 @@ impl Boot {
     /// The kernel's command line.
     ///
     /// # Errors
-    /// An argument that cannot be handed over.
+    /// An argument cannot be passed.
     pub fn command_line(&self, nonce: &str) -> Result<String> {
         let mut line = format!("init={} nonce={nonce}", self.init);
         if self.trace {
@@ -173,12 +173,12 @@ impl Boot {
 /// The files of one run.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Where the kernel's report goes.
+    /// The file for the kernel's report.
     pub report: PathBuf,
 }
 
 impl Machine {
-    /// The options of `cargo xtask run` that make such a machine, each with a space before it.
+    /// The options of `cargo xtask run` for this machine, each with a space before it.
     #[must_use]
     pub fn options(&self) -> String {
         let standard = Machine::default();
@@ -256,19 +256,19 @@ impl Machine {
     }
 }
 
-/// A `key=value` option with a path at its end, in which commas are doubled.
+/// A `key=value` option that ends with a path, in which commas are doubled.
 fn option(start: &str, path: &Path) -> std::ffi::OsString {
     format!("{start}{}", path.to_string_lossy().replace(',', ",,")).into()
 }
 
-/// The command as one would type it.
+/// The command in the form in which one would type it.
 #[must_use]
 pub fn shell_words(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(shell_word).collect::<Vec<_>>().join(" ")
 }
 
-/// A word as one would type it.
+/// A word in the form in which one would type it.
 #[must_use]
 pub fn shell_word(word: &OsStr) -> String {
     let word = word.to_string_lossy();

@@ -1,7 +1,7 @@
 //! `cargo xtask new`: makes a crate with a program, in any directory.
 //!
 //! The crate is its own workspace, depends on libos, and needs nothing else of the checkout to be written and checked.
-//! To run it, its runner (`.cargo/run`) finds the checkout through cargo: where the dependency on libos leads.
+//! To run it, its runner (`.cargo/run`) asks cargo where the dependency on libos leads, and so finds the checkout.
 
 use crate::say;
 use crate::workspace::Workspace;
@@ -37,10 +37,10 @@ const PAGER: [(&str, &str, bool); 2] = [
     ("src/lib.rs", include_str!("new/pager_lib.rs"), false),
 ];
 
-/// Makes it.
+/// Makes the crate.
 ///
 /// # Errors
-/// The name is no name for a crate, something is there already, or a file cannot be written.
+/// The name is not a valid crate name, the path is taken, or a file cannot be written.
 pub fn main(args: &Args) -> Result<ExitStatus> {
     let root = Workspace::load()?.root;
     let path = std::path::absolute(&args.path).context("the current directory")?;
@@ -53,14 +53,14 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     for (file, text, is_executable) in COMMON.iter().chain(files) {
         write(&path.join(file), &text.replace("CRATE", &name.replace('-', "_")), *is_executable)?;
     }
-    // The versions that everything here is tested with. What the crate does not use, cargo takes out.
+    // The versions with which everything here is tested. Cargo removes those that the crate does not use.
     let lock = root.join("Cargo.lock");
     fs::copy(&lock, path.join("Cargo.lock")).with_context(|| format!("cannot copy {}", lock.display()))?;
     say!("{}: `cargo run` there boots it, and so does `cargo xtask run` with its path here", path.display());
     Ok(ExitStatus::SUCCESS)
 }
 
-/// What cargo accepts as the name of a crate, and the boot archive as that of a program.
+/// The name of the crate: cargo and the boot archive must accept it.
 fn crate_name(path: &Path) -> Result<String> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';

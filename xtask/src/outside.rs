@@ -15,7 +15,7 @@ use std::process::Command;
 pub struct Outside {
     /// Its manifest.
     pub manifest: PathBuf,
-    /// Where it is built.
+    /// The directory in which it is built.
     pub target: PathBuf,
     /// The names of its programs.
     pub programs: Vec<String>,
@@ -31,7 +31,7 @@ impl Outside {
     /// The crate in this directory.
     ///
     /// # Errors
-    /// There is none, its manifest is broken, or it has no program.
+    /// There is none, its manifest has a mistake, or it has no program.
     pub fn load(path: &Path) -> Result<Outside> {
         let directory = if path.ends_with("Cargo.toml") { path.parent().unwrap_or(path) } else { path };
         let manifest = std::path::absolute(directory.join("Cargo.toml")).context("the current directory")?;
@@ -55,7 +55,7 @@ impl Outside {
         let target = metadata["target_directory"].as_str().context("cargo metadata: no target_directory")?;
         let packages: Vec<&Value> = metadata["packages"].as_array().into_iter().flatten().collect();
         let is_it = |package: &&Value| package["manifest_path"].as_str().map(Path::new) == Some(&manifest);
-        // Or a workspace, which is no package itself.
+        // A virtual workspace is not a package itself.
         let own: Vec<&Value> = packages.iter().copied().filter(is_it).collect();
         let own = if own.is_empty() { packages } else { own };
         let targets = own.into_iter().flat_map(|package| package["targets"].as_array().into_iter().flatten());
@@ -66,7 +66,7 @@ impl Outside {
         Ok(Outside { target: Path::new(target).join("faultline"), manifest, programs })
     }
 
-    /// The program to boot: the one that is asked for, or the only one.
+    /// The program to boot: the one that is named, or the only one.
     ///
     /// # Errors
     /// There is none of that name, or there are several to choose from.
@@ -87,7 +87,7 @@ impl Outside {
     }
 }
 
-/// The programs of the checkout and those of a crate; of two with one name, the crate's.
+/// The programs of the checkout and those of a crate. If names collide, the crate's program is taken.
 #[must_use]
 pub fn together(inside: Vec<Executable>, outside: Vec<Executable>) -> Vec<Executable> {
     let is_replaced = |program: &Executable| outside.iter().any(|other| other.name == program.name);

@@ -1,7 +1,7 @@
-//! What other systems take for the same rows, beside what was counted here.
+//! The costs of other systems for the rows of the bench, printed beside ours.
 //!
-//! The figures are in `tests/peers.json`, as text: some are rounded, some have a remark. How they came about is told in
-//! `docs/lecture.md`.
+//! The figures are in `tests/peers.json`, as text: some are rounded, some have a remark. `docs/lecture.md` explains
+//! their origin.
 
 use crate::row::Row;
 use crate::workspace::Workspace;
@@ -9,15 +9,15 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// One row of others.
+/// One row of figures of other systems.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
     row: String,
-    /// Frames that are zeroed or copied count here: they do in the others' figures.
+    /// The other systems' figures include frames that are zeroed or copied, so ours is the gross count.
     gross: bool,
     linux: String,
     jos: String,
-    /// What this system aims at.
+    /// The target of this system.
     aim: u64,
 }
 
@@ -57,10 +57,10 @@ fn count(figure: &str) -> Option<f64> {
     figure.replace(',', "").parse().ok().map(|count: f64| count * unit)
 }
 
-/// All that is known of others.
+/// Loads all figures of other systems.
 ///
 /// # Errors
-/// The file cannot be read, or has something else in it.
+/// The file cannot be read, or has another form.
 pub fn load(workspace: &Workspace) -> Result<Vec<Peer>> {
     let path = workspace.root.join("tests/peers.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -68,7 +68,7 @@ pub fn load(workspace: &Workspace) -> Result<Vec<Peer>> {
     rows.iter().map(|row| Peer::parse(row).with_context(|| format!("not a row of peers: {row}"))).collect()
 }
 
-/// The rows that others have too, as lines; nothing if there are none.
+/// The rows that other systems have too, as lines; empty if there are none.
 #[must_use]
 pub fn table(peers: &[Peer], rows: &[Row]) -> String {
     let mut lines = String::new();

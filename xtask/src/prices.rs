@@ -1,15 +1,13 @@
-//! What instructions cost that cost much more than one cycle.
+//! The costs of instructions that take much more than one cycle.
 //!
-//! A count of instructions takes a write to CR3 for as cheap as an addition, so it would reward
-//! the wrong trades. Estimated cycles add a published price for each instruction that is dear.
-//! The prices are round figures of the size that Agner Fog's instruction tables and uops.info give
-//! for Intel and AMD cores of the last ten years; where those disagree, something between. `iretq`
-//! was measured as well: about 100 cycles. What counts is their proportions.
+//! A count of instructions treats a write to CR3 as if it were as cheap as an addition, so it would reward the wrong
+//! trade-offs. Estimated cycles add a published price for each expensive instruction. The prices are round figures, of
+//! the size that Agner Fog's instruction tables and uops.info give for Intel and AMD cores of the last ten years; where
+//! those disagree, something in between. `iretq` was also measured: about 100 cycles. Only the proportions matter.
 //!
-//! Which of them are executed is seen in the emulator's log of executed blocks, with one
-//! instruction in each block. Only the addresses where such an instruction may be are logged: they
-//! are found by their bytes. Bytes that only look like one, in the middle of another instruction,
-//! do no harm, because no block ever starts there.
+//! The emulator's log of executed blocks, with one instruction in each block, shows which of them are executed. Only
+//! addresses where such an instruction may be are logged; they are found by their bytes. Bytes in the middle of another
+//! instruction that merely look like one do no harm, because no block ever starts there.
 
 use anyhow::{Context, Result};
 use object::elf::{FileHeader64, SHF_EXECINSTR};
@@ -18,13 +16,13 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-/// A dear instruction: its first bytes, and its price in cycles. In the bytes, `Some` is exactly
-/// this byte, `None` any; prefixes come first.
+/// An expensive instruction: its first bytes, and its price in cycles. In the bytes, `Some` is exactly this byte,
+/// `None` any; prefixes come first.
 pub struct Price {
-    /// What it is.
+    /// Its mnemonic.
     pub name: &'static str,
     bytes: &'static [&'static [u8]],
-    /// Cycles, where any other instruction is taken for one.
+    /// Cycles; every other instruction counts as one.
     pub cycles: u64,
 }
 
@@ -63,10 +61,10 @@ pub const DELIVERY: u64 = 250;
 /// Bytes of the stub of a vector.
 const STUB: u64 = 16;
 
-/// Where dear instructions are.
+/// The addresses of expensive instructions.
 pub struct Sites {
     prices: HashMap<u64, Site>,
-    /// The stubs of the vectors, one behind the other.
+    /// The stubs of the vectors, one after the other.
     stubs: u64,
 }
 
@@ -74,17 +72,17 @@ pub struct Sites {
 enum Site {
     /// Reads the time stamp counter, in the program: a sample begins or ends.
     Mark,
-    /// Costs so much more than one cycle.
+    /// Costs this many cycles instead of one.
     Dear(u64),
-    /// The same, but iterations that follow each other are one.
+    /// Like [`Site::Dear`], but consecutive iterations count once.
     Repeated(u64),
 }
 
 impl Sites {
-    /// Looks through the code of the kernel and of the program.
+    /// Searches the code of the kernel and of the program.
     ///
     /// # Errors
-    /// A file is not what it should be.
+    /// A file has another form than expected.
     pub fn find(kernel: &Path, program: &Path) -> Result<Sites> {
         let mut prices = HashMap::new();
         let mut stubs = 0;
@@ -103,7 +101,7 @@ impl Sites {
         Ok(Sites { prices, stubs })
     }
 
-    /// Makes the emulator log when one of these addresses is executed.
+    /// Arguments that make the emulator log the execution of these addresses.
     #[must_use]
     pub fn emulator_arguments(&self) -> Vec<String> {
         let sites = self.prices.keys().map(|site| format!("{site:#x}+1"));
@@ -116,8 +114,7 @@ impl Sites {
             .collect()
     }
 
-    /// Reads the log: the surcharges between the first and the second mark, the third and the
-    /// fourth, and so on.
+    /// Reads the log: the surcharges between the first and the second mark, the third and the fourth, and so on.
     #[must_use]
     pub fn follow(&self, log: impl Read) -> Vec<u64> {
         let mut pairs = Vec::new();
@@ -158,14 +155,14 @@ impl Sites {
     }
 }
 
-/// `Trace 0: 0x7f... [cs base/pc/flags/flags] symbol`
+/// The address in a log line `Trace 0: 0x7f... [cs base/pc/flags/flags] symbol`.
 fn executed(line: &[u8]) -> Option<u64> {
     let line = std::str::from_utf8(line).ok()?;
     let inside = line.strip_prefix("Trace ")?.split_once('[')?.1;
     u64::from_str_radix(inside.split('/').nth(1)?, 16).ok()
 }
 
-/// The dear instruction that these bytes start with, if they do.
+/// The expensive instruction at the start of these bytes, if there is one.
 fn site(code: &[u8], is_program: bool) -> Option<Site> {
     if is_program && code.starts_with(&[0x0f, 0x31]) {
         return Some(Site::Mark);
@@ -192,7 +189,7 @@ fn is_memory(modrm: u8) -> bool {
     modrm >> 6 != 3
 }
 
-/// Whether this may follow a lock prefix: arithmetic, exchanges or bit operations on memory.
+/// Whether this instruction may follow a lock prefix: arithmetic, exchanges or bit operations on memory.
 fn is_lockable(code: &[u8]) -> bool {
     match *code {
         [0x0f, 0xab | 0xb0 | 0xb1 | 0xb3 | 0xba | 0xbb | 0xc0 | 0xc1 | 0xc7, modrm, ..]

@@ -1,16 +1,16 @@
-//! The kernel's report, and whether it and the emulator's exit code tell the same story.
+//! The kernel's report, and whether it agrees with the emulator's exit code.
 
 use abi::{ExitStatus, boot};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt;
 use std::process::ExitStatus as HostStatus;
 
-/// What the kernel said at the end, out of reach of user programs.
+/// The kernel's last message, on a channel that user programs cannot reach.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
     /// The nonce of the command line.
     pub nonce: String,
-    /// How the first environment, or the machine, ended.
+    /// The exit status of the first environment, or of the machine.
     pub status: u8,
     /// Frames that were free before the first environment was made.
     pub free_start: u64,
@@ -24,7 +24,7 @@ impl Report {
     /// Reads the line `faultline nonce=... status=... free_start=... free_end=... longest=...`.
     ///
     /// # Errors
-    /// It is not such a line.
+    /// The text is not such a line.
     pub fn parse(text: &str) -> Result<Report> {
         let words = text.lines().last().and_then(|line| line.strip_prefix("faultline "));
         let words = words.with_context(|| format!("not a report: {text:?}"))?;
@@ -45,14 +45,14 @@ impl Report {
         })
     }
 
-    /// Frames that did not come back.
+    /// Frames that were not freed.
     #[must_use]
     pub fn missing_frames(&self) -> i64 {
         self.free_start.cast_signed() - self.free_end.cast_signed()
     }
 }
 
-/// The machine was reset. Emulators do that when the processor gives up: after a triple fault.
+/// The machine was reset. Emulators do that after a triple fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reset;
 
@@ -68,11 +68,11 @@ impl fmt::Display for Reset {
 
 impl std::error::Error for Reset {}
 
-/// How the machine ended: what the emulator's exit code stands for, if the report agrees.
+/// The status of the machine: the emulator's exit code, if the report agrees.
 ///
 /// # Errors
-/// There is no verdict ([`Reset`], for one), or there are two. A kernel that panics, or cannot use the processor, may find
-/// that out before it can report.
+/// There is no verdict (a [`Reset`], for example), or there are two. A kernel that panics, or that cannot use the
+/// processor, may find that out before it can report.
 pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatus, Option<Report>)> {
     if exit.code() == Some(0) {
         return Err(Reset.into());

@@ -1,31 +1,31 @@
-//! A row of the bench: what was counted for one operation.
+//! A row of the bench: the counts for one operation.
 
 use serde_json::{Value, json};
 
 /// Instructions that zero or copy a page frame: one for each of 512 words.
 const PER_FRAME: u64 = 512;
 
-/// What was counted for one row.
+/// The counts for one row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
     /// Its id.
     pub id: String,
     /// Instructions: the median of all samples.
     pub gross: u64,
-    /// The least.
+    /// The smallest sample.
     pub min: u64,
-    /// The most.
+    /// The largest sample.
     pub max: u64,
-    /// How many samples there were.
+    /// The number of samples.
     pub samples: u64,
     /// Frames zeroed or copied.
     pub frames: u64,
-    /// What dear instructions cost beyond one cycle each.
+    /// The cost of expensive instructions beyond one cycle each.
     pub surcharge: Option<u64>,
 }
 
 impl Row {
-    /// Instructions that did something else than zero and copy frames.
+    /// Instructions other than those that zero and copy frames.
     #[must_use]
     pub fn net(&self) -> u64 {
         self.gross.saturating_sub(PER_FRAME * self.frames)
@@ -44,7 +44,7 @@ impl Row {
         })
     }
 
-    /// `row ID gross N min N max N samples N`
+    /// Parses `row ID gross N min N max N samples N`.
     pub(crate) fn parse(line: &str) -> Option<Row> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let ["row", id, "gross", gross, "min", min, "max", max, "samples", samples] = words[..] else {

@@ -17,15 +17,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long a named program may take when nobody sits there to press Ctrl-C.
+/// The time limit of a named program when no user is there to press Ctrl-C.
 const BOUND: Duration = Duration::from_secs(60);
-/// The same for a checking kernel, which is much slower.
+/// The time limit under a checking kernel, which is much slower.
 const CHECKING_BOUND: Duration = Duration::from_secs(300);
-/// How long the shell waits for something on a silent stdin.
+/// How long the shell waits for input on a silent stdin.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A guest that has printed nothing for so long is idle.
+/// A guest that has printed nothing for this long is idle.
 const IDLE: Duration = Duration::from_secs(1);
-/// A guest that never falls idle, or that goes on after its input has ended, is ended after this.
+/// After this time a guest that is never idle, or that goes on after its input has ended, is ended.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// The command line of `run`.
@@ -49,16 +49,16 @@ pub struct Args {
     #[arg(long)]
     #[arg(conflicts_with = "accel")]
     pub icount: bool,
-    /// End the machine after so long [default: none on a terminal, else 60 for a named program]
+    /// End the machine after this time [default: none on a terminal, else 60 for a named program]
     #[arg(long, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timeout: Option<u64>,
-    /// Microseconds between timer ticks (1,000, or 10,000 with --check); 0: none, and a turn ends only when a program gives
-    /// it up
+    /// Microseconds between timer ticks (1,000, or 10,000 with --check); 0: none, and a time slice ends only when a
+    /// program gives it up
     #[arg(long, value_name = "MICROSECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=4_000_000))]
     pub tick: Option<u64>,
-    /// End the machine after so many ticks of its own, and say where everybody is
+    /// End the machine after this many ticks of its own, and say where each environment is
     #[arg(long, value_name = "TICKS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
@@ -74,10 +74,10 @@ pub struct Args {
     /// Use the kernel that counts the instructions of every entry
     #[arg(long, requires = "icount", conflicts_with = "check")]
     pub count: bool,
-    /// Let the kernel tell of the life of environments [default: with a named program]
+    /// Let the kernel print the creation and end of environments [default: with a named program]
     #[arg(long, overrides_with = "no_trace")]
     pub trace: bool,
-    /// Do not let it
+    /// Turn --trace off
     #[arg(long)]
     pub no_trace: bool,
     /// Which program of a crate outside to boot, if it has several
@@ -88,10 +88,10 @@ pub struct Args {
     pub command: Vec<String>,
 }
 
-/// What is to be booted.
+/// The program to boot.
 struct Wanted {
     program: String,
-    /// The crate that it is in, if that is outside the checkout.
+    /// Its crate, if that is outside the checkout.
     outside: Option<Outside>,
 }
 
@@ -113,7 +113,7 @@ impl Wanted {
         Ok(Wanted { program: word.clone(), outside: None })
     }
 
-    /// The images, as far as they can be built.
+    /// Builds the images, as far as they can be built.
     fn build(&self, builder: &Builder, flavor: Flavor) -> Result<Images> {
         let Some(outside) = &self.outside else { return builder.build_for(&[flavor], &self.program) };
         let images = builder.build_for(&[flavor], "sh")?;
@@ -123,7 +123,7 @@ impl Wanted {
     }
 }
 
-/// Everything that a boot needs, ready to be used.
+/// Everything that a boot needs, already built.
 #[derive(Clone)]
 struct Kit<'a> {
     args: &'a Args,
@@ -133,7 +133,7 @@ struct Kit<'a> {
     scratch: Arc<TempDir>,
 }
 
-/// Boots what the command line says.
+/// Boots the program of the command line.
 ///
 /// # Errors
 /// The tool could not do its work.
@@ -216,14 +216,14 @@ impl<'a> Kit<'a> {
         self.conclude("sh", session.run(print)?)
     }
 
-    /// The same, where possible with time that counts instructions: the tour shows what things cost.
+    /// The kit for the tour, which shows costs: time counts instructions, where possible.
     fn deterministic(&self) -> Kit<'_> {
         let icount = self.machine.icount || (self.machine.accel == Accel::Tcg && self.machine.cpus == 1);
         let machine = Machine { icount, ..self.machine.clone() };
         Kit { machine, ..self.clone() }
     }
 
-    /// The tour; then, if anything arrives on stdin, a shell that gets it.
+    /// Runs the tour; then, if anything arrives on stdin, a shell that gets it.
     fn run_tour(&self, chunks: Chunks) -> Result<ExitStatus> {
         let session = self.deterministic().start("tour", &[], Some(BOUND))?;
         let status = self.conclude("tour", session.run(print)?)?;
@@ -257,12 +257,12 @@ impl<'a> Kit<'a> {
             }
         };
         let status = self.conclude("sh", outcome)?;
-        // How the last command of the shell ended is not how this ended.
+        // The status of the shell's last command is not the status of this run.
         let machine_failed = status >= ExitStatus::UNFIT_PROCESSOR;
         Ok(if machine_failed { status } else { ExitStatus::SUCCESS })
     }
 
-    /// Says what the exit code alone does not say.
+    /// Prints what the exit code alone does not say.
     fn conclude(&self, name: &str, outcome: Outcome) -> Result<ExitStatus> {
         let _ = stdout().flush();
         let seconds = outcome.elapsed.as_secs_f32();
@@ -298,7 +298,7 @@ impl<'a> Kit<'a> {
     }
 }
 
-/// Whose time limit ended the machine: the kernel's counts ticks, and only the kernel reports.
+/// The message about a time limit: if the kernel reported, its limit in ticks has ended the machine.
 fn time_up(outcome: &Outcome, limit: Option<u64>) -> String {
     match (limit, &outcome.report) {
         (Some(ticks), Some(_)) => {
@@ -311,12 +311,12 @@ fn time_up(outcome: &Outcome, limit: Option<u64>) -> String {
     }
 }
 
-/// What stdin is: keys, if the terminal was handed over.
+/// The kind of stdin: keys, if the terminal was handed over.
 fn source(raw: Option<&terminal::Raw>) -> Source {
     if raw.is_some() { Source::Keys } else { Source::Pipe }
 }
 
-/// When a shell that is fed from a pipe has had its time.
+/// Decides when a shell that is fed from a pipe is finished.
 struct Quiet {
     input: Instant,
     output: Instant,
@@ -334,21 +334,21 @@ impl Quiet {
         print(bytes)
     }
 
-    /// Nothing has come for long, and the guest is not in the middle of something.
+    /// Whether nothing has arrived for long, and the guest is idle.
     fn is_over(&self) -> bool {
         let silence = self.input.elapsed();
         let idle = self.output.elapsed() > IDLE || silence > GRACE;
         self.end.is_none() && silence > PATIENCE && idle
     }
 
-    /// The guest goes on and on after the end of its input.
+    /// Whether the guest goes on long after the end of its input.
     fn is_stuck(&self) -> bool {
         self.end.is_some_and(|end| end.elapsed() > GRACE)
     }
 }
 
-/// Guest output: byte for byte, at once. A reader that has gone away ends the machine, as it ends
-/// every other program in a pipe.
+/// Prints guest output, byte for byte, at once. If the reader has gone away, the machine ends, like every other program
+/// in a pipe.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut out = stdout().lock();
     let printed = out.write_all(bytes).and_then(|()| out.flush());
@@ -363,7 +363,7 @@ fn ensure_kvm() -> Result<()> {
     usable.context("--accel kvm needs /dev/kvm; --accel tcg works everywhere").map(drop)
 }
 
-/// A port that was free a moment ago.
+/// Chooses a port that is free at this moment.
 fn announce_debugger(kernel: &Path) -> Result<Debugger> {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let port = port.context("no free port for the debugger")?.port();

@@ -1,7 +1,7 @@
-//! `cargo xtask bench --cpus`: what all processors of a machine do in a second.
+//! `cargo xtask bench --cpus`: the throughput of all processors of a machine.
 //!
-//! The program `scale` runs on machines with one processor, two, and so on, which share the processors of this
-//! one: more of them than it has tell nothing. Time is real here, and no two runs are alike.
+//! The program `scale` runs on machines with one processor, two, and so on, which share the processors of the host.
+//! More processors than the host has would show nothing. Time is real, so no two runs are alike.
 
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, Machine, Memory};
@@ -17,32 +17,32 @@ use std::thread;
 use std::time::Duration;
 
 const MEMORY: Memory = Memory(256 << 20);
-/// A bound for each of the boots.
+/// The time limit of each boot.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// Microseconds between timer ticks: they are to disturb little.
+/// Microseconds between timer ticks: long, so that ticks disturb little.
 const TICK_US: u64 = 50_000;
 
-/// What was measured for one kind of operation on one machine.
+/// The result for one kind of operation on one machine.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Measurement {
     /// The kind of operation.
     pub kind: String,
     /// Processors of the machine.
     pub cpus: u32,
-    /// Processors that were seen at work.
+    /// Processors that took part.
     pub worked: u32,
     /// Operations of all processors in a round.
     pub operations: u64,
-    /// What the quickest round took, in ticks of the time stamp counter.
+    /// The time of the quickest round, in ticks of the time stamp counter.
     pub ticks: u64,
-    /// Such ticks in a second; 0 if the machine had no timer.
+    /// Ticks of the time stamp counter in a second; 0 if the machine had no timer.
     pub hz: u64,
     /// How often a lock was found taken in all rounds, by [`LockKind`].
     pub contended: [u64; LockKind::COUNT],
 }
 
 impl Measurement {
-    /// `scale KIND cpus N worked N operations N ticks N hz N contended N..`
+    /// Parses `scale KIND cpus N worked N operations N ticks N hz N contended N..`.
     #[must_use]
     pub fn parse(line: &str) -> Option<Measurement> {
         let mut words = line.split_whitespace();
@@ -61,7 +61,7 @@ impl Measurement {
         Some(Measurement { kind, cpus, worked, operations, ticks, hz, contended })
     }
 
-    /// Operations in a second.
+    /// Operations per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.operations as f64 * self.hz as f64 / self.ticks as f64
@@ -79,7 +79,7 @@ impl Measurement {
     }
 }
 
-/// Measures with 1 to `most` processors (by default as many as there are here), prints and writes.
+/// Measures with 1 to `most` processors (by default as many as the host has), prints and writes.
 ///
 /// # Errors
 /// The tool could not do its work.
@@ -129,7 +129,7 @@ fn measure(qemu: &Path, images: &Images, cpus: u32) -> Result<Vec<Measurement>> 
     Ok(measurements)
 }
 
-/// Kind by kind, with the gain over one processor.
+/// Prints the results by kind, with the gain over one processor.
 fn print(measurements: &[Measurement]) {
     println!("{:12} {:>4} {:>11} {:>6}   locks found taken", "", "CPUs", "per second", "gain");
     print!("{:37}", "");

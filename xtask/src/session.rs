@@ -1,7 +1,7 @@
 //! One run of a machine: its console, its input, its end.
 //!
-//! Threads move bytes from the emulator and to it; whoever holds the [`Session`] takes one step
-//! after the other, none of which waits long. However a session ends, the emulator ends with it.
+//! Threads move bytes to and from the emulator. The owner of the [`Session`] takes one step after the other, none of
+//! which waits long. However a session ends, the emulator ends with it.
 
 use crate::input::{self, Chunks, Source};
 use crate::machine::{Boot, Files, Machine, Memory, shell_words};
@@ -20,16 +20,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long a step waits at most: how late a signal or a deadline may be noticed.
+/// The longest wait of a step, and so the latency with which a signal or a deadline is noticed.
 const STEP: Duration = Duration::from_millis(50);
-/// A kernel that starts may lose what the serial port has already received. So input waits until the
-/// kernel reports that it listens; for so long at most, should it never come to that.
+/// The longest wait for a kernel that never reports that it listens. A kernel that starts may lose what the serial port
+/// has already received, so input waits for that report.
 const SILENT_START: Duration = Duration::from_secs(60);
-/// How often the end of the input is written at a time.
+/// How often the marker of the end of input is written at a time.
 const END_MARKS: usize = 256;
 /// How much of the console is remembered.
 const TRANSCRIPT: usize = 16 << 20;
-/// How much of what the emulator says is remembered.
+/// How much of the emulator's stderr is remembered.
 const COMPLAINTS: usize = 16 << 10;
 
 /// A machine that runs.
@@ -47,31 +47,31 @@ pub struct Session {
     console: Vec<u8>,
 }
 
-/// Reads the emulator's stderr to its end, and returns what is worth telling.
+/// Reads the emulator's stderr to its end, and returns the text for an error message.
 pub type Listener = Box<dyn FnOnce(ChildStderr) -> String + Send>;
 
-/// What the thread that writes to the emulator is given.
+/// A message to the thread that writes to the emulator.
 enum Feed {
-    /// These bytes, as they go over the line.
+    /// Write these bytes, already encoded for the serial line.
     Bytes(Vec<u8>),
     /// The input has ended.
     End,
 }
 
-/// What happened next.
+/// The next event of a session.
 #[derive(Debug)]
 pub enum Step {
     /// The guest printed this.
     Console(Vec<u8>),
-    /// Something arrived for the guest, and was handed over.
+    /// Input arrived for the guest, and was handed over.
     Input,
-    /// Nothing more will arrive; the guest was told.
+    /// The input has ended, and the guest was told.
     InputEnd,
-    /// Nothing, for a moment.
+    /// Nothing happened for a moment.
     Nothing,
     /// The console was closed: the machine has ended.
     Ended,
-    /// The time was up.
+    /// The time limit was reached.
     TimeUp,
 }
 
@@ -80,25 +80,25 @@ pub enum Step {
 pub struct Outcome {
     /// The status of the first environment, or of the machine.
     pub status: ExitStatus,
-    /// What the kernel reported; none after a timeout or an early panic.
+    /// The kernel's report; none after a timeout or an early panic.
     pub report: Option<Report>,
-    /// All that the guest printed (of very much, the last part).
+    /// All that the guest printed (if it is very much, the last part).
     pub console: Vec<u8>,
     /// How long it took.
     pub elapsed: Duration,
 }
 
-/// How to run a machine.
+/// Options of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// After so long, the machine is ended.
+    /// The time after which the machine is ended.
     pub timeout: Option<Duration>,
-    /// Print the emulator's command line.
+    /// Whether to print the emulator's command line.
     pub verbose: bool,
 }
 
 impl Session {
-    /// The word that this run alone knows.
+    /// The random word that identifies this run.
     #[must_use]
     pub fn nonce(&self) -> &str {
         &self.nonce
@@ -107,15 +107,15 @@ impl Session {
     /// Starts the emulator.
     ///
     /// # Errors
-    /// It cannot be started, or the arguments cannot be handed over.
+    /// The emulator cannot be started, or the arguments cannot be passed.
     pub fn start(qemu: &Path, machine: &Machine, boot: &Boot, options: &Options) -> Result<Session> {
         Session::listening(qemu, machine, boot, options, None)
     }
 
-    /// The same, with somebody who listens to what the emulator says on stderr.
+    /// Starts the emulator, with a listener for its stderr.
     ///
     /// # Errors
-    /// As [`Session::start`].
+    /// See [`Session::start`].
     pub fn listening(
         qemu: &Path,
         machine: &Machine,
@@ -170,7 +170,7 @@ impl Session {
         })
     }
 
-    /// Hands over to the guest what arrives from now on, and the end of the input when nothing more will.
+    /// Hands over to the guest all further input from `chunks`, and the end of the input when no more will arrive.
     pub fn forward(&self, first: Option<Vec<u8>>, chunks: Chunks, source: Source) {
         let (feed, notify) = (self.feed.clone(), self.notify.clone());
         let report = self.scratch.path().join("report");
@@ -187,21 +187,21 @@ impl Session {
         });
     }
 
-    /// Hands over these bytes, as from a pipe, and the end of the input.
+    /// Hands over these bytes, as from a pipe, and then the end of the input.
     pub fn pipe_in(&self, bytes: Vec<u8>) {
         let (_, nothing_more) = sync_channel(1);
         self.forward(Some(bytes), nothing_more, Source::Pipe);
     }
 
-    /// Tells the guest that its input ends; false if it has not taken in yet what came before.
+    /// Tells the guest that its input ends; false if it has not yet read the input before that.
     pub fn end_input(&self) -> bool {
         !matches!(self.feed.try_send(Feed::End), Err(TrySendError::Full(_)))
     }
 
-    /// Waits a moment for the next thing to happen.
+    /// Waits a moment for the next event.
     ///
     /// # Errors
-    /// A signal came.
+    /// A signal arrived.
     pub fn step(&mut self) -> Result<Step> {
         if let Some(signal) = interrupt::pending() {
             bail!("interrupted by signal {signal}");
@@ -226,10 +226,10 @@ impl Session {
         }
     }
 
-    /// Takes all steps to the end; what the guest prints goes to `console`.
+    /// Takes all steps to the end; the guest's output goes to `console`.
     ///
     /// # Errors
-    /// As [`Session::step`] and [`Session::finish`], and those of `console`.
+    /// [`Session::step`], [`Session::finish`] or `console` fails.
     pub fn run(mut self, mut console: impl FnMut(&[u8]) -> Result<()>) -> Result<Outcome> {
         loop {
             match self.step()? {
@@ -244,7 +244,7 @@ impl Session {
     /// The verdict of a machine that has [ended](Step::Ended).
     ///
     /// # Errors
-    /// There is none: the emulator failed, or it and the kernel do not agree.
+    /// There is no verdict: the emulator failed, or its exit code and the kernel's report disagree.
     pub fn finish(mut self) -> Result<Outcome> {
         let exit = self.child.wait().context("cannot wait for the emulator")?;
         let report = fs::read(self.scratch.path().join("report")).unwrap_or_default();
@@ -255,7 +255,7 @@ impl Session {
         }
     }
 
-    /// Ends a machine whose time is up.
+    /// Ends a machine that has reached its time limit.
     #[must_use]
     pub fn give_up(mut self) -> Outcome {
         self.kill();
@@ -267,7 +267,7 @@ impl Session {
         Outcome { status, report, console, elapsed: self.start.elapsed() }
     }
 
-    /// An error, with what the emulator said, and what can be done about it.
+    /// The error, with the emulator's messages, and a remedy.
     fn blame(&mut self, error: anyhow::Error, exit: ExitCode) -> anyhow::Error {
         let complaints = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let error = match exit.code() {
@@ -292,7 +292,7 @@ impl Drop for Session {
     }
 }
 
-/// What to do when the emulator could not start a machine with so much memory.
+/// A remedy for an emulator that could not start a machine with this much memory.
 fn advice(complaints: &str, memory: Memory) -> String {
     if !complaints.contains("cannot set up guest memory") {
         return "`cargo xtask doctor` says what it lacks".to_owned();
@@ -305,17 +305,17 @@ fn advice(complaints: &str, memory: Memory) -> String {
     format!("{memory} of memory are more than this host gives{host}; --memory takes less")
 }
 
-/// A line of `/proc/meminfo`, in megabytes.
+/// The value of a line of `/proc/meminfo`, in megabytes.
 fn meminfo(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes >> 10)
 }
 
-/// A directory for the files of one run, gone with it.
+/// A directory for the files of one run, which is removed with it.
 ///
 /// # Errors
-/// It cannot be made.
+/// The directory cannot be made.
 pub fn scratch() -> Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("faultline-").tempdir();
     directory.with_context(|| {
@@ -323,7 +323,7 @@ pub fn scratch() -> Result<TempDir> {
     })
 }
 
-/// In a process group of its own, so that Ctrl-C reaches the tool first.
+/// Starts the command in a process group of its own, so that Ctrl-C reaches the tool first.
 fn spawn(command: &std::process::Command) -> std::io::Result<Child> {
     use std::os::unix::process::CommandExt;
     leash::tie(command)
@@ -353,8 +353,8 @@ fn relay_console(mut stdout: impl Read, notify: &Sender<Step>) {
     let _ = notify.send(Step::Ended);
 }
 
-/// Writes what there is, and then the end of the input, until nobody reads any more: every program is to see it. (The
-/// emulator takes in only as much as programs read.)
+/// Writes the input, and then the end of the input until nobody reads any more, because every program must see it. (The
+/// emulator accepts only as much as programs read.)
 fn relay_input(mut stdin: impl Write, chunks: &Receiver<Feed>) {
     for feed in chunks {
         let written = match feed {
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(meminfo(text, "SwapTotal:"), None);
     }
 
-    /// Takes in so many bytes, and is closed then.
+    /// A serial line that accepts this many bytes, and is then closed.
     struct Line(Vec<u8>, usize);
 
     impl Write for Line {
@@ -417,7 +417,7 @@ mod tests {
         }
     }
 
-    /// However much is read, the input has ended; and what came before it is what was piped.
+    /// However much is read, the input has ended, and the bytes before the end are those that were piped.
     #[test]
     fn the_end_of_input_comes_for_ever() {
         let piped: Vec<u8> = (0..=255).collect();

@@ -1,4 +1,4 @@
-//! Addresses into functions and lines.
+//! Maps addresses to functions and lines.
 
 use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 use anyhow::{Context as _, Result};
@@ -9,10 +9,10 @@ use std::path::Path;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// How a line of a panicking kernel starts that tells one return address.
+/// The start of a line of a panicking kernel that holds a return address.
 const BACKTRACE: &str = "  backtrace 0x";
 
-/// The return addresses in what a panicking kernel printed.
+/// The return addresses in the output of a panicking kernel.
 #[must_use]
 pub fn backtrace(console: &str) -> Vec<u64> {
     let digits = |line: &str| Some(line.strip_prefix(BACKTRACE)?.trim().to_owned());
@@ -31,7 +31,7 @@ pub fn symbolise(image: &Path, addresses: &[u64]) -> Result<String> {
     let mut text = String::new();
     for &address in addresses {
         let _ = writeln!(text, "  {address:#018x}");
-        // A return address is one past the call, and may belong to the next line already.
+        // A return address is one past the call, and may already belong to the next line.
         for frame in frames(&context, address - 1)? {
             let _ = writeln!(text, "      {frame}");
         }
@@ -42,18 +42,18 @@ pub fn symbolise(image: &Path, addresses: &[u64]) -> Result<String> {
 /// A function of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// The name as it was written, without the compiler's hash.
+    /// The name in the source, without the compiler's hash.
     pub name: String,
-    /// Its first instruction.
+    /// The address of its first instruction.
     pub address: u64,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub bytes: u64,
 }
 
 /// The functions in the symbol table of an image, by address.
 ///
 /// # Errors
-/// It is not a 64-bit ELF file.
+/// The image is not a 64-bit ELF file.
 pub fn functions(image: &[u8]) -> Result<Vec<Function>> {
     let header = FileHeader64::<object::LittleEndian>::parse(image).context("not a 64-bit ELF file")?;
     let endian = header.endian()?;

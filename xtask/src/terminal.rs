@@ -1,9 +1,9 @@
-//! The terminal, handed to the guest: no echo, no lines, every key at once. Only Ctrl-C stays with
-//! the tool. What was set before is set again, whatever happens in between.
+//! The terminal, handed to the guest: no echo, no line editing, every key at once. Only Ctrl-C stays with the tool. The
+//! old settings are restored, whatever happens in between.
 //!
-//! A terminal belongs to its foreground process group. Any other process of the session that reads from it or changes its
-//! settings is stopped by the host's kernel. So a tool in the background behaves as if there were no terminal: it does
-//! neither. Which group is in the foreground may change while a machine runs, so it is asked each time.
+//! A terminal belongs to its foreground process group. The host's kernel stops any other process of the session that
+//! reads from it or changes its settings. So a tool in the background behaves as if there were no terminal. The
+//! foreground group may change while a machine runs, so it is queried each time.
 
 use rustix::process::getpgrp;
 use rustix::termios::{
@@ -14,7 +14,7 @@ use std::sync::{Mutex, Once, PoisonError};
 
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// While this lives, the terminal is the guest's.
+/// A guard: while it lives, the terminal is the guest's.
 pub struct Raw(());
 
 /// Whether stdin is a terminal that this process may use.
@@ -23,7 +23,7 @@ pub fn is_attended() -> bool {
     stdin().is_terminal() && !in_background()
 }
 
-/// Whether somebody sits in front of it, who also sees what is printed.
+/// Whether a user sits at the terminal who also sees the output.
 #[must_use]
 pub fn is_interactive() -> bool {
     is_attended() && stdout().is_terminal()
@@ -31,14 +31,14 @@ pub fn is_interactive() -> bool {
 
 /// Whether stdin is a terminal whose foreground process group is another one.
 ///
-/// A terminal that does not control this session has no such group, and stops nobody.
+/// A terminal that does not control this session has no such group, and stops no process.
 #[must_use]
 pub fn in_background() -> bool {
     tcgetpgrp(stdin()).is_ok_and(|foreground| foreground != getpgrp())
 }
 
 impl Raw {
-    /// Hands the terminal over, if there is one.
+    /// Hands the terminal over to the guest, if there is one.
     #[must_use]
     pub fn enter() -> Option<Raw> {
         static HOOK: Once = Once::new();
@@ -51,7 +51,7 @@ impl Raw {
     }
 }
 
-/// These settings, as the guest wants them.
+/// These settings, changed to raw mode for the guest.
 fn raw(before: &Termios) -> Termios {
     let mut raw = before.clone();
     raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
@@ -64,8 +64,8 @@ fn raw(before: &Termios) -> Termios {
     raw
 }
 
-/// Hands the terminal over once more, if it was before: a shell that stopped the tool, or sent it into the background, has
-/// changed the settings.
+/// Hands the terminal over again, if it was handed over before: a shell that stopped the tool, or sent it into the
+/// background, has changed the settings.
 pub fn resume() {
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(before) = before.as_ref().filter(|_| !in_background()) {
@@ -79,7 +79,7 @@ impl Drop for Raw {
     }
 }
 
-/// A panic ends the process at once, without dropping anything.
+/// Restores the terminal on a panic, which ends the process without dropping anything.
 fn restore_on_panic() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -90,7 +90,7 @@ fn restore_on_panic() {
 
 fn restore() {
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // In the background the settings are those of the shell by now.
+    // In the background the settings are already those of the shell.
     if let Some(before) = before.filter(|_| !in_background()) {
         let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
     }

@@ -13,34 +13,34 @@ use std::process::{Command, Stdio};
 pub struct Args {
     /// Only tests whose names contain this
     filter: Option<String>,
-    /// With the tests that take long: every mistake, every model of processors
+    /// With the tests that take long: every mutant, every model of processors
     #[arg(long)]
     all: bool,
     /// List the tests, and run none
     #[arg(long)]
     list: bool,
-    /// How many guest tests at the same time [default: as many as there are processors]
+    /// How many guest tests run at the same time [default: as many as there are processors]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
 
-/// Tests that take long are asked for in the environment: of which kind is each.
+/// The environment variables that enable the tests that take long, by kind.
 const LONG_VARIABLES: [&str; 2] = ["FAULTLINE_MUTANTS", "FAULTLINE_PROCESSORS"];
 
-/// How the tests of one run of cargo went.
+/// The result of the tests of one run of cargo.
 struct Outcome {
     passed: bool,
-    /// There was a test to run, or to list.
+    /// Whether there was a test to run, or to list.
     any: bool,
 }
 
-/// Runs both, even if the first fails.
+/// Runs the host tests and the guest tests, even if the first fail.
 ///
 /// # Errors
 /// The tool could not do its work, or no test has such a name.
 pub fn main(args: &Args) -> Result<ExitStatus> {
     let workspace = Workspace::load()?;
-    // Before anything long: this may ask.
+    // Before anything long, because this may ask the user.
     install::qemu()?;
     let host = cargo_test(&workspace, args, &["--no-fail-fast", "--quiet"], &[])?;
     let mut harness = Vec::new();
@@ -94,12 +94,13 @@ fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[Str
     Ok(Outcome { passed, any })
 }
 
-/// The beginning of a suite that has tests, or a line of a list.
+/// Whether a line begins a suite that has tests, or lists a test.
 fn tells_of_tests(line: &str) -> bool {
     line.starts_with("running ") && line != "running 0 tests" || line.ends_with(": test")
 }
 
-/// Most suites have no test that a filter lets through, and say so in four lines.
+/// Whether a line is from a suite without a test that passes the filter. Most suites are like that, with four lines
+/// each.
 fn is_empty_suite(line: &str) -> bool {
     let nothing_ran = line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored");
     line.is_empty() || line == "running 0 tests" || nothing_ran || line.starts_with("all doctests ran")

@@ -1,5 +1,5 @@
-//! Code that must leave the vector registers alone, because they still hold what an interrupted program had in them:
-//! the kernel, and the functions of programs that have the first look at a fault.
+//! Finds vector instructions in code that must leave the vector registers alone, because they still hold the values of
+//! an interrupted program: the kernel, and the functions of programs that see a fault first.
 
 use crate::symbols::{self, Function};
 use anyhow::{Context, Result, bail};
@@ -9,16 +9,16 @@ use iced_x86::{
 use object::read::elf::{FileHeader as _, SectionHeader as _};
 use object::{LittleEndian, elf::FileHeader64};
 
-/// How the names of such functions start. libos has one, and `quick_handler!` makes others.
+/// The prefix of quick handlers. libos has one, and `quick_handler!` makes others.
 const QUICK: &str = "libos_quick_";
-/// How those of functions start that never come back to the interrupted program, so that they may do anything.
+/// Prefixes of functions that never return to the interrupted program, so that they may do anything.
 const ENDS: [&str; 2] = ["core::panicking::", "libos::console::unfinished"];
 
-/// What to do about a quick handler that is none: copies become moves of vector registers, or calls of `memcpy`.
+/// The remedy for a quick handler that touches vector registers: copies become vector moves, or calls of `memcpy`.
 const MEND: &str =
     "copying a structure often does that: copy its fields one by one, or use `upcall::set_handler`";
 
-/// Whether an instruction touches a register of the vector unit or of the x87. Those that save and load all of
+/// Whether an instruction touches a register of the vector unit or of the x87. Instructions that save and load all of
 /// them do not count.
 pub fn touches(instruction: &Instruction, info: &mut InstructionInfoFactory) -> bool {
     if matches!(instruction.code(), Code::Fxsave64_m512byte | Code::Fxrstor64_m512byte) {
@@ -36,8 +36,7 @@ pub fn touches(instruction: &Instruction, info: &mut InstructionInfoFactory) -> 
     used || x87 || state
 }
 
-/// Looks at the functions of a program that have the first look at a fault. They may call one another, and the kernel,
-/// and they may end the program.
+/// Checks the quick handlers of a program. They may call one another, and the kernel, and they may end the program.
 ///
 /// # Errors
 /// One of them touches a vector register, or calls a function that might; or there is none.

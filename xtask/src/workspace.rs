@@ -1,4 +1,4 @@
-//! Where things are, and which programs there are. Cargo is asked, so that nothing is listed twice.
+//! The directories of the workspace, and its programs. Cargo is asked, so that nothing is listed twice.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -10,15 +10,15 @@ use std::process::{Command, ExitStatus};
 /// The directory of the packages whose binaries are the programs.
 const PROGRAMS: &str = "user";
 
-/// What cargo calls this host, whatever target its configuration prefers.
+/// Cargo's name for this host, whatever target its configuration prefers.
 pub const HOST: &str = "host-tuple";
 
-/// What cargo knows about this workspace.
+/// This workspace, as cargo describes it.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     /// The directory of the workspace.
     pub root: PathBuf,
-    /// Where everything is built.
+    /// The target directory.
     pub target: PathBuf,
     /// The packages of the user programs.
     pub program_packages: Vec<String>,
@@ -36,10 +36,10 @@ pub struct Program {
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// Loads the description of the workspace from cargo.
     ///
     /// # Errors
-    /// Cargo cannot be run, or a manifest is broken.
+    /// Cargo cannot be run, or a manifest has a mistake.
     pub fn load() -> Result<Workspace> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
         let output = Command::new(cargo())
@@ -76,8 +76,8 @@ impl Workspace {
         Ok(Workspace { target: path("target_directory")?, program_packages, programs, root })
     }
 
-    /// Runs a package of this workspace on the host: built when it is first asked for, so that a first run need not wait
-    /// for what few use. `options` are for cargo.
+    /// Runs a package of this workspace on the host. The package is built when it is first needed, so that a first run
+    /// does not wait for code that few use. `options` are for cargo.
     ///
     /// # Errors
     /// Cargo cannot be run.
@@ -95,7 +95,7 @@ impl Workspace {
     /// The program of this name.
     ///
     /// # Errors
-    /// There is none; the message names those that are spelled much like it.
+    /// There is none; the message names programs with a similar name.
     pub fn program(&self, name: &str) -> Result<&Program> {
         match self.programs.iter().find(|program| program.name == name) {
             Some(program) => Ok(program),
@@ -128,7 +128,7 @@ impl Program {
     }
 }
 
-/// Those names that are spelled much like this one, as the end of a message.
+/// The names that are similar to this one, as the end of a message.
 #[must_use]
 pub fn near(wanted: &str, names: &[&str]) -> String {
     let likeness = |name: &&str| strsim::jaro_winkler(name, wanted);
@@ -152,7 +152,7 @@ pub fn pinned_toolchain(root: &Path) -> String {
     channel.unwrap_or("").trim_matches('"').to_owned()
 }
 
-/// Where cargo keeps other packages.
+/// Cargo's home directory.
 #[must_use]
 pub fn cargo_home() -> Option<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

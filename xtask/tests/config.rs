@@ -1,14 +1,14 @@
 //! The caller's configuration of cargo, and the variables, change no image.
 //!
-//! A small workspace of the same shape as this one is built twice, with and without everything against it that cargo knows.
-//! (What stands for an image is a program of the host: it needs no linker script.)
+//! A small workspace of the same shape as this one is built twice: once normally, and once with every setting of cargo
+//! that could change it. (A program of the host stands for an image: it needs no linker script.)
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use xtask::cargo::Cargo;
 
-/// Says to a copy of this executable where to build.
+/// The variable that tells a copy of this executable where to build.
 const ROOT: &str = "CONFIG_TEST_ROOT";
 
 const MANIFEST: &str = "\
@@ -125,7 +125,7 @@ fn workspace(root: &Path) {
     put(&root.join("other/src/lib.rs"), "pub fn sum(_: u8) -> u32 { 0 }\n");
 }
 
-/// Builds with the caller's configuration as it is, and prints nothing else than what cargo says.
+/// Builds with the caller's configuration as it is, and prints only cargo's messages.
 #[test]
 fn build() {
     let Some(root) = std::env::var_os(ROOT) else { return };
@@ -146,7 +146,7 @@ fn build() {
     fs::copy(&kern.path, root.join("image")).unwrap();
 }
 
-/// The bytes that come of it.
+/// The bytes of the resulting image.
 fn image(root: &Path, variables: &[(&str, &str)]) -> Vec<u8> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "build", "--nocapture"]).env(ROOT, root).envs(variables.iter().copied());

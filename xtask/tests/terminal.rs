@@ -1,8 +1,8 @@
-//! A terminal belongs to the foreground process group. A tool in the background that reads from it, or changes its
-//! settings, is stopped for ever; so it must not try.
+//! Tests of a tool in the background: a terminal belongs to the foreground process group. A process in the background
+//! that reads from it, or changes its settings, is stopped for good; so the tool must not try.
 //!
-//! Each test starts this executable anew as the leader of a session on a pseudoterminal. The leader starts it once more, as
-//! the job that is looked at.
+//! Each test starts this executable anew as the leader of a session on a pseudoterminal. The leader starts it once
+//! more, as the job under test.
 
 use rustix::process::{Pid, getppid, ioctl_tiocsctty, setsid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -20,11 +20,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 use xtask::{input, terminal};
 
-/// The terminal is not to become this session's.
+/// The terminal must not become the controlling terminal of this session.
 const NOCTTY: i32 = rustix::fs::OFlags::NOCTTY.bits() as i32;
-/// Says which part a copy of this executable plays.
+/// The variable that says which role a copy of this executable plays.
 const ROLE: &str = "TERMINAL_TEST_ROLE";
-/// A job that takes longer was stopped. It needs a fraction of a second.
+/// A job that takes longer than this was stopped. It needs a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn copy(role: &str) -> Command {
@@ -33,7 +33,7 @@ fn copy(role: &str) -> Command {
     command
 }
 
-/// How a job ends on a terminal of its own, on which somebody types all the time; none if it never does.
+/// The exit status of a job on its own terminal, with a user who types all the time; none if it never ends.
 fn end_of(job: &str) -> Option<ExitStatus> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).unwrap();
@@ -56,7 +56,7 @@ fn end_of(job: &str) -> Option<ExitStatus> {
     wait(&mut leader)
 }
 
-/// Waits for the child; ends it if it was stopped.
+/// Waits for the child; kills it if it was stopped.
 fn wait(child: &mut Child) -> Option<ExitStatus> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -78,7 +78,7 @@ fn is_stopped(process: u32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
 }
 
-/// The parts that copies of this executable play; nothing in the ordinary run.
+/// The roles of copies of this executable; does nothing in the ordinary run.
 #[test]
 fn role() {
     match std::env::var(ROLE).unwrap_or_default().as_str() {
@@ -102,7 +102,7 @@ fn lead(job: &str) {
     assert!(status.success(), "{status}");
 }
 
-/// The leader gives it the terminal in its own time.
+/// Waits until the leader has given this process the terminal.
 fn wait_for_terminal() {
     let deadline = Instant::now() + PATIENCE;
     while terminal::in_background() && Instant::now() < deadline {
@@ -136,14 +136,14 @@ fn foreground() {
     assert!(!is_raw());
 }
 
-/// Begins in the foreground; then the terminal is the leader's again.
+/// Starts in the foreground; then the leader takes the terminal back.
 fn sent_away() {
     wait_for_terminal();
     let raw = terminal::Raw::enter().expect("a terminal");
     let keys = input::stdin();
     assert!(keys.recv_timeout(PATIENCE).unwrap().starts_with(b"key"));
     tcsetpgrp(stdin(), getppid().unwrap()).unwrap();
-    // What was read before, and what a read that had begun got.
+    // Drain the input that was read before, and the result of a read that had already begun.
     while keys.recv_timeout(Duration::from_millis(500)).is_ok() {}
     drop(raw);
     assert!(is_raw(), "the settings are the other group's by now");

@@ -1,4 +1,4 @@
-//! Which processors there are: the ACPI tables say so.
+//! The list of processors, from the ACPI tables.
 //!
 //! The root pointer names a table of tables (in firmware of this century with addresses of 64 bits), and the one
 //! called `APIC` lists the local APICs, one for each processor.
@@ -12,13 +12,13 @@ pub struct Processors {
     len: usize,
 }
 
-/// Before the entries of every table; its length is 4 bytes into it.
+/// Bytes before the entries of every table; the length of the table is at offset 4.
 const HEADER: u64 = 36;
-/// A table longer than this is none.
+/// A longer table is regarded as invalid.
 const LONGEST: u32 = 1 << 16;
 
 impl Processors {
-    /// More are left out.
+    /// How many processors are listed at most; more are left out.
     pub const MAX: usize = 64;
 
     /// The ids, in the order of the table.
@@ -26,7 +26,7 @@ impl Processors {
         self.ids[..self.len].iter().copied()
     }
 
-    /// Look for the processors from the root pointer on. None if there is no such table.
+    /// Finds the processors, starting at the root pointer. The list is empty if there is no such table.
     pub(crate) fn find(memory: &impl Physical, root: u64) -> Processors {
         let mut found = Processors { ids: [0; Processors::MAX], len: 0 };
         let mut signature = [0; 16];
@@ -47,7 +47,7 @@ impl Processors {
         found
     }
 
-    /// The entries of the table: each begins with its kind and its length.
+    /// Adds the entries of the table. Each begins with its kind and its length.
     fn list(&mut self, memory: &impl Physical, table: u64) {
         const FIRST: u64 = HEADER + 8;
         const LOCAL_APIC: u8 = 0;

@@ -1,9 +1,8 @@
-//! What the boot loader and the firmware say about the machine: memory, the boot archive, the command line,
-//! processors.
+//! Boot information: memory, boot archive, command line and processors, as boot loader and firmware describe them.
 //!
-//! The kernel is started by the boot protocol of Xen (PVH), which leaves a structure in memory, and finds the
-//! firmware's ACPI tables from there. Nothing here trusts what it reads further than it must: a kernel that
-//! does not start should say why. The crate has no unsafe code, and the tests run it on the host.
+//! The kernel is started by the boot protocol of Xen (PVH), which leaves a structure in memory (the start info); that
+//! structure points at the ACPI tables of the firmware. The code trusts what it reads no more than necessary: a kernel
+//! that does not start should say why. The crate has no unsafe code, and the tests run it on the host.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -20,7 +19,7 @@ use vm::Ranges;
 
 /// Memory by its physical addresses.
 pub trait Physical {
-    /// Read bytes. Where there is nothing to be read, zeros.
+    /// Reads bytes: zeros where there is nothing to read.
     fn read(&self, address: u64, out: &mut [u8]);
 
     /// The 32-bit number at an address.
@@ -36,7 +35,7 @@ pub trait Physical {
     }
 }
 
-/// What the kernel keeps of it: copies, because the original lies in memory that is about to be handed
+/// The boot information that the kernel keeps: copies, because the original lies in memory that is about to be handed
 /// out.
 pub struct BootInfo {
     /// Usable memory above the first mebibyte, in whole pages.
@@ -49,12 +48,12 @@ pub struct BootInfo {
     command_line_len: usize,
 }
 
-/// The start info is not one.
+/// Why the start info cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadStartInfo {
-    /// It begins with this.
+    /// The first word is not the magic number but this one.
     Magic(u32),
-    /// Of this version there is no memory map.
+    /// This version has no memory map.
     Version(u32),
 }
 
@@ -67,7 +66,7 @@ impl fmt::Display for BadStartInfo {
     }
 }
 
-/// The first mebibyte belongs to the firmware.
+/// The end of the first mebibyte, which belongs to the firmware.
 pub const LOW_MEMORY: u64 = 0x10_0000;
 /// The longest command line that is read.
 pub const MAX_COMMAND_LINE: usize = 4096;
@@ -76,8 +75,7 @@ const MAGIC: u32 = 0x336e_c578;
 const USABLE: u32 = 1;
 const PAGE: u64 = 4096;
 
-/// Where things are in the start info (`hvm_start_info` of the Xen boot protocol), and how large its entries
-/// are.
+/// Offsets in the start info (`hvm_start_info` of the Xen boot protocol), and the size of an entry of the memory map.
 mod at {
     pub const VERSION: u64 = 4;
     pub const MODULES: u64 = 12;
@@ -90,10 +88,10 @@ mod at {
 }
 
 impl BootInfo {
-    /// Read what the start info at this address says.
+    /// Reads the start info at this address, and everything at which it points.
     ///
     /// # Errors
-    /// There is no start info.
+    /// Why the start info at this address cannot be used.
     pub fn read(memory: &impl Physical, start_info: u64) -> Result<BootInfo, BadStartInfo> {
         let (magic, version) = (memory.word(start_info), memory.word(start_info.wrapping_add(at::VERSION)));
         if magic != MAGIC {
@@ -120,14 +118,14 @@ impl BootInfo {
         str::from_utf8(&self.command_line[..self.command_line_len]).unwrap_or("")
     }
 
-    /// What follows the first word that is for the kernel and has this prefix.
+    /// The rest of the first word for the kernel that has this prefix.
     #[must_use]
     pub fn word(&self, prefix: &str) -> Option<&str> {
         let words = self.command_line().split(ARGS_MARK).next().unwrap_or("");
         words.split_whitespace().find_map(|word| word.strip_prefix(prefix))
     }
 
-    /// What is for the first program.
+    /// The arguments of the first program: everything behind the separator.
     #[must_use]
     pub fn arguments(&self) -> &str {
         self.command_line().split_once(ARGS_MARK).map_or("", |(_, rest)| rest.trim_start_matches(' '))

@@ -1,4 +1,4 @@
-//! Start info and ACPI tables, good ones and bad ones, in a small piece of physical memory.
+//! Tests with good and bad start infos and ACPI tables, in a small piece of physical memory.
 
 use firmware::{BadStartInfo, BootInfo, Physical, Processors};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ impl Physical for Memory {
 }
 
 impl Memory {
-    /// Append bytes; returns where they are.
+    /// Appends bytes. Returns their address.
     fn put(&mut self, bytes: &[u8]) -> u64 {
         let at = BASE + self.0.len() as u64;
         self.0.extend(bytes);
@@ -90,7 +90,7 @@ fn all_is_found() {
         );
         assert_eq!((info.word("\x1fa"), info.arguments()), (None, "\x1fa"));
         assert_eq!(info.archive, 0x20_0000..0x20_0000 + 12345);
-        // Nothing below 1 MiB, and whole pages.
+        // Only memory above 1 MiB, in whole pages.
         let usable: Vec<_> = info.usable.iter().filter(|range| range.start < range.end).collect();
         assert_eq!(usable, [&(0x10_0000..0x22_3000)]);
     }
@@ -120,7 +120,7 @@ fn no_more_processors_than_there_is_room_for() {
 }
 
 proptest! {
-    /// Tables that are nonsense: no panic, no endless loop.
+    /// Nonsensical tables cause no panic and no endless loop.
     #[test]
     fn nonsense_is_survived(noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40)) {
         let mut memory = Memory(Vec::new());

@@ -7,12 +7,12 @@ use crate::word::change;
 use abi::{EnvId, Error, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// One environment in so many gets a slot that was never used, although others are free.
+/// One new environment in this many gets a slot that was never used, although others are free.
 const FRESH: u32 = 16;
 
 impl<N: Node> Sched<N> {
-    /// A free slot becomes an environment with an id of its own, stopped. The one without a parent is the root of all
-    /// others.
+    /// Makes a stopped environment with an id of its own in a free slot. The environment without a parent is the root
+    /// of all others.
     pub fn create(&mut self, parent: Option<&'static N>) -> Option<&'static N> {
         let env = self.take_slot()?;
         self.used += 1;
@@ -34,8 +34,8 @@ impl<N: Node> Sched<N> {
         Some(env)
     }
 
-    /// The free slot that was given back first. Now and then one that was never used, so that in the end all of them
-    /// take part: an id comes back when its slot has been used a million times, and that shall take long.
+    /// Takes the free slot that was given back first. Now and then takes one that was never used, so that in the end
+    /// all slots take part: an id recurs when its slot has been used a million times, and that shall take long.
     fn take_slot(&mut self) -> Option<&'static N> {
         self.created = self.created.wrapping_add(1);
         let fresh = self.table.get(self.reached);
@@ -51,7 +51,7 @@ impl<N: Node> Sched<N> {
         Some(env)
     }
 
-    /// A slot is free again, and goes behind the other free ones.
+    /// Frees a slot, and puts it behind the other free ones.
     fn give_slot(&mut self, env: &'static N) {
         self.set_status(env, Status::Free);
         self.used -= 1;
@@ -61,13 +61,13 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// The environment that has no parent, and from which all others descend: the first one, or its heir.
+    /// The environment that has no parent, and from which all others descend: the first one, or its successor.
     #[must_use]
     pub fn root(&self) -> Option<&'static N> {
         self.root
     }
 
-    /// The child with this id; with [`EnvId::ANY`] any child, one that has ended if there is one.
+    /// The child with this id; with [`EnvId::ANY`] any child, preferably one that has ended.
     #[must_use]
     pub fn child(&self, parent: &'static N, id: EnvId) -> Option<&'static N> {
         if id == EnvId::ANY {
@@ -80,7 +80,7 @@ impl<N: Node> Sched<N> {
         self.table.get(id.slot()).filter(is_it)
     }
 
-    /// The caller waits for the end of a child, or of any. `false` if it was ended meanwhile.
+    /// Makes the caller wait for the end of a child, or of any child. `false` if the caller was ended meanwhile.
     pub fn wait(&mut self, me: &'static N, child: EnvId) -> bool {
         let waits = self.block(me, Status::Waiting);
         if waits {
@@ -89,14 +89,14 @@ impl<N: Node> Sched<N> {
         waits
     }
 
-    /// Free the slot of a zombie.
+    /// Frees the slot of a zombie.
     pub fn reap(&mut self, zombie: &'static N) {
         self.disown(zombie);
         self.give_slot(zombie);
     }
 
-    /// One child of a dying environment is seen to: it is ended, or goes up to the parent of the dying one. `false` if
-    /// there is none any more.
+    /// Parts a dying environment from one of its children: the child is ended, or goes up to its grandparent. `false`
+    /// if there was no child left.
     ///
     /// ```text
     ///      grandparent                      grandparent
@@ -106,8 +106,8 @@ impl<N: Node> Sched<N> {
     ///    child      child
     /// ```
     ///
-    /// A stopped child is ended in any case: nobody is left who knows what was to become of it. So is every child of an
-    /// environment that was ended [with its family](Family::Ends).
+    /// A stopped child is ended in any case: the environment that knew what to do with it is gone. Every child of an
+    /// environment that was ended [with its family](Family::Ends) is ended, too.
     pub fn part(&mut self, env: &'static N) -> bool {
         let Some(child) = self.child(env, EnvId::ANY) else { return false };
         let (status, by) = (child.status(), env.links().ended_by.get());
@@ -116,7 +116,7 @@ impl<N: Node> Sched<N> {
         if status == Status::Zombie {
             self.give_slot(child);
         } else if env.links().family.get() == Family::Ends {
-            // One that is dying already takes its children with it from now on.
+            // If the child is dying already, its own children are now ended as well.
             child.links().family.set(Family::Ends);
             _ = self.condemn(child, ExitStatus::DESTROYED, by, Family::Ends);
         } else {
@@ -128,8 +128,8 @@ impl<N: Node> Sched<N> {
         true
     }
 
-    /// A child of a dying environment goes to the parent of that, or to the root. Without either it is the root itself
-    /// from now on, if it is going to live.
+    /// Moves a child of a dying environment to its grandparent, or to the root. If there is neither, the child becomes
+    /// the root, provided that it is going to live.
     fn go_up(&mut self, dying: &'static N, child: &'static N) {
         let root = self.root.filter(|root| !core::ptr::eq(*root, dying));
         if let Some(heir) = dying.links().parent.get().or(root) {
@@ -141,10 +141,10 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// A dying environment without children has given back everything. Returns its parent if that waits for just this:
-    /// the slot is free then, and the parent is to be told and [woken](Sched::wake).
+    /// Ends the life of a dying environment that has no children and has given back everything. Returns the parent if
+    /// that waits for just this: then the slot is free, and the caller tells the parent and [wakes](Sched::wake) it.
     ///
-    /// It stays as a zombie only for the parent that made it: one that was adopted would never be asked for.
+    /// The environment stays as a zombie only for the parent that made it: no adoptive parent would ever ask for it.
     pub fn bury(&mut self, env: &'static N) -> Option<&'static N> {
         debug_assert!(self.child(env, EnvId::ANY).is_none(), "its children have not been seen to");
         let Some(parent) = env.links().parent.get() else {
@@ -167,7 +167,7 @@ impl<N: Node> Sched<N> {
         None
     }
 
-    /// Put a child in front of its list.
+    /// Puts a child at the front of its list.
     fn adopt(&mut self, parent: &'static N, child: &'static N) {
         let its = child.links();
         its.parent.set(Some(parent));
@@ -179,7 +179,7 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// Take a child out of its list.
+    /// Takes a child out of its list.
     fn disown(&mut self, child: &'static N) {
         let its = child.links();
         let Some(parent) = its.parent.take() else { return };
@@ -194,7 +194,7 @@ impl<N: Node> Sched<N> {
     }
 }
 
-/// The living environment with this id, in a table of all; [`EnvId::SELF`] is the caller.
+/// The living environment with this id, in a table of all environments; [`EnvId::SELF`] is the caller.
 ///
 /// # Errors
 /// [`Error::BadEnv`].
@@ -210,7 +210,7 @@ pub fn find<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> Resu
     table.get(id.slot()).filter(is_it).ok_or(Error::BadEnv(id.0.into()))
 }
 
-/// The same, if the caller may act on it: itself and its children.
+/// The living environment with this id, if the caller may act on it: the caller itself and its children.
 ///
 /// # Errors
 /// [`Error::BadEnv`], [`Error::NotYours`].
@@ -221,7 +221,7 @@ pub fn find_own<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> 
     if own { Ok(env) } else { Err(Error::NotYours(id.0.into())) }
 }
 
-/// The list that a child is in: it changes lists when it becomes a zombie.
+/// The list in which a child is. It changes lists when it becomes a zombie.
 fn list<N: Node>(parent: &'static N, child: &N) -> &'static Cell<Option<&'static N>> {
     let links = parent.links();
     if child.status() == Status::Zombie { &links.first_ended } else { &links.first_child }

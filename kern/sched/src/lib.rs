@@ -1,8 +1,8 @@
-//! Who runs, who waits for what, and whose child is whose.
+//! Scheduling: the run queue, the states of environments, and their families.
 //!
-//! The states of environments, the queue, the families and the free slots, without registers, page maps and
-//! interrupts: those are the kernel's. No unsafe code and no hardware, so that the tests run it on the host,
-//! in every order of events (`loom`) and with random operations against a model (`proptest`).
+//! The crate also manages the free slots. The kernel adds registers, page maps and interrupts. The crate has no unsafe
+//! code and does not touch hardware, so the tests run it on the host, in every order of events (`loom`) and with random
+//! operations against a model (`proptest`).
 //!
 //! ```text
 //!          exofork              set_status                    exit, destroy, exception
@@ -14,24 +14,25 @@
 //!    +------------------------------------------------------------------------------------+
 //! ```
 //!
-//! Families are a tree. A child whose parent ends by itself goes up to its grandparent; whoever is destroyed takes all
-//! descendants with it ([`Family`]).
+//! Families are a tree. If a parent ends by itself, its children go up to their grandparent; if it is destroyed, all of
+//! its descendants are ended with it ([`Family`]).
 //!
-//! What always holds, whenever nobody has [`Sched`] locked:
-//! * At most one processor [holds](State) an environment; one that is `Running` is held.
-//! * One that is `Runnable` or `Dying` is in the queue, or a processor holds it, or one waits to hold it
+//! Invariants, whenever no processor has [`Sched`] locked:
+//! * At most one processor [holds](State) an environment; a `Running` one is held.
+//! * A `Runnable` or `Dying` environment is in the run queue, or a processor holds it, or a processor waits to hold it
 //!   ([`Sched::keep_off`]).
-//! * Everyone that is not dying, and is no descendant of somebody who is dying, descends from the [root](Sched::root).
-//!   So everyone but the root has a parent that can end it, or soon will.
-//! * If a processor is idle, then for everything in the queue that it could take one has been woken, and has not
-//!   looked yet; or is going to be, by who has just [given it back](give_back).
+//! * An environment that is not dying, and has no ancestor that is dying, descends from the [root](Sched::root). So
+//!   every environment but the root has a parent that can end it, or will have one soon.
+//! * If a processor is idle, then for every environment in the run queue that it could take, an idle processor has been
+//!   woken and has not looked yet, or the processor that has just [given the environment back](give_back) is about to
+//!   wake one.
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | `queue` | who runs next, and where |
-//! | `state` | how an environment is stopped, kept off, ended |
+//! | `queue` | which environment runs next, and where |
+//! | `state` | how an environment is started, stopped, kept off, ended |
 //! | `family` | slots, parents and children |
-//! | `message` | who receives from whom |
+//! | `message` | which receiver takes a message from which sender |
 //! | `word` | the state of an environment, in one word |
 //! | `node`, `scheduler` | an environment, and all of them, as this crate sees them |
 

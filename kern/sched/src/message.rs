@@ -1,4 +1,4 @@
-//! Who receives from whom.
+//! Messages: which receiver takes a message from which sender, and the end of the wait.
 
 use crate::node::Node;
 use crate::scheduler::Sched;
@@ -7,13 +7,14 @@ use abi::call::NO_PAGE;
 use abi::{EnvId, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// How many slots are looked at in one go, and how many environments are woken: so no entry to the kernel runs long.
+/// How many slots are looked at in one entry, and how many environments are woken, at most: so no entry to the kernel
+/// runs long.
 pub(crate) const AT_ONCE: usize = 256;
 pub(crate) const WOKEN_AT_ONCE: usize = 32;
 
-/// Take the environment with this id, if it waits for a message from that sender and no other processor holds it:
-/// it runs here from now on, and the message is to be put into its registers. No lock is needed: there is one word to
-/// change, and it has all that matters.
+/// Takes the environment with this id, if it waits for a message from that sender and no other processor holds it: it
+/// runs here from now on, and the caller puts the message into its registers. No lock is needed: only one word changes,
+/// and it has everything that matters.
 #[inline]
 #[must_use]
 pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> bool {
@@ -21,11 +22,13 @@ pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> 
     now.taken(id, sender, processor).is_some_and(|then| replace(receiver.word(), now, then))
 }
 
-/// The other half of [`take`]: the caller, which has been left already, waits for a message without a page, from who was
-/// taken or from anyone, and is given back. `false` if somebody wants something of it: then it is to
-/// [wait](Sched::receive) and to be [given back](crate::give_back) with the lock.
+/// Parks the caller, after [`take`]: it waits for a message without a page, from the environment that was taken or from
+/// anyone, and this processor no longer holds it. The processor has already left it. `false` if another processor has
+/// changed the caller's state: then it has to [wait](Sched::receive) and be [given back](crate::give_back) under the
+/// lock.
 ///
-/// Who was taken cannot end before this, because it is held here. So it will find that it is awaited.
+/// The environment that was taken cannot end before this, because it is held here. So when it ends it will find that it
+/// is awaited.
 #[inline]
 #[must_use]
 pub fn park<N: Node>(me: &N, taken: &N, from: EnvId, processor: u32) -> bool {
@@ -36,8 +39,8 @@ pub fn park<N: Node>(me: &N, taken: &N, from: EnvId, processor: u32) -> bool {
 }
 
 impl<N: Node> Sched<N> {
-    /// The caller waits for a message, from anyone or from one environment alone, which must be alive. `false` if
-    /// the caller was ended meanwhile. `at` is where it wants a page.
+    /// Makes the caller wait for a message, from anyone or from one environment alone, which must be alive. `false` if
+    /// the caller was ended meanwhile. `at` is the address at which it wants a page.
     pub fn receive(&mut self, me: &'static N, at: u64, from: EnvId) -> bool {
         me.links().receive_at.set(at);
         if from != EnvId::ANY {
@@ -47,23 +50,24 @@ impl<N: Node> Sched<N> {
         change(me.word(), |state| living(state).then(|| state.receiving(from))).is_ok()
     }
 
-    /// If the environment with this id takes a message from that sender: where it wants a page. From here on nobody
-    /// else sends to it, and it does not [go away](Sched::is_claimed), until the message [comes](Sched::deliver).
+    /// Claims the environment with this id, if it takes a message from that sender. Returns the address at which it
+    /// wants a page. From now on no other environment sends to it, and its page map [stays](Sched::is_claimed), until
+    /// the message is [delivered](Sched::deliver).
     #[inline]
     pub fn claim(&mut self, receiver: &'static N, id: EnvId, sender: EnvId) -> Option<u64> {
         let claimed = change(receiver.word(), |state| state.takes(id, sender).then(|| state.claimed(true)));
         claimed.is_ok().then(|| receiver.links().receive_at.get())
     }
 
-    /// The end of a [claim](Sched::claim) that came to nothing.
+    /// Ends a [claim](Sched::claim) without a message.
     #[inline]
     pub fn disclaim(&mut self, receiver: &'static N) {
         _ = change(receiver.word(), |state| Some(state.claimed(false)));
     }
 
-    /// The end of a claim: the receiver is runnable. The message is to be put into its registers before the lock is
-    /// given up, and the receiver [run here](Sched::hand_over) or [put into the queue](Sched::wake). `false` if
-    /// it was ended meanwhile.
+    /// Ends a claim with a message: the receiver is runnable. Before it gives up the lock, the caller puts the message
+    /// into the receiver's registers, and [runs it here](Sched::hand_over) or [puts it into the run
+    /// queue](Sched::wake). `false` if the receiver was ended meanwhile.
     #[inline]
     #[must_use]
     pub fn deliver(&mut self, receiver: &'static N) -> bool {
@@ -74,14 +78,15 @@ impl<N: Node> Sched<N> {
         before.is_ok_and(|state| state.status() == Status::Receiving)
     }
 
-    /// Whether a sender is about to hand over a page: its page map has to stay.
+    /// Whether a sender is about to hand over a page to this receiver, whose page map therefore has to stay.
     #[must_use]
     pub fn is_claimed(&self, receiver: &'static N) -> bool {
         load(receiver.word()).is_claimed()
     }
 
-    /// Receivers that wait for a message from this environment alone, which is ending, will not get one: tell them, and
-    /// wake them. Returns whether these were all: it looks at some only, and goes on the next time.
+    /// Wakes the receivers that wait for a message from this environment alone, which is ending, after it called `tell`
+    /// for each. Returns whether these were all: one call looks at some slots only, and the next one goes on from
+    /// there.
     #[must_use]
     pub fn fail_receivers(&mut self, of: &'static N, tell: impl Fn(&'static N)) -> bool {
         let links = of.links();

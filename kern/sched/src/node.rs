@@ -1,4 +1,4 @@
-//! An environment, as far as this crate needs it, and what ties it to others.
+//! An environment, as far as this crate needs it, and its links to others.
 
 use crate::sync::{AtomicBool, AtomicU64, Cell};
 use crate::word::{self, State};
@@ -8,83 +8,83 @@ use abi::{EnvId, Status};
 /// What becomes of the children when an environment ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Family {
-    /// They go to the parent of the one that ends.
+    /// The children go up to their grandparent.
     #[default]
     GoesUp,
-    /// They are ended too, and so are theirs.
+    /// All descendants are ended, too.
     Ends,
 }
 
 /// An environment, as far as this crate needs it.
 pub trait Node: Sized + 'static {
-    /// What ties it to others.
+    /// The links to other environments.
     fn links(&self) -> &Links<Self>;
 
-    /// Where in the table it is.
+    /// The index in the table.
     fn slot(&self) -> usize;
 
-    /// What everyone may know of it.
+    /// The public part, which every program can read.
     fn info(&self) -> &EnvInfo;
 
     /// The word that has its [`State`].
     fn word(&self) -> &AtomicU64;
 
-    /// Let another processor have a look: at this environment, which it holds, or at the queue, where this
-    /// one is now.
+    /// Interrupts another processor, so that it looks at this environment, which it holds, or at the run queue, where
+    /// this environment is now.
     fn interrupt(&self, processor: u32);
 
-    /// Whether this processor may take it: no other holds it.
+    /// Whether this processor may take the environment: no other one holds it.
     #[inline]
     fn is_free_for(&self, state: State, processor: u32) -> bool {
         state.is_free_for(processor)
     }
 
-    /// Its id.
+    /// The id.
     #[inline]
     fn id(&self) -> EnvId {
         self.info().id()
     }
 
-    /// What it is doing.
+    /// The status: what the environment is doing.
     #[inline]
     fn status(&self) -> Status {
         word::load(self.word()).status()
     }
 
-    /// The processor that has it. If none has, all that was done with it can be seen.
+    /// The processor that holds the environment. If there is none, all changes made by the last holder are visible.
     #[inline]
     fn holder(&self) -> Option<u32> {
         word::load(self.word()).holder()
     }
 }
 
-/// What ties an environment to others. Only `Sched` looks inside.
+/// The links of an environment to others. Only `Sched` looks inside.
 pub struct Links<N: 'static> {
     /// The slot that became free after this one.
     pub(crate) next_free: Cell<Option<&'static N>>,
-    /// The next one in the queue.
+    /// The next one in the run queue.
     pub(crate) next: Cell<Option<&'static N>>,
-    /// In the queue, whatever the status is now.
+    /// Whether it is in the run queue, whatever its status is now.
     pub(crate) queued: Cell<bool>,
     pub(crate) parent: Cell<Option<&'static N>>,
-    /// Children that have ended, and the others: `wait` looks at the first one only.
+    /// The list of children that have ended, and that of all others: `wait` looks only at the first one of a list.
     pub(crate) first_ended: Cell<Option<&'static N>>,
     pub(crate) first_child: Cell<Option<&'static N>>,
     pub(crate) next_sibling: Cell<Option<&'static N>>,
     pub(crate) previous_sibling: Cell<Option<&'static N>>,
-    /// The parent is not the one that made it.
+    /// Whether the parent is not the one that made it.
     pub(crate) adopted: Cell<bool>,
-    /// What becomes of the children, of one that ends.
+    /// What becomes of its children, once it is dying.
     pub(crate) family: Cell<Family>,
-    /// Which child's end a waiting environment waits for (0: any).
+    /// The child whose end it waits for (0: any).
     pub(crate) awaits: Cell<EnvId>,
-    /// Where a receiver wants a page.
+    /// The address at which it wants a page, as a receiver.
     pub(crate) receive_at: Cell<u64>,
-    /// Somebody has waited for a message from this very environment.
+    /// Whether any environment has waited for a message from this one alone.
     pub(crate) awaited: AtomicBool,
-    /// So many slots have been looked at for those who wait for this one, which is ending.
+    /// While it is ending: how many slots were searched for receivers that wait for it.
     pub(crate) looked_at: Cell<usize>,
-    /// Who ended it.
+    /// The environment that ended it.
     pub(crate) ended_by: Cell<EnvId>,
 }
 

@@ -1,4 +1,4 @@
-//! Who runs next: one queue for all processors, first come, first served.
+//! The run queue: one for all processors, first come, first served.
 
 use crate::message::{AT_ONCE, WOKEN_AT_ONCE};
 use crate::node::Node;
@@ -6,8 +6,8 @@ use crate::scheduler::Sched;
 use crate::word::{self, State, change};
 use abi::Status;
 
-/// The processor that held an environment has left it: no register and no translation of it is there any more.
-/// Returns whether it wants to run already: then somebody should [be told](crate::Sched::offer).
+/// Stops holding an environment, when no register and no translation of it is left on this processor. Returns whether
+/// it has work to do already: then the caller [offers](crate::Sched::offer) it to idle processors.
 #[inline]
 #[must_use]
 pub fn give_back<N: Node>(env: &N) -> bool {
@@ -15,8 +15,8 @@ pub fn give_back<N: Node>(env: &N) -> bool {
 }
 
 impl<N: Node> Sched<N> {
-    /// To the end of the queue. Whoever holds it now will [give it back](give_back); otherwise it can be
-    /// taken at once.
+    /// Puts an environment at the end of the run queue. If a processor holds it, that one will [give it
+    /// back](give_back); otherwise it can be taken at once.
     pub(crate) fn enqueue(&mut self, env: &'static N) {
         if !env.links().queued.replace(true) {
             env.links().next.set(None);
@@ -30,7 +30,7 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// There is something to do for one that is idle.
+    /// Wakes an idle processor, if there is one, for this environment.
     fn wake_a_processor(&mut self, env: &N) {
         if self.idle != 0 {
             let processor = self.idle.trailing_zeros();
@@ -39,16 +39,17 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// Whether anybody wants a processor. (Or wanted one, and has lost interest since.)
+    /// Whether any environment waits for a processor. (Or waited for one, and has been stopped or ended since.)
     #[inline]
     #[must_use]
     pub fn has_waiting(&self) -> bool {
         self.first.is_some()
     }
 
-    /// The first in the queue that can be taken: this processor holds it now, and if it is runnable it runs
-    /// from now on; otherwise it is dying. Those that lost interest since are left out. Those that another
-    /// processor is just giving up stay. If very many have lost interest, there [may be more](Sched::is_cut_short).
+    /// Takes the first environment of the run queue that can be taken: this processor holds it now, and it runs from
+    /// now on if it is runnable; otherwise it is dying. Environments that are neither any more are removed from the
+    /// queue. Those that another processor is just giving up stay. If very many had to be removed, there [may be
+    /// more](Sched::is_cut_short).
     #[must_use]
     pub fn dequeue(&mut self, processor: u32) -> Option<&'static N> {
         let (mut before, mut at): (Option<&'static N>, _) = (None, self.first);
@@ -85,7 +86,7 @@ impl<N: Node> Sched<N> {
         None
     }
 
-    /// Take an environment out of the queue, which stands behind another one there, or first.
+    /// Removes an environment from the run queue, where it stands behind `before`, or first.
     #[inline]
     fn unlink(&mut self, before: Option<&'static N>, env: &'static N) {
         let after = env.links().next.get();
@@ -105,8 +106,8 @@ impl<N: Node> Sched<N> {
         self.cut_short
     }
 
-    /// Let a runnable one run here now, whatever is before it in the queue. `false` if it is not, or another
-    /// processor still holds it.
+    /// Takes a runnable environment to run it here now, wherever it is in the run queue. `false` if it is not runnable,
+    /// or another processor still holds it.
     #[inline]
     #[must_use]
     pub fn hand_over(&mut self, env: &'static N, processor: u32) -> bool {
@@ -118,7 +119,7 @@ impl<N: Node> Sched<N> {
         taken.is_ok()
     }
 
-    /// An environment that waited goes to the end of the queue.
+    /// Makes an environment that waited runnable, at the end of the run queue.
     pub fn wake(&mut self, env: &'static N) {
         if env.status() == Status::Reading {
             self.readers -= 1;
@@ -127,8 +128,8 @@ impl<N: Node> Sched<N> {
         self.enqueue(env);
     }
 
-    /// There is input: let those who want it make their call again. If there are very many, it looks at some only, and
-    /// goes on the next time.
+    /// Wakes the environments that wait for console input, so that they make their call again. One call looks at some
+    /// slots only, and the next one goes on from there.
     pub fn wake_readers(&mut self) {
         let mut woken = 0;
         for _ in 0..self.reached.min(AT_ONCE) {
@@ -144,7 +145,7 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// The environment that runs here lets others go first. (Unless it was stopped or ended meanwhile.)
+    /// Puts the environment that runs here at the end of the run queue. (Unless it was stopped or ended meanwhile.)
     #[inline]
     pub fn requeue(&mut self, env: &'static N) {
         let ran = |state: State| state.status() == Status::Running;
@@ -153,8 +154,9 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// The environment that runs here waits from now on. `false` if it was ended meanwhile. One that is being
-    /// stopped waits all the same: what its call did is done, and whoever stops it finds out.
+    /// Makes the environment that runs here wait, with this status. `false` if it was ended meanwhile. An environment
+    /// that is being stopped waits all the same: what its call did is done, and the environment that stops it finds
+    /// out.
     #[inline]
     pub fn block(&mut self, env: &'static N, status: Status) -> bool {
         let living = |state: State| state.status() != Status::Dying;
@@ -165,26 +167,26 @@ impl<N: Node> Sched<N> {
         blocked
     }
 
-    /// Somebody should know of an environment that was [given back](give_back).
+    /// Wakes an idle processor for an environment that was [given back](give_back).
     pub fn offer(&mut self, env: &'static N) {
         if env.links().queued.get() {
             self.wake_a_processor(env);
         }
     }
 
-    /// Give back one that did not run here: it goes on where it can.
+    /// Lets an environment go that was held without running here: it goes on where it can.
     pub fn let_go(&mut self, env: &'static N) {
         if give_back(env) {
             self.enqueue(env);
         }
     }
 
-    /// This processor has found nothing to do.
+    /// Marks a processor as idle: it has found nothing to do.
     pub fn rest(&mut self, processor: u32) {
         self.idle |= 1 << processor;
     }
 
-    /// It looks again.
+    /// Marks a processor as not idle: it looks for work again.
     pub fn look(&mut self, processor: u32) {
         self.idle &= !(1 << processor);
     }

@@ -1,37 +1,39 @@
-//! All environments, and the right to change them.
+//! The scheduler: all environments, and the right to change them.
 
 use crate::node::Node;
 use crate::word::change;
 use abi::Status;
 
-/// The queue, the free slots, and the right to change the status and the links of every environment: for who
-/// has locked it. Without it, a processor may only [`take`](crate::take) a receiver, [`park`](crate::park) what it runs itself, and
-/// [`give_back`](crate::give_back) what it holds: so whoever has locked it still changes states by exchanging the whole word.
+/// The run queue, the free slots, and the right to change the status and the links of every environment: for the
+/// processor that has it locked. Without the lock, a processor may only [`take`](crate::take) a receiver,
+/// [`park`](crate::park) the environment that it runs, and [`give_back`](crate::give_back) what it holds. So even with
+/// the lock, a state is changed only by exchanging the whole word.
 pub struct Sched<N: Node> {
     pub(crate) table: &'static [N],
     pub(crate) first: Option<&'static N>,
     pub(crate) last: Option<&'static N>,
-    /// Free slots that were used before: the one that was given back first, and the one that was last.
+    /// The list of free slots that were used before: first the one that was given back first, last the one given back
+    /// last.
     pub(crate) free: Option<&'static N>,
     pub(crate) last_free: Option<&'static N>,
     /// How many environments were made so far; wraps.
     pub(crate) created: u32,
-    /// Has no parent, and everyone who is not dying descends from it.
+    /// The environment without a parent, from which every one that is not dying descends.
     pub(crate) root: Option<&'static N>,
     pub(crate) used: usize,
-    /// Slots from here on were never used.
+    /// The first of the slots that were never used.
     pub(crate) reached: usize,
     pub(crate) readers: usize,
     /// The slot at which to look for readers.
     pub(crate) look_at: usize,
-    /// The queue was not looked at to its end.
+    /// Whether the last search of the run queue stopped before its end.
     pub(crate) cut_short: bool,
-    /// Processors that found nothing to do, one bit for each.
+    /// The idle processors, one bit for each.
     pub(crate) idle: u64,
 }
 
 impl<N: Node> Sched<N> {
-    /// No slots.
+    /// A scheduler without slots.
     #[must_use]
     pub const fn new() -> Self {
         Sched {
@@ -51,19 +53,19 @@ impl<N: Node> Sched<N> {
         }
     }
 
-    /// These are the slots, none of which was ever used; the lowest goes first.
+    /// Sets the table of slots, none of which was ever used; the lowest one is used first.
     pub fn init(&mut self, table: &'static [N]) {
         self.table = table;
     }
 
-    /// Slots that are not free.
+    /// How many slots are not free.
     #[inline]
     #[must_use]
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Environments that wait for console input.
+    /// How many environments wait for console input.
     #[inline]
     #[must_use]
     pub fn readers(&self) -> usize {

@@ -7,10 +7,10 @@ use abi::{EnvId, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl<N: Node> Sched<N> {
-    /// Let a stopped environment run.
+    /// Starts a stopped environment; nothing changes if it is runnable already.
     ///
     /// # Errors
-    /// What it is doing, if that is neither.
+    /// The status, if it is neither stopped nor runnable.
     pub fn start(&mut self, env: &'static N) -> Result<(), Status> {
         match env.status() {
             Status::Stopped => self.wake(env),
@@ -20,11 +20,11 @@ impl<N: Node> Sched<N> {
         Ok(())
     }
 
-    /// Stop an environment. Returns whether it ran: if that was on another processor, it is to give it up first,
-    /// and may have begun to wait, or to end, meanwhile.
+    /// Stops an environment. Returns whether it ran: another processor that runs it gives it up soon, and until then it
+    /// may have begun to wait, or to end.
     ///
     /// # Errors
-    /// What it is doing, if it cannot be stopped.
+    /// The status, if it is one in which an environment cannot be stopped.
     pub fn stop(&mut self, env: &'static N) -> Result<bool, Status> {
         let can = |status| matches!(status, Status::Stopped | Status::Runnable | Status::Running);
         let before = change(env.word(), |state| can(state.status()).then(|| state.with(Status::Stopped)));
@@ -35,17 +35,18 @@ impl<N: Node> Sched<N> {
         Ok(ran)
     }
 
-    /// Let this processor hold an environment that another one may be running, so that it runs nowhere until it is
-    /// [let go](Sched::let_go). `false`: ask again when it has been given up. Until then nobody else can take it.
+    /// Keeps an environment off: makes this processor hold it, although another one may be running it, so that it runs
+    /// nowhere until it is [let go](Sched::let_go). `false`: call again when the other processor has given it up. Until
+    /// then no other processor can take it.
     ///
-    /// It is not stopped for that: if it stops itself just now, it stays stopped.
+    /// This does not stop the environment: if it stops itself just now, it stays stopped.
     #[must_use]
     pub fn keep_off(&mut self, env: &'static N, processor: u32) -> bool {
         let before = change(env.word(), |state| {
             if env.is_free_for(state, processor) {
                 return Some(state.unreserved().held_by(processor));
             }
-            // Not to the queue, where another processor would look at it in vain.
+            // Not into the run queue, where other processors would look at it in vain.
             matches!(state.status(), Status::Running | Status::Runnable).then(|| state.reserved())
         });
         let held = before.is_ok_and(|state| env.is_free_for(state, processor));
@@ -55,14 +56,14 @@ impl<N: Node> Sched<N> {
         held
     }
 
-    /// Let this processor hold it, if no other does.
+    /// Makes this processor hold an environment, if no other does. Returns whether it holds it.
     pub fn hold(&mut self, env: &'static N, processor: u32) -> bool {
         change(env.word(), |state| env.is_free_for(state, processor).then(|| state.held_by(processor)))
             .is_ok()
     }
 
-    /// From now on the environment only gives back what it has, a slice at each turn. `false` if that is so
-    /// already: then nothing changes.
+    /// Condemns an environment: from now on processors only perform slices of its teardown. `false` if it is ending
+    /// already, or has ended: then nothing changes.
     pub fn condemn(&mut self, env: &'static N, exit: ExitStatus, by: EnvId, family: Family) -> bool {
         let living = |status| !matches!(status, Status::Free | Status::Dying | Status::Zombie);
         let before = change(env.word(), |state| living(state.status()).then(|| state.with(Status::Dying)));
@@ -78,13 +79,13 @@ impl<N: Node> Sched<N> {
         true
     }
 
-    /// Who ended it.
+    /// The environment that ended this one.
     #[must_use]
     pub fn ended_by(&self, env: &N) -> EnvId {
         env.links().ended_by.get()
     }
 
-    /// Let the processor that holds an environment look at its status.
+    /// Interrupts the processor that holds an environment, so that it looks at the status.
     fn interrupt_holder(&mut self, env: &N) {
         if let Some(processor) = env.holder() {
             env.interrupt(processor);

@@ -1,6 +1,6 @@
-//! What processors share: atomics, and cells that only the holder of a lock touches.
+//! Memory that processors share: atomics, and cells that only the holder of a lock touches.
 
-/// The words that processors share without a lock. The tests try every order of what happens to them.
+/// Words that processors share without a lock. The tests try every order of the accesses.
 #[cfg(not(test))]
 pub use core::sync::atomic::{AtomicBool, AtomicU64};
 #[cfg(test)]
@@ -8,6 +8,6 @@ pub use loom::sync::atomic::{AtomicBool, AtomicU64};
 
 #[cfg(not(test))]
 pub(crate) use core::cell::Cell;
-/// As in `core`, but two processors in one at once are found.
+/// A cell for the tests, which find two processors that access it at once.
 #[cfg(test)]
 pub(crate) use loom::cell::Cell;

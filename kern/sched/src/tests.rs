@@ -1,4 +1,4 @@
-//! Every order of events, for two or three processors.
+//! Tests of every order of events, for two or three processors.
 
 mod life;
 mod messages;

@@ -1,5 +1,5 @@
-//! What processors tell each other, in words of memory: the parts of the kernel that must hold in every
-//! order of events. No unsafe code and no hardware; the tests try all orders there are (`loom`).
+//! Synchronization of processors through words of memory: TLB shootdown and reference counts, whose steps must be right
+//! in every order of events. No unsafe code and no hardware; the tests try all orders (`loom`).
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -13,7 +13,7 @@ use loom::sync::atomic;
 use atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use atomic::{AtomicU32, AtomicU64};
 
-/// A function that is constant, except for the tests, whose atomics are not.
+/// Defines a function that is `const`, except in the tests, where atomics cannot be constants.
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident() -> $type:ty $body:block) => {
         $(#[$doc])*
@@ -27,8 +27,8 @@ macro_rules! constant {
     };
 }
 
-/// Requests to a processor to forget what it has cached: how many there were, and how many have been seen
-/// to. Not a flag: a request that comes while another is being seen to must not be lost.
+/// Requests to a processor to flush its TLB: how many there were, and how many were served. Counters, not a flag: a
+/// request that comes while another one is being served must not be lost.
 #[derive(Debug)]
 pub struct Flushes {
     asked: AtomicU64,
@@ -37,23 +37,23 @@ pub struct Flushes {
 
 impl Flushes {
     constant! {
-        /// Nobody has asked.
+        /// No requests.
         new() -> Flushes {
             Flushes { asked: AtomicU64::new(0), done: AtomicU64::new(0) }
         }
     }
 
-    /// Ask for a flush of everything that changed before. Returns what to wait for.
+    /// Requests a flush of everything that changed before. Returns the ticket for [`Flushes::is_done`].
     pub fn ask(&self) -> u64 {
         self.asked.fetch_add(1, SeqCst) + 1
     }
 
-    /// Whether that flush has happened.
+    /// Whether the flush with this ticket has happened.
     pub fn is_done(&self, ticket: u64) -> bool {
         self.done.load(Acquire) >= ticket
     }
 
-    /// Called by the processor itself: all that was asked for until now is done by one flush.
+    /// Serves all requests made until now by one flush. Called by the processor itself.
     #[inline]
     pub fn serve(&self, flush: impl FnOnce()) {
         let asked = self.asked.load(Acquire);
@@ -64,7 +64,7 @@ impl Flushes {
     }
 }
 
-/// Which page map a processor has loaded, for others to see: while it goes over from one to another, both.
+/// The page map that a processor has loaded, for other processors to see; during a switch from one to another, both.
 #[derive(Debug)]
 pub struct Loaded {
     now: AtomicU32,
@@ -73,7 +73,7 @@ pub struct Loaded {
 
 impl Loaded {
     constant! {
-        /// None.
+        /// No page map.
         new() -> Loaded {
             Loaded { now: AtomicU32::new(0), next: AtomicU32::new(0) }
         }
@@ -85,34 +85,35 @@ impl Loaded {
         self.now.load(Relaxed)
     }
 
-    /// Called by the processor itself, before it loads that page map.
+    /// Announces a page map. Called by the processor itself, before it loads that page map.
     #[inline]
     pub fn begin(&self, root: u32) {
         self.next.store(root, Release);
     }
 
-    /// Called by the processor itself, when it has loaded that page map: of the last one nothing is cached any more.
+    /// Confirms a page map. Called by the processor itself, when it has loaded that page map and has nothing cached of
+    /// the previous one.
     #[inline]
     pub fn end(&self, root: u32) {
         self.now.store(root, Release);
     }
 
-    /// Whether the processor has this page map loaded, or may have cached something of it. Asked by who has just
-    /// changed it: if the answer is no, whoever loads it later sees the change. (Loading a page map is a
-    /// barrier.)
+    /// Whether the processor has this page map loaded, or may have cached translations of it. Called by a processor
+    /// that has just changed the page map: if the answer is no, a processor that loads it later sees the change.
+    /// (Loading a page map is a barrier.)
     #[inline]
     pub fn may_be(&self, root: u32) -> bool {
         atomic::fence(SeqCst);
-        // In this order: who is already going over to a third one had this one loaded before it says so.
+        // In this order: a processor that already switches to a third page map had this one in `now` before it changes
+        // `next`.
         self.next.load(Acquire) == root || self.now.load(Acquire) == root
     }
 }
 
-/// More references than this are refused. Far from the width of the counter, so that a race
-/// between processors cannot wrap it.
+/// The maximal reference count. Far from the width of the counter, so that a race between processors cannot wrap it.
 const MAX_REFS: u32 = 1 << 31;
 
-/// Add a reference to something that has one, if there are not too many.
+/// Adds a reference to an object that has one. `false` if there are too many.
 #[inline]
 #[must_use]
 pub fn share(refs: &AtomicU32) -> bool {
@@ -123,8 +124,8 @@ pub fn share(refs: &AtomicU32) -> bool {
     true
 }
 
-/// Drop a reference. Returns whether it was the last: then all that was done through the others can be seen, and nobody
-/// else has it.
+/// Drops a reference. Returns whether it was the last one: then everything done through the others is visible, and the
+/// caller owns the object alone.
 #[inline]
 #[must_use]
 pub fn release(refs: &AtomicU32) -> bool {
@@ -136,8 +137,7 @@ pub fn release(refs: &AtomicU32) -> bool {
     before == 1
 }
 
-/// Whether there is exactly one reference, which is the caller's: then all that was done through others can be
-/// seen.
+/// Whether there is exactly one reference, which is the caller's: then everything done through former ones is visible.
 #[inline]
 #[must_use]
 pub fn is_sole(refs: &AtomicU32) -> bool {

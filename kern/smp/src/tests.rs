@@ -1,4 +1,4 @@
-//! Every order of events, for two or three processors.
+//! Tests of every order of events, for two or three processors.
 
 use super::*;
 use loom::cell::UnsafeCell;
@@ -8,22 +8,22 @@ use loom::thread;
 const ROOT: u32 = 7;
 const FRAME: u64 = 5;
 
-/// All orders in which a processor is overtaken at most twice where it could have gone on: more would take
-/// hours, and finds no more.
+/// Tries all orders of events in which a processor is preempted at most twice where it could have gone on: more would
+/// take hours, and finds no more bugs.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
     builder.check(f);
 }
 
-/// An address space with one page, and the processor that may have it loaded.
+/// A page map with one page, and the processor that may have it loaded.
 struct Space {
     entry: AtomicU64,
     loaded: Loaded,
     flushes: Flushes,
-    /// The frame that was in the entry has another owner.
+    /// Whether the frame that was in the entry has another owner.
     reused: AtomicU32,
-    /// Those who change the entry are done.
+    /// How many threads have finished changing the entry.
     finished: AtomicU32,
 }
 
@@ -38,7 +38,7 @@ impl Space {
         }
     }
 
-    /// Take the page away, and use its frame for something else.
+    /// Takes the page away, and uses its frame for something else.
     fn take_away(&self) {
         self.entry.store(0, Relaxed);
         if self.loaded.may_be(ROOT) {
@@ -51,20 +51,20 @@ impl Space {
         self.finished.fetch_add(1, Release);
     }
 
-    /// What loading the page map, or loading it again, puts into the TLB.
+    /// The translation that loading the page map, or loading it again, puts into the TLB.
     fn load(&self) -> u64 {
         atomic::fence(SeqCst);
         self.entry.load(Relaxed)
     }
 
-    /// A program reads through the TLB: a frame that is in there belongs to nobody else.
+    /// Reads through the TLB, as a program does: a frame that is cached there must not belong to another owner.
     fn access(&self, cached: u64) {
         assert!(cached != FRAME || self.reused.load(Acquire) == 0, "read the frame of another owner");
     }
 }
 
-/// A page is taken away from a space while another processor comes from one space to this one, runs in it, and goes over
-/// to a third.
+/// A page is taken away from a page map while another processor switches from another page map to this one, runs in it,
+/// and switches to a third.
 #[test]
 fn no_frame_is_reused_while_it_is_cached() {
     model(|| {
@@ -89,15 +89,15 @@ fn no_frame_is_reused_while_it_is_cached() {
     });
 }
 
-/// What an asker changed, and what the last flush saw of it.
+/// A change that a processor made, and what the last flush saw of it.
 #[derive(Default)]
 struct Change {
     entry: AtomicU64,
     seen: AtomicU64,
 }
 
-/// Two ask at once. None is told that a flush has happened which did not see its change, and after one more
-/// both have been served.
+/// Two processors ask for a flush at once. Neither is told that a flush has happened which did not see its change, and
+/// after one more flush both have been served.
 #[test]
 fn no_request_is_lost() {
     model(|| {
@@ -129,8 +129,8 @@ fn no_request_is_lost() {
     });
 }
 
-/// Two have written something, or read it, and drop the last two references at once: it is freed once, by who sees
-/// all that was written.
+/// Two owners drop the last two references at once, after they have written or read something: it is freed once, by the
+/// one that sees all that was written.
 #[test]
 fn the_last_reference_frees() {
     model(|| {
@@ -152,7 +152,7 @@ fn the_last_reference_frees() {
     });
 }
 
-/// Who finds that it has the only reference writes in place: the other one is done.
+/// A processor that finds that it has the only reference may write in place: the other one is done.
 #[test]
 fn who_is_alone_may_write() {
     model(|| {
@@ -170,7 +170,7 @@ fn who_is_alone_may_write() {
     });
 }
 
-/// Two try to go beyond the limit at once: neither is let, and nothing is counted.
+/// Two processors try to exceed the limit at once: both are refused, and nothing is counted.
 #[test]
 fn too_many_are_refused() {
     model(|| {

@@ -7,7 +7,7 @@
 .asciz "Xen"
 .long pvh_start
 
-# Firmware of Intel's processors can hide NX, and leaves of `cpuid`.
+# Firmware of Intel processors can hide NX, and leaves of `cpuid`.
 .macro SHOW_ALL
     xor eax, eax; cpuid
     cmp ebx, 0x756e6547                     # "Genu"
@@ -44,7 +44,7 @@ pvh_start:
     lgdt [boot_gdt_pointer]
     ljmp 8, offset boot_long
 
-# Come back if the processor has what it takes to get to Rust, where the rest is looked for (`control.rs`).
+# Return if the processor has what it needs to get to Rust, where the rest is checked (`control.rs`).
 look:
     mov eax, 1; cpuid
     mov [found], edx
@@ -101,8 +101,8 @@ boot_long:
     mov rax, offset kernel_main
     call rax
 
-# Another processor begins here, copied to a page below 1 MiB; `processors.rs` explains. Straight from real mode to
-# 64-bit mode: addresses of data count from the start of the page.
+# An application processor begins here, in a copy on a page below 1 MiB; `processors.rs` explains. It goes straight from
+# real mode to 64-bit mode. Data addresses are relative to the start of the page.
 .code16
 .global ap_stub, ap_stub_end
 ap_stub:
@@ -119,7 +119,7 @@ ap_stub_end:
 ap_long:
     xor eax, eax
     mov ds, eax; mov es, eax; mov ss, eax; mov fs, eax; mov gs, eax
-    mov rax, offset ap_entry                # where the kernel's own tables have it too
+    mov rax, offset ap_entry                # mapped by the kernel's own tables, too
     jmp rax
 
 .align 8
@@ -145,7 +145,7 @@ ap_entry:
     shr ecx, 24                             # which processor this is
     lea rax, [rip + {places}]
     xor edi, edi
-    xchg rdi, [rax + 8 * rcx]               # what was prepared for it
+    xchg rdi, [rax + 8 * rcx]               # the `Cpu` prepared for it
     test rdi, rdi
     jz too_late
     mov rsp, [rdi + {stack_top}]

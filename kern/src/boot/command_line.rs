@@ -1,11 +1,11 @@
-//! What the command line asks of the kernel.
+//! The command line: the words in it that are for the kernel.
 
 use crate::env::run;
 use crate::machine::{apic, control, cpu, power, print, provoke, windows};
 use core::sync::atomic::Ordering::Relaxed;
 use firmware::BootInfo;
 
-/// The words that are for the kernel.
+/// Reads the words for the kernel, and does what they ask.
 pub fn read(boot: &'static BootInfo) {
     print::TRACE.store(boot.word("trace").is_some(), Relaxed);
     let tick = boot.word("tick=").and_then(|us| us.parse().ok());

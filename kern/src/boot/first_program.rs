@@ -1,5 +1,5 @@
-//! The first environment: the only program that the kernel loads itself, and the only one that is loaded
-//! whole.
+//! The first environment: the only program that the kernel loads itself, and the only one that is completely loaded
+//! before it runs.
 
 use crate::env::table::{Env, with_space};
 use crate::env::{life, scheduler};
@@ -15,7 +15,7 @@ use firmware::BootInfo;
 use sched::Node;
 use tar_no_std::TarArchiveRef;
 
-/// Load the program that the command line names, and make it runnable.
+/// Loads the program that the command line names, and makes it runnable.
 pub fn load(boot: &'static BootInfo) {
     let name = boot.word("init=").unwrap_or("init");
     if let Err(why) = start(name, boot.arguments()) {
@@ -26,11 +26,11 @@ pub fn load(boot: &'static BootInfo) {
 
 /// Why the first program cannot be started.
 enum Refusal {
-    /// The file is no program.
+    /// The file is not a program.
     BadElf(BadElf),
-    /// This is missing, or too much.
+    /// Something is missing, or too large.
     Is(&'static str),
-    /// This failed, for want of memory most likely.
+    /// A step failed, most likely for lack of memory.
     Failed(&'static str, Error),
 }
 
@@ -71,7 +71,7 @@ fn find(name: &str) -> Result<&'static [u8], &'static str> {
     archive.entries().find(is_it).map(|entry| entry.data()).ok_or("it is not in the boot archive")
 }
 
-/// Copy a segment into fresh frames.
+/// Copies a segment into fresh frames.
 fn load_segment(env: &'static Env, file: &[u8], segment: &Segment) -> Result<(), Error> {
     let data = &file[segment.offset as usize..][..segment.bytes as usize];
     let mut pieces = data.chunks(PAGE_SIZE as usize);

@@ -1,4 +1,4 @@
-//! The kernel's final page tables and the books about memory, made once at boot.
+//! The kernel's final page tables and the metadata of memory, made once at boot.
 
 use crate::boot::pvh::image;
 use crate::env::check::Book;
@@ -17,19 +17,19 @@ use vm::{Builder, Machine};
 const RW: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC;
 const RO: u64 = Pte::PRESENT | Pte::NO_EXEC;
 const RX: u64 = Pte::PRESENT;
-/// Window pages: the top-level entry of slot 254 takes the write away, that of the alias the user.
+/// Window pages: the top-level entry of slot 254 removes the right to write, that of the alias the right of user mode.
 const WINDOW: u64 = RW | Pte::USER;
 const UNCACHED: u64 = 1 << 4;
 
-/// The boot tables map no more.
+/// The boot tables map physical memory up to this address.
 const BOOT_MAPPED: u64 = 1 << 32;
 
-/// Make the tables and the books, and use them from now on.
+/// Makes the tables and the metadata, and loads the tables.
 ///
 /// # Safety
 /// Called once, on the boot tables.
 pub unsafe fn init(boot: &BootInfo) {
-    // The image is not in the direct map: what is executable there would be writable here.
+    // The image is not in the direct map: there, its executable part would be writable.
     let mut direct = boot.usable.clone();
     direct.subtract(&image());
     let archive = boot.archive.start..boot.archive.end.next_multiple_of(PAGE_SIZE);
@@ -72,7 +72,7 @@ pub unsafe fn init(boot: &BootInfo) {
     machine.cpus.store(1, Relaxed);
 }
 
-/// What the other processors need, with holes below their stacks.
+/// Maps the data of the application processors, with guard pages below their stacks.
 fn map_processors(build: &mut Builder<Hardware>, count: usize) {
     let size = size_of::<Processor>() as u64;
     for start in (0..count as u64).map(|index| PROCESSORS.0 + index * size) {
@@ -80,7 +80,7 @@ fn map_processors(build: &mut Builder<Hardware>, count: usize) {
     }
 }
 
-/// The image, each part with its rights, and holes below the stacks.
+/// Maps the image, each part with its rights, and with guard pages below the stacks of the boot processor.
 fn map_image(build: &mut Builder<Hardware>) {
     unsafe extern "C" {
         static __text: u8;

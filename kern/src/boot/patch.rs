@@ -1,4 +1,4 @@
-//! Instructions of the kernel that this processor does not have, or does not need.
+//! Removal of kernel instructions that this processor does not have, or does not need.
 
 use crate::machine::control;
 use crate::machine::registers::FpState;
@@ -11,7 +11,7 @@ unsafe extern "C" {
     static __x87_sites_end: [u64; 0];
 }
 
-/// Remove instructions that this processor does not have, or does not need.
+/// Replaces instructions that this processor does not have, or does not need, by no-ops.
 ///
 /// # Safety
 /// Kernel text can still be written: called on the boot tables.
@@ -28,7 +28,7 @@ pub unsafe fn remove_instructions() {
 }
 
 /// # Safety
-/// The table holds addresses of instructions that are as long, and kernel text can be written.
+/// The table holds addresses of instructions of length `N`, and kernel text can be written.
 unsafe fn remove<const N: usize>(table: Range<*const [u64; 0]>, no_op: [u8; N]) {
     let mut site = table.start.cast::<u64>();
     while site != table.end.cast() {

@@ -1,11 +1,11 @@
-//! Starting the other processors.
+//! The start of the application processors.
 //!
-//! A processor that is started begins in real mode, on a page below 1 MiB. `ap_stub` in `boot.s` is copied
-//! there; it brings the processor to 64-bit mode on the boot tables, `ap_entry` takes the kernel's own tables
-//! and what was prepared for this processor, and calls [`begin`]. They come one at a time.
+//! A processor that is started begins in real mode, on a page below 1 MiB. `ap_stub` in `boot.s` is copied there; it
+//! brings the processor to 64-bit mode on the boot tables. Then `ap_entry` loads the kernel's own tables, takes the
+//! `Cpu` that was prepared for this processor, and calls [`begin`]. Processors are started one at a time.
 //!
-//! One that does not come in time is left out. It may come later all the same (a busy host may not have let it run), so
-//! its place is taken back: whoever finds none halts for good.
+//! A processor that does not answer in time is left out. It may come later all the same (a busy host may not have let
+//! it run), so its `Cpu` is withdrawn: a processor that finds none halts for good.
 
 use crate::env::bracket::Entry;
 use crate::env::{check, run, scheduler};
@@ -19,17 +19,17 @@ use core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicPtr};
 use firmware::Processors;
 
-/// The page of the stub: free memory of the firmware's.
+/// The page of the stub, in low memory that is free at boot.
 const STUB_PAGE: u8 = 8;
-/// How long a processor may take to come, in microseconds, each of the two times that it is asked to.
+/// How long a processor may take to answer each of two start requests, in microseconds.
 const PATIENCE_US: u64 = 1_000_000;
 
-/// What was prepared for the processor with each local APIC, until it takes that.
+/// The `Cpu` prepared for the processor with each local APIC, until that processor takes it.
 pub static PLACES: [AtomicPtr<Cpu>; 256] = [const { AtomicPtr::new(null_mut()) }; 256];
-/// The first program is there: the others may look for work.
+/// Whether the first program is loaded, so that application processors may look for work.
 static OPEN: AtomicBool = AtomicBool::new(false);
 
-/// Put the stub where it runs.
+/// Copies the stub to the page where it runs.
 ///
 /// # Safety
 /// The boot tables are in use.
@@ -44,7 +44,7 @@ pub unsafe fn place_stub() {
     unsafe { to.copy_from_nonoverlapping(start, end as usize - start as usize) };
 }
 
-/// Start all processors but this one.
+/// Starts all application processors. Called on the boot processor.
 pub fn start(processors: &Processors) {
     cpu::this().apic_id.set(apic::id());
     let others = || processors.ids().filter(|id| *id != apic::id());
@@ -60,7 +60,7 @@ pub fn start(processors: &Processors) {
     windows::machine().cpus.store(cpu::count(), Relaxed);
 }
 
-/// Returns whether it works.
+/// Starts one processor. Returns whether it answers.
 fn start_one(cpu: &'static Cpu) -> bool {
     let id = cpu.apic_id.get();
     let is_there = || cpu::count() > cpu.number.get();
@@ -75,7 +75,7 @@ fn start_one(cpu: &'static Cpu) -> bool {
             }
         }
     }
-    // From here on it cannot come any more, or else it is already on its way.
+    // Withdraw its `Cpu`: either it can no longer start, or it has taken the `Cpu` and is on its way.
     let is_coming = PLACES[id as usize].swap(null_mut(), AcqRel).is_null();
     while is_coming && !is_there() {
         flush::relax();
@@ -86,13 +86,13 @@ fn start_one(cpu: &'static Cpu) -> bool {
     is_coming
 }
 
-/// Let the others work.
+/// Lets the application processors look for work.
 pub fn open() {
     OPEN.store(true, Relaxed);
 }
 
-/// The first Rust code on another processor: `cpu` is what was prepared for it. Once it is announced, the next one is
-/// started.
+/// The first Rust code on an application processor, with the `Cpu` that was prepared for it. When that is announced,
+/// the boot processor starts the next one.
 pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
     cpu::adopt(cpu);
     machine::init();

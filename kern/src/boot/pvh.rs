@@ -1,10 +1,9 @@
 //! From the boot loader to Rust.
 //!
-//! The image carries a PVH note, so QEMU's `-kernel` (and Firecracker, and Cloud Hypervisor) start
-//! it at `pvh_start` in 32-bit protected mode without paging, with the physical address of the
-//! start info in `ebx`. The assembly makes tables just good enough to run on: the first 4 GiB,
-//! seen from 0, from the direct map and (1 GiB of it) from the kernel's own address. `kernel_map`
-//! replaces them. What the start info says is read by the crate `firmware`.
+//! The image carries a PVH note, so QEMU's `-kernel` (and Firecracker, and Cloud Hypervisor) start it at `pvh_start` in
+//! 32-bit protected mode without paging, with the physical address of the start info in `ebx`. The assembly makes
+//! tables just good enough to run on: they map the first 4 GiB at 0, in the direct map, and (1 GiB of it) at the
+//! kernel's own address. `kernel_map` replaces them. The crate `firmware` reads the start info.
 
 use crate::boot::processors;
 use crate::machine::cpu::{BOOT_STACKS, Cpu, Stacks};
@@ -32,12 +31,12 @@ global_asm!(
     unfit = const exit_code(ExitStatus::UNFIT_PROCESSOR.0),
 );
 
-/// Physical memory, while the boot tables are in use.
+/// Physical memory, while the boot tables are loaded.
 pub struct BootTables(());
 
 impl BootTables {
     /// # Safety
-    /// They are in use, as long as this value is.
+    /// The boot tables are loaded for as long as this value exists.
     pub unsafe fn new() -> BootTables {
         BootTables(())
     }
@@ -50,7 +49,7 @@ impl Physical for BootTables {
             return out.fill(0);
         }
         let from = (DIRECT_MAP.0 + address) as *const u8;
-        // SAFETY: the boot tables map it; what is not memory reads as something.
+        // SAFETY: the boot tables map these addresses. Reading where no memory is has no effect.
         unsafe { out.as_mut_ptr().copy_from_nonoverlapping(from, out.len()) };
     }
 }

@@ -1,4 +1,4 @@
-//! The console's calls.
+//! The console calls: `write` and `read`.
 
 use crate::env::bracket::Entry;
 use crate::env::table::{Env, Results};
@@ -11,7 +11,7 @@ use sched::Node;
 
 const MAX: usize = CONSOLE_MAX as usize;
 
-/// `write(buffer, bytes)`
+/// `write(buffer, bytes)`: prints text.
 #[inline(never)]
 pub fn write(me: &'static Env, user: UserSlice) -> Results {
     let mut text = [const { MaybeUninit::uninit() }; MAX];
@@ -22,7 +22,7 @@ pub fn write(me: &'static Env, user: UserSlice) -> Results {
     Ok((text.len() as u64, 0))
 }
 
-/// `read(buffer, bytes)`
+/// `read(buffer, bytes)`: takes input, or waits for some.
 #[inline(never)]
 pub fn read(entry: Entry, me: &'static Env, user: UserSlice) -> Results {
     if user.len == 0 {
@@ -30,7 +30,7 @@ pub fn read(entry: Entry, me: &'static Env, user: UserSlice) -> Results {
     }
     let most = user.len.min(CONSOLE_MAX);
     let mut text = [0; MAX];
-    // What has come is taken only when it can be delivered: otherwise it would be lost.
+    // Input is taken only when it can be delivered: otherwise it would be lost.
     let len = user.fill(me, most, || print::receive(&mut text[..most as usize]))?;
     if len == 0 {
         let mut locked = scheduler::lock();

@@ -1,4 +1,4 @@
-//! The dispatcher: from the entry stubs to what handles a call.
+//! The dispatcher: from the entry stub to the function that executes a call.
 
 use crate::calls::{console, envs, ipc, pages};
 use crate::env::bracket::Entry;
@@ -13,10 +13,10 @@ use sched::Node;
 #[repr(C)]
 pub struct Pair(u64, u64);
 
-/// What handles a call: six arguments, and results as C returns two words.
+/// The handler of a call: six arguments, and two results in the registers that the C calling convention uses.
 type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Pair;
 
-/// Where each call goes, by its number. For the entry stub.
+/// The handlers of all calls, by number, for the entry stub.
 pub static HANDLERS: [Handler; Call::ALL.len()] = {
     let mut all = [dispatch as Handler; _];
     all[Call::Id as usize] = id;
@@ -35,7 +35,7 @@ pub static HANDLERS: [Handler; Call::ALL.len()] = {
     all
 };
 
-/// The end of a call.
+/// Ends a call, and encodes its results.
 #[inline(always)]
 fn finish(entry: Entry, number: u64, results: Results) -> Pair {
     entry.end(number);
@@ -48,7 +48,7 @@ extern "C" fn id(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
     finish(entry, Call::Id as u64, Ok((table::current().id().0.into(), 0)))
 }
 
-/// A page call: each has a handler of its own, in which the places of its arguments are known.
+/// Handles a page call. Each page call has a copy of this function, in which the places of its arguments are constant.
 extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
     let entry = Entry::begin();
     let me = table::current();
@@ -84,14 +84,15 @@ extern "C" fn page_ops(list: u64, len: u64, _: u64, _: u64, _: u64, _: u64) -> P
     finish(entry, Call::PageOps as u64, pages::many(table::current(), UserSlice::new(list, len)))
 }
 
-/// `send_recv`, of which there are more than of others: all registers are saved. Comes back only if the caller goes on.
+/// Handles `send_recv`, the most frequent call that may switch. The stub has saved all registers. Returns only if the
+/// caller goes on.
 extern "C" fn send_receive(to: u64, word: u64, page: u64, perms: u64, at: u64, from: u64) -> Pair {
     let entry = Entry::begin();
     let results = ipc::send_receive(entry, table::current(), [to, word, page, perms, at, from]);
     finish(entry, Call::SendRecv as u64, results)
 }
 
-/// Any other call, or none: all registers are saved, too.
+/// Handles every other number, valid or not. The stub has saved all registers.
 pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, _: u64, _: u64) -> Pair {
     let entry = Entry::begin();
     let me = table::current();
@@ -119,7 +120,7 @@ fn call(entry: Entry, me: &'static Env, number: u64, [a, b, c, d]: [u64; 4]) -> 
     }
 }
 
-/// Permission bits as they came: the page calls check them.
+/// Permission bits as the caller gave them: `ipc` checks them if there is a page.
 fn perms(argument: u64) -> Perms {
     Perms::from_bits_retain(argument)
 }

@@ -13,7 +13,7 @@ use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Registers, Status, Va};
 use core::mem::MaybeUninit;
 use sched::{Family, Node};
 
-/// `exofork()`
+/// `exofork()`: makes a stopped child without pages, with the caller's registers.
 #[inline(never)]
 pub fn exofork(me: &'static Env) -> Results {
     let child = life::create(Some(me))?;
@@ -23,7 +23,7 @@ pub fn exofork(me: &'static Env) -> Results {
     Ok((child.id().0.into(), 0))
 }
 
-/// `destroy(env)`
+/// `destroy(env)`: ends an environment and all of its descendants.
 #[inline(never)]
 pub fn destroy(entry: Entry, me: &'static Env, id: EnvId) -> Results {
     let env = table::find_own(me, id)?;
@@ -37,7 +37,7 @@ pub fn destroy(entry: Entry, me: &'static Env, id: EnvId) -> Results {
     Ok((0, 0))
 }
 
-/// `exit(status)`
+/// `exit(status)`: ends the caller. Its children go up to its parent.
 #[inline(never)]
 pub fn exit(entry: Entry, me: &'static Env, status: u64) -> Results {
     let status = ExitStatus::from_register(status)?;
@@ -46,7 +46,7 @@ pub fn exit(entry: Entry, me: &'static Env, status: u64) -> Results {
     run::switch(entry, scheduler::lock())
 }
 
-/// `set_status(env, status)`
+/// `set_status(env, status)`: starts or stops an environment.
 #[inline(never)]
 pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Results {
     let env = table::find_own(me, id)?;
@@ -57,12 +57,12 @@ pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Res
     let mut locked = scheduler::lock();
     table::still_own(env)?;
     match Status::from_number(status) {
-        // Who runs has nothing to start: somebody may be stopping it just now.
+        // The caller runs already. If somebody is stopping it just now, it stays stopped.
         Some(Status::Runnable) if core::ptr::eq(env, me) => {}
         Some(Status::Runnable) => locked.start(env).map_err(refuse)?,
         Some(Status::Stopped) if core::ptr::eq(env, me) => {
             me.frame.set_results((0, 0));
-            // Or it was ended meanwhile.
+            // Fails if the caller was ended meanwhile.
             _ = locked.stop(me);
             run::switch(entry, locked);
         }
@@ -78,7 +78,7 @@ pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Res
     Ok((0, 0))
 }
 
-/// `set_regs(env, registers)`
+/// `set_regs(env, registers)`: sets the registers of the caller or of a stopped child.
 #[inline(never)]
 pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: u64) -> Results {
     let env = table::find_own(me, id)?;
@@ -90,7 +90,7 @@ pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: u64) -> Results {
             other => Err(Error::BadState(other as u64)),
         };
         stopped()?;
-        // It may have been stopped a moment ago.
+        // If it was stopped a moment ago, another processor may still hold it.
         let _locked = switch::lock_free(entry, env);
         table::still_own(env)?;
         stopped()?;
@@ -101,7 +101,8 @@ pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: u64) -> Results {
     vectors::resume_env(&me.frame)
 }
 
-/// `set_upcall(env, handler, stack, pages)`
+/// `set_upcall(env, handler, stack, pages)`: registers an exception handler and its stack, which is pinned from then
+/// on.
 #[inline(never)]
 pub fn set_upcall(
     entry: Entry,
@@ -141,7 +142,7 @@ pub fn set_upcall(
     result
 }
 
-/// `wait(child | 0, flags)`
+/// `wait(child | 0, flags)`: waits for the end of a child, or of any child, and returns its exit status.
 #[inline(never)]
 pub fn wait(entry: Entry, me: &'static Env, id: EnvId, flags: u64) -> Results {
     if flags & !WAIT_NO_BLOCK != 0 {
@@ -160,7 +161,7 @@ pub fn wait(entry: Entry, me: &'static Env, id: EnvId, flags: u64) -> Results {
     run::switch(entry, locked)
 }
 
-/// `power_off(status)`
+/// `power_off(status)`: ends the machine, for the first program only.
 #[inline(never)]
 pub fn power_off(me: &'static Env, status: u64) -> Results {
     if me.id() != power::first_env() {

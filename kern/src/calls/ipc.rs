@@ -1,7 +1,7 @@
 //! Messages: a word, and perhaps a page.
 //!
-//! A message goes from the sender's registers to the receiver's; nothing is queued. A receiver that
-//! is not ready is an error, and what to do about that is for libos to decide.
+//! A message goes from the sender's registers to the receiver's; nothing is queued. If the receiver is not ready, the
+//! sender gets an error, and libos decides what to do about it.
 
 use crate::calls::pages::{share, unpinned};
 use crate::env::bracket::Entry;
@@ -13,22 +13,22 @@ use abi::call::{GOT_PAGE, NO_PAGE};
 use abi::{EnvId, Error, Perms, Va};
 use sched::Node;
 
-/// `recv(va | NO_PAGE, from | 0)`
+/// `recv(va | NO_PAGE, from | 0)`: waits for a message.
 #[inline(never)]
 pub fn receive(entry: Entry, me: &'static Env, at: u64, from: EnvId) -> Results {
     check_receive(me, at, from)?;
     let mut locked = scheduler::lock();
-    // It may have ended since: then nobody would wake the caller.
+    // `from` may have ended since: then nobody would wake the caller.
     table::find(me, from)?;
     locked.receive(me, at, from);
     run::switch(entry, locked)
 }
 
-/// `send_recv(env, value, va, perms, recv va, from)`
+/// `send_recv(env, value, va, perms, recv va, from)`: sends a message, and waits for one.
 #[inline(always)]
 pub fn send_receive(entry: Entry, me: &'static Env, arguments: [u64; 6]) -> Results {
     let [to, word, page, _, at, from] = arguments;
-    // Most messages: a word for a word, and who is to answer waits already.
+    // Fast path, for most messages: a word for a word, and the receiver waits already.
     if page == NO_PAGE && at == NO_PAGE && (from == to || from == 0) && to <= u32::MAX.into() {
         let (to, from, my_id) = (EnvId(to as u32), EnvId(from as u32), me.id());
         let receiver = table::all().get(to.slot());
@@ -51,7 +51,7 @@ fn send_receive_locked(entry: Entry, me: &'static Env) -> Results {
     run::hand_over(entry, receiver, locked, abi::Call::SendRecv)
 }
 
-/// `send(env, value, va | NO_PAGE, perms)`: hand over a message, and make the receiver runnable.
+/// `send(env, value, va | NO_PAGE, perms)`: delivers a message, and makes the receiver runnable.
 #[inline(never)]
 pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
     let (receiver, mut locked) = deliver(me, to, value, page, perms, EnvId::ANY)?;
@@ -59,8 +59,8 @@ pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) ->
     Ok((0, 0))
 }
 
-/// Hand over a message, if there is still somebody to wait for afterwards. The receiver is to be put into the queue, or
-/// run.
+/// Delivers a message, if `from` is still alive for the caller to wait for. The caller of this function puts the
+/// receiver into the run queue, or runs it.
 #[inline]
 fn deliver(
     me: &'static Env,
@@ -88,8 +88,8 @@ fn deliver(
         }
         shared?;
     }
-    // It may have ended since: then nobody would wake the caller. A page that is there by now cannot be taken back, so
-    // the message goes with it, as if this had been noticed a moment later.
+    // `from` may have ended since: then nobody would wake the caller. A page that was shared already cannot be taken
+    // back, so the message is delivered all the same, as if the end had been noticed a moment later.
     let partner = table::find(me, from);
     if flags == 0 {
         partner.inspect_err(|_| locked.disclaim(receiver))?;
@@ -106,7 +106,7 @@ fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
     if at != NO_PAGE {
         let at = Va(at).user_run(1)?;
         unpinned(me, at, 1)?;
-        // Better now, and to the receiver, than later, and to the sender.
+        // An error now, to the receiver, is better than one later, to the sender.
         with_space(me, |space| space.is_open(at))?;
     }
     table::find(me, from).map(drop)

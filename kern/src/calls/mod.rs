@@ -1,4 +1,4 @@
-//! System calls: from a number to what it does.
+//! System calls: the dispatcher, and what each call does.
 //!
 //! Uses `env` and `machine`.
 

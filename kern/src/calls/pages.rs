@@ -1,7 +1,7 @@
 //! The page calls: runs of pages, alone or in batches.
 //!
-//! Every one of them is a [`PageOp`]. A run is checked as a whole, then done page by page until it
-//! is finished, something is wrong, or the entry has taken its time: see `run` in the crate `vm`.
+//! Every page call is a [`PageOp`]. A run of pages is checked as a whole, then handled page by page until it is
+//! finished, a page fails, or the [`Budget`] of the entry is spent.
 
 use crate::env::table::{self, Env, Results, with_source, with_space};
 use crate::env::user_memory::UserSlice;
@@ -11,14 +11,14 @@ use abi::{Call, Error, Frame, PageOp, Perms, Va};
 use core::mem::MaybeUninit;
 use vm::Budget;
 
-/// A page call of its own.
+/// Executes a single page call.
 #[inline(never)]
 pub fn one(me: &'static Env, op: &PageOp) -> Results {
     run(me, op, &mut Budget::new()).map(|pages| (pages.into(), 0))
 }
 
-/// The short way of calls that change one page of the caller's own: what faults are made of. `None` if anything
-/// is not as usual, or wrong: then nothing is done.
+/// Fast path of calls that change one page of the caller: the calls of which fault handling consists. Returns `None`,
+/// with nothing done, if anything is unusual or wrong: then [`one`] does the work.
 #[inline(always)]
 pub fn short(me: &'static Env, call: Call, va: Va, argument: u64) -> Option<()> {
     let perms = short_checks(me, va, if call == Call::Own { 0 } else { argument })?;
@@ -38,7 +38,7 @@ pub fn short(me: &'static Env, call: Call, va: Va, argument: u64) -> Option<()> 
     Some(())
 }
 
-/// The same for `map`, from one page of the caller's to another.
+/// Fast path of `map`, from one page of the caller to another.
 #[inline(always)]
 pub fn short_map(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<()> {
     let perms = short_checks(me, va, argument)?;
@@ -47,7 +47,7 @@ pub fn short_map(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<
     me.space.try_lock()?.as_mut()?.try_map(&MEMORY, source, va, perms)
 }
 
-/// The same for `protect`, and several pages at once. Returns how many were done.
+/// Fast path of `protect`, for several pages of the caller. Returns how many were done.
 #[inline(always)]
 pub fn short_protect(me: &'static Env, va: Va, count: u64, argument: u64) -> Option<u64> {
     let perms = short_perms(argument)?;
@@ -63,7 +63,7 @@ pub fn short_protect(me: &'static Env, va: Va, count: u64, argument: u64) -> Opt
     Some(done? as u64)
 }
 
-/// The same for a list of operations. Returns how many, from the first one on, were done.
+/// Fast path of a list of operations on the caller's pages. Returns how many, from the first one on, were done.
 #[inline(always)]
 fn short_list(me: &'static Env, ops: &[PageOp]) -> Option<usize> {
     let perms = short_perms(ops.first()?.arg)?;
@@ -80,7 +80,8 @@ fn short_checks(me: &'static Env, va: Va, argument: u64) -> Option<Perms> {
     (va.is_user_page() && is_unpinned(me, va)).then_some(perms)
 }
 
-/// (Executable pages go the long way: the rule for them is longer.)
+/// The permissions in an argument, if the fast paths handle them. (Not those of executable pages: their rule is
+/// longer.)
 #[inline(always)]
 fn short_perms(argument: u64) -> Option<Perms> {
     Perms::from_bits(argument).filter(|perms| !perms.contains(Perms::EXEC))
@@ -92,7 +93,7 @@ fn is_unpinned(env: &Env, va: Va) -> bool {
     va.0 < env.upcall.low.get() || va.0 >= env.upcall.top.get()
 }
 
-/// `page_ops(operations, count)`
+/// `page_ops(operations, count)`: executes a list of page calls.
 #[inline(never)]
 pub fn many(me: &'static Env, list: UserSlice) -> Results {
     if list.len == 0 {
@@ -121,7 +122,7 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     Ok((done as u64, 0))
 }
 
-/// Do a run, or the first part of it.
+/// Executes an operation on a run of pages or tables, or the first part of it. Returns how many were done.
 #[inline(never)]
 fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
     let call = Call::from_number(op.call.into()).ok_or(Error::BadOp(op.call.into()))?;
@@ -148,7 +149,7 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
     }
 }
 
-/// The last argument of a call, if it is what it should be.
+/// The last argument of a call, if it is valid.
 #[inline(always)]
 fn checked(call: Call, argument: u64) -> Result<u64, Error> {
     match call {
@@ -157,7 +158,7 @@ fn checked(call: Call, argument: u64) -> Result<u64, Error> {
     }
 }
 
-/// Do what a call does to one page.
+/// Applies a call to one page.
 #[inline(always)]
 fn change(space: &mut Space, call: Call, va: Va, argument: u64) -> Result<(), Error> {
     let perms = Perms::from_bits_retain(argument);
@@ -170,7 +171,7 @@ fn change(space: &mut Space, call: Call, va: Va, argument: u64) -> Result<(), Er
     }
 }
 
-/// Share pages of another environment, or at another place, with `env`; or copy them.
+/// Shares pages with `env`, or copies them to it, from another environment or from another address.
 fn map(
     me: &'static Env,
     env: &'static Env,
@@ -209,7 +210,7 @@ fn map(
     })
 }
 
-/// A run of whole tables.
+/// Executes an operation on a run of whole tables.
 #[inline(never)]
 fn tables(
     me: &'static Env,
@@ -239,7 +240,7 @@ fn tables(
     })
 }
 
-/// Share one page of `source` with another environment.
+/// Shares one page of `source` with another environment.
 pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: Perms) -> Result<(), Error> {
     with_source(source, env, |source_space, space| {
         unpinned(env, to, 1)?;
@@ -257,8 +258,8 @@ pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     vm::unpinned(env.upcall.stack(), va, count, 1)
 }
 
-/// Asks [`unpinned`] once more, with the page map locked: an environment that runs elsewhere may have registered a stack
-/// since. Or it is gone by now.
+/// Calls [`unpinned`] again, with the page map locked: an environment that runs on another processor may have
+/// registered a stack since. Or it may have ended.
 #[inline]
 fn still_unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     if table::is_running(env) {

@@ -1,4 +1,4 @@
-# The ways into the kernel and out of it. `trap.rs` explains the frame and fills in the names in braces.
+# Entries to the kernel and returns to user mode. `traps.rs` explains the frame and fills in the names in braces.
 
 .macro PUSH_GENERAL
     push rax; push rbx; push rcx; push rdx; push rsi; push rdi; push rbp
@@ -9,20 +9,21 @@
     pop rbp; pop rdi; pop rsi; pop rdx; pop rcx; pop rbx; pop rax
     add rsp, 16                             # vector, error code
 .endm
-.macro SMAP instruction                     # noted down: removed on processors without SMAP
+.macro SMAP instruction                     # recorded in a table: removed on processors without SMAP
 77: \instruction
     .pushsection .smap_sites, "a"; .quad 77b; .popsection
 .endm
 
-# An exception of a program's: write a `Fault` on its exception stack and enter its upcall. The pages of
-# that stack are pinned, so the stores cannot fail. rsp points into the environment:
+# An exception in a program: write a `Fault` on its exception stack and enter its upcall. The pages of that stack are
+# pinned, so the stores cannot fail. rsp points into the environment:
 #
 #   rsp - 8    rsp      rsp + 8   rsp + 16  + 24  + 32      + 40  + 48
 #   rax        vector   error     rip       cs    rflags    rsp   ss
 #
-# All registers but rax, rbx, rcx and r11 keep what the program had in them, and those get nothing of the kernel's.
+# All registers except rax, rbx, rcx and r11 keep the values of the program, and no value of the kernel is left in
+# those.
 .macro UPCALL address:vararg
-    mov [rsp - 8], rax                      # where PUSH_GENERAL puts it, too
+    mov [rsp - 8], rax                      # where PUSH_GENERAL puts it as well
     mov rax, [rsp + 40]                     # was it on the exception stack?
     cmp rax, [rsp + {upcall_low} - {vector}]
     jb 1f
@@ -50,7 +51,7 @@
     pop qword ptr [rax + {fault_vector}]
     pop qword ptr [rax + {fault_error}]
     pop qword ptr [rax + {fault_rip}]
-    pop qword ptr [rax + {fault_address}]   # cs: overwritten in a moment
+    pop qword ptr [rax + {fault_address}]   # cs: overwritten below
     pop qword ptr [rax + {fault_rflags}]
     pop qword ptr [rax + {fault_rsp}]
     \address                                # to rbx
@@ -97,7 +98,7 @@ trap:
 trap_user:
     UPCALL xor ebx, ebx
 
-trap_nobody:                                # nobody handles it, or no room
+trap_nobody:                                # no handler, or no room on its stack
     mov rax, [rsp - 8]
     jmp trap_rust
 
@@ -113,14 +114,14 @@ trap_rust:
     xor ebp, ebp                            # backtraces end here
     call {user_trap}
 
-# resume() -> !: back to user mode with all registers.
+# resume() -> !: return to user mode with all registers.
 resume:
     mov rsp, gs:[{env}]
     POP_GENERAL
     swapgs
     iretq
 
-# resume_call(environment) -> !: back to user mode behind a call; rcx and r11 are what a call changes.
+# resume_call(environment) -> !: return to user mode after a system call, which may change rcx and r11.
 resume_call:
     mov rcx, [rdi + {rip}]
     mov r11, [rdi + {rflags}]
@@ -132,8 +133,8 @@ resume_call:
     swapgs
     sysretq
 
-# On a stack of the interrupt's own. From user mode: move over to the environment's frame, as if the
-# processor had pushed there.
+# A vector with a stack of its own. From user mode: copy what the processor pushed to the environment's frame, as if it
+# had been pushed there.
 trap_own_stack:
     test byte ptr [rsp + 24], 3
     jz trap_anywhere
@@ -159,8 +160,8 @@ trap_kernel:
     POP_GENERAL
     iretq
 
-# The same on a stack of the interrupt's own. The kernel may have been on its way in or out, where GS is the program's: its
-# base is not in the kernel's half then.
+# A vector with a stack of its own, while the kernel ran. The kernel may have been at the start or at the end of an
+# entry, where GS is the program's: then its base is not in the kernel's half.
 trap_anywhere:
     PUSH_GENERAL
     cld
@@ -179,7 +180,7 @@ trap_anywhere:
 2:  POP_GENERAL
     iretq
 
-# A system call: rcx is the caller's rip, r11 its rflags. A quick one saves what a C function may change.
+# A system call: rcx is the caller's rip, r11 its rflags. A quick call saves only what a C function may change.
 syscall_entry:
     swapgs
     mov gs:[{scratch}], rsp
@@ -193,7 +194,7 @@ syscall_entry:
     swapgs                                  # results are in rax and rdx
     sysretq
 
-# Any other may not return here, so everything is saved in the frame; cs and ss are there already.
+# Any other call may not return here, so everything is saved in the frame; cs and ss are there already.
 1:  mov rsp, gs:[{env}]
     mov [rsp], r15; mov [rsp + 8], r14; mov [rsp + 16], r13; mov [rsp + 24], r12
     mov [rsp + 40], r10; mov [rsp + 48], r9; mov [rsp + 56], r8
@@ -209,7 +210,7 @@ syscall_entry:
     cmp rax, {calls}
     jae 3f
     call [{handlers} + rax * 8]
-2:  mov rsp, gs:[{env}]                     # rbx and r12 to r15 are what they were
+2:  mov rsp, gs:[{env}]                     # rbx and r12 to r15 have not changed
     mov rcx, [rsp + {rip}]
     mov r11, [rsp + {rflags}]
     mov r10, [rsp + 40]; mov r9, [rsp + 48]; mov r8, [rsp + 56]; mov rbp, [rsp + 64]
@@ -217,11 +218,11 @@ syscall_entry:
     mov rsp, [rsp + {rsp}]
     swapgs
     sysretq
-3:  call {dispatch}                         # which says that there is no such call
+3:  call {dispatch}                         # returns the error: there is no such call
     jmp 2b
 
-# A system call from 32-bit code, on processors that have that. No descriptor lets a program come to 32-bit mode; should one
-# get there, it ends as on other processors: the instruction is not valid.
+# A system call from 32-bit code, on processors that support it. No descriptor lets a program enter 32-bit mode. If one
+# does all the same, it ends as on other processors: with an invalid opcode.
 syscall_compat:
     swapgs
     mov gs:[{scratch}], rsp
@@ -231,8 +232,8 @@ syscall_compat:
     push 0; push {invalid_opcode}
     jmp trap_rust
 
-# idle(): wait for an interrupt. pause(): take those that wait already. In assembly, because code of `core` may use
-# the red zone, and only here do interrupts find the kernel running.
+# idle(): wait for an interrupt. pause(): take pending interrupts. In assembly, because code of `core` may use the red
+# zone, and interrupts find the kernel running only here.
 idle:
     sti
     hlt

@@ -1,4 +1,4 @@
-//! How programs come into the kernel, and how they go back.
+//! Entries to the kernel, and returns to user mode: the stubs in `entry.s` and their handlers.
 //!
 //! Uses `calls`, `env` and `machine`.
 

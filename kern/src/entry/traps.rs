@@ -1,10 +1,9 @@
-//! Entries to the kernel and the ways back.
+//! Entries to the kernel and returns to user mode.
 //!
-//! On every entry from user mode the registers are saved right into the environment that runs:
-//! TSS.rsp0 points at the end of its `TrapFrame`, so the processor itself stores the topmost five
-//! words there, and the stub pushes the rest. Then the kernel starts on an empty stack. So while
-//! the kernel runs, the frame of the environment is complete, switching to another one is loading
-//! another frame, and code that never returns (`-> !`) leaves nothing behind.
+//! On every entry from user mode the registers are saved directly into the environment that runs: TSS.rsp0 points at
+//! the end of its `TrapFrame`, so the processor itself stores the topmost five words there, and the stub pushes the
+//! rest. Then the kernel starts on an empty stack. So while the kernel runs, the frame of the environment is complete,
+//! a context switch loads another frame, and code that never returns (`-> !`) leaves nothing behind.
 //!
 //! ```text
 //!            +0                     +120   +128  +136 +144 +152   +160 +168  +176 = TSS.rsp0
@@ -12,11 +11,11 @@
 //!             <------- stub ------>  <-- stub ---> <------- processor ------->
 //! ```
 //!
-//! A system call is one of two kinds. *Quick* ones always come back, and at once: page calls. They leave the frame
-//! alone, and save on the kernel's stack what a C function may change; the other registers survive in place. The
-//! others save the whole frame, because somebody else may run in the end.
+//! There are two kinds of system calls. *Quick* ones (`id` and the page calls) never block. Their stub leaves the frame
+//! alone, and saves on the kernel's stack only what a C function may change; the other registers survive in place. The
+//! stub of the others saves the whole frame, because another environment may run next.
 //!
-//! Ways back: `sysretq` from one's own call, at once or when somebody else has run meanwhile, and into an upcall;
+//! The kernel returns with `sysretq` from a system call (at once, or after others have run) and into an upcall; with
 //! `iretq` everywhere else.
 
 use crate::calls::dispatch;
@@ -35,7 +34,7 @@ use core::mem::offset_of;
 
 /// Vectors for which the processor pushes an error code.
 const ERROR_CODES: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
-/// Vectors that come on a stack of their own.
+/// Vectors whose handlers start on a stack of their own.
 const OWN_STACK: u32 = {
     let [a, b, c, d] = cpu::IST_VECTORS;
     1 << a | 1 << b | 1 << c | 1 << d
@@ -80,8 +79,8 @@ global_asm!(
 
 const _: () = assert!(offset_of!(Env, frame) == 0, "the stubs take one for the other");
 
-/// Interrupts from user mode, and exceptions for which no upcall could be made. Returns to resume what was
-/// interrupted.
+/// Handles interrupts from user mode, and exceptions for which no upcall could be made. Returns to resume the
+/// interrupted environment.
 extern "C" fn user_trap() {
     let entry = Entry::begin();
     let env = table::current();
@@ -98,12 +97,12 @@ extern "C" fn user_trap() {
     entry.end(MachineInfo::VECTOR + saved.vector);
 }
 
-/// Exceptions and interrupts while the kernel ran.
+/// Handles exceptions and interrupts that came while the kernel ran.
 extern "C" fn kernel_trap(saved: &mut Saved) {
     match saved.vector {
         TIMER => run::count_tick(),
         KICK => run::kick(),
-        // A debug exception that was pending when the program entered the kernel: not ours.
+        // A debug exception that was pending when the program entered the kernel: not a kernel bug.
         1 => provoke::stopped(saved),
         0..32 => panic::exception(saved),
         _ => apic::end_of_interrupt(),

@@ -5,20 +5,20 @@ use crate::machine::{count, flush};
 use abi::window::MachineInfo;
 use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 
-/// In a checking kernel, one processor at a time is in the kernel: tables are to hold still while they are
-/// compared.
+/// Whether a processor is in the kernel. In a checking kernel only one is at a time, because tables must not change
+/// while they are compared.
 static ALONE: AtomicBool = AtomicBool::new(false);
 
-/// An entry to the kernel that is under way. Whoever leaves the kernel for another environment takes it.
+/// An entry to the kernel that is under way. A function that leaves the kernel for another environment takes it.
 #[derive(Clone, Copy)]
 #[must_use = "an entry has to end"]
 pub struct Entry(());
 
 impl Entry {
-    /// A cause: going over to another environment. No page map changes in that.
+    /// The cause of an entry that ends with a context switch. No page map changes during a switch.
     pub const SWITCH: u64 = MachineInfo::SWITCH;
 
-    /// An entry to the kernel begins.
+    /// Begins an entry to the kernel.
     #[inline]
     pub fn begin() -> Entry {
         be_alone();
@@ -26,7 +26,7 @@ impl Entry {
         Entry(())
     }
 
-    /// The entry ends; `cause` is what [`MachineInfo`] has as the cause of the longest one.
+    /// Ends the entry. `cause` is the number that [`MachineInfo`] records for the longest one.
     #[inline]
     pub fn end(self, cause: u64) {
         if cfg!(feature = "check") {
@@ -38,7 +38,7 @@ impl Entry {
         count::end(cause);
     }
 
-    /// Wait for another processor, which may have to enter the kernel for it.
+    /// Waits until another processor makes the condition false, and lets that processor enter the kernel meanwhile.
     pub fn wait_while(self, condition: impl Fn() -> bool) {
         if cfg!(feature = "check") {
             ALONE.store(false, Release);

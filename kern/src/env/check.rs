@@ -1,10 +1,10 @@
-//! The checking kernel: after every entry, all books against all tables.
+//! The checking kernel: after every entry, compares all metadata with all page tables.
 //!
-//! Built with the feature `check`. One walk over all page maps counts how often each frame is named.
-//! No frame may be named more often than its books say, and all of them together not less often: so
-//! each is named as often as its books say. The counts are stamped with the number of the check, so
-//! that nothing has to be cleared and the work depends on what is mapped, not on how much memory
-//! there is. Most entries of most tables are empty: mostly it is enough to look where some were.
+//! Built with the feature `check`. One walk over all page maps counts how often page table entries name each frame. No
+//! frame may be named more often than its reference count says, and all of them together not less often: so each one is
+//! named exactly as often as its count says. The checker's own counts are stamped with the number of the check. So
+//! nothing has to be cleared, and the work depends on what is mapped, not on the size of memory. Most entries of most
+//! tables are empty: usually the checker looks only where entries were before.
 
 use crate::env::table::{self, Env};
 use crate::machine::hardware::{Hardware, MEMORY, kernel_root};
@@ -20,22 +20,23 @@ use sched::Node;
 use spin::Once;
 use vm::Machine;
 
-/// What is known of a frame.
+/// What the checker knows of a frame.
 #[repr(C)]
 pub struct Book {
-    /// Number of the last check that met it in the upper half, times named in the lower.
+    /// Upper half: the number of the last check that met the frame. Lower half: how often entries named it in that
+    /// check.
     named: AtomicU64,
-    /// A table: which groups of eight entries are not empty, when that was looked at last.
+    /// For a table: the groups of eight entries that were not empty at the last look, one bit for each.
     groups: AtomicU64,
 }
 
-/// Every so many checks, all entries are looked at, even if the known ones are where they were.
+/// One check in this many looks at all entries, even if the known groups account for all of them.
 const THOROUGH: u32 = 16;
 
 static CHECKS: AtomicU32 = AtomicU32::new(0);
 /// The frames of the boot archive.
 static ARCHIVE: Once<Range<u32>> = Once::new();
-/// Frames that the kernel keeps for good.
+/// How many frames the kernel keeps for good.
 static KERNEL_FRAMES: AtomicU64 = AtomicU64::new(0);
 
 fn book(frame: Frame) -> &'static Book {
@@ -43,7 +44,7 @@ fn book(frame: Frame) -> &'static Book {
     unsafe { &*(CHECK_TABLE.0 as *const Book).add(frame.0 as usize) }
 }
 
-/// Everything that is not free now is the kernel's for good.
+/// Records the frames of the boot archive, and how many frames are in use now: the kernel keeps those for good.
 pub fn init(archive: &Range<u64>) {
     ARCHIVE.call_once(|| Frame::containing(archive.start).0..Frame::containing(archive.end + 4095).0);
     let machine = windows::machine();
@@ -51,8 +52,8 @@ pub fn init(archive: &Range<u64>) {
     KERNEL_FRAMES.store(kept, Relaxed);
 }
 
-/// With that bug, one processor at a time is slow to leave an environment that wants to run again: long enough for
-/// another one to take it.
+/// If the fault `hold-twice` is injected, makes one processor at a time slow to leave an environment that is runnable:
+/// slow enough for another processor to take it.
 pub fn dawdle() {
     const TICKS: u64 = 1 << 33;
     static SOMEBODY: AtomicBool = AtomicBool::new(false);
@@ -67,7 +68,8 @@ pub fn dawdle() {
     SOMEBODY.store(false, Relaxed);
 }
 
-/// This processor has just taken an environment. No other runs it: before one gives it back, it runs another one.
+/// Checks that no other processor runs an environment that this one has just taken. A processor that leaves an
+/// environment loads another one before it gives the first one back.
 pub fn check_taken(env: &Env) {
     if let Some(other) = cpu::others().find(|other| table::is_loaded(other, env)) {
         let (id, here, there) = (env.id(), cpu::here(), other.number.get());
@@ -75,8 +77,8 @@ pub fn check_taken(env: &Env) {
     }
 }
 
-/// Every processor holds the environment that it runs. So no two run the same. And where none runs, no page map is loaded
-/// that somebody could give back.
+/// Checks that every processor holds the environment that it runs, so that no two run the same one; and that this
+/// processor, if it runs none, has loaded no page map that another one could free.
 pub fn check_holders() {
     let here = cpu::this();
     let is_kernel = here.root() == kernel_root();
@@ -84,7 +86,7 @@ pub fn check_holders() {
     for cpu in cpu::others().chain([here]) {
         let Some(env) = table::loaded(cpu) else { continue };
         let (id, here, holder) = (env.id(), cpu.number.get(), env.holder());
-        // Or it was left a moment ago.
+        // Read again: the processor may have left the environment since.
         let runs = table::is_loaded(cpu, env);
         assert!(
             holder == Some(here) || !runs,
@@ -93,7 +95,7 @@ pub fn check_holders() {
     }
 }
 
-/// What this processor has in its registers is what `control` and `apic` put there.
+/// Checks that the registers of this processor hold what `control` and `apic` put there.
 pub fn check_processor() {
     if cfg!(feature = "check") {
         control::compare(cpu::this());
@@ -101,7 +103,7 @@ pub fn check_processor() {
     }
 }
 
-/// Check everything. A difference is a bug of the kernel's: panic.
+/// Checks everything. A difference is a kernel bug: panic.
 pub fn all() {
     control::compare(cpu::this());
     let stamp = u64::from(CHECKS.fetch_add(1, Relaxed) + 1) << 32;
@@ -124,7 +126,7 @@ pub fn all() {
     assert!(used + free == total, "{used} frames used, {free} free, {total} in all{}", after());
 }
 
-/// Whose call it was that came before this check: what is wrong now was right when that call began.
+/// The environment whose entry this check follows: what is wrong now was right when that entry began.
 fn after() -> Whose {
     Whose(table::loaded(cpu::this()).map(Env::id))
 }
@@ -138,24 +140,24 @@ impl fmt::Display for Whose {
 }
 
 struct Check {
-    /// What counts of this check are above.
+    /// The number of this check in the upper half: every count of this check is greater.
     stamp: u64,
-    /// Frames in use.
+    /// Frames in use: those that the kernel keeps, and those named so far.
     used: u64,
-    /// References to the frames named so far, less the times that they were named.
+    /// The reference counts of the frames named so far, minus the number of entries that name them.
     unnamed: i64,
     archive: &'static Range<u32>,
 }
 
 impl Check {
-    /// References that entries must account for. (The boot archive has one of the kernel's own.)
+    /// How many references entries must account for. (A frame of the boot archive has one more: the kernel's own.)
     fn refs(&self, frame: Frame) -> u64 {
         let refs = Hardware::info(frame).refs.load(Relaxed);
         u64::from(refs).saturating_sub(self.archive.contains(&frame.0).into())
     }
 
-    /// An entry names a frame. Returns whether it is the first one that does: what a table names counts once,
-    /// however many share it.
+    /// Counts an entry that names a frame. Returns whether it is the first one: the entries in a table count once,
+    /// however many entries share the table.
     fn name(&mut self, va: Va, level: u32, frame: Frame) -> bool {
         let (count, refs) = (&book(frame).named, self.refs(frame));
         let before = count.load(Relaxed);
@@ -179,8 +181,8 @@ impl Check {
     }
 }
 
-/// Call `f` with every frame that a page map names, and the level of the entry (5: the root); check
-/// the entries, and that every table knows how many it has. `f` says whether to look into a table.
+/// Calls `f` with every frame that a page map names, and the level of the entry (5: the root). Checks the entries, and
+/// that the metadata of every table has the right number of entries. `f` returns whether to look into a table.
 fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame) -> bool) {
     let space = env.space.lock();
     let Some(root) = space.as_ref().map(|space| space.root()) else { return };
@@ -228,8 +230,8 @@ fn walk_table(
     assert!(found == known, "table {table:?}: {found} entries, {known} in the books");
 }
 
-/// Which groups of eight entries are not empty: those that were not when it was looked at last, if
-/// all known entries are in them.
+/// The groups of eight entries that are not empty: those of the last look, if all known entries are in them; otherwise
+/// found by looking at all entries.
 fn groups(table: Frame, entries: &[AtomicU64], known: u32) -> u64 {
     let used = |eight: &&[AtomicU64]| eight.iter().filter(|entry| entry.load(Relaxed) != 0).count();
     let last = &book(table).groups;
@@ -255,7 +257,7 @@ fn check_root(root: Frame) {
     assert!(!windows.has(Pte::WRITABLE), "windows: {windows:?}");
 }
 
-/// What is true of every page of every user.
+/// Checks what must hold for every page of every program.
 fn check_page(va: Va, pte: Pte, archive: &Range<u32>) {
     const NEVER: u64 = 0b1_1001_1000 | 0x7800_0000_0000_0000; // PWT PCD PS G, bits 59 to 62
     assert!(pte.0 & NEVER == 0 && pte.has(Pte::USER), "page {va}: {pte:?} ({:#x})", pte.0);

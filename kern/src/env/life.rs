@@ -1,8 +1,8 @@
-//! How environments begin and end.
+//! Creation and teardown of environments.
 //!
-//! Ending is work: every page is released. It is done in slices, so that no entry to the kernel
-//! runs long: a dying environment stays in the queue and spends its turns on giving back.
-//! The states, and who may go from which to which, are in the crate `sched`.
+//! Teardown releases every page, which takes long. It is done in slices, so that no entry to the kernel runs long: a
+//! dying environment stays in the run queue, and a processor that takes it performs one slice. The states, and the
+//! transitions between them, are in the crate `sched`.
 
 use crate::env::scheduler::{self, Locked};
 use crate::env::switch;
@@ -17,11 +17,11 @@ use sched::{Family, Node};
 
 /// Instructions that one slice of teardown may take, roughly.
 const SLICE: u32 = 13_000;
-/// Children that one slice of teardown sees to, at most; and what each costs.
+/// Children that one slice of teardown handles, at most; and the instructions that each of them costs.
 const CHILDREN: u32 = 64;
 const CHILD_COST: u32 = 150;
 
-/// A new environment without pages, stopped.
+/// Creates a stopped environment without pages.
 ///
 /// # Errors
 /// [`Error::NoEnvs`], [`Error::NoMemory`].
@@ -42,10 +42,10 @@ pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
     Ok(env)
 }
 
-/// A program raised an exception, and no upcall could be made (`entry.s`): end it, and say why.
+/// Ends a program that raised an exception for which no upcall could be made (`entry.s`), and prints the reason.
 pub fn kill(env: &'static Env, saved: &Saved) {
     if matches!(saved.vector, 2 | 8 | 18) {
-        // Not its fault: the machine's.
+        // NMI, double fault or machine check: the program did not cause it.
         panic::exception(saved);
     }
     let (id, vector) = (env.id(), Vector(saved.vector as u8));
@@ -62,8 +62,8 @@ pub fn kill(env: &'static Env, saved: &Saved) {
     end(env, ExitStatus::killed_by(vector), id, Family::GoesUp);
 }
 
-/// Begin to end an environment. If it is the one that runs, the caller goes on to `switch`. Returns `false` if
-/// it has been ending already, or is gone: by itself, perhaps, since the caller looked.
+/// Begins the teardown of an environment. If it is the caller, the caller goes on to `run::switch`. Returns `false` if
+/// the environment is already ending, or is gone since the caller looked it up.
 pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId, family: Family) -> bool {
     let mut locked = scheduler::lock();
     if table::still_own(env).is_err() || !locked.condemn(env, exit, by, family) {
@@ -71,22 +71,22 @@ pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId, family: Family) -> bo
     }
     if !table::is_running(env) && locked.hold(env, cpu::here()) {
         drop(locked);
-        // Small ones are gone when the call returns.
+        // A small environment is gone when the call returns.
         slice(env);
         scheduler::lock().let_go(env);
     }
     true
 }
 
-/// Do a part of the work of ending; the rest when it is this environment's turn again. This processor holds
-/// the environment.
+/// Performs one slice of the teardown of an environment that this processor holds. If work is left, the environment
+/// stays in the run queue.
 pub fn slice(env: &'static Env) {
     switch::forget(env);
     if scheduler::lock().is_claimed(env) {
         return;
     }
     let children = (0..CHILDREN).take_while(|_| scheduler::lock().part(env)).count() as u32;
-    // With many of them, what is left of the slice is not enough for the rest.
+    // After many children, the rest of the slice is too small for the page map.
     if children > CHILDREN / 2 {
         return;
     }
@@ -102,7 +102,8 @@ pub fn slice(env: &'static Env) {
     bury(env);
 }
 
-/// Everything is given back: tell those who wait for a message, and then the parent, or free the slot.
+/// Finishes the teardown: fails the receivers that wait for this environment alone, then tells the parent or frees the
+/// slot.
 fn bury(env: &'static Env) {
     let mut locked = scheduler::lock();
     let (id, exit) = (env.id(), env.info().exit());
@@ -110,7 +111,7 @@ fn bury(env: &'static Env) {
     if !locked.fail_receivers(env, |receiver| receiver.frame.set_results(error)) {
         return;
     }
-    // Children of a child that ended since the last look.
+    // A child that ended since the last look has passed its children on.
     if locked.child(env, EnvId::ANY).is_some() {
         return;
     }
@@ -124,10 +125,11 @@ fn bury(env: &'static Env) {
     }
 }
 
-/// Nothing can run, and nothing can wake anything. What the first program left behind is ended, and then the machine ends
-/// with the status of that; while the first program is among those that wait, the machine ends here.
+/// Handles a deadlock: nothing can run, and nothing can wake anything. If the first program waits, too, the machine
+/// ends here. If it has ended, the environments that it left behind are ended, and the machine then ends with the
+/// status of the first program.
 ///
-/// The scheduler has been locked since that was found out: another processor that finds it out, too, comes later.
+/// The scheduler has been locked since the deadlock was found, so that only one processor handles it at a time.
 pub fn nothing_runs(mut locked: Locked) {
     let Some(root) = locked.root().filter(|_| power::first_env() == EnvId::NONE) else {
         kprintln!("deadlock: nothing can run, and nothing is left that could wake anything");
@@ -139,14 +141,14 @@ pub fn nothing_runs(mut locked: Locked) {
     locked.condemn(root, ExitStatus::DESTROYED, EnvId::NONE, Family::Ends);
 }
 
-/// The limit of ticks that the command line names was reached.
+/// Ends the machine, because it reached the limit of ticks that the command line sets.
 pub fn report_time_up() -> ! {
     kprintln!("time is up: these are left");
     report_all();
     power::off(ExitStatus::TIMEOUT)
 }
 
-/// Where everybody is: what runs now, was when it last entered the kernel.
+/// Prints the state of every environment. The `ip` of one that runs now is that of its last entry to the kernel.
 fn report_all() {
     for env in table::all().iter().filter(|env| env.status() != Status::Free) {
         let (id, status, parent, rip) = (env.id(), env.status(), env.info().parent(), env.frame.saved().rip);

@@ -1,6 +1,6 @@
 //! Environments: the table, their life cycle, context switches and the run loop.
 //!
-//! Uses `machine` and the crates `vm` and `sched`. Knows nothing of calls.
+//! Uses `machine` and the crates `vm` and `sched`. Does not use `calls`.
 
 pub mod bracket;
 pub mod check;

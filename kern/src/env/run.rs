@@ -1,7 +1,7 @@
 //! The run loop: which environment runs next, and what a processor does when there is none.
 //!
-//! One queue for all processors, first come, first served, with a turn of one timer tick, and what is left of
-//! another where it began between two.
+//! All processors share one run queue, first come, first served. A time slice is one timer tick, and what is left of
+//! the current tick if the slice begins between two ticks.
 
 use crate::env::bracket::Entry;
 use crate::env::scheduler::{self, Locked};
@@ -14,10 +14,10 @@ use abi::{EnvId, Status};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sched::{Node, Sched};
 
-/// Run whatever is next. The environment that ran has been put where it belongs.
+/// Runs the next environment of the run queue. The caller has already set the state of the one that ran.
 pub fn switch(entry: Entry, locked: Locked) -> ! {
-    // The timer goes on: what is left of the tick is not counted, or who lets others go first just before its end
-    // would have nearly all of the time.
+    // The timer goes on, and the rest of the current tick is not counted. Otherwise an environment that always yields
+    // just before the tick would get nearly all of the time.
     cpu::this().is_turn_new.set(true);
     take_next(entry, locked)
 }
@@ -27,8 +27,8 @@ fn take_next(entry: Entry, mut locked: Locked) -> ! {
     go_over(entry, next, locked, Entry::SWITCH)
 }
 
-/// Run this environment, which [was just made runnable](Sched::deliver), now if that is possible, and otherwise
-/// whatever is next.
+/// Runs this environment, which [was just made runnable](Sched::deliver), now if that is possible; otherwise the next
+/// one of the run queue.
 #[inline]
 pub fn hand_over(entry: Entry, to: &'static Env, mut locked: Locked, cause: abi::Call) -> ! {
     if locked.hand_over(to, here()) {
@@ -38,7 +38,7 @@ pub fn hand_over(entry: Entry, to: &'static Env, mut locked: Locked, cause: abi:
     switch(entry, locked)
 }
 
-/// Leave the environment that ran here, and the kernel, for one that was taken.
+/// Leaves the environment that ran here, and the kernel, for an environment that was taken, or for the idle loop.
 #[inline]
 fn go_over(entry: Entry, next: Option<&'static Env>, locked: Locked, cause: u64) -> ! {
     drop(locked);
@@ -53,7 +53,7 @@ fn go_over(entry: Entry, next: Option<&'static Env>, locked: Locked, cause: u64)
     find_work()
 }
 
-/// Nothing runs here, and this processor is not in the kernel, as checking kernels see it.
+/// The idle loop: looks for work, and halts while there is none. For a checking kernel, this processor is outside.
 fn find_work() -> ! {
     loop {
         count::idle();
@@ -62,10 +62,11 @@ fn find_work() -> ! {
         wake_readers(&mut locked);
         if let Some(next) = locked.dequeue(here()) {
             drop(locked);
-            // The timer may have been waiting for long, and what was here only gave back what it had.
+            // A timer interrupt may have been pending for long, while only teardown ran here. It must not end this time
+            // slice.
             cpu::this().is_turn_new.set(true);
             begin(next);
-            // Without a program in between: the timer counts all the same.
+            // No program ran in between, and interrupts were off: let the timer count.
             vectors::take_interrupts();
             continue;
         }
@@ -87,7 +88,7 @@ fn find_work() -> ! {
     }
 }
 
-/// Do what an environment that was taken wants: to run, or to end. Comes back if it was a slice of that.
+/// Runs an environment that was taken, or, if it is dying, performs one slice of its teardown and returns.
 #[inline]
 fn begin(env: &'static Env) {
     if env.status() != Status::Dying {
@@ -102,7 +103,7 @@ fn begin(env: &'static Env) {
     entry.end(MachineInfo::ENDING);
 }
 
-/// Run an environment that was taken.
+/// Runs an environment that was taken.
 fn run(env: &'static Env) -> ! {
     let cpu = cpu::this();
     let last = table::loaded(cpu);
@@ -113,8 +114,8 @@ fn run(env: &'static Env) -> ! {
     vectors::resume_env(&table::current().frame)
 }
 
-/// Let an environment run that was [taken](sched::take), while the caller waits for a word from it, or from anyone.
-/// Without the lock: no queue is used, and nobody else is concerned.
+/// Runs an environment that was [taken](sched::take), while the caller waits for a message from it, or from anyone.
+/// Takes no lock: the run queue does not change, and no other environment is concerned.
 #[inline(always)]
 pub fn exchange(entry: Entry, me: &'static Env, receiver: &'static Env, from: EnvId) -> ! {
     let cpu = cpu::this();
@@ -126,7 +127,8 @@ pub fn exchange(entry: Entry, me: &'static Env, receiver: &'static Env, from: En
     vectors::resume_from_call(&receiver.frame)
 }
 
-/// The timer, while a program ran: its turn is over, if anybody else wants one, and if it had a whole tick.
+/// Handles a timer interrupt while a program ran. Its time slice is over if another environment waits and this one had
+/// a whole tick.
 pub fn tick(entry: Entry, env: &'static Env) {
     count_tick();
     let mut locked = scheduler::lock();
@@ -138,10 +140,10 @@ pub fn tick(entry: Entry, env: &'static Env) {
     }
 }
 
-/// After so many ticks, the machine ends.
+/// The number of ticks after which the machine ends.
 pub static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// The timer.
+/// Handles a timer interrupt: the boot processor counts ticks, and each processor starts its timer again.
 pub fn count_tick() {
     if here() == 0 && windows::machine().ticks.fetch_add(1, Relaxed) >= LIMIT.load(Relaxed) {
         life::report_time_up();
@@ -149,7 +151,7 @@ pub fn count_tick() {
     apic::count_again();
 }
 
-/// Another processor wants something: that caches are flushed, or that the environment gives way.
+/// Handles an interrupt from another processor while a program ran: a TLB shootdown, or the program has to give way.
 pub fn kicked(entry: Entry, env: &'static Env) {
     kick();
     if env.status() != Status::Running {
@@ -157,20 +159,20 @@ pub fn kicked(entry: Entry, env: &'static Env) {
     }
 }
 
-/// The same, while nothing ran.
+/// Handles an interrupt from another processor while no program ran.
 pub fn kick() {
     apic::end_of_interrupt();
     flush::serve();
 }
 
-/// If there is console input, let those who want it make their call again.
+/// If there is console input, wakes the environments that wait for it; they make their call again.
 fn wake_readers(scheduler: &mut Sched<Env>) {
     if scheduler.readers() > 0 && print::has_input() {
         scheduler.wake_readers();
     }
 }
 
-/// `yield(env)`.
+/// `yield(env)`: runs another environment, `env` if that is possible.
 ///
 /// # Errors
 /// [`Error::BadEnv`](abi::Error::BadEnv).
@@ -178,7 +180,7 @@ fn wake_readers(scheduler: &mut Sched<Env>) {
 pub fn yield_to(entry: Entry, caller: &'static Env, id: EnvId) -> Results {
     let to = table::find(caller, id)?;
     let mut locked = scheduler::lock();
-    // (One that names itself may be on its way off this processor: it does not come back by that.)
+    // (A caller that names itself may be about to lose this processor, and must not get it back in this way.)
     let taken = to.id() == id && !core::ptr::eq(to, caller) && locked.hand_over(to, here());
     if !taken && !locked.has_waiting() {
         return Ok((0, 0));

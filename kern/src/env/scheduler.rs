@@ -1,4 +1,4 @@
-//! The scheduler's lock: one run queue for all processors, the free slots, and what ties environments to each other.
+//! The scheduler's lock: it guards the run queue of all processors, the free slots, and the links between environments.
 //!
 //! Locks, in the order in which they are taken: the scheduler's, page maps in the order of their slots, page
 //! frames, the console.
@@ -8,12 +8,12 @@ use crate::machine::hardware::{Hardware, Lock};
 use abi::window::LockKind;
 use sched::Sched;
 
-/// The scheduler, for whoever has locked it.
+/// The locked scheduler: the guard of its lock.
 pub type Locked = vm::Guard<'static, Sched<Env>, Hardware>;
 
 static SCHEDULER: Lock<Sched<Env>> = Lock::new(LockKind::Scheduler, Sched::new());
 
-/// The scheduler, locked.
+/// Locks the scheduler.
 #[inline]
 pub fn lock() -> Locked {
     SCHEDULER.lock()

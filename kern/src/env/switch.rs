@@ -1,9 +1,9 @@
-//! Context switches: registers and page maps change hands.
+//! Context switches: save the registers of one environment, load the page map and the registers of another.
 //!
-//! The states of environments and the queue are in the crate `sched`. A processor *holds* an environment while it runs
-//! it, and a little longer: until the registers are saved and the page map is not loaded any more ([`give_back`]). Only
-//! then can another one take it. Who wants to change something of an environment that is held elsewhere lets that
-//! processor give it up first: it takes the status away and interrupts.
+//! The states of environments and the run queue are in the crate `sched`. A processor *holds* an environment while it
+//! runs it, and a little longer: until its registers are saved and its page map is no longer loaded ([`give_back`]).
+//! Only then can another processor take the environment. A call that changes an environment held elsewhere first makes
+//! that processor give it up: it changes the status and sends an interrupt.
 
 use crate::env::bracket::Entry;
 use crate::env::check;
@@ -17,8 +17,8 @@ use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
 use sched::Node;
 
-/// Give up the environment that ran here: afterwards another processor can take it. With one processor there is
-/// nobody who could.
+/// Gives up the environment that ran here, so that another processor can take it. With one processor the environment
+/// stays loaded: no other can take it.
 pub fn leave() {
     let cpu = cpu::this();
     let Some(env) = table::loaded(cpu).filter(|_| cpu::count() > 1) else { return };
@@ -27,18 +27,18 @@ pub fn leave() {
     give_back(env);
 }
 
-/// Nothing of this environment is here from now on, and its registers are not needed any more. Its page map may be given
-/// back by another processor the moment that this one does not hold it.
+/// Unloads this environment's page map without saving registers. As soon as this processor no longer holds the
+/// environment, another one may free the page map.
 pub fn forget(env: &Env) {
     let cpu = cpu::this();
     if table::is_loaded(cpu, env) {
-        // SAFETY: the kernel's own page map.
+        // SAFETY: the root of the kernel's own page map.
         unsafe { load_root(cpu, kernel_root()) };
         cpu.env.set(core::ptr::null());
     }
 }
 
-/// Nothing of this environment is here any more. If it wants to run again, somebody may be idle.
+/// Stops holding an environment that is no longer loaded here. If it has work to do, wakes an idle processor.
 #[inline]
 pub fn give_back(env: &'static Env) {
     if sched::give_back(env) {
@@ -46,8 +46,8 @@ pub fn give_back(env: &'static Env) {
     }
 }
 
-/// Leave the environment whose page map and floating-point state are loaded, if any, for one that was taken. The last
-/// one is still held.
+/// Switches from the environment that is loaded here, if any, to one that was taken. The previous one (`last`) is still
+/// held afterwards.
 #[inline(always)]
 pub fn turn_to(cpu: &Cpu, last: Option<&'static Env>, env: &'static Env) {
     if cfg!(feature = "check") {
@@ -66,10 +66,10 @@ pub fn turn_to(cpu: &Cpu, last: Option<&'static Env>, env: &'static Env) {
     reset_selectors();
 }
 
-/// What another environment left in the selectors is not for this one to see. The bases are 0.
+/// Clears the segment selectors if another environment left any: this one must not see them. Their bases are 0.
 #[inline]
 fn reset_selectors() {
-    // SAFETY: only reads. The jump is to a block of its own.
+    // SAFETY: only reads selectors. The jump is to the block below.
     unsafe {
         asm!("mov {0:e}, ds", "mov {1:e}, es", "or {0:e}, {1:e}", "mov {1:e}, fs", "or {0:e}, {1:e}",
             "mov {1:e}, gs", "or {0:e}, {1:e}", "jnz {2}", out(reg) _, out(reg) _, label { clear_selectors() },
@@ -86,8 +86,8 @@ fn clear_selectors() {
     }
 }
 
-/// The scheduler, locked, when no other processor holds a stopped environment any more. (One that is not stopped
-/// may be held for long.)
+/// Locks the scheduler at a moment when no other processor holds this environment in the status `Stopped`. (In another
+/// status, it may be held for long.)
 pub fn lock_free(entry: Entry, env: &Env) -> Locked {
     let is_leaving =
         || env.status() == Status::Stopped && env.holder().is_some_and(|holder| holder != here());
@@ -101,11 +101,11 @@ pub fn lock_free(entry: Entry, env: &Env) -> Locked {
     }
 }
 
-/// Let this processor hold an environment that is not the caller, wherever it is now, so that it runs nowhere
-/// until it is let go.
+/// Makes this processor hold an environment that is not the caller, wherever it runs now, so that it runs nowhere until
+/// it is let go.
 ///
 /// # Errors
-/// [`Error::BadEnv`]: it is ending, and held nearly all of the time.
+/// [`Error::BadEnv`]: the environment is ending, and processors hold it nearly all of the time.
 pub fn keep_off(entry: Entry, env: &'static Env) -> Result<(), Error> {
     while !scheduler::lock().keep_off(env, here()) {
         if matches!(env.status(), Status::Dying | Status::Zombie | Status::Free) {
@@ -116,7 +116,8 @@ pub fn keep_off(entry: Entry, env: &'static Env) -> Result<(), Error> {
     Ok(())
 }
 
-/// Somebody is ending or stopping the caller, or keeps it off its processor.
+/// Parks the caller under the scheduler's lock, where [`sched::park`] failed: another environment is ending or stopping
+/// the caller, or keeps it off.
 #[cold]
 #[inline(never)]
 pub fn park_locked(me: &'static Env, from: EnvId) {

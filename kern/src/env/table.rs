@@ -20,51 +20,52 @@ use sched::{Links, Node, State};
 /// Aligned to its size, so that the slot follows from the address by a shift.
 #[repr(C, align(1024))]
 pub struct Env {
-    /// Registers. First, because the entry stubs take one pointer for the other.
+    /// The saved registers. The first field, because the entry stubs use one pointer for the environment and its frame.
     pub frame: TrapFrame,
-    /// Floating-point and vector registers, while they are not in the processor.
+    /// Floating-point and vector registers, while they are not loaded in a processor.
     pub fp: FpState,
-    /// Who handles exceptions.
+    /// The exception handler and its stack.
     pub upcall: Upcall,
     /// The public part.
     info: &'static EnvInfo,
     /// The page map; `None` while the slot is free.
     pub space: Lock<Option<Space>>,
-    /// Its root, which stays the same: for who loads it.
+    /// Root frame of the page map. Constant while the environment exists, so it can be loaded without the lock of the
+    /// map.
     pub root: Cell<Frame>,
     links: Links<Env>,
 }
 
 const _: () = assert!(offset_of!(Env, frame) == 0, "a processor and the entry stubs take one for the other");
 
-// SAFETY: what is not behind a lock of its own belongs to the processor that holds the environment,
-// or, while none does, to the holder of the scheduler's lock.
+// SAFETY: a field without a lock of its own belongs to the processor that holds the environment, or, while none does,
+// to the holder of the scheduler's lock.
 unsafe impl Sync for Env {}
 
-/// Who handles the exceptions of an environment, and on which stack.
+/// The exception handler of an environment, and its exception stack.
 ///
-/// The pages of the stack are pinned: whoever registered them cannot take them away, so delivery
-/// walks no page table and writes where it may. It is changed by whoever owns the frame, with the page
-/// map locked, so that pages are not taken away while they are being pinned.
+/// The pages of the stack are pinned: no call may change their mappings. So delivery of an upcall walks no page table,
+/// and its stores cannot fail. Only the processor that holds the environment changes these fields, with the page map
+/// locked, so that no page is unmapped while it is being pinned.
 #[derive(Default)]
 #[repr(C)]
 pub struct Upcall {
-    /// 0: nobody.
+    /// Address of the handler; 0 if there is none.
     pub entry: Cell<u64>,
     /// Lowest address of the exception stack.
     pub low: Cell<u64>,
-    /// One past its highest address; 0 if nobody handles anything.
+    /// One past the highest address of the exception stack; 0 if there is no handler.
     pub top: Cell<u64>,
 }
 
 impl Upcall {
-    /// The pinned pages.
+    /// The addresses of the pinned pages.
     #[inline]
     pub fn stack(&self) -> Range<u64> {
         self.low.get()..self.top.get()
     }
 
-    /// Nobody handles anything, and no page is pinned.
+    /// Removes the handler, and unpins the exception stack.
     pub fn clear(&self) {
         self.entry.set(0);
         self.low.set(0);
@@ -77,7 +78,7 @@ pub fn slots_for(frames: u64) -> usize {
     (frames / 32).clamp(64, EnvId::MAX_SLOTS as u64) as usize
 }
 
-/// Make the table, every slot free.
+/// Makes the table, with every slot free.
 pub fn init() {
     for slot in 0..slots() {
         // SAFETY: `kernel_map::init` mapped that many entries, and nobody has seen them yet.
@@ -104,20 +105,20 @@ pub fn find(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
     sched::find(all(), caller, id)
 }
 
-/// The same, if the caller may act on it: itself and its children.
+/// The living environment with this id, if the caller may act on it: the caller itself and its children.
 #[inline]
 pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
     sched::find_own(all(), caller, id)
 }
 
-/// Whether the caller may still act on an environment that it has [found](find_own): asked with the lock under which it
-/// acts. One that it has adopted may have ended since, and its slot may be somebody else's.
+/// Checks that the caller may still act on an environment that [`find_own`] returned, under the lock under which it
+/// acts. An environment that the caller has adopted may have ended since, and another one may have its slot.
 ///
 /// # Errors
 /// [`Error::BadEnv`] with the id in the slot.
 #[inline(always)]
 pub fn still_own(env: &'static Env) -> Result<(), Error> {
-    // Nobody else has done anything in between.
+    // With one processor, nothing has happened in between.
     if cpu::count() == 1 { Ok(()) } else { look_again(env) }
 }
 
@@ -144,7 +145,7 @@ pub fn is_running(env: &Env) -> bool {
 #[inline]
 fn current_pointer() -> *const Env {
     let env: *const Env;
-    // SAFETY: as in `cpu::this`.
+    // SAFETY: GS points at a `Cpu` whenever Rust code of the kernel runs; only a field of it is read.
     unsafe {
         asm!("mov {}, gs:[{field}]", out(reg) env, field = const offset_of!(Cpu, env),
             options(pure, readonly, nostack, preserves_flags));
@@ -155,7 +156,7 @@ fn current_pointer() -> *const Env {
 /// The environment whose page map and floating-point state are loaded on a processor.
 #[inline]
 pub fn loaded(cpu: &Cpu) -> Option<&'static Env> {
-    // SAFETY: null or an environment; those are never unmapped.
+    // SAFETY: the pointer is null or points at an environment; environments are never unmapped.
     unsafe { cpu.env.get().cast::<Env>().as_ref() }
 }
 
@@ -165,10 +166,10 @@ pub fn is_loaded(cpu: &Cpu, env: &Env) -> bool {
     core::ptr::eq(cpu.env.get().cast(), env)
 }
 
-/// What a call gives back in `rax` and `rdx`.
+/// The results of a call, for `rax` and `rdx`.
 pub type Results = Result<(u64, u64), Error>;
 
-/// Do something with the page map of a living environment.
+/// Calls `f` with the locked page map of a living environment, and settles the map afterwards.
 #[inline(always)]
 pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, Error>) -> Result<T, Error> {
     let mut space = env.space.lock();
@@ -185,8 +186,8 @@ pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, 
     result
 }
 
-/// The same with the page map of another environment too, unless `source` is this one. Locks are taken in the order of
-/// the slots.
+/// Calls `f` with the locked page maps of two living environments: that of `source` (`None` if `source` is `env`), and
+/// that of `env`. Locks are taken in the order of the slots.
 pub fn with_source<T>(
     source: &'static Env,
     env: &'static Env,

@@ -1,8 +1,8 @@
-//! Memory of user programs, read and written by calls.
+//! Memory of user programs, read and written by system calls.
 //!
-//! The kernel never touches it at the user's address: it looks up each page, checks rights, and
-//! copies through the direct map while the page map is locked. What is not there is an error with
-//! the address, and libos brings the page in and calls again.
+//! The kernel never uses the program's address: it looks up each page, checks rights, and copies through the direct map
+//! while the page map is locked. A page that is missing is an error with its address; libos then brings the page in and
+//! makes the call again.
 
 use crate::env::table::{Env, with_space};
 use crate::machine::windows::bytes;
@@ -17,14 +17,14 @@ const HALF: u64 = 256 * SLOT_SIZE;
 #[derive(Clone, Copy)]
 pub struct UserSlice {
     at: u64,
-    /// How many elements there are said to be.
+    /// The number of elements, as the caller claims.
     pub len: u64,
 }
 
 /// Types for which any bits are a valid value.
 ///
 /// # Safety
-/// That is so, and there is no padding.
+/// Any bits are a valid value of the type, and it has no padding.
 pub unsafe trait Plain: Copy {}
 
 // SAFETY: an integer.
@@ -66,8 +66,8 @@ impl UserSlice {
         Ok(unsafe { out.assume_init_ref() })
     }
 
-    /// Copy into user memory what `get` has, which is `most` bytes at the most: once it is certain that all of them can
-    /// be written. Returns how many there were.
+    /// Copies the bytes that `get` returns into user memory: at most `most` bytes, and only once it is certain that
+    /// this many can be written. Returns how many were copied.
     ///
     /// # Errors
     /// [`Error::Fault`] with the first address that cannot be written, [`Error::TableShared`],
@@ -95,13 +95,14 @@ impl UserSlice {
         })
     }
 
-    /// Whether `len` bytes end before the `limit`.
+    /// Checks that `len` bytes do not go beyond `limit`.
     fn check_range(&self, len: u64, limit: u64) -> Result<(), Error> {
         let fits = self.at < limit && len <= limit - self.at;
         if fits { Ok(()) } else { Err(Error::BadAddress(self.at.max(limit))) }
     }
 
-    /// Call `f` for every piece that lies in one page: address, bytes before it, its length.
+    /// Calls `f` for every piece that lies in one page, with its address, the number of bytes before it, and its
+    /// length.
     fn pieces(&self, len: u64, mut f: impl FnMut(Va, u64, u64) -> Result<(), Error>) -> Result<(), Error> {
         let mut done = 0;
         while done < len {

@@ -1,22 +1,22 @@
-//! The local APICs: the timers that end turns, and interrupts from one processor to another.
+//! The local APICs: the timers that end time slices, and inter-processor interrupts.
 
 use crate::machine::windows::LOCAL_APIC;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use x86_64::instructions::port::{Port, PortWriteOnly};
 use x86_64::registers::model_specific::ApicBase;
 
-/// Where its registers are in physical memory.
+/// Physical address of the registers of a local APIC.
 pub const PHYSICAL: u64 = 0xfee0_0000;
 /// The vector of the timer.
 pub const TIMER: u64 = 32;
-/// The vector by which processors interrupt each other.
+/// The vector of inter-processor interrupts.
 pub const KICK: u64 = 33;
 
 /// Registers, as offsets.
 const ID: u64 = 0x20;
 const VERSION: u64 = 0x30;
 const PRIORITY: u64 = 0x80;
-/// Where a processor reads, in the highest byte, which one it is.
+/// The address of the register whose highest byte is the id of the local APIC.
 pub const ID_ADDRESS: u64 = LOCAL_APIC.0 + ID;
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
@@ -27,16 +27,16 @@ const INITIAL_COUNT: u64 = 0x380;
 const CURRENT_COUNT: u64 = 0x390;
 const DIVIDE: u64 = 0x3e0;
 
-/// What its register says: it is on, in the mode without x2, and at the address where `kernel_map` expects it.
+/// The base register (IA32_APIC_BASE): enabled, in xAPIC mode, at the address where `kernel_map` expects it.
 pub const BASE: u64 = PHYSICAL | 1 << 11;
-/// In the same register: this processor boots.
+/// A bit of IA32_APIC_BASE: this is the boot processor.
 pub const BOOTS: u64 = 1 << 8;
 
 const ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 const DIVIDE_BY_16: u32 = 3;
 
-/// The old timer counts at this rate.
+/// The rate of the PIT, the old timer.
 const PIT_HZ: u64 = 1_193_182;
 const CALIBRATION_US: u64 = 5_000;
 
@@ -46,14 +46,15 @@ fn read(register: u64) -> u32 {
 }
 
 fn write(register: u64, value: u32) {
-    // SAFETY: as above; this processor owns its local APIC.
+    // SAFETY: `kernel_map::init` mapped the registers there; this processor owns its local APIC.
     unsafe { ((LOCAL_APIC.0 + register) as *mut u32).write_volatile(value) }
 }
 
-/// What the timers count from.
+/// The count from which the timers count down; 0: no timer.
 static TICK: AtomicU32 = AtomicU32::new(0);
 
-/// Interrupt every so many microseconds, counted from the end of the last interrupt; 0: never.
+/// Measures the rate of the timer, and starts it: an interrupt every `tick_us` microseconds, counted from the last
+/// interrupt; 0: never.
 pub fn init(tick_us: u64) {
     mask_legacy();
     write(DIVIDE, DIVIDE_BY_16);
@@ -65,8 +66,8 @@ pub fn init(tick_us: u64) {
     init_here();
 }
 
-/// What must be in the registers: all interrupts are taken, and none comes but from the timer and from other processors.
-/// (The last ones of the list are not in every processor: how many sources it has stands in [`VERSION`].)
+/// The required contents of the registers: all interrupts are taken, and only the timer and other processors send any.
+/// (Not every processor has the last ones of the list: [`VERSION`] says how many sources there are.)
 const STATE: [(u64, u32); 8] = [
     (SPURIOUS, ENABLE | 0xff), // first: while it is off, sources cannot be set
     (PRIORITY, 0),
@@ -83,7 +84,7 @@ fn state() -> impl Iterator<Item = (u64, u32)> {
     STATE.into_iter().take(1 + sources.clamp(4, 7))
 }
 
-/// A checking kernel: nothing has changed.
+/// Checks that the registers still have their required contents, in a checking kernel.
 pub fn compare() {
     for (register, expected) in state() {
         let (found, id) = (read(register), id());
@@ -94,11 +95,11 @@ pub fn compare() {
     }
 }
 
-/// Its mode cannot be changed at once.
+/// Disables the local APIC if it is in x2APIC mode: the way from there to xAPIC mode leads through the disabled state.
 pub fn leave_x2_mode() {
     const MODE: u64 = 3 << 10;
     let mut base = ApicBase::MSR;
-    // SAFETY: whoever uses it does so later.
+    // SAFETY: nothing on this processor uses its local APIC yet.
     unsafe {
         let now = base.read();
         if now & MODE == MODE {
@@ -107,7 +108,7 @@ pub fn leave_x2_mode() {
     }
 }
 
-/// The same on a processor that comes later.
+/// Sets up the local APIC of this processor, and starts its timer.
 pub fn init_here() {
     state().for_each(|(register, value)| write(register, value));
     write(DIVIDE, DIVIDE_BY_16);
@@ -116,14 +117,14 @@ pub fn init_here() {
     write(INITIAL_COUNT, tick);
 }
 
-/// A timer interrupt came: count to the next one from here. A timer that went on by itself would, where a busy host
-/// lets a processor run for less than a tick at a time, interrupt again before a program came to anything.
+/// Starts the timer again after its interrupt, and ends the interrupt. With a periodic timer, a processor that a busy
+/// host runs for less than a tick at a time would be interrupted again before its program made progress.
 pub fn count_again() {
     write(INITIAL_COUNT, TICK.load(Relaxed));
     end_of_interrupt();
 }
 
-/// Which local APIC this is.
+/// The id of this processor's local APIC.
 pub fn id() -> u8 {
     (read(ID) >> 24) as u8
 }
@@ -135,28 +136,28 @@ fn command(apic_id: u8, command: u32) {
     write(COMMAND, command);
 }
 
-/// Let a processor enter the kernel.
+/// Makes a processor enter the kernel.
 pub fn interrupt(apic_id: u8) {
     const ASSERT: u32 = 1 << 14;
     command(apic_id, ASSERT | KICK as u32);
 }
 
-/// Reset a processor, which then waits to be started.
+/// Resets a processor, which then waits to be started.
 pub fn reset(apic_id: u8) {
     command(apic_id, 0x4500);
 }
 
-/// Start a processor that was reset, in real mode at this page below 1 MiB.
+/// Starts a processor that was reset, in real mode at this page below 1 MiB.
 pub fn start(apic_id: u8, page: u8) {
     command(apic_id, 0x4600 | u32::from(page));
 }
 
-/// The interrupt that is being handled has been.
+/// Signals the end of interrupt (EOI).
 pub fn end_of_interrupt() {
     write(END_OF_INTERRUPT, 0);
 }
 
-/// The old interrupt controllers stay silent, with their vectors out of the way of exceptions.
+/// Masks the old interrupt controllers, and moves their vectors out of the way of exceptions.
 fn mask_legacy() {
     for (port, words) in [(0x20, [0x11, 0xf0, 4, 1, 0xff]), (0xa0, [0x11, 0xf8, 2, 1, 0xff])] {
         let (mut command, mut data) = (PortWriteOnly::<u8>::new(port), PortWriteOnly::new(port + 1));
@@ -168,7 +169,7 @@ fn mask_legacy() {
     }
 }
 
-/// Wait, by the one clock whose rate is known: channel 2 of the old timer.
+/// Waits, by the only clock whose rate is known: channel 2 of the PIT.
 pub fn wait(us: u64) {
     let count = (PIT_HZ * us / 1_000_000) as u16;
     let mut gate = Port::<u8>::new(0x61);

@@ -1,8 +1,8 @@
-//! The state of every processor: what its registers have in them, whoever used it before.
+//! The control registers of every processor: their contents do not depend on the software that ran before.
 //!
-//! Each register is written as a whole, by [`set`], on the processor that boots as on the others; nothing is taken over.
-//! `docs/processor.md` has them all, with the reasons. A checking kernel compares ([`compare`]). The local APIC has a list
-//! of the same kind in `apic`.
+//! Each register is written as a whole, by [`set`], on the boot processor and on the application processors; no earlier
+//! value is kept. `docs/processor.md` lists all of them, with the reasons. A checking kernel compares ([`compare`]).
+//! The local APIC has a similar list in `apic`.
 
 use crate::machine::cpu::Cpu;
 use crate::machine::registers::{KERNEL_CODE, USER_DATA};
@@ -14,7 +14,7 @@ use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 use x86_64::registers::model_specific::Msr;
 use x86_64::registers::rflags::RFlags;
 
-/// Whole: no task switched, nothing emulated, caches on.
+/// The whole of CR0: no task switched, nothing emulated, caches on.
 pub const CR0: u32 = Cr0Flags::PROTECTED_MODE_ENABLE
     .union(Cr0Flags::MONITOR_COPROCESSOR)
     .union(Cr0Flags::EXTENSION_TYPE)
@@ -26,12 +26,12 @@ const EFER: EferFlags = EferFlags::SYSTEM_CALL_EXTENSIONS
     .union(EferFlags::LONG_MODE_ENABLE)
     .union(EferFlags::LONG_MODE_ACTIVE)
     .union(EferFlags::NO_EXECUTE_ENABLE);
-/// What DR7 has in it when no breakpoint is set.
+/// The value of DR7 when no breakpoint is set.
 const NO_BREAKPOINTS: u64 = 0x400;
-/// The memory types of a reset: bits 3 and 4 of an entry mean what they did before there was this register.
+/// The memory types after a reset: bits 3 and 4 of an entry mean what they meant before this register existed.
 const MEMORY_TYPES: u64 = 0x0007_0406_0007_0406;
 
-/// What the kernel and its programs use, and `boot.s` has not asked for: bits of edx of leaf 1, and of leaf 0x8000_0001.
+/// Features that the kernel and its programs use and `boot.s` has not checked: bits of edx of leaves 1 and 0x8000_0001.
 const WANTED: [(u32, &str); 8] = [
     (0, "FPU"),
     (4, "TSC"),
@@ -55,7 +55,7 @@ macro_rules! registers {
 
         impl Register {
             /// # Safety
-            /// The kernel can go on with that value.
+            /// The kernel works with that value.
             unsafe fn write(self, value: u64) {
                 // SAFETY: the caller promises it.
                 unsafe {
@@ -85,7 +85,7 @@ macro_rules! registers {
 
 registers!(Cr0 "cr0", Cr4 "cr4", Dr0 "dr0", Dr1 "dr1", Dr2 "dr2", Dr3 "dr3", Dr7  "dr7");
 
-/// What this processor must have in its registers, as far as it has them.
+/// The required contents of the registers of this processor; `None` for those that it does not have.
 fn registers(cpu: &Cpu) -> [(Register, Option<u64>); 23] {
     let (features, more, extended) = (__cpuid(1).edx, leaf7(), __cpuid(0x8000_0001).edx);
     let has_sysenter = features & 1 << 11 != 0;
@@ -121,8 +121,8 @@ fn registers(cpu: &Cpu) -> [(Register, Option<u64>); 23] {
     ]
 }
 
-/// What can be protected is; what programs could use without the kernel's doing, and what it would have to save for them, is
-/// off: OSXSAVE, FSGSBASE, PKE, PCE, CET, UINTR and all others.
+/// The value of CR4. Every protection is on. Features that programs could use without the kernel, and whose state it
+/// would have to save for them, are off: OSXSAVE, FSGSBASE, PKE, PCE, CET, UINTR and all others.
 fn cr4(features: u32, more: CpuidResult) -> Cr4Flags {
     let always = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
     let mut cr4 = always;
@@ -133,7 +133,7 @@ fn cr4(features: u32, more: CpuidResult) -> Cr4Flags {
     cr4
 }
 
-/// Leaf 7, if there is one: beyond the last leaf stands something else.
+/// Leaf 7 of `cpuid`, or zeros if there is none: beyond the last leaf `cpuid` returns other data.
 fn leaf7() -> CpuidResult {
     let none = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
     if __get_cpuid_max(0).0 < 7 { none } else { __cpuid_count(7, 0) }
@@ -144,7 +144,7 @@ pub fn has_smap() -> bool {
     leaf7().ebx & 1 << 20 != 0
 }
 
-/// Set everything on this processor, or end the machine if it cannot be used.
+/// Sets all registers of this processor, or ends the machine if the processor cannot be used.
 pub fn set(cpu: &Cpu) {
     let features = u64::from(__cpuid(0x8000_0001).edx) << 32 | u64::from(__cpuid(1).edx);
     if let Some((_, name)) = WANTED.iter().find(|(bit, _)| features & 1 << bit == 0) {
@@ -158,7 +158,7 @@ pub fn set(cpu: &Cpu) {
     }
 }
 
-/// A checking kernel: nothing has changed.
+/// Checks that the registers still have their required contents, in a checking kernel.
 pub fn compare(cpu: &Cpu) {
     for (register, expected) in registers(cpu) {
         if let Some(expected) = expected {

@@ -1,14 +1,14 @@
-//! How many instructions entries take, in kernels that count.
+//! The counting kernel: how many instructions each entry takes.
 //!
-//! The feature `count` is for emulators whose time stamp counter counts executed instructions. With several processors
-//! the emulator executes them by turns, in one thread, and one counter goes on with the instructions of all. A processor
-//! has the emulator for long and loses it in three cases: it waits for others ([`waiting`]), it halts ([`halting`]), or
-//! the emulator runs a timer. What passes while it waits is not its own, and is left out. The third case may hit an entry
-//! anywhere, and then nobody knows how much of it was whose. So the entry is left out as a whole if another processor
-//! was in the kernel meanwhile ([`LAST`]). Where the kernel has timers of its own, that case is frequent, and an entry
-//! counts only if all other processors halted or waited when it ended ([`BUSY`]). (Where it has none, a program on
-//! another processor that never enters the kernel is not seen. Tests let those execute nothing but `pause`, which gives
-//! the emulator back.)
+//! The feature `count` is for emulators whose time stamp counter counts executed instructions. With several processors,
+//! the emulator executes them in turn, in one thread, and one counter counts the instructions of all of them. A
+//! processor loses the emulator in three cases: it waits for others ([`waiting`]), it halts ([`halting`]), or the
+//! emulator runs a timer. Instructions that pass while it waits are not its own, and are left out. The third case may
+//! hit an entry anywhere, and then nobody knows how many of the instructions belong to it. So the whole entry is left
+//! out if another processor was in the kernel meanwhile ([`LAST`]). If the kernel has timers of its own, the third case
+//! is frequent, and an entry counts only if all other processors halted or waited when it ended ([`BUSY`]). (If it has
+//! none, a program on another processor that never enters the kernel is not noticed. Tests let such programs execute
+//! only `pause`, which gives the emulator back.)
 
 use crate::machine::cpu::{self, here};
 use crate::machine::windows;
@@ -16,14 +16,14 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 const IS_ON: bool = cfg!(feature = "count");
 
-/// The processor that was seen in the kernel last.
+/// The processor that was in the kernel last.
 static LAST: AtomicU32 = AtomicU32::new(0);
-/// The processors that neither halt nor wait for others, a bit for each.
+/// The processors that neither halt nor wait for others, one bit for each.
 static BUSY: AtomicU64 = AtomicU64::new(0);
-/// In place of the time of an entry: it does not count.
+/// In place of the start time of an entry: the entry does not count.
 const DISTURBED: u64 = 0;
 
-/// An entry begins.
+/// Begins to count an entry.
 #[inline]
 pub fn begin() {
     if IS_ON {
@@ -33,7 +33,7 @@ pub fn begin() {
     }
 }
 
-/// This processor is in the kernel, and not in an entry: it idles.
+/// Notes that this processor is in the idle loop: in the kernel, but not in an entry.
 #[inline]
 pub fn idle() {
     if IS_ON {
@@ -41,7 +41,7 @@ pub fn idle() {
     }
 }
 
-/// Halt: this processor executes nothing until that is over.
+/// Calls `halt`, during which this processor executes nothing.
 #[inline]
 pub fn halting(halt: impl FnOnce()) {
     if !IS_ON {
@@ -52,7 +52,7 @@ pub fn halting(halt: impl FnOnce()) {
     BUSY.fetch_or(1 << here(), Relaxed);
 }
 
-/// Do what lets others go on. Their instructions are not those of the entry.
+/// Calls `pass`, which lets other processors go on. Their instructions do not count for the entry.
 #[inline]
 pub fn waiting(pass: impl FnOnce()) {
     if !IS_ON {
@@ -69,7 +69,7 @@ pub fn waiting(pass: impl FnOnce()) {
     }
 }
 
-/// An entry ends.
+/// Ends the count of an entry, and records it.
 #[inline]
 pub fn end(cause: u64) {
     if !IS_ON {
@@ -92,7 +92,7 @@ pub fn end(cause: u64) {
     }
 }
 
-/// Whether somebody else was in the kernel since this one was seen there.
+/// Discards the count of this entry if another processor was in the kernel since this one was noted there.
 #[inline]
 fn check() {
     if LAST.load(Relaxed) != here() {

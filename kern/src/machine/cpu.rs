@@ -1,4 +1,4 @@
-//! Processors: their stacks, descriptor tables, and what hangs off GS.
+//! Processors: their stacks, their descriptor tables, and their data, at which GS points.
 
 use crate::machine::apic;
 use crate::machine::registers::{KERNEL_CODE, TrapFrame};
@@ -20,8 +20,8 @@ use x86_64::{PhysAddr, VirtAddr};
 const PAGE: usize = PAGE_SIZE as usize;
 const MAIN_PAGES: usize = 4;
 const IST_PAGES: usize = 2;
-/// Vectors that come on a stack of their own, because they can come at any instruction: #DB, NMI,
-/// double fault, machine check.
+/// Vectors whose handlers start on a stack of their own, because they can come at any instruction: #DB, NMI, double
+/// fault, machine check.
 pub const IST_VECTORS: [usize; 4] = [1, 2, 8, 18];
 
 /// The stacks of a processor, each above a page that is not mapped.
@@ -37,44 +37,45 @@ unsafe impl Sync for Stacks {}
 
 impl Stacks {
     const IST_STEP: usize = (1 + IST_PAGES) * PAGE;
-    /// Offset of the top of the main stack: the end of it all.
+    /// Offset of the top of the main stack, which is the end of the whole block.
     pub const MAIN_TOP: usize = 4 * Stacks::IST_STEP + (1 + MAIN_PAGES) * PAGE;
     /// Offsets of the pages that must not be mapped: one below each stack.
     pub const GUARDS: [usize; 5] =
         [0, Stacks::IST_STEP, 2 * Stacks::IST_STEP, 3 * Stacks::IST_STEP, 4 * Stacks::IST_STEP];
 }
 
-/// The stacks of the processor that boots.
+/// The stacks of the boot processor.
 pub static BOOT_STACKS: Stacks = Stacks(UnsafeCell::new([0; Stacks::MAIN_TOP]));
 
-/// What belongs to one processor. GS points here while the kernel runs.
+/// The data of one processor. GS points here while the kernel runs.
 #[repr(C)]
 pub struct Cpu {
-    /// Its own address: `gs:[0]`.
+    /// The address of this structure: `gs:[0]`.
     this: Cell<*const Cpu>,
-    /// For the entry stubs.
+    /// Scratch space of the entry stubs.
     pub scratch: Cell<u64>,
-    /// Where the kernel's stack begins at every entry.
+    /// The top of the kernel's stack, where every entry begins.
     pub stack_top: Cell<u64>,
-    /// The registers of the environment whose page map and floating-point state are loaded, or null. It begins with them.
+    /// The environment whose page map and floating-point state are loaded, or null. (Its registers are its first
+    /// field.)
     pub env: Cell<*const TrapFrame>,
     /// The page map in CR3.
     pub root: Loaded,
     /// Time stamp of the last entry, in kernels that count.
     pub entered: Cell<u64>,
-    /// From 0 on: the processor that boots is 0.
+    /// The number of the processor; the boot processor is 0.
     pub number: Cell<u32>,
-    /// What interrupts for it are addressed to.
+    /// The local APIC to which its interrupts are addressed.
     pub apic_id: Cell<u8>,
-    /// The environment that runs had its turn after the last tick, not by it.
+    /// Whether the current time slice began after the last tick, not with it.
     pub is_turn_new: Cell<bool>,
-    /// Requests of others to forget what it has cached.
+    /// Requests of other processors to flush the TLB.
     pub flushes: Flushes,
     tss: UnsafeCell<TaskStateSegment>,
     gdt: UnsafeCell<GlobalDescriptorTable<8>>,
 }
 
-// SAFETY: what is not atomic is used by the processor itself only, or set before it starts.
+// SAFETY: a field that is not atomic is used only by the processor itself, or set before it starts.
 unsafe impl Sync for Cpu {}
 
 impl Cpu {
@@ -95,12 +96,12 @@ impl Cpu {
         }
     }
 
-    /// Let the processor enter the kernel.
+    /// Makes the processor enter the kernel.
     pub fn interrupt(&self) {
         apic::interrupt(self.apic_id.get());
     }
 
-    /// Let entries from user mode save registers here.
+    /// Makes entries from user mode save the registers in this frame.
     #[inline]
     pub fn set_frame(&self, frame: &'static TrapFrame) {
         self.env.set(frame);
@@ -117,10 +118,10 @@ impl Cpu {
 
 static BOOT_CPU: Cpu = Cpu::new();
 
-/// The most processors that are used.
+/// How many processors are used at most.
 pub const MAX: usize = firmware::Processors::MAX;
 const _: () = assert!(MAX <= CpuInfo::MAX);
-/// Those that work, by their numbers.
+/// The processors that work, by number.
 static ALL: [AtomicPtr<Cpu>; MAX] = [const { AtomicPtr::new(null_mut()) }; MAX];
 static COUNT: AtomicU32 = AtomicU32::new(1);
 
@@ -132,7 +133,7 @@ pub fn count() -> u32 {
 
 /// All processors that work but this one.
 pub fn others() -> impl Iterator<Item = &'static Cpu> {
-    // SAFETY: a number below the count has a processor, for ever.
+    // SAFETY: a number below the count always has a processor.
     let all = ALL[..count() as usize].iter().map(|cpu| unsafe { &*cpu.load(Relaxed) });
     all.filter(|cpu| cpu.number.get() != this().number.get())
 }
@@ -142,24 +143,24 @@ pub fn other(number: u32) -> Option<&'static Cpu> {
     if number >= count() || number == this().number.get() {
         return None;
     }
-    // SAFETY: a number below the count has a processor, for ever.
+    // SAFETY: a number below the count always has a processor.
     Some(unsafe { &*ALL[number as usize].load(Relaxed) })
 }
 
-/// The processor with this number works from now on.
+/// Adds a processor to those that work.
 pub fn announce(cpu: &'static Cpu) {
     ALL[cpu.number.get() as usize].store((cpu as *const Cpu).cast_mut(), Relaxed);
     COUNT.store(cpu.number.get() + 1, core::sync::atomic::Ordering::Release);
 }
 
-/// What a processor other than the first one needs: mapped by `kernel_map`, one behind the other.
+/// Stacks and data of an application processor; `kernel_map` maps one after the other.
 #[repr(C)]
 pub struct Processor {
     pub stacks: Stacks,
     cpu: Cpu,
 }
 
-/// Make the parts of a processor that is about to start.
+/// Initializes the data of a processor that is about to start.
 ///
 /// # Safety
 /// The memory is mapped (but for the guard pages) and nobody uses it.
@@ -186,14 +187,14 @@ pub fn this() -> &'static Cpu {
     }
 }
 
-/// Make `this()` work on the processor that boots. The very first thing to do.
+/// Makes `this()` work on the boot processor. Called before anything else.
 pub fn early_init() {
     BOOT_CPU.stack_top.set(BOOT_STACKS.0.get() as u64 + Stacks::MAIN_TOP as u64);
     announce(&BOOT_CPU);
     adopt(&BOOT_CPU);
 }
 
-/// This processor is that one.
+/// Makes `cpu` the data of the processor that this runs on.
 pub fn adopt(cpu: &'static Cpu) {
     cpu.this.set(cpu);
     GsBase::write(VirtAddr::from_ptr(cpu));
@@ -205,7 +206,7 @@ pub fn here() -> u32 {
     this().number.get()
 }
 
-/// Load segments, and the stacks of interrupts.
+/// Loads the segments, and the stacks of interrupts.
 pub fn load_segments(cpu: &'static Cpu) {
     // SAFETY: nobody uses the tables yet.
     let (tss, gdt) = unsafe { (&mut *cpu.tss.get(), &mut *cpu.gdt.get()) };
@@ -234,13 +235,13 @@ pub fn time_stamp() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Use this page map from now on, on this processor.
+/// Loads a page map on this processor.
 ///
-/// Nobody may believe that a page map is not loaded here while it is: so others hear of this one before, and of the last
-/// one until it is gone.
+/// No other processor may believe that a page map is not loaded here while it is. So `Cpu::root` names the new one
+/// before it is loaded, and the previous one until it is gone.
 ///
 /// # Safety
-/// It is the root of a `Space` that exists, or the kernel's own.
+/// `root` is the root of a `Space` that exists, or the kernel's own.
 #[inline]
 pub unsafe fn load_root(cpu: &Cpu, root: Frame) {
     let frame = PhysFrame::containing_address(PhysAddr::new(root.address()));

@@ -1,24 +1,24 @@
-//! What processors have cached of page tables that change.
+//! TLB shootdown: makes other processors invalidate what they have cached of a page map.
 //!
-//! Whoever takes a page or a right away from an address space that another processor has loaded asks that
-//! processor to forget all of it, and waits until it has, before the frame can get another owner. The
-//! asking one holds the lock of the address space, and the other one may be waiting for just that lock with
-//! interrupts off: so whoever waits in the kernel, for anything, [serves](serve) such requests. What the
-//! processors tell each other is in the crate `smp`, where the tests try every order of it.
+//! A processor that takes a page or a right away from a page map which another processor has loaded asks that processor
+//! to flush its TLB, and waits until it has, before the frame can get another owner. The asking processor holds the
+//! lock of the page map, and the other one may be waiting for just that lock with interrupts off: so a processor that
+//! waits in the kernel, for anything, [serves](serve) such requests. The crate `smp` has the protocol, where the tests
+//! try every order of events.
 
 use crate::machine::cpu::load_root;
 use crate::machine::{count, cpu};
 use abi::Frame;
 
-/// See to the requests of others.
+/// Serves the pending flush requests of other processors.
 #[inline]
 pub fn serve() {
     let cpu = cpu::this();
-    // SAFETY: the page map that is loaded already.
+    // SAFETY: the root of the page map that is loaded already.
     cpu.flushes.serve(|| unsafe { load_root(cpu, cpu.root()) });
 }
 
-/// Wait a moment, in a loop that waits for others.
+/// Waits a moment, in a loop that waits for other processors.
 pub fn relax() {
     count::waiting(|| {
         serve();
@@ -26,14 +26,14 @@ pub fn relax() {
     });
 }
 
-/// Whether another processor may have this page map loaded, or may load it at any moment: unless this one has. (Only
-/// who holds an environment has its page map loaded.)
+/// Whether another processor may have this page map loaded, or may load it at any moment. Not if this processor has it
+/// loaded: only the processor that holds an environment loads its page map.
 #[inline]
 pub fn is_elsewhere(root: Frame) -> bool {
     cpu::count() > 1 && cpu::this().root() != root
 }
 
-/// Let all processors forget this page map, and wait until they have.
+/// Makes all other processors flush this page map from their TLBs, and waits until they have.
 pub fn flush_elsewhere(root: Frame) {
     for other in cpu::others().filter(|other| other.root.may_be(root.0)) {
         let ticket = other.flushes.ask();

@@ -10,13 +10,13 @@ use vm::{Machine, Memory, Table};
 
 /// All page frames.
 pub static MEMORY: Memory<Hardware> = Memory::new();
-/// An address space.
+/// A page map.
 pub type Space = vm::Space<Hardware>;
-/// A lock of the kernel's.
+/// A lock of the kernel.
 pub type Lock<T> = vm::Lock<T, Hardware>;
 
-/// The frame of the kernel's own top-level table: the template of all others, and what idle and
-/// teardown run on. `kernel_map` makes it.
+/// The frame of the kernel's own top-level table: the template of all others, and the page map that is loaded during
+/// idle and teardown. `kernel_map` makes it.
 pub static KERNEL_ROOT: AtomicU32 = AtomicU32::new(0);
 
 /// The frame of the kernel's own top-level table.
@@ -91,13 +91,13 @@ impl Machine for Hardware {
 
     #[inline]
     fn invalidate(_: Frame, page: Va) {
-        // SAFETY: forgetting a translation is always sound.
+        // SAFETY: to invalidate a translation is always sound.
         unsafe { asm!("invlpg [{}]", in(reg) page.0, options(nostack, preserves_flags)) };
     }
 
     fn invalidate_all(root: Frame) {
         if cpu::this().root() == root {
-            // SAFETY: the page map that is loaded already.
+            // SAFETY: the root of the page map that is loaded already.
             unsafe { cpu::load_root(cpu::this(), root) };
         }
     }

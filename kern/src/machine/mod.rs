@@ -1,6 +1,6 @@
 //! The hardware: processors, their registers and interrupts, page frames, the serial line, the power switch.
 //!
-//! Knows nothing of environments.
+//! Does not use any other module of the kernel.
 
 pub mod apic;
 pub mod control;
@@ -16,7 +16,7 @@ pub mod registers;
 pub mod vectors;
 pub mod windows;
 
-/// Set up this processor: segments, stacks, interrupt table, and all other registers.
+/// Sets up this processor: segments, stacks, interrupt table, and all other registers.
 pub fn init() {
     let cpu = cpu::this();
     cpu::load_segments(cpu);

@@ -1,4 +1,4 @@
-//! The kernel found a bug of its own.
+//! Kernel panics: the kernel found a bug of its own.
 
 use crate::machine::cpu::{self, Stacks};
 use crate::machine::power::{self, PANICKING};
@@ -18,7 +18,7 @@ fn panic(info: &PanicInfo) -> ! {
     die(format_args!("kernel panic: {info}"), None, frame)
 }
 
-/// An exception in the kernel.
+/// Panics because of an exception in the kernel.
 pub fn exception(saved: &Saved) -> ! {
     let address = Cr2::read_raw();
     let text = format_args!("kernel panic: exception in the kernel, cr2 {address:#018x}");
@@ -29,9 +29,9 @@ fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
     let me = cpu::here() + 1;
     match PANICKING.compare_exchange(0, me, Relaxed, Relaxed) {
         Ok(_) => {}
-        // Not even the report works.
+        // The report itself panicked.
         Err(panicking) if panicking == me => power::off(ExitStatus::KERNEL_PANIC),
-        // The first one is to be heard.
+        // Only the first panic is reported.
         Err(_) => power::stand_still(),
     }
     print_panic(text);
@@ -43,7 +43,7 @@ fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
     power::off(ExitStatus::KERNEL_PANIC)
 }
 
-/// Follow the frame pointers: each points at the caller's, with the return address above it.
+/// Prints a backtrace, along the frame pointers: each points at the caller's, with the return address above it.
 fn backtrace(mut frame: u64) {
     const DEPTH: usize = 32;
     let top = cpu::this().stack_top.get();

@@ -27,43 +27,43 @@ impl fmt::Write for Report {
     }
 }
 
-/// The console listens: say so. The nonce tells this run from every other.
+/// Reports that the console listens. The nonce distinguishes this run from every other.
 pub fn report_ready(nonce: &'static str) {
     NONCE.call_once(|| nonce);
     let _ = writeln!(Report, "faultline-ready nonce={nonce}");
 }
 
-/// Remember how many frames are free before there is any environment.
+/// Records how many frames are free before there is any environment.
 pub fn count_frames() {
     FREE_AT_START.store(MEMORY.free_frames(), Relaxed);
 }
 
-/// The first environment; [`EnvId::NONE`] when it has ended.
+/// The first environment; [`EnvId::NONE`] once it has ended.
 pub fn first_env() -> EnvId {
     EnvId(windows::machine().first_env.load(Relaxed))
 }
 
-/// The first environment has ended: as it did, so will the machine. Another one may get its id some day.
+/// Records the end of the first environment: the machine will end with its status. Another one may get its id later.
 pub fn end_first(status: ExitStatus) {
     STATUS.store(status.0, Relaxed);
     windows::machine().first_env.store(EnvId::NONE.0, Relaxed);
 }
 
-/// The last environment is gone.
+/// Ends the machine with the status of the first environment, because the last one is gone.
 pub fn off_with_status() -> ! {
     off(ExitStatus(STATUS.load(Relaxed)))
 }
 
-/// End the machine.
+/// Ends the machine.
 pub fn off(status: ExitStatus) -> ! {
     static OFF: AtomicBool = AtomicBool::new(false);
     if OFF.swap(true, Relaxed) {
-        // Another processor is at it.
+        // Another processor is ending the machine.
         stand_still();
     }
     print::drain();
     let status = if PANICKING.load(Relaxed) != 0 { ExitStatus::KERNEL_PANIC } else { status };
-    // Who panics earlier has nothing to report from: not even the page of the machine is there yet.
+    // There is nothing to report before the nonce is known: even the machine page may be missing.
     if let Some(nonce) = NONCE.get() {
         let _ = writeln!(
             Report,
@@ -79,7 +79,7 @@ pub fn off(status: ExitStatus) -> ! {
     stand_still()
 }
 
-/// Nothing happens on this processor any more.
+/// Halts this processor for good.
 pub fn stand_still() -> ! {
     loop {
         hlt();

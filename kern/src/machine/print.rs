@@ -1,8 +1,7 @@
 //! The console: lines out, bytes in.
 //!
-//! One `write` comes out in one piece, and no line ever has text of two environments: whoever writes
-//! while the line of another one is unfinished begins a new one. Putting lines together before they
-//! are written is for libos.
+//! One `write` comes out in one piece, and no line ever has text of two environments: an environment that writes while
+//! the line of another one is unfinished begins a new line. Assembling lines before they are written is left to libos.
 
 use crate::machine::hardware::Lock;
 use abi::EnvId;
@@ -15,19 +14,19 @@ use uart_16550::{Config, Uart16550, backend::PioBackend};
 /// The first serial line.
 pub const COM1: u16 = 0x3f8;
 
-/// The serial port, and whose unfinished line is on the screen.
+/// The serial port, and the environment whose line is unfinished.
 struct Console {
     uart: Option<Uart16550<PioBackend>>,
     open: Option<EnvId>,
 }
 
 static CONSOLE: Lock<Console> = Lock::new(LockKind::Console, Console { uart: None, open: None });
-/// What the kernel's own lines begin with: who reads the console can tell them from a program's then.
+/// The prefix of the kernel's own lines, by which a reader of the console can tell them from those of programs.
 pub static SIGNATURE: Once<&str> = Once::new();
 /// Whether `trace!` prints.
 pub static TRACE: AtomicBool = AtomicBool::new(false);
 
-/// Set up the serial port.
+/// Sets up the serial port.
 pub fn init() {
     // SAFETY: the standard port of the first serial line; nobody else uses it.
     let uart = unsafe { Uart16550::new_port(COM1) };
@@ -35,7 +34,7 @@ pub fn init() {
 }
 
 impl Console {
-    /// Write for `who` (nobody: the kernel). Unfinished lines of others are ended first.
+    /// Writes text of an environment, or of the kernel (`None`). Ends an unfinished line of another one first.
     fn write(&mut self, who: Option<EnvId>, text: &[u8]) {
         if self.open.is_some() && self.open != who {
             self.send(b"\n");
@@ -58,16 +57,16 @@ impl fmt::Write for Console {
     }
 }
 
-/// A line of the kernel's.
+/// Prints a line of the kernel.
 pub fn print(text: fmt::Arguments) {
     let signature = SIGNATURE.get().unwrap_or(&"");
     let _ = fmt::write(&mut *CONSOLE.lock(), format_args!("{signature}{text}\n"));
 }
 
-/// A line of a kernel that panics.
+/// Prints a line of a kernel that panics.
 pub fn print_panic(text: fmt::Arguments) {
     const TRIES: u32 = 1_000_000;
-    // Another processor comes to the end of its line. This one, interrupted in the middle of one, does not.
+    // Another processor finishes its line. This processor, interrupted in the middle of a line, does not.
     if !(0..TRIES).any(|_| !CONSOLE.inner().is_locked()) {
         // SAFETY: the holder does not go on.
         unsafe { CONSOLE.inner().force_unlock() };
@@ -75,7 +74,7 @@ pub fn print_panic(text: fmt::Arguments) {
     print(text);
 }
 
-/// Wait until everything has left the machine.
+/// Waits until the serial port has sent everything.
 pub fn drain() {
     const TRIES: u32 = 10_000_000;
     let mut console = CONSOLE.lock();
@@ -85,7 +84,7 @@ pub fn drain() {
     }
 }
 
-/// Print a line of the kernel's on the console.
+/// Prints a line of the kernel on the console.
 macro_rules! kprintln {
     ($($text:tt)*) => { $crate::machine::print::print(format_args!($($text)*)) };
 }
@@ -101,19 +100,19 @@ macro_rules! trace {
 
 pub(crate) use {kprintln, trace};
 
-/// Print text of an environment, in one piece.
+/// Prints text of an environment, in one piece.
 pub fn print_for(env: EnvId, text: &[u8]) {
     CONSOLE.lock().write(Some(env), text);
 }
 
-/// Take bytes that have come in, as many as there are and fit.
+/// Takes received bytes, as many as there are and fit.
 pub fn receive(buffer: &mut [u8]) -> &[u8] {
     let len = CONSOLE.lock().uart.as_mut().map_or(0, |uart| uart.receive_bytes(buffer));
     &buffer[..len]
 }
 
-/// Whether a byte is waiting. (While another processor has the console: ask again later. Who asks has the scheduler
-/// locked, and a line takes its time.)
+/// Whether a received byte is waiting. `false` while another processor has the console: the caller has the scheduler
+/// locked, must not wait for a line to be printed, and asks again later.
 pub fn has_input() -> bool {
     let mut console = CONSOLE.try_lock();
     let uart = console.as_mut().and_then(|console| console.uart.as_mut());

@@ -1,27 +1,28 @@
-//! Faults that tests ask for on the command line, to see that they are found.
+//! Fault injection: faults that tests request on the command line, to see that the kernel finds them.
 
 use crate::machine::registers::Saved;
 use crate::machine::{cpu, vectors};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-/// Time between ticks where the command line does not say: turns are longer where each begins with a check, or a busy host
-/// would check and do nothing else.
+/// The time between ticks if the command line does not set it. Longer in a checking kernel: each entry takes a check,
+/// and on a busy host the kernel would check and do nothing else.
 pub const DEFAULT_TICK_US: u64 = abi::boot::DEFAULT_TICK_US * if cfg!(feature = "check") { 10 } else { 1 };
 
-/// A bug to have, so that tests see it found: processors hold what others hold.
+/// Whether processors take environments that others hold (`hold-twice`): tests see that the checks find it.
 static TWICE: AtomicBool = AtomicBool::new(false);
 
-/// The command line asks for that bug.
+/// Injects the fault `hold-twice`.
 pub fn hold_twice() {
     TWICE.store(cfg!(feature = "check"), Relaxed);
 }
 
-/// Whether this kernel has that bug.
+/// Whether the fault `hold-twice` is injected.
 pub fn holds_twice() -> bool {
     cfg!(feature = "check") && TWICE.load(Relaxed)
 }
 
-/// The local APIC of a processor that is to come too late, so that tests see what becomes of it; [`u32::MAX`]: none.
+/// The local APIC of a processor that is to start too late (`late=`), so that tests see the consequences; [`u32::MAX`]:
+/// none.
 static LATE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// The command line asks for that.
@@ -29,12 +30,13 @@ pub fn be_late(apic_id: u32) {
     LATE.store(apic_id, Relaxed);
 }
 
-/// Whether this processor is to come too late.
+/// Whether this processor is to start too late.
 pub fn is_late(apic_id: u8) -> bool {
     cfg!(feature = "check") && LATE.load(Relaxed) == u32::from(apic_id)
 }
 
-/// Every system call is interrupted before its first instruction, so that tests see that the kernel knows its processor there.
+/// Whether a debug exception interrupts every system call before its first instruction (`break-entries`), so that tests
+/// see that the kernel finds its data there.
 static BREAKS: AtomicBool = AtomicBool::new(false);
 
 /// The command line asks for that.
@@ -42,12 +44,13 @@ pub fn break_entries() {
     BREAKS.store(cfg!(feature = "check"), Relaxed);
 }
 
-/// Where debug exceptions are to come, if that was asked for.
+/// The address of the breakpoint, if one was requested; otherwise 0.
 pub fn breakpoint() -> u64 {
     if BREAKS.load(Relaxed) { vectors::syscall_address().as_u64() } else { 0 }
 }
 
-/// A debug exception came while the kernel ran. One at that place comes once: the processor's GS is the kernel's now.
+/// Handles a debug exception that came while the kernel ran. At the requested breakpoint, GS must be the kernel's by
+/// now, and the exception must not come again.
 pub fn stopped(saved: &mut Saved) {
     const RESUME: u64 = 1 << 16;
     if breakpoint() != 0 {

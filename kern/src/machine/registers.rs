@@ -7,7 +7,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use x86_64::registers::control::Cr2;
 
-/// Selectors. `sysret` wants user data right before user code.
+/// The segment selectors. `sysret` requires user data right before user code.
 pub const KERNEL_CODE: u16 = 0x08;
 pub const USER_DATA: u16 = 0x18 | 3;
 pub const USER_CODE: u16 = 0x20 | 3;
@@ -27,14 +27,14 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// The arguments of the call that the registers were saved at.
+    /// The arguments of the system call at which the registers were saved.
     #[inline]
     pub fn arguments(&self) -> [u64; 6] {
         let [_, _, _, _, _, r10, r9, r8, _, rdi, rsi, rdx, ..] = self.general;
         [rdi, rsi, rdx, r10, r8, r9]
     }
 
-    /// The same in the form in which programs get it.
+    /// The registers as the [`Fault`] that a program gets.
     pub fn as_fault(&self) -> Fault {
         let [r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax] = self.general;
         let is_page_fault = self.vector == u64::from(Vector::PAGE_FAULT.0);
@@ -56,19 +56,19 @@ pub mod reg {
     pub const RAX: usize = 14;
 }
 
-/// In place of a vector: the frame was saved at a system call, and nobody has replaced it.
+/// In place of a vector: the frame was saved at a system call, and has not been replaced since.
 pub const CALL: u64 = u64::MAX;
 
-/// Where the registers of an environment are saved.
+/// The saved registers of an environment.
 ///
-/// Belongs to the processor that holds the environment; while none does, or while the environment waits,
-/// to whoever holds the scheduler's lock.
+/// Belongs to the processor that holds the environment; while none does, or while the environment waits, to the holder
+/// of the scheduler's lock.
 #[derive(Default)]
 #[repr(C, align(16))]
 pub struct TrapFrame(UnsafeCell<Saved>);
 
 impl TrapFrame {
-    /// One past the last byte: where entries from user mode begin to push.
+    /// One past the last byte, where entries from user mode begin to push.
     pub fn top(&self) -> u64 {
         self.0.get() as u64 + size_of::<Saved>() as u64
     }
@@ -77,11 +77,11 @@ impl TrapFrame {
     #[inline]
     #[allow(clippy::mut_from_ref)] // see the type: nobody else touches the frame now
     pub fn saved(&self) -> &mut Saved {
-        // SAFETY: see the type.
+        // SAFETY: the frame belongs to the caller: see the type.
         unsafe { &mut *self.0.get() }
     }
 
-    /// Results of the call in which the environment waits.
+    /// Sets the results of the call in which the environment waits.
     #[inline]
     pub fn set_results(&self, (rax, rdx): (u64, u64)) {
         let saved = self.saved();
@@ -90,13 +90,13 @@ impl TrapFrame {
         saved.vector = CALL;
     }
 
-    /// Let the environment make its call once more, when it runs again.
+    /// Makes the environment repeat its call when it runs again.
     pub fn rewind(&self) {
         const SYSCALL_BYTES: u64 = 2;
         self.saved().rip -= SYSCALL_BYTES;
     }
 
-    /// Registers that a user chose: take what is safe.
+    /// Sets registers that a program chose, as far as that is safe.
     ///
     /// # Errors
     /// [`Error::BadAddress`] if `rip` is not in user space.
@@ -127,14 +127,14 @@ impl TrapFrame {
 pub struct FpState(UnsafeCell<[u128; 32]>);
 
 impl FpState {
-    /// Store what is in the registers.
+    /// Stores the registers of this processor.
     pub fn save(&self) {
         // SAFETY: 512 bytes, aligned; they belong to the environment that ran.
         unsafe { asm!("fxsave64 [{}]", in(reg) self.0.get(), options(nostack, preserves_flags)) };
     }
 
-    /// Load what was stored. Where that leaves the x87 pointers of somebody else as they are, they are reset before:
-    /// `boot::patch` removes that where it is not needed.
+    /// Loads the stored registers. On processors where that leaves the x87 pointers of another environment in place,
+    /// they are reset first; `boot::patch` removes this instruction where it is not needed.
     #[inline(always)]
     pub fn load(&self) {
         // SAFETY: the image was stored by `save` or made by `reset`.
@@ -144,8 +144,8 @@ impl FpState {
         }
     }
 
-    /// Whether the image has all of the state in it. Older processors of AMD's, and emulators, leave out where the last x87
-    /// instruction and its operand were, unless an exception is pending.
+    /// Whether the image has the whole state. Older AMD processors, and emulators, leave out the addresses of the last
+    /// x87 instruction and its operand unless an exception is pending.
     pub fn is_whole() -> bool {
         let (image, number) = (FpState::default(), 0u32);
         let mut found = [0u32; 7];

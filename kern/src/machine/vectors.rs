@@ -1,4 +1,4 @@
-//! The ways into the kernel and out of it, by the names that `entry.s` gives them; and the interrupt table.
+//! The routines of `entry.s`, for Rust code, and the interrupt table.
 
 use crate::machine::cpu::IST_VECTORS;
 use crate::machine::registers::{self, TrapFrame};
@@ -22,17 +22,17 @@ fn stub(vector: usize) -> VirtAddr {
     VirtAddr::from_ptr(&raw const trap_stubs) + 16 * vector as u64
 }
 
-/// The entry of system calls.
+/// The address at which system calls enter the kernel.
 pub fn syscall_address() -> VirtAddr {
     VirtAddr::from_ptr(syscall_entry as *const u8)
 }
 
-/// The entry of system calls from 32-bit code, of which there is none.
+/// The address at which system calls from 32-bit code would enter the kernel; there is no such code.
 pub fn syscall_compat_address() -> VirtAddr {
     VirtAddr::from_ptr(syscall_compat as *const u8)
 }
 
-/// Go on with the environment that runs on this processor, with all its registers.
+/// Resumes the environment that runs on this processor, with all its registers.
 pub fn resume_env(frame: &TrapFrame) -> ! {
     if frame.saved().vector == registers::CALL {
         resume_from_call(frame);
@@ -41,7 +41,7 @@ pub fn resume_env(frame: &TrapFrame) -> ! {
     unsafe { resume() }
 }
 
-/// Go on behind the call that this environment, which runs on this processor, has made.
+/// Resumes the environment that runs on this processor after the system call that it made.
 #[inline]
 pub fn resume_from_call(frame: &TrapFrame) -> ! {
     // SAFETY: the frame is as `syscall_entry` saved it, but for results: so `rip` and `rflags` are what a call
@@ -49,15 +49,15 @@ pub fn resume_from_call(frame: &TrapFrame) -> ! {
     unsafe { resume_call(frame) }
 }
 
-/// Wait for an interrupt.
+/// Waits for an interrupt.
 pub fn wait_for_interrupt() {
-    // SAFETY: the only interrupt that can come is the timer's, and its handler just counts.
+    // SAFETY: interrupts may come here; their handlers only count ticks and flush the TLB.
     unsafe { idle() }
 }
 
-/// Take the interrupts that came while the kernel did one thing after another without a program between.
+/// Takes the interrupts that are pending because the kernel worked for long without running a program.
 pub fn take_interrupts() {
-    // SAFETY: as in `wait_for_interrupt`.
+    // SAFETY: interrupts may come here, as in `wait_for_interrupt`.
     unsafe { pause() }
 }
 
@@ -68,7 +68,7 @@ fn make_idt() -> [Entry<HandlerFunc>; 256] {
         let mut entry = Entry::missing();
         // SAFETY: the stub saves what an interrupt handler must save.
         let options = unsafe { entry.set_handler_addr(stub(vector)) };
-        // User programs may say `int3` and `into`; any other `int n` is a protection fault.
+        // Programs may execute `int3` and `into`; any other `int n` is a protection fault.
         if vector == 3 || vector == 4 {
             options.set_privilege_level(PrivilegeLevel::Ring3);
         }
@@ -80,11 +80,11 @@ fn make_idt() -> [Entry<HandlerFunc>; 256] {
     })
 }
 
-/// Load the interrupt table.
+/// Loads the interrupt table.
 pub fn load_interrupt_table() {
     let idt = IDT.call_once(make_idt);
     let pointer =
         DescriptorTablePointer { limit: size_of_val(idt) as u16 - 1, base: VirtAddr::from_ptr(idt) };
-    // SAFETY: the table is complete and lives for ever.
+    // SAFETY: the table is complete and lives forever.
     unsafe { x86_64::instructions::tables::lidt(&pointer) };
 }

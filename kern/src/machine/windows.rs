@@ -1,8 +1,8 @@
-//! Where the kernel sees physical memory, the windows and its own tables.
+//! The kernel's addresses of physical memory, of the windows and of its own tables.
 //!
-//! The kernel's half is the same 256 top-level entries in every address space, filled once in `boot::kernel_map`:
-//! the direct map, the windows' writable alias, the environment table, the image and the devices.
-//! Nothing in it is both writable and executable, and nothing is global.
+//! The kernel's half is the same 256 top-level entries in every page map, filled once in `boot::kernel_map`: the direct
+//! map, the writable alias of the windows, the environment table, the image and the devices. Nothing in it is both
+//! writable and executable, and no entry is global.
 
 use abi::layout::{ARCHIVE, CPUS, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
@@ -11,11 +11,11 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// The private parts of the environments.
 pub const ENV_TABLE: Va = Va(0xffff_d000_0000_0000);
-/// What the checking kernel counts, indexed by frame number.
+/// The records of the checking kernel, indexed by frame number.
 pub const CHECK_TABLE: Va = Va(0xffff_d800_0000_0000);
-/// What processors other than the first need, one behind the other.
+/// Stacks and data of the application processors, one after the other.
 pub const PROCESSORS: Va = Va(0xffff_d400_0000_0000);
-/// The registers of the local APIC, at their page in [`DEVICES`].
+/// The registers of the local APIC, at its page in [`DEVICES`].
 pub const LOCAL_APIC: Va = DEVICES;
 
 /// The kernel's writable address of something in the windows.
@@ -29,7 +29,7 @@ pub fn bytes(frame: Frame) -> *mut u8 {
     (DIRECT_MAP.0 + frame.address()) as *mut u8
 }
 
-/// The page that everyone can read.
+/// The machine page, which every program can read.
 #[inline]
 pub fn machine() -> &'static MachineInfo {
     // SAFETY: the machine page is mapped from `kernel_map::init` on, and its fields are atomic.
@@ -53,7 +53,7 @@ pub fn cpus(count: u32) -> &'static [CpuInfo] {
 /// The public part of a processor that works.
 #[inline]
 pub fn cpu(number: u32) -> &'static CpuInfo {
-    // SAFETY: as above; numbers of processors are below their count.
+    // SAFETY: the page is mapped from `kernel_map::init` on, and numbers of processors are below their count.
     unsafe { &*(alias(CPUS) as *const CpuInfo).add(number as usize) }
 }
 

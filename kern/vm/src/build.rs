@@ -1,4 +1,4 @@
-//! Page tables for the kernel itself, made at boot out of memory that nobody has yet.
+//! Page tables for the kernel itself, made at boot out of memory that is not in use yet.
 
 use crate::{Machine, Ranges};
 use abi::page::span;
@@ -10,10 +10,10 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The level at which a large page is mapped.
 const LARGE_LEVEL: u32 = 2;
 
-/// Page tables in the making.
+/// The kernel's page tables under construction.
 ///
-/// Rights are the flags of the entries that map pages. If users have one of them, they may use the tables above
-/// as well; who may really do what is up to the entry of the top level.
+/// `rights` are the flags of the entries that map pages. If they include users, users may use the tables above as
+/// well; the entry of the top level decides who may really do what.
 pub struct Builder<M> {
     free: Ranges,
     limit: u64,
@@ -22,11 +22,11 @@ pub struct Builder<M> {
 }
 
 impl<M: Machine> Builder<M> {
-    /// An empty top-level table. Memory comes from `free`, below the physical address `limit`: what can be reached
-    /// before the tables are in use.
+    /// An empty top-level table. Memory comes from `free`, below the physical address `limit`: the part that is
+    /// reachable before the tables are in use.
     ///
     /// # Panics
-    /// There is no memory. So do all others that need some: without tables the kernel cannot start.
+    /// If there is no memory. All functions that need some panic then: without tables the kernel cannot start.
     #[must_use]
     pub fn new(free: Ranges, limit: u64) -> Self {
         let mut builder = Builder { free, limit, root: Frame(0), machine: PhantomData };
@@ -46,7 +46,7 @@ impl<M: Machine> Builder<M> {
         &self.free
     }
 
-    /// Map physical memory, with large pages where it can be: not where users read, since walks of their page maps
+    /// Maps physical memory, with large pages where possible: not where users read, since walks of their page maps
     /// ([`Space`](crate::Space)) know only small ones.
     pub fn map(&mut self, va: u64, physical: Range<u64>, rights: u64) {
         let mut done = 0;
@@ -60,12 +60,12 @@ impl<M: Machine> Builder<M> {
         }
     }
 
-    /// Map fresh memory, all zeros, at every page of a range of addresses that has none.
+    /// Maps fresh zeroed memory at every page of a range of addresses that has none.
     pub fn back(&mut self, va: Range<u64>, rights: u64) {
         self.back_around(va, &[], rights);
     }
 
-    /// The same, but for the pages at these offsets, which stay as they are.
+    /// Maps fresh zeroed memory as [`Builder::back`] does, except at the pages at these offsets.
     pub fn back_around(&mut self, va: Range<u64>, holes: &[usize], rights: u64) {
         for page in (Va(va.start).page().0..va.end).step_by(PAGE_SIZE as usize) {
             let is_hole = holes.iter().any(|hole| va.start + *hole as u64 == page);
@@ -76,18 +76,18 @@ impl<M: Machine> Builder<M> {
         }
     }
 
-    /// Back the part that describes a range of memory, in a table at `base` with a `T` for every frame there could be.
+    /// Backs the part that describes a range of memory, in a table at `base` with one `T` for every possible frame.
     pub fn back_books<T>(&mut self, base: u64, memory: &Range<u64>, rights: u64) {
         let entry = |physical: u64| base + physical / PAGE_SIZE * size_of::<T>() as u64;
         self.back(entry(memory.start)..entry(memory.end), rights);
     }
 
-    /// Take away a page that was mapped by itself.
+    /// Unmaps a page that was mapped as a small page.
     pub fn unmap(&mut self, va: Va) {
         self.entry(va, 1, 0).store(0, Relaxed);
     }
 
-    /// A frame of zeros. (Not [`Machine::zero`]: nobody counts yet.)
+    /// Takes a frame of zeros. (Not with [`Machine::zero`]: the counters do not exist yet.)
     fn take(&mut self) -> Frame {
         let limit = self.limit;
         let fits = |range: &&mut Range<u64>| range.start + PAGE_SIZE <= range.end.min(limit);
@@ -98,7 +98,7 @@ impl<M: Machine> Builder<M> {
         frame
     }
 
-    /// The entry for `va` at `level`, with the tables above it.
+    /// The entry for `va` at `level`; missing tables above it are made.
     // exercise 1 of page-tables: the way to an entry in the kernel's own tables
     fn entry(&mut self, va: Va, level: u32, rights: u64) -> &'static AtomicU64 {
         let mut table = self.root;

@@ -1,18 +1,19 @@
-//! What processors must forget when a page map changes, and the frames that wait for that.
+//! Edits of a page map: the TLB invalidations that they need, and the frames that wait for those.
 
 use crate::space::{Loaded, PARKED, Space};
 use crate::{Machine, Memory};
 use abi::{Frame, Va};
 
-/// What keeping a frame costs until other processors have forgotten it, and then freeing it.
+/// The cost of parking a frame until other processors have invalidated their translations, and then freeing it.
 pub const PARK: u32 = 75;
-/// What letting other processors forget a page map costs, however many they are.
+/// The fixed cost of a TLB shootdown, for any number of processors.
 pub const FLUSH: u32 = 60;
-/// The price of a flush for each processor, whether it has to forget anything or not.
+/// The cost of a TLB shootdown for each processor, whether it has to invalidate anything or not.
 pub const FLUSH_EACH: u32 = 20;
 
 impl<M: Machine> Space<M> {
-    /// Changes begin, by who has just taken the lock, and does not run in this space.
+    /// Starts an edit by a processor that has just taken the lock and may not have this page map loaded: records which
+    /// TLBs may hold translations of it.
     pub fn begin(&mut self) {
         self.loaded = if M::is_elsewhere(self.root) {
             Loaded::Elsewhere
@@ -23,7 +24,7 @@ impl<M: Machine> Space<M> {
         };
     }
 
-    /// Changes end, before the lock is given up: from now on no processor knows what was taken away.
+    /// Finishes an edit, before the lock is released: after that no TLB holds a translation that was taken away.
     #[inline]
     pub fn settle(&mut self, memory: &Memory<M>) {
         if self.loaded != Loaded::Here || self.stale_here {
@@ -32,7 +33,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// From here on no processor has cached anything that is not so any more.
+    /// Performs all pending TLB invalidations, local and remote, then frees the parked frames.
     #[cold]
     pub(crate) fn flush(&mut self, memory: &Memory<M>) {
         if core::mem::take(&mut self.stale_here) {
@@ -43,7 +44,7 @@ impl<M: Machine> Space<M> {
         self.parked[..parked].iter().for_each(|frame| memory.release(*frame));
     }
 
-    /// The same for other processors alone. Nothing is given back.
+    /// Performs a pending TLB shootdown on other processors. Frees no frames.
     #[inline]
     pub(crate) fn flush_elsewhere(&mut self) {
         if core::mem::take(&mut self.stale) {
@@ -51,8 +52,8 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Other processors will have to forget what they have cached. That is paid for now: it happens at the latest when
-    /// the lock is given up, when no budget is asked any more.
+    /// Notes that a TLB shootdown is pending, and charges for it at once: at the latest it happens when the lock is
+    /// released, when no budget is checked any more.
     #[cold]
     #[inline(never)]
     pub(crate) fn is_stale_elsewhere(&mut self) {
@@ -62,7 +63,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// An entry that points to a table changed.
+    /// Invalidates all translations after a change of an entry that points to a table.
     pub(crate) fn forget_all(&mut self) {
         self.forget_walks();
         match self.loaded {
@@ -72,7 +73,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// An entry was taken away or lost rights.
+    /// Invalidates the translation of a page whose entry was removed or lost rights.
     #[inline]
     pub(crate) fn forget(&mut self, page: Va) {
         match self.loaded {
@@ -82,7 +83,8 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Give up a frame that was named by an entry which is forgotten.
+    /// Drops the reference of an entry whose translation has been [invalidated](Self::forget): at once, or after the
+    /// pending shootdown.
     #[inline]
     pub(crate) fn release(&mut self, memory: &Memory<M>, frame: Frame) {
         match self.loaded {

@@ -1,4 +1,4 @@
-//! Page frames: who uses how many of them, and which are free.
+//! Page frames: their reference counts, and the lists of free frames.
 
 use crate::{Lock, Machine, Ranges};
 use abi::window::{CpuInfo, LockKind};
@@ -8,59 +8,59 @@ use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-/// Frame 0 is never handed out: in a list it stands for the end.
+/// Frame 0 is never handed out: it marks the end of a list.
 const END: u32 = 0;
 
-/// Frames go between a processor and the others so many at a time.
+/// Number of frames that move at a time between a processor and the pool or another processor.
 const BATCH: u32 = 32;
-/// A processor keeps so many at hand.
+/// The number of free frames at which a processor gives a batch to the pool.
 const AT_HAND: u32 = 2 * BATCH;
-/// And so many that can be tables as they are, of each [kind](Emptied): a program that forks needs a few, and when the child
-/// ends they come back, emptied entry by entry.
+/// Number of [emptied](Emptied) frames of each kind that a processor keeps: a program that forks needs a few tables,
+/// and when the child ends they return, emptied entry by entry.
 const EMPTIED: u32 = BATCH;
 
-/// What zeroing or copying a frame costs, in instructions, roughly.
+/// The cost of zeroing or copying a frame, in instructions, roughly.
 pub const FILL: u32 = 560;
-/// What freeing a frame costs; a part of it is for those that go on to the pool from time to time.
+/// The cost of freeing a frame, including a share of the cost of moving batches to the pool.
 pub const FREE: u32 = 50;
-/// What looking for free frames at all processors costs, when the pool has none, and at each of them.
+/// The cost of a search for free frames at all processors, when the pool has none: fixed, and for each processor.
 const SEARCH: u32 = 300;
 const SEARCH_EACH: u32 = 32;
 
-/// The price of one search on a machine with so many processors.
+/// The cost of one search on a machine with this many processors.
 pub(crate) const fn search_cost(processors: u32) -> u32 {
     SEARCH + SEARCH_EACH * processors
 }
 
 /// All page frames.
 ///
-/// Each processor has some free frames at hand, so that two of them do not meet at one lock for
-/// every page. What is too much goes to a pool and comes from there, and when that is empty from the
-/// other processors: memory is exhausted when nobody has a frame left, and not before.
+/// Each processor keeps some free frames at hand, so that processors do not contend for one lock for every page.
+/// Surplus frames go to a pool. A processor that runs out takes frames from the pool, and when that is empty from the
+/// other processors: memory is exhausted only when no list has a free frame.
 ///
-/// Free frames are listed through the frame table itself, last freed first: what was used a
-/// moment ago is warm, and the order is the same in every run.
+/// The lists of free frames are linked through the frame table, last freed first: recently used frames are in the
+/// cache, and the order is deterministic.
 pub struct Memory<M> {
     at_hand: [AtHand<M>; CpuInfo::MAX],
     pool: Lock<List<M>, M>,
 }
 
-/// What one processor has at hand: a cache line, and a lock that others take only when they have nothing.
+/// The free frames of one processor: a cache line, and a lock that others take only when they have no frame.
 #[repr(align(64))]
 struct AtHand<M>(Lock<Hand<M>, M>);
 
-/// Free frames with whatever is in them, and some that were emptied before they were freed.
+/// Free frames with arbitrary contents, and some that were emptied before they were freed.
 struct Hand<M> {
     any: List<M>,
     emptied: [List<M>; 2],
 }
 
-/// What is in a frame that need not be filled to be used again.
+/// The contents of a free frame that can be used again without being filled.
 #[derive(Clone, Copy)]
 pub(crate) enum Emptied {
-    /// Nothing but zeros: a table with no entry.
+    /// Zeros: a table with no entry.
     Table,
-    /// The kernel's half, and itself: the top-level table of a space with no pages.
+    /// The kernel's half, and the self map: the top-level table of a page map with no pages.
     Root,
 }
 
@@ -72,7 +72,7 @@ struct List<M> {
 }
 
 impl<M: Machine> Memory<M> {
-    /// No frames yet.
+    /// A memory without frames.
     #[must_use]
     pub const fn new() -> Self {
         Memory {
@@ -81,8 +81,7 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// From now on the frames of `usable` are in the books: those of `free` are free, and the others the kernel's, with
-    /// a reference.
+    /// Adds the frames of `usable`: those of `free` are free, and the others belong to the kernel, with one reference.
     pub fn init(&self, usable: &Ranges, free: &Ranges) {
         let frames = |range: &Range<u64>| Frame::containing(range.start).0..Frame::containing(range.end).0;
         for frame in usable.iter().flat_map(frames) {
@@ -94,7 +93,7 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// A frame of zeros with one reference.
+    /// Allocates a frame of zeros with one reference.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
@@ -103,7 +102,7 @@ impl<M: Machine> Memory<M> {
         self.alloc_zeros(&mut 0)
     }
 
-    /// A frame as [`Memory::alloc`] gives it. What it took is added to the `work`.
+    /// Allocates a frame as [`Memory::alloc`] does, and adds the cost to `work`.
     #[inline]
     pub(crate) fn alloc_zeros(&self, work: &mut u32) -> Result<Frame, Error> {
         let frame = self.alloc_dirty(work)?;
@@ -112,7 +111,7 @@ impl<M: Machine> Memory<M> {
         Ok(frame)
     }
 
-    /// A frame of zeros for a table: those that were freed last are empty already.
+    /// Allocates a frame of zeros for a table: preferably a recently freed table, which is empty already.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
@@ -120,13 +119,13 @@ impl<M: Machine> Memory<M> {
         self.take_emptied(Emptied::Table).map_or_else(|| self.alloc_zeros(work), Ok)
     }
 
-    /// A frame of this kind, if one is at hand.
+    /// Takes a frame of this kind, if one is at hand.
     pub(crate) fn take_emptied(&self, kind: Emptied) -> Option<Frame> {
         let frame = self.mine().lock().emptied[kind as usize].pop();
         (frame.0 != END).then(|| taken::<M>(frame))
     }
 
-    /// A frame with one reference and the contents of another one. What it took is added to the `work`.
+    /// Allocates a frame with one reference and the contents of another frame, and adds the cost to `work`.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
@@ -138,28 +137,28 @@ impl<M: Machine> Memory<M> {
         Ok(frame)
     }
 
-    /// The contents are somebody's old secrets: the caller overwrites all of them.
+    /// Allocates a frame with old contents, possibly secrets: the caller overwrites all of them.
     #[inline]
     pub(crate) fn alloc_dirty(&self, work: &mut u32) -> Result<Frame, Error> {
         self.take().map_or_else(|| self.fetch(work), Ok)
     }
 
-    /// The same, if this processor has a frame at hand.
+    /// Takes a frame with old contents, if this processor has one at hand and its lock is free.
     #[inline(always)]
     pub(crate) fn take(&self) -> Option<Frame> {
         let frame = self.mine().try_lock()?.any.pop();
         (frame.0 != END).then(|| taken::<M>(frame))
     }
 
-    /// What this processor has at hand.
+    /// The free frames of this processor.
     #[inline]
     fn mine(&self) -> &Lock<Hand<M>, M> {
         &self.at_hand[M::cpu() % CpuInfo::MAX].0
     }
 
-    /// Nothing is at hand: get some from the pool, or from another processor.
+    /// Gets frames from the pool or from another processor, when none is at hand.
     ///
-    /// Frames go from list to list only while both are locked. So they are always found.
+    /// Frames move between lists only while both are locked. So a search always finds them.
     #[cold]
     #[inline(never)]
     fn fetch(&self, work: &mut u32) -> Result<Frame, Error> {
@@ -174,17 +173,17 @@ impl<M: Machine> Memory<M> {
         Ok(taken::<M>(one))
     }
 
-    /// Look at what every processor has at hand, this one first. All lists are locked at once: if there is nothing in any
-    /// of them, there was a moment in which no frame was free.
+    /// Searches the free frames of every processor, this one first. All lists are locked at once: if all of them are
+    /// empty, there was a moment in which no frame was free.
     #[cold]
     #[inline(never)]
     fn search(&self, work: &mut u32) -> Result<Frame, Error> {
         let (here, all) = (M::cpu(), M::cpus().len().min(CpuInfo::MAX));
         add(work, search_cost(all as u32));
-        // There is room for as many processors as there can be, and no time to look at each of them.
+        // The array has room for the greatest number of processors, and there is no time to drop each element.
         let mut hands = ManuallyDrop::new([const { None }; CpuInfo::MAX]);
         let hands = &mut hands[..all];
-        // In this order, and the pool last, like everybody who locks two lists.
+        // Lock in this order, and the pool last, as all code does that takes two of these locks.
         hands.iter_mut().zip(&self.at_hand).for_each(|(hand, at_hand)| *hand = Some(at_hand.0.lock()));
         let (before, from_here) = hands.split_at_mut(here);
         let mut in_order = from_here.iter_mut().chain(before).flatten();
@@ -198,7 +197,7 @@ impl<M: Machine> Memory<M> {
         if one.0 == END { Err(Error::NoMemory(0)) } else { Ok(taken::<M>(one)) }
     }
 
-    /// Add a reference.
+    /// Adds a reference to a frame.
     ///
     /// # Errors
     /// [`Error::TooManyRefs`] with the physical address.
@@ -210,13 +209,13 @@ impl<M: Machine> Memory<M> {
         Ok(())
     }
 
-    /// Drop a reference; with the last one the frame is free.
+    /// Drops a reference to a frame; dropping the last one frees it.
     #[inline]
     pub fn release(&self, frame: Frame) {
         self.release_with(frame, &mut 0);
     }
 
-    /// Drop a reference. What it takes to free the frame is added to the `work`.
+    /// Drops a reference to a frame, and adds the cost of freeing the frame to `work`.
     #[inline]
     pub(crate) fn release_with(&self, frame: Frame, work: &mut u32) {
         if smp::release(&M::info(frame).refs) {
@@ -225,7 +224,8 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// The same, for a frame in which there is nothing that must be overwritten before it is used again as what it was.
+    /// Drops a reference to a frame like [`Memory::release`], but keeps the frame in the list of its kind: it is an
+    /// empty table that can be used again as it is.
     #[inline]
     pub(crate) fn release_emptied(&self, frame: Frame, kind: Emptied) {
         if !smp::release(&M::info(frame).refs) {
@@ -242,19 +242,19 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// Drop a reference, unless it is the last one. Returns whether it was dropped.
+    /// Drops a reference to a frame, unless it is the last one. Returns whether it was dropped.
     pub(crate) fn release_shared(&self, frame: Frame) -> bool {
         M::info(frame).refs.fetch_update(AcqRel, Acquire, |refs| (refs > 1).then(|| refs - 1)).is_ok()
     }
 
-    /// Whether there is exactly one reference.
+    /// Whether a frame has exactly one reference.
     #[inline]
     #[must_use]
     pub fn is_sole(&self, frame: Frame) -> bool {
         smp::is_sole(&M::info(frame).refs)
     }
 
-    /// A frame without references is free.
+    /// Puts a frame without references on the free list of this processor.
     #[inline(never)]
     fn put(&self, frame: Frame) {
         M::poison(frame);
@@ -268,7 +268,7 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// How many frames are free.
+    /// The number of free frames.
     #[must_use]
     pub fn free_frames(&self) -> u64 {
         CpuInfo::free_frames(M::cpus())
@@ -292,7 +292,7 @@ impl<M: Machine> Hand<M> {
         self.emptied.iter().fold(self.any.len, |all, list| all | list.len) == 0
     }
 
-    /// Some free frames, or all there are; those that were emptied come last.
+    /// Removes up to `len` free frames of one kind from the hand; emptied frames come last.
     fn cut(&mut self, len: u32) -> List<M> {
         let lists = core::iter::once(&mut self.any).chain(&mut self.emptied);
         lists.map(|list| list.cut(len)).find(|some| some.len > 0).unwrap_or(List::EMPTY)
@@ -304,7 +304,7 @@ impl<M> List<M> {
 }
 
 impl<M: Machine> List<M> {
-    /// The first frame, or [`END`].
+    /// Removes the first frame; returns [`END`] if the list is empty.
     #[inline]
     fn pop(&mut self) -> Frame {
         let frame = Frame(self.first);
@@ -321,7 +321,7 @@ impl<M: Machine> List<M> {
         self.len += 1;
     }
 
-    /// The first so many frames, or all there are, as a list of their own.
+    /// Splits off the first `len` frames, or all, as a list of their own.
     fn cut(&mut self, len: u32) -> Self {
         if self.len <= len {
             return core::mem::replace(self, List::EMPTY);
@@ -335,7 +335,7 @@ impl<M: Machine> List<M> {
         List { first, len, machine: PhantomData }
     }
 
-    /// Put another list before this one. It is short: its end is looked for.
+    /// Prepends another list, which is short: its end must be searched.
     fn prepend(&mut self, other: Self) {
         let mut at = other.first;
         while at != END {
@@ -350,7 +350,7 @@ impl<M: Machine> List<M> {
     }
 }
 
-/// A frame is in use from now on, with one reference.
+/// Marks a frame that was taken from a list as in use, with one reference.
 #[inline(always)]
 fn taken<M: Machine>(frame: Frame) -> Frame {
     count::<M>(-1);
@@ -360,13 +360,13 @@ fn taken<M: Machine>(frame: Frame) -> Frame {
     frame
 }
 
-/// Add to what was done. (What nobody asks for may come to any number.)
+/// Adds to the count of work. (A count that nothing reads may wrap around.)
 #[inline(always)]
 pub(crate) fn add(work: &mut u32, instructions: u32) {
     *work = work.wrapping_add(instructions);
 }
 
-/// This processor took or freed a frame.
+/// Changes this processor's counter of free frames.
 #[inline]
 fn count<M: Machine>(change: i64) {
     let free = &M::counts().free_frames;

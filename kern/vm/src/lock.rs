@@ -7,16 +7,17 @@ use core::sync::atomic::Ordering::Relaxed;
 use spin::RelaxStrategy;
 use spin::mutex::{Mutex, MutexGuard};
 
-/// A spin lock. Whoever finds it taken counts that, and [serves](Machine::relax) others while it waits.
+/// A spin lock. A processor that finds it taken counts that, and [serves](Machine::relax) requests of others while it
+/// waits.
 pub struct Lock<T, M> {
     mutex: Mutex<T, Relax<M>>,
     kind: LockKind,
 }
 
-/// The content of a [`Lock`], until it is dropped.
+/// Access to the content of a locked [`Lock`]; dropping it releases the lock.
 pub type Guard<'a, T, M> = MutexGuard<'a, T, Relax<M>>;
 
-/// How a processor waits.
+/// The relax strategy of a waiting processor: [`Machine::relax`].
 pub struct Relax<M>(PhantomData<M>);
 
 impl<M: Machine> RelaxStrategy for Relax<M> {
@@ -27,26 +28,26 @@ impl<M: Machine> RelaxStrategy for Relax<M> {
 }
 
 impl<T, M> Lock<T, M> {
-    /// Not taken.
+    /// A lock that is not taken.
     #[must_use]
     pub const fn new(kind: LockKind, content: T) -> Self {
         Lock { mutex: Mutex::new(content), kind }
     }
 
-    /// The lock itself, for who has to break it open.
+    /// The lock itself, for code that has to break it open.
     pub fn inner(&self) -> &Mutex<T, Relax<M>> {
         &self.mutex
     }
 }
 
 impl<T, M: Machine> Lock<T, M> {
-    /// Wait until nobody else has it.
+    /// Takes the lock; waits while another processor has it.
     #[inline]
     pub fn lock(&self) -> Guard<'_, T, M> {
         self.mutex.try_lock().unwrap_or_else(|| self.wait())
     }
 
-    /// The content, if nobody else has it.
+    /// Takes the lock, if no other processor has it.
     #[inline(always)]
     pub fn try_lock(&self) -> Option<Guard<'_, T, M>> {
         self.mutex.try_lock()

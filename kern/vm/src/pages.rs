@@ -1,4 +1,4 @@
-//! What the page calls do to one page.
+//! The operations of the page calls on one page.
 
 use crate::entry::{change, count, granted, may_have, owned, owned_copy, with_perms};
 use crate::space::{Leaf, Space};
@@ -6,12 +6,12 @@ use crate::{Machine, Memory};
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// A page that is mapped, as [`Space::page`] finds it.
+/// A mapped page, as [`Space::page`] finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
-    /// Its frame.
+    /// The frame of the page.
     pub frame: Frame,
-    /// Whether it can be written at this moment.
+    /// Whether the page can be written at this moment.
     pub writable: bool,
 }
 
@@ -24,11 +24,11 @@ impl<M: Machine> Space<M> {
         Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })
     }
 
-    /// The frame of the page at `va`, which can be written at this moment. It is about to be: A and D are
-    /// set, as the processor does.
+    /// The frame of the page at `va`, which must be writable at this moment. The caller is about to write it: A and D
+    /// are set, as the processor does.
     ///
     /// # Errors
-    /// [`Error::TableShared`]; [`Error::Fault`] if there is no page, or not a writable one.
+    /// [`Error::TableShared`]; [`Error::Fault`] if there is no page, or it is not writable.
     pub fn dirty(&self, va: Va) -> Result<Frame, Error> {
         let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER | Pte::WRITABLE));
         let leaf = leaf.ok_or(Error::Fault(va.0))?;
@@ -37,7 +37,7 @@ impl<M: Machine> Space<M> {
         Ok(leaf.pte.frame())
     }
 
-    /// Whether nobody else has the page at `va`, and it can be written at this moment.
+    /// Checks that the page at `va` has no other users and can be written at this moment.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::Shared`].
@@ -49,7 +49,7 @@ impl<M: Machine> Space<M> {
         if memory.is_sole(page.frame) { Ok(()) } else { Err(Error::Shared(va.0)) }
     }
 
-    /// Put a fresh page of zeros at `va`, instead of whatever is there.
+    /// Maps a fresh page of zeros at `va`, replacing a page or mark there.
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::TableShared`].
@@ -59,7 +59,7 @@ impl<M: Machine> Space<M> {
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
-    /// The frame at `va`, to be copied.
+    /// The frame at `va`, as the source of a copy.
     ///
     /// # Errors
     /// [`Error::NotMapped`].
@@ -68,7 +68,7 @@ impl<M: Machine> Space<M> {
         self.present(&self.last[1], va).map(|leaf| leaf.pte.frame())
     }
 
-    /// Put a fresh page with the contents of a frame at `va`, instead of whatever is there.
+    /// Maps a fresh page with the contents of a frame at `va`, replacing a page or mark there.
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::TableShared`].
@@ -78,11 +78,11 @@ impl<M: Machine> Space<M> {
         self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
-    /// The frame at `va`, to be mapped elsewhere with these permissions, with a reference for that.
+    /// Grants the page at `va` with these permissions: returns its frame, with a reference for the receiver.
     ///
     /// # Errors
-    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`]; [`Error::TableShared`] if it could be
-    /// written but for that.
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`]; [`Error::TableShared`] if only a shared table
+    /// keeps the page from being writable.
     #[inline]
     pub fn grant(&self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<Frame, Error> {
         let leaf = self.present(&self.last[1], va)?;
@@ -96,8 +96,8 @@ impl<M: Machine> Space<M> {
         memory.share(frame).map(|()| frame)
     }
 
-    /// Put a granted frame at `va`, instead of whatever is there. The reference moves into the
-    /// entry; if there is an error it is dropped.
+    /// Maps a granted frame at `va`, replacing a page or mark there. The reference moves into the entry; an error
+    /// drops it.
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::TableShared`].
@@ -106,7 +106,7 @@ impl<M: Machine> Space<M> {
         self.insert(memory, va, granted(frame, perms))
     }
 
-    /// Change the permissions of the page at `va`. A and D stay.
+    /// Changes the permissions of the page at `va`. A and D stay.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TableShared`].
@@ -122,7 +122,7 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// Remove the page or mark at `va`.
+    /// Removes the page or mark at `va`.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`].
@@ -136,7 +136,7 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// Store a word of at most 40 bits where no page is; 0 clears it.
+    /// Stores a mark, a word of at most 40 bits, where no page is mapped; 0 clears it.
     ///
     /// # Errors
     /// [`Error::BadWord`], [`Error::Mapped`], [`Error::NoMemory`], [`Error::TableShared`].
@@ -156,8 +156,8 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// Make the page at `va` this space's alone and writable; copy it if it has other users.
-    /// Returns whether it was copied.
+    /// Makes the page at `va` private to this page map and writable; copies it if it has other users. Returns whether
+    /// it was copied.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::Executable`], [`Error::NoMemory`], [`Error::TableShared`].
@@ -179,7 +179,7 @@ impl<M: Machine> Space<M> {
         Ok(true)
     }
 
-    /// Fill the entry of `va`, which takes over a reference to the frame.
+    /// Fills the entry of `va`, which takes over a reference to the frame.
     #[inline(always)]
     fn insert(&mut self, memory: &Memory<M>, va: Va, new: Pte) -> Result<(), Error> {
         let leaf = self.make(memory, va).inspect_err(|_| memory.release(new.frame()))?;
@@ -187,9 +187,8 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// Exchange an entry for another one and give up what it named: first the entry, then the
-    /// processor's copy of it, then the frame. (In any other order somebody could get the frame
-    /// while it can still be reached here.)
+    /// Replaces an entry and drops the reference of the old one: first the entry, then its cached translation, then
+    /// the frame. (In any other order another environment could get the frame while this one can still reach it.)
     #[inline]
     fn replace(&mut self, memory: &Memory<M>, leaf: &Leaf, va: Va, new: Pte) {
         let mut old = leaf.pte;

@@ -1,4 +1,4 @@
-//! Lists of physical address ranges: what the boot loader says about memory.
+//! Lists of physical address ranges: the memory map from the boot loader.
 
 use core::ops::Range;
 
@@ -10,7 +10,7 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// The most ranges that a list holds. What does not fit is left out: memory that is not used.
+    /// The greatest number of ranges in a list. More ranges are left out: their memory stays unused.
     pub const MAX: usize = 64;
 
     /// No ranges.
@@ -27,17 +27,17 @@ impl Ranges {
         }
     }
 
-    /// The ranges, in the order in which they came. Some may be empty.
+    /// The ranges, in the order of insertion. Some may be empty.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Range<u64>> {
         self.list[..self.len].iter()
     }
 
-    /// The ranges, to be cut.
+    /// The ranges, mutable, so that the caller can cut parts off.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range<u64>> {
         self.list[..self.len].iter_mut()
     }
 
-    /// Take `hole` out of every range.
+    /// Removes `hole` from every range.
     pub fn subtract(&mut self, hole: &Range<u64>) {
         for index in 0..self.len {
             let range = self.list[index].clone();

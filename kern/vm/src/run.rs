@@ -1,6 +1,6 @@
-//! Page calls: what a [`Space`] does to one page or table is done to a run of them, until it is finished, something
-//! is wrong, or the entry to the kernel has taken its time. An error is returned only if nothing was done: otherwise
-//! the caller hears how far it got, calls again for the rest, and gets the error then.
+//! Page calls: repeat an operation of [`Space`] on a run of pages or tables, until the run is finished, an error
+//! occurs, or the time of this kernel entry is used up. An error is returned only if nothing was done: otherwise the
+//! caller learns how far the call got, calls again for the rest, and gets the error then.
 
 use crate::edit::{FLUSH, FLUSH_EACH, PARK};
 use crate::frames::{FILL, search_cost};
@@ -13,54 +13,56 @@ use abi::window::CpuInfo;
 use abi::{Call, EnvId, Error, PageOp, Va};
 use core::ops::Range;
 
-/// What an entry to the kernel may still do, in instructions, roughly: less than [`MachineInfo::LONGEST_BOUND`](abi::window::MachineInfo).
+/// The work that a kernel entry may still do, in instructions, roughly: less than
+/// [`MachineInfo::LONGEST_BOUND`](abi::window::MachineInfo).
 #[derive(Debug)]
 pub struct Budget(u32);
 
-/// What a step costs that finds everything at hand and displaces nothing, and the most that it can cost: a space says what
-/// was [worked](Space::take_work) beyond the first.
+/// The cost of a step: the fixed part, when every table and frame is at hand and nothing is replaced, and the most
+/// that a step can cost. A page map [reports](Space::take_work) the work beyond the fixed part.
 #[derive(Clone, Copy)]
 struct Cost {
     step: u32,
     most: u32,
-    /// For how many frames all processors may have to be searched.
+    /// The number of frames for which all processors may have to be searched.
     searches: u32,
-    /// How often all processors may have to forget a page map.
+    /// The number of TLB shootdowns.
     flushes: u32,
 }
 
 impl Cost {
-    /// What must be left for one more step on a machine with so many processors.
+    /// The budget that one more step needs on a machine with this many processors.
     #[inline]
     const fn most(self, processors: u32) -> u32 {
         self.most + self.searches * search_cost(processors) + self.flushes * (FLUSH + FLUSH_EACH * processors)
     }
 }
 
-/// An operation of a list, before it comes to its pages: it did not go the short way.
+/// The cost of an operation of a list that did not take the fast path, before it comes to its pages.
 const OPERATION: u32 = SHORT_ROUND + 250;
-/// What two spaces cost that are not the caller's: their locks, and who has them loaded.
+/// The cost of two page maps other than the caller's: their locks, and finding out where they are loaded.
 const SPACES: u32 = 150;
-/// Editing an entry, and three tables above it, and the page; or tables that go again, because there is no frame for the
-/// last. (To displace pages, and tables that go with them, is less.)
+/// Editing an entry, adding three tables above it, and filling the page; or removing tables again, because there is no
+/// frame for the last one. (Replacing pages, and removing tables with them, costs less.)
 const PAGE: Cost =
     Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + PARK), searches: 4, flushes: 1 };
 const _: () = assert!(FILL <= 3 * (PRUNE + PARK));
-/// Two entries that point to a table, and the tables above. It may be that both sides have to be flushed.
+/// Editing two entries that point to a table, and adding the tables above. Both sides may need a TLB shootdown.
 const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most, searches: 3, flushes: 2 };
-/// Owning a table with so many entries, with a look at each, and at what it names. (It is the caller's: no other processor
-/// has it loaded.)
+/// The cost of owning a table with this many entries, including a look at each, and at the frame that it names. (The
+/// table is the caller's: no other processor has it loaded.)
 const fn own_table(entries: u32, processors: u32) -> Cost {
     let most = 330 + most_to_own(entries, search_cost(processors));
     Cost { step: 330, most, searches: 0, flushes: 0 }
 }
-/// Operations the short way, on pages below one table: each, and as many as there can be. And finding the table.
+/// Operations on the fast path, on pages below one table: the cost of each, and of as many as a list can have, with
+/// finding the table.
 const SHORT: Cost = Cost { step: 30, most: SHORT_ROUND + 30 * PAGE_OPS_MAX as u32, searches: 0, flushes: 0 };
 const SHORT_ROUND: u32 = 210;
 
-/// What a whole entry may take.
+/// The budget of a whole kernel entry.
 const ENTRY: u32 = 18_600;
-// The first operation of a list gets somewhere, however many processors there are.
+// The first operation of a list makes progress, for any number of processors.
 const _: () = {
     let (left, processors) = (ENTRY - OPERATION - SPACES, CpuInfo::MAX as u32);
     let own_table = own_table(TABLE_ENTRIES as u32, processors);
@@ -70,14 +72,14 @@ const _: () = {
 };
 
 impl Budget {
-    /// That of a whole entry.
+    /// The budget of a whole kernel entry.
     #[inline]
     #[must_use]
     pub const fn new() -> Budget {
         Budget(ENTRY)
     }
 
-    /// Call `f` with the number of each page of a run. Returns how many were done.
+    /// Calls `f` with the number of each page of a run. Returns how many were done.
     ///
     /// # Errors
     /// That of `f` for the first page.
@@ -99,7 +101,7 @@ impl Budget {
         count: u32,
         mut f: impl FnMut(&mut Space<M>, u32) -> Result<(), Error>,
     ) -> Result<u32, Error> {
-        // What came with messages is not this call's work.
+        // Work of earlier messages does not belong to this call.
         space.take_work();
         let mut done = 0;
         if let Some(most) = self.0.checked_sub(cost.most(M::cpus().len() as u32)) {
@@ -124,20 +126,20 @@ impl Budget {
         self.0 = self.0.saturating_sub(instructions);
     }
 
-    /// So many operations on pages below one table were done the short way.
+    /// Charges for this many operations on pages below one table that took the fast path.
     #[inline(always)]
     pub fn spend_on_short(&mut self, pages: usize) {
         self.spend(SHORT_ROUND + pages as u32 * SHORT.step);
     }
 
-    /// Whether the rest of a list has to wait: it may be that all of it goes the short way.
+    /// Whether the rest of a list has to wait: too little is left for a rest that takes the fast path as a whole.
     #[inline(always)]
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.0 < SHORT.most
     }
 
-    /// One more operation of a list comes, and does not go the short way.
+    /// Charges for an operation of a list that does not take the fast path.
     #[inline(always)]
     pub fn spend_on_operation(&mut self, op: &PageOp) {
         let is_own = op.env.0 | op.source_env.0 == EnvId::SELF.0;
@@ -152,10 +154,11 @@ impl Default for Budget {
 }
 
 impl<M: Machine> Space<M> {
-    /// Do `share_tables`, `own_tables` or `unmap_tables` to the first `count` of its tables. Returns how many were done.
+    /// Does `share_tables`, `own_tables` or `unmap_tables` to the first `count` tables of an operation. Returns how
+    /// many were done.
     ///
     /// # Errors
-    /// Those of what is done to one table; [`Error::BadLevel`].
+    /// Those of the operation on one table; [`Error::BadLevel`].
     #[inline]
     pub fn run_tables(
         &mut self,
@@ -184,14 +187,14 @@ impl<M: Machine> Space<M> {
             space.has_worked(spent);
             let result = space.accept_table(memory, to, level, frame);
             if result.is_err() && own {
-                // Nobody has it but who had it before.
+                // Only the page map that had the table before has it.
                 source.as_deref_mut().unwrap_or(space).reopen_table(from, level);
             }
             result
         })
     }
 
-    /// Own one table after the other. Returns for how many of them there was time: that depends on what is in each.
+    /// Owns one table after the other. Returns for how many the budget sufficed: that depends on the entries of each.
     #[inline]
     fn own_each(
         &mut self,
@@ -205,7 +208,7 @@ impl<M: Machine> Space<M> {
         let full = own_table(TABLE_ENTRIES as u32, processors);
         for table in 0..count {
             let va = at(table);
-            // There is time for any table when the entry begins.
+            // At the beginning of a kernel entry the budget suffices for any table.
             let fits_any = budget.0 >= full.most;
             let cost = if fits_any { full } else { own_table(self.entries_of_table(va, level), processors) };
             match budget.each(cost, self, 1, |space, _| space.own_table(memory, va, level).map(drop)) {
@@ -218,7 +221,7 @@ impl<M: Machine> Space<M> {
     }
 }
 
-/// How many pages, or tables of a level above 1, at the start of a run do not meet the pages of `pinned`.
+/// How many pages, or tables of a level above 1, at the start of a run do not overlap the pages of `pinned`.
 ///
 /// # Errors
 /// [`Error::Pinned`] if the first one does.
@@ -231,6 +234,6 @@ pub fn unpinned(pinned: Range<u64>, va: Va, count: u32, level: u32) -> Result<u3
     if va.0 >= first {
         return Err(Error::Pinned(va.0.max(pinned.start)));
     }
-    // More than 32 bits can count is as good as all.
+    // A distance that does not fit into 32 bits means that the whole run is unpinned.
     Ok(u32::try_from((first - va.0) / span(level)).map_or(count, |before| count.min(before)))
 }

@@ -1,9 +1,9 @@
-//! The short way: what nearly every fault asks for, one page of the space that is loaded here.
+//! The fast path: the requests of nearly every fault, for one page of the page map that this processor has loaded.
 //!
-//! In nearly all cases the tables are there and were walked to a moment ago, nobody else has them, and a frame is at
-//! hand. Then little is left to do. Each function here does what its namesake in `space` does, or, if anything at all
-//! is not so, nothing; the caller goes the long way then, which finds out the same once more and says what is wrong.
-//! Without errors to tell and without anything to wait for, this is a tenth of the instructions.
+//! In nearly all cases the tables are present, were used a moment ago and are private, and a frame is at hand. Then
+//! little work remains. Each function in this module either does what its namesake in [`Space`] does, or, if any of
+//! these conditions fails, nothing; then the caller takes the slow path, which checks again and reports the error.
+//! Without errors to report and without waiting, the fast path takes a tenth of the instructions.
 
 use crate::entry::{count, granted, may_have, owned, owned_copy, with_perms};
 use crate::space::{Leaf, SPAN, Space, Walk};
@@ -12,37 +12,39 @@ use abi::{EnvId, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// To forget more pages than these one by one is slower than to forget all, and to walk to some of them again.
+/// The greatest number of pages that are invalidated one by one. For more pages a full invalidation is faster,
+/// including the walks that it costs later.
 const FORGET_AT_ONCE: usize = 32;
 
-/// Change the permissions in an entry that holds `old`, if that is a page that may have these.
+/// Changes the permissions in an entry that holds `old`, if that is a page that may have these.
 ///
-/// A plain store is enough: the space is loaded here and nowhere else, the processor is busy with this, and so none
-/// sets D meanwhile. (A may be set early by one that guesses; it sets it once more when the page is used.)
+/// A plain store is enough: the page map is loaded on this processor only, and this processor is executing this
+/// function, so no processor sets D meanwhile. (A processor may set A early, by speculation; it sets A again when the
+/// page is used.)
 #[inline(always)]
 fn set_perms(entry: &AtomicU64, old: Pte, perms: Perms) -> Option<()> {
     let can = old.is_present() && may_have(old, perms);
     can.then(|| entry.store(with_perms(old.0, perms), Relaxed))
 }
 
-/// The call of an operation and how many pages, as the one word that they are.
+/// The call and the page count of an operation, as the one word that they occupy.
 #[inline(always)]
 fn head(op: &PageOp) -> u64 {
     u64::from(op.count) << 32 | u64::from(op.call)
 }
 
-/// A frame that is named no more in a place where it was: to be given to [`Memory::release`].
+/// A frame whose entry was removed; the caller must pass it to [`Memory::release`].
 #[must_use]
 pub struct Released(pub Frame);
 
 impl<M: Machine> Space<M> {
-    /// The entry of a page, if it can be changed and was walked to last.
+    /// The entry of a page, if it can be changed and is in the table of the last walk.
     #[inline(always)]
     fn usual(&self, va: Va) -> Option<Leaf> {
         self.walked_last(va).then(|| self.leaf(&self.last[0], va))
     }
 
-    /// [`Space::alloc`], where no page is.
+    /// Fast path of [`Space::alloc`], for an empty entry.
     #[inline(always)]
     pub fn try_alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Option<()> {
         let leaf = self.usual(va).filter(|leaf| leaf.pte.is_empty())?;
@@ -54,7 +56,7 @@ impl<M: Machine> Space<M> {
         Some(())
     }
 
-    /// [`Space::protect`].
+    /// Fast path of [`Space::protect`].
     #[inline(always)]
     pub fn try_protect(&mut self, va: Va, perms: Perms) -> Option<()> {
         let leaf = self.usual(va)?;
@@ -63,13 +65,14 @@ impl<M: Machine> Space<M> {
         Some(())
     }
 
-    /// [`Space::protect`] of pages of a list, until one is not as usual: not one page of the caller's own, not in one
-    /// table with the first, not on its side of the `pinned` pages, or with other rights. Returns how many were done.
+    /// Fast path of [`Space::protect`] for the pages of a list, until an operation is unusual: not one page of the
+    /// caller's own, not in one table with the first, not on its side of the `pinned` pages, or with other rights.
+    /// Returns how many were done.
     ///
-    /// What all of them have in common is looked at once; twenty-some instructions are left for each.
+    /// The common conditions are checked once; twenty-some instructions are left for each page.
     #[inline(always)]
     pub fn try_protect_each(&mut self, ops: &[PageOp], perms: Perms, pinned: Range<u64>) -> usize {
-        // (A walk does not look at the highest bits of an address. The others are in one table with the first.)
+        // (A walk ignores the highest bits of an address. The other addresses are in one table with the first.)
         let is_usual = |first: &&PageOp| first.va.is_user_page() && self.look_up(&self.last[0], first.va);
         let Some(first) = ops.first().filter(is_usual) else { return 0 };
         let walk = self.last[0].get();
@@ -87,7 +90,7 @@ impl<M: Machine> Space<M> {
         let needs = Pte::PRESENT | if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
         let mut left = ops;
         while let Some((op, rest)) = left.split_first() {
-            // What is no page boundary gets a huge number.
+            // An unaligned address rotates to a huge index and fails the bounds check.
             let number = op.va.0.wrapping_sub(start).rotate_right(PAGE_SIZE.trailing_zeros()) as usize;
             let Some(entry) = entries.get(number) else { break };
             let old = Pte(entry.load(Relaxed));
@@ -102,7 +105,7 @@ impl<M: Machine> Space<M> {
         done
     }
 
-    /// [`Space::protect`] of the pages of a run that are in one table.
+    /// Fast path of [`Space::protect`] for the pages of a run that are in one table.
     #[inline(always)]
     pub fn try_protect_run(&mut self, va: Va, count: usize, perms: Perms) -> Option<usize> {
         if !self.look_up(&self.last[0], va) || self.last[0].get().span & Walk::READ_ONLY != 0 {
@@ -121,7 +124,7 @@ impl<M: Machine> Space<M> {
         (done > 0).then_some(done)
     }
 
-    /// The first so many of these pages have lost rights.
+    /// Invalidates the translations of the first `count` of these pages, which have lost rights.
     #[inline(always)]
     fn forget_all_of(&mut self, count: usize, pages: impl Iterator<Item = Va>) {
         if count > FORGET_AT_ONCE {
@@ -131,7 +134,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// [`Space::unmap`] of a page. The frame is to be released.
+    /// Fast path of [`Space::unmap`] for a page. The caller must release the frame.
     #[inline(always)]
     pub fn try_unmap(&mut self, va: Va) -> Option<Released> {
         let leaf = self.usual(va).filter(|leaf| leaf.pte.is_present())?;
@@ -146,7 +149,7 @@ impl<M: Machine> Space<M> {
         Some(Released(leaf.pte.frame()))
     }
 
-    /// [`Space::own`]. If the page was copied, the frame of the other one is to be released.
+    /// Fast path of [`Space::own`]. If the page was copied, the caller must release the old frame.
     #[inline(always)]
     pub fn try_own(&mut self, memory: &Memory<M>, va: Va) -> Option<Option<Released>> {
         let leaf = self.usual(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::NO_EXEC))?;
@@ -164,7 +167,7 @@ impl<M: Machine> Space<M> {
         Some(Some(Released(old)))
     }
 
-    /// [`Space::grant`] and [`Space::accept`], from another page of this space to where no page is.
+    /// Fast path of [`Space::grant`] and [`Space::accept`], from another page of this page map to an empty entry.
     #[inline(always)]
     pub fn try_map(&mut self, memory: &Memory<M>, source: Va, va: Va, perms: Perms) -> Option<()> {
         let leaf = self.usual(va).filter(|leaf| leaf.pte.is_empty())?;

@@ -9,47 +9,48 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One address space, named by the frame of its top-level table.
+/// One page map, named by the frame of its top-level table.
 ///
-/// Whoever has the value holds the lock of the environment that it belongs to.
+/// Access to the value implies holding the lock of the environment that it belongs to.
 pub struct Space<M> {
     pub(crate) root: Frame,
-    /// The tables that were walked to last: to grant a page, and for everything else.
+    /// The level-1 tables of the last walks: one walk for the source of a grant, one for everything else.
     pub(crate) last: [Cell<Walk>; 2],
-    /// What was spent since somebody asked, beyond what every page takes: instructions, roughly.
+    /// Work since the last [`Space::take_work`], beyond the fixed cost of every page: instructions, roughly.
     pub(crate) work: u32,
-    /// What lies below is gone already: teardown goes on here.
+    /// The address at which teardown continues: everything below it is gone.
     pub(crate) torn_down: Va,
-    /// Who may have cached what changes here.
+    /// Where translations of this page map may be cached.
     pub(crate) loaded: Loaded,
-    /// Something was taken away that another processor may have cached.
+    /// Whether another processor may have cached a translation that was taken away.
     pub(crate) stale: bool,
-    /// The same for this processor, and it is more than single pages could be forgotten for.
+    /// Whether this processor's TLB needs a full invalidation (too many pages for single ones, or a table changed).
     pub(crate) stale_here: bool,
-    /// Frames that cannot be given back before it has forgotten them.
+    /// Frames that wait for the pending TLB shootdown before they are freed.
     pub(crate) parked: [Frame; PARKED],
     pub(crate) parked_len: usize,
     pub(crate) machine: PhantomData<M>,
 }
 
-/// Which processor has a space loaded. It is one at the most: an environment runs in one place.
+/// Where a page map is loaded: on one processor at most, since an environment runs in one place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loaded {
-    /// This one: whoever runs changes its own space. That is so whenever nobody [says](Space::begin) otherwise.
+    /// On this processor: an environment changes its own page map. The default, unless [`Space::begin`] finds
+    /// otherwise.
     Here,
-    /// None.
+    /// On no processor.
     Nowhere,
-    /// Another one, or it may load it at any time.
+    /// On another processor, or another one may load it at any time.
     Elsewhere,
 }
 
-/// So many frames wait for one flush at the most.
+/// The greatest number of frames that wait for one TLB shootdown.
 pub(crate) const PARKED: usize = 16;
 
-/// The result of a walk down to a table of level 1: good for 2 MiB, until a table is freed.
+/// The result of a walk down to a table of level 1: valid for 2 MiB, until a table is freed.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
-    /// The address, divided by 2 MiB; and [`Walk::READ_ONLY`], unless every level above allows writing.
+    /// The address divided by 2 MiB; with [`Walk::READ_ONLY`], unless every level above allows writing.
     pub span: u64,
     pub entries: &'static Table,
     pub table: Frame,
@@ -63,19 +64,19 @@ impl Walk {
         Walk { span: (va.0 / SPAN) | read_only, entries: M::table(table), table }
     }
 
-    /// To nowhere.
+    /// An empty walk: matches no address.
     pub fn none<M: Machine>(root: Frame) -> Walk {
         Walk { span: u64::MAX, entries: M::table(root), table: root }
     }
 }
 
-/// What a table of level 1 translates, in bytes.
+/// The number of bytes that a table of level 1 translates.
 pub(crate) const SPAN: u64 = 512 * PAGE_SIZE;
 
-/// Where a page is translated: its leaf entry, found by [`Space::find`].
+/// The leaf entry of a page, found by [`Space::find`].
 pub(crate) struct Leaf {
     pub entry: &'static AtomicU64,
-    /// What was in it. (The processor may set A and D at any time, if it is present.)
+    /// The value of the entry. (The processor may set A and D at any time, if the page is present.)
     pub pte: Pte,
     /// The table that holds the entry.
     pub table: Frame,
@@ -84,7 +85,7 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
-    /// What the holder may do: the AND over all levels, never the leaf alone.
+    /// Whether the environment has this right: the AND over all levels, never the leaf alone.
     #[inline]
     pub fn allows(&self, right: u64) -> bool {
         self.writable_above && self.pte.has(right)
@@ -92,8 +93,7 @@ impl Leaf {
 }
 
 impl<M: Machine> Space<M> {
-    /// An address space with no pages: the kernel's half and the windows are those of `template`, in which there is
-    /// nothing else.
+    /// A page map with no pages: the kernel's half and the windows are copied from `template`, which has nothing else.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
@@ -121,15 +121,15 @@ impl<M: Machine> Space<M> {
         self.root
     }
 
-    /// Instructions that were spent since somebody asked, roughly, beyond what every page takes: on filling frames, on
-    /// freeing those that were displaced, on tables that come and go, and on asking processors. Most of the work of a page
-    /// call.
+    /// Takes the work since the last call, in instructions, roughly, beyond the fixed cost of every page: filling
+    /// frames, freeing replaced frames, adding and removing tables, and searching at processors. Most of the work of a
+    /// page call.
     #[inline]
     pub fn take_work(&mut self) -> u32 {
         core::mem::take(&mut self.work)
     }
 
-    /// So much came.
+    /// Adds to the work.
     #[inline(always)]
     pub(crate) fn has_worked(&mut self, instructions: u32) {
         add(&mut self.work, instructions);
@@ -141,7 +141,7 @@ impl<M: Machine> Space<M> {
     }
 }
 
-/// A top-level table: the kernel's half, and itself.
+/// Makes a top-level table: the kernel's half, and the self map.
 fn new_root<M: Machine>(memory: &Memory<M>, template: Frame) -> Result<Frame, Error> {
     let root = memory.alloc_copy(template, &mut 0)?;
     let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);

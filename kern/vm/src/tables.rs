@@ -1,9 +1,9 @@
-//! Whole tables, shared: what makes fork independent of how much memory there is.
+//! Sharing of whole tables: it makes the cost of fork independent of the amount of memory.
 //!
-//! A table of level 1 translates 2 MiB, one of level 2 translates 1 GiB, one of level 3 translates 512 GiB. The
-//! entry that points to it can be given to another space: then both have the same table, and with it everything
-//! below. Neither may change it, so the entry loses W on both sides, and because rights are the AND over the
-//! levels, nothing below can be written any more. Nothing else changes, however much there is.
+//! A table of level 1 translates 2 MiB, one of level 2 translates 1 GiB, one of level 3 translates 512 GiB. The entry
+//! that points to a table can be given to another page map: then both have this table, and with it everything below.
+//! Neither may change it, so the entry loses W on both sides, and because rights are the AND over the levels, nothing
+//! below can be written any more. Nothing else changes, no matter how much memory is below.
 //!
 //! ```text
 //!      parent   child              parent   child                parent   child
@@ -20,15 +20,15 @@
 //!         before                share_table(2)                   own_table(2) by the parent
 //! ```
 //!
-//! Whoever wants to write *owns* the table first, from the top down, and then the page. The last one that has a
-//! table keeps it; the others copy it. A copy makes two entries of every entry, so everything in it loses what
-//! only a sole user may have: tables below lose W, writable pages become copy-on-write, and pages that could have
-//! been made writable cannot be any more. (But for those that are kept: they are shared for writing.) In the old
-//! table the pages stay as they are, since nobody can write them through it. Whoever is left with it, and keeps it,
-//! does the same to pages that others have then.
+//! An environment that wants to write *owns* the table first, from the top down, and then the page. The last
+//! environment that has a table keeps it; the others copy it. A copy duplicates every entry, so every entry in it
+//! loses the rights that only a sole user may have: tables below lose W, writable pages become copy-on-write, and
+//! pages that could have been made writable cannot be any more. (Except kept pages: they are shared for writing.) In
+//! the old table the pages stay as they are, since nobody can write them through it. The last environment makes these
+//! changes when it keeps the table, for the pages that others have then.
 //!
-//! Rights that a leaf has are therefore those of everybody who has the table, at the time when the table was
-//! shared; and nobody gets more out of a table than was in it then.
+//! Rights of a leaf are therefore those of every environment that has the table, at the time when the table was
+//! shared; and nobody gets more rights out of a table than were in it then.
 
 use crate::entry::{LINE, TABLE, count, is_line_empty};
 use crate::space::Space;
@@ -38,8 +38,8 @@ use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl<M: Machine> Space<M> {
-    /// The table that the entry of this level (2 to 4) at `va` points to, to be shared, with a reference for that.
-    /// From now on nothing below is writable here.
+    /// Grants the table that the entry of this level (2 to 4) at `va` points to: returns its frame, with a reference
+    /// for the receiver. After that nothing below is writable in this page map.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::TooManyRefs`].
@@ -50,18 +50,18 @@ impl<M: Machine> Space<M> {
         if pte.has(Pte::WRITABLE) {
             entry.fetch_and(!Pte::WRITABLE, Relaxed);
             self.forget_all();
-            // Nobody writes any more when the other one begins to read.
+            // No processor may still write when the receiver begins to read.
             self.flush_elsewhere();
         }
         Ok(pte.frame())
     }
 
-    /// Whether the entry of this level at `va` points to a table that is this space's alone, and may be changed.
+    /// Whether the entry of this level at `va` points to a table of this page map alone, which may be changed.
     pub(crate) fn has_own_table(&self, va: Va, level: u32) -> bool {
         self.table_entry(va, level).is_ok_and(|(_, entry)| Pte(entry.load(Relaxed)).has(Pte::WRITABLE))
     }
 
-    /// The table was this space's alone, was granted, and nobody has taken it.
+    /// Undoes [`grant_table`](Self::grant_table) for a table that was private and that no page map has accepted.
     pub(crate) fn reopen_table(&mut self, va: Va, level: u32) {
         if let Ok((_, entry)) = self.table_entry(va, level) {
             entry.fetch_or(Pte::WRITABLE, Relaxed);
@@ -69,8 +69,8 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Let the entry of this level (2 to 4) at `va` point to a table that was granted. The reference moves into
-    /// the entry; if there is an error it is dropped.
+    /// Makes the entry of this level (2 to 4) at `va` point to a granted table. The reference moves into the entry; an
+    /// error drops it.
     ///
     /// # Errors
     /// [`Error::Mapped`] if there is a table already, [`Error::TableShared`], [`Error::NoMemory`].
@@ -82,7 +82,7 @@ impl<M: Machine> Space<M> {
         frame: Frame,
     ) -> Result<(), Error> {
         self.put_table(memory, va, level, frame).inspect_err(|_| {
-            // Whoever granted it has it still.
+            // Not the last reference: the page map that granted the table still has one.
             memory.release_shared(frame);
         })
     }
@@ -98,14 +98,14 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// How many entries of that table are not empty: what [owning](Self::own_table) it costs depends on that.
+    /// The number of nonempty entries of the table, on which the cost of [owning](Self::own_table) it depends.
     pub(crate) fn entries_of_table(&self, va: Va, level: u32) -> u32 {
         self.table_entry(va, level)
             .map_or(0, |(_, entry)| M::info(Pte(entry.load(Relaxed)).frame()).word.load(Relaxed))
     }
 
-    /// Make the table that the entry of this level (2 to 4) at `va` points to this space's alone. Returns whether
-    /// it was copied for that.
+    /// Makes the table that the entry of this level (2 to 4) at `va` points to private to this page map. Returns
+    /// whether the table was copied.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NoMemory`], [`Error::TooManyRefs`].
@@ -131,7 +131,7 @@ impl<M: Machine> Space<M> {
         self.has_worked(cost_to_copy(entries));
         let copy = self.copy_table(memory, table, level)?;
         entry.store(copy.address() | TABLE | pte.0 & Pte::ACCESSED, Relaxed);
-        // No processor may walk the old table from here any more: it may be gone in a moment.
+        // No processor may walk the old table from this page map any more: it may be freed in a moment.
         self.forget_all();
         self.flush(memory);
         if !memory.release_shared(table) {
@@ -141,11 +141,12 @@ impl<M: Machine> Space<M> {
         Ok(true)
     }
 
-    /// A copy of a shared table: every entry twice from now on, and here with as much as both may have. Pages in the
-    /// old table stay as they are: nobody can write them, and whoever keeps it will look at each of them.
+    /// Copies a shared table. Each entry then exists twice, and the copy has the rights that both may have. Pages in
+    /// the old table stay as they are: nobody can write them, and the page map that keeps the table looks at each of
+    /// them.
     fn copy_table(&mut self, memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
         let len = M::info(table).word.load(Relaxed);
-        // In a table that is nearly empty the lines with anything in them are looked for.
+        // In a nearly empty table only lines with nonempty entries are copied.
         let is_sparse = len <= SPARSE;
         let work = &mut self.work;
         let copy = if is_sparse { memory.alloc_table(work)? } else { memory.alloc_dirty(work)? };
@@ -166,7 +167,7 @@ impl<M: Machine> Space<M> {
         Ok(copy)
     }
 
-    /// Remove a table that others have too, and with it all that is below, from this space.
+    /// Removes a table that others have too, and with it everything below, from this page map.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NotShared`] if nobody else has it.
@@ -180,7 +181,7 @@ impl<M: Machine> Space<M> {
         self.forget_all();
         self.flush(memory);
         if !memory.release_shared(pte.frame()) {
-            // The others have just given it up.
+            // The others have just given up the table.
             entry.store(pte.0, Relaxed);
             return Err(Error::NotShared(va.0));
         }
@@ -190,18 +191,19 @@ impl<M: Machine> Space<M> {
     }
 }
 
-/// What looking through a table costs, in instructions, roughly, besides what is done to its entries.
+/// The cost of going through a table, in instructions, roughly, besides the work on its entries.
 const LOOK: u32 = 900;
-/// What giving up a table costs that nobody else has any more.
+/// The cost of giving up a table that no other page map has any more.
 const DROP: u32 = 8 * ALL;
 const ALL: u32 = TABLE_ENTRIES as u32;
-/// As many entries at the most are beside one that is not empty, in its line.
+/// The greatest number of other entries in the line of a nonempty entry.
 const BESIDE: u32 = LINE as u32 - 1;
 
-/// A table with so few entries is looked through for them.
+/// The greatest number of nonempty entries of a sparse table, in which only nonempty lines are processed.
 const SPARSE: u32 = 256;
 
-/// The price of a copy of a table in which so many entries are not empty: those may be of two kinds by turns, and lie apart.
+/// The cost of copying a table with this many nonempty entries. The worst case: they alternate between two kinds, and
+/// lie apart.
 const fn cost_to_copy(entries: u32) -> u32 {
     if entries <= SPARSE {
         let lines = min(entries, ALL / LINE as u32);
@@ -211,7 +213,7 @@ const fn cost_to_copy(entries: u32) -> u32 {
     }
 }
 
-/// The price of keeping a table.
+/// The cost of keeping a table.
 const fn cost_to_keep(entries: u32) -> u32 {
     let (beside, each) =
         if entries <= SPARSE { (min(BESIDE * entries, ALL - entries), 34) } else { (ALL - entries, 30) };
@@ -226,13 +228,14 @@ const fn max(one: u32, other: u32) -> u32 {
     if one > other { one } else { other }
 }
 
-/// The most that owning a table with so many entries costs. It may be copied and kept; and while it is copied the others may
-/// give it up, or else a frame may have to be searched for. (Both of that, for one table that is full: that would be more.)
+/// The greatest cost of owning a table with this many entries. The table is either kept or copied; and while it is
+/// copied, the others may give it up, or a frame may have to be searched for. (Both for one full table would cost more
+/// than this.)
 pub(crate) const fn most_to_own(entries: u32, search: u32) -> u32 {
     max(cost_to_keep(entries), cost_to_copy(entries) + max(search, DROP))
 }
 
-/// An entry to a table allows no writing below any more.
+/// Removes the right to write from an entry that points to a table.
 fn take_write(entry: &AtomicU64) {
     if Pte(entry.load(Relaxed)).has(Pte::PRESENT | Pte::WRITABLE) {
         entry.fetch_and(!Pte::WRITABLE, Relaxed);
@@ -242,7 +245,7 @@ fn take_write(entry: &AtomicU64) {
 /// Rights that only a sole user of a page may have.
 const SOLE: u64 = Pte::WRITABLE | Pte::MAY;
 
-/// Copy entries that point to tables. Returns how many could be copied.
+/// Copies entries that point to tables. Returns how many could be copied.
 fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
     copy_entries(from, to, left, |old, new| {
         let pte = Pte(old.load(Relaxed));
@@ -257,12 +260,11 @@ fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
     })
 }
 
-/// Copy entries of pages. Returns how many could be copied. (By itself, because this is the most that a first write
-/// after a fork costs.)
+/// Copies entries of pages. Returns how many could be copied. (A separate function, because this is the main cost of a
+/// first write after a fork.)
 #[inline(never)]
 fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
-    // Most often a page is used as the one before it. Then what stands beside its frame is the same, and so is what has
-    // to change.
+    // Most often a page has the flags of the one before it. Then the change of its entry is equal, too.
     let (mut beside, mut change) = (!Pte::FRAME, 0);
     copy_entries(from, to, left, |old, new| {
         let pte = old.load(Relaxed);
@@ -279,8 +281,8 @@ fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
     })
 }
 
-/// Change the entries of a table that is kept whose pages others have. (The processor may be setting A or D meanwhile, and
-/// nothing else.)
+/// Changes the entries of pages that others have too, in a table that is kept. (Meanwhile the processor may set A or
+/// D, and nothing else.)
 #[inline(never)]
 fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
     let (mut beside, mut change) = (!Pte::FRAME, 0);
@@ -296,18 +298,18 @@ fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
     });
 }
 
-/// Which bits of the entry of a page change when that gets another user. (Looked up, because pages that are used in
-/// different ways by turns cost this each.)
+/// The bits that change in the entry of a page that gets another user. (A table look-up, because pages of alternating
+/// kinds pay for this each.)
 #[inline(always)]
 fn change_of_leaf(pte: u64) -> u64 {
     CHANGES[(((pte / ABOVE) & 7) | ((pte & Pte::WRITABLE) * (8 / Pte::WRITABLE))) as usize]
 }
 
-/// The lowest of three bits side by side that matter for that, besides W: COW, KEEP and MAY.
+/// The lowest of the three adjacent bits that decide the change, besides W: COW, KEEP and MAY.
 const ABOVE: u64 = Perms::COW.bits();
 const _: () = assert!(Perms::KEEP.bits() == 2 * ABOVE && Pte::MAY == 4 * ABOVE);
 
-/// The changes of all 16 kinds of pages. Whoever could write must copy first, unless the page is kept.
+/// The changes for all 16 kinds of pages. A page that could be written becomes copy-on-write, unless it is kept.
 static CHANGES: [u64; 16] = {
     let mut all = [0; 16];
     let mut kind = 0;
@@ -322,8 +324,8 @@ static CHANGES: [u64; 16] = {
     all
 };
 
-/// Copy entry by entry; `copy` returns `None` if it cannot. If `left` is given, so many entries are not empty, and the
-/// new table is empty.
+/// Copies entry by entry; `copy` returns `None` if it cannot. If `left` is given, this many entries are nonempty, and
+/// the new table is empty.
 #[inline(always)]
 fn copy_entries(
     from: &Table,
@@ -348,7 +350,7 @@ fn copy_entries(
     TABLE_ENTRIES
 }
 
-/// Call `f` with every entry of a table that is not empty.
+/// Calls `f` with every nonempty entry of a table.
 #[inline(always)]
 fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
     let mut left = M::info(table).word.load(Relaxed);
@@ -369,8 +371,8 @@ fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
     }
 }
 
-/// Give up a table that was copied, and that the others have given up meanwhile. The copy has all that it names, too:
-/// nothing of that is free now.
+/// Gives up a table that was copied and that the others have given up meanwhile. The copy has references to everything
+/// that the table names: none of that is freed now.
 #[cold]
 fn drop_table<M: Machine>(memory: &Memory<M>, table: Frame) {
     for pte in M::table(table).iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present()) {

@@ -1,4 +1,4 @@
-//! The end of a page map: everything in it is given back, a slice at a time.
+//! Teardown of a page map: everything in it is freed, a slice at a time.
 
 use crate::entry::{LINE, count, is_line_empty, user_entries};
 use crate::frames::Emptied;
@@ -7,16 +7,16 @@ use crate::{Machine, Memory};
 use abi::{Frame, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// What it costs to step over an empty line, to look at each entry of another one, and to clear an entry, in
+/// The costs of skipping an empty line, of looking at each entry of another line, and of clearing an entry, in
 /// instructions, roughly.
 const SKIP_COST: u32 = 20;
 const LINE_COST: u32 = 180;
 const CLEAR_COST: u32 = 68;
 
 impl<M: Machine> Space<M> {
-    /// Free what the user's part holds. Gives up after about `budget` instructions; call again then.
-    /// No processor may have this space loaded. Returns whether everything is gone; then the root
-    /// is left, to be [given back](Self::free).
+    /// Frees everything in the user's part. Stops after about `budget` instructions; the caller must then call again.
+    /// No processor may have this page map loaded. Returns whether everything is gone; then only the root is left, to
+    /// be [freed](Self::free).
     pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
         self.forget_walks();
         let rest = clear::<M>(memory, self.root, 4, Va(0), self.torn_down, budget);
@@ -24,20 +24,20 @@ impl<M: Machine> Space<M> {
         rest.is_none()
     }
 
-    /// Give back the top-level table, in which nothing of the user's is left. The space must not be used any more.
+    /// Frees the top-level table, whose user part is empty. The page map must not be used any more.
     pub fn free(&mut self, memory: &Memory<M>) {
         memory.release_emptied(self.root, Emptied::Root);
     }
 
-    /// Call `f` with every entry of the user's part that is not empty: tables first, then what
-    /// they hold. For checking kernels and tests.
+    /// Calls `f` with every nonempty entry of the user's part: tables first, then their contents. For checking kernels
+    /// and tests.
     pub fn for_each(&self, f: &mut dyn FnMut(Va, u32, Pte)) {
         visit::<M>(self.root, 4, Va(0), f);
     }
 }
 
-/// Clear a table that translates addresses from `base` on, beginning at the entry for `from`: those before
-/// it are empty. Returns where to go on when the budget is spent.
+/// Clears a table that translates addresses from `base` on, beginning at the entry for `from`: the entries before it
+/// are empty. Returns the address at which to continue when the budget is spent.
 fn clear<M: Machine>(
     memory: &Memory<M>,
     table: Frame,
@@ -57,7 +57,7 @@ fn clear<M: Machine>(
             continue;
         }
         if index.is_multiple_of(LINE) && *budget > 0 {
-            // At least one entry goes: there must be progress.
+            // Leave at least 1, so that at least one entry is cleared: there must be progress.
             *budget = budget.saturating_sub(LINE_COST).max(1);
         }
         let pte = Pte(entries[index].load(Relaxed));
@@ -66,13 +66,13 @@ fn clear<M: Machine>(
         if pte.is_empty() {
             continue;
         }
-        // Tables of this space alone are looked into all the same: the first page says it.
+        // Private tables are entered even with no budget left: the first nonempty leaf below returns the address.
         if *budget == 0 && (level == 1 || pte.is_shared_table()) {
             return Some(va);
         }
         let goes_on_elsewhere = level > 1 && pte.is_shared_table() && memory.release_shared(pte.frame());
         if goes_on_elsewhere {
-            // Somebody else has the table, and all that is below it.
+            // Another page map has the table, and everything below it.
             *budget = budget.saturating_sub(CLEAR_COST);
             entries[index - 1].store(0, Relaxed);
             count::<M>(table, -1);

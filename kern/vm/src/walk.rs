@@ -1,4 +1,4 @@
-//! The walk down to an entry, and the tables on the way: how they are made, and how they go.
+//! The walk down to a page table entry; making and removing the tables on the way.
 
 use crate::entry::{TABLE, count};
 use crate::frames::Emptied;
@@ -10,18 +10,18 @@ use abi::{Error, Frame, Pte, Va};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What making a table that is missing costs, besides filling it, in instructions, roughly.
+/// The cost of making a missing table, besides filling it, in instructions, roughly.
 pub(crate) const MAKE: u32 = 70;
-/// What giving back a table costs that has become empty.
+/// The cost of removing a table that has become empty.
 pub(crate) const PRUNE: u32 = 150;
 impl<M: Machine> Space<M> {
-    /// What is at `va` can be changed: no table above is shared.
+    /// Checks that the entry of `va` may be changed: no table above is shared.
     #[inline]
     pub(crate) fn require_own_tables(&self, leaf: &Leaf, va: Va) -> Result<(), Error> {
         if leaf.writable_above { Ok(()) } else { Err(self.shared_above(va)) }
     }
 
-    /// Which table above `va` is shared: the topmost one. (Windows are nobody's to change.)
+    /// The error that names the topmost shared table above `va`. (Nobody may change windows.)
     #[cold]
     #[inline(never)]
     // exercise 2 of page-tables: the topmost table that is shared
@@ -40,7 +40,7 @@ impl<M: Machine> Space<M> {
         unreachable!("no table above {va} is shared")
     }
 
-    /// Whether pages at `va` may come and go: no table above is shared.
+    /// Checks that pages at `va` may be mapped and unmapped: no table above is shared.
     ///
     /// # Errors
     /// [`Error::TableShared`].
@@ -52,33 +52,33 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Find the leaf entry of `va`, if its table is there and is for users.
+    /// Finds the leaf entry of `va`, if its table is present and for users.
     #[inline]
     pub(crate) fn find(&self, va: Va) -> Option<Leaf> {
         self.look_up(&self.last[0], va).then(|| self.leaf(&self.last[0], va))
     }
 
-    /// Find the leaf entry of a page that is there.
+    /// Finds the leaf entry of a present page.
     #[inline]
     pub(crate) fn present(&self, last: &Cell<Walk>, va: Va) -> Result<Leaf, Error> {
         let leaf = self.look_up(last, va).then(|| self.leaf(last, va));
         leaf.filter(|leaf| leaf.pte.is_present()).ok_or(Error::NotMapped(va.0))
     }
 
-    /// Let `last` be the walk to `va`. Returns whether there is a table.
+    /// Makes `last` the walk to `va`. Returns whether there is a table.
     #[inline]
     pub(crate) fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
         let there = last.get().span & !Walk::READ_ONLY == va.0 / SPAN;
         there || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
     }
 
-    /// Whether the table of level 1 that translates `va` is the one that was walked to last, and can be changed.
+    /// Whether the level-1 table of `va` is the one of the last walk, and can be changed.
     #[inline(always)]
     pub(crate) fn walked_last(&self, va: Va) -> bool {
         self.last[0].get().span == va.0 / SPAN
     }
 
-    /// The leaf entry of `va`, at the end of that walk.
+    /// The leaf entry of `va`, at the end of the walk `last`.
     #[inline(always)]
     pub(crate) fn leaf(&self, last: &Cell<Walk>, va: Va) -> Leaf {
         let walk = last.get();
@@ -87,7 +87,7 @@ impl<M: Machine> Space<M> {
         Leaf { entry, pte, table: walk.table, writable_above: walk.span & Walk::READ_ONLY == 0 }
     }
 
-    /// Walk down to the table of level 1.
+    /// Walks down to the table of level 1.
     #[inline(never)]
     // exercise 2 of page-tables: the kernel walks down to the table of level 1
     pub(crate) fn walk(&self, va: Va) -> Option<Walk> {
@@ -111,8 +111,8 @@ impl<M: Machine> Space<M> {
         self.last.iter().for_each(|last| last.set(Walk::none::<M>(self.root)));
     }
 
-    /// Find the leaf entry of `va`; tables that are missing are made. Whoever does not fill the
-    /// entry has to [prune](Self::prune).
+    /// Finds the leaf entry of `va`; missing tables are made. A caller that does not fill the entry must call
+    /// [`prune`](Self::prune).
     #[inline(always)]
     pub(crate) fn make(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
         if !self.look_up(&self.last[0], va) {
@@ -131,8 +131,8 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// The table of a level (1 to 3) that translates `va`. Tables that are missing are made; whoever
-    /// does not fill the entry has to [prune](Self::prune).
+    /// The table of a level (1 to 3) that translates `va`. Missing tables are made; a caller that does not fill the
+    /// entry must call [`prune`](Self::prune).
     // exercise 3 of page-tables: the kernel makes the tables that are missing
     pub(crate) fn make_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
         let mut table = self.root;
@@ -155,8 +155,8 @@ impl<M: Machine> Space<M> {
         Ok(table)
     }
 
-    /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that it is in,
-    /// which this space alone has.
+    /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that contains the
+    /// entry, which belongs to this page map alone.
     // exercise 2 of page-tables: the same, down to any level
     pub(crate) fn table_entry(&self, va: Va, level: u32) -> Result<(Frame, &'static AtomicU64), Error> {
         let mut table = self.root;
@@ -177,7 +177,7 @@ impl<M: Machine> Space<M> {
         Err(Error::NotMapped(va.0))
     }
 
-    /// An entry of the table of level 1 above `va` may have been the last.
+    /// Prunes the tables above `va` if the level-1 table has become empty.
     #[inline]
     pub(crate) fn prune_if_empty(&mut self, memory: &Memory<M>, table: Frame, va: Va) {
         if M::info(table).word.load(Relaxed) == 0 {
@@ -185,7 +185,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Free the tables above `va` that have become empty.
+    /// Frees the tables above `va` that have become empty.
     #[inline(never)]
     pub(crate) fn prune(&mut self, memory: &Memory<M>, va: Va) {
         self.forget_walks();

@@ -1,15 +1,15 @@
-//! What the tools tell the kernel, and what the kernel tells the tools.
+//! The interface between the kernel and the host tools: boot command line, exit codes, report, boot archive.
 //!
-//! The boot command line is a list of words: `init=NAME` (the first program, a member of the boot
-//! archive), `trace` (print the life of environments), `tick=MICROSECONDS` (0: the timer stays
-//! off), `nonce=TEXT` (repeated in the report), `sign` (the kernel's lines begin with the nonce, which no
-//! program knows), `limit=TICKS` (tell where everybody is, and end the machine), `panic` (panic at once:
-//! for tests). Behind a final `--` come the arguments of the first program, each behind [`ARG_SEPARATOR`].
+//! The boot command line is a list of words: `init=NAME` (the first program, a member of the boot archive), `trace`
+//! (print the life of environments), `tick=MICROSECONDS` (0: the timer stays off), `nonce=TEXT` (repeated in the
+//! report), `sign` (the kernel's lines begin with the nonce, which no program knows), `limit=TICKS` (print where each
+//! environment is, and end the machine), `panic` (panic at once: for tests). The arguments of the first program follow
+//! a final `--`, each behind [`ARG_SEPARATOR`].
 
-/// Comes before each argument of the first program on the boot command line.
+/// The character before each argument of the first program on the boot command line.
 pub const ARG_SEPARATOR: char = '\x1f';
 
-/// Ends the words that are for the kernel.
+/// The mark that ends the words for the kernel.
 pub const ARGS_MARK: &str = " --";
 
 /// The default time between timer ticks, in microseconds.
@@ -18,13 +18,12 @@ pub const DEFAULT_TICK_US: u64 = 1000;
 /// Writing [`exit_code`] to this port ends the emulator (`-device isa-debug-exit`).
 pub const EXIT_PORT: u16 = 0xf4;
 
-/// Where the kernel writes its report (`-chardev`/`-device isa-debugcon`): lines of `key=value`
-/// words, out of reach of user programs.
+/// The port of the kernel's report (`-chardev`/`-device isa-debugcon`): lines of `key=value` words, out of reach of
+/// user programs.
 ///
-/// The first line, `faultline-ready nonce=TEXT`, comes when the console listens: input that was
-/// sent before is lost. The last one is
-/// `faultline nonce=TEXT status=N free_start=N free_end=N longest=N`: the frames that were free
-/// before the first environment was made and when the machine ended.
+/// The first line, `faultline-ready nonce=TEXT`, comes when the console listens: earlier input is lost. The last one
+/// is `faultline nonce=TEXT status=N free_start=N free_end=N longest=N`: the number of free frames before the first
+/// environment was made and when the machine ended, and the longest kernel entry.
 pub const REPORT_PORT: u16 = 0xe9;
 
 /// The word to write to [`EXIT_PORT`] for an exit status.
@@ -36,36 +35,36 @@ pub const fn exit_code(status: u8) -> u32 {
     (status ^ 0x7f) as u32 & 0x7f
 }
 
-/// The status behind an exit code of the emulator, if it stands for one.
+/// The exit status that an exit code of the emulator stands for, if any.
 #[must_use]
 pub const fn status_of_exit(code: i32) -> Option<u8> {
     if code > 1 && code < 256 && code % 2 == 1 { Some((code / 2) as u8 ^ 0x7f) } else { None }
 }
 
-/// The first member of the boot archive, for programs: an [`IndexEntry`] for each of the others, in the order of
-/// their names. The kernel does not need it.
+/// The name of the first member of the boot archive: an index for programs, with an [`IndexEntry`] for each of the
+/// others, in the order of their names. The kernel does not need it.
 pub const INDEX: &str = ".index";
-/// Where its contents are in the archive: on the first page boundary behind its header.
+/// The offset of the index's contents in the archive: the first page boundary behind its header.
 pub const INDEX_OFFSET: u64 = crate::PAGE_SIZE;
 
-/// Where a file of the boot archive is.
+/// The name and place of a file in the boot archive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexEntry<'a> {
-    /// Its name, at most [`IndexEntry::NAME_MAX`] bytes.
+    /// The name, at most [`IndexEntry::NAME_MAX`] bytes.
     pub name: &'a [u8],
-    /// Its first byte, counted from the start of the archive: a multiple of the page size.
+    /// The offset of the first byte from the start of the archive: a multiple of the page size.
     pub offset: u64,
-    /// How long it is.
+    /// The length in bytes.
     pub bytes: u64,
 }
 
 impl<'a> IndexEntry<'a> {
-    /// Bytes that an entry takes.
+    /// The size of an entry in bytes.
     pub const SIZE: usize = 64;
     /// The longest name that fits.
     pub const NAME_MAX: usize = IndexEntry::SIZE - 16;
 
-    /// As it is stored: the name, with zeros behind it, and the two numbers.
+    /// The stored form: the name, padded with zeros, and the two numbers.
     ///
     /// # Panics
     /// If the name is too long.
@@ -78,7 +77,7 @@ impl<'a> IndexEntry<'a> {
         stored
     }
 
-    /// What is stored.
+    /// The entry with this stored form.
     #[must_use]
     pub fn decode(stored: &'a [u8; IndexEntry::SIZE]) -> IndexEntry<'a> {
         let (name, numbers) = stored.split_at(IndexEntry::NAME_MAX);

@@ -1,13 +1,13 @@
 //! The system calls.
 //!
-//! Number in `rax`, arguments in `rdi rsi rdx r10 r8 r9`, then the instruction `syscall`. Results
-//! come back in `rax` and `rdx`; `rcx` and `r11` are lost to the instruction; every other register
-//! is preserved. If bit 63 of `rax` is clear the call succeeded and `rax`, `rdx` are its results;
-//! otherwise they are an [`Error`](crate::Error): see [`Error::decode`](crate::Error::decode).
+//! Number in `rax`, arguments in `rdi rsi rdx r10 r8 r9`, then the instruction `syscall`. Results are returned in
+//! `rax` and `rdx`; the instruction overwrites `rcx` and `r11`; every other register is preserved. If bit 63 of `rax`
+//! is clear the call succeeded and `rax`, `rdx` are its results; otherwise they are an [`Error`](crate::Error): see
+//! [`Error::decode`](crate::Error::decode).
 //!
-//! An environment argument of 0 means the caller. Calls that work on a run of pages report how
-//! many pages are done, which may be fewer than asked: no entry to the kernel runs long, and an
-//! error is reported only by a call that has done nothing. The caller goes on from there.
+//! An environment argument of 0 means the caller. Calls that work on a run of pages return the number of pages that
+//! are done, which may be fewer than asked: no kernel entry runs long, and a call returns an error only if it has done
+//! nothing. The caller continues from there.
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -54,15 +54,15 @@ calls! {
     Protect = 3, "protect";
     /// `unmap(env, va, pages) -> done`: remove pages and marks.
     Unmap = 4, "unmap";
-    /// `mark(env, va, pages, word) -> done`: store a software word where no page is.
+    /// `mark(env, va, pages, word) -> done`: store a software word where no page is mapped.
     Mark = 5, "mark";
-    /// `own(va, pages) -> done`: make pages the caller's alone, and writable.
+    /// `own(va, pages) -> done`: make pages private to the caller, and writable.
     Own = 6, "own";
     /// `copy(source, source va, env, va, pages, perms) -> done`: fresh pages with the contents of others.
     Copy = 7, "copy";
     /// `share_tables(source, source va, env, va, tables, level) -> done`: share whole page tables.
     ShareTables = 8, "share_tables";
-    /// `own_tables(va, tables, level) -> done`: make page tables the caller's alone.
+    /// `own_tables(va, tables, level) -> done`: make page tables private to the caller.
     OwnTables = 9, "own_tables";
     /// `unmap_tables(env, va, tables, level) -> done`: remove page tables that others have too.
     UnmapTables = 10, "unmap_tables";
@@ -80,9 +80,9 @@ calls! {
     Exit = 16, "exit";
     /// `set_status(env, status)`: make an environment runnable, or stop it.
     SetStatus = 17, "set_status";
-    /// `set_regs(env, registers)`: replace the registers of a stopped child, or one's own.
+    /// `set_regs(env, registers)`: replace the registers of a stopped child, or the caller's own.
     SetRegs = 18, "set_regs";
-    /// `set_upcall(env, entry, stack, pages)`: who handles exceptions, and on which stack.
+    /// `set_upcall(env, entry, stack, pages)`: set the entry point and the stack for exceptions.
     SetUpcall = 19, "set_upcall";
     /// `wait(child | 0, flags) -> id, status`: wait for a child to end, and release its slot.
     Wait = 20, "wait";
@@ -92,29 +92,29 @@ calls! {
     Send = 22, "send";
     /// `recv(va | NO_PAGE, from | 0) -> sender + flags, value`: wait for a message.
     Recv = 23, "recv";
-    /// `send_recv(env, value, va, perms, recv va, from)`: both, without a gap between.
+    /// `send_recv(env, value, va, perms, recv va, from)`: `send` and `recv`, without a gap between.
     SendRecv = 24, "send_recv";
     /// `power_off(status) -> !`: end the machine; first environment only.
     PowerOff = 25, "power_off";
 }
 
 impl Call {
-    /// Calls with a number below this one are *quick*: they always come back, and at once. They come first, so that
-    /// the kernel knows what to save.
+    /// Calls with a number below this one are *quick*: they never block or switch, and always return. They have the
+    /// lowest numbers, so that the kernel knows which registers to save.
     pub const QUICK: u64 = Call::PageOps as u64 + 1;
 }
 
-/// As the page address of [`Call::Send`] and [`Call::Recv`]: no page.
+/// The page address for [`Call::Send`] and [`Call::Recv`] that means no page.
 pub const NO_PAGE: u64 = u64::MAX;
 
-/// Set in the first result of [`Call::Recv`], beside the sender's id, if a page came too.
+/// Set in the first result of [`Call::Recv`], beside the sender's id, if the message brought a page.
 pub const GOT_PAGE: u64 = 1 << 32;
 
 /// Flag of [`Call::Wait`]: if no child has ended yet, return id 0 at once.
 pub const WAIT_NO_BLOCK: u64 = 1;
 
-/// The most bytes that one [`Call::Write`] or [`Call::Read`] moves.
+/// The greatest number of bytes that one [`Call::Write`] or [`Call::Read`] moves.
 pub const CONSOLE_MAX: u64 = 256;
 
-/// The most operations that one [`Call::PageOps`] takes in; the rest is for the next call.
+/// The greatest number of operations that one [`Call::PageOps`] takes; the rest is for the next call.
 pub const PAGE_OPS_MAX: u64 = 64;

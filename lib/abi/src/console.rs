@@ -1,8 +1,8 @@
-//! What bytes on the console's input stand for.
+//! The encoding of the console's input.
 //!
-//! A serial line carries bytes and nothing else: it has no end, and it does not tell a byte of a file from a key that
-//! somebody pressed. So `cargo xtask` writes its input down as follows, and libos reads it back. The kernel passes the
-//! bytes on as they are.
+//! A serial line carries bytes and nothing else: it has no end, and it does not tell a byte of a file from a key
+//! press. So `cargo xtask` encodes its input as follows, and libos decodes it. The kernel passes the bytes on
+//! unchanged.
 //!
 //! | on the line | meaning |
 //! | --- | --- |
@@ -13,31 +13,31 @@
 //! | [`ESCAPE`], `U` | a terminal's key that erases the line, Ctrl-U |
 //! | [`ESCAPE`], [`ESCAPE`] | the end of the input |
 //!
-//! After the end of the input comes nothing but [`ESCAPE`], without end: whoever reads then, and as often as he does,
-//! learns of the end. It does not matter where he begins, and how much others have read.
+//! After the end of the input [`ESCAPE`] follows, forever: every later reader learns of the end, as often as it reads,
+//! and no matter where it begins or how much others have read.
 
-/// The byte that gives the next one another meaning: DLE, "data link escape" in ASCII.
+/// The byte that changes the meaning of the next one: DLE, "data link escape" in ASCII.
 pub const ESCAPE: u8 = 0x10;
 
-/// One thing that comes from the console.
+/// One unit of console input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Input {
-    /// A byte of what was piped or typed, whatever its value.
+    /// A byte that was piped or typed, whatever its value.
     Byte(u8),
     /// A key of a terminal that edits the line.
     Key(Key),
-    /// Nothing more will come.
+    /// The end of the input.
     End,
 }
 
 /// A key of a terminal that edits the line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Key {
-    /// Ctrl-D: here the input ends, for whoever reads it now.
+    /// Ctrl-D: the end of the input for the current reader.
     End,
-    /// Backspace: take a character back.
+    /// Backspace: erase a character.
     Erase,
-    /// Ctrl-U: take the line back.
+    /// Ctrl-U: erase the line.
     EraseLine,
 }
 
@@ -54,7 +54,7 @@ impl Key {
 }
 
 impl Input {
-    /// What it means that this byte came from a terminal.
+    /// The input that this byte from a terminal stands for: an editing key, or the byte itself.
     #[must_use]
     pub const fn typed(byte: u8) -> Input {
         match byte {
@@ -65,7 +65,7 @@ impl Input {
         }
     }
 
-    /// How it is written on the line: one byte, or two.
+    /// The encoded form: one byte, or two.
     pub fn encode(self) -> impl Iterator<Item = u8> {
         let (first, second) = match self {
             Input::Byte(ESCAPE) => (ESCAPE, Some(b'P')),
@@ -79,20 +79,20 @@ impl Input {
     }
 }
 
-/// Reads what stands on the line, byte by byte.
+/// Decodes the input byte by byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoder {
     escaped: bool,
 }
 
 impl Decoder {
-    /// At the beginning.
+    /// A decoder at the beginning of the input.
     #[must_use]
     pub const fn new() -> Decoder {
         Decoder { escaped: false }
     }
 
-    /// Take the next byte. `None`: it takes one more to tell.
+    /// Takes the next byte. `None` if the unit is not complete yet.
     pub const fn push(&mut self, byte: u8) -> Option<Input> {
         if !self.escaped && byte == ESCAPE {
             self.escaped = true;
@@ -105,7 +105,7 @@ impl Decoder {
             b'D' => Input::Key(Key::End),
             b'H' => Input::Key(Key::Erase),
             b'U' => Input::Key(Key::EraseLine),
-            // Nobody writes this.
+            // No encoder writes this.
             byte => Input::Byte(byte),
         };
         self.escaped = false;

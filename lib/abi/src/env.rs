@@ -5,28 +5,27 @@ use core::fmt;
 
 /// Names an environment: `generation << 12 | slot`.
 ///
-/// 0 is never the id of an environment. A slot that is used again gets the next generation; after the last one
-/// comes the first again. So an id comes back when its slot has been used a million times since, and slots
-/// take turns.
+/// 0 is never the id of an environment. A slot that is used again gets the next generation; the first generation
+/// follows the last one. So an id returns after its slot has been used a million times, and slots are used in turn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct EnvId(pub u32);
 
 impl EnvId {
-    /// No environment: the parent of one that has none, a place for an id that holds none yet.
+    /// No environment: the parent of the first one, or a placeholder.
     pub const NONE: EnvId = EnvId(0);
-    /// As the argument of a call: the environment that makes it.
+    /// The calling environment, as an argument.
     pub const SELF: EnvId = EnvId(0);
-    /// As the sender that a call receives from: anyone. As the child that it waits for: any.
+    /// Any sender, as the argument of a receive; any child, as the argument of a wait.
     pub const ANY: EnvId = EnvId(0);
-    /// Bits of the slot number.
+    /// The number of bits of the slot number.
     pub const SLOT_BITS: u32 = 12;
-    /// The most slots there can be.
+    /// The greatest number of slots.
     pub const MAX_SLOTS: usize = 1 << EnvId::SLOT_BITS;
-    /// The last generation; the first one, 1, comes after it.
+    /// The last generation; the first one, 1, follows it.
     pub const MAX_GENERATION: u32 = u32::MAX >> EnvId::SLOT_BITS;
 
-    /// An argument that names an environment: 32 bits.
+    /// Decodes an argument that names an environment: 32 bits.
     ///
     /// # Errors
     /// [`Error::BadEnv`].
@@ -49,7 +48,7 @@ impl EnvId {
         self.0 as usize % EnvId::MAX_SLOTS
     }
 
-    /// How often the slot was given out, this time included, until that wraps.
+    /// The number of times that the slot was given out, this one included, until it wraps.
     #[inline]
     #[must_use]
     pub const fn generation(self) -> u32 {
@@ -57,7 +56,7 @@ impl EnvId {
     }
 }
 
-/// Eight hexadecimal digits, as in every message.
+/// Eight hexadecimal digits, as in all messages.
 impl fmt::Display for EnvId {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{:08x}", self.0)
@@ -72,9 +71,9 @@ impl fmt::Debug for EnvId {
 
 /// The registers of an environment, for [`crate::Call::SetRegs`].
 ///
-/// The kernel takes what is safe: `rip` must be a canonical address below
-/// [`USER_LIMIT`](crate::layout::USER_LIMIT), and of `rflags` only the arithmetic flags, DF, TF, AC
-/// and ID count. `rsp` may be anything.
+/// The kernel accepts only safe values: `rip` must be a canonical address below
+/// [`USER_LIMIT`](crate::layout::USER_LIMIT), and of `rflags` it uses only the arithmetic flags, DF, TF, AC and ID.
+/// `rsp` may be anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 #[allow(missing_docs)] // the names say it
@@ -121,9 +120,9 @@ pub const FIXED_RFLAGS: u64 = 0x202;
 pub struct ExitStatus(pub u8);
 
 impl ExitStatus {
-    /// Ended well.
+    /// Success.
     pub const SUCCESS: ExitStatus = ExitStatus(0);
-    /// Ended badly.
+    /// Failure.
     pub const FAILURE: ExitStatus = ExitStatus(1);
     /// The largest status that a program can give itself.
     pub const PROGRAM_MAX: u8 = 63;
@@ -133,7 +132,7 @@ impl ExitStatus {
     pub const DESTROYED: ExitStatus = ExitStatus(96);
     /// The processor lacks what the kernel needs.
     pub const UNFIT_PROCESSOR: ExitStatus = ExitStatus(122);
-    /// Nothing could run, and nothing could wake anything.
+    /// No environment could run, and no event could wake one.
     pub const DEADLOCK: ExitStatus = ExitStatus(123);
     /// The tool's time limit was reached.
     pub const TIMEOUT: ExitStatus = ExitStatus(124);
@@ -142,7 +141,7 @@ impl ExitStatus {
     /// The kernel panicked.
     pub const KERNEL_PANIC: ExitStatus = ExitStatus(126);
 
-    /// An argument: a status that a program can give itself.
+    /// Decodes an argument: a status that a program can give itself.
     ///
     /// # Errors
     /// [`Error::BadStatus`].
@@ -154,7 +153,7 @@ impl ExitStatus {
         }
     }
 
-    /// Killed by an exception.
+    /// The status of an environment that an exception killed.
     #[must_use]
     pub const fn killed_by(vector: Vector) -> ExitStatus {
         ExitStatus(64 + vector.0 % 32)

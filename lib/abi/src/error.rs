@@ -24,7 +24,7 @@ macro_rules! errors {
                 }
             }
 
-            /// What the result registers of a call mean.
+            /// Decodes the result registers of a call.
             ///
             /// # Errors
             /// The error that they stand for, if bit 63 of `rax` is set.
@@ -67,20 +67,20 @@ errors! {
     BadEnv = 2, "no living environment has this id";
     /// The environment is neither the caller nor a child of the caller.
     NotYours = 3, "the environment is neither the caller nor a child of the caller";
-    /// The address is not a multiple of what it must be a multiple of.
+    /// The address does not have the required alignment.
     Unaligned = 4, "the address is not aligned";
-    /// The address is not one that this call may name: in a window, in the kernel's half, not
-    /// canonical, or the run of pages leaves the user's part.
+    /// This call may not name the address: it is in a window, in the kernel's half, or not canonical, or the run of
+    /// pages leaves the user's part.
     BadAddress = 5, "the address is outside the part of the address space that calls may name";
-    /// There is no page at this address.
+    /// No page is mapped at this address.
     NotMapped = 6, "no page is mapped at the address";
-    /// There is a page at this address, and this call would have lost it.
+    /// A page is mapped at this address, and this call would have lost it.
     Mapped = 7, "a page is mapped at the address";
-    /// A user buffer cannot be read (or written) at this address: bring it in and call again.
+    /// A user buffer cannot be read (or written) at this address: bring the page in and call again.
     Fault = 8, "the buffer is not accessible at the address";
-    /// The page at this address is held with fewer rights than were asked for.
+    /// The environment has the page at this address with fewer rights than were asked for.
     NoRight = 9, "the page at the address is not held with the rights asked for";
-    /// Permission bits that mean nothing, belong to the kernel, or exclude each other.
+    /// Permission bits that are undefined, belong to the kernel, or exclude each other.
     BadPerms = 10, "bad permission bits";
     /// A count of zero, or one that is too large.
     BadCount = 11, "bad count";
@@ -88,7 +88,7 @@ errors! {
     BadWord = 12, "the word has more than 40 bits";
     /// Not a status that can be set, or not an exit status of a program.
     BadStatus = 13, "bad status";
-    /// The environment is in a state (the value) in which this cannot be done to it.
+    /// The environment is in a state (the value) that does not allow the call.
     BadState = 14, "the environment is in a state that does not allow it";
     /// The page at this address is pinned: it belongs to a registered exception stack.
     Pinned = 15, "the page is pinned by an exception stack";
@@ -104,19 +104,18 @@ errors! {
     NotReceiving = 20, "the environment is not receiving";
     /// The caller has no such child (0: no child at all).
     NoChild = 21, "no such child";
-    /// The page frame at this address has as many references as can be counted.
+    /// The page frame at this address has the greatest reference count that can be stored.
     TooManyRefs = 22, "the page frame has too many references";
     /// Only the first environment may do this. The value is its id.
     NotFirst = 23, "only the first environment may do this";
-    /// Flags that mean nothing.
+    /// Undefined flags.
     BadFlags = 24, "bad flags";
     /// An operation in a batch that is not a page call.
     BadOp = 25, "not a page operation";
-    /// The page at this address is below a table that is shared, so it cannot be changed before the table is
-    /// owned. The value is the first address that the table translates, plus the level of the entry that
-    /// points to it.
+    /// The page at this address is below a shared table, so it cannot be changed before the table is owned. The value
+    /// is the first address that the table translates, plus the level of the entry that points to it.
     TableShared = 26, "the page is below a shared table (address + level)";
-    /// No other environment has this table: its pages are to be removed one by one. The value is the address.
+    /// No other environment has this table: unmap its pages one by one instead. The value is the address.
     NotShared = 27, "nobody else has the table at the address";
     /// Not a level of an entry that points to a table: 2, 3 or 4.
     BadLevel = 28, "bad level";
@@ -125,10 +124,10 @@ errors! {
 }
 
 impl Error {
-    /// The value, as what it is. One that says nothing is left out.
+    /// Prints the value in its own format, or nothing if it has no meaning.
     fn show(self, value: u64, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            // No frame is free, and no child was named: the text says so.
+            // No frame is free, or no child was named: the text is enough.
             Error::NoMemory(0) | Error::NoChild(0) => Ok(()),
             Error::NoMemory(_) => write!(f, " ({value} free)"),
             Error::NoEnvs(_) => write!(f, " (all {value} are in use)"),

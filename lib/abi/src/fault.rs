@@ -1,4 +1,4 @@
-//! Exceptions, and what the kernel leaves on the exception stack when it makes an upcall.
+//! Exceptions, and the frame that the kernel writes on the exception stack for an upcall.
 
 use core::fmt;
 
@@ -21,7 +21,7 @@ impl Vector {
     pub const ALIGNMENT_CHECK: Vector = Vector(17);
     pub const SIMD: Vector = Vector(19);
 
-    /// What manuals call it.
+    /// The name of the exception in manuals.
     #[must_use]
     pub const fn name(self) -> &'static str {
         const NAMES: [&str; 22] = [
@@ -70,32 +70,32 @@ impl fmt::Debug for Vector {
 pub struct PageFaultCode(pub u64);
 
 impl PageFaultCode {
-    /// The page was there, and the access was not allowed.
+    /// Whether the page was present, and did not allow the access.
     #[must_use]
     pub const fn is_protection(self) -> bool {
         self.0 & 1 != 0
     }
 
-    /// The access was a write.
+    /// Whether the access was a write.
     #[must_use]
     pub const fn is_write(self) -> bool {
         self.0 & 2 != 0
     }
 
-    /// The access came from user mode.
+    /// Whether the access came from user mode.
     #[must_use]
     pub const fn is_user(self) -> bool {
         self.0 & 4 != 0
     }
 
-    /// The access was an instruction fetch.
+    /// Whether the access was an instruction fetch.
     #[must_use]
     pub const fn is_fetch(self) -> bool {
         self.0 & 16 != 0
     }
 }
 
-/// `[user, read, not-present]`
+/// The bits in words, for example `[user, read, not-present]`.
 impl fmt::Display for PageFaultCode {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let who = if self.is_user() { "user" } else { "kernel" };
@@ -109,10 +109,10 @@ impl fmt::Display for PageFaultCode {
     }
 }
 
-/// What the kernel writes on the exception stack, lowest address first.
+/// The frame that the kernel writes on the exception stack, lowest address first.
 ///
-/// `rsp` points at this frame, and is 16-byte aligned, when the upcall entry starts; `rflags` is
-/// 0x202 and no other register means anything. `rip` and `rflags` are the two topmost words:
+/// `rsp` points at this frame, and is 16-byte aligned, when the upcall entry starts; `rflags` is 0x202 and the other
+/// registers have no meaning. `rip` and `rflags` are the topmost words:
 ///
 /// ```text
 ///        interrupted rsp ->  +------------------+
@@ -157,14 +157,14 @@ pub struct Fault {
     pub rbx: u64,
     pub rax: u64,
     pub rsp: u64,
-    /// For the use of whoever handles the upcall.
+    /// Free for the use of the upcall handler.
     pub reserved: u64,
     pub rflags: u64,
     pub rip: u64,
 }
 
 impl Fault {
-    /// Bytes that a frame takes on the exception stack.
+    /// The size of a frame on the exception stack in bytes.
     pub const SIZE: u64 = 176;
     /// Bytes below an interrupted stack pointer that belong to the interrupted code.
     pub const RED_ZONE: u64 = 128;
@@ -176,7 +176,7 @@ impl Fault {
         Vector(self.vector_number as u8)
     }
 
-    /// The error code, read as a page fault's.
+    /// The error code, as that of a page fault.
     #[inline]
     #[must_use]
     pub const fn page_fault(&self) -> PageFaultCode {

@@ -1,4 +1,4 @@
-//! The address space, the same in every environment.
+//! The address space layout, which is equal in all environments.
 //!
 //! ```text
 //!                                                                        rights
@@ -41,10 +41,10 @@
 //! 0000_0000_0000_0000 +-------------------------------------------+
 //! ```
 //!
-//! Everything from [`USER_LIMIT`] up belongs to the kernel. The windows and the page tables can be
-//! *read* at their addresses, but they cannot be *named* in a call: naming slot 255 would hand out
-//! a live page table. The one exception is the boot archive, which may be named as the source of a
-//! read-only mapping (its pages are ordinary page frames).
+//! Everything from [`USER_LIMIT`] up belongs to the kernel. The windows and the page tables can be *read* at their
+//! addresses, but they cannot be *named* in a call: naming slot 255 would hand out a live page table. The only
+//! exception is the boot archive, which may be named as the source of a read-only mapping (its pages are ordinary page
+//! frames).
 
 use crate::Error;
 use crate::page::{PAGE_SIZE, Va, span};
@@ -53,47 +53,47 @@ use core::ops::Range;
 /// Bytes covered by one entry of the top-level table: 512 GiB.
 pub const SLOT_SIZE: u64 = 1 << 39;
 
-/// Where programs are linked.
+/// The address at which programs are linked.
 pub const TEXT: Va = Va(0x0020_0000);
 /// First byte of the heap.
 pub const HEAP: Va = Va(0x0010_0000_0000);
 /// One past the last byte that the heap may grow to.
 pub const HEAP_END: Va = Va(0x1000_0000_0000);
 
-/// What an environment never shares lies in these 2 MiB, so that one table is enough for all of it: the end of the
-/// user stack, the exception stack, and the data that libos needs to serve a fault. The table above it is that of the
-/// program: the two are at addresses that code reaches with 32 bits.
+/// The 2 MiB with the memory that an environment never shares, so that one table is enough for all of it: the end of
+/// the user stack, the exception stack, and the data that libos needs to serve a fault. The table above it is that of
+/// the program, because code reaches both with 32-bit addresses.
 pub const PRIVATE: Va = Va(0x3fe0_0000);
-/// One past the highest byte of the user stack. What does not fit into the private span lies below it.
+/// One past the highest byte of the user stack. The part of the stack that does not fit into the private span lies
+/// below.
 pub const STACK_TOP: Va = Va(PRIVATE.0 + 0x10_0000);
 /// One past the highest byte of the exception stack that libos registers.
 pub const EXCEPTION_STACK_TOP: Va = RESIDENT;
-/// The most pages that an exception stack may have.
+/// The greatest number of pages of an exception stack.
 pub const EXCEPTION_STACK_MAX_PAGES: u64 = 16;
-/// Where the resident data of programs is linked: it ends before the private span does.
+/// The address at which the resident data of programs is linked. The data ends before the private span does.
 pub const RESIDENT: Va = Va(PRIVATE.0 + 0x1f_0000);
 
-/// Slot 253: pages that libos puts together for others, and its table of regions if that is large. No table in this slot
-/// is ever shared.
+/// Slot 253: pages that libos fills for other environments, and its table of regions if that is large. No table in
+/// this slot is ever shared.
 pub const SCRATCH: Va = Va(253 * SLOT_SIZE);
 
-/// Calls name addresses below this one only (the boot archive, as a source, excepted).
+/// The end of the addresses that calls may name (except the boot archive, as a source).
 pub const USER_LIMIT: Va = WINDOWS;
 
 /// Slot 254: the read-only windows.
 pub const WINDOWS: Va = Va(254 * SLOT_SIZE);
 /// One page: [`crate::window::MachineInfo`].
 pub const MACHINE: Va = WINDOWS;
-/// What each processor counts: [`crate::window::CpuInfo`], indexed by processor number.
+/// The counters of each processor: [`crate::window::CpuInfo`], indexed by processor number.
 pub const CPUS: Va = Va(WINDOWS.0 + 0x1000);
 /// The environment table: [`crate::window::EnvInfo`], indexed by slot.
 pub const ENVS: Va = Va(WINDOWS.0 + 0x20_0000);
 /// The frame table: [`crate::window::FrameInfo`], indexed by frame number.
 ///
-/// Only the pages that describe usable memory are there.
+/// Only the pages that describe usable memory are mapped.
 pub const FRAMES: Va = Va(WINDOWS.0 + 0x4000_0000);
-/// The boot archive, a TAR file whose members start on page boundaries, and whose last page holds nothing
-/// but zeros.
+/// The boot archive, a TAR file whose members start on page boundaries, and whose last page contains only zeros.
 pub const ARCHIVE: Va = Va(WINDOWS.0 + 0x40_0000_0000);
 /// One past the last byte that the boot archive can reach: 64 GiB.
 pub const ARCHIVE_END: Va = Va(ARCHIVE.0 + 0x10_0000_0000);
@@ -105,18 +105,18 @@ pub const UVPT: Va = Va(UVPT_SLOT * SLOT_SIZE);
 
 /// First byte of the kernel's half.
 pub const KERNEL_HALF: Va = Va(0xffff_8000_0000_0000);
-/// Physical address `p` is at `DIRECT_MAP + p`, where there is memory.
+/// The direct map: physical address `p` is at `DIRECT_MAP + p`, where there is memory.
 pub const DIRECT_MAP: Va = KERNEL_HALF;
-/// The kernel's writable view of the windows: the same tables as slot 254.
+/// The kernel's writable view of the windows: it uses the tables of slot 254.
 pub const KERNEL_WINDOWS: Va = Va(0xffff_c000_0000_0000);
-/// Where the kernel is linked; physical address 0 of the image.
+/// The address at which the kernel is linked; physical address 0 of the image.
 pub const KERNEL_IMAGE: Va = Va(0xffff_ffff_8000_0000);
 /// Device registers.
 pub const DEVICES: Va = Va(0xffff_ffff_c000_0000);
 
-/// What calls may name.
+/// Checks of addresses that calls name.
 impl Va {
-    /// This address, if a call may name so many pages from it on.
+    /// This address, if a call may name this many pages from it on.
     ///
     /// # Errors
     /// [`Error::Unaligned`], [`Error::BadAddress`].
@@ -129,11 +129,11 @@ impl Va {
     #[inline(always)]
     #[must_use]
     pub const fn is_user_page(self) -> bool {
-        // Bits within the page, rotated to the top, make a number that is too large.
+        // Nonzero bits within the page, rotated to the top, make the number too large.
         self.0.rotate_right(PAGE_SIZE.trailing_zeros()) < USER_LIMIT.0 / PAGE_SIZE
     }
 
-    /// [`Va::user_run`] for a source, which may be in the boot archive too.
+    /// This address, if a call may name this many pages from it on as a source, which may be in the boot archive too.
     ///
     /// # Errors
     /// [`Error::Unaligned`], [`Error::BadAddress`].
@@ -142,7 +142,8 @@ impl Va {
         self.run(pages, 1, if self < ARCHIVE { Va(0)..USER_LIMIT } else { ARCHIVE..ARCHIVE_END })
     }
 
-    /// [`Va::user_run`] for the tables that entries of this level (2 to 4) point to: those of slot 253 cannot be named.
+    /// This address, if a call may name this many tables from it on, which entries of this level (2 to 4) point to:
+    /// those of slot 253 cannot be named.
     ///
     /// # Errors
     /// [`Error::Unaligned`], [`Error::BadAddress`].

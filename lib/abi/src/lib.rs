@@ -1,20 +1,20 @@
 //! The contract of the Faultline kernel.
 //!
-//! Every number, address, layout and error that the kernel and its users must agree on is written
-//! down here and nowhere else. The kernel, `libos` and the host tools all import this crate.
+//! Every number, address, layout and error that the kernel and its users must agree on is defined in this crate and
+//! nowhere else. The kernel, `libos` and the host tools all import it.
 //!
-//! | module | what it fixes |
+//! | module | what it defines |
 //! | --- | --- |
 //! | [`layout`] | the address space, as a picture and as constants |
 //! | [`call`] | the system calls: numbers and names |
-//! | [`console`] | what bytes on the console's input stand for |
+//! | [`console`] | the encoding of the console's input |
 //! | [`error`] | every error, its cause and the offending value |
 //! | [`page`] | addresses, page frames, permissions, page table entries |
 //! | [`ops`] | one entry of the batched call `page_ops` |
 //! | [`env`](mod@env) | environments: ids, states, registers, exit statuses |
 //! | [`fault`] | exceptions: vectors and the frame that an upcall receives |
-//! | [`window`] | what the read-only windows show |
-//! | [`boot`] | what the tools tell the kernel and the kernel tells the tools |
+//! | [`window`] | the contents of the read-only windows |
+//! | [`boot`] | the interface between the kernel and the host tools |
 
 #![no_std]
 #![warn(missing_docs)]

@@ -1,22 +1,22 @@
-//! One entry of the batched call.
+//! Page operations: the entries of the batched call `page_ops`.
 
 use crate::page::span;
 use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va};
 
 /// A page call with its arguments, for [`Call::PageOps`].
 ///
-/// Which fields count depends on the call: those that a call does not take are ignored.
+/// The call decides which fields are used; the others are ignored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct PageOp {
     /// The number of one of `alloc`, `map`, `protect`, `unmap`, `mark`, `own`, `copy`, `share_tables`,
     /// `own_tables`, `unmap_tables`.
     pub call: u32,
-    /// How many pages, or tables.
+    /// The number of pages, or tables.
     pub count: u32,
-    /// `map`, `copy`, `share_tables`: whose pages are shared or copied.
+    /// `map`, `copy`, `share_tables`: the environment whose pages are shared or copied.
     pub source_env: EnvId,
-    /// Whose page map is changed. `own`, `own_tables`: must be the caller, or 0.
+    /// The environment whose page map is changed. `own`, `own_tables`: must be the caller, or 0.
     pub env: EnvId,
     /// `map`, `copy`, `share_tables`: the first page that is shared or copied.
     pub source: Va,
@@ -32,7 +32,7 @@ impl PageOp {
         PageOp { call: call as u32, count, source_env, env, source, va, arg }
     }
 
-    /// A page call as it comes in registers. What else is wrong with it is for the call to say.
+    /// Decodes a page call from registers. The call itself checks everything else.
     ///
     /// # Errors
     /// [`Error::BadEnv`], [`Error::BadCount`]: more than 32 bits. [`Error::BadCall`]: not a page call.
@@ -50,7 +50,7 @@ impl PageOp {
         Ok(PageOp { call: call as u32, count, source_env, env, source: Va(source), va: Va(va), arg })
     }
 
-    /// The level of the tables that this is about.
+    /// The level of the tables of a table operation.
     ///
     /// # Errors
     /// [`Error::BadLevel`]: neither 2, 3 nor 4.
@@ -62,50 +62,50 @@ impl PageOp {
         }
     }
 
-    /// Fresh zeroed pages.
+    /// Maps fresh zeroed pages.
     #[must_use]
     pub const fn alloc(env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         PageOp::new(Call::Alloc, env, va, count, perms.bits())
     }
 
-    /// Share the pages at `source` of `source_env`.
+    /// Shares the pages at `source` of `source_env`.
     #[must_use]
     pub const fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         let op = PageOp::new(Call::Map, env, va, count, perms.bits());
         PageOp { source_env, source, ..op }
     }
 
-    /// Fresh pages with the contents of those at `source` of `source_env`.
+    /// Maps fresh pages with the contents of those at `source` of `source_env`.
     #[must_use]
     pub const fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         PageOp { call: Call::Copy as u32, ..PageOp::map(source_env, source, env, va, count, perms) }
     }
 
-    /// Change permissions.
+    /// Changes permissions.
     #[must_use]
     pub const fn protect(env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         PageOp::new(Call::Protect, env, va, count, perms.bits())
     }
 
-    /// Remove pages and marks.
+    /// Removes pages and marks.
     #[must_use]
     pub const fn unmap(env: EnvId, va: Va, count: u32) -> PageOp {
         PageOp::new(Call::Unmap, env, va, count, 0)
     }
 
-    /// Store a software word where no page is.
+    /// Stores a mark, a software word, where no page is mapped.
     #[must_use]
     pub const fn mark(env: EnvId, va: Va, count: u32, word: u64) -> PageOp {
         PageOp::new(Call::Mark, env, va, count, word)
     }
 
-    /// Make pages the caller's alone, and writable.
+    /// Makes pages private to the caller, and writable.
     #[must_use]
     pub const fn own(va: Va, count: u32) -> PageOp {
         PageOp::new(Call::Own, EnvId(0), va, count, 0)
     }
 
-    /// Share whole tables: entries of this level, from `source` of `source_env` on, with another environment.
+    /// Shares whole tables: entries of this level, from `source` of `source_env` on, with another environment.
     #[must_use]
     pub const fn share_tables(
         source_env: EnvId,
@@ -119,19 +119,19 @@ impl PageOp {
         PageOp { source_env, source, ..op }
     }
 
-    /// Make tables the caller's alone.
+    /// Makes tables private to the caller.
     #[must_use]
     pub const fn own_tables(va: Va, count: u32, level: u32) -> PageOp {
         PageOp::new(Call::OwnTables, EnvId(0), va, count, level as u64)
     }
 
-    /// Remove tables that others have too.
+    /// Removes tables that others have too.
     #[must_use]
     pub const fn unmap_tables(env: EnvId, va: Va, count: u32, level: u32) -> PageOp {
         PageOp::new(Call::UnmapTables, env, va, count, level as u64)
     }
 
-    /// How many pages one of what is counted has: 1, or as many as a table translates.
+    /// The number of pages of one counted unit: 1, or as many as a table translates.
     #[must_use]
     pub const fn step(&self) -> u64 {
         match Call::from_number(self.call as u64) {
@@ -142,7 +142,7 @@ impl PageOp {
         }
     }
 
-    /// The same operation without the first `done` of what it counts.
+    /// This operation without the first `done` pages or tables.
     #[must_use]
     pub const fn skip(self, done: u32) -> PageOp {
         let pages = done as u64 * self.step();

@@ -17,7 +17,7 @@ pub const fn span(level: u32) -> u64 {
     PAGE_SIZE << (9 * (level.saturating_sub(1)))
 }
 
-/// A virtual address, as somebody named it: nothing is promised about it.
+/// A virtual address from any source: it need not be valid.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 #[repr(transparent)]
 pub struct Va(pub u64);
@@ -58,15 +58,15 @@ impl Va {
         self.offset() == 0
     }
 
-    /// The first address that entry `index` translates, in a table of this level (1 to 4) that translates
-    /// addresses from here on.
+    /// The first address that entry `index` translates, in a table of this level (1 to 4) that translates addresses
+    /// from this one on.
     #[inline]
     #[must_use]
     pub const fn entry(self, index: usize, level: u32) -> Va {
         Va(self.0 + ((index as u64) << (12 + 9 * (level - 1))))
     }
 
-    /// Which entry of a table of this level (1 to 4) translates the address.
+    /// The index of the entry that translates the address, in a table of this level (1 to 4).
     #[inline]
     #[must_use]
     pub const fn index(self, level: u32) -> usize {
@@ -120,19 +120,18 @@ impl fmt::Debug for Frame {
 }
 
 bitflags! {
-    /// What a page may be used for, and what libos noted about it.
+    /// The permissions of a page, and notes of libos about it.
     ///
-    /// The bits stand where they stand in a page table entry, except that [`Perms::EXEC`] is
-    /// inverted there. A page that is mapped is always readable. A page is never both writable
-    /// and executable.
+    /// The bits have their positions in a page table entry, except that [`Perms::EXEC`] is inverted there. A mapped
+    /// page is always readable. A page is never both writable and executable.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     #[repr(transparent)]
     pub struct Perms: u64 {
         /// The page can be written.
         const WRITE = 1 << 1;
-        /// For libos: the page is to be copied before it is written.
+        /// For libos: the page must be copied before it is written.
         const COW = 1 << 9;
-        /// For libos: the page stays shared over fork.
+        /// For libos: the page stays shared in a fork.
         const KEEP = 1 << 10;
         /// Seven bits that libos and programs may use as they like.
         const SOFT = 0x7f << 52;
@@ -145,10 +144,10 @@ impl Perms {
     /// Readable, and nothing else.
     pub const READ: Perms = Perms::empty();
 
-    /// These bits as permissions, if a user may ask for them.
+    /// Decodes these bits as permissions, if a user may ask for them.
     ///
     /// # Errors
-    /// The offending bits: those without a meaning, or writable and executable at once.
+    /// The offending bits: undefined ones, or writable and executable at once.
     #[inline]
     pub const fn checked(bits: u64) -> Result<Perms, Error> {
         const BOTH: u64 = Perms::WRITE.bits() | Perms::EXEC.bits();
@@ -178,8 +177,8 @@ impl Perms {
 /// +-----------------------------------------------------------------------------+
 /// ```
 ///
-/// An entry to a table, at a level above 1, has W if the table is this environment's alone. If it has not,
-/// the table may be shared, and nothing below it can be changed or written.
+/// An entry that points to a table, at a level above 1, has W if the table belongs to this environment alone. Without
+/// W the table may be shared, and nothing below it can be changed or written.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Pte(pub u64);
@@ -187,7 +186,7 @@ pub struct Pte(pub u64);
 impl Pte {
     /// P: the entry translates.
     pub const PRESENT: u64 = 1 << 0;
-    /// W: writes are allowed, if they are at every other level too.
+    /// W: writes are allowed, if every other level allows them too.
     pub const WRITABLE: u64 = 1 << 1;
     /// U: user mode may use it.
     pub const USER: u64 = 1 << 2;
@@ -197,7 +196,7 @@ impl Pte {
     pub const DIRTY: u64 = 1 << 6;
     /// In a table above level 1: the entry maps a large page.
     pub const LARGE: u64 = 1 << 7;
-    /// The page may be made writable by the environment that holds it. Only the kernel sets it.
+    /// The environment that has the page may make it writable. Only the kernel sets this bit.
     pub const MAY: u64 = 1 << 11;
     /// NX: no instruction fetches.
     pub const NO_EXEC: u64 = 1 << 63;
@@ -221,7 +220,7 @@ impl Pte {
         Pte((word & Pte::MARK_MAX) << 12)
     }
 
-    /// Whether there is nothing at all in the entry.
+    /// Whether the entry is empty.
     #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -1,6 +1,6 @@
-//! What an environment is doing.
+//! The states of environments.
 
-/// What an environment is doing.
+/// The state of an environment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Status {
@@ -10,7 +10,7 @@ pub enum Status {
     Stopped = 1,
     /// Waits for a processor.
     Runnable = 2,
-    /// Is on a processor.
+    /// Runs on a processor.
     Running = 3,
     /// Waits for a message.
     Receiving = 4,
@@ -18,7 +18,7 @@ pub enum Status {
     Waiting = 5,
     /// Waits for console input.
     Reading = 6,
-    /// Has ended; its memory is being given back.
+    /// Has ended; its memory is being freed.
     Dying = 7,
     /// Has ended; its parent has not asked for the status yet.
     Zombie = 8,

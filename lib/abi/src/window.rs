@@ -1,4 +1,4 @@
-//! What the read-only windows show. The kernel keeps these up to date; reading costs no call.
+//! The contents of the read-only windows. The kernel keeps them up to date; reading costs no call.
 
 use crate::{Call, EnvId, ExitStatus, Status};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -15,14 +15,15 @@ pub struct MachineInfo {
     pub tick_ns: AtomicU64,
     /// Bytes of the boot archive.
     pub archive_bytes: AtomicU64,
-    /// Where in the boot archive the file of the first program begins.
+    /// The offset in the boot archive of the file of the first program.
     pub program_offset: AtomicU64,
-    /// Bytes of that file.
+    /// The size of the first program's file in bytes.
     pub program_bytes: AtomicU64,
     /// Instructions of the longest kernel entry so far; counted only by a kernel that was built to
     /// count, and only where the time stamp counter counts instructions.
     pub longest_entry: AtomicU64,
-    /// What that was: a call's number, [`MachineInfo::VECTOR`] plus a vector, or one of the others.
+    /// The cause of the longest entry: a call's number, [`MachineInfo::VECTOR`] plus a vector, or one of the other
+    /// causes.
     pub longest_cause: AtomicU64,
     /// Instructions of the longest entry by each call, by its number.
     pub longest_by_call: [AtomicU64; Call::ALL.len()],
@@ -40,18 +41,18 @@ pub struct MachineInfo {
 }
 
 impl MachineInfo {
-    /// No entry to the kernel may take longer than so many instructions.
+    /// The greatest number of instructions that a kernel entry may take.
     pub const LONGEST_BOUND: u64 = 20_000;
     /// A cause of an entry: an exception or an interrupt, plus its vector.
     pub const VECTOR: u64 = 0x100;
-    /// A cause: the processor went over to another environment.
+    /// A cause of an entry: a context switch.
     pub const SWITCH: u64 = 0x200;
-    /// A cause: a part of the work of ending an environment.
+    /// A cause of an entry: a part of the teardown of an environment.
     pub const ENDING: u64 = 0x201;
-    /// The most bytes of arguments.
+    /// The greatest number of bytes of arguments.
     pub const MAX_ARGS: usize = 3072;
 
-    /// Set the arguments. `None` if they are too long.
+    /// Sets the arguments. `None` if they are too long.
     pub fn set_arguments(&self, arguments: &str) -> Option<()> {
         for (to, from) in self.args.get(..arguments.len())?.iter().zip(arguments.bytes()) {
             to.store(from, Relaxed);
@@ -63,13 +64,13 @@ impl MachineInfo {
 
 const _: () = assert!(size_of::<MachineInfo>() <= crate::PAGE_SIZE as usize);
 
-/// What one processor counts: one entry of the table at [`CPUS`](crate::layout::CPUS). Only that processor
-/// changes it, so counting costs no bus traffic; whoever wants a number for the machine adds them up.
+/// The counters of one processor: one entry of the table at [`CPUS`](crate::layout::CPUS). Only that processor changes
+/// it, so counting costs no bus traffic; a total for the machine is the sum over all processors.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct CpuInfo {
-    /// Page frames that this processor freed, less those that it took. May wrap: only the sum over all
-    /// processors is a number of frames.
+    /// Page frames that this processor freed, minus those that it took. May wrap: only the sum over all processors is
+    /// a number of frames.
     pub free_frames: AtomicU64,
     /// Frames zeroed so far; counted only by a kernel that was built to count.
     pub frames_zeroed: AtomicU64,
@@ -80,16 +81,16 @@ pub struct CpuInfo {
 }
 
 impl CpuInfo {
-    /// The most processors that are used: as many as the page holds.
+    /// The greatest number of processors: as many as fit into the page.
     pub const MAX: usize = 64;
 
-    /// How many page frames are free, as these processors counted: exact, unless one is at it now.
+    /// The number of free page frames by these processors' counters: exact, unless one is changing its counter.
     #[must_use]
     pub fn free_frames(all: &[CpuInfo]) -> u64 {
         all.iter().fold(0, |sum, cpu| sum.wrapping_add(cpu.free_frames.load(Relaxed)))
     }
 
-    /// How often these processors found a lock of a kind taken.
+    /// How often these processors found a lock of this kind taken.
     #[must_use]
     pub fn contended(all: &[CpuInfo], kind: LockKind) -> u64 {
         all.iter().map(|cpu| cpu.contended[kind as usize].load(Relaxed)).sum()
@@ -102,24 +103,24 @@ const _: () = assert!(size_of::<[CpuInfo; CpuInfo::MAX]>() == crate::PAGE_SIZE a
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum LockKind {
-    /// Who runs, and who belongs to whom.
+    /// Run queue, states and family of the environments.
     Scheduler,
     /// The page map of one environment.
     PageMap,
-    /// Free page frames: a processor's own, or those of all.
+    /// Free page frames: those of one processor, or the shared pool.
     Frames,
     /// The console.
     Console,
 }
 
 impl LockKind {
-    /// How many kinds there are.
+    /// The number of kinds.
     pub const COUNT: usize = 4;
-    /// All of them.
+    /// All kinds.
     pub const ALL: [LockKind; LockKind::COUNT] =
         [LockKind::Scheduler, LockKind::PageMap, LockKind::Frames, LockKind::Console];
 
-    /// What to call it.
+    /// The name of the kind.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -137,7 +138,7 @@ impl LockKind {
 pub struct EnvInfo {
     /// The id in use, or the last one that was; 0 if the slot was never used.
     pub id: AtomicU32,
-    /// The parent; 0 if it has none: the first environment, what goes in its place when it has ended, and those that
+    /// The parent; 0 if it has none: the first environment, its replacement after it has ended, and environments that
     /// end together with their parent.
     pub parent: AtomicU32,
     /// A number of [`Status`] in the [lowest bits](EnvInfo::STATUS); the others are the kernel's own.
@@ -148,7 +149,7 @@ pub struct EnvInfo {
     pub cpu: AtomicU32,
     /// The exit status of a zombie.
     pub exit: AtomicU32,
-    /// For later use.
+    /// Reserved.
     pub reserved: [AtomicU32; 8],
 }
 
@@ -170,14 +171,14 @@ impl EnvInfo {
         EnvId(self.parent.load(Relaxed))
     }
 
-    /// What the environment is doing.
+    /// The state of the environment.
     #[inline]
     #[must_use]
     pub fn status(&self) -> Status {
         Status::from_number(self.state.load(Relaxed) & EnvInfo::STATUS).unwrap_or(Status::Free)
     }
 
-    /// How the environment ended, if it did.
+    /// The exit status of the environment, if it has ended.
     #[must_use]
     pub fn exit(&self) -> ExitStatus {
         ExitStatus(self.exit.load(Relaxed) as u8)
@@ -186,13 +187,12 @@ impl EnvInfo {
 
 const _: () = assert!(size_of::<EnvInfo>() == 64);
 
-/// What the kernel knows about a page frame: one entry of the table at
-/// [`FRAMES`](crate::layout::FRAMES).
+/// The metadata of a page frame: one entry of the table at [`FRAMES`](crate::layout::FRAMES).
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct FrameInfo {
-    /// References: page map entries that name the frame, and the kernel's own. 0: free.
+    /// The reference count: page table entries that name the frame, plus the kernel's own references. 0: free.
     pub refs: AtomicU32,
-    /// A free frame: the number of the next one. A table: how many of its entries are not empty.
+    /// For a free frame: the number of the next one. For a table: the number of its nonempty entries.
     pub word: AtomicU32,
 }

@@ -1,4 +1,4 @@
-//! The numbers of the contract: nothing twice, nothing lost on the way through registers.
+//! The numbers of the contract: no number twice, and no value lost on the way through registers.
 
 use abi::boot::{exit_code, status_of_exit};
 use abi::console::{Decoder, ESCAPE, Input, Key};
@@ -79,7 +79,7 @@ fn calls_have_names_of_their_own() {
     assert!(names.iter().all(lower), "{names:?}");
 }
 
-/// The address of an entry, from the picture: slot 255, then the indices shifted down by a level.
+/// The address of an entry, by the picture: slot 255, then the indices shifted down by a level.
 fn uvpt_by_indices(va: Va, level: u32) -> u64 {
     let mut path: Vec<u64> = vec![255; level as usize];
     path.extend((level..=4).rev().map(|level| va.index(level) as u64));
@@ -107,7 +107,7 @@ fn permissions_are_checked_bit_by_bit() {
         let known = Perms::all().bits() & bit != 0;
         let expected = if known { Ok(Perms::from_bits_retain(bit)) } else { Err(Error::BadPerms(bit)) };
         assert_eq!(Perms::checked(bit), expected);
-        // Beside others, only the bits without a meaning are blamed.
+        // Among other bits, only the undefined ones are reported.
         if !known {
             assert_eq!(Perms::checked(bit | both.bits()), Err(Error::BadPerms(bit)));
         }
@@ -214,7 +214,7 @@ fn an_operation_without_its_first_pages_is_the_rest() {
     assert_eq!(op.skip(0), op);
 }
 
-/// The arguments of a page call, as its documentation has them.
+/// The arguments of a page call, in the documented order.
 #[test]
 fn page_calls_come_in_registers() {
     let (a, b) = (EnvId(0x1001), EnvId(0x2002));
@@ -281,7 +281,7 @@ fn calls_name_what_is_theirs_to_name() {
     }
 }
 
-/// What is decoded from these bytes, and whether it takes more to tell what comes next.
+/// The units that these bytes decode to, and whether the last unit is incomplete.
 fn decoded(bytes: impl IntoIterator<Item = u8>) -> (Vec<Input>, bool) {
     let (mut decoder, mut found, mut open) = (Decoder::new(), Vec::new(), false);
     for byte in bytes {
@@ -296,13 +296,13 @@ fn decoded(bytes: impl IntoIterator<Item = u8>) -> (Vec<Input>, bool) {
 fn input_is_read_as_it_was_written() {
     let keys = [Key::End, Key::Erase, Key::EraseLine].map(Input::Key);
     let all: Vec<_> = (0..=255).map(Input::Byte).chain(keys).chain([Input::End]).collect();
-    // Each behind each.
+    // Each unit after each other unit.
     for one in &all {
         let both = all.iter().flat_map(|other| [*one, *other]);
         let expected: Vec<_> = both.clone().collect();
         assert_eq!(decoded(both.flat_map(Input::encode)), (expected, false));
     }
-    // What is piped is data, all of it; of what is typed, those keys are none.
+    // Piped input is all data; of the typed bytes, only those of the keys are not data.
     assert!(
         (0..=255)
             .all(|byte| matches!(decoded(Input::Byte(byte).encode()).0[..], [Input::Byte(b)] if b == byte))
@@ -312,7 +312,7 @@ fn input_is_read_as_it_was_written() {
     assert!(keys.into_iter().all(|key| matches!(key, Input::Key(code) if Input::typed(code.byte()) == key)));
 }
 
-/// Somebody else has read some of it, and may have been ended in the middle.
+/// Another reader has read some of the input, and may have ended in the middle of a unit.
 #[test]
 fn the_end_of_input_is_seen_wherever_one_begins() {
     for bytes in 2..9 {

@@ -1,7 +1,7 @@
-//! Programs, as their ELF files describe them.
+//! Programs in ELF files: parsing and checks.
 //!
-//! Everything that is relied upon later is checked here, once: whoever starts a program does not
-//! trust the file.
+//! All properties that later code relies on are checked in this crate, once: code that starts a program does not trust
+//! the file.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,33 +21,33 @@ use elf::file::{Class, FileHeader};
 use elf::parse::ParseError;
 use elf::segment::ProgramHeader;
 
-/// In the flags of a program header (a bit that is left to operating systems): the segment must be there
-/// before the first fault can be served.
+/// A flag of a program header (a bit that is left to operating systems): the segment must be present before the first
+/// fault can be served.
 pub const PF_RESIDENT: u32 = 1 << 20;
 
-/// Where libos has the stacks that every program begins with, and the guard below them.
+/// The stacks that libos gives to every program, and the guard below them.
 pub const STACKS: Range<Va> = Va(PRIVATE.0 - STACK_GUARD_BYTES)..RESIDENT;
-/// Bytes of the guard below the stack. Compiled code touches every page of a large frame, so that it cannot step over
-/// it.
+/// The size of the guard below the stack in bytes. Compiled code touches every page of a large frame, so it cannot
+/// step over the guard.
 pub const STACK_GUARD_BYTES: u64 = 16 * PAGE_SIZE;
 
-/// The most segments that a program may have.
+/// The greatest number of segments of a program.
 pub const MAX_SEGMENTS: usize = 16;
 
-/// A part of a program.
+/// A segment of a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Segment {
     /// The first page.
     pub start: Va,
     /// One past the last page.
     pub end: Va,
-    /// Where the first page begins in the file, a multiple of the page size.
+    /// The offset of the first page in the file, a multiple of the page size.
     pub offset: u64,
-    /// How many bytes from `start` on come from the file; then come zeros.
+    /// The number of bytes from `start` on that come from the file; zeros follow.
     pub bytes: u64,
-    /// What it may be used for.
+    /// The permissions of the pages.
     pub perms: Perms,
-    /// Whether it must be there from the beginning.
+    /// Whether the segment must be present from the beginning.
     pub resident: bool,
 }
 
@@ -58,13 +58,13 @@ impl Segment {
         self.start..self.end
     }
 
-    /// Whether it is what libos writes when it serves a fault.
+    /// Whether the segment is data that libos writes when it serves a fault.
     const fn is_resident_data(&self) -> bool {
         self.resident && self.perms.contains(Perms::WRITE)
     }
 }
 
-/// A file that has been found to be a program.
+/// A program, from a file that passed all checks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Program {
     /// The first instruction.
@@ -76,57 +76,57 @@ pub struct Program {
 /// Why a file is not a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadElf {
-    /// It does not begin as ELF files do.
+    /// The file does not begin with the ELF magic number.
     NotElf,
     /// The headers are cut off or make no sense.
     Headers,
-    /// It is for processors of another width than 64 bits; the value is its class.
+    /// The file is not for 64-bit processors; the value is its class.
     Class(u64),
-    /// It is for processors with another order of bytes, which the value names.
+    /// The file is for another byte order, which is the value.
     ByteOrder(u64),
-    /// It is for this machine, and not for x86-64.
+    /// The file is for this machine, not for x86-64.
     Machine(u64),
-    /// It is for this operating system.
+    /// The file is for this operating system.
     OsAbi(u64),
-    /// It is of this type, and not a program that is linked to fixed addresses.
+    /// The file has this type, and is not a program that is linked to fixed addresses.
     Type(u64),
-    /// It wants an interpreter to load it, whose name is at this address.
+    /// The program needs an interpreter to load it, whose name is at this address.
     Interpreter(u64),
-    /// It is to be linked when it is started, as the table at this address says.
+    /// The program needs dynamic linking, by the table at this address.
     Dynamic(u64),
-    /// It has variables of threads, which begin as what is at this address.
+    /// The program has thread-local variables, whose initial values are at this address.
     ThreadLocal(u64),
-    /// It has no segments, or more than [`MAX_SEGMENTS`].
+    /// The program has no segments, or more than [`MAX_SEGMENTS`].
     Segments(u64),
-    /// The segment at this address reaches behind the end of the file.
+    /// The segment at this address extends beyond the end of the file.
     CutOff(u64),
     /// The segment at this address is larger in the file than in memory.
     TooLarge(u64),
     /// The segment at this address does not lie between the start of programs and the heap.
     Misplaced(u64),
-    /// The segment at this address meets [`STACKS`].
+    /// The segment at this address overlaps [`STACKS`].
     Stacks(u64),
     /// The segment at this address shares a page with the one before, or is out of order.
     Overlap(u64),
     /// The segment at this address is writable and executable.
     WriteExec(u64),
-    /// The segment at this address does not begin at the same place in a page as in the file.
+    /// The segment at this address has different offsets within a page in memory and in the file.
     Unaligned(u64),
-    /// The segment at this address is resident and only read, so it is mapped from the file; but the file has not all
-    /// of it.
+    /// The segment at this address is resident and read-only, so it is mapped from the file; but the file does not
+    /// contain all of it.
     Sparse(u64),
-    /// The segment at this address is resident and written, and not where no table is ever shared.
+    /// The segment at this address is resident and writable, but outside of the table that is never shared.
     ResidentData(u64),
     /// The entry is not in code.
     Entry(u64),
-    /// The entry, at this address, is not in a resident segment: nobody would serve the first fault.
+    /// The entry, at this address, is not in a resident segment: nothing would serve the first fault.
     NotResident(u64),
-    /// No segment is resident and written: nobody would serve the faults of the program with this entry.
+    /// No segment is resident and writable: nothing would serve the faults of the program with this entry.
     NoResidentData(u64),
 }
 
 impl BadElf {
-    /// In words, without the offending value.
+    /// The reason in words, without the offending value.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -213,10 +213,10 @@ impl From<ParseError> for BadElf {
 }
 
 impl Program {
-    /// Read the headers of a file.
+    /// Reads and checks the headers of a file.
     ///
     /// # Errors
-    /// The reason why it is not a program.
+    /// The reason why the file is not a program.
     pub fn parse(file: &[u8]) -> Result<Program, BadElf> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(file)?;
         check_kind(&elf.ehdr)?;
@@ -246,19 +246,19 @@ impl Program {
         }
     }
 
-    /// The segments, upwards. No two share a page.
+    /// The segments, in ascending order. No two share a page.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments[..self.len]
     }
 }
 
-/// Check what a file is for.
+/// Checks the platform and the type of a file.
 fn check_kind(header: &FileHeader<LittleEndian>) -> Result<(), BadElf> {
     match (header.class, header.osabi, header.e_machine, header.e_type) {
         (Class::ELF32, ..) => Err(BadElf::Class(1)),
         (.., machine, _) if machine != EM_X86_64 => Err(BadElf::Machine(machine.into())),
-        // Linkers write the second one if a file has sections that are to be retained, for whatever system it is.
+        // Linkers write `ELFOSABI_GNU` if a file has sections that must be retained, for any system.
         (_, system, ..) if ![ELFOSABI_SYSV, ELFOSABI_GNU].contains(&system) => {
             Err(BadElf::OsAbi(system.into()))
         }
@@ -267,7 +267,7 @@ fn check_kind(header: &FileHeader<LittleEndian>) -> Result<(), BadElf> {
     }
 }
 
-/// Check that a header asks for nothing that is not done for programs here.
+/// Checks that a program header asks for nothing that this system does not support.
 const fn check_needs(header: &ProgramHeader) -> Result<(), BadElf> {
     match header.p_type {
         PT_INTERP => Err(BadElf::Interpreter(header.p_vaddr)),
@@ -277,7 +277,7 @@ const fn check_needs(header: &ProgramHeader) -> Result<(), BadElf> {
     }
 }
 
-/// Check a segment of a file of so many bytes, which must begin at `free_from` or above.
+/// Checks a segment of a file of `file_bytes` bytes. The segment must begin at `free_from` or above.
 fn segment(header: &ProgramHeader, file_bytes: u64, free_from: Va) -> Result<Segment, BadElf> {
     let ProgramHeader { p_offset, p_vaddr, p_filesz, p_memsz, p_flags, .. } = *header;
     let require = |holds: bool, otherwise: fn(u64) -> BadElf| {

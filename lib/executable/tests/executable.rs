@@ -1,4 +1,4 @@
-//! ELF files: one of each kind that must be refused, and a great many that are broken at random.
+//! ELF files: one of each kind that must be refused, and many that are broken at random.
 
 use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
 use abi::page::span;
@@ -34,14 +34,14 @@ impl Part {
     }
 }
 
-/// An ELF file to be.
+/// The description of an ELF file.
 #[derive(Clone, Debug)]
 struct Image {
     machine: u16,
     kind: u16,
     entry: u64,
     parts: Vec<Part>,
-    /// How long the file is.
+    /// The length of the file.
     size: usize,
 }
 
@@ -83,7 +83,7 @@ const DATA: Part = Part {
     memory: 0x5000,
 };
 
-/// What libos writes when it serves a fault.
+/// The segment that libos writes when it serves a fault.
 const OWN_DATA: Part = Part {
     kind: PT_LOAD,
     flags: PF_R | PF_W | PF_RESIDENT,
@@ -107,12 +107,12 @@ fn good() -> Image {
     }
 }
 
-/// The good one, with its code like this.
+/// The good program, with this code segment.
 fn with_code(code: Part) -> Image {
     Image { parts: vec![code, DATA, OWN_DATA], ..good() }
 }
 
-/// The good one, with its data like this.
+/// The good program, with this data segment.
 fn with_data(data: Part) -> Image {
     Image { parts: vec![CODE, data, OWN_DATA], ..good() }
 }
@@ -230,10 +230,10 @@ fn programs_for_linux_are_refused() {
     let interpreter = other(PT_INTERP, 0x40_0318);
     assert_eq!(linux(&[headers, interpreter]), Err(BadElf::Interpreter(0x40_0318)), "dynamic, not PIE");
     assert_eq!(linux(&[other(PT_DYNAMIC, 0x40_2e20)]), Err(BadElf::Dynamic(0x40_2e20)));
-    // Even where all that libos needs is there.
+    // Even if everything that libos needs is present.
     let with = |part| Image { parts: vec![CODE, DATA, OWN_DATA, part], ..good() }.parse();
     assert_eq!(with(interpreter), Err(BadElf::Interpreter(0x40_0318)));
-    // And one that was really linked for Linux: this test.
+    // A real program, linked for Linux: this test.
     let own = std::fs::read(std::env::current_exe().expect("its own name")).expect("its own file");
     assert!(matches!(Program::parse(&own), Err(BadElf::Type(_) | BadElf::Interpreter(_))));
 }
@@ -259,7 +259,7 @@ fn programs_without_what_libos_needs_are_refused() {
         let own = Part { va, memory, ..OWN_DATA };
         assert_eq!(refused(&[CODE, own]), Some(BadElf::ResidentData(va)), "{va:#x}");
     }
-    // What is mapped from the file is followed there by what is not the program's.
+    // In the file, bytes that are not the program's follow the mapped part.
     let code = Part { memory: CODE.memory + 1, ..CODE };
     assert_eq!(refused(&[code, OWN_DATA]), Some(BadElf::Sparse(CODE.va)));
 }
@@ -279,7 +279,7 @@ fn too_few_and_too_many_segments_are_refused() {
     let mut file = good().bytes();
     file[32..40].fill(0);
     assert_eq!(Program::parse(&file), Err(BadElf::Segments(0)), "no table of segments");
-    // A count that says: look into the first section header.
+    // A count that refers to the first section header.
     let mut file = good().bytes();
     file[56..58].fill(0xff);
     assert!(Program::parse(&file).is_err());
@@ -378,7 +378,7 @@ fn every_reason_says_what_it_means() {
     assert_eq!(texts.len(), reasons.len());
 }
 
-/// What holds for every program, whatever file it comes from.
+/// Checks the properties of every accepted program.
 fn check(program: &Program, file: &[u8]) {
     let segments = program.segments();
     assert!((1..=MAX_SEGMENTS).contains(&segments.len()));
@@ -398,14 +398,14 @@ fn check(program: &Program, file: &[u8]) {
     assert!(segments.iter().all(is_clear), "{segments:?}");
 }
 
-/// Numbers that may be too large, or just not.
+/// Numbers that may be just too large, or just not.
 fn number() -> impl Strategy<Value = u64> {
     let edges = vec![0, 1, PAGE_SIZE - 1, PAGE_SIZE, TEXT.0, HEAP.0, HEAP.0 - 1, 1 << 47, 1 << 63];
     let near = (select(edges), -2_i64..3).prop_map(|(edge, by)| edge.wrapping_add_signed(by));
     prop_oneof![near, 0..0x4000_u64, any::<u64>()]
 }
 
-/// Where the numbers of a file are, and how large they are.
+/// The offsets and sizes of the numbers in a file.
 fn field() -> impl Strategy<Value = (usize, usize)> {
     let header =
         [(16, 2), (18, 2), (20, 4), (24, 8), (32, 8), (40, 8), (52, 2), (54, 2), (56, 2), (58, 2), (60, 2)];
@@ -415,7 +415,7 @@ fn field() -> impl Strategy<Value = (usize, usize)> {
     prop_oneof![1 => select(header.to_vec()), 4 => in_part]
 }
 
-/// Parts that are nearly in order.
+/// Segments that are nearly in order.
 fn part() -> impl Strategy<Value = Part> {
     let read = PF_R | PF_RESIDENT;
     let flags =
@@ -432,7 +432,7 @@ fn part() -> impl Strategy<Value = Part> {
     )
 }
 
-/// Move parts so that each begins behind the one before.
+/// Moves segments so that each begins behind the one before.
 fn stack_up(parts: &mut [Part]) {
     let mut free = TEXT.0;
     for part in parts {

@@ -1,7 +1,7 @@
 //! The boot archive: a TAR file in memory, whose files start on page boundaries.
 //!
-//! The first of them is an index of the others. Going from header to header instead took two thirds of the time
-//! of a program start.
+//! The first file is an index of the others. Walking from header to header instead took two thirds of the time of a
+//! program start.
 
 use crate::{Error, Va, layout, windows};
 use abi::boot::{INDEX, INDEX_OFFSET, IndexEntry};
@@ -10,21 +10,21 @@ use core::ops::Range;
 /// A file of the boot archive.
 #[derive(Clone, Copy, Debug)]
 pub struct File {
-    /// The contents. They start on a page boundary, and may be named as the source of a mapping.
+    /// The contents. They start on a page boundary, so they can be the source of a mapping.
     pub data: &'static [u8],
 }
 
 impl File {
-    /// Where the contents are.
+    /// The address of the contents.
     #[must_use]
     pub fn address(&self) -> Va {
         Va(self.data.as_ptr() as u64)
     }
 }
 
-/// Where the files are, in the order of their names, as `cargo xtask` has written it down.
+/// The index, sorted by name, as `cargo xtask` has written it.
 fn index() -> Result<&'static [[u8; IndexEntry::SIZE]], Error> {
-    // Its header is what a TAR file begins with: the name first, and the size in octal digits.
+    // The archive begins with the header of the index: the name first, and the size in octal digits.
     let archive = windows::archive();
     let (header, rest) = archive.split_at_checked(INDEX_OFFSET as usize).ok_or(Error::NoArchive)?;
     let header = &header[header.len() - TAR_HEADER..];
@@ -34,7 +34,7 @@ fn index() -> Result<&'static [[u8; IndexEntry::SIZE]], Error> {
     Ok(rest.get(..bytes).ok_or(Error::NoArchive)?.as_chunks().0)
 }
 
-/// Bytes of a header in a TAR file, and where in it the size is.
+/// The size of a TAR header in bytes, and the position of the file size in it.
 const TAR_HEADER: usize = 512;
 const TAR_SIZE: Range<usize> = 124..135;
 
@@ -43,7 +43,7 @@ fn file(entry: &IndexEntry) -> Option<File> {
     Some(File { data })
 }
 
-/// Call `show` with the name and the contents of each file, in the order of their names.
+/// Calls `show` with the name and contents of each file, in the order of their names.
 ///
 /// # Errors
 /// `NoArchive`.

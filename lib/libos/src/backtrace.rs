@@ -1,28 +1,28 @@
-//! Where a program was when it ended: the functions that were under way, by the chain of frame pointers.
+//! Backtraces: the active functions of a program when it ended, found by the chain of frame pointers.
 //!
-//! In all code of programs `rbp` points at the frame of the function that runs: there lies the `rbp` of its caller, and
-//! above that the address to which it returns. `rbp` is 0 where a program begins, and where a fault interrupted it.
+//! In all code of programs `rbp` points at the frame of the running function: the frame holds the caller's `rbp`, and
+//! above it the return address. `rbp` is 0 where a program begins, and where a fault interrupted it.
 //!
-//! What is followed here may be broken. So nothing is read that is not there, each frame must lie above the one before,
-//! and after some it is enough: a backtrace never faults, and always ends.
+//! The chain may be broken. So a backtrace reads only memory that is mapped, each frame must lie above the one before,
+//! and the number of functions is limited: a backtrace never faults, and always ends.
 
 use crate::layout::USER_LIMIT;
 use crate::{Fault, Va, door, env, println, symbols, uvpt};
 
-/// Functions that are named at most.
+/// The greatest number of functions that a backtrace prints.
 const MOST: usize = 16;
 
-/// Where a panic comes through on its way from the function that has made it.
+/// Functions between the one that panics and the panic handler; a backtrace omits them.
 const WAY_OF_A_PANIC: [&str; 3] = ["core::panicking::", "core::option::", "core::result::"];
 
-/// A function that is under way.
+/// An active function.
 #[derive(Clone, Copy)]
 struct Place {
-    /// The instruction that it is at, or the one to which the function that it has called returns.
+    /// The current instruction, or the return address in this function.
     rip: u64,
-    /// Its frame.
+    /// The frame pointer.
     rbp: u64,
-    /// The second is so. Then `rip` may be in the next function already.
+    /// Whether `rip` is a return address, which may already belong to the next function.
     is_return: bool,
 }
 
@@ -32,7 +32,7 @@ impl Place {
         symbols::lookup(Va(self.rip - u64::from(self.is_return)))
     }
 
-    /// Who has called it.
+    /// The caller.
     fn caller(&self) -> Option<Place> {
         let rbp = word(self.rbp).filter(|&above| above > self.rbp || above == 0)?;
         let rip = word(self.rbp.checked_add(8)?).filter(|&rip| rip != 0)?;
@@ -40,13 +40,13 @@ impl Place {
     }
 }
 
-/// The word at an address, if there is one.
+/// The word at an address, if it is mapped.
 fn word(address: u64) -> Option<u64> {
     let is_there = address.is_multiple_of(8) && address < USER_LIMIT.0 && uvpt::pte(Va(address)).is_present();
     is_there.then(|| door::read_u64(address))
 }
 
-/// Say where a program was that panics: where this is called from, without the way that a panic takes.
+/// Prints the backtrace of a panic, without the functions of the panic itself.
 #[inline(never)]
 pub(crate) fn print_panic() {
     let here = Place { rip: 0, rbp: door::frame_pointer(), is_return: true };
@@ -55,7 +55,7 @@ pub(crate) fn print_panic() {
             .function()
             .is_some_and(|function| WAY_OF_A_PANIC.iter().any(|way| function.name.starts_with(way)))
     };
-    // First comes the panic handler.
+    // The caller of this function is the panic handler.
     let mut next = here.caller().and_then(|handler| handler.caller());
     while let Some(place) = next.filter(is_on_the_way) {
         next = place.caller();
@@ -63,15 +63,15 @@ pub(crate) fn print_panic() {
     print(next);
 }
 
-/// Say where a program was that has made this fault.
+/// Prints the backtrace of this fault.
 pub(crate) fn print_fault(fault: &Fault) {
     let here = Place { rip: fault.rip, rbp: fault.rbp, is_return: false };
     print_one(&here);
     let place = |rip| Place { rip, rbp: fault.rbp, is_return: true };
     let caller = match here.function() {
-        // It is elsewhere than in a function: most likely somebody has called what is no function.
+        // The instruction is in no function: most likely the program called a bad function pointer.
         None => word(fault.rsp).map(place).filter(|place| place.function().is_some()),
-        // It has no frame yet: its first instruction saves `rbp`, its second one makes the frame.
+        // The function has no frame yet: its first instruction saves `rbp`, its second one makes the frame.
         Some(function) => match fault.rip - function.start.0 {
             0 => word(fault.rsp).map(place),
             1 => word(fault.rsp.wrapping_add(8)).map(place),

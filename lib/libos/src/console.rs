@@ -1,12 +1,12 @@
 //! The console: `print!`, `println!`, and reading.
 //!
-//! Text is kept until its line is complete, so that a line goes to the kernel in one piece and lines
-//! of different environments do not mix. A part of a line goes out when [`flush`] says so, before
-//! input is read, before a fork, and at the end of the program.
+//! Text is buffered until its line is complete, so that a line goes to the kernel in one piece and lines of different
+//! environments do not mix. [`flush`] writes an incomplete line; so do reading input, a fork, and the end of the
+//! program.
 //!
-//! What is read are the bytes that were piped or typed, all of them, and then an end that stays an end
-//! ([`abi::console`] says how they come here). Only the keys with which somebody at a terminal corrects a line or ends
-//! the input are told apart from them. Nothing is read ahead: what follows a line is still there for a child.
+//! Input is the bytes that were piped or typed, all of them, and then an end that stays an end ([`abi::console`]
+//! describes the encoding). Only the keys with which a person at a terminal corrects a line or ends the input are told
+//! apart from them. Nothing is read ahead: the bytes after a line are still there for a child.
 
 use crate::resident::Local;
 use crate::sys;
@@ -33,24 +33,24 @@ macro_rules! println {
 /// The unfinished line. Resident, since fault handlers may print.
 #[unsafe(link_section = ".resident")]
 static LINE: [Local<u8>; MAX] = [const { Local::new(0) }; MAX];
-/// How much of it there is.
+/// The number of bytes in [`LINE`].
 #[unsafe(link_section = ".resident")]
 static USED: Local<usize> = Local::new(0);
 
 const MAX: usize = CONSOLE_MAX as usize;
 
-/// Print formatted text and then `end`: what the macros expand to.
+/// Print formatted text and then `end`: the macros expand to a call of this function.
 ///
-/// The text is formatted on the stack first: formatting may fault, and a handler that prints then
-/// must not get into the middle of this line.
+/// The text is formatted on the stack first: formatting may fault, and the output of a handler that prints then must
+/// not end up in the middle of this line.
 pub fn print(text: fmt::Arguments, end: &str) {
     let mut out = Buffer { bytes: [0; MAX], used: 0 };
-    // An error can only come from somebody's own `Display`; there is nobody to tell.
+    // Only a `Display` of the program can return an error; there is nobody to report it to.
     let _ = out.write_fmt(text).and_then(|()| out.write_str(end));
     out.keep();
 }
 
-/// Write bytes to the console as they are, at once.
+/// Writes bytes to the console as they are, at once.
 pub fn write_all(bytes: &[u8]) {
     flush();
     let mut rest = bytes;
@@ -62,7 +62,7 @@ pub fn write_all(bytes: &[u8]) {
     }
 }
 
-/// Show what was printed since the last end of a line.
+/// Writes the unfinished line to the console.
 pub fn flush() {
     let used = USED.get();
     if used > 0 {
@@ -72,10 +72,10 @@ pub fn flush() {
     }
 }
 
-/// Wait for what comes next. Nothing is echoed.
+/// Wait for the next byte, key or end of input. Nothing is echoed.
 ///
 /// # Errors
-/// As [`sys::read`], above all `NoMemory` for the page of the stack that the byte is to go to.
+/// As [`sys::read`], above all `NoMemory` for the stack page that receives the byte.
 pub fn next_input() -> sys::Result<Input> {
     flush();
     let mut decoder = Decoder::new();
@@ -88,8 +88,8 @@ pub fn next_input() -> sys::Result<Input> {
     }
 }
 
-/// Wait for a byte of input; keys that edit the line are bytes too. `None` at the end of the input, and for Ctrl-D at a
-/// terminal.
+/// Wait for a byte of input; keys that edit the line are bytes too. `None` at the end of the input, and for Ctrl-D at
+/// a terminal.
 ///
 /// # Errors
 /// As [`next_input`].
@@ -101,11 +101,11 @@ pub fn read_byte() -> sys::Result<Option<u8>> {
     })
 }
 
-/// Read a line: its bytes, whatever they are, without the LF that ends it. The last line need not have one. `None` at
-/// the end of the input, as often as it is asked for. (A CR before the LF is a byte of the line.)
+/// Read a line: its bytes, whatever they are, without the LF that ends it. The last line need not have an LF. `None`
+/// at the end of the input, no matter how often the program asks. (A CR before the LF is a byte of the line.)
 ///
-/// At a terminal Enter is LF, and the line can be corrected with Backspace and Ctrl-U. Ctrl-D is the end of the input
-/// where a line would begin, and is ignored elsewhere.
+/// At a terminal Enter is LF, and Backspace and Ctrl-U correct the line. Ctrl-D is the end of the input at the
+/// beginning of a line, and is ignored elsewhere.
 ///
 /// # Errors
 /// As [`next_input`].
@@ -113,7 +113,7 @@ pub fn read_line() -> sys::Result<Option<Vec<u8>>> {
     line(|_| ())
 }
 
-/// [`read_line`] that shows the line as it comes, for somebody at a terminal. (The terminal itself shows nothing.)
+/// Read a line as [`read_line`] does, and echo it. (The terminal itself shows nothing.)
 ///
 /// # Errors
 /// As [`next_input`].
@@ -123,7 +123,7 @@ pub fn edit_line() -> sys::Result<Option<Vec<u8>>> {
     Ok(read)
 }
 
-/// Read a line; `show` is called with what is to appear of it.
+/// Read a line; `show` is called with the bytes to echo.
 fn line(show: impl Fn(&[u8])) -> sys::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let erase = |line: &mut Vec<u8>| {
@@ -153,12 +153,12 @@ fn line(show: impl Fn(&[u8])) -> sys::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether something appears on the screen for the first byte of a character.
+/// Whether a character that begins with this byte is visible on the screen.
 fn is_visible(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f
 }
 
-/// Remove the last character, which UTF-8 may have written with several bytes. Returns its first byte.
+/// Removes the last character, which may be several bytes of UTF-8. Returns its first byte.
 fn take_character_back(line: &mut Vec<u8>) -> Option<u8> {
     let is_first = |byte: &u8| byte & 0xc0 != 0x80;
     let start = line.iter().rposition(is_first).unwrap_or(0);
@@ -173,7 +173,7 @@ struct Buffer {
 }
 
 impl Buffer {
-    /// Add what there is to the unfinished line. Lines that are finished by it go out.
+    /// Appends the buffer to the unfinished line, and writes the lines that this completes.
     fn keep(&mut self) {
         for &byte in &self.bytes[..self.used] {
             let at = USED.get();
@@ -200,10 +200,10 @@ impl Write for Buffer {
     }
 }
 
-/// The end of a student's program that came to an exercise which is not done yet.
+/// Ends a student's program that reached an exercise which is not done yet.
 ///
-/// A panic says the same, but it takes code that comes by a page fault. This takes resident memory only, so it can
-/// be used where faults are served. (In the solution nobody does.)
+/// A panic would print this text, but the code of a panic comes by page faults. This function uses resident memory
+/// only, so the fault path can call it. (In the solution nothing does.)
 pub fn unfinished(exercise: &str) -> ! {
     flush();
     for part in ["not yet implemented: ", exercise, "\n"] {

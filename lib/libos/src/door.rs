@@ -1,36 +1,33 @@
-//! The only door to the kernel: the instruction `syscall`, and the two touches that bring a page
-//! of a buffer in.
+//! The only way into the kernel: the instruction `syscall`, and the two touches that bring in a page of a buffer.
 //!
-//! The functions here are safe to call in this sense: whatever the arguments, the kernel lets them
-//! hurt nobody but the caller. A program can still pull its own memory from under its feet with
-//! them; that is what owning one's page map means.
+//! The functions are safe to call in this sense: whatever the arguments, the kernel lets them harm only the caller. A
+//! program can still unmap memory that it uses; that is what owning one's page map means.
 
 use abi::PAGE_SIZE;
 use core::arch::asm;
 
-/// Make the call with this number; returns `rax` and `rdx`.
+/// Makes the system call with this number; returns `rax` and `rdx`.
 #[inline(always)]
 pub fn syscall<const N: usize>(number: u64, args: [u64; N]) -> (u64, u64) {
     let arg = |n: usize| if n < N { args[n] } else { 0 };
     let (rax, rdx);
     if N <= 3 {
-        // SAFETY: the kernel preserves every register that is not named here, and the stack. What
-        // a call does to memory is the caller's own doing (see the module's text); the compiler is
-        // told that any memory may have changed.
+        // SAFETY: the kernel preserves the stack and every register that is not named here. What a call does to memory
+        // is up to the caller (see the module's text); the compiler is told that any memory may have changed.
         unsafe {
             asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
                 inlateout("rdx") arg(2) => rdx, lateout("rcx") _, lateout("r11") _,
                 options(nostack));
         }
     } else if N == 4 {
-        // SAFETY: as above.
+        // SAFETY: see the first block.
         unsafe {
             asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
                 inlateout("rdx") arg(2) => rdx, in("r10") arg(3), lateout("rcx") _, lateout("r11") _,
                 options(nostack));
         }
     } else {
-        // SAFETY: as above.
+        // SAFETY: see the first block.
         unsafe {
             asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
                 inlateout("rdx") arg(2) => rdx, in("r10") arg(3), in("r8") arg(4),
@@ -40,14 +37,13 @@ pub fn syscall<const N: usize>(number: u64, args: [u64; N]) -> (u64, u64) {
     (rax, rdx)
 }
 
-/// Read one byte at `address` and forget it: if the page is not there, the fault brings it in.
+/// Reads one byte at `address` and discards it: if the page is missing, the fault brings it in.
 pub fn touch_to_read(address: u64) {
-    // SAFETY: reads one byte and changes nothing but the flags; a fault is resolved or ends the
-    // program.
+    // SAFETY: reads one byte and changes only the flags; a fault is resolved or ends the program.
     unsafe { asm!("test byte ptr [{}], 0", in(reg) address, options(nostack, readonly)) }
 }
 
-/// Where the stack is now.
+/// The stack pointer.
 pub fn stack_pointer() -> u64 {
     let rsp;
     // SAFETY: reads a register.
@@ -55,7 +51,7 @@ pub fn stack_pointer() -> u64 {
     rsp
 }
 
-/// The frame of the function that this is called in.
+/// The frame pointer of the calling function.
 #[inline(always)]
 pub fn frame_pointer() -> u64 {
     let rbp;
@@ -64,10 +60,10 @@ pub fn frame_pointer() -> u64 {
     rbp
 }
 
-/// Write to three pages of the stack, beginning `BELOW` bytes below what anybody uses.
+/// Write to three pages of the stack, starting `BELOW` bytes below its used part.
 #[inline(always)]
 pub fn touch_stack<const BELOW: u64>() {
-    // SAFETY: what lies more than 128 bytes below the stack pointer holds nothing.
+    // SAFETY: memory more than 128 bytes below the stack pointer is unused.
     unsafe {
         asm!(
             "mov byte ptr [rsp - {FIRST}], 0",
@@ -80,26 +76,26 @@ pub fn touch_stack<const BELOW: u64>() {
     }
 }
 
-/// Write to the byte at `address` without changing it, in one indivisible step.
+/// Writes the byte at `address` without changing it, atomically.
 ///
-/// In assembly because a compiler may turn an atomic "or" with zero into a plain load.
+/// In assembly, because a compiler may turn an atomic "or" with zero into a plain load.
 pub fn touch_to_write(address: u64) {
-    // SAFETY: the byte keeps its value, whoever else may be writing it.
+    // SAFETY: the byte keeps its value, even if others write it at the same time.
     unsafe { asm!("lock or byte ptr [{}], 0", in(reg) address, options(nostack)) }
 }
 
-/// Read the byte at any address. If there is none, that is a fault.
+/// Reads the byte at any address. Faults if nothing is mapped there.
 #[must_use]
 pub fn read_u8(address: u64) -> u8 {
-    // SAFETY: whatever is there, a read changes nothing.
+    // SAFETY: a read changes nothing, whatever is there.
     unsafe { (address as *const u8).read_volatile() }
 }
 
-/// Read the eight bytes at any address. If there are none, that is a fault.
+/// Reads the eight bytes at any address. Faults if nothing is mapped there.
 #[must_use]
 pub fn read_u64(address: u64) -> u64 {
     let value: u64;
-    // SAFETY: whatever is there, a read changes nothing; x86 does not mind the alignment.
+    // SAFETY: a read changes nothing, whatever is there; x86 allows any alignment.
     unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack, readonly)) }
     value
 }

@@ -1,9 +1,9 @@
-//! Environments: oneself, and one's children.
+//! Environments: this one, and its children.
 
 use crate::{EnvId, ExitStatus, console, sys, windows};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// End this environment, with a status of 0 to 63; what was printed is shown.
+/// Ends this environment with a status of 0 to 63, after printing what the console still buffers.
 pub fn exit(status: u8) -> ! {
     console::flush();
     sys::exit(status)
@@ -15,8 +15,8 @@ pub fn id() -> EnvId {
     sys::id()
 }
 
-/// The parent of this environment: the one that made it, or, when that has ended by itself, the one that adopted this
-/// environment. [`EnvId::NONE`] for the first environment, or what goes in its place.
+/// The parent of this environment: the environment that made it, or, when that has ended by itself, the one that
+/// adopted it. [`EnvId::NONE`] for the first environment, and for a program that replaces it.
 #[must_use]
 pub fn parent() -> EnvId {
     windows::env(id()).map_or(EnvId::NONE, |info| info.parent())
@@ -28,10 +28,10 @@ pub fn cpu() -> u32 {
     windows::env(id()).map_or(0, |info| info.cpu.load(Relaxed))
 }
 
-/// A child: made by [`fork`](crate::fork()) or [`Command::spawn`](crate::Command::spawn).
+/// A child, made by [`fork`](crate::fork()) or [`Command::spawn`](crate::Command::spawn).
 ///
-/// Dropping it leaves the child alone; when nobody waits for a child, its slot stays in use until
-/// its parent has ended. A child whose parent ends first goes to its grandparent, unless it is stopped: then it ends.
+/// Dropping the value does not affect the child. If the parent does not wait for a child, its slot stays in use until
+/// the parent has ended. A child whose parent ends first goes to its grandparent, unless it is stopped: then it ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Child(pub(crate) EnvId);
 
@@ -45,12 +45,12 @@ impl Child {
     /// Wait for the child to end.
     ///
     /// # Errors
-    /// `NoChild` or `BadEnv` if somebody waited for it before.
+    /// `NoChild` or `BadEnv` if the child was waited for before.
     pub fn wait(self) -> sys::Result<ExitStatus> {
         sys::wait(self.0).map(|(_, status)| status)
     }
 
-    /// End the child, and all that descend from it. It still has to be waited for.
+    /// Ends the child and all its descendants. The parent must still wait for the child.
     ///
     /// # Errors
     /// `BadEnv` if it has ended and was waited for.

@@ -1,22 +1,22 @@
-//! What can go wrong in libos: the kernel's errors, and a few of its own.
+//! Errors of libos: those of the kernel, and a few of its own.
 
 use core::fmt;
 use executable::BadElf;
 
-/// Why something in libos did not work.
+/// An error of libos.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Error {
     /// The kernel refused a call.
     Kernel(abi::Error),
     /// The boot archive has no file of this name.
     NoSuchFile,
-    /// The boot archive is not there, or is not a TAR file.
+    /// The boot archive is missing, or is not a TAR file.
     NoArchive,
-    /// A range of memory, or a region, is not what it must be.
+    /// A range of memory, or a region, is not valid for this operation.
     Memory(pager::Error),
-    /// The file is not a program that can be run; the reason is given.
+    /// The file is not a program that can be run, for this reason.
     BadElf(BadElf),
-    /// This cannot be done in a fault handler.
+    /// A fault handler cannot do this.
     InHandler,
     /// An argument holds [`ARG_SEPARATOR`](abi::boot::ARG_SEPARATOR), or the arguments are too long.
     BadArgument,

@@ -1,11 +1,11 @@
-//! `exec`: another program in this environment.
+//! `exec`: replaces the program in this environment.
 //!
-//! First a stopped child is made of the program, as [`Command::spawn`] does: all that can fail is done
-//! there, and undone if it does. Then this environment takes the child's pages over, and the child goes.
+//! First the new program is loaded into a stopped child, as [`Command::spawn`] does: everything that can fail happens
+//! at this point, and is undone on failure. Then this environment takes over the child's pages, and the child ends.
 //!
-//! What does the last of it must not lie where the programs lie. So a few instructions are copied to a page
-//! out of the way ([`STAGE`]): they carry out a list of page operations, end the child, and load the
-//! registers of the new program.
+//! The code that performs the final step must not be in memory that either program occupies. So a few instructions are
+//! copied to a page apart ([`STAGE`]): they carry out a list of page operations, end the child, and load the registers
+//! of the new program.
 //!
 //! ```text
 //!              before                 after `clear`          after the list
@@ -26,14 +26,14 @@ use core::mem::offset_of;
 use core::ops::Range;
 
 const ME: EnvId = EnvId::SELF;
-/// Two pages. The next program finds them there, and uses them if it comes to this.
+/// Two pages for the final step. They stay mapped, and the new program reuses them if it calls `exec` itself.
 const STAGE: Va = Va(SCRATCH.0 + 0x60_0000);
-/// The second one.
+/// The second page of the stage: the [`List`].
 const LIST: Va = STAGE.add_pages(1);
-/// How many operations fit there, behind the registers.
+/// The number of operations that fit into [`LIST`] behind the registers.
 const MOST: usize = (PAGE_SIZE as usize - size_of::<Registers>()) / size_of::<PageOp>();
 
-/// What is to be done on the stage.
+/// The registers and page operations for the final step.
 #[repr(C)]
 struct List {
     registers: Registers,
@@ -41,10 +41,10 @@ struct List {
 }
 
 impl Command {
-    /// Run the program in this environment, in place of the one that calls. Its id, parent and children
-    /// stay; its memory does not.
+    /// Run the program in this environment, in place of the calling program. The environment keeps its id, parent and
+    /// children; its memory is replaced.
     ///
-    /// Comes back only if there is an error.
+    /// Returns only if there is an error.
     ///
     /// # Errors
     /// As [`Command::spawn`]. Nothing has changed then.
@@ -54,20 +54,20 @@ impl Command {
             Err(error) => return error,
         };
         clear();
-        // SAFETY: the page is there, nobody else uses it, and any bytes are a list.
+        // SAFETY: the page is mapped, nothing else uses it, and any bytes are a valid list.
         let list = unsafe { &mut *(LIST.0 as *mut List) };
         list.registers = made.registers;
         let count = write_ops(&made, &mut list.ops);
-        // SAFETY: the stage holds `leap`, which takes these arguments; what it does is meant.
+        // SAFETY: the stage holds a copy of `leap`, which takes these arguments; replacing the program is intended.
         unsafe {
             let leap: extern "C" fn(u64, u64, u64, u64) -> ! = core::mem::transmute(STAGE.0);
             leap(LIST.0 + offset_of!(List, ops) as u64, count, made.child.0.into(), LIST.0)
         }
     }
 
-    /// A child that is the new program, and the stage.
+    /// Makes a stopped child with the new program, and the stage.
     fn prepare(&self) -> Result<Made, Error> {
-        // The tables that both programs have something in: what is below them is going to change.
+        // Own the tables in the range of the programs: `exec` is going to change the entries below them.
         pager::tables::own(&mut Sys, &(TEXT..HEAP))?;
         let made = self.make()?;
         console::flush();
@@ -78,7 +78,8 @@ impl Command {
             page[..code.len()].copy_from_slice(code);
         });
         let staged = staged.and_then(|()| sys::alloc(ME, LIST, 1, Perms::WRITE));
-        // From here on no page comes when it is touched: what follows takes less than this of the stack.
+        // After `upcall::remove` no page is brought in on a touch: the rest of `exec` uses less of the stack than
+        // this.
         door::touch_stack::<PAGE_SIZE>();
         let staged = staged.and_then(|()| upcall::remove());
         staged.map_err(|error| {
@@ -89,13 +90,13 @@ impl Command {
     }
 }
 
-/// Remove what needs no care: all but what this code runs on. There is no upcall any more, so that what is
-/// gone stays gone.
+/// Removes everything but the memory that this code runs on. No upcall is registered any more, so nothing brings the
+/// removed pages back.
 fn clear() {
     let program = space::own_program().unwrap_or_else(|| give_up());
     let mut from = TEXT;
     for segment in program.segments().iter().filter(|segment| segment.resident) {
-        // Among the last of them are the stacks.
+        // One of the gaps between segments contains the stacks.
         remove(from..segment.start.min(stack::low()));
         from = segment.end;
     }
@@ -109,15 +110,15 @@ fn remove(range: Range<Va>) {
     }
 }
 
-/// Too late for an error.
+/// Ends the program, because it is too late to return an error.
 fn give_up() -> ! {
     sys::exit(ExitStatus::PANIC.0)
 }
 
-/// The operations that put the child's pages in the place of this environment's: first all that comes, since
-/// a page that is mapped replaces the one that was there; then the rest of the old ones goes.
+/// Writes the operations that move the child's pages into this environment. Mappings come first, since a page that is
+/// mapped replaces the old one; then the remaining old pages are removed.
 ///
-/// Returns how many there are.
+/// Returns the number of operations.
 fn write_ops(made: &Made, ops: &mut [PageOp; MOST]) -> u64 {
     let mut used = 0;
     let mut push = |op| {
@@ -150,8 +151,8 @@ unsafe extern "C" {
     static libos_leap_end: u8;
 }
 
-/// `(operations, count, child, registers) -> !`: carry the operations out, end the child, become it.
-/// Runs wherever it is copied to, and uses no stack.
+/// `(operations, count, child, registers) -> !`: carries out the operations, ends the child, and loads its registers.
+/// Position-independent, and uses no stack.
 #[unsafe(naked)]
 unsafe extern "C" fn leap() -> ! {
     naked_asm!(

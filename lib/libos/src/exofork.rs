@@ -1,35 +1,35 @@
-//! Two returns from one call: a child that begins where its parent is.
+//! One call that returns twice: a child that begins at the same instruction as its parent.
 //!
-//! The kernel's `exofork` makes an environment with the caller's registers and no memory. What memory
-//! it gets is for others to say: [`fork`](crate::fork()) shares it copy-on-write, a simple program may
-//! just copy it. Here is what they have in common.
+//! The kernel's `exofork` makes an environment with the caller's registers and no memory. A [`Filler`] gives it
+//! memory: [`fork`](crate::fork()) shares memory copy-on-write, a simple program may just copy it. This module holds
+//! the common part.
 
 use crate::layout::EXCEPTION_STACK_TOP;
 use crate::resident::{self, STACK_LOW, STACK_PAGES};
 use crate::{Child, EnvId, Error, PAGE_SIZE, Perms, Status, Va, console, space, stats, sys, upcall};
 use core::arch::naked_asm;
 
-/// Who one is, after a fork.
+/// The result of a fork: the caller is the parent or the child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fork {
-    /// The one that called; this is the other one.
+    /// The caller is the parent of this child.
     Parent(Child),
-    /// The new one.
+    /// The caller is the new child.
     Child,
 }
 
-/// Make a child, let `fill` give it memory, and start it where the caller is.
+/// Makes a child, lets `fill` give it memory, and starts it at the point of this call.
 ///
 /// # Errors
-/// `InHandler`, the errors of `exofork`, and those of `fill`: the child is then taken back.
+/// `InHandler`, the errors of `exofork`, and those of `fill`: the child then ends.
 pub fn with(fill: Filler) -> Result<Fork, Error> {
     if resident::in_handler() {
         return Err(Error::InHandler);
     }
-    console::flush(); // or both would print what is left of the line
+    console::flush(); // otherwise both would print the rest of the line
     let mut made = Err(Error::InHandler);
-    // SAFETY: both returns of this function find the registers and the stack as a call leaves
-    // them; the child does not look at `made`.
+    // SAFETY: both returns of this function find the registers and the stack as a call leaves them; the child does not
+    // look at `made`.
     if unsafe { exofork(fill, &mut made) } {
         return made.map(Fork::Parent);
     }
@@ -38,16 +38,16 @@ pub fn with(fill: Filler) -> Result<Fork, Error> {
     Ok(Fork::Child)
 }
 
-/// Gives a new child its memory. The second argument is the child's stack pointer: it needs nothing
-/// of the stack below that.
+/// A function that gives a new child its memory. The second argument is the child's stack pointer: the child needs
+/// nothing of the stack below it.
 pub type Filler = fn(EnvId, Va) -> Result<(), Error>;
 
-/// Make a child and call [`parent`]; returns `true` in the parent, and `false` in the child.
+/// Makes a child and calls [`parent`]; returns `true` in the parent, and `false` in the child.
 ///
-/// The child begins with the registers of this moment, but with the memory of a later one: each page
-/// as it is when it is shared. If compiled code made the call, the parent could meanwhile use
-/// the same stack slots for something else, and the child would find that. So: everything
-/// that the child needs is pushed here, and the parent goes on *below*, leaving it alone.
+/// The child begins with the registers of this moment, but with the memory of a later one: each page as it is when it
+/// is shared. If compiled code made the call, the parent could meanwhile use its stack slots for something else, and
+/// the child would find that. So this function pushes everything that the child needs, and the parent continues
+/// *below* it, leaving it alone.
 #[unsafe(naked)]
 #[allow(improper_ctypes_definitions)] // both ends of these calls are Rust
 unsafe extern "C" fn exofork(fill: Filler, made: &mut Result<Child, Error>) -> bool {
@@ -57,7 +57,7 @@ unsafe extern "C" fn exofork(fill: Filler, made: &mut Result<Child, Error>) -> b
         ".endr",
         "push rax", // rsp is a multiple of 16 again
         "mov eax, {EXOFORK}",
-        "syscall", // comes back in the parent, and, once it is started, in the child
+        "syscall", // returns in the parent, and, once it is started, in the child
         "test rax, rax",
         "jz 2f",
         "mov rcx, rsi",
@@ -96,15 +96,15 @@ fn start(child: EnvId, fill: Filler, rsp: Va) -> Result<(), Error> {
     Ok(sys::set_status(child, Status::Runnable)?)
 }
 
-/// The page that an exception stack begins with, and that a child has of it in the beginning.
+/// The topmost page of the exception stack: the only one that a child has at first.
 const FIRST_PAGE: Va = Va(EXCEPTION_STACK_TOP.0 - PAGE_SIZE);
-/// The other pages.
+/// The number of the other pages.
 const MORE: u64 = STACK_PAGES - 1;
 
-/// Where the kernel goes on a child's first exception: many a child never has one. It gets the rest of its exception
-/// stack, and then all is as always.
+/// The first upcall of a child: gets the rest of the exception stack, registers [`upcall::enter`], and jumps there.
+/// Many children never have an exception and save this work.
 ///
-/// If there is no memory one page must do, and the next exception comes here again.
+/// If there is no memory, one page must suffice, and the next exception tries again.
 #[unsafe(naked)]
 unsafe extern "C" fn first_fault() {
     naked_asm!(
@@ -122,7 +122,7 @@ unsafe extern "C" fn first_fault() {
         "mov edx, {STACK_LOW}",
         "mov r10d, {STACK_PAGES}",
         "syscall",
-        "jmp {enter}", // which expects nothing of the registers: they are in the fault
+        "jmp {enter}", // which needs no registers: their values are in the fault
         ALLOC = const abi::Call::Alloc as u64,
         SET_UPCALL = const abi::Call::SetUpcall as u64,
         STACK_LOW = const STACK_LOW.0,

@@ -1,8 +1,7 @@
-//! A page fault of this environment: to the pager of its region, and what is left to say when there is
-//! no memory.
+//! Page faults of this environment: dispatch to the pager of the region, and the policy for exhausted memory.
 //!
-//! Nothing on this path allocates, takes a lock or writes outside resident memory: it runs while the
-//! program may be in the middle of anything.
+//! Nothing on this path allocates, takes a lock or writes outside resident memory: the fault may have interrupted the
+//! program in the middle of anything.
 
 use crate::kernel::Sys;
 use crate::layout::USER_LIMIT;
@@ -14,27 +13,26 @@ use pager::quick::{self, Quick};
 /// Whether a fault was resolved, for fault handlers of programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The interrupted instruction can be run again.
+    /// The interrupted instruction can run again.
     Resume,
-    /// Somebody else must see to it; if nobody does, the program ends.
+    /// The fault is for the next handler; if no handler resolves it, the program ends.
     Unhandled,
 }
 
-/// Is asked when a page was wanted and the machine has none: the address, and the kernel's error. If it
-/// can give memory back it does so and says [`Outcome::Resume`]; the instruction is then run again.
+/// A function that is called when a page was wanted and the machine has none: with the address, and the kernel's
+/// error. If it can give memory back it does so and returns [`Outcome::Resume`]; the instruction then runs again.
 pub type Policy = fn(Va, abi::Error) -> Outcome;
 
 #[unsafe(link_section = ".resident")]
 static POLICY: Local<Option<Policy>> = Local::new(None);
 
-/// What to do when a page is wanted and there is none. Without a policy the program ends, with a
-/// message. The policy runs in the fault handler; what it gives back must suffice some time, or the
-/// program asks it for ever.
+/// Sets the policy for exhausted memory. Without a policy the program ends, with a message. The policy runs in the
+/// fault handler; the memory that it gives back must suffice eventually, or the program calls it forever.
 pub fn on_exhaustion(policy: Policy) {
     POLICY.set(Some(policy));
 }
 
-/// Resolve a page fault if a page call does it, and nobody needs to be asked.
+/// Resolves a page fault if a single page call can, without asking a pager.
 #[inline(always)]
 pub(crate) fn resolve_quickly(fault: &Fault) -> Quick {
     space::known(|known| {
@@ -42,7 +40,7 @@ pub(crate) fn resolve_quickly(fault: &Fault) -> Quick {
     })
 }
 
-/// Resolve a page fault, if copy-on-write or the pager of a region can.
+/// Resolves a page fault, if copy-on-write or the pager of a region can.
 #[inline]
 pub(crate) fn resolve(fault: &Fault) -> Outcome {
     let va = Va(fault.address);
@@ -59,7 +57,7 @@ pub(crate) fn resolve(fault: &Fault) -> Outcome {
     }
 }
 
-/// The kernel has no page to give, most likely.
+/// Handles an error of the kernel, most likely that it has no free page.
 #[cold]
 #[inline(never)]
 fn no_page(va: Va, error: abi::Error) -> Outcome {

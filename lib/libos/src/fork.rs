@@ -1,7 +1,7 @@
 //! `fork`, copy-on-write, in user space.
 //!
-//! What is shared and in which order is in [`pager::fork`], which the tests run on the host too.
-//! Here is what a fork of a real program adds: the memory that cannot be shared.
+//! [`pager::fork`] decides what is shared and in which order; the tests run it on the host too. This module adds what
+//! a real program needs: the memory that cannot be shared.
 
 pub use crate::exofork::{Filler, Fork, with};
 use crate::kernel::Sys;
@@ -10,7 +10,7 @@ use crate::{EnvId, Error, Perms, Va, door, resident, space, stack, sys};
 use abi::page::span;
 use pager::fork::Plan;
 
-/// Become two: the same program at the same place, with memory that is equal but not shared.
+/// Makes a child: a copy of this program that continues at this point, with equal but separate memory.
 ///
 /// # Errors
 /// `NoEnvs`, `NoMemory`: there is no child, and the caller goes on as before. `InHandler`.
@@ -18,8 +18,8 @@ pub fn fork() -> Result<Fork, Error> {
     with(|child, rsp| copy_on_write(child, rsp, pager::fork::share))
 }
 
-/// The same, and every page is shared by itself: what fork is at heart, and what it cost before tables could be
-/// shared.
+/// Forks as [`fork`] does, but shares page by page instead of whole tables: the algorithm at its simplest, and the
+/// cost of a fork before tables could be shared.
 ///
 /// # Errors
 /// As [`fork`].
@@ -27,18 +27,18 @@ pub fn by_page() -> Result<Fork, Error> {
     with(|child, rsp| copy_on_write(child, rsp, pager::fork::share_pages))
 }
 
-/// Gives the child what can be shared.
+/// A function that gives the child all memory that can be shared.
 type Share = fn(&mut Sys, &Plan<Sys>) -> Result<(), pager::Error>;
 
-/// Share everything with the child, but for three things:
+/// Shares everything with the child, except three things:
 ///
 /// * The exception stack: the kernel writes to it, so it cannot be shared. The child gets a new one.
-/// * Memory that faults themselves need (resident data, the table of regions), which must never be
-///   copy-on-write.
-/// * The page of the stack that both will write to as soon as they run: that spares both a fault, and means that memory
-///   for it is found now or not at all. What lies below is the work of this function, and of no use to the child.
+/// * Memory that fault handling itself needs (resident data, the table of regions), which must never be copy-on-write.
+/// * The stack page that both write to as soon as they run. Copying it now spares both a fault, and a lack of memory
+///   for it is found now instead of later. The stack below belongs to this function only, and is of no use to the
+///   child.
 fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
-    // No table may come while tables are counted.
+    // No table may be added while tables are counted.
     door::touch_stack::<0>();
     pager::fork::fill_shared(&mut Sys, space::regions())?;
     let resident = resident::range();

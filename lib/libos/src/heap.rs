@@ -1,15 +1,15 @@
-//! The global allocator, over memory that is reserved, and paid for when it is touched.
+//! The global allocator. Its memory is reserved as addresses, and allocated when it is touched.
 //!
-//! Small pieces come from a first-fit list in an arena that begins at [`HEAP`].
-//! The arena is extended by moving its end, which costs nothing: a page of zeros comes wherever it
-//! is touched first. It does not shrink.
+//! Small allocations come from a first-fit list in an arena that begins at [`HEAP`]. Extending the arena only moves
+//! its end, which costs nothing: a page of zeros is mapped wherever the arena is first touched. The arena does not
+//! shrink.
 //!
-//! Pieces of 64 KiB and more ([`LARGE`]) are regions of their own, and go back when they are freed. When
-//! one grows, it grows where it is, or its pages move to another place: they are never copied.
+//! Allocations of 64 KiB and more ([`LARGE`]) are regions of their own, which are removed when they are freed. When
+//! one grows, it grows in place, or its pages move to another place: they are never copied.
 //!
-//! So the allocator may fault in the middle of its work, in its own arena. A program's fault
-//! handler that runs then, and allocates, would find the list half-changed. Such a handler is
-//! served from a small arena apart, in resident memory, where nothing faults.
+//! So the allocator may fault in the middle of its work, in its own arena. A fault handler of the program that then
+//! runs and allocates would find the list half-changed. Such a handler is served from a small separate arena in
+//! resident memory, where nothing faults.
 
 use crate::layout::{HEAP, HEAP_END};
 use crate::resident::Local;
@@ -22,19 +22,19 @@ use core::ptr::{NonNull, null_mut};
 use linked_list_allocator::Heap;
 use pager::Zeros;
 
-/// From so many bytes on, a piece is a region of its own.
+/// The size in bytes from which an allocation is a region of its own.
 pub const LARGE: usize = 64 << 10;
 
 pub(crate) static PAGER: Zeros = Zeros::named("heap");
 
-/// Bytes by which the arena grows at least.
+/// The least number of bytes by which the arena grows.
 const STEP: u64 = 1 << 20;
 /// Bytes for handlers that interrupted the allocator. (With many more, fork would have a second page to copy.)
 const SPARE: usize = 768;
 
 struct Allocator {
     heap: UnsafeCell<Heap>,
-    /// The list is being changed.
+    /// Whether the list is being changed.
     busy: Local<bool>,
     /// One past the last byte of the arena.
     end: Local<Va>,
@@ -42,9 +42,8 @@ struct Allocator {
     spare_bytes: UnsafeCell<[u64; SPARE / 8]>,
 }
 
-// SAFETY: an environment is a single thread; what may interrupt it is its own fault handler. `busy`
-// keeps that away from `heap`. The work on `spare` touches resident memory only and is never
-// interrupted.
+// SAFETY: an environment is a single thread; only its own fault handler may interrupt it. `busy` keeps the handler
+// away from `heap`. The work on `spare` touches resident memory only and is never interrupted.
 unsafe impl Sync for Allocator {}
 
 #[cfg_attr(bare_metal, global_allocator)]
@@ -59,13 +58,13 @@ static ALLOCATOR: Allocator = Allocator {
 };
 
 impl Allocator {
-    /// Whether memory came from the spare arena.
+    /// Whether this memory came from the spare arena.
     fn is_spare(&self, memory: *mut u8) -> bool {
         let start = self.spare_bytes.get() as usize;
         (start..start + SPARE).contains(&(memory as usize))
     }
 
-    /// Give the arena room for another `layout`. `false` if the address space is used up.
+    /// Extends the arena to make room for `layout`. `false` if the address space is used up.
     fn extend(&self, heap: &mut Heap, layout: Layout) -> bool {
         let old = self.end.get();
         let need = (layout.size() + layout.align()) as u64 + PAGE_SIZE;
@@ -73,14 +72,14 @@ impl Allocator {
         if by > HEAP_END.0 - old.0 {
             return false;
         }
-        // First the region: the allocator writes into its new room at once.
+        // Extend the region first: the allocator writes into its new room at once.
         let now = HEAP..if old == HEAP { HEAP.add_pages(1) } else { old };
         if space::resize(&now, &(HEAP..Va(old.0 + by))).is_err() {
             return false;
         }
         self.end.set(Va(old.0 + by));
-        // SAFETY: the arena is this allocator's alone, from HEAP to the new end; its pages come
-        // when they are touched.
+        // SAFETY: the arena belongs to this allocator alone, from HEAP to the new end; its pages are mapped when they
+        // are touched.
         unsafe {
             if old == HEAP {
                 heap.init(HEAP.0 as *mut u8, by as usize);
@@ -105,8 +104,8 @@ impl Allocator {
     }
 
     fn alloc_spare(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: nothing here faults, so nothing interrupts: this is the only reference. The
-        // spare arena is this heap's alone.
+        // SAFETY: nothing in this function faults, so nothing interrupts it: this is the only reference. The spare
+        // arena belongs to this heap alone.
         unsafe {
             let spare = &mut *self.spare.get();
             if spare.size() == 0 {
@@ -117,19 +116,19 @@ impl Allocator {
     }
 }
 
-/// The pages of a large piece.
+/// The pages of a large allocation.
 fn large(memory: *mut u8, bytes: usize) -> Range<Va> {
     Va(memory as u64)..Va(memory as u64 + bytes as u64).page_up()
 }
 
-/// A region for a large piece.
+/// Makes a region for a large allocation.
 fn alloc_large(bytes: usize, align: usize) -> *mut u8 {
     let region = |range| Region::new(range, Perms::WRITE, &PAGER);
     let range = space::add_anywhere(bytes as u64, align as u64, region);
     range.map_or(null_mut(), |range| range.start.0 as *mut u8)
 }
 
-/// Another size for a large piece, which stays large: where it is, if there is room.
+/// Resizes a large allocation in place, if there is room; its new size is large, too.
 fn resize_large(memory: *mut u8, old: Layout, bytes: usize) -> Result<*mut u8, Error> {
     let (old, new) = (large(memory, old.size()), large(memory, bytes));
     if new.end < old.end {
@@ -140,22 +139,22 @@ fn resize_large(memory: *mut u8, old: Layout, bytes: usize) -> Result<*mut u8, E
     Ok(memory)
 }
 
-/// The pages of a large piece at another place, where there is room for more.
+/// Moves the pages of a large allocation to a place with room for more.
 fn move_large(memory: *mut u8, layout: Layout, bytes: usize) -> Result<*mut u8, Error> {
     let old = large(memory, layout.size());
     let room = alloc_large(bytes, layout.align());
     if room.is_null() {
         return Err(pager::Error::NoSpace(bytes as u64).into());
     }
-    // That region was made to find the place; the one that moves takes it.
+    // The new region served to find the place; remove it, since the old region moves there.
     let new = large(room, bytes);
     space::unmap(&new)?;
     space::relocate(&old, &new)?;
     Ok(room)
 }
 
-// SAFETY: both heaps hand out memory that is theirs, fits the layout, and is handed out once; so does
-// the table of regions. Which of them a piece came from follows from its size and its address.
+// SAFETY: both heaps hand out memory that is theirs, fits the layout, and is handed out once; so does the table of
+// regions. The size and address of an allocation tell where it came from.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() >= LARGE {
@@ -174,7 +173,7 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the caller's promise is passed on.
         let memory = unsafe { self.alloc(layout) };
         if layout.size() < LARGE && !memory.is_null() {
-            // SAFETY: so many bytes were just allocated. (Large pieces begin as zeros.)
+            // SAFETY: `layout.size()` bytes were just allocated. (Large allocations begin as zeros.)
             unsafe { memory.write_bytes(0, layout.size()) };
         }
         memory
@@ -186,11 +185,11 @@ unsafe impl GlobalAlloc for Allocator {
             if let Ok(memory) = resized.or_else(|_| move_large(memory, layout, bytes)) {
                 return memory;
             }
-            // The program has cut the region in pieces: copy.
+            // The program has cut the region into pieces: copy.
         }
         // SAFETY: the caller promises that `bytes`, rounded up to the alignment, is not too large.
         let new = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };
-        // SAFETY: the caller got `memory` with this layout; what is copied fits both.
+        // SAFETY: the caller got `memory` with this layout; the copied bytes fit both.
         unsafe {
             let room = self.alloc(new);
             if !room.is_null() {
@@ -204,8 +203,8 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let Some(pointer) = NonNull::new(memory) else { return };
         if layout.size() >= LARGE {
-            // If the table has no room for the two pieces of a region that was joined with its neighbours, or a table
-            // that is shared cannot be copied, the memory is lost, its addresses with it, and nothing else.
+            // Fails if the table has no slot for the two pieces of a region that was joined with its neighbours, or if
+            // a shared table cannot be copied. Then the memory and its addresses are lost, and nothing else.
             let _ = space::unmap(&large(memory, layout.size()));
         } else if self.is_spare(memory) {
             // SAFETY: the caller got it from `alloc_spare`, with this layout.
@@ -216,7 +215,7 @@ unsafe impl GlobalAlloc for Allocator {
             unsafe { (*self.heap.get()).deallocate(pointer, layout) };
             self.busy.set(false);
         }
-        // Otherwise a handler that interrupted the allocator frees what was not allocated in it.
-        // The list cannot be touched now: the memory is lost, which is better than a broken list.
+        // Otherwise a handler that interrupted the allocator frees memory that it did not allocate itself. The list
+        // cannot be touched now: the memory is lost, which is better than a broken list.
     }
 }

@@ -1,13 +1,13 @@
 //! Messages between environments: a word, and perhaps a page.
 //!
-//! The kernel hands a message over only while the receiver waits for it; nothing is queued. Here,
-//! sending waits: it lets the receiver run and tries again.
+//! The kernel delivers a message only while the receiver waits for it; nothing is queued. The functions of this module
+//! block: they yield to the receiver and try again.
 
 pub use crate::sys::Message;
 use crate::{EnvId, Perms, Va, door, sys};
 use abi::error::Error;
 
-/// Repeat until `to` is receiving.
+/// Repeats `attempt` until `to` is receiving.
 #[inline]
 fn until_received<T>(to: EnvId, attempt: impl Fn() -> sys::Result<T>) -> sys::Result<T> {
     loop {
@@ -29,10 +29,10 @@ pub fn send(to: EnvId, value: u64) -> sys::Result<()> {
 /// Send a word and share the page at `va`, with these permissions.
 ///
 /// # Errors
-/// As [`send`]; as [`sys::map`] for the page. If the program itself may not read it, or write it where that is to be
-/// given, this is a fault like any other.
+/// As [`send`]; as [`sys::map`] for the page. If the program itself may not read the page, or may not write it
+/// although `perms` includes that, this is a fault like any other.
 pub fn send_page(to: EnvId, value: u64, va: Va, perms: Perms) -> sys::Result<()> {
-    // A lazy page must be there, and a copy-on-write page must be private, before it is shared.
+    // A lazy page must be mapped, and a copy-on-write page must be private, before it is shared.
     if perms.contains(Perms::WRITE) {
         door::touch_to_write(va.0);
     } else {
@@ -41,7 +41,7 @@ pub fn send_page(to: EnvId, value: u64, va: Va, perms: Perms) -> sys::Result<()>
     until_received(to, || sys::send(to, value, Some((va, perms))))
 }
 
-/// Wait for a word from anybody. A page that comes along is not accepted.
+/// Wait for a word from any environment. A page in the message is not accepted.
 ///
 /// # Errors
 /// None that a correct program sees.
@@ -57,7 +57,7 @@ pub fn recv_from(from: EnvId) -> sys::Result<Message> {
     sys::recv(None, from)
 }
 
-/// Wait for a message from anybody; if it brings a page, that appears at `va`.
+/// Wait for a message from any environment; a page in the message is mapped at `va`.
 ///
 /// # Errors
 /// `BadAddress`, `Unaligned`, `Pinned` for `va`.

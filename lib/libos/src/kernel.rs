@@ -1,4 +1,4 @@
-//! The kernel, as regions and pagers see it: system calls, and page tables read as memory.
+//! The kernel as regions and pagers see it: system calls, and page tables read as memory.
 
 use crate::{Frame, PageOp, Perms, Pte, Va, console, layout, stats, sys, uvpt, windows};
 use abi::{Call, Error, PAGE_SIZE};
@@ -6,7 +6,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use pager::Kernel;
 
-/// The door of this environment to the kernel, for [`Pager`](crate::Pager)s.
+/// Access of this environment to the kernel, for [`Pager`](crate::Pager)s.
 #[derive(Clone, Copy, Debug)]
 pub struct Sys;
 
@@ -46,7 +46,7 @@ impl Kernel for Sys {
         uvpt::entries(range)
     }
 
-    /// One operation is one call: the compiler knows which, where this is used.
+    /// Makes one call. The function is inlined, so the compiler knows which call it is.
     #[inline(always)]
     fn op(&mut self, op: PageOp) -> Result<(), Error> {
         let PageOp { call, count, source_env, env, source, va, arg } = op;
@@ -76,18 +76,17 @@ impl Kernel for Sys {
     }
 
     fn copy(&mut self, from: Va, to: Va, bytes: u64) {
-        // SAFETY: raw pointers, because these may be any addresses of the program: pages that the
-        // caller has just made (nothing refers to them yet), and the boot archive. If one of them
-        // is not there, that is a fault of this program's.
+        // SAFETY: raw pointers, because these may be any addresses of the program: pages that the caller has just made
+        // (nothing refers to them yet), and the boot archive. If one of them is not mapped, this program faults.
         unsafe { core::ptr::copy_nonoverlapping(from.0 as *const u8, to.0 as *mut u8, bytes as usize) };
     }
 
-    /// Said with nothing that could fault.
+    /// Prints the message without touching memory that could fault.
     fn unfinished(&self, exercise: &str) -> ! {
         console::unfinished(exercise)
     }
 
-    /// The boot archive ends with one.
+    /// The page of zeros that ends the boot archive.
     #[inline]
     fn zeros(&self) -> Va {
         Va(layout::ARCHIVE.0 + windows::archive_bytes() - PAGE_SIZE)

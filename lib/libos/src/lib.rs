@@ -1,16 +1,16 @@
 //! The library operating system: everything that programs expect, built on page faults.
 //!
-//! The kernel hands out page frames and gives every fault back to its program. Policy is here:
+//! The kernel hands out page frames and returns every fault to the program that caused it. Policy is in this library:
 //!
 //! | module | what it owns |
 //! | --- | --- |
 //! | [`start`] | the first instruction, arguments, `main`, the panic message |
 //! | [`sys`] | one safe function for each system call |
-//! | [`upcall`] | the fault's way into user space and back, without the kernel |
-//! | [`space`], [`pager`] | which ranges of addresses there are, and who serves their faults |
+//! | [`upcall`] | exception delivery: into user space and back to the interrupted instruction, without the kernel |
+//! | [`space`], [`pager`] | the regions of the address space, and the pagers that serve their faults |
 //! | [`mmap`], [`heap`](mod@heap), [`stack`] | memory: mappings, the allocator, the stack |
-//! | [`faults`] | a fault's way to its pager; what happens when there is no memory |
-//! | [`uvpt`], [`pagemap`] | the page tables, read as memory, and printed |
+//! | [`faults`] | dispatch of a page fault to its pager; what happens when memory is exhausted |
+//! | [`uvpt`], [`pagemap`] | the page tables, read as memory and printed |
 //! | [`mod@fork`], [`spawn`] | new environments: by copy-on-write, or from the boot archive; `exec` |
 //! | [`ipc`], [`env`](mod@env), [`console`], [`windows`], [`archive`], [`time`], [`stats`] | the rest of a program's world |
 //! | [`raw`] | deliberate misbehaviour, for tests |

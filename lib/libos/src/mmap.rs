@@ -8,8 +8,8 @@
 //! assert_eq!(&bytes[1..4], b"ELF");
 //! ```
 //!
-//! A mapping goes away when its value is dropped. To give up a part of one, [`split`](Mmap::split_at)
-//! it and drop that part.
+//! Dropping the value removes the mapping. To give up a part of a mapping, [`split`](Mmap::split_at) it and drop that
+//! part.
 
 use crate::archive::File;
 use crate::layout::SCRATCH;
@@ -23,7 +23,7 @@ static ANONYMOUS: Zeros = Zeros::named("anonymous");
 static SHARED: Shared = Shared;
 static FILE: pager::File = pager::File { name: "file" };
 
-/// What to map, and where.
+/// Options of a mapping: contents, length and address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MmapOptions {
     offset: u64,
@@ -33,29 +33,28 @@ pub struct MmapOptions {
 }
 
 impl MmapOptions {
-    /// A whole file, at any address, its pages brought in when they are touched.
+    /// The default options: a whole file, at any address, with pages brought in on demand.
     #[must_use]
     pub fn new() -> MmapOptions {
         MmapOptions::default()
     }
 
-    /// Begin so many bytes into the file: a multiple of the page size.
+    /// Begin at this offset into the file, a multiple of the page size.
     #[must_use]
     pub fn offset(mut self, offset: u64) -> MmapOptions {
         self.offset = offset;
         self
     }
 
-    /// Map so many bytes. Without this, a file is mapped from the offset to its end; anonymous
-    /// memory needs a length.
+    /// Map this many bytes. Without this option, a file is mapped from the offset to its end; anonymous memory needs a
+    /// length.
     #[must_use]
     pub fn len(mut self, bytes: usize) -> MmapOptions {
         self.len = Some(bytes);
         self
     }
 
-    /// Map at this address, a multiple of the page size and not 0, where nothing is; below
-    /// [`SCRATCH`].
+    /// Map at this address: a multiple of the page size, not 0, free, and below [`SCRATCH`].
     #[must_use]
     pub fn at(mut self, va: Va) -> MmapOptions {
         self.at = Some(va);
@@ -69,7 +68,7 @@ impl MmapOptions {
         self
     }
 
-    /// Private memory that begins as zeros.
+    /// Maps private memory that begins as zeros.
     ///
     /// # Errors
     /// `Memory`: no length, or no room for it; the address is not free. See [`pager::Error`].
@@ -79,7 +78,7 @@ impl MmapOptions {
         self.map_region(bytes, &|range| Region::new(range, Perms::WRITE, &ANONYMOUS)).map(MmapMut)
     }
 
-    /// Memory that begins as zeros and stays shared with children that are forked.
+    /// Maps memory that begins as zeros and stays shared with forked children.
     ///
     /// # Errors
     /// As [`MmapOptions::map_anon`].
@@ -88,8 +87,8 @@ impl MmapOptions {
         self.map_region(bytes, &|range| Region::new(range, perms, &SHARED)).map(MmapShared)
     }
 
-    /// Memory that this pager serves, to be read and written. If the pager says [`Inherit::Shared`], it stays shared
-    /// with children that are forked, and who uses it must expect that they write to it.
+    /// Maps memory that this pager serves, readable and writable. If the pager says [`Inherit::Shared`], the memory
+    /// stays shared with forked children, and the program must expect that they write to it.
     ///
     /// # Errors
     /// As [`MmapOptions::map_anon`].
@@ -99,16 +98,16 @@ impl MmapOptions {
         self.map_region(self.len.unwrap_or(0), &|range| Region::new(range, perms, pager)).map(MmapMut)
     }
 
-    /// A file, to be read.
+    /// Maps a file, readable.
     ///
     /// # Errors
-    /// `Memory`: the part is empty or goes beyond the end of the file, the offset is not a multiple
-    /// of the page size, the address is not free.
+    /// `Memory`: the part is empty or goes beyond the end of the file, the offset is not a multiple of the page size,
+    /// the address is not free.
     pub fn map(self, file: &File) -> Result<Mmap, Error> {
         self.map_file(file, Perms::READ)
     }
 
-    /// A file, to be executed.
+    /// Maps a file, executable.
     ///
     /// # Errors
     /// As [`MmapOptions::map`].
@@ -116,7 +115,7 @@ impl MmapOptions {
         self.map_file(file, Perms::EXEC)
     }
 
-    /// A file, to be read and written; what is written is seen here only.
+    /// Maps a private copy of a file, readable and writable: writes do not reach the file.
     ///
     /// # Errors
     /// As [`MmapOptions::map`].
@@ -143,7 +142,7 @@ impl MmapOptions {
             None => space::add_anywhere(bytes as u64, 1, make)?,
             Some(start) => {
                 let end = start.0.checked_add(bytes as u64).filter(|&end| end <= SCRATCH.0);
-                // No reference is null; and above is what libos uses for itself.
+                // References must not be null; and libos uses the addresses from `SCRATCH` on itself.
                 let end = end.filter(|_| start.0 != 0).ok_or(pager::Error::OutsideUser(start))?;
                 let range = start..Va(end).page_up();
                 space::add(make(range.clone()))?;
@@ -158,7 +157,7 @@ impl MmapOptions {
     }
 }
 
-/// A mapping that can be read.
+/// A read-only mapping.
 #[derive(Debug)]
 pub struct Mmap {
     start: Va,
@@ -166,22 +165,22 @@ pub struct Mmap {
 }
 
 impl Mmap {
-    /// The pages.
+    /// The pages of the mapping.
     #[must_use]
     pub fn range(&self) -> Range<Va> {
         self.start..Va(self.start.0 + self.bytes as u64).page_up()
     }
 
-    /// Say what is going to happen to the pages.
+    /// Gives advice about the future use of the pages.
     ///
     /// # Errors
-    /// See [`space::advise`]; [`NotSupported`](pager::Error::NotSupported) for [`Advice::DontNeed`]: it may change what
-    /// the bytes are, and so needs [`discard`](Mmap::discard), which takes the value exclusively.
+    /// See [`space::advise`]; [`NotSupported`](pager::Error::NotSupported) for [`Advice::DontNeed`]: that may change
+    /// the bytes, and so needs [`discard`](Mmap::discard), which takes the value exclusively.
     pub fn advise(&self, advice: Advice) -> Result<(), Error> {
         self.advise_range(advice, 0..self.whole())
     }
 
-    /// The same for a part, in bytes from the start; whole pages.
+    /// Gives advice about whole pages of the mapping; `part` is in bytes from the start.
     ///
     /// # Errors
     /// As [`Mmap::advise`]; [`PastEnd`](pager::Error::PastEnd) if the part reaches beyond the mapping.
@@ -192,8 +191,8 @@ impl Mmap {
         }
     }
 
-    /// Give the pages of a part back, in bytes from the start; whole pages. It is then as it was at the
-    /// beginning: zeros, or the file.
+    /// Give back whole pages of the mapping; `part` is in bytes from the start. The part then has its first contents
+    /// again: zeros, or the file.
     ///
     /// # Errors
     /// See [`space::advise`]; [`PastEnd`](pager::Error::PastEnd) if the part reaches beyond the mapping.
@@ -201,7 +200,7 @@ impl Mmap {
         space::advise(&self.part(part)?, Advice::DontNeed)
     }
 
-    /// Bytes, with all of the last page.
+    /// The length in bytes, rounded up to pages.
     fn whole(&self) -> usize {
         let pages = self.range();
         (pages.end.0 - pages.start.0) as usize
@@ -214,10 +213,10 @@ impl Mmap {
         Ok(Va(self.start.0 + part.start as u64)..Va(self.start.0 + part.end as u64))
     }
 
-    /// Two mappings of one: the bytes before `at`, a multiple of the page size, and those from it on.
+    /// Splits the mapping in two: the bytes before `at`, a multiple of the page size, and those from `at` on.
     ///
     /// # Errors
-    /// [`Unaligned`](pager::Error::Unaligned), [`PastEnd`](pager::Error::PastEnd); the mapping is gone then.
+    /// [`Unaligned`](pager::Error::Unaligned), [`PastEnd`](pager::Error::PastEnd); the mapping is then dropped.
     pub fn split_at(self, at: usize) -> Result<(Mmap, Mmap), Error> {
         if !Va(at as u64).is_page_aligned() {
             return Err(pager::Error::Unaligned(at as u64).into());
@@ -231,7 +230,7 @@ impl Mmap {
         Ok((Mmap { start, bytes: at }, Mmap { start: second, bytes: bytes - at }))
     }
 
-    /// Let it be written. Pages that are shared are copied first.
+    /// Make the mapping writable. Shared pages are copied when they are written.
     ///
     /// # Errors
     /// See [`space::protect`].
@@ -245,8 +244,8 @@ impl Deref for Mmap {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the range is this value's alone, and a region serves it as long as the value
-        // lives. Nobody writes to it: that takes a `MmapMut`, which took the place of this value.
+        // SAFETY: the range belongs to this value alone, and a region serves it as long as the value lives. Nothing
+        // writes to it: that takes a `MmapMut`, which would have replaced this value.
         unsafe { core::slice::from_raw_parts(self.start.0 as *const u8, self.bytes) }
     }
 }
@@ -254,49 +253,49 @@ impl Deref for Mmap {
 impl Drop for Mmap {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            // Fails if the table of regions is full to the last, or a table that is shared cannot be copied:
-            // then the memory is lost, and its addresses with it.
+            // Fails if the table of regions has no free slot, or a shared table cannot be copied: then the memory is
+            // lost, and its addresses with it.
             let _ = space::unmap(&self.range());
         }
     }
 }
 
-/// A private mapping that can be written.
+/// A private, writable mapping.
 #[derive(Debug)]
 pub struct MmapMut(Mmap);
 
 impl MmapMut {
-    /// The pages.
+    /// The pages of the mapping.
     #[must_use]
     pub fn range(&self) -> Range<Va> {
         self.0.range()
     }
 
-    /// As [`Mmap::advise`].
+    /// Gives advice about the future use of the pages.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Mmap::advise`].
     pub fn advise(&self, advice: Advice) -> Result<(), Error> {
         self.0.advise(advice)
     }
 
-    /// As [`Mmap::discard`].
+    /// Give back whole pages of the mapping, as [`Mmap::discard`] does.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Mmap::discard`].
     pub fn discard(&mut self, part: Range<usize>) -> Result<(), Error> {
         self.0.discard(part)
     }
 
-    /// As [`Mmap::split_at`].
+    /// Splits the mapping in two, as [`Mmap::split_at`] does.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Mmap::split_at`].
     pub fn split_at(self, at: usize) -> Result<(MmapMut, MmapMut), Error> {
         self.0.split_at(at).map(|(first, second)| (MmapMut(first), MmapMut(second)))
     }
 
-    /// Let it only be read from now on.
+    /// Make the mapping read-only.
     ///
     /// # Errors
     /// See [`space::protect`].
@@ -305,7 +304,7 @@ impl MmapMut {
         Ok(self.0)
     }
 
-    /// Let it be executed from now on, and not be written.
+    /// Make the mapping executable and not writable.
     ///
     /// # Errors
     /// See [`space::protect`].
@@ -325,18 +324,17 @@ impl Deref for MmapMut {
 
 impl DerefMut for MmapMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as for `Mmap`; and the reference is borrowed exclusively from the only value
-        // that knows the range.
+        // SAFETY: see `Mmap`; and the reference is borrowed exclusively from the only value that knows the range.
         unsafe { core::slice::from_raw_parts_mut(self.0.start.0 as *mut u8, self.0.bytes) }
     }
 }
 
-/// Memory that other environments may be writing: its words are atomic.
+/// A mapping that other environments may write: its words are atomic.
 #[derive(Debug)]
 pub struct MmapShared(Mmap);
 
 impl MmapShared {
-    /// The pages.
+    /// The pages of the mapping.
     #[must_use]
     pub fn range(&self) -> Range<Va> {
         self.0.range()
@@ -347,8 +345,7 @@ impl Deref for MmapShared {
     type Target = [AtomicU64];
 
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: as for `Mmap`, but that others may write: hence atomics. The start is a page
-        // boundary.
+        // SAFETY: see `Mmap`, except that others may write: hence atomics. The start is a page boundary.
         unsafe { core::slice::from_raw_parts(self.0.start.0 as *const AtomicU64, self.0.bytes / 8) }
     }
 }

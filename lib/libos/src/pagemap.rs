@@ -1,24 +1,24 @@
-//! What is where in the address space of this environment: its regions, and what the page tables say
-//! about them. Nothing but UVPT and the frame table is read.
+//! A printed map of this environment's address space: its regions, and the pages and marks in them. Reads only UVPT
+//! and the frame table.
 
 use crate::space;
 use crate::{Frame, PAGE_SIZE, Perms, Pte, Va, layout, print, println, uvpt, windows};
 use core::ops::Range;
 
-/// What is in a range.
+/// Counts of the pages and marks in a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
-    /// Pages that are there.
+    /// Pages that are mapped.
     pub resident: u64,
-    /// Of those, pages whose frame has other users too.
+    /// Mapped pages whose frame has other users too.
     pub shared: u64,
-    /// Of those that are there, pages that were written since the bit was cleared.
+    /// Mapped pages that were written since the dirty bit was cleared.
     pub dirty: u64,
-    /// Marks: pages that are elsewhere.
+    /// Marks: pages whose contents are elsewhere.
     pub marks: u64,
 }
 
-/// Count what is in a range.
+/// Counts the pages and marks in a range.
 #[must_use]
 pub fn usage(range: Range<Va>) -> Usage {
     let mut usage = Usage::default();
@@ -44,7 +44,7 @@ fn is_shared(entry: Pte) -> bool {
     windows::refs(entry.frame()).is_some_and(|refs| refs > 1)
 }
 
-/// Print every region, with what is in it; and what is in no region. `pages`: every page, too.
+/// Print every region with its counts, and the pages outside of all regions. `pages`: print every page, too.
 pub fn print(pages: bool) {
     println!("from             to                   pages rights  resident   shared    dirty  pager");
     let mut from = Va(0);
@@ -56,7 +56,7 @@ pub fn print(pages: bool) {
     print_stray(from..layout::USER_LIMIT, pages);
 }
 
-/// Pages that the program has put somewhere without a region.
+/// Prints the pages that the program has mapped outside of all regions.
 fn print_stray(range: Range<Va>, pages: bool) {
     let mut run: Option<(Range<Va>, Perms)> = None;
     for (va, entry) in uvpt::entries(range) {
@@ -92,7 +92,7 @@ fn print_range(range: Range<Va>, perms: Perms, name: &str, pages: bool) {
     }
 }
 
-/// `rwxk`, as far as they apply. A page that is there can always be read.
+/// The rights as text, a part of `rwxk`. A mapped page can always be read.
 fn rights(perms: Perms) -> &'static str {
     let [write, exec, keep] = [Perms::WRITE, Perms::EXEC, Perms::KEEP].map(|right| perms.contains(right));
     match (write, exec, keep) {
@@ -105,7 +105,7 @@ fn rights(perms: Perms) -> &'static str {
     }
 }
 
-/// Runs of pages whose frames follow each other and whose entries are alike.
+/// Prints runs of pages with consecutive frames and equal flags.
 fn print_frames(range: Range<Va>) {
     let mut run: Option<(Va, Pte, u64)> = None;
     for (va, entry) in uvpt::entries(range) {

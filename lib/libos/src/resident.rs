@@ -1,9 +1,8 @@
 //! Memory that the fault path may write: the section `.resident`.
 //!
-//! While a fault is being handled nothing may fault that the handling itself needs: a counter on a
-//! copy-on-write page would fault in the middle of breaking copy-on-write. So whatever the fault
-//! path writes stands in this section, which has pages to itself. The loader maps them writable at
-//! once, and [`fork`](crate::fork) copies them at once.
+//! While a fault is handled, nothing that the handling itself needs may fault: a counter on a copy-on-write page would
+//! fault in the middle of breaking copy-on-write. So all variables that the fault path writes are in this section,
+//! which has pages to itself. The loader maps them writable at once, and [`fork`](crate::fork) copies them at once.
 
 use crate::layout::EXCEPTION_STACK_TOP;
 use crate::{PAGE_SIZE, Va, door};
@@ -11,13 +10,13 @@ use core::cell::{Cell, UnsafeCell};
 
 /// A variable of one environment, meant for the section `.resident`.
 ///
-/// `T` is small and `Copy`: values are taken and replaced whole.
+/// `T` is small and `Copy`: values are read and replaced as a whole.
 #[repr(transparent)]
 pub struct Local<T>(Cell<T>);
 
-// SAFETY: an environment is a single thread. The one piece of code that can run between two
-// instructions of it is its own upcall, and that is entered only by an instruction that faults;
-// accesses to resident memory do not, so every `get` and `set` is undivided.
+// SAFETY: an environment is a single thread. Only its own upcall can run between two of its instructions, and only an
+// instruction that faults enters the upcall; accesses to resident memory do not fault, so every `get` and `set` is
+// atomic.
 unsafe impl<T: Copy> Sync for Local<T> {}
 
 impl<T: Copy> Local<T> {
@@ -47,39 +46,37 @@ impl<T: Copy> Local<T> {
     }
 }
 
-/// A larger value of one environment, meant for the section `.resident`: it is looked at and changed in
-/// place.
+/// A larger value of one environment, meant for the section `.resident`: it is read and changed in place.
 pub struct Guarded<T>(UnsafeCell<T>);
 
-// SAFETY: an environment is a single thread, and `edit` is not interrupted: see there.
+// SAFETY: an environment is a single thread, and nothing interrupts [`Guarded::edit`].
 unsafe impl<T> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
-    /// A value.
+    /// A guarded value that starts as `value`.
     pub const fn new(value: T) -> Guarded<T> {
         Guarded(UnsafeCell::new(value))
     }
 
-    /// Look at it.
+    /// Calls `f` with the value.
     #[inline]
     pub(crate) fn look<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        // SAFETY: nobody is in the middle of `edit`, since nothing interrupts that.
+        // SAFETY: no `edit` is in progress, since nothing interrupts it.
         f(unsafe { &*self.0.get() })
     }
 
-    /// Change it. `f` touches resident memory and its own stack, of which it has no more than a
-    /// page or so, and does not come back here.
+    /// Calls `f` to change the value. `f` touches only resident memory and its own stack, of which it has little more
+    /// than a page, and does not use this value otherwise.
     #[inline]
     pub(crate) fn edit<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         bring_stack_in();
-        // SAFETY: the only reference. The one piece of code that could come between is a fault
-        // handler of this very environment, and nothing that `f` touches can fault.
+        // SAFETY: the only reference. Only a fault handler of this environment could come between, and nothing that
+        // `f` touches can fault.
         f(unsafe { &mut *self.0.get() })
     }
 }
 
-/// See to it that the next two pages of the stack are there and writable. Exception stacks always
-/// are.
+/// Makes sure that the next pages of the stack are present and writable. Exception stacks always are.
 fn bring_stack_in() {
     if !in_handler() {
         door::touch_stack::<0>();
@@ -97,26 +94,26 @@ pub fn range() -> core::ops::Range<Va> {
     Va(&raw const __resident_start as u64)..Va(&raw const __resident_end as u64)
 }
 
-/// Pages of the exception stack.
+/// The size of the exception stack in pages.
 pub const STACK_PAGES: u64 = 4;
 /// The lowest address of the exception stack.
 pub const STACK_LOW: Va = Va(EXCEPTION_STACK_TOP.0 - STACK_PAGES * PAGE_SIZE);
 
-/// How many handlers are under way, one interrupting the other.
+/// The number of active fault handlers, each interrupting the one before.
 #[unsafe(link_section = ".resident")]
 pub(crate) static DEPTH: Local<u32> = Local::new(0);
 
-/// How many faults are being handled now, one in the handler of the other.
+/// The number of faults that are being handled, each in the handler of the one before.
 pub(crate) fn depth() -> u32 {
     DEPTH.get()
 }
 
-/// Go back to so many.
+/// Resets the number of active handlers to `depth`.
 pub(crate) fn set_depth(depth: u32) {
     DEPTH.set(depth);
 }
 
-/// Whether a fault is being handled now.
+/// Whether a fault is being handled.
 #[inline]
 #[must_use]
 pub fn in_handler() -> bool {

@@ -1,8 +1,8 @@
-//! The address space of this environment: which ranges there are, and who serves them.
+//! The address space of this environment: its regions, and the pagers that serve them.
 //!
-//! A fault goes to the pager of the region that it hits; see [`pager`] for what pagers
-//! are, and [`mmap`](crate::mmap) for mappings that clean up after themselves. Here are the ranges
-//! that every program begins with, and functions to add, change and remove others.
+//! A fault goes to the pager of the region that it hits; see [`pager`] for the pagers, and [`mmap`](crate::mmap) for
+//! mappings that clean up after themselves. This module has the regions that every program begins with, and functions
+//! to add, change and remove others.
 //!
 //! | range | pager | |
 //! | --- | --- | --- |
@@ -23,23 +23,23 @@ pub use pager::space::Advice;
 use pager::space::{self, Table};
 use pager::{Cause, Inherit, Regions, Zeros};
 
-/// A range of addresses, and who serves it.
+/// A range of addresses, and the pager that serves it.
 pub type Region = pager::Region<Sys>;
 
-/// Where mappings go that do not ask for an address.
+/// The addresses for mappings that do not ask for one.
 pub const MAPPINGS: Range<Va> = crate::layout::HEAP_END..SCRATCH;
 
-/// Regions for which there is room from the beginning. It is part of what fork copies at once.
+/// The number of slots at the beginning. They are part of the memory that fork copies at once.
 const FIRST_SLOTS: usize = 32;
-/// Where the table goes when it outgrows that, and how far it can grow there.
+/// The address of the table after it outgrows the first slots.
 const TABLE: Va = Va(SCRATCH.0 + 0x80_0000);
 const TABLE_END: Va = Va(SCRATCH.0 + 0xc0_0000);
 
-/// How far the stack may grow if the program does not say otherwise: 1 MiB.
+/// The limit of the stack if the program does not set one: 1 MiB.
 pub const DEFAULT_STACK_BYTES: u64 = 1 << 20;
 
 static STACK: Zeros = Zeros { name: "stack", cause: Cause::StackGrowth };
-/// The stack of a program that begins.
+/// The region of a new program's stack.
 pub(crate) const FIRST_STACK: Region =
     Region::new(Va(STACK_TOP.0 - DEFAULT_STACK_BYTES)..STACK_TOP, Perms::WRITE, &STACK);
 
@@ -48,12 +48,12 @@ struct Book {
     slots: *mut Region,
     capacity: usize,
     filled: Filled,
-    /// What [`find`] has found last: around the address of a fault the next one is most likely.
+    /// The result of the last [`find`]: the next fault is most likely close to the last one.
     known: Known<Sys>,
 }
 
-/// The table begins with the stack, since changing it takes some. Slots that are not in use hold just
-/// anything.
+/// The first slots. The table begins with the stack, since changing the table uses some stack. Unused slots hold an
+/// arbitrary region.
 #[unsafe(link_section = ".resident")]
 static mut FIRST: [Region; FIRST_SLOTS] = [FIRST_STACK; FIRST_SLOTS];
 
@@ -67,9 +67,8 @@ static BOOK: Guarded<Book> = Guarded::new(Book {
 
 impl Book {
     fn slots(&self) -> &'static mut [Region] {
-        // SAFETY: `slots` is `FIRST`, or memory of the same type from `TABLE` on; both are resident,
-        // initialised as far as `capacity`, and reached through `BOOK` only, which gives out one
-        // exclusive reference at a time.
+        // SAFETY: `slots` is `FIRST`, or memory of this type from `TABLE` on; both are resident, initialised up to
+        // `capacity`, and reached through `BOOK` only, which gives out one exclusive reference at a time.
         unsafe { core::slice::from_raw_parts_mut(self.slots, self.capacity) }
     }
 }
@@ -86,16 +85,16 @@ impl Table<Sys> for Own {
     }
 }
 
-/// The regions, upwards.
+/// The regions, in ascending order.
 #[inline]
 #[must_use]
 pub fn regions() -> &'static [Region] {
-    // SAFETY: nothing edits the table while the caller looks: that is this very thread. (A pager
-    // that edits it while code which it interrupted looks at it spoils what that code sees.)
+    // SAFETY: nothing edits the table while the caller reads it: an environment is a single thread. (A pager that
+    // edits the table while it interrupts a reader spoils the reader's view.)
     BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.filled.slots()) })
 }
 
-/// The region at an address.
+/// The region that contains an address.
 #[inline]
 #[must_use]
 pub fn find(va: Va) -> Option<Region> {
@@ -103,7 +102,7 @@ pub fn find(va: Va) -> Option<Region> {
     known.unwrap_or_else(|| look_up(va))
 }
 
-/// Look at what the last look-up has found.
+/// Calls `f` with the result of the last look-up.
 #[inline(always)]
 pub(crate) fn known<T>(f: impl FnOnce(&Known<Sys>) -> T) -> T {
     BOOK.look(|book| f(&book.known))
@@ -117,7 +116,7 @@ fn look_up(va: Va) -> Option<Region> {
     region
 }
 
-/// Do something with the table, and once more with a larger one if it is full.
+/// Calls `f`, and again with a larger table if the table is full.
 fn with_room<T>(mut f: impl FnMut() -> Result<T, pager::Error>) -> Result<T, Error> {
     loop {
         match f() {
@@ -127,7 +126,7 @@ fn with_room<T>(mut f: impl FnMut() -> Result<T, pager::Error>) -> Result<T, Err
     }
 }
 
-/// Make the table twice as large. It moves once, to a place where there is room.
+/// Doubles the table. It moves once, to a place where there is room.
 fn grow() -> Result<(), Error> {
     let (capacity, moved) = BOOK.look(|book| (book.capacity, book.slots as u64 == TABLE.0));
     let bytes = |slots: usize| (slots * size_of::<Region>()) as u64;
@@ -136,14 +135,14 @@ fn grow() -> Result<(), Error> {
     if end > TABLE_END {
         return Err(pager::Error::TooManyRegions(capacity).into());
     }
-    // Resident from now on: it is there before anybody relies on it.
+    // Allocate the new part before the table uses it: the table must always be resident.
     sys::alloc(EnvId::SELF, start, (end.0 - start.0) / PAGE_SIZE, Perms::WRITE)?;
     BOOK.edit(|book| {
         let table = TABLE.0 as *mut Region;
         let from = if moved { capacity } else { 0 };
         for slot in from..2 * capacity {
             let region = if slot < book.filled.slots() { book.slots()[slot] } else { book.slots()[0] };
-            // SAFETY: the pages are there, and nobody else uses this range.
+            // SAFETY: the pages are mapped, and nothing else uses this range.
             unsafe { table.add(slot).write(region) };
         }
         (book.slots, book.capacity) = (table, 2 * capacity);
@@ -151,18 +150,18 @@ fn grow() -> Result<(), Error> {
     Ok(())
 }
 
-/// The pages that the table has taken, apart from resident memory: fork copies them at once.
+/// The pages of the table outside of the section `.resident`: fork copies them at once.
 pub(crate) fn table_pages() -> Range<Va> {
     let moved = BOOK.look(|book| (book.slots as u64 == TABLE.0).then_some(book.capacity));
     TABLE..Va(TABLE.0 + (moved.unwrap_or(0) * size_of::<Region>()) as u64)
 }
 
-/// The segments of this very program.
+/// The segments of this program.
 pub(crate) fn own_program() -> Option<Program> {
     Program::parse(symbols::own_file()?.data).ok()
 }
 
-/// In a child, after a fork: it has not got everything.
+/// Removes the regions that a forked child does not inherit.
 pub(crate) fn forget_what_is_not_inherited() {
     let is_lost = |region: &&Region| region.pager.on_fork() == Inherit::Not;
     while let Some(lost) = regions().iter().find(is_lost).map(Region::range) {
@@ -175,14 +174,14 @@ pub(crate) fn forget_what_is_not_inherited() {
 /// Add a region.
 ///
 /// # Errors
-/// `Memory`: the range makes no sense, meets another region, or there are too many.
+/// `Memory`: the range is not valid, overlaps another region, or there are too many regions.
 pub fn add(region: Region) -> Result<(), Error> {
     with_room(|| Own.edit(|regions| regions.add(region)))
 }
 
-/// Add a region at an address that is free, a multiple of `align`. Returns where.
+/// Add a region at a free address, a multiple of `align`. Returns its range.
 ///
-/// The range of `region` counts only for how many bytes it has.
+/// `make` turns the range that was found into the region.
 ///
 /// # Errors
 /// `Memory`: the range is empty, or no gap is large enough.
@@ -190,42 +189,42 @@ pub fn add_anywhere(bytes: u64, align: u64, make: impl Fn(Range<Va>) -> Region) 
     with_room(|| Own.edit(|regions| regions.add_in_gap(&MAPPINGS, bytes, align, &make)))
 }
 
-/// Remove all regions, pages and marks in a range, whether there are any or not.
+/// Remove all regions, pages and marks in a range, which may be empty.
 ///
 /// # Errors
-/// `Memory`: the range makes no sense, or there are too many regions.
+/// `Memory`: the range is not valid, or there are too many regions.
 pub fn unmap(range: &Range<Va>) -> Result<(), Error> {
     with_room(|| space::unmap(&mut Sys, &Own, range))
 }
 
-/// Change what a range may be used for: nothing (it can be read), `WRITE` or `EXEC`.
+/// Change the rights of a range: none (it can be read), `WRITE` or `EXEC`.
 ///
 /// # Errors
-/// `Memory`: a part of the range is in no region, the rights exclude each other, or the kernel
-/// refuses to make a page writable that was given to this environment read-only.
+/// `Memory`: a part of the range is in no region, the rights exclude each other, or the kernel refuses to make a page
+/// writable that this environment got read-only.
 pub fn protect(range: &Range<Va>, perms: Perms) -> Result<(), Error> {
     with_room(|| space::protect(&mut Sys, &Own, range, perms))
 }
 
-/// Say what is going to happen to a range.
+/// Gives advice about the future use of a range.
 ///
 /// # Errors
-/// `Memory`: a part of the range is in no region, its pager has nothing to do with such advice, or
-/// there is no memory for pages that are wanted now.
+/// `Memory`: a part of the range is in no region, its pager does not support the advice, or there is no memory for
+/// pages that are wanted now.
 pub fn advise(range: &Range<Va>, advice: Advice) -> Result<(), Error> {
     with_room(|| space::advise(&mut Sys, &Own, range, advice))
 }
 
-/// Move the ends of a region. Pages outside its new range must be gone.
+/// Moves the ends of a region. The caller has removed the pages outside of its new range.
 pub(crate) fn resize(old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
     Ok(Own.edit(|regions| regions.resize(old, new))?)
 }
 
-/// Move the pages of a region to a new place, which must be free.
+/// Moves the pages of a region to a new place, which must be free.
 pub(crate) fn relocate(old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
     with_room(|| space::relocate(&mut Sys, &Own, old, new))
 }
 
-// When the table has moved, it grows by whole pages.
+// After its move the table grows by whole pages.
 const _: () = assert!((2 * FIRST_SLOTS * size_of::<Region>()).is_multiple_of(PAGE_SIZE as usize));
 const _: () = assert!(MAPPINGS.start.0 < MAPPINGS.end.0 && TABLE_END.0 < USER_LIMIT.0);

@@ -1,9 +1,9 @@
 //! New programs, from the boot archive.
 //!
-//! The kernel can load one program, the first. All others are started here, and load themselves: the
-//! child gets what must be there before it can serve a fault (libos's own code and data, and a page
-//! of stack), and finds in its file what belongs into the rest of its pages, as it touches them. See
-//! [`executable`] for what is checked in a file, and `user/linker.ld` for what is resident.
+//! The kernel can load one program, the first. This module starts all others, and they load themselves: the child gets
+//! the memory that must be present before it can serve a fault (libos's own code and data, and a page of stack), and
+//! brings in the rest of its pages from its file, on demand. See [`executable`] for the checks of a file, and
+//! `user/linker.ld` for the resident sections.
 
 use crate::layout::STACK_TOP;
 use crate::pages::{MAX_PAGES, NewPages};
@@ -16,11 +16,11 @@ use alloc::string::String;
 use core::ops::Range;
 use executable::{Program, Segment};
 
-/// A program to be started, in the manner of `std::process::Command`.
+/// A program to start, in the manner of `std::process::Command`.
 #[derive(Clone, Debug)]
 pub struct Command {
     program: String,
-    /// Each argument behind a separator, as they are passed on.
+    /// The arguments as they are passed on, each behind a separator.
     args: String,
     error: Option<Error>,
 }
@@ -51,8 +51,8 @@ impl Command {
     /// Start the program as a child.
     ///
     /// # Errors
-    /// `NoSuchFile`, `NoArchive`, `BadElf`, `BadArgument`, `InHandler`, and those of the kernel
-    /// (`NoEnvs`, `NoMemory`). There is no child then.
+    /// `NoSuchFile`, `NoArchive`, `BadElf`, `BadArgument`, `InHandler`, and errors of the kernel (`NoEnvs`,
+    /// `NoMemory`). There is no child then.
     pub fn spawn(&self) -> Result<Child, Error> {
         let made = self.make()?;
         let started = sys::set_regs(made.child, &made.registers);
@@ -73,7 +73,7 @@ impl Command {
         Ok(self.spawn()?.wait()?)
     }
 
-    /// Make a child of the program that is not started yet.
+    /// Makes a stopped child with the program.
     pub(crate) fn make(&self) -> Result<Made, Error> {
         if resident::in_handler() {
             return Err(Error::InHandler);
@@ -84,7 +84,7 @@ impl Command {
         let file = archive::find(&self.program)?;
         let program = Program::parse(file.data).map_err(Error::BadElf)?;
         let block = (size_of::<ArgBlock>() + self.args.len()).next_multiple_of(16) as u64;
-        // The stack begins below the arguments, with a whole page if they leave less than half.
+        // The stack begins below the arguments, with one more page if they leave less than half of the last page.
         let stack_pages = (block + PAGE_SIZE / 2).div_ceil(PAGE_SIZE);
         if stack_pages > MAX_PAGES {
             return Err(Error::BadArgument);
@@ -101,7 +101,7 @@ impl Command {
         }
     }
 
-    /// Give the child its first stack, with the arguments at the top.
+    /// Gives the child its first stack pages, with the arguments at the top.
     fn pass_arguments(&self, made: &Made, file: archive::File) -> Result<(), Error> {
         let mut stack = NewPages::new(made.stack_pages)?;
         let bytes = stack.bytes();
@@ -116,17 +116,17 @@ impl Command {
     }
 }
 
-/// A child that has all it needs to begin.
+/// A stopped child that is ready to start.
 pub(crate) struct Made {
     pub(crate) child: EnvId,
-    /// What it is to begin with.
+    /// The child's first registers.
     pub(crate) registers: Registers,
     program: Program,
     stack_pages: u64,
 }
 
 impl Made {
-    /// The pages that it has.
+    /// The pages of the child, with their rights.
     pub(crate) fn pages(&self) -> impl Iterator<Item = (Range<Va>, Perms)> {
         let resident = self.program.segments().iter().filter(|segment| segment.resident);
         resident.map(|segment| (segment.range(), segment.perms)).chain([(self.stack(), Perms::WRITE)])
@@ -136,13 +136,13 @@ impl Made {
         Va(STACK_TOP.0 - self.stack_pages * PAGE_SIZE)..STACK_TOP
     }
 
-    /// Take the child back.
+    /// Ends the child and releases its slot.
     pub(crate) fn undo(&self) {
         let _ = sys::destroy(self.child).and_then(|()| sys::wait(self.child));
     }
 }
 
-/// Put into the child what must be there from the beginning.
+/// Maps the resident segments into the child.
 fn load(made: &Made, file: archive::File) -> Result<(), Error> {
     let child = made.child;
     for segment in made.program.segments().iter().filter(|segment| segment.resident) {
@@ -157,7 +157,7 @@ fn load(made: &Made, file: archive::File) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fill fresh pages from the file; what the file does not fill is zero.
+/// Maps fresh pages into the child, filled from the file and then with zeros.
 fn copy(file: archive::File, child: EnvId, segment: &Segment) -> Result<(), Error> {
     let source = Va(file.address().0 + segment.offset);
     let whole = segment.bytes / PAGE_SIZE;

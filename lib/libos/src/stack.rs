@@ -1,4 +1,4 @@
-//! The stack: it grows as it is touched, down to a limit, and a guard lies below that.
+//! The stack: it grows when it is touched, down to a limit, and a guard lies below that.
 
 use crate::layout::STACK_TOP;
 pub use crate::space::DEFAULT_STACK_BYTES as DEFAULT_BYTES;
@@ -8,10 +8,10 @@ use core::ops::Range;
 use executable::{STACK_GUARD_BYTES, STACKS};
 use pager::Guard;
 
-/// The most that it can grow to: 512 MiB.
+/// The greatest limit of the stack: 512 MiB.
 pub const MAX_BYTES: u64 = 512 << 20;
 
-/// Below the stack pointer, this much stays when the limit is lowered.
+/// Bytes below the stack pointer that stay when the limit is lowered.
 const RESERVE: u64 = 8 * PAGE_SIZE;
 
 static GUARD: Guard = Guard("stack guard");
@@ -25,7 +25,7 @@ fn region() -> Region {
     space::find(Va(STACK_TOP.0 - 1)).expect("there is a stack")
 }
 
-// No program is loaded where they are.
+// The executable format keeps segments away from the stack and its guard.
 const _: () =
     assert!(STACKS.start.0 <= guard_below(FIRST_STACK.start).start.0 && STACK_TOP.0 <= STACKS.end.0);
 
@@ -33,14 +33,14 @@ pub(crate) fn init() -> Result<(), Error> {
     space::add(Region::new(guard_below(FIRST_STACK.start), Perms::READ, &GUARD))
 }
 
-/// Let the stack grow to so many bytes (rounded up to pages), at most [`MAX_BYTES`], and not less than
-/// what is in use; a fault handler cannot lower it. Pages below the limit are given back.
+/// Let the stack grow to this many bytes (rounded up to pages), at most [`MAX_BYTES`], and not less than is in use; a
+/// fault handler cannot lower the limit. Pages below the limit are given back.
 ///
 /// # Errors
 /// `Memory` with [`Overlap`](pager::Error::Overlap): something else is in the way.
 pub fn set_limit(bytes: u64) -> Result<(), Error> {
     let rsp = Va(door::stack_pointer());
-    // In a handler nothing says how much is in use: what it interrupted.
+    // A handler runs on another stack and cannot tell how much the interrupted code uses.
     let used = if rsp < STACK_TOP { STACK_TOP.0 - rsp.0 + RESERVE } else { STACK_TOP.0 - low().0 };
     let bytes = bytes.max(used).clamp(PAGE_SIZE, MAX_BYTES);
     let (old, low) = (low(), Va(STACK_TOP.0 - bytes).page());
@@ -62,13 +62,13 @@ pub fn low() -> Va {
     region().start
 }
 
-/// Whether an address below the exception stack was touched: by a handler that ran off it, most likely.
+/// Whether the fault address is in the guard below the exception stack: most likely a handler overflowed the stack.
 #[cold]
 pub(crate) fn is_exception_guard(fault: &Fault) -> bool {
     fault.vector() == Vector::PAGE_FAULT && (STACK_TOP..resident::STACK_LOW).contains(&Va(fault.address))
 }
 
-/// Say in words what it means that an address is in a guard, if it is.
+/// Prints an explanation if the fault address is in a guard.
 pub(crate) fn explain(fault: &Fault) {
     let va = Va(fault.address);
     let Some(region) = space::find(va) else { return };

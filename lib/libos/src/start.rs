@@ -1,8 +1,8 @@
 //! A program's beginning and end: `_start`, arguments, `main`, the panic message.
 //!
-//! The kernel starts the first program with zeroed `rdi`; [`spawn`](crate::spawn) starts the others
-//! with `rdi` pointing at their arguments. Everything else a program needs (an exception stack and
-//! an upcall) it gets here, by itself.
+//! The kernel starts the first program with zeroed `rdi`; [`spawn`](crate::spawn) starts the others with `rdi`
+//! pointing at their arguments. A program makes everything else that it needs (an exception stack and an upcall)
+//! itself, in this module.
 
 use crate::layout::{EXCEPTION_STACK_TOP, HEAP, STACK_TOP};
 use crate::resident::Local;
@@ -32,7 +32,8 @@ macro_rules! entry {
     };
 }
 
-/// Names the program's `main`. On the host the program can be checked and linked, but not run: there is no kernel for it.
+/// Names the program's `main`. On the host the program can be checked and linked, but not run: there is no kernel for
+/// it.
 #[cfg(not(bare_metal))]
 #[macro_export]
 macro_rules! entry {
@@ -43,7 +44,7 @@ macro_rules! entry {
         }
 
         const _: () = {
-            // A program has no tests of its own: those are in a library.
+            // A program has no tests of its own: tests are in libraries.
             #[unsafe(export_name = "main")]
             extern "C" fn on_the_host() -> i32 {
                 if cfg!(test) { 0 } else { $crate::start::on_the_host() }
@@ -52,21 +53,21 @@ macro_rules! entry {
     };
 }
 
-/// Says that this is no program for the host; returns its exit code.
+/// Prints that this program does not run on the host; returns its exit code.
 #[cfg(not(bare_metal))]
 pub fn on_the_host() -> i32 {
     std::eprintln!("this is a program for Faultline: `cargo xtask run` in a checkout boots it");
     1
 }
 
-/// What the program answers when it ends: 0 to 63.
+/// The exit code of a program: 0 to 63.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExitCode(u8);
 
 impl ExitCode {
-    /// All was well.
+    /// The code for success.
     pub const SUCCESS: ExitCode = ExitCode(0);
-    /// Something was not.
+    /// The code for a failure.
     pub const FAILURE: ExitCode = ExitCode(1);
 }
 
@@ -77,9 +78,9 @@ impl From<u8> for ExitCode {
     }
 }
 
-/// What `main` may return.
+/// The types that `main` may return.
 pub trait Termination {
-    /// The exit code that stands for it.
+    /// The exit code for this value.
     fn report(self) -> ExitCode;
 }
 
@@ -107,9 +108,9 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
     }
 }
 
-/// What can be a `main`. `Kind` only tells the two kinds apart.
+/// The functions that can be a `main`. `Kind` only distinguishes those with arguments from those without.
 pub trait Main<Kind> {
-    /// Call it.
+    /// Calls `main`.
     fn call(self, args: Args) -> ExitCode;
 }
 
@@ -125,19 +126,19 @@ impl<F: FnOnce(Args) -> R, R: Termination> Main<fn(Args) -> R> for F {
     }
 }
 
-/// What [`entry!`](crate::entry) expands to a call of.
+/// Runs `main`; [`entry!`](crate::entry) expands to a call of this function.
 pub fn run<Kind>(main: impl Main<Kind>, args: Args) -> ExitCode {
     main.call(args)
 }
 
-/// The arguments, one by one; the program's own name is not among them.
+/// The arguments, one by one, without the program's own name.
 #[derive(Clone, Debug)]
 pub struct Args(&'static str);
 
 impl Iterator for Args {
     type Item = &'static str;
 
-    /// Every argument stands behind a separator.
+    /// Returns the next argument; every argument follows a separator.
     fn next(&mut self) -> Option<&'static str> {
         let rest = self.0.strip_prefix(ARG_SEPARATOR)?;
         let (arg, rest) = rest.split_at(rest.find(ARG_SEPARATOR).unwrap_or(rest.len()));
@@ -146,12 +147,12 @@ impl Iterator for Args {
     }
 }
 
-/// What a spawned program finds at the address in `rdi`; behind it `len` bytes of arguments, each
-/// argument behind a separator.
+/// The block at the address that a spawned program gets in `rdi`. Behind it lie `len` bytes of arguments, each behind
+/// a separator.
 #[repr(C)]
 pub(crate) struct ArgBlock {
     pub(crate) len: u64,
-    /// Where the program's own file is, and its bytes.
+    /// The address of the program's own file.
     pub(crate) file: u64,
     pub(crate) file_bytes: u64,
 }
@@ -160,7 +161,7 @@ unsafe extern "Rust" {
     safe fn libos_main(args: Args) -> ExitCode;
 }
 
-/// Where every program starts. (On the host that symbol is the C library's.)
+/// The entry point of every program. (On the host this symbol belongs to the C library.)
 #[cfg_attr(bare_metal, unsafe(no_mangle))]
 #[cfg_attr(not(bare_metal), allow(dead_code))]
 #[unsafe(naked)]
@@ -168,7 +169,7 @@ extern "C" fn _start() -> ! {
     naked_asm!(
         // rsp is a multiple of 16. No frame is above this one: rbp = 0 ends a backtrace.
         "xor ebp, ebp",
-        // A spawned program begins with its parent's floating-point state: forget that.
+        // A spawned program begins with its parent's floating-point state: reset it.
         "fninit",
         "push 0x1f80",
         "ldmxcsr [rsp]",
@@ -180,13 +181,13 @@ extern "C" fn _start() -> ! {
 }
 
 extern "C" fn start(block: *const ArgBlock) -> ! {
-    // Nothing below may touch what is not resident, until there are regions.
+    // Until the regions exist, only resident memory may be touched.
     upcall::init().expect("an exception stack and an upcall");
     let (args, file) = if block.is_null() {
         (windows::boot_args(), windows::boot_program())
     } else {
-        // SAFETY: whoever spawned this program wrote the block, its length and so many bytes, on
-        // pages of this environment's stack that stay there; and the file is one of the archive.
+        // SAFETY: the parent wrote the block, its length and `len` bytes of arguments on stack pages of this
+        // environment, which stay mapped; and the file is in the boot archive.
         unsafe {
             let ArgBlock { len, file, file_bytes } = *block;
             let file = core::slice::from_raw_parts(file as *const u8, file_bytes as usize);
@@ -203,7 +204,7 @@ extern "C" fn start(block: *const ArgBlock) -> ! {
     env::exit(libos_main(args).0)
 }
 
-/// Add the regions that every program begins with. (The stack is there already.) `file` is the program's own.
+/// Adds the regions that every program begins with. (The stack has one already.) `file` is the program's own.
 fn add_first_regions(file: archive::File) -> Result<(), Error> {
     static EXCEPTION_GUARD: Guard = Guard("exception stack guard");
     static ABOVE: Guard = Guard("exception stack");
@@ -215,7 +216,7 @@ fn add_first_regions(file: archive::File) -> Result<(), Error> {
     stack::init()
 }
 
-/// A part of a program: pages of its file.
+/// The region of a segment: pages of the program's file.
 fn of_segment(segment: &Segment, file: archive::File) -> Region {
     static CODE: File = File { name: "code" };
     static CONSTANTS: File = File { name: "constants" };
@@ -229,15 +230,15 @@ fn of_segment(segment: &Segment, file: archive::File) -> Region {
     pager.region(segment.range(), segment.perms, source, segment.bytes)
 }
 
-/// Arguments as they are passed on: each behind a separator.
+/// Checks that an argument can be passed on behind a separator.
 ///
 /// # Errors
-/// `BadArgument` if one of them holds a separator itself.
+/// `BadArgument` if the argument itself contains a separator.
 pub(crate) fn check_arg(arg: &str) -> Result<(), Error> {
     if arg.contains(ARG_SEPARATOR) { Err(Error::BadArgument) } else { Ok(()) }
 }
 
-/// A panic is being reported.
+/// Whether a panic is being reported.
 #[unsafe(link_section = ".resident")]
 static PANICKING: Local<bool> = Local::new(false);
 
@@ -246,7 +247,7 @@ static PANICKING: Local<bool> = Local::new(false);
 fn panic(info: &core::panic::PanicInfo) -> ! {
     let id = env::id();
     if PANICKING.get() {
-        // Whatever is to be printed cannot be: a value that panics when it is formatted, for example.
+        // Printing the message panics itself: for example, a value panics when it is formatted.
         println!("[{id}] panicked while it told of a panic");
         env::exit(ExitStatus::PANIC.0)
     }

@@ -1,4 +1,4 @@
-//! How many faults this environment had, by kind.
+//! Counts of the faults of this environment, by kind.
 
 use crate::resident::Local;
 use pager::Cause;
@@ -6,29 +6,29 @@ use pager::Cause;
 /// Counts since the environment began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// Every upcall, whatever came of it.
+    /// All upcalls, resolved or not.
     pub upcalls: u64,
-    /// Untouched memory was read: the shared page of zeros was mapped.
+    /// Reads of untouched memory: the shared page of zeros was mapped.
     pub zero_maps: u64,
-    /// Untouched memory was written: a fresh page of zeros was put there.
+    /// Writes to untouched memory: a fresh page of zeros was mapped.
     pub zero_fills: u64,
-    /// A shared page was written: the page was made private.
+    /// Writes to a shared page: the page was made private.
     pub copies: u64,
-    /// A page was written that is shared on purpose: a table above was made private.
+    /// Writes to a page that is shared on purpose: a table above it was made private.
     pub unshared: u64,
-    /// A page of a file was brought in.
+    /// Pages of files that were brought in.
     pub file_pages: u64,
-    /// First touch of a stack page: the stack grew.
+    /// First touches of a stack page: the stack grew.
     pub stack_pages: u64,
-    /// Resolved by a pager of the program's own.
+    /// Faults that a pager of the program resolved.
     pub by_pager: u64,
-    /// Resolved by the program's fault handler.
+    /// Faults that the program's fault handler resolved.
     pub by_program: u64,
-    /// Faults on a page for which there was not even a page table.
+    /// Faults on a page for which even the page table was missing.
     pub tables: u64,
 }
 
-/// Upcalls that took the long way.
+/// Index of the count of upcalls that took the slow path.
 const UPCALLS: usize = Cause::COUNT;
 const BY_PROGRAM: usize = Cause::COUNT + 1;
 const TABLES: usize = Cause::COUNT + 2;
@@ -36,7 +36,7 @@ const TABLES: usize = Cause::COUNT + 2;
 #[unsafe(link_section = ".resident")]
 static COUNTS: [Local<u64>; Cause::COUNT + 3] = [const { Local::new(0) }; Cause::COUNT + 3];
 
-/// Faults that were resolved quickly: one addition each. The last is of the program's quick handler.
+/// Faults that were resolved on the fast path: one addition each. The last count is for the program's quick handler.
 #[unsafe(link_section = ".resident")]
 static QUICK: [Local<u64>; Cause::COUNT + 1] = [const { Local::new(0) }; Cause::COUNT + 1];
 const QUICK_BY_PROGRAM: usize = Cause::COUNT;
@@ -60,7 +60,7 @@ pub fn get() -> Stats {
     }
 }
 
-/// Start again from zero, as a forked child does.
+/// Resets all counts, as a forked child does.
 pub fn reset() {
     COUNTS.iter().chain(&QUICK).for_each(|count| count.set(0));
 }
@@ -85,19 +85,19 @@ pub(crate) fn count_table() {
     add_one(TABLES);
 }
 
-/// A fault was resolved.
+/// Counts a fault that was resolved on the slow path.
 #[inline]
 pub(crate) fn count(cause: Cause) {
     add_one(cause as usize);
 }
 
-/// A quick handler of the program resolved a fault.
+/// Counts a fault that the program's quick handler resolved.
 #[inline(always)]
 pub(crate) fn count_quick_program() {
     QUICK[QUICK_BY_PROGRAM].update(|count| *count += 1);
 }
 
-/// A fault was resolved, and that is all there was to it.
+/// Counts a fault that was resolved on the fast path.
 #[inline(always)]
 pub(crate) fn count_quick(cause: Cause) {
     QUICK[cause as usize].update(|count| *count += 1);

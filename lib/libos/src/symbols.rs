@@ -1,5 +1,5 @@
-//! Names of functions, from the program's own file. `cargo xtask` leaves a table of them in it, which is
-//! read where it lies, in the boot archive.
+//! Names of functions, from the program's own file. `cargo xtask` leaves a symbol table in the file, which is read in
+//! place, in the boot archive.
 
 use crate::resident::Local;
 use crate::{Va, archive};
@@ -22,13 +22,13 @@ pub(crate) fn set_own_file(file: Option<archive::File>) {
 /// A function of the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Function {
-    /// Its name, as it was written.
+    /// The name, as in the source.
     pub name: &'static str,
-    /// Its first instruction.
+    /// The address of the first instruction.
     pub start: Va,
 }
 
-/// The function that an address is in.
+/// The function that contains an address.
 #[must_use]
 pub fn lookup(va: Va) -> Option<Function> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(own_file()?.data).ok()?;
@@ -38,7 +38,7 @@ pub fn lookup(va: Va) -> Option<Function> {
     Some(Function { name, start: Va(symbol.st_value) })
 }
 
-/// The name of the function that an address is in.
+/// The name of the function that contains an address.
 #[must_use]
 pub fn function_at(va: Va) -> Option<&'static str> {
     lookup(va).map(|function| function.name)

@@ -1,18 +1,17 @@
 //! The system calls, one safe function each.
 //!
-//! Names, arguments and errors are those of [`abi::call`]. [`EnvId::SELF`] as an environment means
-//! the caller. Three things are added:
+//! Names, arguments and errors are those of [`abi::call`]. [`EnvId::SELF`] as an environment means the caller. The
+//! functions differ from the plain calls in four ways:
 //!
-//! * Calls on a run of pages go on where the kernel stopped, until all is done or an error comes.
-//!   After an error the pages before the offending address are done, the others are not.
-//! * If a buffer is not in memory yet (`Error::Fault`), its page is touched, so that this program's
-//!   own fault handler brings it in, and the call is made again. A buffer that cannot be brought
-//!   in ends the program as any other bad access does. [`raw::syscall`](crate::raw::syscall) does
-//!   neither.
-//! * If a page is below a table that is shared since a fork (`Error::TableShared`), the table is
-//!   [owned](own_tables) and the call is made again.
-//! * Page calls are safe functions although they can take away the memory that the program stands
-//!   on: an environment that does so harms itself only.
+//! * A call on a run of pages continues where the kernel stopped, until all pages are done or an error occurs. After
+//!   an error the pages before the offending address are done, the others are not.
+//! * If a buffer is not in memory yet (`Error::Fault`), its page is touched, so that this program's own fault handler
+//!   brings it in, and the call is repeated. A buffer that cannot be brought in ends the program as any other bad
+//!   access does. [`raw::syscall`](crate::raw::syscall) does neither.
+//! * If a page is below a table that is shared since a fork (`Error::TableShared`), the table is [owned](own_tables)
+//!   and the call is repeated.
+//! * Page calls are safe functions although they can unmap memory that the program uses: such an environment harms
+//!   itself only.
 
 use crate::door::{syscall, touch_to_read, touch_to_write};
 use crate::{EnvId, ExitStatus, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
@@ -29,16 +28,16 @@ fn call<const N: usize>(call: Call, args: [u64; N]) -> Result<(u64, u64)> {
     if rax >> 63 == 0 { Ok((rax, rdx)) } else { Err(error(rax, rdx)) }
 }
 
-/// Out of the way of calls that succeed.
+/// Decodes an error. Cold, to keep it out of the path of calls that succeed.
 #[cold]
 #[inline(never)]
 fn error(rax: u64, rdx: u64) -> Error {
     Error::decode(rax, rdx).expect_err("bit 63 is set")
 }
 
-/// Make a call that uses a buffer; bring the buffer in where it is missing.
+/// Makes a call that uses a buffer, and brings the buffer in where pages are missing.
 ///
-/// The same address twice in a row means that touching does not help: then that is the result.
+/// If the call fails twice in a row at the same address, touching does not help: that error is the result.
 fn with_buffer<T>(touch: fn(u64), mut call: impl FnMut() -> Result<T>) -> Result<T> {
     let mut touched = None;
     loop {
@@ -53,7 +52,7 @@ fn with_buffer<T>(touch: fn(u64), mut call: impl FnMut() -> Result<T>) -> Result
     }
 }
 
-/// Repeat a call on a run of pages until all are done: `step(done, left)`.
+/// Repeat `step(done, left)`, a call on a run of pages, until all pages are done.
 #[inline]
 fn run(pages: u64, step: impl Fn(u64, u64) -> Result<(u64, u64)>) -> Result<()> {
     let mut done = 0;
@@ -68,7 +67,7 @@ fn run(pages: u64, step: impl Fn(u64, u64) -> Result<(u64, u64)>) -> Result<()> 
     }
 }
 
-/// If the error is that a table of one's own is shared, own the table. (A child's is for the child to own.)
+/// Owns the shared table if `error` reports one of the caller's own. (The tables of a child are for the child to own.)
 #[cold]
 #[inline(never)]
 fn own_shared(error: Error) -> Result<()> {
@@ -80,7 +79,7 @@ fn own_shared(error: Error) -> Result<()> {
     call(Call::OwnTables, [va.0, 1, level.into()]).map(drop)
 }
 
-/// Make a call that may change pages of one's own: own the tables that are in the way.
+/// Makes a call that may change the caller's own pages, and owns the shared tables that are in the way.
 #[inline]
 fn with_own_tables<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
@@ -98,10 +97,10 @@ pub fn id() -> EnvId {
     EnvId(syscall(Call::Id as u64, []).0 as u32)
 }
 
-/// Write to the console; returns how many bytes were taken, at most [`CONSOLE_MAX`].
+/// Write to the console; returns the number of bytes written, at most [`CONSOLE_MAX`].
 ///
 /// # Errors
-/// `BadAddress` if the bytes are not at addresses that a call may read.
+/// `BadAddress` if the bytes are not in memory that a call may read.
 pub fn write(bytes: &[u8]) -> Result<usize> {
     let count = bytes.len().min(CONSOLE_MAX as usize) as u64;
     let (done, _) = with_buffer(touch_to_read, || call(Call::Write, [bytes.as_ptr() as u64, count]))?;
@@ -111,7 +110,7 @@ pub fn write(bytes: &[u8]) -> Result<usize> {
 /// Read from the console; waits until there is at least one byte.
 ///
 /// # Errors
-/// `BadAddress` if the buffer is not at addresses that a call may write, `BadCount` if it is empty.
+/// `BadAddress` if the buffer is not in memory that a call may write, `BadCount` if it is empty.
 pub fn read(buffer: &mut [u8]) -> Result<usize> {
     let count = buffer.len().min(CONSOLE_MAX as usize) as u64;
     let start = buffer.as_mut_ptr() as u64;
@@ -121,8 +120,8 @@ pub fn read(buffer: &mut [u8]) -> Result<usize> {
 
 /// Make a child with the caller's registers and no memory, stopped.
 ///
-/// If the child were started just so, it would return from this very call, without memory to
-/// return to. Use [`fork::with`](crate::fork::with), which gives it memory, or [`set_regs`].
+/// A child that is started in this state returns from this call without memory to return to. Use
+/// [`fork::with`](crate::fork::with), which gives the child memory, or [`set_regs`].
 ///
 /// # Errors
 /// `NoEnvs`, `NoMemory`.
@@ -138,7 +137,8 @@ pub fn destroy(env: EnvId) -> Result<()> {
     call(Call::Destroy, [env.0.into()]).map(drop)
 }
 
-/// End the caller at once ([`env::exit`](crate::env::exit) prints first what is left to print). A status above 63 is not a program's to give, and becomes 63.
+/// End the caller at once, without [`env::exit`](crate::env::exit)'s flush of the console. A program may give a status
+/// of at most 63; a greater one becomes 63.
 pub fn exit(status: u8) -> ! {
     loop {
         let _ = syscall(Call::Exit as u64, [status.min(ExitStatus::PROGRAM_MAX).into()]);
@@ -162,8 +162,8 @@ pub fn set_regs(env: EnvId, registers: &Registers) -> Result<()> {
     with_buffer(touch_to_read, || call(Call::SetRegs, [env.0.into(), registers])).map(drop)
 }
 
-/// Register who handles exceptions, and the stack (lowest address, pages) on which; the stack is
-/// pinned. `entry`, `stack` and `pages` all 0: nobody.
+/// Register the entry point for exceptions and the exception stack (lowest address, pages), which becomes pinned.
+/// `entry`, `stack` and `pages` all 0: no upcall.
 ///
 /// # Errors
 /// `BadEnv`, `NotYours`, `BadAddress`, `Unaligned`, `BadCount`; for a page of the stack `NotMapped`,
@@ -181,7 +181,7 @@ pub fn wait(child: EnvId) -> Result<(EnvId, ExitStatus)> {
     Ok((EnvId(id as u32), ExitStatus(status as u8)))
 }
 
-/// As [`wait`], but returns `None` at once if no such child has ended yet.
+/// Release a child (`NONE`: any child) that has ended; returns `None` at once if no such child has ended yet.
 ///
 /// # Errors
 /// As [`wait`].
@@ -190,12 +190,12 @@ pub fn try_wait(child: EnvId) -> Result<Option<(EnvId, ExitStatus)>> {
     Ok((id != 0).then_some((EnvId(id as u32), ExitStatus(status as u8))))
 }
 
-/// Let others run.
+/// Yield: let other environments run.
 pub fn yield_now() {
     let _ = syscall(Call::Yield as u64, [0]);
 }
 
-/// Let others run, this one first.
+/// Yield to `env`: let other environments run, `env` first.
 ///
 /// # Errors
 /// `BadEnv`.
@@ -204,7 +204,7 @@ pub fn yield_to(env: EnvId) -> Result<()> {
     call(Call::Yield, [env.0.into()]).map(drop)
 }
 
-/// Put fresh zeroed pages at `va`, replacing what is there.
+/// Map fresh zeroed pages at `va`, replacing what is mapped there.
 ///
 /// # Errors
 /// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadPerms`, `Pinned`, `NoMemory`.
@@ -226,7 +226,7 @@ pub fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms:
     })
 }
 
-/// Put fresh pages with the contents of those at `source` of `source_env` at `va` of `env`.
+/// Map fresh pages at `va` of `env`, with the contents of the pages at `source` of `source_env`.
 ///
 /// # Errors
 /// As [`alloc`](fn@alloc), and `NotMapped` for the source.
@@ -238,10 +238,10 @@ pub fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms
     })
 }
 
-/// Do an operation on pages in one call, for [quick handlers](crate::quick_handler): whether all of it was done. Nothing
-/// is repeated, no error is told, and no function is called.
+/// Do a page operation in a single call, for [quick handlers](crate::quick_handler). Returns whether all of it was
+/// done; nothing is repeated, no error is reported, and no function is called.
 ///
-/// Those of tables, and marks, are never done here.
+/// Table operations and `Mark` are never done here: the result is `false`.
 #[inline(always)]
 #[must_use]
 pub fn once(op: PageOp) -> bool {
@@ -272,24 +272,23 @@ pub fn protect(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
 /// Remove pages and marks.
 ///
 /// # Errors
-/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `Pinned`; `NotMapped` where there
-/// is nothing.
+/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `Pinned`; `NotMapped` where there is neither.
 #[inline]
 pub fn unmap(env: EnvId, va: Va, pages: u64) -> Result<()> {
     run(pages, |done, left| call(Call::Unmap, [env.0.into(), va.add_pages(done).0, left]))
 }
 
-/// Store a software word where no page is; 0 clears it.
+/// Store a mark, a software word, where no page is mapped; 0 clears it.
 ///
 /// # Errors
-/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadWord`, `NoMemory`; `Mapped`
-/// where a page is.
+/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadWord`, `NoMemory`; `Mapped` where a page is
+/// mapped.
 #[inline]
 pub fn mark(env: EnvId, va: Va, pages: u64, word: u64) -> Result<()> {
     run(pages, |done, left| call(Call::Mark, [env.0.into(), va.add_pages(done).0, left, word]))
 }
 
-/// Make pages the caller's alone, and writable: the copy in copy-on-write.
+/// Make pages private to the caller, and writable: the copy in copy-on-write.
 ///
 /// # Errors
 /// `Unaligned`, `BadAddress`, `BadCount`, `NotMapped`, `Executable`, `NoMemory`.
@@ -298,12 +297,12 @@ pub fn own(va: Va, pages: u64) -> Result<()> {
     run(pages, |done, left| call(Call::Own, [va.add_pages(done).0, left]))
 }
 
-/// Share whole page tables of `source_env`: entries of this level (2: 2 MiB, 3: 1 GiB, 4: 512 GiB), from `source`
-/// on. From now on neither environment can write or change what is below, before it [owns](own_tables) the tables.
+/// Share whole page tables of `source_env`: entries of this level (2: 2 MiB, 3: 1 GiB, 4: 512 GiB), from `source` on.
+/// Neither environment can then write or change what is below, until it [owns](own_tables) the tables.
 ///
 /// # Errors
-/// As [`alloc`](fn@alloc), and `BadLevel`, `NotMapped` where there is no table to share, `Mapped` where
-/// something is already, `TooManyRefs`; `Pinned` if an exception stack is below; `TableShared` for a child's.
+/// As [`alloc`](fn@alloc), and `BadLevel`, `NotMapped` where there is no table to share, `Mapped` where the target has
+/// entries already, `TooManyRefs`; `Pinned` if an exception stack is below; `TableShared` for a table of a child.
 pub fn share_tables(
     source_env: EnvId,
     source: Va,
@@ -319,8 +318,8 @@ pub fn share_tables(
     })
 }
 
-/// Make page tables the caller's alone. What others have too is copied, and what may not be written by
-/// several becomes copy-on-write.
+/// Make page tables private to the caller. Tables that others have too are copied, and pages that several environments
+/// have and must not write become copy-on-write.
 ///
 /// # Errors
 /// `Unaligned`, `BadAddress`, `BadCount`, `BadLevel`, `NotMapped`, `NoMemory`, `TooManyRefs`.
@@ -328,25 +327,25 @@ pub fn own_tables(va: Va, tables: u64, level: u32) -> Result<()> {
     run(tables, |done, left| call(Call::OwnTables, [va.0 + done * span(level), left, level.into()]))
 }
 
-/// Remove page tables that others have too, and all that is below.
+/// Remove page tables that other environments have too, and everything below them.
 ///
 /// # Errors
-/// As [`own_tables`], and `NotShared` if nobody else has the table.
+/// As [`own_tables`], and `NotShared` if no other environment has the table.
 pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: u32) -> Result<()> {
     run(tables, |done, left| {
         call(Call::UnmapTables, [env.0.into(), va.0 + done * span(level), left, level.into()])
     })
 }
 
-/// Do many page operations in as few calls as it takes.
+/// Do many page operations in as few calls as possible.
 ///
 /// # Errors
-/// The index of the operation that failed, and its error. Those before it are done; of the failing
-/// one the pages before the offending address may be.
+/// The index of the operation that failed, and its error. The operations before it are done; of the failing one the
+/// pages before the offending address may be.
 pub fn page_ops(ops: &[PageOp]) -> core::result::Result<(), (usize, Error)> {
     let (mut done, mut pages) = (0, 0);
     while done < ops.len() {
-        // An operation that was cut short is finished by itself, then the others follow.
+        // Finish an operation that was cut short by itself; the others follow.
         let rest;
         let todo = match pages {
             0 => &ops[done..],
@@ -367,11 +366,11 @@ pub fn page_ops(ops: &[PageOp]) -> core::result::Result<(), (usize, Error)> {
 /// A message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Who sent it.
+    /// The sender.
     pub from: EnvId,
     /// The word.
     pub value: u64,
-    /// Whether a page came too.
+    /// Whether the message brought a page.
     pub page: bool,
 }
 
@@ -385,17 +384,16 @@ fn page_args(page: Option<(Va, Perms)>) -> (u64, u64) {
     page.map_or((NO_PAGE, 0), |(va, perms)| (va.0, perms.bits()))
 }
 
-/// Hand a word, and perhaps a page, to an environment that is waiting for it.
+/// Send a word, and perhaps a page, to an environment that is waiting for it.
 ///
 /// # Errors
-/// `NotReceiving` if it is not (see [`ipc::send`](crate::ipc::send)), `BadEnv`; for the page as
-/// [`map`].
+/// `NotReceiving` if `env` is not waiting (see [`ipc::send`](crate::ipc::send)), `BadEnv`; for the page as [`map`].
 pub fn send(env: EnvId, value: u64, page: Option<(Va, Perms)>) -> Result<()> {
     let (va, perms) = page_args(page);
     with_own_tables(|| call(Call::Send, [env.0.into(), value, va, perms])).map(drop)
 }
 
-/// Wait for a message, from `from` or (`NONE`) from anybody; a page that comes appears at `page`.
+/// Wait for a message, from `from` or (`NONE`) from any environment; a page in the message is mapped at `page`.
 ///
 /// # Errors
 /// `BadEnv`, `BadAddress`, `Unaligned`, `Pinned`.
@@ -404,10 +402,10 @@ pub fn recv(page: Option<Va>, from: EnvId) -> Result<Message> {
     with_own_tables(|| call(Call::Recv, [page, from.0.into()])).map(message)
 }
 
-/// [`send`] and then [`recv`], with nothing between. If the sending fails, nothing is done.
+/// Call [`send`] and then [`recv`] as one atomic call. If the send fails, nothing is done.
 ///
 /// # Errors
-/// As both.
+/// Those of [`send`] and [`recv`].
 #[inline]
 pub fn send_recv(
     env: EnvId,

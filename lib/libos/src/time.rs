@@ -1,10 +1,9 @@
-//! Time, as far as there is any: the processor's time stamp counter.
+//! The only clock of a program: the processor's time stamp counter.
 
 /// The time stamp counter.
 ///
-/// On ordinary machines it counts some constant fraction of nanoseconds. Under
-/// `cargo xtask run --icount` it counts the instructions that the processor has executed, one by
-/// one, and the same program gives the same numbers every time.
+/// On ordinary machines it counts at a constant rate, some fraction of nanoseconds. Under `cargo xtask run --icount`
+/// it counts the executed instructions, and a program sees equal numbers in every run.
 #[inline]
 #[must_use]
 pub fn ticks() -> u64 {

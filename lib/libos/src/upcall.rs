@@ -1,13 +1,12 @@
-//! The way of a fault: from the kernel into user space, to a handler, and back to the interrupted
-//! instruction without entering the kernel again.
+//! Exception delivery: from the kernel into user space, to a handler, and back to the interrupted instruction without
+//! entering the kernel again.
 //!
-//! On an exception the kernel writes a [`Fault`] on the exception stack and jumps to `enter`. What
-//! the interrupted code must find unchanged afterwards: every general register, the flags, the
-//! vector registers, `mxcsr`, and the 128 bytes below its stack pointer (its red zone). The
-//! handler is compiled code and changes any of them but the last.
+//! On an exception the kernel writes a [`Fault`] on the exception stack and jumps to `enter`. The interrupted code
+//! must find unchanged afterwards: every general register, the flags, the vector registers, `mxcsr`, and the 128 bytes
+//! below its stack pointer (its red zone). The handler is compiled code and changes any of them but the red zone.
 //!
-//! Faults nest. The handler may itself fault; then the kernel puts another frame below, 128 bytes
-//! under the handler's stack pointer, and all this happens once more.
+//! Faults nest. The handler itself may fault; then the kernel puts another frame 128 bytes below the handler's stack
+//! pointer, and the delivery starts again.
 
 pub use crate::faults::Outcome;
 use crate::resident::{DEPTH, Local};
@@ -18,54 +17,54 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 use pager::quick::Quick;
 
-/// Looks at a fault that libos did not resolve, and may change the interrupted registers.
+/// A handler for faults that libos did not resolve. It may change the interrupted registers.
 pub type Handler = fn(&mut Fault) -> Outcome;
 
 #[unsafe(link_section = ".resident")]
 static HANDLER: Local<Option<Handler>> = Local::new(None);
 
-/// Who looks at a fault first, with the vector registers as the interrupted program left them.
+/// The first function to handle a fault, with the vector registers as the interrupted program left them.
 #[unsafe(link_section = ".resident")]
 static QUICK: Local<Look> = Local::new(quick);
 
-/// The fault that ends the program, while it is being said where that was; otherwise null.
+/// The fault that ends the program, while its report is printed; otherwise null.
 #[unsafe(link_section = ".resident")]
 static REPORTING: Local<*const Fault> = Local::new(core::ptr::null());
 
 /// Ask this handler about every exception that libos does not resolve itself (see [`space`](crate::space)).
 ///
-/// It runs on the exception stack, of which there are 16 KiB. It may allocate, print, make calls
-/// and fault; it may not [`fork`](crate::fork()). If it returns [`Outcome::Unhandled`], the program
-/// is ended as if there were no handler.
+/// The handler runs on the exception stack, which has 16 KiB. It may allocate, print, make calls and fault; it may not
+/// [`fork`](crate::fork()). If it returns [`Outcome::Unhandled`], the program ends as if there were no handler.
 pub fn set_handler(handler: Handler) {
     HANDLER.set(Some(handler));
 }
 
-/// Ask no handler of the program any more.
+/// Removes the program's handler.
 pub fn clear_handler() {
     HANDLER.set(None);
 }
 
-/// Ask this handler, or none, and return the one that was asked before.
+/// Installs this handler, or none, and returns the previous one.
 pub(crate) fn replace_handler(handler: Option<Handler>) -> Option<Handler> {
     let before = HANDLER.get();
     HANDLER.set(handler);
     before
 }
 
-/// A handler that touches no vector register, which [`quick_handler!`](crate::quick_handler) makes.
+/// A handler that touches no vector register, made by [`quick_handler!`](crate::quick_handler).
 #[derive(Clone, Copy)]
 pub struct QuickHandler(Look);
 
-/// Ask this handler about every exception, before libos and before the handler of [`set_handler`]. What it answers
-/// with [`Outcome::Unhandled`] goes its usual way.
+/// Ask this handler about every exception, before libos and before the handler of [`set_handler`]. An exception that
+/// it answers with [`Outcome::Unhandled`] is handled as usual.
 ///
-/// For those handlers whose answer is a call or two: sixteen vector registers less to save are half the cost of a fault.
+/// Meant for handlers whose work is a system call or two: saving the sixteen vector registers is half the cost of a
+/// fault.
 pub fn set_quick_handler(handler: QuickHandler) {
     QUICK.set(handler.0);
 }
 
-/// Ask no quick handler of the program any more.
+/// Removes the program's quick handler.
 pub fn clear_quick_handler() {
     QUICK.set(quick);
 }
@@ -73,9 +72,9 @@ pub fn clear_quick_handler() {
 /// Make a [`QuickHandler`](crate::upcall::QuickHandler), a constant: its code may change the interrupted registers
 /// and make system calls.
 ///
-/// It may call no function that the compiler does not inline (but it may panic), and it may use no vector register:
-/// the interrupted program has its own values in them. `cargo xtask` decodes what the compiler made of it, and builds
-/// no archive with a handler that does either.
+/// The code may call no function that the compiler does not inline (but it may panic), and it may use no vector
+/// register: these hold values of the interrupted program. `cargo xtask` decodes the compiled code, and builds no
+/// archive with a handler that breaks one of these rules.
 ///
 /// ```no_run
 /// use libos::upcall::{self, Outcome};
@@ -101,23 +100,23 @@ macro_rules! quick_handler {
         $vis const $name: $crate::upcall::QuickHandler = {
             #[inline(always)]
             fn body($fault: $argument) -> $outcome $body
-            // By this name it is found, and decoded.
+            // `cargo xtask` finds and decodes the function by this name.
             #[unsafe(export_name = concat!("libos_quick_", stringify!($name)))]
             extern "C" fn look(fault: &mut $crate::Fault) -> $crate::upcall::Next {
                 let outcome = body(fault);
                 $crate::upcall::after_quick_handler(fault, outcome)
             }
-            // SAFETY: nothing goes into an archive before it was decoded.
+            // SAFETY: no program goes into an archive before `cargo xtask` has decoded this function.
             unsafe { $crate::upcall::QuickHandler::new(look) }
         };
     };
 }
 
 impl QuickHandler {
-    /// What the macro makes of a function.
+    /// Wraps a function; called by the macro.
     ///
     /// # Safety
-    /// The function leaves the vector registers alone.
+    /// The function does not change the vector registers.
     #[doc(hidden)]
     #[must_use]
     pub const unsafe fn new(look: Look) -> QuickHandler {
@@ -125,7 +124,7 @@ impl QuickHandler {
     }
 }
 
-/// The program's quick handler had a look: count it, or let libos have one.
+/// Continues after the program's quick handler: counts its success, or calls the quick handler of libos.
 #[doc(hidden)]
 #[inline(always)]
 pub fn after_quick_handler(fault: &mut Fault, outcome: Outcome) -> Next {
@@ -138,24 +137,24 @@ pub fn after_quick_handler(fault: &mut Fault, outcome: Outcome) -> Next {
     }
 }
 
-/// Give the caller an exception stack and the upcall of libos; done once, at the start.
+/// Give the caller an exception stack and the upcall of libos; called once, at the start.
 // exercise 1 of upcalls: an exception stack, and the upcall
 pub(crate) fn init() -> sys::Result<()> {
     sys::alloc(EnvId::SELF, STACK_LOW, STACK_PAGES, Perms::WRITE)?;
     register(EnvId::SELF)
 }
 
-/// Register the upcall of libos on the exception stack that is there.
+/// Register the upcall of libos on the exception stack, which must be mapped.
 ///
 /// # Errors
-/// As [`sys::set_upcall`]. (A child that was forked has all of its exception stack from its first fault on.)
+/// As [`sys::set_upcall`]. (A forked child has its whole exception stack only from its first fault on.)
 // exercise 1 of upcalls: where the kernel is to go, and on which stack
 pub fn register(env: EnvId) -> sys::Result<()> {
     sys::set_upcall(env, enter as *const () as u64, STACK_LOW, STACK_PAGES)
 }
 
-/// Have no upcall at all: from now on every fault ends the program, even one that libos would
-/// resolve. The exception stack stays mapped.
+/// Remove the upcall: after that every fault ends the program, even one that libos would resolve. The exception stack
+/// stays mapped.
 ///
 /// # Errors
 /// As [`sys::set_upcall`].
@@ -169,33 +168,33 @@ const RSP: usize = offset_of!(Fault, rsp);
 const R15: usize = offset_of!(Fault, r15);
 /// Bytes below the frame for xmm0 to xmm15 and mxcsr, a multiple of 16.
 const VECTORS: usize = 16 * 16 + 16;
-/// What mxcsr holds in a fresh program, and while a handler runs.
+/// The value of mxcsr in a fresh program, and while a handler runs.
 static DEFAULT_MXCSR: u32 = 0x1f80;
 
-/// Where to go on: the interrupted rip and rsp, for the last two instructions of [`enter`].
+/// The interrupted rip and rsp, for the last two instructions of [`enter`].
 #[unsafe(link_section = ".resident")]
 static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 
-/// Where the kernel goes on an exception. `rsp` points at the [`Fault`], a multiple of 16.
+/// The entry point of the upcall: the kernel jumps to it on an exception. `rsp` points at the [`Fault`], a multiple of
+/// 16.
 ///
-/// First [`quick`] has a look, or the program's [quick handler](set_quick_handler), which leave the vector registers
-/// alone. Most faults are resolved then; the others by [`handle`], with the vector registers saved.
+/// First [`quick`] runs, or the program's [quick handler](set_quick_handler); both leave the vector registers alone.
+/// They resolve most faults; [`handle`] resolves the others, with the vector registers saved.
 ///
-/// The way back has to load sixteen registers, the flags and the instruction pointer; and the
-/// instruction that loads the last of them can use none of the others.
+/// The way back has to load sixteen registers, the flags and the instruction pointer; and the instruction that loads
+/// the last of them can use none of the others. Alternatives:
 ///
-/// * `ret`, with the return address on the exception stack: it lies where `rsp` points, and `rsp`
-///   must be the interrupted one afterwards. No.
-/// * `ret`, with the return address pushed on the *interrupted* stack: what 32-bit JOS does. Here
-///   128 bytes below `rsp` belong to the interrupted code; `ret 128` could step over them. But
-///   the stores may fault (that page may be copy-on-write or not there yet), the stack pointer
-///   may be no stack at all, and it was measured to be no faster than what is done here.
-/// * `iretq` loads everything at once and works for users too, but is five to eight times slower,
-///   and the emulator (QEMU before 9.1) lets it read the stack with the kernel's rights, which
-///   fails where the kernel uses SMAP. No.
+/// * `ret`, with the return address on the exception stack: the address lies where `rsp` points, and `rsp` must be the
+///   interrupted one afterwards. Impossible.
+/// * `ret`, with the return address pushed on the *interrupted* stack: what 32-bit JOS does. On x86-64 the 128 bytes
+///   below `rsp` belong to the interrupted code; `ret 128` could step over them. But the stores may fault (that page
+///   may be copy-on-write or missing), the stack pointer may point at no stack at all, and this way was measured to be
+///   no faster than the code below.
+/// * `iretq` loads everything at once and works in user mode too, but is five to eight times slower, and the emulator
+///   (QEMU before 9.1) lets it read the stack with the kernel's rights, which fails where the kernel uses SMAP.
 ///
-/// `jmp` through memory needs no register if the address of that memory is fixed. So `rip` and `rsp`
-/// go to [`RESUME`], and are the last things to be loaded:
+/// `jmp` through memory needs no register if the address of that memory is fixed. So `rip` and `rsp` go to [`RESUME`],
+/// and are loaded last:
 ///
 /// ```text
 ///        exception stack                  what is loaded
@@ -216,13 +215,12 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 ///        +----------------+
 /// ```
 ///
-/// One such place is enough, although faults nest: from the store to [`RESUME`] to the jump nothing
-/// is touched that can fault (the exception stack is pinned, `.resident` is resident), so no
-/// other upcall can come between. And no exception is lost when `rsp` leaves the frame: the frame
-/// is not needed any more.
+/// One such place is enough, although faults nest: between the store to [`RESUME`] and the jump nothing is touched
+/// that can fault (the exception stack is pinned, `.resident` is resident), so no other upcall can come between. And
+/// no exception is lost when `rsp` leaves the frame: the frame is not needed any more.
 ///
-/// One case is left. If TF is set, the trap must come after the interrupted instruction, not after
-/// `popfq`. Then the kernel is asked to load the registers.
+/// One case remains. If TF is set, the trap must come after the interrupted instruction, not after `popfq`. Then the
+/// kernel is asked to load the registers.
 #[unsafe(naked)]
 // exercise 2 of upcalls: to the handler, and back to the interrupted instruction
 pub(crate) unsafe extern "C" fn enter() {
@@ -245,7 +243,7 @@ pub(crate) unsafe extern "C" fn enter() {
         "pop [rip + {RESUME}]", // rip
         "mov rsp, [rip + {RESUME} + 8]",
         "jmp [rip + {RESUME}]",
-        // Not so quick: with the vector registers saved.
+        // The slow path: save the vector registers.
         "3:",
         "sub rsp, {VECTORS}",
         "stmxcsr [rsp + 256]",
@@ -262,7 +260,7 @@ pub(crate) unsafe extern "C" fn enter() {
         "ldmxcsr [rsp + 256]",
         "add rsp, {VECTORS}",
         "jmp 2b",
-        // Close the gap between rsp and rflags: what begins at r15 is then a `Registers`.
+        // Close the gap between rsp and rflags, so that the memory from r15 on is a `Registers`.
         "4:",
         "mov rax, [rsp + {RFLAGS}]",
         "mov [rsp + {RFLAGS} - 8], rax",
@@ -272,7 +270,7 @@ pub(crate) unsafe extern "C" fn enter() {
         "lea rsi, [rsp + {R15}]",
         "mov eax, {SET_REGS}",
         "syscall",
-        "ud2", // the handler left registers that nobody can have
+        "ud2", // the handler left registers that the kernel refuses
         QUICK = sym QUICK,
         VECTORS = const VECTORS,
         DEFAULT_MXCSR = sym DEFAULT_MXCSR,
@@ -286,31 +284,31 @@ pub(crate) unsafe extern "C" fn enter() {
     )
 }
 
-// What the assembly relies on: the order of the registers, and how far `Fault` and `Registers` agree.
+// The assembly relies on the order of the registers, and on the common part of `Fault` and `Registers`.
 const _: () = assert!(RSP == R15 + 15 * 8 && RFLAGS == RSP + 16 && RIP == RFLAGS + 8);
 const _: () = assert!(offset_of!(Registers, rsp) == RSP - R15);
 const _: () = assert!(offset_of!(Registers, rflags) == RFLAGS - 8 - R15);
 const _: () = assert!(offset_of!(Registers, rip) == RIP - 8 - R15);
 
-/// A function that has a first look at a fault.
+/// A function that handles a fault first, on the fast path.
 #[doc(hidden)]
 pub type Look = extern "C" fn(&mut Fault) -> Next;
 
-/// What is to be done about a fault, after the first look.
+/// The next step for a fault, after the fast path.
 #[doc(hidden)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Next {
-    /// Nothing: run the instruction again.
+    /// Resume: run the instruction again.
     Resume = 0,
     /// Ask the program's handler: no pager would resolve it.
     AskProgram,
-    /// Find out who resolves it.
+    /// Take the slow path, which finds the pager.
     Resolve,
 }
 
-/// Resolve the fault if that is soon done. The vector registers still hold what the interrupted program had in
-/// them, so nothing here may touch them: `cargo xtask` looks at the code.
+/// The fast path: resolves the fault if that takes little work. The vector registers still hold the interrupted
+/// program's values, so nothing in this function may touch them: `cargo xtask` checks the compiled code.
 #[unsafe(export_name = "libos_quick_fault")]
 extern "C" fn quick(fault: &mut Fault) -> Next {
     if fault.vector() != Vector::PAGE_FAULT {
@@ -323,7 +321,8 @@ extern "C" fn quick(fault: &mut Fault) -> Next {
     }
 }
 
-/// Have the fault handled; afterwards the registers in the frame are loaded.
+/// The slow path: resolves the fault, or ends the program. After it returns, [`enter`] loads the registers in the
+/// frame.
 // exercise 3 of upcalls: who is asked about a fault, and in which order
 extern "C" fn handle(fault: &mut Fault, next: Next) {
     DEPTH.update(|depth| *depth += 1);
@@ -339,7 +338,7 @@ extern "C" fn handle(fault: &mut Fault, next: Next) {
 // exercise 3 of upcalls: the handler of the program
 fn ask_program(fault: &mut Fault) -> Outcome {
     if DEPTH.get() > 1 && stack::is_exception_guard(fault) {
-        // The frames of handlers have been overwritten; the program's handler would do it again.
+        // The overflow has overwritten frames of handlers; the program's handler would overflow again.
         return Outcome::Unhandled;
     }
     let outcome = HANDLER.get().map_or(Outcome::Unhandled, |handler| handler(fault));
@@ -349,10 +348,10 @@ fn ask_program(fault: &mut Fault) -> Outcome {
     outcome
 }
 
-/// Nobody resolved the fault. Without an upcall the same instruction faults again, and the kernel
+/// Handles a fault that nothing resolved: removes the upcall, so that the instruction faults again and the kernel
 /// reports that fault and ends the program with the right status.
 ///
-/// A breakpoint lies behind the instruction that made it, and so would not come again: step back.
+/// For a breakpoint `rip` points behind the instruction, which would not run again: step back.
 #[cold]
 #[inline(never)]
 // exercise 4 of upcalls: the kernel is to report the fault as it was
@@ -368,11 +367,11 @@ fn give_up(fault: &mut Fault) {
     }
 }
 
-/// Say where the fault came that ends the program, and what it means.
+/// Prints the backtrace of the fault that ends the program, and the meaning of its address.
 fn report(fault: &mut Fault) {
-    // SAFETY: null, or the argument of a call of this function that was interrupted, and so still lies on the stack.
+    // SAFETY: null, or the argument of an interrupted call of this function, which therefore still lies on the stack.
     match unsafe { REPORTING.get().as_ref() } {
-        // It cannot be said, for want of memory most likely.
+        // The report itself faulted, most likely for lack of memory. Report the first fault.
         Some(first) => *fault = *first,
         None => {
             REPORTING.set(fault);

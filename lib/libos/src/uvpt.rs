@@ -1,9 +1,9 @@
 //! The page tables, read as memory.
 //!
-//! Slot 255 of the top-level table points at the table itself. An address in that slot therefore
-//! goes through the tables one level less than others, and what it shows as a page *is* a table:
-//! the entry of page `n` is the 64-bit word number `n` of a huge array that starts at
-//! [`UVPT`](crate::layout::UVPT). The array of tables, and so on, lie inside it:
+//! Slot 255 of the top-level table points at the table itself. An address in that slot therefore passes through the
+//! tables one level less than others, and the page that it shows *is* a table: the entry of page `n` is the 64-bit
+//! word number `n` of a huge array that starts at [`UVPT`](crate::layout::UVPT). The array of tables, and so on, lie
+//! inside it:
 //!
 //! ```text
 //! level 1: the entry of a page          uvpt(va, 1) = UVPT + 8 * (va / 4 KiB)
@@ -11,26 +11,26 @@
 //! level 3, level 4                      ... once more each
 //! ```
 //!
-//! Reading costs a load; no call is made. But where a table is missing there is a hole in the
-//! array: level 4 is always there, each of the others only if the entry above it is present.
+//! Reading costs a load and no system call. But where a table is missing there is a hole in the array: level 4 is
+//! always present, each of the others only if the entry above it is present.
 
 use crate::{PAGE_SIZE, Pte, Va, layout};
 use abi::page::TABLE_ENTRIES;
 use core::ops::Range;
 
-/// Read an entry, whose table must be there.
+/// Reads an entry, whose table must be present.
 #[inline(always)]
 fn read(va: Va, level: u32) -> Pte {
     let entry = layout::uvpt(va, level).0 as *const Pte;
-    // SAFETY: every address that `uvpt` returns is in slot 255, which holds nothing but page
-    // tables: any 64-bit word there is a valid `Pte`. Volatile, because calls change it. If the
-    // table is not there, the read faults, which hurts nobody but this program.
+    // SAFETY: every address that `uvpt` returns is in slot 255, which holds only page tables: any 64-bit word there is
+    // a valid `Pte`. Volatile, because calls change it. If the table is missing, the read faults, which harms only
+    // this program.
     unsafe { entry.read_volatile() }
 }
 
 /// The entry that translates `va` at this level, 1 (the page) to 4 (the top-level table).
 ///
-/// `None` if there is no table that would hold it. `va` is an address in the user's half.
+/// `None` if there is no table that would hold the entry. `va` is an address in the user's half.
 #[inline(always)]
 #[must_use]
 // exercise 4 of page-tables: the entry of an address, if there is a table for it
@@ -39,20 +39,20 @@ pub fn entry(va: Va, level: u32) -> Option<Pte> {
     (is_there(4) && is_there(3) && is_there(2)).then(|| read(va, level))
 }
 
-/// What is at `va`: a page, a mark, or nothing (the empty entry, if a table is missing too).
+/// The entry of the page at `va`: a page, a mark, or nothing (the empty entry, also if a table is missing).
 #[inline]
 #[must_use]
 pub fn pte(va: Va) -> Pte {
     entry(va, 1).unwrap_or_default()
 }
 
-/// As [`pte`], for an address whose tables are known to be there, as after a protection fault.
+/// The entry of the page at `va`, whose tables are known to be present, as after a protection fault.
 #[inline(always)]
 pub(crate) fn leaf(va: Va) -> Pte {
     read(va, 1)
 }
 
-/// The entry of a level above 1, for an address whose tables further up are known to be there.
+/// The entry of a level above 1, for an address whose tables further up are known to be present.
 #[inline]
 pub(crate) fn table(va: Va, level: u32) -> Pte {
     read(va, level)
@@ -66,24 +66,24 @@ pub(crate) fn table(va: Va, level: u32) -> Pte {
 // exercise 5 of page-tables: an entry of the top-level table
 pub fn top(slot: usize) -> Pte {
     assert!(slot < TABLE_ENTRIES, "no slot {slot}");
-    // The entry of UVPT itself is in the same page.
+    // The level-4 entry of UVPT itself lies in the same page.
     let own = layout::uvpt(layout::UVPT, 4);
     let entry = Va(own.page().0 + slot as u64 * 8);
-    // SAFETY: the top-level table is always there, and the slot is inside it.
+    // SAFETY: the top-level table is always present, and the slot is inside it.
     unsafe { (entry.0 as *const Pte).read_volatile() }
 }
 
-/// Everything in a range of the user's addresses that is not nothing: pages and marks, upwards.
+/// Iterator over all pages and marks in a range of user addresses, in ascending order.
 ///
-/// What is changed while the iterator is under way may be seen in either state.
+/// Changes that are made during the iteration may be seen or not.
 #[must_use]
 pub fn entries(range: Range<Va>) -> Entries {
     Entries { at: range.start.page(), end: range.end, level: 4 }
 }
 
-/// The pages and marks of a range that are `wanted`, neighbours together: where, and how many pages.
+/// The runs of adjacent pages and marks in a range that are `wanted`: start, and number of pages.
 ///
-/// What is done to one run does not disturb the next one.
+/// The caller may change the pages of a run before it asks for the next one.
 pub fn runs(range: Range<Va>, wanted: impl Fn(Pte) -> bool) -> impl Iterator<Item = (Va, u64)> {
     let mut pages = entries(range).filter(move |(_, entry)| wanted(*entry)).map(|(page, _)| page).peekable();
     core::iter::from_fn(move || {
@@ -98,7 +98,7 @@ pub fn runs(range: Range<Va>, wanted: impl Fn(Pte) -> bool) -> impl Iterator<Ite
 pub struct Entries {
     at: Va,
     end: Va,
-    /// The tables for `at` are known to be there down to the one of this level.
+    /// The tables for `at` are known to be present down to the one of this level.
     level: u32,
 }
 
@@ -123,7 +123,7 @@ impl Iterator for Entries {
 }
 
 impl Entries {
-    /// Go down into the table for the next page; or over what is empty, here and further up.
+    /// Descends into the table for the next page, or skips empty entries at this level.
     fn search(&mut self) {
         if read(self.at, self.level).is_empty() {
             let covered = PAGE_SIZE << (9 * (self.level - 1));
@@ -136,7 +136,7 @@ impl Entries {
         }
     }
 
-    /// Go on at `va`, which may be in the next table.
+    /// Moves on to `va`, which may be in the next table.
     #[inline]
     fn step(&mut self, va: Va) {
         self.at = va;
@@ -146,14 +146,14 @@ impl Entries {
     }
 }
 
-/// How many empty entries follow each other from the one that translates `va` at this level, which
-/// is empty, to the end of its table.
+/// The number of consecutive empty entries from the one that translates `va` at this level, which is empty, to the end
+/// of its table at most.
 ///
-/// Most tables are nearly empty, so this is where a walk spends its time: eight at once.
+/// Most tables are nearly empty, so a walk spends its time in this function: it looks at eight entries at once.
 pub(crate) fn empty_entries(va: Va, level: u32) -> u64 {
     let (first, end) = (va.index(level), TABLE_ENTRIES);
     let table = layout::uvpt(va, level).page().0 as *const Pte;
-    // SAFETY: the table is there, since the caller has read an entry of it, and `n` is an index.
+    // SAFETY: the table is present, since the caller has read an entry of it, and `n` is an index.
     let entry = |n: usize| unsafe { table.add(n).read_volatile() };
     let mut n = first + 1;
     while n < end {

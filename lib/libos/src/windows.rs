@@ -7,58 +7,57 @@ use core::sync::atomic::Ordering::Relaxed;
 /// The machine page.
 #[must_use]
 pub fn machine() -> &'static MachineInfo {
-    // SAFETY: the kernel maps this page, read-only, in every environment, for ever; it changes
-    // atomics only.
+    // SAFETY: the kernel maps this page in every environment, read-only and permanently; it changes atomics only.
     unsafe { &*(layout::MACHINE.0 as *const MachineInfo) }
 }
 
-/// Every processor that works.
+/// All processors that are running.
 #[must_use]
 pub fn cpus() -> &'static [CpuInfo] {
     let cpus = machine().cpus.load(Relaxed) as usize;
-    // SAFETY: as for the machine page; the table has so many entries.
+    // SAFETY: see `machine`; the table has this many entries.
     unsafe { core::slice::from_raw_parts(layout::CPUS.0 as *const CpuInfo, cpus) }
 }
 
-/// How many page frames are free.
+/// The number of free page frames.
 #[must_use]
 pub fn free_frames() -> u64 {
     CpuInfo::free_frames(cpus())
 }
 
-/// Every slot of the environment table.
+/// All slots of the environment table.
 #[must_use]
 pub fn envs() -> &'static [EnvInfo] {
     let slots = machine().env_slots.load(Relaxed) as usize;
-    // SAFETY: as for the machine page; the table has so many entries.
+    // SAFETY: see `machine`; the table has this many entries.
     unsafe { core::slice::from_raw_parts(layout::ENVS.0 as *const EnvInfo, slots) }
 }
 
-/// What everybody may know about an environment, if it is in the table still.
+/// The public data of an environment, if its slot still belongs to it.
 #[must_use]
 pub fn env(id: EnvId) -> Option<&'static EnvInfo> {
     envs().get(id.slot()).filter(|info| info.id() == id)
 }
 
-/// What the kernel knows of a page frame. `None` if it is not a frame of usable memory.
+/// The metadata of a page frame. `None` if the frame is not usable memory.
 #[must_use]
 pub fn frame(frame: Frame) -> Option<&'static FrameInfo> {
     let info = Va(layout::FRAMES.0 + u64::from(frame.0) * size_of::<FrameInfo>() as u64);
     if !uvpt::pte(info).is_present() {
         return None;
     }
-    // SAFETY: the page is there (an entry lies within one page), it stays there, and the kernel
-    // changes atomics only.
+    // SAFETY: the page is mapped (an entry lies within one page), it stays mapped, and the kernel changes atomics
+    // only.
     Some(unsafe { &*(info.0 as *const FrameInfo) })
 }
 
-/// How many references there are to a page frame. `None` if it is not a frame of usable memory.
+/// The reference count of a page frame. `None` if the frame is not usable memory.
 #[must_use]
 pub fn refs(of: Frame) -> Option<u32> {
     frame(of).map(|info| info.refs.load(Relaxed))
 }
 
-/// Bytes of the boot archive.
+/// The size of the boot archive in bytes.
 #[inline]
 pub(crate) fn archive_bytes() -> u64 {
     machine().archive_bytes.load(Relaxed)
@@ -68,7 +67,7 @@ pub(crate) fn archive_bytes() -> u64 {
 #[must_use]
 pub fn archive() -> &'static [u8] {
     let bytes = archive_bytes() as usize;
-    // SAFETY: the kernel maps the archive, read-only, in every environment; nobody writes to it.
+    // SAFETY: the kernel maps the archive, read-only, in every environment; nothing writes to it.
     unsafe { core::slice::from_raw_parts(layout::ARCHIVE.0 as *const u8, bytes) }
 }
 
@@ -84,7 +83,7 @@ pub(crate) fn boot_args() -> &'static [u8] {
     let machine = machine();
     let len = machine.args_len.load(Relaxed) as usize;
     let args = &machine.args[..len.min(MachineInfo::MAX_ARGS)];
-    // SAFETY: atomics are laid out like what they hold, and the kernel wrote these before the first
-    // program began, and never again.
+    // SAFETY: atomics have the layout of their values, and the kernel wrote these before the first program began, and
+    // never again.
     unsafe { core::slice::from_raw_parts(args.as_ptr().cast(), args.len()) }
 }

@@ -1,9 +1,8 @@
-//! The five functions that compiled code calls to move memory, and two that it only mentions.
-//! The kernel and libos link them in by depending on this crate.
+//! The five functions that compiled code calls to move memory, and two that it only names. The kernel and libos link
+//! them in by depending on this crate.
 //!
-//! In assembly, so that the compiler does not recognise what they do and call them from within
-//! themselves. A page that is missing in the middle is no trouble: string instructions go on where
-//! they were interrupted.
+//! In assembly, so that the compiler does not recognise the loops and turn them into calls of these functions. A page
+//! fault in the middle is harmless: string instructions continue where they were interrupted.
 //!
 //! On the host the crate is empty: the C library has these functions.
 
@@ -103,14 +102,14 @@ unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     naked_asm!("jmp {memcmp}", memcmp = sym memcmp)
 }
 
-/// Nothing unwinds here; the precompiled libraries refer to it all the same.
+/// Unused, since nothing unwinds; the precompiled libraries refer to this symbol.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 extern "C" fn rust_eh_personality() {
     naked_asm!("ud2")
 }
 
-/// Nothing unwinds here; the precompiled libraries refer to it all the same.
+/// Unused, since nothing unwinds; the precompiled libraries refer to this symbol.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 extern "C" fn _Unwind_Resume() -> ! {

@@ -1,20 +1,20 @@
-//! Neighbouring pages that are treated alike become one operation, and many operations one call.
+//! Batching: adjacent pages that are treated alike become one operation, and many operations one call.
 
 use crate::{Error, Kernel, ME};
 use abi::{PageOp, Va};
 
-/// Operations in one call to the kernel.
+/// The number of operations in one call to the kernel.
 const SIZE: usize = 16;
 
-/// Collects pages. `T` says how a page is treated; `emit` turns a run of pages into operations.
+/// Collects pages. `T` is the treatment of a page; `emit` turns a run of pages into operations.
 ///
-/// Nothing is done to a page before the next one has been added (or [`Batch::finish`] is called): so a
-/// walk over the page table may feed it, and the tables that the walk stands in do not go away.
+/// No operation on a page is executed before the next page is added (or [`Batch::finish`] is called): so a walk over
+/// the page table may feed the batch, and the tables at the walk's position do not disappear.
 pub(crate) struct Batch<T, F> {
     emit: F,
     ops: [PageOp; SIZE],
     used: usize,
-    /// The run that may go on with the next page: where, how many pages, how.
+    /// The current run, which the next page may extend: start, number of pages, treatment.
     run: Option<(Va, u32, T)>,
 }
 
@@ -55,7 +55,7 @@ impl<T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2]> Batch<T, F> 
         if used == 0 { Ok(()) } else { Ok(kernel.ops(&self.ops[..used])?) }
     }
 
-    /// Do what is left to do.
+    /// Executes the remaining operations.
     pub(crate) fn finish<K: Kernel>(mut self, kernel: &mut K) -> Result<(), Error> {
         self.end_run(kernel)?;
         self.flush(kernel)

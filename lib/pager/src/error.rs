@@ -1,13 +1,13 @@
-//! What can be wrong with a range or a region.
+//! Errors of operations on ranges and regions.
 
 use abi::Va;
 use core::fmt;
 
-/// Why an address space was not changed as asked.
+/// The reason why an address space was not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Error {
-    /// The kernel refused a call. What was done before stays done, and the regions are as they were
-    /// asked to be: the operation can be repeated.
+    /// The kernel refused a call. Earlier changes stay done, and the regions are as requested: the operation can be
+    /// repeated.
     Kernel(abi::Error),
     /// A range of no pages.
     Empty(Va),
@@ -15,19 +15,19 @@ pub enum Error {
     Unaligned(u64),
     /// The address is not in the user's part of the address space, or the range leaves it.
     OutsideUser(Va),
-    /// A region is there already, at this address.
+    /// The range overlaps a region, at this address.
     Overlap(Va),
     /// No region is at this address.
     NoRegion(Va),
-    /// No gap of so many bytes is left in the part of the address space that is for mappings.
+    /// No gap of this many bytes is left in the part of the address space for mappings.
     NoSpace(u64),
-    /// The table of regions is full: it holds so many.
+    /// The table of regions is full: it has this many slots.
     TooManyRegions(usize),
     /// The region at this address cannot be used in that way.
     BadProtection(Va),
-    /// A part of a file that lies behind its end, at this offset.
+    /// A part of a file that lies beyond its end, at this offset.
     PastEnd(u64),
-    /// The pager of this region has nothing to do with such a change.
+    /// The pager of the region at this address does not support the change.
     NotSupported(Va),
 }
 

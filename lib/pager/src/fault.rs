@@ -1,23 +1,22 @@
-//! What happens on a page fault.
+//! Handling of a page fault: the slow path.
 
 use crate::touch::{Access, Cause, Resolution, Touch};
 use crate::{Kernel, Region, tables};
 use abi::fault::PageFaultCode;
 use abi::{Perms, Pte, Va};
 
-/// The page is writable, and yet it could not be written: a table above is shared since a fork. Returns what the
-/// page is afterwards.
+/// Owns the tables above a page that is writable and still could not be written: one of them is shared since a fork.
+/// Returns the entry of the page afterwards.
 #[inline(never)]
 fn unshare<K: Kernel>(kernel: &mut K, va: Va) -> Result<Pte, abi::Error> {
     tables::own_above(kernel, va)?;
     Ok(kernel.present(va))
 }
 
-/// Resolve a page fault: break copy-on-write, or ask the pager of the region, which `find` looks up.
+/// Resolves a page fault: breaks copy-on-write, or asks the pager of the region, which `find` looks up.
 ///
 /// # Errors
-/// Those of the kernel, above all `NoMemory`. Nothing has changed then that a repetition would not
-/// repair.
+/// Those of the kernel, above all `NoMemory`. Then nothing has changed that a repetition would not repair.
 #[inline]
 // exercise 4 of fork: a write to a page that is copy-on-write
 pub fn resolve<K: Kernel>(

@@ -1,13 +1,13 @@
 //! `fork`, copy-on-write.
 //!
-//! The kernel knows nothing of it. It can make an environment with the caller's registers and no
-//! memory, and it can share a page between the two, or a whole table. Everything else is here: what is shared,
-//! in which way, and in what order.
+//! The kernel does not know fork. It can make an environment with the caller's registers and no memory, and it can
+//! share a page between two environments, or a whole table. Everything else is in this module: what is shared, in
+//! which way, and in which order.
 //!
-//! [`share_pages`] goes from page to page: it is what fork is, and takes as long as there are pages. [`share`]
-//! gives the child whole tables, the largest that it may have: it takes as long as there are things that it may not
-//! have. The price is paid by whoever writes first, and only if somebody does: the tables above that page become
-//! private, and a table has 512 entries at the most.
+//! [`share_pages`] shares page by page: it is fork at its simplest, and its time grows with the number of pages.
+//! [`share`] gives the child whole tables, the largest that it may have: its time grows with the number of things that
+//! the child may not have. The first writer pays for that, if there is one: the tables above its page become private,
+//! and a table has at most 512 entries.
 
 use crate::batch::Batch;
 use crate::{Access, Error, Inherit, Kernel, ME, Region, region, space, tables};
@@ -16,14 +16,14 @@ use abi::page::span;
 use abi::{EnvId, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
-/// What the child gets in place of an entry of the parent.
+/// The child's replacement for an entry of the parent.
 #[derive(Clone, Copy, PartialEq)]
 enum Share {
-    /// The same page.
+    /// The parent's page, shared.
     Page(Perms),
-    /// The same page, to be copied by whoever writes first.
+    /// The parent's page, copy-on-write for both.
     CopyOnWrite(Perms),
-    /// The same mark.
+    /// A copy of the mark.
     Mark(u64),
 }
 
@@ -41,14 +41,14 @@ impl Share {
         }
     }
 
-    /// The order matters. First the page goes to the child, copy-on-write; only then the caller's
-    /// own becomes copy-on-write. What the caller writes between the two is still seen by the
-    /// child, which is as if it had been written before the fork. The other way round the caller,
-    /// writing between the two, would get a private writable copy, that copy would go to the child,
-    /// and later writes of the caller would appear in the child.
+    /// The operations for a run of pages. Their order matters. First the page goes to the child, copy-on-write; only
+    /// then the caller's own becomes copy-on-write. The child still sees a write of the caller between the two, as if
+    /// it had happened before the fork. In the reverse order a write of the caller between the two would make a
+    /// private writable copy, that copy would go to the child, and later writes of the caller would appear in the
+    /// child.
     ///
-    /// For the same reason the caller's page is protected even if it is copy-on-write already:
-    /// since this run was collected, the caller may have written to it, and have it writable now.
+    /// For this reason the caller's page is protected even if it is copy-on-write already: since the run was
+    /// collected, the caller may have written to the page and made it writable.
     // exercise 2 of fork: which operations that takes, in which order
     fn ops(self, child: EnvId, va: Va, count: u32) -> [Option<PageOp>; 2] {
         match self {
@@ -62,16 +62,16 @@ impl Share {
     }
 }
 
-/// What a child gets, and what not.
+/// The plan of a fork: the memory that the child gets, and the exceptions.
 pub struct Plan<'a, K: 'static> {
     /// The child.
     pub child: EnvId,
     /// The regions of the caller. Some are not inherited.
     pub regions: &'a [Region<K>],
-    /// Ranges that the caller of this sees to.
+    /// Ranges that the caller of [`share`] handles itself.
     pub except: &'a [Range<Va>],
-    /// What a table of level 1 translates, most of which the caller of this sees to; or nothing. [`share`] looks there
-    /// first, and need not search for it then.
+    /// The addresses that one table of level 1 translates, most of which the caller handles itself; or nothing.
+    /// [`share`] looks there first, and then need not search for them.
     pub private: Range<Va>,
 }
 
@@ -80,7 +80,7 @@ impl<K> Plan<'_, K> {
         region.pager.on_fork() != Inherit::Not
     }
 
-    /// The next part of a range that the caller of this does not see to; and where to go on after it.
+    /// The next part of a range that is not in `except`; and the address at which to continue after it.
     fn next_part(&self, range: Range<Va>) -> (Range<Va>, Va) {
         let later = self.except.iter().filter(|except| !except.is_empty() && except.end > range.start);
         match later.min_by_key(|except| except.start) {
@@ -90,10 +90,10 @@ impl<K> Plan<'_, K> {
     }
 }
 
-/// Share every page and mark of the caller with the child, as the plan says.
+/// Shares every page and mark of the caller with the child, as the plan says.
 ///
 /// # Errors
-/// Those of the kernel. The child is of no use then; the caller's own memory is what it was.
+/// Those of the kernel. The child is useless then; the caller's own memory has its old contents.
 pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     tables::own(kernel, &(Va(0)..USER_LIMIT))?;
     let mut sharing = Sharing::new(plan);
@@ -101,7 +101,7 @@ pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Erro
     sharing.batch.finish(kernel)
 }
 
-/// The same, by whole tables where the child gets all that is below.
+/// Shares every page and mark of the caller with the child, by whole tables where the child gets everything below.
 ///
 /// # Errors
 /// As [`share_pages`].
@@ -113,12 +113,12 @@ pub fn share<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     sharing.batch.finish(kernel)
 }
 
-/// What is to be shared, collected so that neighbours take one operation, and operations few calls.
+/// The pages and tables to share, collected so that neighbours take one operation, and the operations few calls.
 struct Sharing<'a, K: 'static, F> {
     plan: &'a Plan<'a, K>,
     all_inherit: bool,
     batch: Batch<Share, F>,
-    /// Tables: the first, how many, and the level of the entries that point to them.
+    /// The current run of tables: the first, their number, and the level of the entries that point to them.
     run: (Va, u32, u32),
 }
 
@@ -132,8 +132,8 @@ impl<'a, K: Kernel> Sharing<'a, K, ()> {
 }
 
 impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> {
-    /// Share what a table translates, the addresses from `start` on; `level` is that of its entries. Most tables are
-    /// nearly empty: when as many entries were met as it has, there is no need to look on.
+    /// Shares the addresses that a table translates, from `start` on; `level` is that of its entries, and `left` the
+    /// number of nonempty ones. Most tables are nearly empty: the search ends when that many were found.
     fn tables(&mut self, kernel: &mut K, start: Va, level: u32, mut left: u32) -> Result<(), Error> {
         let private = &self.plan.private;
         let mut at = start;
@@ -158,7 +158,7 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
         Ok(())
     }
 
-    /// Share what one entry that points to a table translates: the table, or what is in it.
+    /// Shares the addresses of one entry that points to a table: the table itself, or its contents.
     fn table(
         &mut self,
         kernel: &mut K,
@@ -171,7 +171,7 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
         }
         if entry.is_shared_table() {
             kernel.op(PageOp::own_tables(covered.start, 1, level))?;
-            // Most likely it is a copy, and what it was copied from may be anything by now.
+            // Most likely the table was copied, and the old one may have been reused since.
             entry = kernel.table(covered.start, level);
         }
         match level {
@@ -180,7 +180,7 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
         }
     }
 
-    /// Whether the child gets all that is in a range.
+    /// Whether the child gets everything in a range.
     fn has_all(&self, range: &Range<Va>) -> bool {
         let meets =
             |other: &Range<Va>| other.start < range.end && range.start < other.end && !other.is_empty();
@@ -206,7 +206,7 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
         Ok(kernel.op(PageOp::share_tables(ME, first, self.plan.child, first, count, level))?)
     }
 
-    /// Share the pages and marks of a range. No table above is shared.
+    /// Shares the pages and marks of a range. No table above is shared.
     // exercise 3 of fork: every page and mark that the child is to have
     fn pages(&mut self, kernel: &mut K, mut range: Range<Va>) -> Result<(), Error> {
         while range.start < range.end {
@@ -228,8 +228,7 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
     }
 }
 
-/// Before a fork: have the pagers of regions that stay shared bring in every page. One that is not there cannot be
-/// shared.
+/// Prepares a fork: lets the pagers of regions that stay shared bring in every page. A missing page cannot be shared.
 ///
 /// # Errors
 /// Those of the pagers.

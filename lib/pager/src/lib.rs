@@ -1,23 +1,22 @@
-//! What a page fault means: regions, pagers and copy-on-write fork.
+//! The meaning of page faults: regions, pagers and copy-on-write fork.
 //!
-//! An address space is a map from ranges of addresses to [`Region`]s, and each region is served by
-//! a [`Pager`]: whoever can say what belongs into a page that is not there. What is in the pages that
-//! *are* there, and what the others differ in from the default of their region, stands in the page
-//! table and nowhere else. So reserving a terabyte costs one region, and nothing is written down
-//! twice.
+//! An address space is a map from ranges of addresses to [`Region`]s, and a [`Pager`] serves each region: it knows the
+//! contents of missing pages. The state of pages that are present, and of missing pages that differ from the default
+//! of their region (as marks), is in the page table and nowhere else. So reserving a terabyte costs one region, and
+//! nothing is recorded twice.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`region`] | ranges and who serves them: a sorted table, searched by halving |
-//! | [`fault`] | what happens on a fault: copy-on-write, then the pager of the region |
-//! | [`quick`] | the same for faults that come often and are simple |
+//! | [`region`] | ranges and their pagers: a sorted table with binary search |
+//! | [`fault`] | the slow path of a fault: copy-on-write, then the pager of the region |
+//! | [`quick`] | the fast path, for frequent and simple faults |
 //! | [`pagers`] | zeros, shared memory, files, guards |
 //! | [`space`] | changes to ranges: unmap, protect, advise, move |
 //! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
-//! | [`tables`] | tables that are shared since then, made private or given up |
+//! | [`tables`] | tables that are shared since a fork: made private or given up |
 //!
-//! Nothing here calls the kernel, but through the trait [`Kernel`]. libos implements it once with
-//! system calls; the tests implement it with a simulated machine whose processor has a TLB.
+//! This crate calls the kernel only through the trait [`Kernel`]. libos implements it with system calls; the tests
+//! implement it with a simulated machine whose processor has a TLB.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -43,71 +42,70 @@ pub use touch::{Access, Cause, Resolution, Touch};
 use abi::{EnvId, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
-/// The only door to the kernel.
+/// The kernel, as this crate uses it.
 ///
-/// Errors are those of the calls: see [`abi::Error`]. Addresses are the caller's own unless an
-/// operation names another environment.
+/// Errors are those of the calls: see [`abi::Error`]. Addresses are the caller's own unless an operation names another
+/// environment.
 pub trait Kernel: 'static {
     /// See [`Kernel::entries`].
     type Entries: Iterator<Item = (Va, Pte)>;
 
-    /// What the page table holds at `va`: a page, a mark, or nothing.
+    /// The entry at `va`: a page, a mark, or nothing.
     fn pte(&self, va: Va) -> Pte;
 
-    /// The same, where a page is known to be, as after a protection fault.
+    /// The entry at `va`, where a page is known to be present, as after a protection fault.
     #[inline]
     fn present(&self, va: Va) -> Pte {
         self.pte(va)
     }
 
-    /// The entry of a level above 1 that translates `va`. The tables above are known to be there.
+    /// The entry of a level above 1 that translates `va`. The tables above are known to be present.
     fn table(&self, va: Va, level: u32) -> Pte;
 
-    /// How many empty entries follow each other from this one, which is empty, to the end of its table. (Fewer is
-    /// slower, and as good.)
+    /// The number of consecutive empty entries from this one, which is empty, to the end of its table at most. (A
+    /// smaller number is correct, too, and slower.)
     fn empty_entries(&self, _va: Va, _level: u32) -> u64 {
         1
     }
 
-    /// How many entries of a table are not empty.
+    /// The number of nonempty entries of a table.
     fn count_entries(&self, table: Frame) -> u32;
 
-    /// Everything in a range that is not nothing, upwards. What is changed before the iterator gets there may be
-    /// seen in either state; what it has returned last must stay until it goes on.
+    /// All pages and marks in a range, in ascending order. Changes ahead of the iterator may be seen or not; the entry
+    /// that it returned last must stay until the next call.
     fn entries(&self, range: Range<Va>) -> Self::Entries;
 
-    /// Carry out a page operation, all of it.
+    /// Carries out a whole page operation.
     ///
     /// # Errors
-    /// Those of the call. What was done before the offending page stays done.
+    /// Those of the call. Pages before the offending page stay done.
     fn op(&mut self, op: PageOp) -> Result<(), abi::Error>;
 
-    /// Carry out a page operation with one call, and say whether all of it is done. If nothing of it was done it
-    /// can be repeated by [`Kernel::op`], which tells the reason.
+    /// Carries out a page operation with one call, and returns whether all of it is done. If nothing was done,
+    /// [`Kernel::op`] can repeat the operation and tells the reason.
     #[inline]
     fn once(&mut self, op: PageOp) -> bool {
         self.op(op).is_ok()
     }
 
-    /// Carry out several, in as few calls as it takes.
+    /// Carries out several page operations, in as few calls as possible.
     ///
     /// # Errors
     /// That of the first one that fails; those before it are done.
     fn ops(&mut self, ops: &[PageOp]) -> Result<(), abi::Error>;
 
-    /// Copy bytes from readable memory (of the program, or of the boot archive) into pages that are
-    /// there and writable.
+    /// Copies bytes from readable memory (of the program, or of the boot archive) into present, writable pages.
     fn copy(&mut self, from: Va, to: Va, bytes: u64);
 
-    /// The end of a program that needs what a student has not written yet, where `todo!` would need the same.
+    /// Ends a program that needs an exercise which is not done yet, where `todo!` itself would need that exercise.
     fn unfinished(&self, exercise: &str) -> ! {
         panic!("not yet implemented: {exercise}")
     }
 
-    /// A page of zeros, the same frame in every environment, that may be mapped read-only.
+    /// A page of zeros, one frame for all environments, that may be mapped read-only.
     fn zeros(&self) -> Va;
 
-    /// Fresh zeroed pages.
+    /// Maps fresh zeroed pages.
     ///
     /// # Errors
     /// As [`Kernel::op`].
@@ -116,7 +114,7 @@ pub trait Kernel: 'static {
         self.op(PageOp::alloc(ME, va, count(pages)?, perms))
     }
 
-    /// Map pages of one's own, or of the boot archive, at another place too.
+    /// Maps pages of the caller, or of the boot archive, at another place too.
     ///
     /// # Errors
     /// As [`Kernel::op`].
@@ -125,7 +123,7 @@ pub trait Kernel: 'static {
         self.op(PageOp::map(ME, source, ME, va, count(pages)?, perms))
     }
 
-    /// Change what pages may be used for.
+    /// Changes the permissions of pages.
     ///
     /// # Errors
     /// As [`Kernel::op`].
@@ -134,7 +132,7 @@ pub trait Kernel: 'static {
         self.op(PageOp::protect(ME, va, count(pages)?, perms))
     }
 
-    /// Remove pages and marks. There must be one at each address.
+    /// Removes pages and marks. Each address must have one.
     ///
     /// # Errors
     /// As [`Kernel::op`].
@@ -143,7 +141,7 @@ pub trait Kernel: 'static {
         self.op(PageOp::unmap(ME, va, count(pages)?))
     }
 
-    /// Store a word of 40 bits where no page is.
+    /// Stores a mark, a word of 40 bits, where no page is mapped.
     ///
     /// # Errors
     /// As [`Kernel::op`].
@@ -152,7 +150,7 @@ pub trait Kernel: 'static {
         self.op(PageOp::mark(ME, va, 1, word))
     }
 
-    /// Make a page private and writable, by a copy if somebody else has it too.
+    /// Makes a page private and writable, by a copy if it has other users.
     ///
     /// # Errors
     /// As [`Kernel::op`].
@@ -162,13 +160,13 @@ pub trait Kernel: 'static {
     }
 }
 
-/// As an operation counts pages.
+/// A number of pages in the type of a page operation.
 #[inline(always)]
 fn count(pages: u64) -> Result<u32, abi::Error> {
     u32::try_from(pages).map_err(|_| abi::Error::BadCount(pages))
 }
 
-/// As an environment: the caller.
+/// The caller, as an environment.
 const ME: EnvId = EnvId::SELF;
 
 /// The number of pages in a range that starts and ends at page boundaries.

@@ -1,4 +1,4 @@
-//! The pagers that come with libos: zeros, shared memory, files, guards.
+//! The built-in pagers: zeros, shared memory, files, guards.
 
 use crate::Kernel;
 use crate::region::{Inherit, Pager, Region};
@@ -6,11 +6,11 @@ use crate::touch::{Cause, Fill, Resolution, Touch};
 use abi::{Error, PAGE_SIZE, Perms, Va};
 use core::ops::Range;
 
-/// Pages that are brought in at once in a region that is read or written upwards.
+/// The greatest number of pages that are brought in at once in a sequential region.
 pub const AROUND: u64 = 16;
 
-/// How many pages from `page` on are to be brought in at once: in a sequential region up to
-/// [`AROUND`], as far as nothing is there yet, and not beyond `end`.
+/// The number of pages from `page` on to bring in at once: in a sequential region up to [`AROUND`], as long as their
+/// entries are empty, and not beyond `end`.
 #[inline]
 // exercise 4 of pagers: how many pages to bring in at once
 fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
@@ -21,20 +21,20 @@ fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
     (1..most).take_while(|&next| kernel.pte(page.add_pages(next)).is_empty()).count() as u32 + 1
 }
 
-/// Pages could not all be brought in. That is no error if the one that was touched is there: the
-/// instruction can go on, and its neighbours may find memory when they are touched.
+/// Ignores an error if the touched page is present: the instruction can continue, and the neighbours that could not be
+/// brought in may find memory when they are touched.
 #[cold]
 #[inline(never)]
 fn unless_there<K: Kernel>(kernel: &K, page: Va, error: Error) -> Result<(), Error> {
     if kernel.pte(page).is_present() { Ok(()) } else { Err(error) }
 }
 
-/// Memory that begins as zeros and belongs to one environment: reading maps the page of zeros that all
-/// share, writing gives a page of one's own.
+/// Memory that begins as zeros and belongs to one environment: a read maps the shared page of zeros, a write a private
+/// page.
 pub struct Zeros {
-    /// What `pagemap` shows.
+    /// The name that `pagemap` shows.
     pub name: &'static str,
-    /// What a fresh page is counted as.
+    /// The cause under which fresh pages are counted.
     pub cause: Cause,
 }
 
@@ -46,7 +46,7 @@ impl Zeros {
     }
 }
 
-/// A page of zeros for `touch`.
+/// Brings in a page of zeros for `touch`.
 #[inline]
 // exercise 1 of pagers: memory that begins as zeros
 fn zeros<K: Kernel>(
@@ -70,7 +70,7 @@ fn zeros<K: Kernel>(
     Ok(Resolution::Resume(Cause::ZeroMap))
 }
 
-/// Several pages of zeros.
+/// Brings in several pages of zeros, in a sequential region.
 #[inline(never)]
 fn upwards<K: Kernel>(
     kernel: &mut K,
@@ -98,11 +98,10 @@ impl<K: Kernel> Pager<K> for Zeros {
     }
 }
 
-/// Memory that begins as zeros and stays shared with children (and with whoever gets pages of it by a
-/// message). The perms of such a region have [`Perms::KEEP`].
+/// Memory that begins as zeros and stays shared with children (and with environments that get its pages in messages).
+/// The permissions of such a region have [`Perms::KEEP`].
 ///
-/// A page that was never touched belongs to nobody, so it could not be shared later: fork fills
-/// the whole region first.
+/// A page that was never touched has no frame, so it could not be shared later: fork fills the whole region first.
 pub struct Shared;
 
 impl<K: Kernel> Pager<K> for Shared {
@@ -132,20 +131,19 @@ impl<K: Kernel> Pager<K> for Shared {
 
 /// A file of the boot archive, and zeros behind its end.
 ///
-/// Whole pages are shared with the archive, and so with everybody who maps the file, until they
-/// are written. The page in which the file ends is copied, since what follows in the archive is no
-/// business of the program's.
+/// Whole pages are shared with the archive, and so with every environment that maps the file, until they are written.
+/// The page in which the file ends is copied, since the program must not see the bytes that follow in the archive.
 ///
-/// The data of a region: what to add to an address in it to get to the file's byte in the archive, and
-/// the address at which the file ends. See [`File::region`].
+/// The data of a region: the offset from an address in it to the file's byte in the archive, and the address at which
+/// the file ends. See [`File::region`].
 pub struct File {
-    /// What `pagemap` shows.
+    /// The name that `pagemap` shows.
     pub name: &'static str,
 }
 
 impl File {
-    /// A region of this pager: `bytes` bytes at `source`, then zeros. `source` is as far from a page
-    /// boundary as the start of the range is (so, on one).
+    /// A region of this pager: `bytes` bytes at `source`, then zeros. `source` is as far from a page boundary as the
+    /// start of the range is (so, on one).
     #[must_use]
     pub fn region<K: Kernel>(
         &'static self,
@@ -158,7 +156,7 @@ impl File {
         Region { data, ..Region::new(range, perms, self) }
     }
 
-    /// Bring in pages that are nowhere yet.
+    /// Brings in pages that do not exist yet.
     // exercise 2 of pagers: pages of a file
     fn page_in<K: Kernel>(kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
         let [bias, file_end] = region.data;

@@ -1,8 +1,8 @@
-//! The faults that come often, answered with a page call or two and nothing else.
+//! The fast path: frequent faults that one or two page calls resolve.
 //!
-//! What is here calls nobody but the kernel and needs only a few registers. libos makes one function of it that
-//! leaves the vector registers alone, so that those of the interrupted program need not be saved. Whatever is
-//! rarer, or goes wrong, is for [`crate::resolve`]: nothing has changed then.
+//! The code calls only the kernel and needs only a few registers. libos compiles it into one function that leaves the
+//! vector registers alone, so that those of the interrupted program need not be saved. Rarer faults, and errors, are
+//! left to [`crate::resolve`]: then the fast path has changed nothing.
 
 use crate::region::Region;
 pub use crate::touch::Fill;
@@ -12,37 +12,37 @@ use abi::layout::USER_LIMIT;
 use abi::{PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
-/// What is known of the addresses around the one that was looked up last: their region, and in a form that
-/// takes few instructions, what belongs into its pages.
+/// The known facts about the addresses around the last look-up: their region and, in a form that takes few
+/// instructions, the contents of its pages.
 pub struct Known<K: 'static> {
-    /// How far this holds: the first address, and how many bytes.
+    /// The range of these facts: the first address, and the number of bytes.
     start: Va,
     bytes: u64,
     region: Option<Region<K>>,
-    /// Bits in the error code of a fault that is not resolved by what follows.
+    /// Bits in the error code of a fault that the fields below do not resolve.
     except: u64,
-    /// Then the pager must be asked; otherwise nobody would resolve it.
+    /// Whether the pager must be asked about such a fault; if not, no pager would resolve it.
     ask: bool,
-    /// Below this address pages of a file come; they are `bias` bytes further up.
+    /// The end of the file's whole pages; the file is `bias` bytes above the region.
     file_end: Va,
     bias: u64,
-    /// From this address on zeros come. (Of faults that are resolved elsewhere some have an error code of 0, which is
-    /// in no `except`: no address is so high then.)
+    /// The start of the zeros. (Some faults that are resolved elsewhere have an error code of 0, which no `except`
+    /// matches: in that case this is above every address.)
     zeros_start: Va,
-    /// What a fresh page is counted as, and its rights.
+    /// The cause under which a fresh page is counted, and its rights.
     fresh: Cause,
     perms: Perms,
     /// The rights of a page that others have too.
     shared: Perms,
 }
 
-/// In the error code of a page fault.
+/// Bits in the error code of a page fault.
 const PROTECTION: u64 = 1;
 const WRITE: u64 = 2;
 const FETCH: u64 = 16;
 
 impl<K: 'static> Known<K> {
-    /// Nothing is known of any address.
+    /// No facts about any address.
     pub const NOTHING: Known<K> = Known {
         start: Va(0),
         bytes: 0,
@@ -57,7 +57,7 @@ impl<K: 'static> Known<K> {
         shared: Perms::READ,
     };
 
-    /// Look an address up among regions in ascending order.
+    /// Looks up an address among regions in ascending order.
     #[must_use]
     pub fn of(regions: &[Region<K>], va: Va) -> Known<K> {
         let (Range { start, end }, index) = crate::region::locate(regions, va);
@@ -69,7 +69,7 @@ impl<K: 'static> Known<K> {
         let except = PROTECTION | refused(Perms::WRITE, WRITE) | refused(Perms::EXEC, FETCH);
         match region.pager.fill() {
             Fill::Never => known,
-            // Several pages at once are not so quickly done.
+            // Bringing in several pages is work for the slow path.
             Fill::Ask => Known { ask: true, ..known },
             _ if region.sequential => Known { ask: true, ..known },
             Fill::Zeros(fresh) => Known { except, fresh, zeros_start: Va(0), ..known },
@@ -80,7 +80,7 @@ impl<K: 'static> Known<K> {
         }
     }
 
-    /// Forget it: the table of regions is about to change.
+    /// Drops the facts, because the table of regions is about to change.
     #[inline]
     pub fn forget(&mut self) {
         self.bytes = 0;
@@ -91,32 +91,32 @@ impl<K: 'static> Known<K> {
         va.0.wrapping_sub(self.start.0) < self.bytes
     }
 
-    /// The region at an address; `None` if that is not known.
+    /// The region at an address; `None` if the address is outside of the known range.
     #[inline]
     #[must_use]
     pub fn at(&self, va: Va) -> Option<Option<&Region<K>>> {
         self.covers(va).then_some(self.region.as_ref())
     }
 
-    /// A fault cannot be resolved with what is known here.
+    /// The answer for a fault that these facts do not resolve.
     #[inline(always)]
     fn give_up(&self, va: Va) -> Quick {
         if self.covers(va) && !self.ask { Quick::NotOurs } else { Quick::Unknown }
     }
 }
 
-/// What became of a fault.
+/// The result of the fast path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quick {
-    /// The instruction can be run again.
+    /// The instruction can run again.
     Resume,
     /// No pager would resolve it.
     NotOurs,
-    /// That is not so quickly said.
+    /// The slow path must decide.
     Unknown,
 }
 
-/// Resolve a page fault if that is quickly done; `count` is told what it was.
+/// Resolves a page fault on the fast path, if possible; passes the cause to `count`.
 #[inline(always)]
 pub fn resolve<K: Kernel>(
     kernel: &mut K,
@@ -158,7 +158,7 @@ pub fn resolve<K: Kernel>(
         return done(kernel.once(op), Cause::FilePage);
     }
     if va < known.zeros_start {
-        return Quick::Unknown; // the file ends in this page, or nothing is known of any
+        return Quick::Unknown; // the file ends in this page, or no facts are known
     }
     if code.is_write() {
         return done(kernel.once(PageOp::alloc(ME, page, 1, known.perms)), known.fresh);

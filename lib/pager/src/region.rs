@@ -1,8 +1,8 @@
-//! Ranges of addresses, and who serves them.
+//! Regions: ranges of addresses, and the pagers that serve them.
 //!
-//! The table is a sorted array of fixed nodes: a fault looks its region up by halving, neither
-//! allocates nor locks, and the whole table is a piece of memory that can be copied for a child.
-//! Insertion moves what lies above; programs have tens of regions, not millions.
+//! The table is a sorted array of fixed nodes: a fault finds its region by binary search, which neither allocates nor
+//! locks, and the whole table is one piece of memory that can be copied for a child. Insertion moves the regions
+//! above; programs have tens of regions, not millions.
 
 use crate::Error;
 use crate::touch::{Fill, Resolution, Touch};
@@ -14,31 +14,31 @@ use core::ops::Range;
 
 /// Serves the page faults of regions.
 ///
-/// A pager runs in the fault handler of the program, on its exception stack, whenever the program
-/// touches a page of the region that is not there or does not allow the access. It may make any
-/// call, print, allocate, fault itself, and wait for another environment: the program waits with it.
-/// It may not fork. What it keeps between faults should be in the page table (as marks) or in atomics:
-/// a lock that the interrupted program holds would never be released.
+/// A pager runs in the fault handler of the program, on its exception stack, whenever the program touches a page of
+/// the region that is missing or does not allow the access. It may make any call, print, allocate, fault itself, and
+/// wait for another environment: the program waits with it. It may not fork. The state that it keeps between faults
+/// should be in the page table (as marks) or in atomics: a lock that the interrupted program holds would never be
+/// released.
 pub trait Pager<K>: Sync {
-    /// What `pagemap` calls the region.
+    /// The name of the region in `pagemap`.
     fn name(&self) -> &'static str;
 
-    /// See to it that the access is possible, or say [`Resolution::Unhandled`].
+    /// Makes the access possible, or returns [`Resolution::Unhandled`].
     ///
-    /// The region allows the access. `touch.entry` is what the page table holds: nothing (the page
-    /// was never touched), a mark that this pager made, or a page that allows less than the region.
+    /// The region allows the access. `touch.entry` is the page table entry: nothing (the page was never touched), a
+    /// mark that this pager made, or a page that allows less than the region.
     ///
     /// # Errors
     /// Those of the kernel. `NoMemory` goes to the policy that the program has installed.
     fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, abi::Error>;
 
-    /// What [`Pager::fault`] would put where nothing is yet, if that can be said beforehand: then it need not be
-    /// asked.
+    /// The page that [`Pager::fault`] would put into an empty entry, if that is known in advance: then the pager need
+    /// not be asked.
     fn fill(&self) -> Fill {
         Fill::Ask
     }
 
-    /// What a child gets.
+    /// The treatment of the region in a fork.
     fn on_fork(&self) -> Inherit {
         Inherit::Private
     }
@@ -48,20 +48,20 @@ pub trait Pager<K>: Sync {
         true
     }
 
-    /// The pages and marks of this range are about to go: whatever the marks stand for is not needed
-    /// any more.
+    /// Called before the pages and marks of this range are removed: the pager may free the data that the marks stand
+    /// for.
     fn discard(&self, _kernel: &mut K, _range: &Range<Va>) {}
 }
 
-/// What fork does with a region.
+/// The treatment of a region in a fork.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Inherit {
-    /// The child has the same contents; whoever writes gets a copy.
+    /// The child has equal contents; a writer gets a copy.
     Private,
-    /// Both have the same pages, and see what the other writes. The perms of the region must have
-    /// [`Perms::KEEP`]. Fork first has the pager bring in all pages that are not there.
+    /// Both have these pages, and see each other's writes. The permissions of the region must have [`Perms::KEEP`].
+    /// Fork first lets the pager bring in all missing pages.
     Shared,
-    /// The child has no such region.
+    /// The child does not get the region.
     Not,
 }
 
@@ -71,19 +71,18 @@ pub struct Region<K: 'static> {
     pub start: Va,
     /// One past the last, a page boundary.
     pub end: Va,
-    /// What pages may be used for once they are there. Of the bits for libos, [`Perms::KEEP`] and
-    /// [`Perms::SOFT`] go into the entry of every page; [`Perms::COW`] never stands here.
+    /// The permissions of pages once they are present. Of the bits for libos, [`Perms::KEEP`] and [`Perms::SOFT`] go
+    /// into the entry of every page; [`Perms::COW`] is never part of this field.
     pub perms: Perms,
-    /// Pages are expected to be touched upwards: bring in several at once.
+    /// Whether pages are expected to be touched in ascending order: several are then brought in at once.
     pub sequential: bool,
-    /// Who knows what belongs into the pages.
+    /// The pager, which knows the contents of the pages.
     pub pager: &'static dyn Pager<K>,
-    /// For the pager. It stays as it is when the region is split, so it should not depend on where
-    /// the region starts.
+    /// Data for the pager. A split copies it unchanged, so it should not depend on the start of the region.
     pub data: [u64; 2],
 }
 
-// Not derived: that would ask the same of `K`.
+// Not derived: a derive would require `K: Clone`.
 impl<K> Clone for Region<K> {
     fn clone(&self) -> Region<K> {
         *self
@@ -119,44 +118,45 @@ impl<K> Region<K> {
         self.perms.contains(Perms::WRITE)
     }
 
-    /// The rights of a page that is to be copied before it is written, if it may be written at all.
+    /// The rights of a page that must be copied before it is written, if it may be written at all.
     #[inline]
     #[must_use]
     pub fn copy_on_write(&self) -> Perms {
         if self.is_writable() { (self.perms - Perms::WRITE) | Perms::COW } else { self.perms }
     }
 
-    /// Whether the other region could be one with this one, which ends where it starts.
+    /// Whether `next` can be joined to this region, which ends where `next` starts.
     fn continues_in(&self, next: &Region<K>) -> bool {
-        // Two pagers are the same if they are the same object of the same type.
+        // Two pagers are the same if they are one object of one type.
         let same_pager = core::ptr::addr_eq(self.pager, next.pager) && self.pager.name() == next.pager.name();
         let same = self.perms == next.perms && self.sequential == next.sequential && self.data == next.data;
         self.end == next.start && same && same_pager
     }
 }
 
-/// A region, and the part of it that something is about.
+/// A region, and the affected part of it.
 pub type Piece<K> = (Region<K>, Range<Va>);
 
-/// Who served a range that is in no region any more.
+/// The former pager of a range that is in no region any more.
 pub type Taken<K> = (&'static dyn Pager<K>, Range<Va>);
 
-/// How much of a table is in use, and where somebody looked last.
+/// The number of slots in use, and the position of the last look-up.
 #[derive(Clone, Debug)]
 pub struct Filled {
     len: usize,
-    /// What [`Regions::first_behind`] answered: where a mapping was made the next one is made, or it goes away.
+    /// The last result of [`Regions::first_behind`]: the next mapping is most often made, or removed, at the same
+    /// place.
     near: Cell<usize>,
 }
 
 impl Filled {
-    /// The first `len` slots.
+    /// The first `len` slots are in use.
     #[must_use]
     pub const fn new(len: usize) -> Filled {
         Filled { len, near: Cell::new(0) }
     }
 
-    /// How many slots.
+    /// The number of slots in use.
     #[inline]
     #[must_use]
     pub const fn slots(&self) -> usize {
@@ -164,13 +164,13 @@ impl Filled {
     }
 }
 
-/// A table of regions: a view on memory that belongs to somebody else.
+/// A table of regions: a view of borrowed memory.
 pub struct Regions<'a, K: 'static> {
     slots: &'a mut [Region<K>],
     filled: &'a mut Filled,
 }
 
-/// The region that holds an address, among regions in ascending order.
+/// The region that contains an address, among regions in ascending order.
 #[inline]
 #[must_use]
 pub fn find<K>(regions: &[Region<K>], va: Va) -> Option<&Region<K>> {
@@ -178,8 +178,8 @@ pub fn find<K>(regions: &[Region<K>], va: Va) -> Option<&Region<K>> {
     regions.get(index).filter(|region| region.start <= va)
 }
 
-/// The index of the region that holds an address, if one does, and how far around the address it is
-/// the same one, or none.
+/// The index of the region that contains an address, if one does, and the range around the address with the same
+/// answer.
 #[must_use]
 pub fn locate<K>(regions: &[Region<K>], va: Va) -> (Range<Va>, Option<usize>) {
     let index = regions.partition_point(|region| region.end <= va);
@@ -192,7 +192,7 @@ pub fn locate<K>(regions: &[Region<K>], va: Va) -> (Range<Va>, Option<usize>) {
     }
 }
 
-/// Check that a range is one that a region can have.
+/// Checks that a range is valid for a region.
 ///
 /// # Errors
 /// [`Error::Unaligned`], [`Error::Empty`], [`Error::OutsideUser`].
@@ -217,7 +217,7 @@ impl<'a, K> Regions<'a, K> {
         Regions { slots, filled }
     }
 
-    /// The regions, upwards.
+    /// The regions, in ascending order.
     #[must_use]
     pub fn all(&self) -> &[Region<K>] {
         &self.slots[..self.filled.len]
@@ -266,7 +266,7 @@ impl<'a, K> Regions<'a, K> {
         self.filled.len -= indices.len();
     }
 
-    /// Check that there is room for so many more.
+    /// Checks that there is room for this many more regions.
     ///
     /// # Errors
     /// [`Error::TooManyRegions`].
@@ -275,8 +275,8 @@ impl<'a, K> Regions<'a, K> {
         if self.filled.len + more <= most { Ok(()) } else { Err(Error::TooManyRegions(most)) }
     }
 
-    /// Add a region where so many bytes fit between the others, lowest first, at a multiple of `align`. Returns
-    /// where. `make` gives it the range that it is called with.
+    /// Adds a region in the lowest gap of this many bytes, at a multiple of `align`. Returns its range; `make` is
+    /// called with the range and makes the region.
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::NoSpace`], [`Error::TooManyRegions`].
@@ -297,7 +297,7 @@ impl<'a, K> Regions<'a, K> {
         self.insert(index, make(range.clone())).map(|()| range)
     }
 
-    /// The lowest gap of so many bytes: which region comes behind it, and where it is.
+    /// The lowest gap of `size` bytes: the index of the region behind it, and its address.
     #[inline(always)]
     fn gap(&self, within: &Range<Va>, size: u64, align: u64) -> Option<(usize, Va)> {
         let mut index = self.first_behind(within.start);
@@ -313,11 +313,11 @@ impl<'a, K> Regions<'a, K> {
         fits.then_some((index, Va(from)))
     }
 
-    /// Take out of a range what the lowest region in it has there. Returns the pager of that region, and
-    /// the part of the range that is now in no region; `None` if there is nothing left to take.
+    /// Removes the part of a range that is in its lowest region. Returns the pager of that region, and the part, which
+    /// is now in no region; `None` if no region is left in the range.
     ///
     /// # Errors
-    /// [`Error::TooManyRegions`] (a hole makes two of one).
+    /// [`Error::TooManyRegions`] (a hole splits a region in two).
     pub fn take(&mut self, range: &Range<Va>) -> Result<Option<Taken<K>>, Error> {
         let index = self.first_behind(range.start);
         let Some(region) = self.all().get(index).filter(|region| region.start < range.end) else {
@@ -337,17 +337,17 @@ impl<'a, K> Regions<'a, K> {
         Ok(Some((pager, taken)))
     }
 
-    /// Take a range out of all regions that reach into it.
+    /// Removes a range from all regions that reach into it.
     ///
     /// # Errors
-    /// [`check`]'s, [`Error::TooManyRegions`] (a hole makes two of one).
+    /// [`check`]'s, [`Error::TooManyRegions`] (a hole splits a region in two).
     pub fn remove(&mut self, range: &Range<Va>) -> Result<(), Error> {
         check(range)?;
         while self.take(range)?.is_some() {}
         Ok(())
     }
 
-    /// Change all regions in a range, and only there. The whole range must be in regions.
+    /// Changes all regions in a range, and only there. The whole range must be in regions.
     ///
     /// # Errors
     /// [`check`]'s, [`Error::NoRegion`], [`Error::TooManyRegions`].
@@ -360,7 +360,7 @@ impl<'a, K> Regions<'a, K> {
         Ok(())
     }
 
-    /// Check that there is a region at every address of a range.
+    /// Checks that there is a region at every address of a range.
     ///
     /// # Errors
     /// [`Error::NoRegion`] with the first address that is in none.
@@ -375,8 +375,7 @@ impl<'a, K> Regions<'a, K> {
         if at >= range.end { Ok(()) } else { Err(Error::NoRegion(at)) }
     }
 
-    /// Cut regions at both ends of a range, so that each lies inside or outside. Returns the
-    /// indices of those inside.
+    /// Cuts regions at both ends of a range, so that each lies inside or outside. Returns the indices of those inside.
     ///
     /// # Errors
     /// [`check`]'s, [`Error::TooManyRegions`].
@@ -389,7 +388,7 @@ impl<'a, K> Regions<'a, K> {
         Ok(self.first_behind(range.start)..self.all().partition_point(|region| region.start < range.end))
     }
 
-    /// Make two of a region that holds `at` and does not start there.
+    /// Splits a region that contains `at` and does not start there.
     fn cut(&mut self, at: Va) -> Result<(), Error> {
         let index = self.first_behind(at);
         let Some(region) = self.all().get(index).copied().filter(|region| region.start < at) else {
@@ -400,7 +399,7 @@ impl<'a, K> Regions<'a, K> {
         Ok(())
     }
 
-    /// Make one of neighbours that do not differ, among these, the one before and the one behind.
+    /// Joins neighbours that do not differ, among these regions, the one before and the one behind.
     fn join(&mut self, indices: Range<usize>) {
         let mut index = indices.start.max(1);
         let mut last = (indices.end + 1).min(self.filled.len);
@@ -415,7 +414,7 @@ impl<'a, K> Regions<'a, K> {
         }
     }
 
-    /// Move the ends of a region, which may be any that does not meet another region.
+    /// Moves the ends of a region; its new range must not overlap another region.
     ///
     /// # Errors
     /// [`Error::NoRegion`], [`check`]'s, [`Error::Overlap`].

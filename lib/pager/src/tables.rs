@@ -1,18 +1,18 @@
 //! Tables that are shared with other environments since a fork.
 //!
-//! Nothing below a shared table can be written or changed. Whoever wants to makes it private first: *owns* it,
-//! from the top down. What is below then is copy-on-write, page by page or table by table.
+//! Nothing below a shared table can be written or changed. An environment that wants to makes the table private first:
+//! it *owns* the table, from the top down. Everything below is then copy-on-write, page by page or table by table.
 
 use crate::{Kernel, ME};
 use abi::page::span;
 use abi::{Error, PAGE_SIZE, PageOp, Va};
 use core::ops::Range;
 
-/// What is above an address.
+/// The state of the tables above an address.
 enum Above {
-    /// The topmost table that is shared: the level of the entry that points to it.
+    /// A table is shared: the level of the entry that points to the topmost shared one.
     Shared(u32),
-    /// None is shared, as far as this address.
+    /// No table is shared, up to this address.
     Clear(Va),
 }
 
@@ -29,7 +29,7 @@ fn above<K: Kernel>(kernel: &K, va: Va) -> Above {
     Above::Clear(around(va, 2).end)
 }
 
-/// Whether no table translates addresses of a range, if that is soon said.
+/// Whether no table translates addresses of a range, as far as a quick check can tell.
 #[inline]
 pub(crate) fn are_missing<K: Kernel>(kernel: &K, range: &Range<Va>) -> bool {
     let is_there = |level| kernel.table(range.start, level).is_present();
@@ -43,7 +43,7 @@ pub(crate) fn are_missing<K: Kernel>(kernel: &K, range: &Range<Va>) -> bool {
     }
 }
 
-/// Where to go on if the entry of this level at `va` is empty.
+/// The address at which to continue if the entry of this level at `va` is empty.
 pub(crate) fn behind_empty<K: Kernel>(kernel: &K, va: Va, level: u32) -> Va {
     Va(around(va, level).start.0 + kernel.empty_entries(va, level) * span(level))
 }
@@ -54,20 +54,20 @@ pub(crate) fn around(va: Va, level: u32) -> Range<Va> {
     Va(start)..Va(start + span(level))
 }
 
-/// Make every table above the page at `va`, which is there, private. Returns whether one was shared.
+/// Makes every table above the page at `va`, which is present, private. Returns whether one was shared.
 ///
 /// # Errors
 /// Those of the kernel.
 pub fn own_above<K: Kernel>(kernel: &mut K, va: Va) -> Result<bool, Error> {
     let Above::Shared(top) = above(kernel, va) else { return Ok(false) };
-    // Whoever owns a table shares those below: there is no need to look.
+    // Owning a table makes those below it shared: there is no need to check.
     for level in (2..=top).rev() {
         kernel.op(PageOp::own_tables(around(va, level).start, 1, level))?;
     }
     Ok(true)
 }
 
-/// Make every table that translates addresses of the range private: what is in it may change then.
+/// Makes every table that translates addresses of the range private: its entries may then change.
 ///
 /// # Errors
 /// Those of the kernel.
@@ -75,8 +75,8 @@ pub fn own<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     for_each_shared(kernel, range, |kernel, va, level| kernel.op(PageOp::own_tables(va, 1, level)))
 }
 
-/// Give up every shared table that translates addresses of the range only, with all that is below; make the
-/// others private.
+/// Gives up every shared table that translates addresses of the range only, with everything below; makes the others
+/// private.
 ///
 /// # Errors
 /// Those of the kernel.
@@ -93,11 +93,11 @@ pub fn discard<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error
     })
 }
 
-/// Make every shared table private that translates addresses both inside the range and outside. What is left then
-/// [`discard`] gives up, and needs no memory for it.
+/// Makes every shared table private that translates addresses both inside the range and outside. [`discard`] gives up
+/// the remaining ones, and needs no memory for that.
 ///
 /// # Errors
-/// Those of the kernel. A table that is private is as good as a shared one to all who look.
+/// Those of the kernel. Tables that are private by then do no harm: the contents are unchanged.
 pub fn own_edges<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     for edge in [range.start, Va(range.end.0 - PAGE_SIZE)] {
         while let Above::Shared(level) = above(kernel, edge) {
@@ -111,7 +111,7 @@ pub fn own_edges<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Err
     Ok(())
 }
 
-/// Call `f` with every table that is shared: it has to do something about it.
+/// Calls `f` with every shared table; `f` must own or remove it.
 fn for_each_shared<K: Kernel>(
     kernel: &mut K,
     range: &Range<Va>,

@@ -1,15 +1,15 @@
-//! A page fault in words: what was touched, and what came of it.
+//! Types that describe a page fault and its result.
 
 use abi::{Pte, Va};
 
-/// What an instruction wanted of a page.
+/// The kind of access that faulted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
-    /// To read it.
+    /// A read.
     Read,
-    /// To write it.
+    /// A write.
     Write,
-    /// To execute it.
+    /// An instruction fetch.
     Fetch,
 }
 
@@ -18,14 +18,14 @@ pub enum Access {
 pub struct Touch {
     /// The address that was touched.
     pub va: Va,
-    /// How.
+    /// The kind of access.
     pub access: Access,
-    /// What the page table holds there: nothing, a mark, or a page that does not allow the access.
+    /// The page table entry: nothing, a mark, or a page that does not allow the access.
     pub entry: Pte,
 }
 
 impl Touch {
-    /// Whether the page was to be written.
+    /// Whether the access was a write.
     #[inline]
     #[must_use]
     pub const fn is_write(&self) -> bool {
@@ -36,46 +36,46 @@ impl Touch {
 /// Whether a fault was resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resolution {
-    /// The instruction can be run again.
+    /// The instruction can run again.
     Resume(Cause),
-    /// Somebody else must see to it; if nobody does, the program ends.
+    /// The fault is for the next handler; if no handler resolves it, the program ends.
     Unhandled,
 }
 
-/// What was behind a fault: for counting.
+/// The cause of a fault, for statistics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Cause {
-    /// Untouched memory was read: the page of zeros that everybody shares was mapped.
+    /// A read of untouched memory: the shared page of zeros was mapped.
     ZeroMap,
-    /// Untouched memory was written: a fresh page of zeros.
+    /// A write to untouched memory: a fresh page of zeros was mapped.
     ZeroFill,
-    /// A shared page was written: a copy, or the page itself if nobody else had it.
+    /// A write to a shared page: it was copied, or became writable if it had no other users.
     Copy,
-    /// A page was written that is shared on purpose, but the table above had to be made private.
+    /// A write to a page that is shared on purpose: the tables above it had to be made private.
     Unshared,
-    /// A page of a file.
+    /// A page of a file was brought in.
     FilePage,
     /// The stack grew.
     StackGrowth,
-    /// A pager of the program's own.
+    /// A pager of the program resolved the fault.
     Custom,
 }
 
 impl Cause {
-    /// How many there are.
+    /// The number of causes.
     pub const COUNT: usize = Cause::Custom as usize + 1;
 }
 
-/// What a pager puts where nothing is yet, if that can be said without asking it.
+/// The page that a pager puts into an empty entry, if that is known without asking the pager.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fill {
     /// Only the pager knows.
     Ask,
-    /// Nothing, ever.
+    /// No page, ever.
     Never,
-    /// What [`Zeros`](crate::Zeros) does; a fresh page is counted as this.
+    /// A page of zeros, as [`Zeros`](crate::Zeros) does; a fresh page is counted under this cause.
     Zeros(Cause),
-    /// What [`File`](crate::File) does.
+    /// A page of a file, as [`File`](crate::File) does.
     File,
 }

@@ -1,4 +1,4 @@
-//! A Faultline program in the memory of this process, where it was linked to be.
+//! A Faultline program in the memory of this process, at its linked addresses.
 
 use abi::PAGE_SIZE;
 use anyhow::{Context, Result, bail};
@@ -7,7 +7,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A program that is loaded. It stays until the process ends.
+/// A loaded program. It stays until the process ends.
 pub struct Image {
     symbols: BTreeMap<String, u64>,
 }
@@ -16,7 +16,7 @@ impl Image {
     /// Loads a program.
     ///
     /// # Errors
-    /// Its file cannot be read, or something else is where it belongs.
+    /// Its file cannot be read, or its addresses are taken.
     pub fn load(path: &Path) -> Result<Image> {
         let data = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = object::File::parse(&*data).with_context(|| format!("{}", path.display()))?;
@@ -46,7 +46,7 @@ impl Image {
     }
 }
 
-/// Memory at an address, which may be read, written and run.
+/// Maps memory at an address, which may be read, written and executed.
 pub fn map(start: u64, bytes: u64) -> Result<*mut u8> {
     let all = ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;

@@ -1,9 +1,11 @@
-//! Times the user's half of an upcall on the processor of the host: registers saved, the handler found and called,
-//! registers restored, and the jump back. The emulator counts instructions; only a real processor knows what they take.
+//! Times the user's half of an upcall on the processor of the host: registers are saved, the handler is found and
+//! called, registers are restored, and the program is resumed. The emulator counts instructions; only a real processor
+//! shows their time.
 //!
-//! What runs is the very code of a Faultline program. Its segments are loaded where they belong, between those of this
-//! process; a fault is laid on its exception stack as the kernel would, for a breakpoint and a handler that does nothing;
-//! and then this jumps to where the kernel goes. The way back ends behind the jump, for the next round.
+//! The code is that of a real Faultline program. Its segments are loaded at their addresses, between those of this
+//! process. A frame is written to its exception stack, as the kernel would do for a breakpoint, with a handler that
+//! does nothing. Then this program jumps to the upcall entry, as the kernel would. The return leads behind the jump,
+//! for the next round.
 //!
 //! ```text
 //!   rounds (host)                       libos, as loaded from the program's file
@@ -25,7 +27,7 @@ use upcall::Upcall;
 
 /// Rounds in one measurement.
 const ROUNDS: u64 = 1_000_000;
-/// The fastest of so many counts: the others were disturbed.
+/// The number of measurements. The fastest counts: the others were disturbed.
 const TRIES: usize = 20;
 
 fn main() -> Result<()> {

@@ -9,7 +9,7 @@ use core::mem::offset_of;
 /// The exception stack, of four pages.
 const STACK_BYTES: u64 = 4 * PAGE_SIZE;
 
-/// Where the kernel would go, and what it would have left there.
+/// The entry of an upcall, and the frame that the kernel would have left.
 pub struct Upcall {
     enter: u64,
     frame: *mut Fault,
@@ -19,7 +19,7 @@ impl Upcall {
     /// An upcall of this program.
     ///
     /// # Errors
-    /// The program has no libos in it, or there is no memory where its exception stack belongs.
+    /// The program does not contain libos, or the addresses of its exception stack are taken.
     pub fn new(image: &Image) -> Result<Upcall> {
         let top = layout::EXCEPTION_STACK_TOP.0;
         image::map(top - STACK_BYTES, STACK_BYTES)?;
@@ -35,7 +35,7 @@ impl Upcall {
         Ok(Upcall { enter: image.symbol("5libos6upcall5enter")?, frame })
     }
 
-    /// So many upcalls, one after the other.
+    /// Runs this many upcalls, one after the other.
     pub fn rounds(&mut self, count: u64) {
         // SAFETY: the frame is what the kernel would have left, `enter` is where it would go; and all registers come
         // back as they were.
@@ -48,14 +48,14 @@ extern "C" fn resume(_: &mut Fault) -> u8 {
     0
 }
 
-/// Go to `enter`, which comes back to `rip` in the frame with the registers that are in it, until that was so often.
+/// Goes to `enter`, which returns to `rip` in the frame with the registers in the frame, `count` times.
 #[unsafe(naked)]
 unsafe extern "C" fn rounds(frame: *mut Fault, enter: u64, count: u64) {
     naked_asm!(
         ".irp r, rbp, rbx, r12, r13, r14, r15",
         "push \\r",
         ".endr",
-        "push rdx", // the rounds that are left
+        "push rdx", // the remaining rounds
         "mov [rdi + {RSP}], rsp",
         "mov [rdi + {R12}], rdi",
         "mov [rdi + {R13}], rsi",

@@ -2,12 +2,12 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`machine`] | memory with holes, the frame table: what the kernel's `Machine` is to the kernel |
-//! | [`processor`] | translation as the hardware does it, with a TLB |
+//! | [`machine`] | memory with holes, and the frame table: in place of the kernel's `Machine` |
+//! | [`processor`] | translation in the way of the hardware, with a TLB |
 //!
-//! A test makes page maps with [`vm::Space`], and its programs reach memory only through the
-//! processor ([`machine::load`], [`machine::store`]), which remembers what it has seen. So an
-//! `invalidate` that is missing shows as a program that reads what it should not.
+//! A test makes page maps with [`vm::Space`], and its programs reach memory only through the processor
+//! ([`machine::load`], [`machine::store`]), which caches translations. So a missing `invalidate` shows as a program
+//! that reads what it should not.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

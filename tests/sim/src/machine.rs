@@ -14,18 +14,18 @@ use std::sync::atomic::{
 };
 use vm::{Machine, Memory, Table};
 
-/// Frame numbers of the memory that there is. A number in between is a bug of whoever uses it.
-/// The last bank has most of them: a test that needs few never gets there.
+/// The frame numbers of existing memory. Any other number is a bug of its user. The last bank has most of them: a test
+/// that needs few frames never gets there.
 const BANKS: [Range<u32>; 4] = [3..40, 0x1000..0x1030, 0x000f_fff0..0x0010_0030, 0x0080_0000..0x0080_01d0];
 
-/// How many frames there are below the large bank: enough to meet holes and the boundary of 4 GiB,
-/// few enough to use all of them again and again.
+/// The number of frames below the large bank: enough to meet holes and the boundary of 4 GiB, few enough to use all of
+/// them repeatedly.
 pub const SMALL: usize = 37 + 48 + 64;
 
-/// How many frames there are.
+/// The number of frames.
 pub const FRAMES: usize = SMALL + 464;
 
-/// What freed frames are filled with.
+/// The fill pattern of freed frames.
 pub const POISON: u64 = 0xdead_f4ee_dead_f4ee;
 
 /// The machine of this thread.
@@ -34,18 +34,18 @@ pub struct Sim {
     books: Vec<FrameInfo>,
     cpu: CpuInfo,
     processor: RefCell<Processor<Sim>>,
-    /// The processor on which programs run is not the one on which page maps are edited.
+    /// Whether programs run on another processor than the one on which page maps are edited.
     elsewhere: AtomicBool,
-    /// Frames that were zeroed or copied.
+    /// The number of frames that were zeroed or copied.
     filled: AtomicU32,
-    /// Frames that were freed, but for tables that were emptied before.
+    /// The number of frames that were freed, without page tables that were emptied first.
     freed: AtomicU32,
-    /// How often other processors were to forget what they had cached.
+    /// The number of TLB flushes on other processors.
     flushed: AtomicU32,
 }
 
 thread_local! {
-    // Leaked: page maps want memory that lives for ever.
+    // Leaked, because page maps need memory that lives forever.
     static SIM: &'static Sim = Box::leak(Box::new(Sim::new()));
 }
 
@@ -74,7 +74,7 @@ fn place(frame: Frame) -> usize {
     panic!("there is no memory at {frame:?}");
 }
 
-/// Start the machine anew, with so many free frames, the lowest ones. Others keep what was in them.
+/// Restarts the machine with this many free frames, the lowest ones. Other frames keep their contents.
 pub fn start(free: usize) -> Memory<Sim> {
     for frame in frames() {
         Sim::info(frame).refs.store(1, SeqCst);
@@ -88,48 +88,48 @@ pub fn start(free: usize) -> Memory<Sim> {
     memory
 }
 
-/// Whether programs run on another processor than the one on which page maps are edited. Then only a flush makes it
-/// forget.
+/// Sets whether programs run on another processor than the one on which page maps are edited. If so, only a flush
+/// invalidates cached translations.
 pub fn run_elsewhere(elsewhere: bool) {
     sim().elsewhere.store(elsewhere, SeqCst);
 }
 
-/// Whether they do.
+/// Whether programs run on another processor; see [`run_elsewhere`].
 pub fn runs_elsewhere() -> bool {
     sim().elsewhere.load(SeqCst)
 }
 
-/// How many frames are free.
+/// The number of free frames.
 pub fn free_frames() -> usize {
     CpuInfo::free_frames(Sim::cpus()) as usize
 }
 
-/// How many frames were zeroed or copied since this was asked last.
+/// The number of frames that were zeroed or copied since the last call.
 pub fn take_filled() -> u32 {
     sim().filled.swap(0, SeqCst)
 }
 
-/// How many frames were freed since this was asked last, but for tables that were emptied before.
+/// The number of frames that were freed since the last call, without page tables that were emptied first.
 pub fn take_freed() -> u32 {
     sim().freed.swap(0, SeqCst)
 }
 
-/// How often other processors were to forget what they had cached since this was asked last.
+/// The number of TLB flushes on other processors since the last call.
 pub fn take_flushed() -> u32 {
     sim().flushed.swap(0, SeqCst)
 }
 
-/// How often a frame is in use.
+/// The reference count of a frame.
 pub fn refs(frame: Frame) -> u32 {
     Sim::info(frame).refs.load(SeqCst)
 }
 
-/// What is in a frame, byte for byte.
+/// The contents of a frame, byte for byte.
 pub fn contents(frame: Frame) -> Vec<u8> {
     Sim::table(frame).iter().flat_map(|word| word.load(SeqCst).to_le_bytes()).collect()
 }
 
-/// Put bytes into a frame, from an offset on.
+/// Puts bytes into a frame, starting at an offset.
 pub fn put(frame: Frame, offset: usize, bytes: &[u8]) {
     for (at, byte) in (offset..).zip(bytes) {
         let word = &Sim::table(frame)[at / 8];
@@ -139,13 +139,13 @@ pub fn put(frame: Frame, offset: usize, bytes: &[u8]) {
     }
 }
 
-/// A program reads or executes the word in which an address lies. `None`: a page fault.
+/// Lets a program read or execute the word that contains an address. `None`: a page fault.
 pub fn load(va: Va, access: Access) -> Option<u64> {
     let frame = processor(|processor| processor.translate(va, access))?;
     Some(word_at(frame, va).load(SeqCst))
 }
 
-/// A program writes the word in which an address lies. False: a page fault.
+/// Lets a program write the word that contains an address. False: a page fault.
 pub fn store(va: Va, value: u64) -> bool {
     let frame = processor(|processor| processor.translate(va, Access::Write));
     if let Some(frame) = frame {
@@ -161,8 +161,8 @@ fn word_at(frame: Frame, va: Va) -> &'static AtomicU64 {
 /// Frames that only the kernel uses, taken from the top: [`start`] must leave them alone.
 pub const KERNEL_FRAMES: usize = 6;
 
-/// A window page, and a top-level table like the kernel's: slot 254 leads to that page, read-only,
-/// through tables that would allow more; one slot of the kernel's half is in use.
+/// A window page, and a top-level table like the kernel's: slot 254 leads to that page, read-only, through page tables
+/// that would allow more; one slot of the kernel's half is in use.
 pub fn template() -> (Frame, Frame) {
     let own: Vec<_> = frames().rev().take(KERNEL_FRAMES).collect();
     let [root, level3, level2, level1, page, kernel] = own[..] else { unreachable!() };
@@ -182,13 +182,13 @@ pub fn template() -> (Frame, Frame) {
 /// Frames that a boot archive takes besides its pages.
 const ARCHIVE_TABLES: usize = 2;
 
-/// The frames that the kernel uses if there is a boot archive of so many pages.
+/// The number of frames that the kernel uses if the boot archive has this many pages.
 pub const fn kernel_frames(archive_pages: usize) -> usize {
     KERNEL_FRAMES + ARCHIVE_TABLES + archive_pages
 }
 
-/// A boot archive of so many pages (at most what one table translates), in all spaces that have or
-/// will have the windows of this [`template`]. Its pages are zeros until something is [`put`] there.
+/// Makes a boot archive of this many pages (at most what one page table translates), in all spaces that have or will
+/// have the windows of this [`template`]. Its pages are zeros until something is [`put`] there.
 pub fn archive(template: Frame, pages: usize) -> Vec<Frame> {
     let own: Vec<_> = frames().rev().skip(KERNEL_FRAMES).take(ARCHIVE_TABLES + pages).collect();
     own.iter().for_each(|&frame| Sim::zero(frame));
@@ -203,7 +203,7 @@ pub fn archive(template: Frame, pages: usize) -> Vec<Frame> {
     pages.to_vec()
 }
 
-/// What stands in the leaf entry of an address; nothing if a table is missing. No processor is asked.
+/// The leaf entry of an address; empty if a page table is missing. The processor is not involved.
 pub fn entry(root: Frame, va: Va) -> Pte {
     let mut pte = Pte(root.address() | Pte::PRESENT);
     for level in (1..=4).rev() {
@@ -264,7 +264,7 @@ impl Machine for Sim {
         }
     }
 
-    /// From now on somebody else can get the frame: the processor must not know it any more.
+    /// Fills a freed frame. It may be allocated again after this, so the processor must have no translation to it.
     fn poison(frame: Frame) {
         sim().freed.fetch_add(1, SeqCst);
         let known = processor(|processor| processor.knows(frame));

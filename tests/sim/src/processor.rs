@@ -1,5 +1,5 @@
-//! The part of a processor that translates addresses: it walks the tables as the hardware does,
-//! and it remembers what it found until it is told to forget.
+//! The part of a processor that translates addresses: it walks the page tables like the hardware, and caches the result
+//! until it is invalidated.
 
 use abi::{Frame, Pte, Va};
 use std::collections::HashMap;
@@ -7,14 +7,14 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering::SeqCst;
 use vm::Machine;
 
-/// What a user program does to an address.
+/// The kind of an access by a user program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
-    /// It reads a word.
+    /// Reads a word.
     Read,
-    /// It writes a word.
+    /// Writes a word.
     Write,
-    /// It executes what is there.
+    /// Executes an instruction.
     Fetch,
 }
 
@@ -47,16 +47,16 @@ impl Rights {
     }
 }
 
-/// A translation that the processor remembers.
+/// A cached translation.
 struct Cached {
     frame: Frame,
     rights: Rights,
-    /// D is set in the entry already, so a write need not look at it.
+    /// D is already set in the entry, so a write need not access it.
     dirty: bool,
 }
 
-/// Translations are kept per page; entries that point to tables are kept too, by level and the
-/// address bits that select them, as real processors do.
+/// A processor's TLB. It caches translations per page, and entries that point to page tables, by level and the address
+/// bits that select them, like real processors.
 pub struct Processor<M> {
     root: Option<Frame>,
     pages: HashMap<Va, Cached>,
@@ -76,17 +76,17 @@ fn prefix(va: Va, level: u32) -> u64 {
 }
 
 impl<M: Machine> Processor<M> {
-    /// Use another top-level table: everything is forgotten.
+    /// Loads another top-level table: all cached translations are invalidated.
     pub fn load(&mut self, root: Option<Frame>) {
         *self = Processor { root, ..Processor::default() };
     }
 
-    /// Whether it uses this top-level table.
+    /// Whether the processor uses this top-level table.
     pub fn has(&self, root: Frame) -> bool {
         self.root == Some(root)
     }
 
-    /// `invlpg`: forget one page, and all entries that point to tables.
+    /// `invlpg`: invalidates one page, and all cached entries that point to page tables.
     pub fn invalidate(&mut self, root: Frame, page: Va) {
         if self.root == Some(root) {
             self.pages.remove(&page);
@@ -94,14 +94,14 @@ impl<M: Machine> Processor<M> {
         }
     }
 
-    /// The same for everything that is remembered of a page map.
+    /// Invalidates all cached translations of a page map.
     pub fn invalidate_all(&mut self, root: Frame) {
         if self.root == Some(root) {
             self.load(self.root);
         }
     }
 
-    /// An address at which the processor still has this frame.
+    /// An address for which the processor still caches this frame.
     pub fn knows(&self, frame: Frame) -> Option<Va> {
         let pages = self.pages.iter().map(|(va, cached)| (*va, cached.frame));
         let tables = self
@@ -115,7 +115,7 @@ impl<M: Machine> Processor<M> {
     pub fn translate(&mut self, va: Va, access: Access) -> Option<Frame> {
         if let Some(cached) = self.pages.get(&va.page()) {
             if !cached.rights.allow(access) {
-                // The fault itself makes the processor forget.
+                // The fault itself invalidates the translation.
                 self.pages.remove(&va.page());
                 return None;
             }
@@ -126,7 +126,7 @@ impl<M: Machine> Processor<M> {
         self.walk(va, access)
     }
 
-    /// A page that the processor remembers otherwise than it stands in the tables.
+    /// A page whose cached translation differs from the page tables.
     pub fn stale(&self) -> Option<Va> {
         let stands = |va: &Va, cached: &Cached| {
             let mut fresh = Processor::<M> { root: self.root, ..Processor::default() };
@@ -136,7 +136,7 @@ impl<M: Machine> Processor<M> {
         self.pages.iter().find(|(va, cached)| !stands(va, cached)).map(|(va, _)| *va)
     }
 
-    /// What a processor that remembers nothing would find at an address.
+    /// The frame that a processor without cached translations would find at an address.
     pub fn peek(&self, va: Va) -> Option<Frame> {
         Processor::<M> { root: self.root, ..Processor::default() }.walk(va, Access::Read)
     }

@@ -1,22 +1,21 @@
-//! Random calls from a hostile program, and what the kernel must answer.
+//! Random calls from a hostile program, and the answers that the kernel must give.
 //!
-//! One program of operations, two worlds to play it in. The program `storm` (in `user/`) plays it
-//! against the real kernel; the [model](model) plays it on the host. Both print the same lines,
-//! or one of the two is wrong.
+//! One sequence of operations is played in two worlds. The program `storm` (in `user/`) plays it against the real
+//! kernel; the [model](model) plays it on the host. Both must print the same lines, or one of the two is wrong.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`op`] | one operation: who does what, with symbols for ids that are not known beforehand |
-//! | [`draw`] | (seed, episode, index) into an operation |
+//! | [`op`] | one operation: caller and call, with symbols for ids that are not known beforehand |
+//! | [`draw`] | draws the operation for (seed, episode, index) |
 //! | [`place`] | the addresses that operations are about |
-//! | [`mod@play`] | carries operations out in a [`World`], and digests all that can be seen of it |
+//! | [`mod@play`] | carries operations out in a [`World`], and digests all visible state |
 //! | [`puppet`] | children that make calls on command |
 //! | [`model`] | the contract, written as naively as possible |
-//! | [`shrink`] | a long program that differs into a short one |
+//! | [`shrink`] | shrinks a long sequence that differs to a short one |
 //!
-//! A run is a number of *episodes* of [`EPISODE`] operations. Each begins with nothing but the
-//! hostile program itself, ends with giving everything back, and depends on its number alone: a
-//! difference is in one episode, and is shrunk there.
+//! A run is a number of *episodes* of [`EPISODE`] operations. Each begins with nothing but the hostile program itself,
+//! ends by giving everything back, and depends on its number alone: a difference is in one episode, and is shrunk
+//! there.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -42,5 +41,5 @@ pub use play::{World, play};
 /// Operations in an episode.
 pub const EPISODE: u32 = 512;
 
-/// What every line of the program begins with: other lines on the console are the kernel's.
+/// The prefix of every line of the program: other lines on the console are the kernel's.
 pub const PREFIX: &str = "~ ";

@@ -3,27 +3,27 @@
 use abi::{Call, PageOp, Va};
 use core::fmt;
 
-/// Names that operations have for environments: children of the hostile program, then children of
-/// its puppets. A name stands for the id that was given out last under it.
+/// Names for environments in operations: children of the hostile program, then children of its puppets. A name stands
+/// for the id that was last assigned to it.
 pub const NAMES: usize = 12;
-/// How many of them are for children of the hostile program itself.
+/// How many of the names are for children of the hostile program itself.
 pub const CHILDREN: usize = 8;
 /// The name of the hostile program.
 pub const ME: u8 = NAMES as u8;
 
-/// Who makes a call.
+/// The caller of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum By {
     /// The hostile program.
     Me,
-    /// The child with this name, which is made a puppet if it has ended.
+    /// The child with this name; if it has ended, a new one is made a puppet.
     Puppet(u8),
 }
 
 /// An argument of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arg {
-    /// As it is.
+    /// A literal value.
     Word(u64),
     /// The id behind a name.
     Env(u8),
@@ -42,44 +42,44 @@ pub struct Item {
     pub arg: u64,
 }
 
-/// The most items of a batch.
+/// The limit of items in a batch.
 pub const ITEMS: usize = 4;
 
-/// What is done.
+/// The action of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
-    /// A call. Those on a run of pages are repeated until the run is done or there is an error.
+    /// A call. Calls on a run of pages are repeated until the run is done or there is an error.
     Call(u64, [Arg; 6]),
     /// A page call on the caller's own memory, of which a page is accessed before and after.
     Touching(u64, [Arg; 6], u64),
     /// `page_ops`, to its end or an error.
     Batch([Item; ITEMS], usize),
-    /// The same with so many of the operations that somebody has left on the desk.
+    /// `page_ops` with this many of the operations that an earlier batch has left on the desk.
     Again(usize),
-    /// `exofork` under this name. The hostile program does so only if nobody living has the name; a
-    /// child that has ended is reaped.
+    /// `exofork` under this name. The hostile program does so only if no living environment has the name; a child that
+    /// has ended is reaped.
     Exofork(u8),
-    /// Make the child with this name a puppet; if it has ended, a new one.
+    /// Makes the child with this name a puppet; if it has ended, a new one.
     Animate(u8),
-    /// Give the child with this name a page, as its exception stack.
+    /// Gives the child with this name a page as its exception stack.
     Pin(u8, u64),
-    /// Write a word to memory.
+    /// Writes a word to memory.
     Poke(u64, u64),
-    /// Read a word.
+    /// Reads a word.
     Peek(u64),
 }
 
 /// One operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Op {
-    /// Who does it.
+    /// The caller.
     pub by: By,
-    /// What it does.
+    /// The action.
     pub what: What,
 }
 
 impl Item {
-    /// With ids instead of names.
+    /// The operation with ids instead of names.
     pub fn resolve(&self, id: impl Fn(Arg) -> u64) -> PageOp {
         PageOp {
             call: self.call,
@@ -104,7 +104,7 @@ impl fmt::Display for Arg {
     }
 }
 
-/// How many arguments a call has.
+/// The number of arguments of a call.
 fn arguments(number: u64) -> usize {
     match Call::from_number(number) {
         None => 6,

@@ -1,8 +1,8 @@
-//! The addresses that operations are about.
+//! The addresses of operations.
 //!
-//! A handful of short ranges, so that operations meet again and again, at the places where page
-//! maps are interesting: the first page, the ends of tables of each level, the last page that may be
-//! named, the surroundings of the exception stack.
+//! There are only a few short ranges, so that operations meet again and again, and they are where page maps are
+//! interesting: the first page, the ends of page tables of each level, the last page that a call may name, the
+//! surroundings of the exception stack.
 
 use abi::layout::{
     ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SCRATCH,
@@ -15,10 +15,10 @@ use abi::{PAGE_SIZE, Va};
 pub const STARTS: u64 = 8;
 /// Pages of a range that operations can reach, in runs of up to [`MOST`].
 pub const REACH: u64 = 12;
-/// The longest run that makes anything.
+/// The longest run that makes pages or tables.
 pub const MOST: u64 = 4;
 
-/// The exception stack of libos has so many pages.
+/// The number of pages of libos's exception stack.
 const STACK_PAGES: u64 = 4;
 const STACK_LOW: u64 = EXCEPTION_STACK_TOP.0 - STACK_PAGES * PAGE_SIZE;
 
@@ -40,31 +40,31 @@ pub const RANGES: [u64; 8] = [
 
 const ALONE: u64 = 100 * SLOT_SIZE + 0x1234_5000;
 
-/// The first page of all.
+/// The first page of the address space.
 pub const ZERO: u64 = 0;
 
-/// What the hostile program sets up for itself, where no operation changes anything: under the table
-/// of its own text, so that there is not much to check.
+/// The memory that the hostile program sets up for itself, where no operation changes anything: under the page table of
+/// its own text, so that there is little to check.
 pub const CODE: u64 = TEXT.0 + 0x1f_0000;
 /// Arguments of puppets, and buffers: see [`crate::puppet`].
 pub const DESK: u64 = CODE + 2 * PAGE_SIZE;
-/// The table of that text is what translates addresses from here on.
+/// The first address that the page table of that text translates.
 pub const TEXT_TABLE: u64 = TEXT.0;
-/// Memory that is only there to be missing elsewhere.
+/// Memory that only serves to make memory short.
 pub const BALLAST: u64 = 200 * SLOT_SIZE;
-/// Where never anything is, for entry points of upcalls and for bad buffers.
+/// An address where nothing is ever mapped, for entry points of upcalls and for bad buffers.
 pub const NOWHERE: u64 = 7 * SLOT_SIZE + 0x5000;
 
-/// Pages that are there from the beginning, and may be shared further.
+/// Pages that exist from the beginning, and may be shared further.
 pub const FIXTURES: [u64; 3] = [TEXT.0, ARCHIVE.0, ARCHIVE.0 + PAGE_SIZE];
 
-/// Whether this is on the exception stack of the hostile program, where every fault leaves something.
+/// Whether an address is on the exception stack of the hostile program, where every fault leaves something.
 #[must_use]
 pub fn is_stack(at: u64) -> bool {
     (STACK_LOW..EXCEPTION_STACK_TOP.0).contains(&at)
 }
 
-/// The last bytes that a table's page in the self map shows: a live table if it could be named.
+/// The last bytes that the self map shows of a page table: a live table if they could be named.
 const TABLE: u64 = uvpt(Va(3 * SLOT_SIZE), 1).0;
 
 /// Addresses that no call may name, or only as a source.
@@ -94,7 +94,7 @@ pub const BAD: [u64; 20] = [
 /// Offsets in a page at which words are read and written.
 pub const WORDS: [u64; 4] = [0, 8, 2048, 4088];
 
-/// Entries that point to the tables of the ranges, by their first address and level, each once.
+/// Entries that point to the page tables of the ranges, by their first address and level, each once.
 pub fn tables() -> impl Iterator<Item = (u64, u32)> {
     let ends = || RANGES.iter().flat_map(|&start| [start, start + (REACH - 1) * PAGE_SIZE]);
     let above = move |level| ends().filter(|&va| va < SCRATCH.0).map(move |va| va - va % span(level));
@@ -107,15 +107,15 @@ pub fn tables() -> impl Iterator<Item = (u64, u32)> {
     })
 }
 
-/// Everything that may be mapped, by operations on pages and on tables.
+/// The ranges that operations on pages and on page tables may map.
 pub fn realm() -> impl Iterator<Item = (u64, u64)> {
-    // A run of tables ends in the next slot.
+    // A run of page tables ends in the next slot.
     let slots = RANGES.iter().filter(|start| (SLOT_SIZE..SCRATCH.0).contains(start));
     let slots = slots.map(|start| start - start % SLOT_SIZE).map(|slot| (slot, slot + 3 * SLOT_SIZE));
     slots.chain([(ZERO, TEXT.0)]).chain(pages())
 }
 
-/// Every page that operations can reach; the pinned ones, left out.
+/// The ranges that operations on pages can reach, without the pinned pages.
 pub fn pages() -> impl Iterator<Item = (u64, u64)> {
     RANGES.iter().map(|&start| {
         let end = (start + REACH * PAGE_SIZE).min(USER_LIMIT.0);

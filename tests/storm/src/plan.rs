@@ -1,20 +1,20 @@
-//! What one run plays: the arguments of the program `storm`.
+//! The plan of a run: the arguments of the program `storm`.
 
 use crate::EPISODE;
 use core::fmt;
 
-/// Under which circumstances.
+/// The resources of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// There is enough of everything.
+    /// Everything is plentiful.
     Plenty = 0,
-    /// There are [`SPARE_FRAMES`] page frames, and no more.
+    /// Only [`SPARE_FRAMES`] page frames are free.
     Tight = 1,
-    /// There are [`SPARE_SLOTS`] free slots for environments, and no more.
+    /// Only [`SPARE_SLOTS`] slots for environments are free.
     Crowd = 2,
 }
 
-/// The machine's memory, as on the command line. Little, so that there is little to check.
+/// The machine's memory, as on the command line. It is small, so that there is little to check.
 pub const MEMORY: &str = "16M";
 
 impl fmt::Display for Mode {
@@ -27,33 +27,33 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Frames that are left to a run in [`Mode::Tight`].
+/// Free frames of a run in [`Mode::Tight`].
 pub const SPARE_FRAMES: u64 = 40;
-/// Slots that are left to a run in [`Mode::Crowd`].
+/// Free slots of a run in [`Mode::Crowd`].
 pub const SPARE_SLOTS: usize = 5;
 
-/// Which operations of an episode are played.
+/// The set of operations of an episode that are played.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keep(pub [u8; EPISODE as usize / 8]);
 
 impl Keep {
-    /// All of them.
+    /// All operations.
     pub const ALL: Keep = Keep([0xff; EPISODE as usize / 8]);
 
-    /// Whether this one is played.
+    /// Whether this operation is played.
     #[must_use]
     pub fn has(&self, index: u32) -> bool {
         self.0[index as usize / 8] & 1 << (index % 8) != 0
     }
 
-    /// Play it, or not.
+    /// Sets whether this operation is played.
     pub fn set(&mut self, index: u32, keep: bool) {
         let bit = 1 << (index % 8);
         let byte = &mut self.0[index as usize / 8];
         *byte = if keep { *byte | bit } else { *byte & !bit };
     }
 
-    /// Those that are played.
+    /// The indices of the operations that are played.
     pub fn indices(&self) -> impl Iterator<Item = u32> {
         (0..EPISODE).filter(|&index| self.has(index))
     }
@@ -68,13 +68,13 @@ pub struct Plan {
     /// The first episode.
     pub first: u32,
     pub episodes: u32,
-    /// A line for each operation, and one for everything that can be seen after it.
+    /// Whether to print a line for each operation, and one for the visible state after it.
     pub verbose: bool,
     pub keep: Keep,
 }
 
 impl Plan {
-    /// From the words that [`Display`](fmt::Display) prints.
+    /// Parses the words that [`Display`](fmt::Display) prints.
     pub fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Plan> {
         let mode = match words.next()? {
             "plenty" => Mode::Plenty,
@@ -96,7 +96,7 @@ impl Plan {
     }
 }
 
-/// The words that the program `storm` takes.
+/// Prints the words that the program `storm` takes.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{} {} {} {}", self.mode, self.seed, self.first, self.episodes)?;

@@ -1,4 +1,4 @@
-//! Carries operations out in a world, and digests all that can be seen of it.
+//! Carries operations out in a world, and digests all visible state.
 
 use crate::op::{Arg, By, CHILDREN, ITEMS, ME, NAMES, Op, What};
 use crate::place::{CODE, DESK, NOWHERE, REACH, is_stack, pages, realm, tables};
@@ -11,30 +11,30 @@ use core::fmt;
 
 /// Where operations are carried out: the real kernel, or the model.
 pub trait World {
-    /// The hostile program makes a call.
+    /// Makes a call by the hostile program.
     fn call(&mut self, number: u64, args: [u64; 6]) -> (u64, u64);
-    /// Let the others run until none of them can.
+    /// Lets the other environments run until none of them can.
     fn settle(&mut self);
-    /// The hostile program reads a word of its memory, or writes one. If that raises a page fault which libos
-    /// cannot resolve: the error code and the address.
+    /// Reads a word of the hostile program's memory, or writes one. If that raises a page fault that libos cannot
+    /// resolve: the error code and the address.
     fn access(&mut self, at: u64, write: Option<u64>) -> Result<u64, (u64, u64)>;
-    /// A word on the desk.
+    /// Reads a word on the desk.
     fn load(&self, at: u64) -> u64;
-    /// Write a word on the desk.
+    /// Writes a word on the desk.
     fn store(&mut self, at: u64, word: u64);
-    /// What the window shows of the environment with this id.
+    /// The public part of the environment with this id, from the window.
     fn env(&self, id: u32) -> Option<Env>;
     /// All entries of the hostile program's page map in a range that are not empty.
     fn entries(&self, start: u64, end: u64, f: &mut dyn FnMut(Entry));
-    /// The hostile program's table to which the entry of this level that translates `va` points.
+    /// The hostile program's page table to which the entry of this level that translates `va` points.
     fn table(&self, va: u64, level: u32) -> Option<Table>;
-    /// Free page frames.
+    /// The number of free page frames.
     fn free(&self) -> u64;
-    /// Slots for environments.
+    /// The number of slots for environments.
     fn slots(&self) -> usize;
     /// The id of the hostile program.
     fn me(&self) -> u32;
-    /// Print a line.
+    /// Prints a line.
     fn print(&mut self, line: fmt::Arguments);
 }
 
@@ -50,26 +50,26 @@ pub struct Env {
 /// An entry of a page map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// The page.
+    /// The address of the page.
     pub va: u64,
     /// The entry without its frame; or the whole entry, if it is a mark.
     pub bits: u64,
     /// References to the frame.
     pub refs: u32,
-    /// Tells frames from each other, and nothing else.
+    /// A number that only distinguishes frames from each other.
     pub frame: u64,
 }
 
-/// A page table, as the entry shows it that points to it.
+/// A page table, as shown by the entry that points to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Table {
-    /// What is below can be changed.
+    /// Whether the part of the page map below it can be changed.
     pub open: bool,
     /// References to its frame.
     pub refs: u32,
 }
 
-/// Play a plan. Returns how many calls were made.
+/// Plays a plan. Returns how many calls were made.
 pub fn play(world: &mut impl World, plan: &Plan) -> u64 {
     let me = world.me();
     let mut stage = Stage { world, plan, me, names: [NOBODY; NAMES], calls: 0, digest: 0 };
@@ -90,10 +90,10 @@ pub fn play(world: &mut impl World, plan: &Plan) -> u64 {
     stage.calls
 }
 
-/// So many puppets are made anew when they are wanted and wait for something else than a command.
+/// The number of workers: puppets that are made anew when they are needed and do not wait for a command.
 const WORKERS: u8 = 3;
 
-/// An id that is never given out: what a name stands for at first.
+/// An id that is never assigned: the initial value of a name.
 const NOBODY: u32 = u32::MAX << abi::EnvId::SLOT_BITS;
 
 struct Stage<'a, W> {
@@ -105,12 +105,12 @@ struct Stage<'a, W> {
     digest: u64,
 }
 
-/// What came of an operation.
+/// The result of an operation.
 #[derive(Clone, Copy, Default)]
 struct Outcome {
-    /// Pages, or operations of a batch.
+    /// The number of pages, or of operations of a batch.
     done: u64,
-    /// Pages of an operation that was not finished.
+    /// The number of pages of an operation that was not finished.
     part: u64,
     /// The last results; none if the call has not returned, or could not be made.
     last: Option<(u64, u64)>,
@@ -201,7 +201,7 @@ impl<W: World> Stage<'_, W> {
         }
     }
 
-    /// A call by whoever it is; `None` if it has not returned, or cannot be made.
+    /// Makes a call; `None` if it has not returned, or cannot be made.
     fn act(&mut self, by: By, number: u64, mut args: [u64; 6]) -> Option<(u64, u64)> {
         let By::Puppet(name) = by else {
             if number == Call::Wait as u64 && args[1] == 0 && !self.has_ended(args[0]) {
@@ -209,7 +209,7 @@ impl<W: World> Stage<'_, W> {
             }
             let results = self.call(number, args);
             if number == Call::Destroy as u64 {
-                // Whoever ended at once is in the queue still: let that be forgotten.
+                // A destroyed environment may still be in the run queue. Yield, so that the kernel removes it.
                 self.world.call(Call::Yield as u64, [0; 6]);
             }
             if !is_page_call(number) {
@@ -229,7 +229,7 @@ impl<W: World> Stage<'_, W> {
             self.world.store(corner + CALL + 8 * word as u64, value);
         }
         self.world.store(corner + RESULTS + 16, 0);
-        // The message, and the call of the puppet itself.
+        // Count the message, and the call of the puppet itself.
         self.calls += 1;
         self.call(Call::Send as u64, [id.into(), GO, NO_PAGE, 0, 0, 0]);
         self.world.settle();
@@ -251,13 +251,13 @@ impl<W: World> Stage<'_, W> {
         self.status(name) == Some(Status::Receiving) && self.world.load(corner(name) + PARKED) == 1
     }
 
-    /// Whether waiting for this child will not take time.
+    /// Whether a wait for this child will return at once.
     fn has_ended(&self, id: u64) -> bool {
         let env = u32::try_from(id).ok().and_then(|id| self.world.env(id));
         env.is_some_and(|env| env.status == Status::Zombie as u32 && env.parent == self.me)
     }
 
-    /// A call, again and again while it reports progress on a run.
+    /// Repeats a call while it reports progress on a run.
     fn repeat(&mut self, by: By, number: u64, args: [u64; 6]) -> Outcome {
         let run: &[usize] = match Call::from_number(number) {
             Some(Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::UnmapTables) => &[2, 1],
@@ -273,8 +273,8 @@ impl<W: World> Stage<'_, W> {
         }
     }
 
-    /// In how many entries to the kernel something is done is the kernel's business: it counts as one call, and only
-    /// the outcome is looked at.
+    /// Counts as one call, whatever number of kernel entries it takes: the kernel may choose that, so only the outcome
+    /// is compared.
     fn in_one(&mut self, by: By, f: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
         let calls = self.calls;
         let outcome = f(self);
@@ -285,7 +285,7 @@ impl<W: World> Stage<'_, W> {
         outcome
     }
 
-    /// Call until all of a run is done: `count` and `addresses` are the places of these arguments.
+    /// Calls until all of a run is done: `count` and `addresses` are the indices of these arguments.
     fn finish(
         &mut self,
         by: By,
@@ -310,8 +310,8 @@ impl<W: World> Stage<'_, W> {
         }
     }
 
-    /// A page call with a write to a page before, and a write and a read after: what the processor
-    /// remembers of the page must not outlive the call.
+    /// A page call with a write to a page before, and a write and a read after it: translations that the processor has
+    /// cached must not outlive the call.
     fn touching(&mut self, number: u64, args: [Arg; 6], page: u64) -> Outcome {
         let at = page + PAGE_SIZE / 2;
         let before = self.access(at, Some(number));
@@ -414,7 +414,7 @@ impl<W: World> Stage<'_, W> {
         })
     }
 
-    /// Everything that can be seen without a call.
+    /// Digests everything that is visible without a call.
     fn look_around(&mut self) {
         self.fold(self.world.free());
         let show = self.plan.verbose && self.plan.keep != crate::Keep::ALL;
@@ -472,7 +472,7 @@ impl<W: World> Stage<'_, W> {
         core::array::from_fn(|word| self.world.load(corner(name) + RESULTS + 8 * word as u64))
     }
 
-    /// Give everything back.
+    /// Gives everything back.
     fn end(&mut self) {
         for name in 0..CHILDREN {
             let id = self.names[name].into();
@@ -488,7 +488,7 @@ impl<W: World> Stage<'_, W> {
         self.look_around();
     }
 
-    /// Unmap everything in a range; tables that are shared go first.
+    /// Unmaps everything in a range; shared page tables go first.
     fn clear(&mut self, mut start: u64, end: u64) {
         loop {
             let mut first = None;
@@ -525,18 +525,18 @@ fn is_page_call(number: u64) -> bool {
     })
 }
 
-/// Where an operation for `page_ops` lies.
+/// The address of an operation for `page_ops`.
 fn place(index: usize) -> u64 {
     DESK + OPERATIONS + (index * size_of::<PageOp>()) as u64
 }
 
-/// Bytes of one of what a call counts: of a page, or of what a table translates.
+/// Bytes of one unit of a call: of a page, or of the range that a page table translates.
 fn size(number: u64, args: &[u64; 6]) -> u64 {
     let op = Call::from_number(number).and_then(|call| PageOp::from_registers(call, *args).ok());
     op.map_or(PAGE_SIZE, |op| op.step() * PAGE_SIZE)
 }
 
-/// Registers, as they lie in memory.
+/// Registers, in their order in memory.
 fn words(r: &abi::Registers) -> [u64; 18] {
     [
         r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx, r.rcx, r.rbx,

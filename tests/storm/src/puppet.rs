@@ -1,23 +1,23 @@
-//! Children that make calls on command, so that there are several hostile environments at once:
-//! children of children, receivers of messages, owners of what somebody else maps.
+//! Children that make calls on command, so that there are several hostile environments at once: children of children,
+//! receivers of messages, owners of pages that others map.
 //!
-//! A puppet parks in `recv`. On the message [`GO`] it takes the registers of a call from its corner
-//! of a page that it shares with the hostile program, makes the call, writes down the results, and
-//! parks again. Its code is a page of the hostile program, too.
+//! A puppet parks in `recv`. On the message [`GO`] it takes the registers of a call from its corner of the desk, a page
+//! that it shares with the hostile program, makes the call, writes down the results, and parks again. Its code is a
+//! shared page, too.
 
 use crate::place::{CODE, DESK};
 use abi::{Call, EnvId, PageOp, Registers, Va};
 
-/// The message that makes a puppet look at its corner.
+/// The message that makes a puppet read its corner.
 pub const GO: u64 = 0x5354_4f52_4d00_4c47;
 
-/// Bytes of a corner.
+/// The size of a corner, in bytes.
 pub const CORNER: u64 = 128;
 /// In a corner: number and six arguments of the call.
 pub const CALL: u64 = 0;
 /// In a corner: 1 while the puppet is parked.
 pub const PARKED: u64 = 64;
-/// In a corner: the results, and whether they have come.
+/// In a corner: the results, and whether they are valid.
 pub const RESULTS: u64 = 72;
 /// On the desk, behind the corners: registers for `set_regs`.
 pub const REGISTERS: u64 = 1024;
@@ -30,13 +30,13 @@ pub const fn corner(name: u8) -> u64 {
     DESK + name as u64 * CORNER
 }
 
-/// What a puppet starts with.
+/// The initial registers of a puppet.
 #[must_use]
 pub fn registers(name: u8) -> Registers {
     Registers { rip: CODE, r15: corner(name), r14: GO, ..Registers::default() }
 }
 
-/// An operation for `page_ops`, as it lies in memory.
+/// An operation for `page_ops`, from its words in memory.
 #[must_use]
 pub fn page_op(words: [u64; 5]) -> PageOp {
     let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);

@@ -1,4 +1,4 @@
-//! A long program that differs into a short one.
+//! Shrinks a long sequence of operations that differs to a short one.
 
 use crate::model::Model;
 use crate::op::Op;
@@ -11,36 +11,36 @@ use core::fmt::Write;
 /// A machine that ran the program `storm`.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// What is on the console.
+    /// The output on the console.
     pub console: String,
-    /// How it ended, in words; `None` if that was as it should be.
+    /// How it failed, in words; `None` if it ended well.
     pub failure: Option<String>,
 }
 
 /// Boots a machine with the program `storm` and the words of the plan as its arguments.
 pub type Boot<'a> = dyn FnMut(&Plan) -> Result<Run, String> + 'a;
 
-/// What the model prints, and where the machine printed something else.
+/// The model's output, and the first difference of the machine's.
 struct Comparison {
     expected: Vec<String>,
-    /// The first line that differs, and what was there.
+    /// The index of the first line that differs, and the machine's line.
     difference: Option<(usize, String)>,
 }
 
-/// How many machines are booted to make a program shorter.
+/// How many machines are booted to shrink a sequence.
 const BOOTS: usize = 250;
 
-/// Play a plan, and compare with the model. Returns how many calls were made.
+/// Plays a plan, and compares with the model. Returns how many calls were made.
 ///
 /// # Errors
-/// They differ: a short program that shows it, in words. Or the machine could not be booted.
+/// The two differ: a short sequence that shows it, in words. Or the machine could not be booted.
 pub fn check(plan: &Plan, boot: &mut Boot) -> Result<u64, String> {
     let Comparison { expected, difference } = compare(plan, &boot(plan)?)?;
     let Some((line, actual)) = difference else {
         let last = expected.last().map_or("", String::as_str);
         return Ok(last.split(' ').find_map(|word| word.parse().ok()).unwrap_or(0));
     };
-    // A line for each episode, here.
+    // In this mode there is one line for each episode.
     let episode = plan.first + (line as u32).min(plan.episodes - 1);
     let alone = Plan { first: episode, episodes: 1, verbose: true, ..*plan };
     let played = compare(&alone, &boot(&alone)?)?;
@@ -74,7 +74,7 @@ fn compare(plan: &Plan, run: &Run) -> Result<Comparison, String> {
     Ok(Comparison { expected, difference })
 }
 
-/// What a run that stopped too early said last.
+/// The last lines of a run that stopped too early.
 fn tail(run: &Run) -> String {
     let lines: Vec<&str> = run.console.lines().filter(|line| !line.starts_with(PREFIX)).collect();
     let last = lines[lines.len().saturating_sub(16)..].join("\n    ");
@@ -89,7 +89,7 @@ fn cut(plan: &Plan, played: &Comparison) -> Vec<u32> {
     plan.keep.indices().take(ops).collect()
 }
 
-/// Leave out operations, as long as there is a difference: halves first, then smaller pieces.
+/// Leaves out operations as long as the difference remains: halves first, then smaller pieces.
 fn shrink(plan: Plan, played: Comparison, boot: &mut Boot) -> Result<(Plan, Comparison), String> {
     let mut best = (plan, played);
     let mut ops = cut(&best.0, &best.1);
@@ -139,7 +139,7 @@ fn report(plan: &Plan, played: &Comparison) -> String {
     text
 }
 
-/// What repeats a plan, and shows every operation with everything that can be seen after it.
+/// The command that repeats a plan, and shows every operation with the visible state after it.
 fn command(plan: &Plan) -> String {
     format!("cargo xtask run --check --memory {MEMORY} --tick 0 --no-trace storm {plan}")
 }

@@ -1,4 +1,4 @@
-//! What the storm reaches: a call that is always refused, or always in the same way, tests little.
+//! The coverage of the storm: a call that is always refused, or always in the same way, tests little.
 
 use crate::model::Model;
 use crate::place::{CODE, DESK, FIXTURES, TEXT_TABLE};
@@ -6,7 +6,7 @@ use crate::{Keep, Mode, Plan, World, play};
 use abi::layout::EXCEPTION_STACK_TOP;
 use abi::{Call, Error, PAGE_SIZE};
 
-/// A machine, as the program describes it.
+/// A machine, in the form in which the program describes it.
 fn machine() -> Model {
     let top = EXCEPTION_STACK_TOP.0;
     let low = top - 4 * PAGE_SIZE;

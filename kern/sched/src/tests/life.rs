@@ -1,4 +1,4 @@
-//! How environments are held, stopped, kept off, ended and given back.
+//! Tests of how environments are held, stopped, kept off, ended and given back.
 
 use crate::tests::world::*;
 use crate::*;
@@ -6,8 +6,8 @@ use abi::{EnvId, ExitStatus, Status};
 use core::sync::atomic::Ordering::Acquire;
 use loom::thread;
 
-/// Two look for work at once, leave what they found, and look again: none has what the other has. (`touch`
-/// would see it.)
+/// Two processors look for work at once, leave what they found, and look again: neither has what the other one has.
+/// (`touch` would notice.)
 #[test]
 fn no_two_hold_one() {
     model(|| {
@@ -35,7 +35,7 @@ fn no_two_hold_one() {
     });
 }
 
-/// One goes over from an environment to another, and stays there; the first one is for the idle processor.
+/// A processor switches from one environment to another, and stays there; the first one is left for the idle processor.
 #[test]
 fn what_is_given_up_finds_an_idle_processor() {
     model(|| {
@@ -60,7 +60,8 @@ fn what_is_given_up_finds_an_idle_processor() {
     });
 }
 
-/// A parent stops a child that runs elsewhere, changes its registers, and starts it again. It runs again.
+/// A parent stops a child that runs on another processor, changes its registers, and starts it again: the child runs
+/// again.
 #[test]
 fn a_stopped_one_is_left_alone() {
     model(|| {
@@ -76,7 +77,7 @@ fn a_stopped_one_is_left_alone() {
                 sched.start(child).unwrap();
             },
             move |world| {
-                // Its turn is over, or it is told.
+                // Its time slice is over, or the processor was interrupted.
                 world.lock().requeue(child);
                 let same = world.lock().dequeue(1);
                 if same.is_none() {
@@ -93,8 +94,7 @@ fn a_stopped_one_is_left_alone() {
     });
 }
 
-/// The same for the stack of its upcall, for which it is only kept off its processor. Just then it stops itself: it
-/// stays stopped.
+/// A child stops itself while its parent keeps it off, to change its exception stack: the child stays stopped.
 #[test]
 fn who_stops_itself_stays_stopped() {
     model(|| {
@@ -113,7 +113,7 @@ fn who_stops_itself_stays_stopped() {
     });
 }
 
-/// One that goes on running is not lost either when it is kept off for a moment.
+/// An environment that goes on running is not lost when it is kept off for a moment.
 #[test]
 fn who_was_kept_off_goes_on() {
     model(|| {
@@ -134,8 +134,8 @@ fn who_was_kept_off_goes_on() {
     });
 }
 
-/// One that is kept off its processor is taken by no other, whoever wants it to run by name: so who keeps it off gets it
-/// when it has been given up.
+/// An environment that is kept off is taken by no other processor, even if other environments hand over to it by name:
+/// so the processor that keeps it off gets it once it has been given up.
 #[test]
 fn what_is_kept_off_is_reserved() {
     model(|| {
@@ -154,7 +154,7 @@ fn what_is_kept_off_is_reserved() {
                 world.lock().let_go(child);
             },
             move |world| {
-                // Its processor gives it up, and a third environment lets it run by name, again and again.
+                // Its processor gives it up, and a third environment hands over to it by name, again and again.
                 world.lock().requeue(child);
                 world.leave(child);
                 for _ in 0..2 {
@@ -172,13 +172,13 @@ fn what_is_kept_off_is_reserved() {
     });
 }
 
-/// From the moment that one is to be kept off, nobody else gets it.
+/// As soon as a processor waits to keep an environment off, no other processor gets it.
 #[test]
 fn who_keeps_off_comes_first() {
     model(|| {
         let world = World::new(2);
         let child = &world.table[1];
-        // It is in the queue, and stays there when it is run by name.
+        // It is in the run queue, and stays there when a processor hands over to it by name.
         world.lock().start(child).unwrap();
         assert!(world.lock().hand_over(child, 1));
         assert!(!world.lock().keep_off(child, 0), "it runs elsewhere");
@@ -192,15 +192,15 @@ fn who_keeps_off_comes_first() {
     });
 }
 
-/// A child and its parent end at the same time, the child with a child of its own: that goes up to the first, which is
-/// left. If the parent was ended with its family, nobody is left of that.
+/// A child and its parent end at the same time, and the child has a child of its own: that goes up to the first
+/// environment, which is left. If the parent was ended with its family, none of the family is left.
 #[test]
 fn families_end_at_the_same_time() {
     for family in [Family::GoesUp, Family::Ends] {
         model(move || {
             let world = World::of_generations(4);
             let (parent, child, grandchild) = (world.run(1, 0), world.run(2, 1), &world.table[3]);
-            // So that it is not ended for want of somebody who could start it.
+            // Otherwise it would be ended, because no environment is left that could start it.
             world.lock().start(grandchild).unwrap();
             together(
                 &world,
@@ -213,7 +213,7 @@ fn families_end_at_the_same_time() {
                     world.end_here(child);
                 },
             );
-            // What the processors have not come to.
+            // End those that the processors have not reached.
             let mut sched = world.lock();
             while let Some(found) = sched.dequeue(0) {
                 if found.status() == Status::Dying {
@@ -232,8 +232,8 @@ fn families_end_at_the_same_time() {
     }
 }
 
-/// Somebody ends an environment that is just about to wait elsewhere: it is buried once, by whoever comes to it,
-/// and nobody who runs it has it meanwhile.
+/// An environment is ended just when it is about to wait on another processor: it is buried once, by the first
+/// processor that takes it, and no processor runs it meanwhile.
 #[test]
 fn the_condemned_end() {
     model(|| {

@@ -1,4 +1,4 @@
-//! How messages find their receivers.
+//! Tests of how messages find their receivers.
 
 use crate::tests::world::*;
 use crate::*;
@@ -8,8 +8,8 @@ use core::sync::atomic::Ordering::Acquire;
 use loom::sync::Arc;
 use loom::thread;
 
-/// A receiver waits, and is given up, while its message comes from another processor, which goes on with its own: it
-/// wakes up, on the processor that it left.
+/// A receiver waits, and its processor gives it up, while its message comes from another processor, which goes on with
+/// its own environment: the receiver wakes up, on the processor that it left.
 #[test]
 fn no_message_is_lost() {
     model(|| {
@@ -33,7 +33,7 @@ fn no_message_is_lost() {
                 }
                 assert!(sched.deliver(receiver));
                 if sched.hand_over(receiver, 1) {
-                    // It runs here first, and its turn is over.
+                    // It runs here first, until its time slice is over.
                     drop(sched);
                     receiver.touch();
                     world.lock().requeue(receiver);
@@ -46,7 +46,7 @@ fn no_message_is_lost() {
     });
 }
 
-/// A receiver is ended while a page is handed to it: its page map stays until that is done.
+/// A receiver is ended while a page is handed to it: its page map stays until the page is there.
 #[test]
 fn a_page_map_stays_while_a_page_comes() {
     model(|| {
@@ -77,7 +77,7 @@ fn a_page_map_stays_while_a_page_comes() {
     });
 }
 
-/// Whom a receiver waits for ends while it begins to wait: it is told.
+/// A sender ends while a receiver begins to wait for it: the receiver is told.
 #[test]
 fn nobody_waits_for_the_dead() {
     model(|| {
@@ -101,7 +101,7 @@ fn nobody_waits_for_the_dead() {
             move |world| {
                 assert!(world.lock().condemn(sender, ExitStatus::SUCCESS, sender.id(), Family::GoesUp));
                 world.leave(sender);
-                // Or the other one found it.
+                // Unless the other processor found it first.
                 let found = world.lock().dequeue(1);
                 match found.map(Node::status) {
                     Some(Status::Dying) => world.slice(sender),
@@ -117,7 +117,7 @@ fn nobody_waits_for_the_dead() {
 }
 
 impl World {
-    /// A receiver waits, and no processor holds it.
+    /// Makes an environment wait for a message, held by no processor.
     fn listen(&self, slot: usize, from: EnvId) -> &'static Env {
         let env = self.run(slot, 0);
         assert!(self.lock().receive(env, NO_PAGE, from));
@@ -125,13 +125,14 @@ impl World {
         env
     }
 
-    /// A place where loom lets others come first. (That it looks at a word just before it exchanges that hides from it
-    /// that somebody else has looked before, too.)
+    /// A point at which loom lets other threads run. (Without it, loom would not try the orders in which another thread
+    /// reads a word between a read and an exchange of it.)
     fn meet(&self) {
         drop(self.lock());
     }
 
-    /// Question and answer between what runs here and a receiver, without the lock. `false`: the caller goes on.
+    /// Exchanges messages between the environment that runs here and a receiver, without the lock. `false`: the caller
+    /// goes on.
     fn exchange(&self, me: &'static Env, to: &'static Env, processor: u32, only_from_it: bool) -> bool {
         me.touch();
         let id = to.id();
@@ -150,7 +151,8 @@ impl World {
     }
 }
 
-/// Two send to one receiver at once, each from its processor and without the lock: it runs where it was taken, once.
+/// Two environments send to one receiver at once, each on its processor and without the lock: the receiver runs once,
+/// on the processor that took it.
 #[test]
 fn one_of_two_takes_a_receiver() {
     model(|| {
@@ -171,7 +173,7 @@ fn one_of_two_takes_a_receiver() {
     });
 }
 
-/// A message without the lock, and one with a page, which takes time: only one of them comes.
+/// A message without the lock, and one with a page, which takes time: only one of them arrives.
 #[test]
 fn a_claimed_receiver_is_not_taken() {
     model(|| {
@@ -197,7 +199,7 @@ fn a_claimed_receiver_is_not_taken() {
     });
 }
 
-/// A receiver is ended while somebody sends to it without the lock: it gets the message or not, and it ends once.
+/// A receiver is ended while a message is sent to it without the lock: it gets the message or not, and it ends once.
 #[test]
 fn a_receiver_ends_or_is_taken() {
     model(|| {
@@ -208,14 +210,14 @@ fn a_receiver_ends_or_is_taken() {
             &world,
             move |world| {
                 if world.exchange(sender, receiver, 0, true) {
-                    // It runs here until it hears of its end.
+                    // It runs here until the processor is interrupted.
                     while !world.bells[0].rung.load(Acquire) {
                         thread::yield_now();
                     }
                     assert_eq!(receiver.status(), Status::Dying);
                     world.leave(receiver);
                     world.slice(world.next(0));
-                    // That was whom the sender waited for.
+                    // The sender waited for this environment, and is awake now.
                     assert_eq!(world.next(0).slot, 0);
                 } else {
                     world.slice(world.next(0));
@@ -229,8 +231,8 @@ fn a_receiver_ends_or_is_taken() {
     });
 }
 
-/// The sender is ended, stopped, or kept off while it goes over to the receiver without the lock: what was
-/// done to it is done, and the receiver runs.
+/// A sender is ended, stopped or kept off while it switches to the receiver without the lock: this takes effect, and
+/// the receiver runs.
 #[test]
 fn a_sender_is_left_in_order() {
     fn check(meddle: fn(&World, &'static Env), then: fn(&World, &'static Env)) {
@@ -255,14 +257,14 @@ fn a_sender_is_left_in_order() {
         assert!(world.lock().dequeue(1).is_some_and(|found| core::ptr::eq(found, sender)));
         assert_eq!(sender.status(), Status::Dying);
     });
-    // Its call is done, so it waits all the same, and who wanted to stop it hears of that.
+    // Its call is done, so it waits all the same, and the environment that wanted to stop it gets this status.
     let stop = |world: &World, sender| assert_eq!(world.stop(sender), Err(Status::Receiving));
     check(stop, |_, sender| assert_eq!(sender.status(), Status::Receiving));
     let keep_off = |world: &World, sender: &'static Env| world.touch_kept_off(sender, 1);
     check(keep_off, |_, sender| assert_eq!(sender.status(), Status::Receiving));
 }
 
-/// The slot of a receiver gets another owner while somebody sends to the one that had it: the new one is not taken.
+/// The slot of a receiver gets another owner during a send to the previous one: the new owner is not taken.
 #[test]
 fn a_slot_is_not_mistaken() {
     model(|| {
@@ -279,7 +281,7 @@ fn a_slot_is_not_mistaken() {
                 }
             },
             move |world| {
-                // Nobody wants it that can: it is gone at once.
+                // No other environment waits for it: it is gone at once.
                 let mut sched = world.lock();
                 if sched.condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp)
                     && sched.hold(receiver, 1)
@@ -299,8 +301,8 @@ fn a_slot_is_not_mistaken() {
     });
 }
 
-/// Three processors: two send to one receiver, which answers the one that it got a message from; a third processor ends
-/// that receiver. Nobody waits for ever, and nobody runs twice.
+/// Two processors send to one receiver, which answers the sender of the message that it got; a third processor ends the
+/// receiver. No environment waits forever, and none runs twice.
 #[test]
 fn three_processors() {
     model(|| {
@@ -326,7 +328,7 @@ fn three_processors() {
         assert!(is_ending(receiver));
         for (sender, processor) in senders.iter().zip(0..2) {
             let runs = sender.holder() == Some(processor);
-            // It goes on, or it waits for the one that is ending.
+            // It goes on, or it waits for the environment that is ending.
             let waits = sender.status() == Status::Receiving;
             assert!(sender.status() == Status::Running && runs || waits && !runs);
         }

@@ -9,15 +9,15 @@ use loom::sync::{Arc, Mutex, MutexGuard, Notify};
 use loom::thread;
 use std::array;
 
-/// All orders in which a processor is overtaken at most twice where it could have gone on: more would take
-/// hours, and finds no more.
+/// Tries all orders of events in which a processor is preempted at most twice where it could have gone on: more would
+/// take hours, and finds no more bugs.
 pub fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
     builder.check(f);
 }
 
-/// What a processor is told by others.
+/// The interrupts that other processors send to a processor.
 #[derive(Default)]
 pub struct Bell {
     pub rung: AtomicBool,
@@ -30,9 +30,9 @@ pub struct Env {
     pub info: EnvInfo,
     pub word: AtomicU64,
     pub bells: &'static [Bell; 2],
-    /// Only the processor that holds it is in here.
+    /// Only the processor that holds the environment accesses this.
     pub registers: UnsafeCell<()>,
-    /// Only who ends it, or sends it a page, is in here.
+    /// Only the processor that ends the environment, or sends it a page, accesses this.
     pub space: UnsafeCell<()>,
 }
 
@@ -61,12 +61,12 @@ impl Node for Env {
 }
 
 impl Env {
-    /// Something is done to what only its holder may touch.
+    /// Accesses data that only the holder may touch.
     pub fn touch(&self) {
         self.registers.with_mut(|registers| assert!(!registers.is_null()));
     }
 
-    /// A sender puts a page into its page map, or who ends it takes that apart.
+    /// Accesses the page map: a sender maps a page, or a processor tears it down.
     pub fn map(&self) {
         self.space.with_mut(|space| assert!(!space.is_null()));
     }
@@ -79,7 +79,7 @@ pub struct World {
 }
 
 impl World {
-    /// So many environments, the others children of the first. They are stopped.
+    /// A world of `count` stopped environments; the first one is the parent of all others.
     pub fn new(count: usize) -> Arc<World> {
         let bells: &'static [Bell; 2] = Box::leak(Box::new(array::from_fn(|_| Bell::default())));
         let table = World::table(count, bells);
@@ -103,7 +103,7 @@ impl World {
         Box::leak((0..count).map(env).collect())
     }
 
-    /// So many environments, each the parent of the next one. They are stopped.
+    /// A world of `count` stopped environments, each of which is the parent of the next one.
     pub fn of_generations(count: usize) -> Arc<World> {
         let world = World::new(1);
         let table = World::table(count, world.bells);
@@ -113,7 +113,7 @@ impl World {
         Arc::new(World { sched: Mutex::new(sched), bells: world.bells, table })
     }
 
-    /// All that is left to do for one that is dying and held here; then it is given back.
+    /// Completes the end of a dying environment that is held here, and lets it go.
     pub fn end_here(&self, env: &'static Env) {
         env.touch();
         loop {
@@ -129,7 +129,7 @@ impl World {
         self.sched.lock().unwrap()
     }
 
-    /// A stopped environment begins to run here.
+    /// Runs a stopped environment on a processor.
     pub fn run(&self, slot: usize, processor: u32) -> &'static Env {
         let mut sched = self.lock();
         sched.set_status(&self.table[slot], Status::Runnable);
@@ -137,7 +137,7 @@ impl World {
         &self.table[slot]
     }
 
-    /// The processor saves what is in its registers, and gives up the environment.
+    /// Saves the registers of an environment, and gives it back.
     pub fn leave(&self, env: &'static Env) {
         env.touch();
         self.give_back(env);
@@ -149,8 +149,8 @@ impl World {
         }
     }
 
-    /// A processor that has nothing to do takes what comes. If it is told of nothing, it sleeps: in a test
-    /// in which nobody else is left, that is a deadlock.
+    /// Takes the next environment for a processor that has nothing to do. Without an interrupt it sleeps: in a test in
+    /// which no other thread is left, that is a deadlock.
     pub fn next(&self, processor: u32) -> &'static Env {
         loop {
             let mut sched = self.lock();
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// A slice of ending, by the processor that holds it.
+    /// Performs a slice of teardown, on the processor that holds the environment.
     pub fn slice(&self, env: &'static Env) {
         env.touch();
         if !self.lock().is_claimed(env) {
@@ -178,7 +178,7 @@ impl World {
         self.lock().let_go(env);
     }
 
-    /// A processor keeps an environment off the others, does something to it, and lets it go.
+    /// Keeps an environment off, accesses its registers, and lets it go.
     pub fn touch_kept_off(&self, env: &'static Env, processor: u32) {
         while !self.lock().keep_off(env, processor) {
             thread::yield_now();
@@ -187,7 +187,7 @@ impl World {
         self.lock().let_go(env);
     }
 
-    /// The scheduler, locked, when no processor holds a stopped environment.
+    /// Locks the scheduler at a moment when no processor holds this environment in the status `Stopped`.
     pub fn lock_free(&self, env: &Env) -> MutexGuard<'_, Sched<Env>> {
         loop {
             let sched = self.lock();
@@ -199,7 +199,7 @@ impl World {
         }
     }
 
-    /// What a parent does to a child that may run elsewhere.
+    /// Stops a child that may run on another processor, as a parent does.
     pub fn stop(&self, env: &'static Env) -> Result<(), Status> {
         while self.lock().stop(env)? {
             drop(self.lock_free(env));
@@ -208,7 +208,7 @@ impl World {
     }
 }
 
-/// Two processors, each with what it does.
+/// Runs two functions on two processors at the same time.
 pub fn together(
     world: &Arc<World>,
     first: impl FnOnce(&World) + 'static,

@@ -1,4 +1,4 @@
-//! What must hold between operations: the scheduler agrees with the model, and nobody is lost.
+//! The invariants between operations: the scheduler agrees with the model, and no environment is lost.
 
 use crate::op::SLOTS;
 use crate::world::{Model, World};
@@ -7,7 +7,8 @@ use sched::Node;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl World {
-    /// Everyone who is not dying descends from the root: so somebody can end it, unless it is the root itself.
+    /// Checks that an environment that is not dying descends from the root: so another one can end it, unless it is the
+    /// root.
     fn check_family(&self, slot: usize) {
         let Model { parent, status, .. } = self.model[slot];
         if status == Status::Free {
@@ -21,7 +22,7 @@ impl World {
             is_ending |= self.model[parent].takes_all && self.status(parent) == Status::Dying;
             at = parent;
         }
-        // What is left of a family may be on its way: it goes up as far as there is somebody.
+        // The rest of a family may be moving up, as far as there is an ancestor.
         let is_orphan = Some(at) != self.root;
         assert!(!is_orphan || is_ending || self.status(at) == Status::Dying, "nobody can end {slot}");
     }
@@ -47,14 +48,14 @@ impl World {
         let count = |status| self.model.iter().filter(|env| env.status == status).count();
         assert_eq!(self.sched.used(), SLOTS - count(Status::Free));
         assert_eq!(self.sched.readers(), count(Status::Reading));
-        // None is lost, and none runs twice.
+        // No environment is lost, and none runs twice.
         for (slot, model) in self.model.iter().enumerate() {
             let wants = matches!(model.status, Status::Runnable | Status::Dying);
             assert!(!wants || self.queue.contains(&slot) || model.holder.is_some(), "{slot} is lost");
             let on = self.runs.iter().filter(|runs| **runs == Some(slot)).count();
             assert!(on <= 1 && (model.status != Status::Running || on == 1), "{slot} runs on {on}");
         }
-        // Only the living are found, and only oneself and one's children may be acted upon.
+        // Only living environments are found, and a caller may act only on itself and its children.
         for (caller, env) in (0..SLOTS).flat_map(|caller| (0..SLOTS).map(move |env| (caller, env))) {
             let (me, id, model) = (&self.table[caller], self.table[env].id(), &self.model[env]);
             if id == EnvId::NONE || me.id() == EnvId::NONE {
@@ -67,7 +68,7 @@ impl World {
             let found_own = sched::find_own(self.table, me, id).map(Node::slot);
             assert_eq!(found_own, if own { found } else { found.and(Err(Error::NotYours(id.0.into()))) });
         }
-        // Who is idle has been told of what there is.
+        // Idle processors have been woken for what they could take.
         let free = self.queue.iter().filter(|&&env| self.is_free(env)).count() as u32;
         let told = self.woken.load(Relaxed).count_ones();
         assert!(self.sched.resting() == 0 || free <= told, "{free} wait, {told} know");

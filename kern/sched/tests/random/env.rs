@@ -1,4 +1,4 @@
-//! Environments as `sched` sees them: links, a page of information, and a note of who was interrupted.
+//! Environments as `sched` sees them: links, a page of information, and a record of the interrupted processors.
 
 use abi::window::EnvInfo;
 use sched::{AtomicU64, Links, Node};
@@ -8,7 +8,7 @@ pub struct Env {
     pub slot: usize,
     pub links: Links<Env>,
     pub info: EnvInfo,
-    /// Who was interrupted, one bit for each processor.
+    /// The processors that were interrupted, one bit for each.
     pub woken: &'static AtomicU64,
 }
 

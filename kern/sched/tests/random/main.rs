@@ -1,4 +1,4 @@
-//! Random operations, and a model that is as simple as can be: after each one, both say the same.
+//! Random operations, and a model that is as simple as possible: after each operation, scheduler and model agree.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -21,7 +21,7 @@ use proptest::test_runner::FileFailurePersistence::Direct;
 use sched::{Family, Node};
 use world::World;
 
-/// Seeds of runs that failed once, which come first.
+/// The file of seeds of runs that failed once; they run first.
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/random.proptest-regressions");
 
 proptest! {
@@ -41,7 +41,7 @@ proptest! {
     }
 }
 
-/// No slot is ever used up: after the last generation comes the first.
+/// Slots are never used up: after the last generation comes the first.
 #[test]
 fn ids_come_round() {
     let World { mut sched, .. } = World::new(2);

@@ -8,25 +8,26 @@ pub const PROCESSORS: u32 = 2;
 /// Operations name environments by slot, and processors by number.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    /// A child of this one, and whether it is started.
+    /// Makes a child of this environment, and starts it or not.
     Create(usize, bool),
     Start(usize),
     Stop(usize),
-    /// A processor leaves what it runs, which goes to the end of the queue, and takes the next one.
+    /// A processor puts its environment at the end of the run queue, and takes the next one.
     Switch(u32),
-    /// A processor goes from what it runs to this one.
+    /// A processor switches from its environment to this one.
     HandOver(u32, usize),
     Wait(u32, usize),
     Read(u32),
     Input,
-    /// What runs there receives from this one, or from anyone.
+    /// The environment that runs on a processor receives from this one, or from anyone.
     Receive(u32, Option<usize>),
     Send(usize, usize),
-    /// What runs there sends to this one without the lock, and waits for its answer alone, or for anyone.
+    /// The environment that runs on a processor sends to this one without the lock, and waits for its answer alone, or
+    /// for anyone.
     Exchange(u32, usize, bool),
-    /// Keep one off its processor, and let it go.
+    /// A processor keeps this environment off, and lets it go.
     KeepOff(u32, usize),
-    /// End one, and perhaps its family.
+    /// Ends this environment, perhaps with its family.
     Condemn(usize, bool),
 }
 

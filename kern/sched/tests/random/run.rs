@@ -6,7 +6,7 @@ use abi::{EnvId, ExitStatus, Status};
 use sched::{Family, Node};
 
 impl World {
-    /// Does an operation.
+    /// Executes an operation.
     pub fn run(&mut self, op: Op) {
         match op {
             Op::Create(parent, start) => {
@@ -37,7 +37,7 @@ impl World {
     fn create(&mut self, parent: usize) -> Option<usize> {
         let is_alive =
             |slot: &usize| !matches!(self.model[*slot].status, Status::Free | Status::Dying | Status::Zombie);
-        // Only the very first has no parent: whoever else is made by somebody.
+        // A parent that is not alive is replaced by the root: only the first environment has no parent.
         let parent = Some(parent).filter(is_alive).or(self.root.filter(is_alive));
         if parent.is_none() && self.root.is_some() {
             return None;
@@ -223,7 +223,7 @@ impl World {
                 self.enqueue(env);
             }
         } else if matches!(self.status(env), Status::Running | Status::Runnable) {
-            // Its processor notices, and nobody has it before this one.
+            // The processor that runs it notices, and no other one holds it before this one does.
             self.model[env].status = Status::Runnable;
             self.model[env].reserved = true;
             let other = holder.expect("it is held");

@@ -1,4 +1,4 @@
-//! The scheduler and a model of it, side by side: the queue, the processors, and what an end comes to.
+//! The scheduler and a model of it, side by side: the run queue, the processors, and the end of environments.
 
 use crate::env::Env;
 use crate::op::{PROCESSORS, SLOTS};
@@ -16,13 +16,13 @@ pub struct Model {
     pub holder: Option<u32>,
     pub awaits: Option<usize>,
     pub uses: u32,
-    /// When it became the child of its parent.
+    /// The time at which it became the child of its parent.
     pub born: usize,
-    /// Its parent did not make it.
+    /// Whether its parent is not the one that made it.
     pub adopted: bool,
-    /// It ends, and its children end too.
+    /// Whether its children are ended with it.
     pub takes_all: bool,
-    /// A processor waits to keep it off the others.
+    /// Whether a processor waits to keep it off.
     pub reserved: bool,
 }
 
@@ -30,14 +30,14 @@ pub struct World {
     pub sched: Sched<Env>,
     pub table: &'static [Env],
     pub woken: &'static AtomicU64,
-    /// What runs on each processor.
+    /// The environment that runs on each processor.
     pub runs: [Option<usize>; PROCESSORS as usize],
     pub model: Vec<Model>,
     pub queue: VecDeque<usize>,
     pub births: usize,
-    /// Who has no parent, and is the heir of all.
+    /// The environment without a parent, to which orphans go up.
     pub root: Option<usize>,
-    /// Slots that are free again, in the order in which they became free; and how many were never used.
+    /// Slots that are free again, in the order in which they became free.
     pub freed: VecDeque<usize>,
     pub created: usize,
     pub reached: usize,
@@ -91,8 +91,8 @@ impl World {
         self.enqueue(env);
     }
 
-    /// The model's next: the first that wants to run and that nobody else holds. Those before it that want nothing
-    /// are forgotten.
+    /// The next environment in the model: the first one that is runnable or dying and not held by another processor.
+    /// Removes those before it that are neither.
     fn next(&mut self, cpu: u32) -> Option<usize> {
         let mut kept = VecDeque::new();
         let mut found = None;
@@ -113,7 +113,7 @@ impl World {
         found
     }
 
-    /// Leave what runs, take the next one; end those that are dying on the way.
+    /// Leaves the environment that runs, takes the next one, and ends dying ones on the way.
     pub fn switch(&mut self, cpu: u32) {
         self.sched.look(cpu);
         self.woken.fetch_and(!(1 << cpu), Relaxed);
@@ -124,7 +124,7 @@ impl World {
                 self.leave(cpu);
             }
             let Some(slot) = expected else {
-                // It may be that what was left is the only one that wants to run.
+                // The environment that was just left may be the only one that is runnable.
                 if self.queue.iter().any(|&env| self.is_free(env)) {
                     continue;
                 }
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// All that there is to do for one that is dying.
+    /// Ends a dying environment completely.
     fn end(&mut self, slot: usize) {
         let env = &self.table[slot];
         while self.sched.part(env) {}
@@ -209,7 +209,7 @@ impl World {
         self.freed.push_back(slot);
     }
 
-    /// What becomes of the children of one that is dying. The youngest comes first.
+    /// Parts a dying environment from its children. The youngest comes first.
     fn part(&mut self, slot: usize) {
         let mut children: Vec<_> = (0..SLOTS).filter(|&child| self.is_child(child, slot)).collect();
         children.sort_by_key(|&child| {

@@ -1,4 +1,4 @@
-//! The kernel's own page tables: what is mapped is what was asked for, and no frame has two uses.
+//! The kernel's own page tables: the mappings are those that were asked for, and no frame has two uses.
 
 use abi::page::span;
 use abi::{Frame, PAGE_SIZE, Pte, Va};
@@ -10,7 +10,7 @@ use vm::{Builder, Machine, Ranges};
 
 const RW: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC;
 const LARGE: u64 = span(2);
-/// The simulated machine has memory at both sides of it.
+/// A limit with memory of the simulated machine on both sides of it.
 const LIMIT: u64 = 1 << 32;
 
 /// All the memory of the simulated machine.
@@ -32,7 +32,7 @@ fn builder() -> Builder<Sim> {
     Builder::new(usable(), LIMIT)
 }
 
-/// Frames that are in use as tables, and what is mapped: entry and level.
+/// The frames that are in use as tables, and the mappings: entry and level.
 fn contents(builder: &Builder<Sim>) -> (BTreeSet<Frame>, BTreeMap<u64, (Pte, u32)>) {
     let (mut tables, mut pages) = (BTreeSet::new(), BTreeMap::new());
     let mut todo = vec![(builder.root(), 4, Va(0))];
@@ -57,7 +57,8 @@ fn is_free(builder: &Builder<Sim>, frame: Frame) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-    /// Every page leads to its place with its rights; pages are large if and only if they can be, and are not for users.
+    /// Every page translates to its place with its rights; pages are large if and only if they can be, and are not for
+    /// users.
     #[test]
     fn physical_memory_is_mapped_as_asked(
         from in 0..2048_u64,
@@ -82,7 +83,7 @@ proptest! {
         prop_assert_eq!(next, to + end - from);
     }
 
-    /// Every page that has none gets a frame of its own, of zeros, below the limit; holes get none.
+    /// Every missing page gets a zeroed frame of its own, below the limit; holes get none.
     #[test]
     fn fresh_memory_is_used_once(
         ranges in prop::collection::vec((0..0x4_0000_u64, 0..0x8000_u64), 1..4),
@@ -111,7 +112,7 @@ proptest! {
     }
 }
 
-/// A walk of a user's page map would take a large page for a table.
+/// A walk of a user's page map would mistake a large page for a table.
 #[test]
 fn what_users_may_read_has_no_large_page() {
     for (rights, pages) in [(RW, 1), (RW | Pte::USER, 512)] {
@@ -138,7 +139,7 @@ fn tables_are_for_users_if_a_page_below_is() {
 #[test]
 fn the_books_about_a_range_are_there() {
     let mut builder = builder();
-    // 256 entries of 16 bytes are in a page; these are numbers 0x100 to 0x17f, and 0x1f0 to 0x20f.
+    // A page has 256 entries of 16 bytes; these are numbers 0x100 to 0x17f, and 0x1f0 to 0x20f.
     builder.back_books::<[u64; 2]>(span(3), &(0x10_0000..0x18_0000), RW);
     builder.back_books::<[u64; 2]>(span(3), &(0x1f_0000..0x21_0000), RW);
     let (_, pages) = contents(&builder);

@@ -1,4 +1,4 @@
-//! What single cases have in common: addresses, and references that are set by hand.
+//! The common part of single cases: addresses, and reference counts that are set by hand.
 
 use abi::{Frame, Va};
 use sim::machine::Sim;
@@ -7,7 +7,7 @@ use vm::Machine;
 
 pub const PAGE: Va = Va(0x40_0000);
 pub const OTHER: Va = Va(0x80_0000_0000);
-/// As many references as there can be.
+/// The greatest possible reference count.
 pub const MOST: u32 = 1 << 31;
 
 pub fn set_refs(frame: Frame, refs: u32) {

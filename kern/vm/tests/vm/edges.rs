@@ -1,4 +1,4 @@
-//! Single cases that chance would not find: frames, pages, windows and the self map.
+//! Single cases that random tests would not find: frames, pages, windows and the self map.
 
 use crate::case::{MOST, OTHER, PAGE, set_refs};
 use crate::world::{ALL, World};
@@ -39,7 +39,7 @@ fn the_frame_that_was_freed_last_goes_first() {
     assert_eq!((memory.alloc(), memory.alloc()), (Ok(b), Ok(a)));
 }
 
-/// Tables that were freed are empty, and need not be made so: neither a table of a page, nor the topmost.
+/// Freed tables are empty, and need not be cleared: neither a lower table, nor a top-level table.
 #[test]
 fn tables_come_back_as_they_were_freed() {
     let memory = machine::start(ALL);
@@ -53,7 +53,7 @@ fn tables_come_back_as_they_were_freed() {
     };
     machine::take_filled();
     assert_eq!((fill(), fill()), (4, 0), "frames filled for a root and three tables, at first and again");
-    // They are free all the same: whoever has nothing else gets them.
+    // They are free nevertheless: a processor that has no other frame gets them.
     assert_eq!(free_frames(), ALL);
     let all: BTreeSet<_> = std::iter::from_fn(|| memory.alloc().ok()).collect();
     assert_eq!((all.len(), free_frames()), (ALL, 0));
@@ -149,7 +149,7 @@ fn a_page_of_a_window_is_granted_read_only_and_copied_when_owned() {
     world.end();
 }
 
-/// What the kernel promises to pagers about A and D.
+/// The kernel's promises to pagers about A and D.
 #[test]
 fn protecting_keeps_the_accessed_and_dirty_bits_and_mapping_again_clears_them() {
     let mut world = World::new(ALL);
@@ -182,8 +182,8 @@ fn protecting_keeps_the_accessed_and_dirty_bits_and_mapping_again_clears_them() 
     world.end();
 }
 
-/// A table that is freed and handed out at once as a page of the same space: through the self map
-/// neither the old entries nor the new contents may be seen.
+/// A table that is freed and at once reused as a page of the same page map: the self map must show neither the old
+/// entries nor the new contents.
 #[test]
 fn a_freed_table_is_not_seen_through_the_self_map() {
     use abi::layout::uvpt;

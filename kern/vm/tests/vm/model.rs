@@ -1,6 +1,6 @@
-//! What page maps are supposed to do, written down as simply as possible: trees of tables that several spaces may
-//! have. No frames, no counts, no processor: who has what is counted whenever somebody asks, and what nobody has
-//! is swept away after every step.
+//! The expected behaviour of page maps, written as simply as possible: trees of tables that several page maps may
+//! share. No frames, no counts, no processor: users are counted on demand, and whatever has no user is removed after
+//! every step.
 
 use crate::op::{Op, Outcome};
 use abi::layout::USER_LIMIT;
@@ -8,12 +8,12 @@ use abi::page::span;
 use abi::{Error, PAGE_SIZE, Perms, Pte, Va};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A page, whoever holds it.
+/// A page, in any number of page maps.
 pub type PageId = u32;
-/// A table, whoever has it.
+/// A table, in any number of page maps.
 pub type TableId = u32;
 
-/// A page as an entry holds it.
+/// A page, as an entry names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Held {
     pub page: PageId,
@@ -26,7 +26,7 @@ pub struct Held {
 /// An entry that is not empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {
-    /// A table; if it may be written, it belongs to nobody else.
+    /// A table; if it may be written, it has no other user.
     Table(TableId, bool),
     Page(Held),
     Mark(u64),
@@ -45,7 +45,7 @@ pub struct Model {
     pub tables: BTreeMap<TableId, Table>,
     pub contents: HashMap<PageId, Vec<u64>>,
     next: u32,
-    /// Frames that there are for all of this.
+    /// The number of frames for all of this.
     pub frames: usize,
 }
 
@@ -58,7 +58,7 @@ struct Place {
 }
 
 impl Model {
-    /// So many empty spaces in so many frames.
+    /// A model with this many empty page maps and frames.
     pub fn new(spaces: usize, frames: usize) -> Model {
         let mut model =
             Model { roots: Vec::new(), tables: BTreeMap::new(), contents: HashMap::new(), next: 0, frames };
@@ -82,12 +82,12 @@ impl Model {
         self.tables.values().flat_map(BTreeMap::values)
     }
 
-    /// How many entries name a page.
+    /// The number of entries that name a page.
     pub fn page_refs(&self, page: PageId) -> usize {
         self.entries().filter(|entry| matches!(entry, Entry::Page(held) if held.page == page)).count()
     }
 
-    /// How many entries name a table.
+    /// The number of entries that name a table.
     pub fn table_refs(&self, table: TableId) -> usize {
         let named = self.entries().filter(|entry| matches!(entry, Entry::Table(other, _) if *other == table));
         named.count() + usize::from(self.roots.contains(&table))
@@ -97,7 +97,7 @@ impl Model {
         self.frames - self.tables.len() - self.contents.len()
     }
 
-    /// Every page that a space has, and whether every level above allows writing.
+    /// Every page of a page map, and whether every level above allows writing.
     pub fn pages(&self, space: usize) -> Vec<(Va, Held, bool)> {
         let mut found = Vec::new();
         self.visit(self.roots[space], 4, Va(0), true, &mut found);
@@ -137,8 +137,8 @@ impl Model {
         };
     }
 
-    /// No entry above this level that translates the address points to a shared table. Otherwise the error is about
-    /// the topmost one that does.
+    /// Checks that no entry above this level that translates the address points to a shared table. Otherwise the error
+    /// names the topmost one that does.
     pub fn require_open(&self, space: usize, va: Va, level: u32) -> Result<(), Error> {
         for above in (level + 1..=4).rev() {
             let entry = self.find(space, va, above).and_then(|place| self.entry(place));
@@ -149,18 +149,18 @@ impl Model {
         Ok(())
     }
 
-    /// Frames that the next operation takes before it can give any back.
+    /// The number of frames that the next operation takes before it can free any.
     fn need(&self, frames: usize) -> Result<(), Error> {
         if frames > self.free() { Err(Error::NoMemory(0)) } else { Ok(()) }
     }
 
-    /// The same, and the tables that are missing above an entry of this level.
+    /// The number of frames that an operation takes, including the missing tables above an entry of this level.
     fn need_tables(&self, space: usize, va: Va, level: u32, frames: usize) -> Result<(), Error> {
         let missing = (level..4).filter(|level| self.find(space, va, *level).is_none()).count();
         self.need(frames + missing)
     }
 
-    /// The entry of a level, whose table is made if it is missing.
+    /// The entry of a level; missing tables are made.
     fn make(&mut self, space: usize, va: Va, level: u32) -> Place {
         for above in (level + 1..=4).rev() {
             let place = self.find(space, va, above).expect("made a moment ago");
@@ -172,7 +172,7 @@ impl Model {
         self.find(space, va, level).expect("it was made")
     }
 
-    /// Let the tables go that are empty, from this level up.
+    /// Removes the tables that are empty, from this level up.
     fn prune(&mut self, space: usize, va: Va, level: u32) {
         for above in level + 1..=4 {
             let Some(place) = self.find(space, va, above) else { continue };
@@ -184,7 +184,7 @@ impl Model {
         }
     }
 
-    /// Forget the tables and pages that no space has.
+    /// Removes the tables and pages that no page map has.
     fn sweep(&mut self) {
         let mut seen: BTreeSet<TableId> = BTreeSet::new();
         let mut todo = self.roots.clone();
@@ -214,7 +214,7 @@ impl Model {
         }
     }
 
-    /// Do what an operation does. `current` is the space in which programs run.
+    /// Executes an operation. `current` is the page map in which programs run.
     pub fn apply(&mut self, current: usize, op: Op) -> Outcome {
         let outcome = self.act(current, op);
         self.sweep();
@@ -361,7 +361,7 @@ impl Model {
         level: u32,
     ) -> Result<(), Error> {
         let (place, table, _) = self.table(from, source, level)?;
-        // Whatever comes of it: the one who shares can write nothing below any more.
+        // Even if this fails, the page map that shares can write nothing below any more.
         self.set(place, Some(Entry::Table(table, false)));
         self.require_open(to, va, level)?;
         self.need_tables(to, va, level, 0)?;
@@ -394,7 +394,7 @@ impl Model {
         };
         let new: Table = self.tables[&table].iter().map(|(index, entry)| (*index, lowered(entry))).collect();
         if !copied || level > 2 {
-            // Pages in a table that was copied stay as they are: nobody can write them there.
+            // Pages in a table that was copied stay as they are: nobody can write them through it.
             self.tables.insert(table, new.clone());
         }
         let own = if copied { self.new_table(new) } else { table };
@@ -425,7 +425,7 @@ impl Model {
     }
 }
 
-/// How many entries of a table of this level belong to the user.
+/// The number of entries of a table of this level that belong to the user.
 pub fn user_entries(level: u32) -> usize {
     if level == 4 { USER_LIMIT.index(4) } else { 512 }
 }

@@ -1,4 +1,4 @@
-//! What is done to page maps, and what may come of it.
+//! The steps of the test: operations on page maps, and their results.
 
 use abi::layout::USER_LIMIT;
 use abi::page::span;
@@ -6,10 +6,10 @@ use abi::{Error, Perms, Pte, Va};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Address spaces in the game.
+/// The number of page maps in the test.
 pub const SPACES: usize = 3;
 
-/// Pages in the game: neighbours, and pages that have tables in common down to each of the levels.
+/// The pages in the test: neighbours, and pages that have tables in common down to each level.
 pub const PAGES: [Va; 9] = [
     Va(0),
     Va(0x1000),
@@ -22,7 +22,7 @@ pub const PAGES: [Va; 9] = [
     Va(USER_LIMIT.0 - 0x1000),
 ];
 
-/// One step: a call on any space, or an access by the program in the current one.
+/// One step: a call on any page map, or an access by the program in the current one.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     Alloc {
@@ -73,12 +73,12 @@ pub enum Op {
         va: Va,
         level: u32,
     },
-    /// Give everything back, for so many instructions at a time, and begin anew.
+    /// Tear everything down, this many instructions at a time, and begin anew.
     TearDown {
         space: usize,
         budget: u32,
     },
-    /// The processor goes on in this space.
+    /// The processor switches to this page map.
     Switch {
         space: usize,
     },
@@ -112,7 +112,7 @@ impl Op {
     }
 }
 
-/// What a step gives back: the result of a call, or what an access met.
+/// The result of a step: the result of a call, or of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     Call(Result<bool, Error>),
@@ -122,7 +122,7 @@ pub enum Outcome {
     Fault,
 }
 
-/// Some spaces and pages are chosen more often than others, so that things happen to them in a row.
+/// Some page maps and pages are chosen more often than others, so that several steps in a row affect them.
 fn space() -> impl Strategy<Value = usize> {
     prop_oneof![Just(0), 0..SPACES]
 }
@@ -151,14 +151,14 @@ fn marks() -> impl Strategy<Value = u64> {
     select(vec![0, 1, Pte::MARK_MAX, Pte::MARK_MAX + 1, u64::MAX])
 }
 
-/// A table is named by the first address that it translates, and mostly a small one is meant.
+/// A table is named by the first address that it translates; mostly a small one is chosen.
 fn table() -> impl Strategy<Value = (Va, u32)> {
     let at = |(va, level): (Va, u32)| (Va(va.0 & !(span(level) - 1)), level);
     (page(), select(vec![2, 2, 2, 3, 3, 4])).prop_map(at)
 }
 
 fn share_table() -> impl Strategy<Value = Op> {
-    // Mostly to the same place of another space, as a fork does it.
+    // Mostly to the same place of another page map, as in a fork.
     let same = (space(), table(), space()).prop_map(|(from, (va, level), to)| Op::ShareTable {
         from,
         source: va,
@@ -173,7 +173,7 @@ fn share_table() -> impl Strategy<Value = Op> {
     prop_oneof![2 => same, 1 => other]
 }
 
-/// A step at random.
+/// A random step.
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (space(), page(), perms()).prop_map(|(space, va, perms)| Op::Alloc { space, va, perms }),

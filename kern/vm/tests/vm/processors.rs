@@ -10,7 +10,7 @@ use vm::{Machine, Memory, Table};
 
 const CPUS: usize = 4;
 const FRAMES: usize = 1000;
-/// The most that one holds while there are always some left.
+/// The greatest number of frames of one processor such that some are always left.
 const HELD: usize = 40;
 
 /// Frames without contents, and processors that are threads.
@@ -19,7 +19,7 @@ struct Threads;
 static BOOKS: LazyLock<Vec<FrameInfo>> =
     LazyLock::new(|| (0..=FRAMES).map(|_| FrameInfo::default()).collect());
 static COUNTS: LazyLock<Vec<CpuInfo>> = LazyLock::new(|| (0..CPUS).map(|_| CpuInfo::default()).collect());
-/// Who has each frame: the number of the processor plus one.
+/// The owner of each frame: the number of the processor plus one.
 static OWNERS: [AtomicU32; FRAMES + 1] = [const { AtomicU32::new(0) }; FRAMES + 1];
 
 thread_local! {
@@ -32,7 +32,7 @@ impl Machine for Threads {
         unreachable!("there are no contents")
     }
 
-    /// Now and then, others come first: frames are looked up wherever they go from list to list.
+    /// Yields now and then: frame metadata is used wherever frames move between lists.
     fn info(frame: Frame) -> &'static FrameInfo {
         CALLS.set(CALLS.get() + 1);
         if CALLS.get().is_multiple_of(61) {
@@ -66,7 +66,7 @@ impl Machine for Threads {
     }
 }
 
-/// Take so many frames that nobody has, or all there are.
+/// Takes up to `most` frames for this processor; checks that none has an owner already.
 fn take(memory: &Memory<Threads>, most: usize) -> Vec<Frame> {
     let mut taken = Vec::new();
     while taken.len() < most {
@@ -88,7 +88,7 @@ fn give(memory: &Memory<Threads>, frames: impl IntoIterator<Item = Frame>) {
     }
 }
 
-/// Each processor does it as itself.
+/// Runs `f` on each processor.
 fn on_all(f: impl Fn(usize) + Sync) {
     thread::scope(|scope| {
         for cpu in 0..CPUS {
@@ -101,7 +101,7 @@ fn on_all(f: impl Fn(usize) + Sync) {
     });
 }
 
-/// Each processor takes frames and gives some back, as chance will have it, and in the end gives back all.
+/// Each processor takes and frees frames at random, and frees all of them in the end.
 fn take_and_give_by_chance(memory: &Memory<Threads>) {
     on_all(|cpu| {
         let mut random = cpu as u32 + 1;
@@ -120,8 +120,8 @@ fn take_and_give_by_chance(memory: &Memory<Threads>) {
     });
 }
 
-/// Each processor takes at the most so many that one is always left: so there is always one to be had. They give back
-/// what another one took, so that frames go through the pool and from hand to hand.
+/// Each processor takes few enough frames that one is always left, so no allocation may fail. Processors free frames
+/// that others took, so that frames move through the pool and between processors.
 fn pass_from_hand_to_hand(memory: &Memory<Threads>) {
     let left_over = take(memory, FRAMES - CPUS * HELD - 1);
     let baskets: [Mutex<Vec<Frame>>; CPUS] = Default::default();
@@ -145,7 +145,7 @@ fn pass_from_hand_to_hand(memory: &Memory<Threads>) {
     give(memory, left_over);
 }
 
-/// All processors want the rest at once, which others are giving back: none gives up while one is left.
+/// All processors compete for the rest, which others are freeing: none may give up while one is left.
 fn take_the_rest_at_once(memory: &Memory<Threads>, all: &[Frame]) {
     let barrier = Barrier::new(CPUS);
     on_all(|cpu| {
@@ -160,7 +160,7 @@ fn take_the_rest_at_once(memory: &Memory<Threads>, all: &[Frame]) {
     });
 }
 
-/// One test, because there is one such machine.
+/// One test, because there is only one such machine.
 #[test]
 fn no_frame_is_lost_or_given_twice() {
     let memory = Memory::<Threads>::new();
@@ -173,7 +173,7 @@ fn no_frame_is_lost_or_given_twice() {
     take_and_give_by_chance(&memory);
     assert_eq!(memory.free_frames(), FRAMES as u64);
 
-    // Wherever the frames are now: one processor gets every one of them, and then there is none.
+    // Wherever the frames are now: one processor gets all of them, and then none is left.
     let all = take(&memory, usize::MAX);
     assert_eq!((all.len(), memory.free_frames()), (FRAMES, 0));
 

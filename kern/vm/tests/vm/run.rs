@@ -54,7 +54,7 @@ impl World {
         self.here.run_tables(&self.memory, None, call, &op, op.count, &mut Budget::new())
     }
 
-    /// Call again until everything is done. Returns how often that was.
+    /// Repeats the call until everything is done. Returns the number of calls.
     fn finish(&mut self, mut op: PageOp) -> u32 {
         let mut calls = 0;
         while op.count > 0 {
@@ -77,7 +77,7 @@ fn an_entry_does_so_much_and_no_more() {
     assert_eq!(machine::take_filled(), done + 3, "pages and tables");
     assert_eq!(world.finish(op.skip(done)), 4);
     assert!((0..100).all(|page| world.here.page(HERE.add_pages(page)).is_some()));
-    // To change an entry is less work.
+    // Changing an entry is less work.
     assert_eq!(world.run(PageOp::protect(ME, HERE, 100, Perms::READ)), Ok(100));
     assert_eq!(world.run(PageOp::unmap(ME, HERE, 100)), Ok(100));
 }
@@ -112,7 +112,7 @@ fn an_error_is_for_a_call_that_has_done_nothing() {
     assert_eq!(world.run(op.skip(3)), Err(Error::NotMapped(HERE.add_pages(5).0)));
 }
 
-/// Runs and lists that take the short way: as far as it goes, pages are as if they had been protected one by one.
+/// Runs and lists that take the fast path: as far as it gets, pages are as if they had been protected one by one.
 #[test]
 fn runs_and_lists_are_protected_the_short_way() {
     const LEFT: u64 = 3;
@@ -125,7 +125,7 @@ fn runs_and_lists_are_protected_the_short_way() {
     for (start, count, stops) in [(0, 5, 5), (0, 90, 90), (0, 150, 100), (100, 90, 90 - 1), (50, 20, 20)] {
         let mut world = World::new();
         world.finish(PageOp::alloc(ME, first, 200, Perms::WRITE));
-        // The one page that may not be written.
+        // The only page that may not be written.
         let frame = world.here.grant(&world.memory, page(0), Perms::READ).expect("the first page");
         world.here.accept(&world.memory, page(189), frame, Perms::READ).expect("room");
         let may = |number| number < 200 && number != 189;
@@ -136,7 +136,7 @@ fn runs_and_lists_are_protected_the_short_way() {
         assert_eq!(writable(&world), expected);
         world.here.settle(&world.memory);
 
-        // The table that was walked to last is the second one.
+        // The table of the last walk is the second one.
         _ = world.here.protect(page(150), Perms::READ);
         let list = (100..100 + count as u64).filter(|at| at % LEFT != 0);
         let ops: Vec<_> = list.clone().map(|at| PageOp::protect(ME, page(at), 1, Perms::WRITE)).collect();
@@ -149,7 +149,7 @@ fn runs_and_lists_are_protected_the_short_way() {
     assert_eq!(world.here.try_protect_run(HERE, 5, Perms::READ), None);
 }
 
-/// What is not as the first of a list stops the short way.
+/// An operation of a list that differs from the first one stops the fast path.
 #[test]
 fn a_list_is_done_as_far_as_all_is_usual() {
     let mut world = World::new();
@@ -181,13 +181,13 @@ fn a_list_is_done_as_far_as_all_is_usual() {
         let list: Vec<_> = ops[..5].iter().copied().chain([odd]).collect();
         assert_eq!(short(&mut world, &list, 0..0), 5, "{odd:?}");
     }
-    // The same page, if the bits that no walk looks at did not matter.
+    // Addresses that differ from the page's only in bits that a walk ignores.
     for va in [7, HERE.0 | 1 << 48, HERE.0 | 1 << 63] {
         assert_eq!(short(&mut world, &[PageOp { va: Va(va), ..protect(0) }], 0..0), 0, "{va:#x}");
     }
 }
 
-/// However many pages they are, the processor does not remember what they were.
+/// No processor keeps stale translations, for any number of pages.
 #[test]
 fn what_was_protected_the_short_way_is_forgotten() {
     for count in [5, 90] {
@@ -220,19 +220,20 @@ fn tables_are_shared_owned_and_unmapped() {
     assert_eq!(world.run_tables(rest), Ok(2));
     assert_eq!(world.run_tables(rest), Err(Error::NotMapped(rest.va.0)));
     assert_eq!(world.run_tables(PageOp { arg: 5, ..rest }), Err(Error::BadLevel(5)));
-    // Within one space.
+    // Within one page map.
     let again = PageOp::share_tables(ME, THERE, ME, HERE, 1, 2);
     assert_eq!(world.run_tables(again), Ok(1));
     assert_eq!(world.run_tables(again), Err(Error::Mapped(HERE.0)));
 }
 
-/// Owning a table that is full is the most work there is: one in each entry. Nearly empty ones are less, even if one begins late.
+/// Owning a full table is the most work: one table per kernel entry. Nearly empty ones are less, even late in an
+/// entry.
 #[test]
 fn tables_are_owned_within_an_entry() {
     for (pages, owned) in [(512, 1), (1, 3)] {
         let mut world = World::new();
         for table in 0..3 {
-            // The same page everywhere: so many frames there are not.
+            // One page everywhere: there are not enough frames for separate ones.
             let first = Va(THERE.0 + table * span(2));
             world.finish(PageOp::alloc(ME, first, 1, Perms::WRITE));
             for page in 1..pages {
@@ -245,7 +246,8 @@ fn tables_are_owned_within_an_entry() {
     }
 }
 
-/// A table is paid for by what is in it: so many pages are allocated in what is left of the entry.
+/// The cost of a table depends on its entries: the rest of the budget is measured in pages that can still be
+/// allocated.
 #[test]
 fn a_table_with_pages_apart_is_paid_for() {
     for (pages, left) in [(1, 15..24), (64, 4..10), (256, 1..6)] {
@@ -275,7 +277,7 @@ enum Before {
     Marks,
 }
 
-/// Let this be at pages of one space; the other one has so many, too.
+/// Sets up pages of one page map; the other one has this many, too.
 fn put(world: &mut World, before: Before, pages: u32) {
     let World { memory, here, there } = world;
     for page in 0..pages.into() {
@@ -293,7 +295,7 @@ fn put(world: &mut World, before: Before, pages: u32) {
     }
 }
 
-/// One entry for so many pages, in a space that runs elsewhere, or here.
+/// One kernel entry for this many pages, in a page map that is loaded elsewhere, or here.
 fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
     let World { memory, here, there } = world;
     here.begin();
@@ -316,11 +318,11 @@ fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
     done.ok()
 }
 
-/// Whatever is displaced: its frames, and other processors, are paid for by the entry that displaces it.
+/// The kernel entry that replaces pages pays for freeing their frames, and for TLB shootdowns.
 #[test]
 fn no_entry_costs_more_than_its_budget() {
     const PAGES: u32 = 200;
-    // What a page takes that is put where nothing is, and the budget of an entry.
+    // The cost of a page that is mapped at an empty entry, and the budget of a kernel entry.
     const EDIT: u32 = 90;
     const ENTRY: u32 = 18_600;
     let calls = [Call::Alloc, Call::Map, Call::Copy, Call::Protect, Call::Unmap, Call::Mark, Call::Own];
@@ -348,7 +350,7 @@ fn situations<'a>(
     pairs.flat_map(|(before, call)| [(false, before, call), (true, before, call)])
 }
 
-/// A call that returns an error has changed nothing: what was the caller's alone still is, and what was not is not.
+/// A call that returns an error has changed nothing: tables that were private still are, and others are not.
 #[test]
 fn a_table_that_nobody_took_is_as_it_was() {
     let mut world = World::new();
@@ -364,14 +366,14 @@ fn a_table_that_nobody_took_is_as_it_was() {
     assert_eq!(world.run_over(over), Err(Error::Mapped(HERE.0)));
     assert_eq!(world.run_tables(within), Err(Error::Mapped(THERE.0)));
     assert!(!writable(&world.here, HERE) && !writable(&world.there, HERE));
-    // It has been the caller's alone once more: then it is so after an error, too.
+    // The table has become private again: then it is private after an error, too.
     assert_eq!(world.run_tables(PageOp::own_tables(HERE, 1, 2)), Ok(1));
     assert_eq!(world.run_over(over), Err(Error::Mapped(HERE.0)));
     assert_eq!(world.run_tables(PageOp::unmap_tables(ME, HERE, 1, 2)), Err(Error::NotShared(HERE.0)));
     assert_eq!(world.run(PageOp::protect(ME, HERE, 1, Perms::READ)), Ok(1));
 }
 
-/// Page by page, as it is meant.
+/// Page by page, as the reference.
 fn unpinned_slowly(pinned: &Range<u64>, va: u64, count: u32, level: u32) -> Result<u32, Error> {
     let met = |at: u64| (at..at + span(level)).step_by(PAGE_SIZE as usize).find(|page| pinned.contains(page));
     for done in 0..count {

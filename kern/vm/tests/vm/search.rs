@@ -1,11 +1,11 @@
 //! Every short sequence of operations on shared tables, tried.
 //!
-//! A [`State`] is a sketch of page maps: a few spaces of one page or two, three levels of tables, and rights. A
-//! [`Rule`] has a switch for each part of the rule that `vm::tables` goes by. With all of them on, no sequence of
-//! operations leads to a state that is wrong (`fault.rs` says what that means); with any one of them off, one does,
-//! and the test prints it: that is why that part is there.
+//! A [`State`] is a simplified set of page maps: a few page maps of one page or two, three levels of tables, and
+//! rights. A [`Rule`] has a switch for each part of the rule that `vm::tables` follows. With all of them on, no
+//! sequence of operations leads to a wrong state (`fault.rs` defines that); with any one of them off, one does, and
+//! the test prints it: this proves that the part is needed.
 //!
-//! The same sequences are then played on real page maps, and entries, results and counts compared.
+//! Then the test executes these sequences on real page maps, and compares entries, results and counts.
 
 use crate::sketch::op::{Op, Shape};
 use crate::sketch::real::Real;
@@ -15,19 +15,19 @@ use crate::world::ALL;
 use sim::machine::free_frames;
 use std::collections::{HashSet, VecDeque};
 
-/// What a search has found.
+/// The results of a search.
 struct Found {
-    /// A way to every state, the shortest one.
+    /// The shortest way to every state.
     ways: Vec<Vec<Op>>,
-    /// A way to a state that is wrong, and what is.
+    /// A way to a wrong state, and the violation.
     wrong: Option<(Vec<Op>, &'static str)>,
 }
 
-/// All states that so many operations lead to, the near ones first.
+/// Finds all states that this many operations lead to, the near ones first.
 fn search(shape: Shape, rule: Rule, depth: usize, most: usize) -> Found {
     let start = State::new(shape, rule);
     let mut seen = HashSet::from([start.key()]);
-    // Ways share their beginnings: each has the number of the state before, and the last operation.
+    // Ways share their beginnings: each has the index of the previous state, and the last operation.
     let mut steps: Vec<(usize, Option<Op>)> = vec![(0, None)];
     let mut queue = VecDeque::from([(start, 0, 0)]);
     let way = |steps: &[(usize, Option<Op>)], mut at: usize| {
@@ -62,7 +62,7 @@ fn search(shape: Shape, rule: Rule, depth: usize, most: usize) -> Found {
     Found { ways: (0..steps.len()).map(|state| way(&steps, state)).collect(), wrong: None }
 }
 
-/// Tables of tables; aliases under another table of the same space; neighbours in a table.
+/// Tables of tables; aliases under another table of the same page map; neighbours in a table.
 const SHAPES: [Shape; 3] = [
     Shape { spaces: 3, entries: [1, 2, 1], frames: 2 },
     Shape { spaces: 2, entries: [2, 1, 1], frames: 2 },

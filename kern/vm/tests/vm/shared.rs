@@ -1,4 +1,4 @@
-//! Single cases about tables that two spaces have.
+//! Single cases of tables that two page maps share.
 
 use crate::case::{MOST, OTHER, PAGE, set_refs};
 use crate::world::{ALL, World};
@@ -18,7 +18,7 @@ const fn shared(va: Va, level: u32) -> Error {
 }
 
 impl World {
-    /// Let the second space have a table of the first one, at the same place.
+    /// Shares a table of the first page map with the second one, at the same place.
     fn share_table(&mut self, level: u32) {
         let World { memory, spaces, .. } = self;
         let table = spaces[0].grant_table(memory, PAGE, level).expect("a table to share");
@@ -26,7 +26,7 @@ impl World {
         spaces.iter_mut().for_each(|space| space.settle(memory));
     }
 
-    /// The end, for cases that the model knows nothing of.
+    /// Tears everything down, for cases that the model does not know.
     fn just_end(mut self) {
         processor(|processor| processor.load(None));
         for space in &mut self.spaces {
@@ -78,7 +78,7 @@ fn nothing_below_a_shared_table_is_changed_by_any_call() {
             }
             assert_eq!((free_frames(), refs(leaf(space, PAGE).frame())), before, "{end}");
         }
-        // Reading goes on, and a page may be given on to be read.
+        // Reading still works, and a page may be granted for reading.
         let frame = spaces[1].grant(memory, PAGE, Perms::READ).unwrap();
         spaces[2].accept(memory, PAGE, frame, Perms::READ).unwrap();
         assert_eq!(load(PAGE, Access::Read), Some(0));
@@ -102,7 +102,7 @@ fn a_table_is_not_put_below_a_shared_one_nor_where_something_is() {
         assert_eq!(refs(table), 2);
         assert_eq!(spaces[to].accept_table(memory, PAGE, 2, table), Err(error));
         assert_eq!((refs(table), free_frames()), (1, free));
-        // Whoever wanted to share has lost the right to write, and nothing else.
+        // The page map that wanted to share has lost the right to write, and nothing else.
         assert_eq!(spaces[2].own(memory, NEAR), Err(shared(NEAR, 2)));
         assert_eq!(spaces[2].own_table(memory, NEAR, 2), Ok(false));
         assert_eq!(spaces[2].own(memory, NEAR), Ok(false));
@@ -184,7 +184,7 @@ fn a_table_of_ones_own_is_owned_at_no_cost_and_gives_up_nothing() {
     world.just_end();
 }
 
-/// What becomes of each kind of entry when its table is copied; in the end for the one who keeps it, too.
+/// The result for each kind of entry when its table is copied; in the end also for the page map that keeps the table.
 #[test]
 fn owning_lowers_what_two_have_and_keeps_the_rest() {
     let mut world = World::new(ALL);
@@ -223,7 +223,7 @@ fn owning_lowers_what_two_have_and_keeps_the_rest() {
     assert_eq!(spaces[0].own_table(memory, PAGE, 2), Ok(false));
     spaces[0].settle(memory);
     check(&spaces[0], "the original");
-    // A page that was protected stays so, and one that was kept can be written by both.
+    // A protected page stays protected, and both can write a kept page.
     assert_eq!(spaces[1].protect(at(1), Perms::WRITE), Err(Error::NoRight(at(1).0)));
     assert!(!store(at(0), 1) && store(at(4), 77));
     processor(|processor| processor.load(Some(world.spaces[1].root())));
@@ -231,7 +231,7 @@ fn owning_lowers_what_two_have_and_keeps_the_rest() {
     world.just_end();
 }
 
-/// Nobody else has the pages any more: what they were they are again.
+/// The pages have no other user any more: they have their old rights again.
 #[test]
 fn the_last_one_that_has_a_table_has_its_rights_back() {
     for level in [2, 3, 4] {
@@ -258,7 +258,7 @@ fn the_last_one_that_has_a_table_has_its_rights_back() {
     }
 }
 
-/// A table that is removed takes those above with it only as far as nothing else is in them.
+/// Removing a table removes the tables above it only as far as they are empty.
 #[test]
 fn removing_a_table_prunes_as_far_as_tables_are_empty() {
     let mut world = World::new(ALL);
@@ -275,7 +275,7 @@ fn removing_a_table_prunes_as_far_as_tables_are_empty() {
     world.just_end();
 }
 
-/// A chain of forks: each ends before its child, in small steps, and the last one has everything.
+/// A chain of forks: each parent ends before its child, in small steps, and the last one has everything.
 #[test]
 fn nested_shared_tables_are_torn_down_once() {
     for level in [2, 3, 4] {
@@ -290,7 +290,7 @@ fn nested_shared_tables_are_torn_down_once() {
             let World { memory, spaces, .. } = &mut world;
             let table = spaces[1].grant_table(memory, PAGE, level).unwrap();
             spaces[2].accept_table(memory, PAGE, level, table).unwrap();
-            // The one in the middle owns some of them.
+            // The middle one owns some of them.
             for level in (owned + 1..=level).rev() {
                 assert_eq!(spaces[1].own_table(memory, PAGE, level), Ok(true));
             }
@@ -314,7 +314,7 @@ fn nested_shared_tables_are_torn_down_once() {
     }
 }
 
-/// The same table twice in one space: each name is a user.
+/// One table twice in one page map: each entry that names it is a user.
 #[test]
 fn a_space_can_share_a_table_with_itself() {
     let mut world = World::new(ALL);
@@ -331,7 +331,7 @@ fn a_space_can_share_a_table_with_itself() {
     world.just_end();
 }
 
-/// A slice of teardown is short also where all entries name a table that somebody else has.
+/// A slice of teardown is short even where all entries name a table that another page map has.
 #[test]
 fn shared_tables_are_given_up_in_slices() {
     const NAMES: u64 = 100;
@@ -354,7 +354,7 @@ fn shared_tables_are_given_up_in_slices() {
     world.just_end();
 }
 
-/// The windows are one table in all spaces, and nobody's to change. (The calls do not let them be named.)
+/// The windows are one table in all page maps, and nobody may change it. (The calls do not let programs name them.)
 #[test]
 fn what_is_below_a_window_is_not_a_shared_table_of_ones_own() {
     let mut world = World::new(ALL);

@@ -1,4 +1,4 @@
-//! Page maps and their model side by side: every step is made in both, then all is compared.
+//! Page maps and their model side by side: every step is made in both, then everything is compared.
 
 use crate::model::{Entry, Held, Model, PageId, TableId, user_entries};
 use crate::op::{Op, Outcome, PAGES, SPACES};
@@ -10,28 +10,28 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering::SeqCst;
 use vm::{Machine, Memory, Space};
 
-/// The most frames that are handed out: they come from three banks. (The large bank would only make
-/// each test longer; what the kernel uses is taken from its end.)
+/// The greatest number of frames that are handed out: they come from three banks. (The large bank would only make each
+/// test longer; the kernel's own frames come from its end.)
 pub const ALL: usize = machine::SMALL;
 
 const NO_MEMORY: Outcome = Outcome::Call(Err(Error::NoMemory(0)));
 
-/// The two of them.
+/// The page maps and their model.
 pub struct World {
     pub memory: Memory<Sim>,
     pub spaces: Vec<Space<Sim>>,
     model: Model,
     template: Frame,
-    /// The space that the processor uses.
+    /// The page map that the processor has loaded.
     current: usize,
     free_at_start: usize,
 }
 
-/// The most that a step may say beyond that: editing pages and tables, or the entries of a table.
+/// The greatest work that a step may report beyond that: editing pages and tables, or the entries of a table.
 const PAGE: u32 = 800;
 const TABLE: u32 = 20 * PAGE;
 
-/// What frames and flushes have cost on this machine since this was asked last, in instructions of the real one.
+/// The cost of frames and TLB shootdowns on this machine since the last call, in instructions of the real machine.
 pub fn take_cost() -> u32 {
     let flush = vm::FLUSH + vm::FLUSH_EACH;
     let (filled, freed, flushed) = (machine::take_filled(), machine::take_freed(), machine::take_flushed());
@@ -57,7 +57,7 @@ impl World {
         processor(|processor| processor.load(Some(root)));
     }
 
-    /// Make a step in both, and compare everything.
+    /// Makes a step in both, and compares everything.
     pub fn step(&mut self, op: Op) {
         let expected = self.model.apply(self.current, op);
         self.take_work();
@@ -65,7 +65,7 @@ impl World {
         assert_eq!(self.act(op), expected, "{op:x?}");
         let (work, cost) = (self.take_work(), take_cost());
         if !matches!(op, Op::TearDown { .. }) && expected != NO_MEMORY {
-            // Whoever goes the short way, or gets an error, frees one frame at the most on its own account.
+            // The fast path, and a call that fails, frees one frame at most that is not counted as work.
             assert!(work + vm::FREE >= cost, "{op:x?} took {cost}, and says {work}");
             let owns_table = matches!(op, Op::OwnTable { .. });
             assert!(
@@ -76,12 +76,12 @@ impl World {
         self.compare();
     }
 
-    /// What the spaces say they have worked.
+    /// The work that the page maps report.
     fn take_work(&mut self) -> u32 {
         self.spaces.iter_mut().map(Space::take_work).sum()
     }
 
-    /// The same, but before it succeeds let it fail for want of every frame that it takes.
+    /// Makes a step in both, after making it fail for lack of each frame that it takes.
     pub fn starve_and_step(&mut self, op: Op) {
         if op.allocates() {
             self.starve(op);
@@ -109,7 +109,7 @@ impl World {
         self.model.frames = full;
     }
 
-    /// Give everything back: as many frames must be free as there were.
+    /// Tears everything down: as many frames must be free as at the beginning.
     pub fn end(mut self) {
         for space in 0..SPACES {
             self.step(Op::TearDown { space, budget: 200 });
@@ -122,7 +122,7 @@ impl World {
         assert_eq!(all.len(), self.free_at_start, "different frames on the free list");
     }
 
-    /// As the kernel does it: what was taken away is forgotten before the lock is.
+    /// Executes a step as the kernel does: TLB invalidations finish before the lock is released.
     fn act(&mut self, op: Op) -> Outcome {
         self.spaces.iter_mut().for_each(Space::begin);
         let outcome = self.call(op);
@@ -130,7 +130,7 @@ impl World {
         outcome
     }
 
-    /// The short way, as the kernel tries it first: for a page of the space that is loaded here.
+    /// The fast path, which the kernel tries first: for a page of the page map that is loaded here.
     fn short(&mut self, op: Op) -> Option<Outcome> {
         let (space, va) = match op {
             Op::Alloc { space, va, .. } | Op::Protect { space, va, .. } => (space, va),
@@ -190,7 +190,7 @@ impl World {
             Op::Fetch { va } => seen(load(va, Access::Fetch)),
             Op::Write { va, word, value } => seen(store(word_at(va, word), value).then_some(value)),
             Op::Uvpt { va, level } => {
-                // The kernel looks there as well, when a buffer of a call lies in the self map.
+                // The kernel reads the self map as well, when a buffer of a call lies in it.
                 let page = self.spaces[self.current].page(uvpt(va, level).page());
                 let outcome = read_entry(uvpt(va, level));
                 assert_eq!(page.is_some(), outcome == Outcome::Entry);
@@ -222,7 +222,7 @@ impl World {
         Outcome::Call(Ok(true))
     }
 
-    /// Every table knows how many of its entries are in use, even half-way through a teardown.
+    /// Checks that every table has the right number of nonempty entries, even half-way through a teardown.
     fn assert_counts(&self, space: usize) {
         let mut todo = vec![(self.spaces[space].root(), 4)];
         while let Some((table, level)) = todo.pop() {
@@ -232,7 +232,7 @@ impl World {
         }
     }
 
-    /// Compare every entry, table, page, and all the books.
+    /// Compares every entry, table, page, and all metadata.
     fn compare(&self) {
         let mut seen = Seen::default();
         for (space, root) in self.model.roots.iter().enumerate() {
@@ -251,7 +251,7 @@ impl World {
         assert_eq!(processor(|processor| processor.stale()), None, "a stale translation");
     }
 
-    /// Compare a table and all that is below.
+    /// Compares a table and everything below.
     fn compare_table(&self, frame: Frame, table: TableId, level: u32, seen: &mut Seen) {
         if let Some(before) = seen.tables.insert(table, frame) {
             return assert_eq!(before, frame, "one table in two frames");
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    /// Compare what a space can do with its pages.
+    /// Compares the accesses that a page map allows to its pages.
     fn compare_rights(&self, space: usize, seen: &Seen) {
         let real = &self.spaces[space];
         for (va, held, open) in self.model.pages(space) {
@@ -300,7 +300,7 @@ impl World {
     }
 }
 
-/// Which frame is which page and which table.
+/// The frames of the model's pages and tables.
 #[derive(Default)]
 struct Seen {
     pages: HashMap<PageId, Frame>,
@@ -313,7 +313,7 @@ fn used(table: Frame, level: u32) -> Vec<(usize, Pte)> {
     entries.enumerate().filter(|(_, pte)| !pte.is_empty()).collect()
 }
 
-/// The entry as the manual of the processor and `abi` have it.
+/// The expected entry, as the processor's manual and `abi` define it.
 fn expected_entry(frame: Frame, held: Held) -> Pte {
     let flag = |on: bool, bit: u64| if on { bit } else { 0 };
     let perms = held.perms;
@@ -328,7 +328,7 @@ fn expected_entry(frame: Frame, held: Held) -> Pte {
         | flag(held.dirty, Pte::DIRTY))
 }
 
-/// How many entries a table is said to have.
+/// The recorded number of entries of a table.
 fn entries(table: Frame) -> usize {
     Sim::info(table).word.load(SeqCst) as usize
 }
@@ -337,12 +337,12 @@ fn word_at(page: Va, word: usize) -> Va {
     Va(page.0 + 8 * word as u64)
 }
 
-/// What an access by a program met.
+/// The result of an access by a program.
 fn seen(word: Option<u64>) -> Outcome {
     word.map_or(Outcome::Fault, Outcome::Value)
 }
 
-/// Read an entry in the self map: what is read must be what stands in the tables now.
+/// Reads an entry in the self map: it must be the entry that is in the tables now.
 fn read_entry(at: Va) -> Outcome {
     assert!(!store(at, 0), "the self map was written at {at}");
     assert_eq!(load(at, Access::Fetch), None, "the self map was executed at {at}");

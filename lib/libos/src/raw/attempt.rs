@@ -1,14 +1,14 @@
-//! Try something that may raise an exception, and learn which.
+//! Runs a function that may raise an exception, and reports which.
 
 use crate::resident::{self, Local};
 use crate::upcall::{self, Outcome};
 use crate::{Fault, abi};
 use core::arch::naked_asm;
 
-/// Where `rsp` was when the attempt began; 0 when none is under way.
+/// The value of `rsp` when the current attempt began; 0 outside of an attempt.
 #[unsafe(link_section = ".resident")]
 static START: Local<u64> = Local::new(0);
-/// What ended the attempt.
+/// The exception that ended the attempt.
 #[unsafe(link_section = ".resident")]
 static CAUGHT: Local<Option<Fault>> = Local::new(None);
 static DEFAULT_MXCSR: u32 = 0x1f80;
@@ -17,20 +17,20 @@ unsafe extern "C" {
     static libos_attempt_end: u8;
 }
 
-/// Call `f(argument)`. The first exception that libos does not resolve ends the call, and is
-/// returned; `None` if `f` came back by itself.
+/// Call `f(argument)`. The first exception that libos does not resolve ends the call and is returned; `None` if `f`
+/// returned by itself.
 ///
-/// Meanwhile the program's own fault handler is not asked; afterwards it is the one that it was. What `f` was doing
-/// is abandoned as it stands: nothing that it holds is dropped. `f` may make attempts of its own, which end first.
+/// During the attempt the program's own fault handler is not asked; afterwards it is installed again. An exception
+/// abandons `f` without unwinding: nothing that it owns is dropped. `f` may make attempts of its own, which end first.
 #[must_use]
 pub fn attempt(f: fn(u64), argument: u64) -> Option<Fault> {
     let outer = START.get();
     let handler = upcall::replace_handler(Some(abandon));
     let depth = resident::depth();
-    // SAFETY: preserves what a C function must preserve, by whichever way it ends.
+    // SAFETY: preserves the callee-saved registers, whichever way the attempt ends.
     unsafe { attempt_asm(f, argument, &START) };
     START.set(outer);
-    // Handlers that were interrupted are abandoned, too.
+    // Interrupted handlers are abandoned, too.
     resident::set_depth(depth);
     upcall::replace_handler(handler);
     let caught = CAUGHT.get();
@@ -67,7 +67,7 @@ unsafe extern "C" fn attempt_asm(f: fn(u64), argument: u64, start: &Local<u64>) 
         "call {begin}",
         ".globl libos_attempt_end",
         "libos_attempt_end:",
-        // Whatever was tried with floating-point numbers is over.
+        // The attempt may have left any floating-point state behind.
         "fninit",
         "ldmxcsr [rip + {DEFAULT_MXCSR}]",
         "pop rdi",

@@ -1,9 +1,8 @@
 //! Deliberate misbehaviour, for tests: wild reads and writes, forbidden instructions, system calls
 //! with any arguments.
 //!
-//! The functions are safe to call so that programs under `user/` can do without `unsafe`. They
-//! can ruin the program that calls them, and nothing else: that is what the tests are about. Do not
-//! use them for anything else.
+//! The functions are safe to call so that programs under `user/` need no `unsafe`. They can ruin the program that
+//! calls them, and nothing else: that is what the tests check. Do not use them for anything else.
 
 mod attempt;
 mod probe;
@@ -20,15 +19,15 @@ pub use crate::door::{read_u8, read_u64};
 use core::arch::asm;
 use core::fmt::{self, Write};
 
-/// Make a system call with any number and any arguments; returns `rax` and `rdx`.
+/// Makes a system call with any number and any arguments; returns `rax` and `rdx`.
 pub fn syscall(number: u64, args: [u64; 6]) -> (u64, u64) {
     crate::door::syscall(number, args)
 }
 
-/// The bytes at any address, whether there are any or not.
+/// The bytes at any address, mapped or not.
 #[must_use]
 pub fn bytes_at(address: u64, len: usize) -> &'static [u8] {
-    // SAFETY: see the module's text. Whoever calls this sees to it that they do not change.
+    // SAFETY: see the module's text. The caller makes sure that the bytes do not change.
     unsafe { core::slice::from_raw_parts(address as *const u8, len) }
 }
 
@@ -58,11 +57,11 @@ pub fn divide_by_zero() {
 
 /// Execute `int3`.
 pub fn breakpoint() {
-    // SAFETY: raises an exception; what comes back goes on behind it.
+    // SAFETY: raises an exception; a handler that resumes goes on after the instruction.
     unsafe { asm!("int3", options(nostack)) }
 }
 
-/// Execute `int 14`, pretending a page fault.
+/// Execute `int 14`, which imitates a page fault.
 pub fn software_interrupt_14() {
     // SAFETY: raises an exception.
     unsafe { asm!("int 14", options(nostack)) }
@@ -74,9 +73,9 @@ pub fn undefined() {
     unsafe { asm!("ud2", options(nostack)) }
 }
 
-/// Execute `cli`, which is not for users.
+/// Execute `cli`, which only the kernel may.
 pub fn disable_interrupts() {
-    // SAFETY: raises an exception; if it did not, the kernel would be at fault.
+    // SAFETY: raises an exception; if it did not, that would be a kernel bug.
     unsafe { asm!("cli", options(nostack)) }
 }
 
@@ -91,7 +90,7 @@ pub fn segment() -> u16 {
 
 /// Load a selector into `ds`.
 pub fn load_segment(selector: u16) {
-    // SAFETY: `ds` is not used in 64-bit mode; a selector that is not for users is an exception.
+    // SAFETY: 64-bit mode does not use `ds`; a selector that users may not load raises an exception.
     unsafe { asm!("mov ds, {0:x}", in(reg) selector, options(nostack)) }
 }
 
@@ -102,7 +101,7 @@ pub fn rdtsc() -> u64 {
     crate::time::ticks()
 }
 
-/// The text at any address up to a zero byte, read as it is printed.
+/// The text at any address, up to a zero byte. Read while it is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct TextAt(pub u64);
 
@@ -113,7 +112,7 @@ impl fmt::Display for TextAt {
     }
 }
 
-/// Format text to any address, with a zero byte behind it.
+/// Formats text to any address and appends a zero byte.
 pub fn write_text(address: u64, text: fmt::Arguments) {
     struct At(u64);
     impl Write for At {

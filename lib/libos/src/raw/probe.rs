@@ -1,13 +1,13 @@
-//! Does every register survive a fault? A routine that loads all of them, faults, and looks.
+//! Checks that every register survives a fault: a routine loads all of them, faults, and stores them again.
 
 use crate::{Fault, Va, abi};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-/// The page that [`probe`] writes to: the fault.
+/// The page that [`probe`] writes to, which causes the fault.
 pub const PROBE_PAGE: Va = Va(0x4000_0000);
 
-/// Everything that a program can have in the processor, and its red zone.
+/// All processor state of a program, and its red zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(16))]
 #[allow(missing_docs)] // the names say it
@@ -15,7 +15,7 @@ pub struct State {
     pub xmm: [u128; 16],
     /// The 128 bytes below `rsp`.
     pub red_zone: [u64; 16],
-    /// r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax: as in [`Fault`].
+    /// r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax: the order of [`Fault`].
     pub general: [u64; 15],
     pub rsp: u64,
     pub rflags: u64,
@@ -28,8 +28,8 @@ impl State {
         "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax",
     ];
 
-    /// A different value in each register. All flags that a user may set are set or clear, but
-    /// for TF; `mxcsr` rounds towards zero and has every exception noted.
+    /// A different value in each register. `flags` sets or clears all flags that a user may set, except TF; `mxcsr`
+    /// rounds towards zero and has every exception flag set.
     #[must_use]
     pub fn pattern(flags: bool) -> State {
         const TF: u64 = 1 << 8;
@@ -59,15 +59,14 @@ pub fn fault_address() -> u64 {
     &raw const libos_probe_fault as u64
 }
 
-/// Load everything from `before`, write to [`PROBE_PAGE`], and return what is there then.
+/// Loads all registers from `before`, writes to [`PROBE_PAGE`], and returns the registers after that.
 ///
-/// If `stack` is given, `rsp` is a little below that address meanwhile; there must be memory.
-/// `before.rsp` does not count.
+/// If `stack` is given, `rsp` is a little below that address meanwhile; there must be memory. `before.rsp` is ignored.
 #[must_use]
 pub fn probe(before: &State, stack: Option<u64>) -> State {
     let mut after = *before;
-    // SAFETY: preserves what a C function must preserve, and uses the given stack if there is one;
-    // see the module's text for what a wrong one does.
+    // SAFETY: preserves the callee-saved registers, and uses the given stack if there is one; see the text of
+    // [`raw`](super) for the effect of a wrong stack.
     unsafe { probe_asm(before, &mut after, stack.unwrap_or(0)) };
     after
 }
@@ -90,7 +89,7 @@ unsafe extern "C" fn probe_asm(before: &State, after: &mut State, stack: u64) {
         "ldmxcsr [rdi + {MXCSR}]",
         "push [rdi + {FLAGS}]",
         "popfq",
-        // From here on only instructions that leave the flags alone.
+        // Below, only instructions that do not change the flags.
         ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "mov rax, [rdi + {RED} + 8 * \\i]",
         "mov [rsp - 128 + 8 * \\i], rax",
@@ -172,7 +171,7 @@ impl From<&Fault> for State {
     }
 }
 
-/// Overwrite everything that a function may overwrite, vector registers and `mxcsr` included.
+/// Overwrites all caller-saved registers, the vector registers and `mxcsr` included.
 #[unsafe(naked)]
 pub extern "C" fn scramble() {
     naked_asm!(
@@ -182,7 +181,7 @@ pub extern "C" fn scramble() {
         ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "pcmpeqd xmm\\i, xmm\\i",
         ".endr",
-        // Every cell of the red zone of this function, too.
+        // The whole red zone of this function, too.
         ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "mov [rsp - 128 + 8 * \\i], rax",
         ".endr",

@@ -1,18 +1,18 @@
-//! What else a program can ask of the processor: other segments, gates, and registers that nobody gave it.
+//! Processor features that the kernel gives to no program: other segments, gates, and system registers.
 
 use core::arch::asm;
 
-/// Something to try with a selector, and its name.
+/// A name, and a function that tries something with a selector.
 pub type Way = (&'static str, fn(u64));
 
 macro_rules! segment_loads {
     ($($name:ident, $register:literal;)*) => {
         $(fn $name(selector: u64) {
-            // SAFETY: 64-bit mode does not look at data segments, and `ss` takes only what is in it already.
+            // SAFETY: 64-bit mode ignores data segments, and `ss` accepts only the selector that it already holds.
             unsafe { asm!(concat!("mov ", $register, ", {0:x}"), in(reg) selector, options(nostack)) }
         })*
 
-        /// Load a selector, into each register by its name.
+        /// Functions that load a selector, one for each segment register.
         pub const LOAD_SEGMENT: [Way; 5] = [$(($register, $name)),*];
     };
 }
@@ -25,14 +25,14 @@ segment_loads! {
     load_ss, "ss";
 }
 
-/// Go to another code segment, in each way that there is. What gets there meets an undefined instruction.
+/// The ways to jump to another code segment. A jump that succeeds meets an undefined instruction.
 pub const ENTER_SEGMENT: [Way; 4] =
     [("far jmp", far_jump), ("far call", far_call), ("far ret", far_return), ("iret", interrupt_return)];
 
 macro_rules! far {
     ($name:ident, $instruction:literal) => {
         fn $name(selector: u64) {
-            // SAFETY: see the module's text. No way leads back.
+            // SAFETY: see the text of [`raw`](super). Control does not return.
             unsafe {
                 asm!("push {}", "lea rax, [rip + 2f]", "sub rsp, 4", "mov [rsp], eax",
                     concat!($instruction, " fword ptr [rsp]"), "2: ud2", in(reg) selector, out("rax") _);
@@ -45,52 +45,52 @@ far!(far_jump, "jmp");
 far!(far_call, "call");
 
 fn far_return(selector: u64) {
-    // SAFETY: as above.
+    // SAFETY: see `far!`.
     unsafe {
         asm!("push {}", "lea rax, [rip + 2f]", "push rax", "retfq", "2: ud2", in(reg) selector, out("rax") _);
     }
 }
 
 fn interrupt_return(selector: u64) {
-    // SAFETY: as above.
+    // SAFETY: see `far!`.
     unsafe {
         asm!("mov rax, rsp", "push 0x1b", "push rax", "push 0x202", "push {}", "lea rax, [rip + 2f]", "push rax",
             "iretq", "2: ud2", in(reg) selector, out("rax") _);
     }
 }
 
-/// Return from an interrupt to this selector in `ss`, and to the caller's code segment.
+/// Executes `iretq` with this selector for `ss` and the caller's own code segment.
 pub fn interrupt_return_on(stack: u64) {
-    // SAFETY: as above.
+    // SAFETY: see `far!`.
     unsafe {
         asm!("mov rax, rsp", "push {}", "push rax", "push 0x202", "push 0x23", "lea rax, [rip + 2f]", "push rax",
             "iretq", "2: ud2", in(reg) stack, out("rax") _);
     }
 }
 
-/// What the processor tells a program about a selector.
+/// The processor's answers about a selector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {
-    /// `lar`: type, privilege and mode; 0 if nothing.
+    /// Result of `lar`: type, privilege and mode; 0 if the selector is refused.
     pub rights: u32,
-    /// `lsl`: the limit; 0 if nothing.
+    /// Result of `lsl`: the limit; 0 if the selector is refused.
     pub limit: u32,
-    /// `verr`: it can be read.
+    /// Result of `verr`: whether the segment can be read.
     pub readable: bool,
-    /// `verw`: it can be written.
+    /// Result of `verw`: whether the segment can be written.
     pub writable: bool,
 }
 
 impl Segment {
-    /// It names nothing that the program may know of.
+    /// The answers for a selector that names nothing a user may know of.
     pub const NONE: Segment = Segment { rights: 0, limit: 0, readable: false, writable: false };
 
-    /// Ask.
+    /// Asks the processor about `selector`.
     #[must_use]
     pub fn of(selector: u16) -> Segment {
         let (mut rights, mut limit, mut readable, mut writable) = (0u32, 0u32, 0u8, 0u8);
         let selector = u32::from(selector);
-        // SAFETY: these change nothing but the registers that are named.
+        // SAFETY: these instructions change nothing but the named registers.
         unsafe {
             asm!("lar {0:e}, {1:e}", inout(reg) rights, in(reg) selector, options(nostack, nomem));
             asm!("lsl {0:e}, {1:e}", inout(reg) limit, in(reg) selector, options(nostack, nomem));
@@ -101,25 +101,25 @@ impl Segment {
     }
 }
 
-/// Store the selector of the local descriptor table at an address.
+/// Store the selector of the local descriptor table at an address (`sldt`).
 pub fn store_local_table(address: u64) {
-    // SAFETY: see the module's text.
+    // SAFETY: see the text of [`raw`](super).
     unsafe { asm!("sldt word ptr [{}]", in(reg) address, options(nostack)) }
 }
 
-/// Store at an address what `rdtscp` says about the processor.
+/// Store the processor number that `rdtscp` returns at an address.
 pub fn store_processor(address: u64) {
-    // SAFETY: see the module's text.
+    // SAFETY: see the text of [`raw`](super).
     unsafe {
         asm!("rdtscp", "mov [{}], rcx", in(reg) address, out("rax") _, out("rdx") _, out("rcx") _, options(nostack))
     }
 }
 
-/// The eight bytes at an address, by way of `fs` and of `gs`.
+/// The eight bytes at an address, read through `fs` and through `gs`.
 #[must_use]
 pub fn read_by_segments(address: u64) -> [u64; 2] {
     let (by_fs, by_gs);
-    // SAFETY: see the module's text. A read changes nothing.
+    // SAFETY: see the text of [`raw`](super). A read changes nothing.
     unsafe {
         asm!("mov {0}, fs:[{2}]", "mov {1}, gs:[{2}]", out(reg) by_fs, out(reg) by_gs, in(reg) address,
             options(nostack, readonly));
@@ -127,7 +127,7 @@ pub fn read_by_segments(address: u64) -> [u64; 2] {
     [by_fs, by_gs]
 }
 
-/// Where the last x87 instruction that matters was, where its operand was, and which it was: the low halves.
+/// The x87 instruction pointer, operand pointer and opcode of the last relevant instruction: the low halves.
 #[must_use]
 pub fn x87_pointers() -> [u32; 3] {
     let mut image = [0u32; 7];
@@ -139,16 +139,16 @@ pub fn x87_pointers() -> [u32; 3] {
     [instruction, operand, selector_and_opcode >> 16]
 }
 
-/// Leave in the x87 pointers that a number was loaded from an address.
+/// Loads a number from an address with x87, so that the x87 pointers name this address.
 pub fn x87_load(address: u64) {
-    // SAFETY: see the module's text. The register stack is as empty afterwards as it was.
+    // SAFETY: see the text of [`raw`](super). The register stack is empty again afterwards.
     unsafe {
         asm!("fninit", "fild dword ptr [{}]", "ffree st(0)", "fincstp", in(reg) address, options(nostack))
     }
 }
 
-/// All x87 state as after a reset, pointers included.
+/// Resets all x87 state, the pointers included.
 pub fn x87_reset() {
-    // SAFETY: Rust code keeps nothing there.
+    // SAFETY: Rust code keeps nothing in x87 registers.
     unsafe { asm!("fninit", options(nostack)) }
 }

@@ -1,4 +1,4 @@
-//! Single cases that chance would not find.
+//! Single cases that random tests would not find.
 
 use crate::host::Host;
 use crate::rig::{BASE, Rig, page, range, region, write};
@@ -14,7 +14,7 @@ use std::rc::Rc;
 static ZEROS: Zeros = Zeros::named("zeros");
 static FILE: File = File { name: "file" };
 
-/// Pages that are in no region, as they come with a message.
+/// Pages outside of all regions, as they arrive in messages.
 fn alloc(rig: &mut Rig, number: u64, perms: Perms) {
     rig.host.alloc(page(number), 1, perms).expect("memory");
 }
@@ -45,8 +45,8 @@ fn addresses_outside_the_users_part_are_nobodys() {
     rig.end();
 }
 
-/// Every second page is treated otherwise than its neighbours, so no two become one operation, and
-/// they do not fit into one call.
+/// Every second page is treated differently from its neighbours, so no two become one operation, and the operations do
+/// not fit into one call.
 #[test]
 fn many_operations_become_several_calls() {
     const PAGES: u64 = 150;
@@ -149,14 +149,14 @@ fn what_stays_shared_comes_from_its_pager() {
     rig.end();
 }
 
-/// While a fork is under way the parent writes to all of its pages, after every page that is shared.
-/// (An interrupt may do that; so may a pager.) What the child has must be its own in the end.
+/// During a fork the parent writes to all of its pages, after every page that is shared. (An interrupt may do that; so
+/// may a pager.) In the end the child must have its own contents.
 #[test]
 fn a_parent_that_writes_during_the_fork_does_not_write_to_the_child() {
     const PAGES: u64 = 6;
     let mut rig = Rig::new(&[region(0..PAGES, &ZEROS)]);
     assert!((0..4).all(|number| rig.write(number, 1)));
-    // Some are copy-on-write already, one is a page of zeros, one is not there.
+    // Some pages are copy-on-write already, one is a page of zeros, one is missing.
     rig.protect(0..2, Perms::READ).and_then(|()| rig.protect(0..2, Perms::WRITE)).expect("it is covered");
     assert_eq!(rig.read(4), Some(0));
     let (clock, regions) = (Rc::new(Cell::new(1)), rig.books[0].regions());
@@ -229,7 +229,7 @@ fn a_shared_page_that_was_given_to_be_read_cannot_be_written() {
     rig.end();
 }
 
-/// What one may do with a page that is shared does not depend on where it is, or what the region allows meanwhile.
+/// The rights to a shared page depend neither on its place, nor on a temporary change of the region's rights.
 #[test]
 fn a_shared_page_that_moves_while_it_is_only_read_can_be_written_again() {
     for rights in [Perms::READ, Perms::EXEC] {
@@ -243,7 +243,7 @@ fn a_shared_page_that_moves_while_it_is_only_read_can_be_written_again() {
         assert!(rig.write(602, 9));
         rig.host.switch(child);
         assert_eq!(rig.read(2), Some(9), "it is not shared any more");
-        // Given to be read: moving it gives no right that was not there.
+        // Granted for reading: moving the page gives no new right.
         rig.host.switch(0);
         rig.protect(600..603, Perms::READ).expect("it is covered");
         let grandchild = rig.fork(&[]).expect("memory");
@@ -255,7 +255,7 @@ fn a_shared_page_that_moves_while_it_is_only_read_can_be_written_again() {
     }
 }
 
-/// A move that fails for want of any frame leaves the pages as they were, in rights too.
+/// A move that fails for lack of any frame leaves the pages unchanged, including their rights.
 #[test]
 fn a_move_that_fails_leaves_shared_pages_as_they_were() {
     let mut rig = Rig::new(&[Region { perms: Perms::WRITE | Perms::KEEP, ..region(0..3, &Shared) }]);
@@ -308,7 +308,7 @@ fn what_follows_the_file_in_the_archive_is_not_seen() {
     }
 }
 
-/// With the last frame the page that was touched comes in, without its neighbours: the program goes on.
+/// The last frame brings in the touched page, without its neighbours: the program continues.
 #[test]
 fn what_comes_with_a_page_may_fail_without_harm() {
     let file = FILE.region(range(509..520), Perms::WRITE, ARCHIVE, 11 * PAGE_SIZE);

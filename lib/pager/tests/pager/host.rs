@@ -1,5 +1,5 @@
-//! The kernel on the simulated machine: several environments, the calls as the real one checks them,
-//! and page tables that are read while they change.
+//! The kernel on the simulated machine: several environments, calls with the checks of the real kernel, and page
+//! tables that are read while they change.
 
 use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::{TABLE_ENTRIES, span};
@@ -17,16 +17,16 @@ use std::sync::LazyLock;
 use std::sync::atomic::Ordering::SeqCst;
 use vm::{Machine, Memory, Space};
 
-/// Environments that there may be at a time.
+/// The greatest number of environments at a time.
 pub const ENVS: usize = 4;
 /// The file in the boot archive ends in the middle of its last page.
 pub const FILE_BYTES: u64 = 19 * PAGE_SIZE + 1234;
-/// Its pages, and the page of zeros that every archive ends with.
+/// The pages of the file, and the page of zeros that ends every archive.
 const ARCHIVE_PAGES: usize = FILE_BYTES.div_ceil(PAGE_SIZE) as usize + 1;
-/// The most frames that environments can have.
+/// The greatest number of frames of the environments.
 pub const ALL: usize = machine::FRAMES - machine::kernel_frames(ARCHIVE_PAGES);
 
-/// A byte of the file. Behind its end are bytes too: those of the next one.
+/// A byte of the file. The bytes behind its end are those of the next file.
 pub fn file_byte(at: u64) -> u8 {
     (at % 251 + at / PAGE_SIZE + 1) as u8
 }
@@ -37,14 +37,14 @@ static FILE_WORDS: LazyLock<Vec<u64>> = LazyLock::new(|| {
     words.map(|word| u64::from_le_bytes(array::from_fn(|byte| file_byte(8 * word + byte as u64)))).collect()
 });
 
-/// The kernel, and which environment is running.
+/// The kernel, and the index of the running environment.
 pub struct Host {
     pub memory: Memory<Sim>,
     template: Frame,
     pub archive: Vec<Frame>,
     spaces: [Option<Space<Sim>>; ENVS],
     pub current: usize,
-    /// What comes in between after every page that an operation has done, as an interrupt might.
+    /// Runs after every page of an operation, as an interrupt might.
     pub between: Option<Interrupt>,
 }
 
@@ -56,7 +56,7 @@ pub fn id(env: usize) -> EnvId {
 }
 
 impl Host {
-    /// One empty environment on a machine with so many free frames.
+    /// One empty environment on a machine with this many free frames.
     pub fn new(free: usize) -> Host {
         let memory = machine::start(free);
         let (template, _) = machine::template();
@@ -78,14 +78,14 @@ impl Host {
         Ok(())
     }
 
-    /// The end of an environment. The processor must not be in it.
+    /// Ends an environment. The processor must not have it loaded.
     pub fn tear_down(&mut self, env: usize) {
         let mut space = self.spaces[env].take().expect("it is there");
         while !space.tear_down(&self.memory, &mut 10_000) {}
         self.memory.release(space.root());
     }
 
-    /// From now on programs run in this environment.
+    /// Switches the processor to this environment.
     pub fn switch(&mut self, env: usize) {
         self.current = env;
         let root = self.root(env);
@@ -104,7 +104,7 @@ impl Host {
         if id == EnvId::SELF { self.current } else { id.slot() }
     }
 
-    /// One page of an operation; tables that are shared are owned first, as libos does.
+    /// Executes one page of an operation; shared tables are owned first, as libos does.
     fn page_with_own_tables(&mut self, call: Call, op: PageOp) -> Result<(), Error> {
         loop {
             match self.page(call, op) {
@@ -118,7 +118,7 @@ impl Host {
         }
     }
 
-    /// One page or table of an operation, checked as the kernel does.
+    /// Executes one page or table of an operation, with the checks of the kernel.
     fn page(&mut self, call: Call, op: PageOp) -> Result<(), Error> {
         user_va(op.va)?;
         let (source, env) = (self.env(op.source_env), self.env(op.env));
@@ -166,7 +166,7 @@ impl Host {
     }
 }
 
-/// The entry of a level, whose table must be there.
+/// The entry of a level, whose table must be present.
 fn table_entry(root: Frame, va: Va, level: u32) -> Pte {
     let mut pte = Pte(root.address() | Pte::PRESENT);
     for level in (level..=4).rev() {
@@ -231,7 +231,7 @@ impl Kernel for Host {
         ops.iter().try_for_each(|op| self.op(*op))
     }
 
-    /// As a program does it: through the processor, and within a page.
+    /// An access of a program: through the processor, and within a page.
     fn copy(&mut self, from: Va, to: Va, bytes: u64) {
         let touch = |va, access| processor(|processor| processor.translate(va, access));
         let source = touch(from, Access::Read).expect("the source can be read");
@@ -246,7 +246,7 @@ impl Kernel for Host {
     }
 }
 
-/// What is in a range, read from the tables as they are at each step.
+/// Iterator over the pages and marks of a range, read from the current tables at each step.
 pub struct Entries {
     root: Frame,
     rest: Range<Va>,
@@ -274,7 +274,7 @@ impl Iterator for Entries {
 }
 
 impl Entries {
-    /// The leaf entry of an address, or how much there is nothing of around it.
+    /// The leaf entry of an address, or the size of the empty part around it.
     fn look(&self, va: Va) -> (u64, Pte) {
         let mut table = self.root;
         for level in (1..=4).rev() {
@@ -288,16 +288,16 @@ impl Entries {
     }
 }
 
-/// How an environment is forked.
+/// The way of forking an environment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum By {
     /// Page by page.
     Pages,
-    /// By whole tables, but for what this one of level 1 translates.
+    /// By whole tables, except the addresses that this table of level 1 translates.
     Tables(Option<Va>),
 }
 
-/// Let a child have what its parent has.
+/// Shares the parent's memory with a child.
 pub fn share(
     host: &mut Host,
     by: By,
@@ -330,12 +330,12 @@ impl Book {
         Book(RefCell::new((vec![Region::new(Va(0)..Va(0), Perms::READ, &NOBODY); room], Filled::new(0))))
     }
 
-    /// The regions as they are now.
+    /// The current regions.
     pub fn regions(&self) -> Vec<Region<Host>> {
         self.edit(|regions| regions.all().to_vec())
     }
 
-    /// The table of a child: what is inherited of this one.
+    /// The table of a child: the inherited regions of this one.
     pub fn inherited(&self) -> Book {
         let child = Book(RefCell::new(self.0.borrow().clone()));
         for region in self.regions() {

@@ -1,5 +1,5 @@
-//! What is known of the addresses around the last fault decides the next one: every kind of fault, after every kind
-//! of fault before it, at addresses of every kind. Only what a region allows may bring a page in.
+//! The facts about the last fault decide the next one: every kind of fault, after every kind of fault before it, at
+//! addresses of every kind. Only accesses that a region allows may bring a page in.
 
 use crate::host::Host;
 use crate::rig::{Rig, page, region};
@@ -47,14 +47,14 @@ fn world() -> Rig {
 
 const FIRSTS: [u64; 8] = [READ, WRITE, EXEC, FILE_AT, WRITTEN_FILE, KEPT, GUARDED, UPWARDS];
 
-/// Addresses to touch, where nothing is: in these pages of every region, in holes between and around them.
+/// Untouched addresses: in these pages of every region, and in holes between and around them.
 fn targets(pages: &[u64]) -> Vec<Va> {
     let inside = FIRSTS.iter().flat_map(|first| pages.iter().map(move |number| page(first + number)));
     let holes = [0, READ + PAGES, EXEC + PAGES + 1, UPWARDS + PAGES + 1].map(page);
     inside.chain(holes).chain([Va(0), Va(USER_LIMIT.0 - PAGE_SIZE)]).collect()
 }
 
-/// A fault as libos has it: what is known first, then the regions, and what was looked up there is known from now on.
+/// Handles a fault as libos does: by the known facts first, then by the regions; the look-up renews the facts.
 fn fault(host: &mut Host, regions: &[Region<Host>], known: &mut Known<Host>, va: Va, code: u64) -> bool {
     let code = PageFaultCode(code);
     match quick::resolve(host, known, va, code, |_| {}) {
@@ -72,8 +72,8 @@ fn fault(host: &mut Host, regions: &[Region<Host>], known: &mut Known<Host>, va:
     result != Resolution::Unhandled
 }
 
-/// Error codes of faults on pages that are not there: for the processor's own accesses or a program's, reads, writes
-/// and fetches. (A fetch is no write.)
+/// Error codes of faults on missing pages: for the processor's own accesses or a program's, reads, writes and fetches.
+/// (A fetch is no write.)
 const CODES: [u64; 6] = [0, 2, 16, 4, 6, 20];
 
 fn is_allowed(region: Option<&Region<Host>>, code: PageFaultCode) -> bool {
@@ -111,7 +111,7 @@ fn only_what_a_region_allows_brings_a_page_in() {
     rig.end();
 }
 
-/// No page is there any more.
+/// Removes all pages.
 fn clear(host: &mut Host) {
     pager::space::clear(host, &(page(0)..page(UPWARDS + PAGES))).expect("pages can always go");
 }

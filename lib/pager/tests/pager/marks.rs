@@ -1,4 +1,4 @@
-//! Marks, and a pager that keeps pages elsewhere by means of them.
+//! Marks, and a pager that uses them to keep pages elsewhere.
 
 use crate::host::{By, Host};
 use crate::rig::{OTHER_GIB, Rig, page, range, region};
@@ -15,13 +15,13 @@ use std::sync::Mutex;
 static ZEROS: Zeros = Zeros::named("zeros");
 static FILE: File = File { name: "file" };
 
-/// Keeps pages that were taken away; the mark says where. Slots are never used again, so both sides
+/// A pager that keeps pages that were taken away; the mark names the slot. Slots are never used again, so both sides
 /// of a fork find theirs.
 #[derive(Default)]
 struct Swap {
     slots: Mutex<Vec<Vec<u8>>>,
     discarded: Mutex<Vec<Range<Va>>>,
-    /// Words of marks that it was told are not needed any more.
+    /// The words of discarded marks.
     released: Mutex<Vec<u64>>,
 }
 
@@ -59,7 +59,7 @@ impl Pager<Host> for Swap {
         Ok(Resolution::Resume(Cause::Custom))
     }
 
-    /// The marks are still there: what else would say which slots are meant?
+    /// The marks are still there: only they tell which slots are meant.
     fn discard(&self, host: &mut Host, range: &Range<Va>) {
         let marks = host.entries(range.clone()).filter(|(_, entry)| !entry.is_present());
         let words = marks.map(|(_, entry)| entry.word());
@@ -181,7 +181,7 @@ fn a_pager_hears_nothing_of_what_stays() {
     rig.end();
 }
 
-/// What a region had must not be there for whoever has its addresses next.
+/// The contents of a region must not be visible to the next region at its addresses.
 #[test]
 fn what_cannot_be_given_up_for_want_of_memory_stays() {
     let swap = Swap::leaked();
@@ -210,7 +210,7 @@ fn marks_move_with_their_region() {
         assert!(rig.write(number, 30 + number as u8));
     }
     swap.put_out(&mut rig.host, page(1));
-    // Over the end of a table.
+    // Across the end of a table.
     rig.relocate(0..4, 510..514).expect("memory");
     assert_eq!([510, 511, 512, 513].map(|number| rig.read(number)), [Some(30), Some(31), Some(32), Some(0)]);
     assert_eq!((swap.discarded(), rig.read(0)), (vec![], None));
@@ -228,7 +228,7 @@ fn a_move_that_fails_leaves_pages_and_marks_where_they_are() {
     swap.put_out(&mut rig.host, page(1));
     swap.put_out(&mut rig.host, page(2));
     let mut taken: Vec<_> = std::iter::from_fn(|| rig.host.memory.alloc().ok()).collect();
-    // The new place, at a boundary of 1 GiB, needs three tables, and gets one after the other.
+    // The new place, at a boundary of 1 GiB, needs three tables, and gets them one after the other.
     let new = (1 << 18) - 2..(1 << 18) + 2;
     for _ in 0..3 {
         assert_eq!(rig.relocate(0..4, new.clone()), Err(Error::Kernel(abi::Error::NoMemory(0))));
@@ -265,7 +265,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What programs are to see at the first byte of each page.
+/// The contents that programs must see at the first byte of each page.
 type Seen = BTreeMap<u64, u8>;
 
 fn play(rig: &mut Rig, swap: &'static Swap, seen: &mut Vec<Seen>, step: Step) {
@@ -310,7 +310,7 @@ fn play(rig: &mut Rig, swap: &'static Swap, seen: &mut Vec<Seen>, step: Step) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-    /// Whatever is put out and when, programs see what they have written.
+    /// Programs see what they have written, whichever pages are moved out, and at any time.
     #[test]
     fn programs_do_not_see_that_pages_are_put_out(steps in prop::collection::vec(step(), 1..60)) {
         let swap = Swap::leaked();

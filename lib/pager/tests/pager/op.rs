@@ -1,4 +1,4 @@
-//! What programs do to their address spaces, and what may come of it.
+//! The steps of the test: operations of programs on their address spaces, and their results.
 
 use crate::host::{ENVS, FILE_BYTES};
 use abi::layout::{ARCHIVE, USER_LIMIT};
@@ -14,8 +14,8 @@ const fn around(va: u64, below: u64, above: u64) -> Range<Va> {
     Va(va - below * PAGE_SIZE)..Va(va + above * PAGE_SIZE)
 }
 
-/// Where things happen: in one table, and across the boundaries of tables of each level. The first one is
-/// wide enough for all that a sequential region brings in at once.
+/// The areas of the test: in one table, and across the boundaries of tables of each level. The first one is wide
+/// enough for all pages that a sequential region brings in at once.
 pub const AREAS: [Range<Va>; 5] = [
     around(0x20_0000, 12, 12),
     around(0x4000_0000, 10, 8),
@@ -24,7 +24,7 @@ pub const AREAS: [Range<Va>; 5] = [
     around(USER_LIMIT.0, 5, 0),
 ];
 
-/// All pages in the game.
+/// All pages in the test.
 pub fn pages() -> impl Iterator<Item = Va> {
     AREAS.into_iter().flat_map(|area| pages_of(&area))
 }
@@ -37,14 +37,14 @@ pub fn pages_of(range: &Range<Va>) -> impl DoubleEndedIterator<Item = Va> + use<
 /// Bytes of a page that programs touch: among them the last ones of the file and the first one behind.
 pub const OFFSETS: [u64; 6] = [0, 9, 1233, 1234, 2049, 4095];
 
-/// What serves a region.
+/// The pager of a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Zeros,
-    /// The same, but children do not inherit it.
+    /// Zeros that children do not inherit.
     Secret,
     Shared,
-    /// What to add to an address to get to the file, and where the file ends.
+    /// The offset from an address to the file, and the end of the file.
     File {
         bias: u64,
         end: u64,
@@ -52,16 +52,16 @@ pub enum Kind {
     Guard,
 }
 
-/// What a range is to be.
+/// The choice of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cover {
-    /// The first part of it that is in regions.
+    /// The first part of the range that is in regions.
     Regions,
-    /// All of it, with holes.
+    /// The whole range, with holes.
     All,
 }
 
-/// A step of the program that is running.
+/// A step of the running program.
 #[derive(Clone, Debug)]
 pub enum Op {
     Add {
@@ -89,12 +89,12 @@ pub enum Op {
     },
     /// Fork. The parent goes on.
     Fork,
-    /// End the program that is running, unless it is the last one, and go on with another one.
+    /// End the running program, unless it is the last one, and switch to another one.
     Exit,
     Switch {
         env: usize,
     },
-    /// Touch a byte; write this one, if it is a write.
+    /// Touch a byte; for a write, write this value.
     Touch {
         va: Va,
         access: Access,
@@ -109,19 +109,19 @@ impl Op {
     }
 }
 
-/// What a step gives back.
+/// The result of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     Done(Result<(), Error>),
-    /// What was read, executed or written.
+    /// The value that was read, executed or written.
     Byte(u8),
     /// The access is not allowed.
     Fault,
-    /// Nothing was done: it would make no sense.
+    /// Nothing was done: the step is not possible.
     Skipped,
 }
 
-/// Some areas are chosen more often than others, so that things meet.
+/// Some areas are chosen more often than others, so that ranges overlap.
 fn area() -> impl Strategy<Value = Range<Va>> {
     prop_oneof![
         4 => Just(AREAS[0].clone()),
@@ -145,7 +145,7 @@ fn range() -> impl Strategy<Value = Range<Va>> {
     })
 }
 
-/// Mostly that, and sometimes a range from one area to another.
+/// Mostly a range within an area, and sometimes one from one area to another.
 fn any_range() -> impl Strategy<Value = Range<Va>> {
     let wide = (page(), page()).prop_map(|(one, other)| one.min(other)..one.max(other).add_pages(1));
     prop_oneof![9 => range(), 1 => wide]
@@ -183,7 +183,7 @@ fn touch() -> impl Strategy<Value = Op> {
         .prop_map(|(page, offset, access, byte)| Op::Touch { va: Va(page.0 + offset), access, byte })
 }
 
-/// A step at random.
+/// A random step.
 pub fn op() -> impl Strategy<Value = Op> {
     let advice = select(vec![Advice::Normal, Advice::Sequential, Advice::WillNeed, Advice::DontNeed]);
     prop_oneof![

@@ -1,4 +1,4 @@
-//! The table of regions: single cases, and any sequence of changes against a list of pages.
+//! The table of regions: single cases, and random sequences of changes, compared with a list of pages.
 
 use crate::host::{Book, Host};
 use abi::layout::USER_LIMIT;
@@ -13,7 +13,7 @@ use std::ops::Range;
 static ONE: Guard = Guard("one");
 static OTHER: Guard = Guard("other");
 
-/// Addresses as numbers of pages.
+/// Addresses as page numbers.
 fn at(pages: u64) -> Va {
     Va(pages * PAGE_SIZE)
 }
@@ -47,7 +47,7 @@ fn gap(book: &Book, within: Range<u64>, bytes: u64, align: u64) -> Result<Va, Er
     })
 }
 
-/// The regions, as numbers of pages.
+/// The regions, as page numbers.
 fn ranges(book: &Book) -> Vec<Range<u64>> {
     book.regions().iter().map(|region| region.start.0 / PAGE_SIZE..region.end.0 / PAGE_SIZE).collect()
 }
@@ -261,7 +261,7 @@ fn every_error_says_what_it_means() {
     assert_eq!(texts.len(), errors.len());
 }
 
-/// Pages that the random changes are about.
+/// The pages of the random changes.
 const PAGES: u64 = 24;
 const ROOM: usize = 6;
 
@@ -287,7 +287,7 @@ fn change() -> impl Strategy<Value = Change> {
 
 type Pages = BTreeMap<u64, u64>;
 
-/// What every page is supposed to hold after a change that succeeded.
+/// The expected state of every page after a successful change.
 fn apply(pages: &mut Pages, book: &Book, change: &Change) -> Result<(), Error> {
     let whole = |page: u64| ranges(book).into_iter().find(|range| range.contains(&page));
     match change.clone() {
@@ -328,8 +328,8 @@ fn apply(pages: &mut Pages, book: &Book, change: &Change) -> Result<(), Error> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-    /// What a table finds at each address is what a list of all pages has there; a change that fails
-    /// leaves it as it is.
+    /// A table finds at each address what a list of all pages has there; a change that fails leaves the table
+    /// unchanged.
     #[test]
     fn a_table_is_a_map_from_pages_to_regions(changes in prop::collection::vec(change(), 1..60)) {
         let book = Book::new(ROOM);

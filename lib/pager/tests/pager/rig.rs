@@ -1,4 +1,4 @@
-//! Environments for single cases: no model, just programs that read and write.
+//! Environments for single cases, without a model: programs that read and write.
 
 use crate::host::{ALL, Book, By, Host, share};
 use crate::world::{byte, touch};
@@ -10,10 +10,10 @@ use sim::machine::{self, free_frames, processor};
 use sim::processor::Access;
 use std::ops::Range;
 
-/// Where the cases happen.
+/// The base address of the cases.
 pub const BASE: Va = Va(0x4000_0000);
 
-/// Two spans of a table of level 1 in which there is nothing.
+/// Two spans of a table of level 1 with no pages.
 pub const OTHER_GIB: Va = Va(BASE.0 - 300 * span(2));
 pub const SAME_GIB: Va = Va(BASE.0 + 300 * span(2));
 
@@ -26,7 +26,7 @@ pub fn page(number: u64) -> Va {
     BASE.add_pages(number)
 }
 
-/// A region of these pages that can be written.
+/// A writable region of these pages.
 pub fn region(pages: Range<u64>, pager: &'static dyn Pager<Host>) -> Region<Host> {
     Region::new(range(pages), Perms::WRITE, pager)
 }
@@ -35,7 +35,7 @@ pub fn region(pages: Range<u64>, pager: &'static dyn Pager<Host>) -> Region<Host
 pub struct Rig {
     pub host: Host,
     pub books: Vec<Book>,
-    /// How they fork.
+    /// The way of forking.
     pub by: By,
 }
 
@@ -49,13 +49,13 @@ impl Rig {
         rig
     }
 
-    /// The kernel, and the table of who runs.
+    /// The kernel, and the table of the running environment.
     pub fn parts(&mut self) -> (&mut Host, &Book) {
         let book = &self.books[self.host.current];
         (&mut self.host, book)
     }
 
-    /// What a program meets at the first byte of a page.
+    /// The result of a program's read of the first byte of a page.
     pub fn access(&mut self, number: u64, access: Access) -> Option<u8> {
         let (host, book) = self.parts();
         let met = touch(host, &book.regions(), page(number), access).expect("there is enough memory");
@@ -66,13 +66,13 @@ impl Rig {
         self.access(number, Access::Read)
     }
 
-    /// A program writes the first byte of a page. Returns whether it may.
+    /// Writes the first byte of a page as a program. Returns whether it may.
     pub fn write(&mut self, number: u64, value: u8) -> bool {
         let (host, book) = self.parts();
         write(host, &book.regions(), number, value)
     }
 
-    /// A child of who runs; returns which.
+    /// Forks the running environment; returns the child's index.
     pub fn fork(&mut self, except: &[Range<Va>]) -> Result<usize, Error> {
         let child = self.books.len();
         self.host.create(child)?;
@@ -104,19 +104,19 @@ impl Rig {
         space::relocate(host, book, &range(old), &range(new))
     }
 
-    /// The pages at which there is anything.
+    /// The pages that have a page or mark.
     pub fn held(&self) -> Vec<u64> {
         let all = self.host.entries(range(0..1 << 19));
         all.map(|(va, _)| (va.0 - BASE.0) / PAGE_SIZE).collect()
     }
 
-    /// All environments end: every frame must be free.
+    /// Ends all environments: every frame must be free.
     pub fn end(self) {
         let all: Vec<_> = (0..self.books.len()).collect();
         self.end_of(&all);
     }
 
-    /// The same, if only these are left.
+    /// Ends these environments, the only ones that are left: every frame must be free.
     pub fn end_of(mut self, envs: &[usize]) {
         processor(|processor| processor.load(None));
         envs.iter().for_each(|env| self.host.tear_down(*env));
@@ -124,7 +124,7 @@ impl Rig {
     }
 }
 
-/// A program writes the first byte of a page. Returns whether it may.
+/// Writes the first byte of a page as a program. Returns whether it may.
 pub fn write(host: &mut Host, regions: &[Region<Host>], number: u64, value: u8) -> bool {
     let met = touch(host, regions, page(number), Access::Write).expect("there is enough memory");
     let Some(frame) = met.0 else { return false };

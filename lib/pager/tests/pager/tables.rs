@@ -24,7 +24,7 @@ fn is_shared(rig: &Rig, number: u64, level: u32) -> bool {
     rig.host.table(page(number), level).is_shared_table()
 }
 
-/// What the fault was about, when a program writes a page.
+/// The cause of the fault when a program writes a page.
 fn cause_of_write(rig: &mut Rig, number: u64) -> Option<Cause> {
     let (host, book) = rig.parts();
     touch(host, &book.regions(), page(number), Access::Write).expect("there is enough memory").1
@@ -45,7 +45,7 @@ fn a_fork_takes_as_many_frames_as_the_top_has_tables() {
         assert!((0..4 * TABLE).step_by(100).all(|number| rig.read(number) == Some(number as u8)));
     }
     assert_eq!(free - free_frames(), 2, "reading makes nothing private");
-    // A write makes private the two tables above the page, and the page.
+    // A write makes the two tables above the page and the page private.
     assert_eq!(cause_of_write(&mut rig, 100), Some(Cause::Copy));
     assert_eq!(free - free_frames(), 5);
     assert!(!is_shared(&rig, 100, 3) && !is_shared(&rig, 100, 2) && is_shared(&rig, 600, 2));
@@ -66,7 +66,7 @@ fn the_largest_table_is_shared_that_may_be() {
                 [2, 3, 4].map(|other| other == level)
             );
         }
-        // A write makes all that are above it private, and only those.
+        // A write makes all tables above the page private, and no others.
         assert_eq!(cause_of_write(&mut rig, 0), Some(Cause::Copy));
         assert_eq!([2, 3, 4].map(|other| is_shared(&rig, 0, other)), [false; 3]);
         assert!(is_shared(&rig, TABLE, 2));
@@ -74,7 +74,7 @@ fn the_largest_table_is_shared_that_may_be() {
     }
 }
 
-/// Of the span that is private the child gets what the caller of fork does not see to, and nothing else.
+/// Of the private span the child gets only the parts that the caller of fork does not handle itself.
 #[test]
 fn what_is_private_is_shared_page_by_page() {
     let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
@@ -96,7 +96,7 @@ fn what_is_private_is_shared_page_by_page() {
     rig.end();
 }
 
-/// What is shared on purpose stays writable on both sides, and is one page.
+/// A page that is shared on purpose stays writable on both sides, and is one page.
 #[test]
 fn pages_that_are_kept_are_not_copied() {
     let mut rig = rig(&[Region::new(range(0..4), Perms::WRITE | Perms::KEEP, &Shared)]);
@@ -119,7 +119,7 @@ fn pages_that_are_kept_are_not_copied() {
     rig.end();
 }
 
-/// It has its own, or nothing; what lies in the same table it has all the same.
+/// The child has its own page, or nothing; it still inherits the other pages of that table.
 #[test]
 fn regions_that_are_not_inherited_are_not_there() {
     let mut rig = rig(&[region(0..4, &ZEROS), region(4..8, &Secret), region(TABLE..TABLE + 4, &ZEROS)]);
@@ -135,7 +135,7 @@ fn regions_that_are_not_inherited_are_not_there() {
     rig.end();
 }
 
-/// Each of these has to make private what is shared, or to give it up, and the other one sees nothing of it.
+/// Each of these operations must make shared tables private, or give them up, and the other side sees nothing of it.
 #[test]
 fn changes_to_ranges_are_ones_own() {
     type Change = fn(&mut Rig);
@@ -164,7 +164,7 @@ fn changes_to_ranges_are_ones_own() {
     }
 }
 
-/// A table that is in the range as a whole is given up, and nothing is copied for that.
+/// A table that is completely in the range is given up, and nothing is copied for that.
 #[test]
 fn whole_tables_are_given_up_without_a_copy() {
     let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
@@ -175,14 +175,14 @@ fn whole_tables_are_given_up_without_a_copy() {
     rig.unmap(0..TABLE).expect("memory");
     assert_eq!(free_frames(), free - 1, "the table of level 2 was copied, and no other");
     assert_eq!((rig.read(0), rig.read(TABLE)), (None, Some(1)));
-    // The one who is left with it has it alone again.
+    // The last user has the table alone again.
     rig.host.switch(0);
     assert_eq!(rig.unmap(0..2 * TABLE), Ok(()));
     assert_eq!(rig.held(), []);
     rig.end();
 }
 
-/// The parent ends, and then the child: the grandchild has everything, and nothing is copied for it any more.
+/// The parent ends, and then the child: the grandchild has everything, and nothing more is copied for it.
 #[test]
 fn the_last_one_copies_nothing() {
     let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
@@ -202,7 +202,7 @@ fn the_last_one_copies_nothing() {
     rig.end_of(&[grandchild]);
 }
 
-/// A page that the program has protected is not given to it to be written, whoever shares the table.
+/// A page that the program has protected does not become writable for it, no matter who shares the table.
 #[test]
 fn what_is_protected_stays_so() {
     let mut rig = rig(&[region(0..4, &ZEROS)]);
@@ -237,7 +237,7 @@ fn marks_are_shared_with_their_table() {
     rig.end();
 }
 
-/// Whatever is missing, the fault can be repeated.
+/// The fault can be repeated, whichever frame is missing.
 #[test]
 fn a_write_below_shared_tables_fails_and_succeeds_as_a_whole() {
     let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);

@@ -1,5 +1,5 @@
-//! The crate on the simulated machine and the model side by side: every step is made in both, then
-//! all is compared.
+//! The crate on the simulated machine and the model side by side: every step is made in both, then everything is
+//! compared.
 
 use crate::host::{ALL, Book, By, ENVS, Host, REGIONS, share};
 use crate::model::{FrameId, Held, Model, Page};
@@ -51,7 +51,7 @@ fn pager_of(kind: Kind) -> &'static dyn Pager<Host> {
     }
 }
 
-/// A region as the model has it.
+/// A region, as the model describes it.
 fn region_of((range, page): (Range<Va>, &Page)) -> Region<Host> {
     let keep = if page.kind == Kind::Shared { Perms::KEEP } else { Perms::READ };
     let region = Region::new(range, page.rights | keep, pager_of(page.kind));
@@ -59,8 +59,8 @@ fn region_of((range, page): (Range<Va>, &Page)) -> Region<Host> {
     Region { sequential: page.sequential, data, ..region }
 }
 
-/// A program touches an address, with the help of the pagers. `None`: it may not. What comes second is
-/// what the fault was about, if there was one.
+/// A program touches an address, with the help of the pagers. `None`: it may not. The second value is the cause of the
+/// fault, if there was one.
 pub fn touch(
     host: &mut Host,
     regions: &[Region<Host>],
@@ -102,31 +102,31 @@ pub fn byte(frame: Frame, offset: u64) -> u8 {
     Sim::table(frame)[offset as usize / 8].load(SeqCst).to_le_bytes()[offset as usize % 8]
 }
 
-/// The two of them.
+/// The crate and its model.
 pub struct World {
     pub host: Host,
     books: [Book; ENVS],
     pub model: Model,
     cause: Option<Cause>,
-    /// Which pages are there is compared too. Otherwise it is taken over: a step that failed may have
-    /// brought in some.
+    /// Whether the set of present pages is compared. If not, the model copies it: a step that failed may have brought
+    /// in some.
     exact: bool,
     by: By,
     free_at_start: usize,
 }
 
 impl World {
-    /// With more frames than can be used.
+    /// A world with more frames than the steps can use.
     pub fn new() -> World {
         World::with(ALL, true, By::Pages)
     }
 
-    /// The same, and forks share tables. What that costs, the model does not know.
+    /// A world with many frames in which forks share tables. The model does not know the cost of that.
     pub fn with_tables(private: Option<Va>) -> World {
         World::with(ALL, false, By::Tables(private))
     }
 
-    /// With so few that steps fail.
+    /// A world with so few frames that steps fail.
     pub fn small(frames: usize, by: By) -> World {
         World::with(frames, false, by)
     }
@@ -137,7 +137,7 @@ impl World {
         World { host, books, model, cause: None, exact, by, free_at_start: frames }
     }
 
-    /// Make a step in both, and compare everything.
+    /// Makes a step in both, and compares everything.
     pub fn step(&mut self, op: &Op) {
         let outcome = self.act(op);
         assert_eq!(outcome, self.model.apply(op), "{op:x?}");
@@ -147,7 +147,7 @@ impl World {
         self.compare();
     }
 
-    /// The same, but before it succeeds it fails for want of every frame that it takes.
+    /// Makes a step in both, after making it fail for lack of each frame that it takes.
     pub fn starve_and_step(&mut self, op: &Op) {
         if !op.allocates() {
             return self.step(op);
@@ -173,7 +173,7 @@ impl World {
         self.compare();
     }
 
-    /// Look at every byte, then give everything back: as many frames must be free as there were.
+    /// Compares every byte, then ends everything: as many frames must be free as at the beginning.
     pub fn end(mut self) {
         for env in 0..ENVS {
             if self.model.envs[env].is_some() {
@@ -192,7 +192,7 @@ impl World {
         assert_eq!(all.len(), self.free_at_start, "different frames on the free list");
     }
 
-    /// Read every page of the environment that runs, and compare all of it.
+    /// Reads every page of the running environment, and compares all of it.
     fn sweep(&mut self) {
         for va in self.model.env().pages.keys().copied().collect::<Vec<_>>() {
             let read = Op::Touch { va, access: Access::Read, byte: 0 };
@@ -279,7 +279,7 @@ impl World {
         Outcome::Byte(byte(frame, va.offset()))
     }
 
-    /// Compare regions, pages, contents and books.
+    /// Compares regions, pages, contents and metadata.
     fn compare(&mut self) {
         if !self.exact {
             self.take_over();
@@ -325,7 +325,7 @@ impl World {
         for offset in OFFSETS {
             assert_eq!(byte(expected, offset), bytes[offset as usize], "byte {offset} of {va}");
         }
-        // The archive counts as one user, and what it has is never anybody's alone.
+        // The archive counts as one user, so its pages never have a sole user.
         let given = matches!(id, FrameId::Given(_));
         let users = refs(expected) as usize;
         if self.by == By::Pages {
@@ -335,14 +335,14 @@ impl World {
         let writable = self.host.space(env).page(va).is_some_and(|page| page.writable);
         assert_eq!(perms.contains(Perms::KEEP), page.kind == Kind::Shared, "{pte:?}");
         if page.kind != Kind::Shared {
-            // A region that is shared may have pages with other rights: see `NoRight`.
+            // A shared region may have pages with other rights: see `NoRight`.
             let rest = perms - Perms::COW;
             assert!(page.rights.contains(rest), "{pte:?} at {va} in a region with {:?}", page.rights);
             assert!(!writable || self.model.refs(id) == 1, "{pte:?} at {va} has {users} users");
         }
     }
 
-    /// Let the model have the pages that are there.
+    /// Copies the present pages into the model.
     fn take_over(&mut self) {
         for (number, env) in self.model.envs.iter_mut().enumerate() {
             for (va, page) in env.iter_mut().flat_map(|env| &mut env.pages) {
@@ -353,7 +353,7 @@ impl World {
     }
 }
 
-/// What a page table entry says.
+/// The meaning of a page table entry.
 fn held(archive: &[Frame], pte: Pte) -> Held {
     let frame = match archive.iter().position(|frame| *frame == pte.frame()) {
         Some(last) if last + 1 == archive.len() => FrameId::Zeros,
@@ -365,7 +365,7 @@ fn held(archive: &[Frame], pte: Pte) -> Held {
     Held { frame, write, exec, cow, may: pte.has(Pte::MAY) }
 }
 
-/// All that makes regions what they are, to be compared.
+/// All properties of regions, for comparison.
 fn details(regions: &[Region<Host>]) -> Vec<impl PartialEq + std::fmt::Debug> {
     let each = |region: &Region<Host>| {
         (region.range(), region.perms, region.sequential, region.pager.name(), region.data)

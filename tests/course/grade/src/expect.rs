@@ -63,7 +63,7 @@ pub struct Each {
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Alike {
-    /// Which lines.
+    /// The pattern of the lines.
     pub line: Pattern,
     /// How many of the first lines may differ.
     #[serde(default)]

@@ -55,7 +55,7 @@ pub struct Lab {
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// How it is called: a letter.
+    /// Its name: a letter.
     pub id: String,
     /// Its heading.
     #[serde(default)]

@@ -1,7 +1,7 @@
-//! (seed, episode, index) into an operation.
+//! Draws the operation for (seed, episode, index).
 //!
-//! Every operation is drawn by itself, from nothing but these three numbers: the others stay the
-//! same when one is left out.
+//! Every operation is drawn independently, from these three numbers only: the others stay the same when one is left
+//! out.
 
 mod tables;
 
@@ -12,7 +12,7 @@ use abi::call::NO_PAGE;
 use abi::layout::{KERNEL_HALF, USER_LIMIT, UVPT};
 use abi::{Call, PAGE_SIZE, Perms, Pte};
 
-/// Whether a call counts tables, not pages.
+/// Whether the unit of a call is page tables instead of pages.
 fn is_about_tables(call: Call) -> bool {
     matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables)
 }
@@ -31,7 +31,7 @@ impl Rng {
         ((self.next() >> 32) * n) >> 32
     }
 
-    /// So often in a hundred times.
+    /// True in `n` percent of all draws.
     fn percent(&mut self, n: u64) -> bool {
         self.below(100) < n
     }
@@ -47,12 +47,12 @@ fn mix(word: u64) -> u64 {
     word ^ word >> 31
 }
 
-/// Of what is only known page by page, one page is enough.
+/// The length of a run from this source: a fixture is known only page by page, so one page is enough.
 fn count_from(source: u64, count: u64) -> u64 {
     if FIXTURES.contains(&source) { count.min(1) } else { count }
 }
 
-/// An operation.
+/// Draws an operation.
 #[must_use]
 pub fn op(seed: u64, episode: u32, index: u32) -> Op {
     let place = u64::from(episode) << 32 | u64::from(index);
@@ -108,7 +108,7 @@ const BAD_PERMS: [u64; 9] = [
     u64::MAX,
 ];
 
-/// Ids that nobody has, or not yet, or that are no ids.
+/// Ids that no environment has, or not yet, and values that are not ids.
 const BOGUS: [u64; 8] = [1, 0xfff, 0x1001, 0x8_0fff, 0xffff_ffff, 1 << 32, 1 << 63 | 0x1000, u64::MAX];
 
 const PAGE_CALLS: [Call; 26] = [
@@ -146,7 +146,7 @@ impl Draw {
     }
 
     fn child(&mut self) -> u8 {
-        // Few of them, so that they get somewhere.
+        // Few of them, so that they make progress.
         self.rng.pick(&[0, 1, 2, 3, 4, 4, self.rng.0 as u8 % CHILDREN as u8])
     }
 
@@ -165,7 +165,7 @@ impl Draw {
         Op { by: By::Me, what }
     }
 
-    /// An environment to do something to.
+    /// An environment as the target of a call.
     fn env(&mut self) -> Arg {
         let grandchild = self.grandchild();
         let (me, own) = match self.by {
@@ -192,7 +192,7 @@ impl Draw {
         }
     }
 
-    /// A page in one of the ranges; in the last one only if it is the hostile program's.
+    /// A page in one of the ranges; in the last range only for the hostile program itself.
     fn page(&mut self, mine: bool) -> u64 {
         let ranges = if mine { RANGES.len() } else { RANGES.len() - 1 } as u64;
         let range = self.rng.below(ranges).min(self.rng.below(ranges)).min(self.rng.below(ranges + 2));
@@ -216,7 +216,7 @@ impl Draw {
         self.rng.pick(&[0, 0, 1, Pte::MARK_MAX, 0x12_3456_789a, Pte::MARK_MAX + 1, u64::MAX])
     }
 
-    /// How many pages. Runs that make pages or tables are short.
+    /// The number of pages of a run. Runs that make pages or tables are short.
     fn count(&mut self, call: Call, va: u64) -> u64 {
         let makes = matches!(call, Call::Alloc | Call::Mark | Call::Map | Call::Copy);
         let beyond = va >= RANGES[5] && va < RANGES[6] || va >= USER_LIMIT.0;
@@ -231,7 +231,7 @@ impl Draw {
         }
     }
 
-    /// A page call on one's own memory.
+    /// A page call on the caller's own memory.
     fn touching(&mut self) -> What {
         let call = self.rng.pick(&PAGE_CALLS);
         if is_about_tables(call) {
@@ -290,7 +290,7 @@ impl Draw {
         }
     }
 
-    /// Arguments that a call does not take are noise.
+    /// A call. Arguments that it does not take are noise.
     fn make<const N: usize>(&mut self, call: Call, args: [Arg; N]) -> What {
         let args = core::array::from_fn(|n| args.get(n).copied().unwrap_or(Arg::Word(self.rng.next())));
         What::Call(call as u64, args)
@@ -326,12 +326,12 @@ impl Draw {
         }
     }
 
-    /// A receiver, or somebody else.
+    /// A receiver, or another environment.
     fn receiver(&mut self) -> Arg {
         if self.rng.percent(75) { Arg::Env(self.child()) } else { self.env() }
     }
 
-    /// A page to send, or where one is wanted.
+    /// A page to send, or an address for a received page.
     fn message_page(&mut self) -> u64 {
         if self.rng.percent(35) { NO_PAGE } else { self.source(self.is_me()) }
     }
@@ -340,7 +340,7 @@ impl Draw {
         let value = Arg::Word(self.rng.pick(&[0, 1, u64::MAX, self.rng.0]));
         let page = Arg::Word(self.message_page());
         let perms = Arg::Word(self.perms());
-        // The hostile program itself must not wait: its arguments are wrong.
+        // The hostile program itself must not block: its arguments are wrong.
         let at = match self.rng.below(100) {
             _ if self.is_me() => self.rng.pick(&BAD),
             0..10 => self.rng.pick(&BAD),
@@ -383,7 +383,7 @@ impl Draw {
             55..80 => self.set_upcall(env, myself),
             _ => {
                 let flags = self.rng.pick(&[1, 1, 1, 1, 0, 2, u64::MAX]);
-                // Whether a wait without the flag would block is looked at when it is played.
+                // Whether a wait without the flag would block is checked when it is played.
                 let child = Arg::Env(self.child());
                 let env = self.rng.pick(&[env, Arg::Word(0), child]);
                 self.make(Call::Wait, [env, Arg::Word(flags)])
@@ -391,7 +391,7 @@ impl Draw {
         }
     }
 
-    /// The hostile program keeps its own upcall: what it asks for is refused.
+    /// A call of `set_upcall`. The hostile program keeps its own upcall: its requests are refused.
     fn set_upcall(&mut self, env: Arg, myself: bool) -> What {
         let bad_entry = self.rng.pick(&[USER_LIMIT.0, UVPT.0, KERNEL_HALF.0, u64::MAX, 1 << 47]);
         let bad_pages = self.rng.pick(&[17, 0x1_0000_0001, u64::MAX]);
@@ -408,7 +408,7 @@ impl Draw {
         self.make(Call::SetUpcall, [env, Arg::Word(entry), Arg::Word(stack), Arg::Word(pages)])
     }
 
-    /// Where nothing can be read, now or ever.
+    /// A buffer at an address that is never readable.
     fn bad_buffer(&mut self) -> u64 {
         self.rng.pick(&[NOWHERE, NOWHERE + 1, 1 << 47, KERNEL_HALF.0, u64::MAX, u64::MAX - 1000])
     }
@@ -422,7 +422,7 @@ impl Draw {
             _ => {
                 let page = self.page(self.is_me());
                 let at = page + self.rng.pick(&[256, 4000, 4095]);
-                // What is on one's own exception stack, nobody can tell.
+                // The contents of the caller's own exception stack are unpredictable.
                 if is_stack(page) || is_stack(page + PAGE_SIZE) { NOWHERE } else { at }
             }
         }

@@ -1,4 +1,4 @@
-//! Calls on whole tables.
+//! Calls on whole page tables.
 
 use super::Draw;
 use crate::op::{Arg, ITEMS, Item, What};
@@ -6,22 +6,23 @@ use crate::place::{BAD, TEXT_TABLE};
 use abi::Call;
 use abi::page::span;
 
-/// Levels that are none, or that have no tables.
+/// Levels that do not exist, or that have no page tables.
 const BAD_LEVELS: [u64; 6] = [0, 1, 5, 12, 1 << 32 | 2, u64::MAX];
 
-/// The first address that the table around a page translates.
+/// The first address that the page table around a page translates.
 fn around(page: u64, level: u64) -> u64 {
     if (2..=4).contains(&level) { page - page % span(level as u32) } else { page }
 }
 
-/// Whether the program's own text and data are below one of these tables: whoever shares them cannot go on.
+/// Whether one of these page tables translates the program's own text and data: a program that shares those cannot go
+/// on.
 fn is_vital(va: u64, count: u64, level: u64) -> bool {
     let size = if (2..=4).contains(&level) { span(level as u32) } else { 0 };
     va <= TEXT_TABLE && va.saturating_add(count.saturating_mul(size)) > TEXT_TABLE
 }
 
 impl Draw {
-    /// A call on a table above a page of the hostile program's own, which is accessed before and after.
+    /// A call on a page table above one of the hostile program's own pages, which is accessed before and after.
     pub fn touching_table(&mut self, call: Call) -> What {
         let level = self.rng.pick(&[2, 2, 3, 4]);
         let page = self.page(true);
@@ -41,7 +42,7 @@ impl Draw {
         What::Touching(call as u64, args, page)
     }
 
-    /// A call on tables.
+    /// A call on page tables.
     pub fn table_call(&mut self, call: Call) -> What {
         let (op, count) = self.tables(call);
         let Item { source_env, env, .. } = op;
@@ -54,8 +55,8 @@ impl Draw {
         }
     }
 
-    /// The same for a batch. It may be played again by somebody else: so it is nothing that the hostile program
-    /// could not do.
+    /// An operation on page tables for a batch. `What::Again` may repeat it with another caller, the hostile program
+    /// included, so it never shares the program's own text.
     pub fn table_item(&mut self, call: Call) -> Item {
         let (mut op, count) = self.tables(call);
         op.count = u32::try_from(count).unwrap_or(0);
@@ -65,7 +66,7 @@ impl Draw {
         op
     }
 
-    /// Arguments, and how many tables; the count in the item is not set.
+    /// The arguments, and the number of page tables; the count in the item is not set.
     fn tables(&mut self, call: Call) -> (Item, u64) {
         let level =
             if self.rng.percent(4) { self.rng.pick(&BAD_LEVELS) } else { self.rng.pick(&[2, 2, 2, 3, 3, 4]) };
@@ -97,7 +98,7 @@ impl Draw {
         (Item { call: call as u32, count: 0, source_env, env, source, va, arg: level }, count)
     }
 
-    /// The first address of a table; or not quite.
+    /// The first address of a page table, or an address near it.
     fn table(&mut self, level: u64) -> u64 {
         match self.rng.below(100) {
             0..4 => self.rng.pick(&BAD),
@@ -111,8 +112,8 @@ impl Draw {
         if self.is_me() { Arg::Env(self.child()) } else { Arg::Env(self.grandchild()) }
     }
 
-    /// Everything above a page is owned, and then something is done to it. Or a table above is shared with a child,
-    /// and one of the two wants it for itself, or not at all.
+    /// A batch that owns everything above a page, and then changes the page. Or one that shares a page table above with
+    /// a child, and then one of the two owns it or unmaps it.
     pub fn descent(&mut self) -> What {
         let (page, last) = (self.page(false), self.item());
         let last = Item { va: page, ..last };
@@ -133,7 +134,7 @@ impl Draw {
     }
 }
 
-/// Own the table above a page.
+/// An operation that owns the page table above a page.
 fn own(page: u64, level: u64) -> Item {
     let (call, nobody) = (Call::OwnTables as u32, Arg::Word(0));
     Item { call, count: 1, source_env: nobody, env: nobody, source: 0, va: around(page, level), arg: level }

@@ -1,4 +1,4 @@
-//! The calls. The order of the checks is the order in which errors are reported.
+//! The system calls. The order of the checks is the order in which errors are reported.
 
 use super::env::Context;
 use super::space::{Pages, Slot, Space};
@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 type Results = Result<(u64, u64), Error>;
 
-/// A call returns now, or later, or never.
+/// How a call ends: it returns now, or later, or never.
 enum Way {
     Back(u64, u64),
     Away,
@@ -26,7 +26,7 @@ fn env_id(argument: u64) -> Result<u32, Error> {
     u32::try_from(argument).map_err(|_| Error::BadEnv(argument))
 }
 
-/// A run of pages, or of what else has a size.
+/// Checks a run of pages, or of other units of this size.
 fn within(va: u64, count: u64, size: u64, low: u64, limit: u64) -> Result<(), Error> {
     if !va.is_multiple_of(size) {
         Err(Error::Unaligned(va))
@@ -46,7 +46,7 @@ fn source_va(va: u64, pages: u64) -> Result<(), Error> {
 }
 
 impl Model {
-    /// A call by the environment in slot `me`. `None`: it does not return now.
+    /// Executes a call by the environment in slot `me`. `None`: it does not return now.
     pub fn dispatch(&mut self, me: usize, number: u64, args: [u64; 6]) -> Option<(u64, u64)> {
         match self.answer(me, number, args) {
             Ok(Way::Back(rax, rdx)) => Some((rax, rdx)),
@@ -107,7 +107,7 @@ impl Model {
         if own { Ok(slot) } else { Err(Error::NotYours(id.into())) }
     }
 
-    /// What is mapped at an address, the boot archive included.
+    /// The page that is mapped at an address, the boot archive included.
     fn page(&self, slot: usize, va: u64) -> Option<Slot> {
         if va >= ARCHIVE.0 {
             let page = self.archive.get(((va - ARCHIVE.0) / PAGE_SIZE) as usize)?;
@@ -116,7 +116,7 @@ impl Model {
         self.envs[slot].space?.page(&self.pages, va)
     }
 
-    /// Bytes of user memory.
+    /// Reads bytes of user memory.
     fn read(&self, me: usize, at: u64, len: u64) -> Result<Vec<u8>, Error> {
         if at >= HALF || len > HALF - at {
             return Err(Error::BadAddress(at.max(HALF)));
@@ -272,8 +272,8 @@ impl Model {
         Ok((count, 0))
     }
 
-    /// A page call: the whole run is checked, then it is done page by page up to an error, which is
-    /// reported if it comes at the first.
+    /// A page call: the whole run is checked, then it is executed page by page up to an error, which is reported only
+    /// if it comes at the first page.
     fn one(&mut self, me: usize, op: &PageOp) -> Results {
         let results = self.page_call(me, op);
         *self.reached.entry((op.call, results.err().map(code))).or_default() += 1;
@@ -344,7 +344,7 @@ impl Model {
         self.space(env)?.accept(&mut self.pages, to, page, perms)
     }
 
-    /// A call on tables: as on pages, but there is less that may be named.
+    /// A call on page tables: like one on pages, but fewer addresses are permitted.
     fn tables(&mut self, me: usize, env: usize, call: Call, op: &PageOp) -> Results {
         let level = match op.arg {
             2 => 2,
@@ -375,7 +375,7 @@ impl Model {
         })
     }
 
-    /// How many of a run of pages, or of tables, come before the exception stack.
+    /// How many pages or page tables of a run come before the exception stack.
     fn unpinned(&self, slot: usize, va: u64, count: u64, level: u32) -> Result<u64, Error> {
         let stack = &self.envs[slot].stack;
         if stack.is_empty() || va >= stack.end {
@@ -430,7 +430,7 @@ impl Model {
     }
 }
 
-/// Page by page, up to an error, which is reported if it comes at the first.
+/// Executes a run page by page, up to an error, which is reported only if it comes at the first page.
 fn each(count: u64, mut f: impl FnMut(u64) -> Result<(), Error>) -> Results {
     for done in 0..count {
         match f(done) {

@@ -1,4 +1,4 @@
-//! An environment, as the contract has it.
+//! An environment in the model.
 
 use super::space::Space;
 use crate::place::CODE;
@@ -12,35 +12,35 @@ pub struct Env {
     pub id: u32,
     pub status: Status,
     pub parent: u32,
-    /// The parent is not the one that made it.
+    /// Whether the parent is not the environment that created it.
     pub adopted: bool,
-    /// It ends, and takes all that descend from it with it.
+    /// Whether its end also ends all its descendants.
     pub takes_all: bool,
     pub exit: u8,
     pub space: Option<Space>,
     /// The registered exception stack.
     pub stack: Range<u64>,
-    /// Slots of the children, the ended ones in the order of their ends, latest first.
+    /// Slots of the children; ended children in the order of their ends, latest first.
     pub children: Vec<usize>,
-    /// For whose end or message it waits; 0: anybody's.
+    /// The environment for whose end or message it waits; 0: any.
     pub awaits: u32,
-    /// Where it wants a page.
+    /// Where it receives a page.
     pub receive_at: u64,
-    /// Results of the call that it is in.
+    /// Results of the call in which it is.
     pub results: (u64, u64),
     pub context: Context,
 }
 
-/// What an environment does when it runs.
+/// The behaviour of an environment when it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Context {
-    /// It faults: nothing is mapped where it is.
+    /// Faults, because nothing is mapped at its instruction pointer.
     Nowhere,
-    /// It is a puppet with its corner here.
+    /// A puppet, with the address of its corner.
     Puppet(u64, At),
 }
 
-/// Where a puppet is in its loop.
+/// The position of a puppet in its loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
     Start,
@@ -75,7 +75,7 @@ impl Env {
 }
 
 impl Context {
-    /// What comes of an environment that starts with these registers.
+    /// The behaviour of an environment that starts with these registers.
     pub fn of(registers: &Registers) -> Context {
         if registers.rip == CODE && registers.r14 == GO {
             Context::Puppet(registers.r15, At::Start)

@@ -1,4 +1,4 @@
-//! How environments begin, wait, run and end.
+//! The life cycle of environments: how they begin, wait, run and end.
 
 use super::Model;
 use super::env::{At, Context, Env};
@@ -9,7 +9,7 @@ use abi::call::NO_PAGE;
 use abi::{EnvId, Error, ExitStatus, Pte, Status, Vector};
 
 impl Model {
-    /// A child without memory, stopped.
+    /// Creates a stopped child without memory.
     pub fn create(&mut self, parent: usize) -> Result<u32, Error> {
         let space = Space::new(&mut self.pages)?;
         let Some(slot) = self.take_slot() else {
@@ -25,7 +25,7 @@ impl Model {
         Ok(id)
     }
 
-    /// The one that has been free for longest; every sixteenth environment gets one that was never used.
+    /// Takes the slot that has been free for longest; every sixteenth environment gets a slot that was never used.
     fn take_slot(&mut self) -> Option<usize> {
         self.created += 1;
         let is_fresh = self.fresh.start < self.fresh.end;
@@ -41,13 +41,13 @@ impl Model {
         }
     }
 
-    /// An environment can run.
+    /// Makes an environment runnable.
     pub fn wake(&mut self, slot: usize) {
         self.envs[slot].status = Status::Runnable;
         self.enqueue(slot);
     }
 
-    /// End an environment. Another one than that which runs is gone at once.
+    /// Ends an environment. If it is not the running one, it is gone at once.
     pub fn end(&mut self, running: usize, slot: usize, exit: ExitStatus, takes_all: bool) {
         self.envs[slot].takes_all = takes_all;
         self.condemn(slot, exit);
@@ -94,7 +94,7 @@ impl Model {
         }
     }
 
-    /// A child of one that ends is ended too, or goes up to the parent of that.
+    /// Separates a child from its parent, which ends: the child is ended too, or its grandparent adopts it.
     fn part(&mut self, slot: usize, child: usize) {
         let status = self.envs[child].status;
         let is_ending = status == Status::Dying;
@@ -121,7 +121,7 @@ impl Model {
         }
     }
 
-    /// Free the slot of a zombie; returns what `wait` does.
+    /// Frees the slot of a zombie; returns the results of `wait`.
     pub fn reap(&mut self, slot: usize) -> (u64, u64) {
         let (id, parent, exit) = (self.envs[slot].id, self.envs[slot].parent, self.envs[slot].exit);
         self.envs[EnvId(parent).slot()].children.retain(|&child| child != slot);
@@ -134,7 +134,7 @@ impl Model {
         self.slots.push_back(slot);
     }
 
-    /// Everybody but the hostile program runs until nobody can.
+    /// Runs all environments but the hostile program until none can run.
     pub fn run_queue(&mut self) {
         while let Some(slot) = self.queue.pop_front() {
             match self.envs[slot].status {
@@ -155,14 +155,14 @@ impl Model {
         }
     }
 
-    /// Whether the code and the desk of puppets are there.
+    /// Whether the code and the desk of puppets are mapped.
     fn has_strings(&self, slot: usize) -> bool {
         let (Some(space), pages) = (self.envs[slot].space, &self.pages) else { return false };
         let code = space.page(pages, CODE);
         code.is_some_and(|code| !code.has(Pte::NO_EXEC)) && space.is_writable(pages, DESK)
     }
 
-    /// A puppet goes on to the next place in its loop; see [`crate::puppet`].
+    /// Advances a puppet to the next position in its loop; see [`crate::puppet`].
     fn step(&mut self, slot: usize, corner: u64, at: At) {
         let at_corner = |offset| corner - DESK + offset;
         let (rax, rdx) = self.envs[slot].results;

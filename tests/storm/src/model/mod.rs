@@ -1,7 +1,7 @@
-//! The contract, written as naively as possible: what the kernel must answer.
+//! The contract, written as naively as possible: the answers that the kernel must give.
 //!
-//! Page maps are maps, frames are counted, nothing is fast. What the kernel is free to do in its own
-//! way, the model does not know: which frame is handed out, how far a call gets in one entry.
+//! Page maps are maps, frames are counted, nothing is fast. The model does not decide what the kernel may choose
+//! freely: which frame is allocated, and how far a call gets in one kernel entry.
 
 mod calls;
 mod env;
@@ -21,29 +21,29 @@ use core::ops::Range;
 use env::Env;
 use space::{Pages, Space};
 
-/// The machine as the contract has it.
+/// The machine of the contract.
 pub struct Model {
     pages: Pages,
     envs: Vec<Env>,
-    /// Slots that are free again, the next one first.
+    /// Slots that are free again, the next one to use first.
     slots: VecDeque<usize>,
     /// Slots that were never used.
     fresh: Range<usize>,
-    /// Environments that were asked for so far.
+    /// The number of environments that were requested so far.
     created: u32,
-    /// Slots of those that want to run, or to end.
+    /// The run queue: slots of environments that are to run, or to end.
     queue: VecDeque<usize>,
-    /// Pages of the boot archive that are known.
+    /// The known pages of the boot archive.
     archive: Vec<usize>,
     /// The slot of the hostile program.
     me: usize,
     desk: usize,
     lines: Vec<String>,
-    /// How often each page call, by its number, came to what.
+    /// How often each page call, by its number, had each result.
     reached: BTreeMap<(u32, Option<u64>), u32>,
 }
 
-/// How a machine is described on the console before anything is played; see [`Model::from_description`].
+/// The description of a machine on the console before anything is played; see [`Model::from_description`].
 #[derive(Clone, Debug, Default)]
 struct Start {
     free: u64,
@@ -54,11 +54,11 @@ struct Start {
     stack: (u64, u64),
 }
 
-/// A page that was there before: address, references, words that are not 0.
+/// A page that exists from the beginning: address, references, words that are not 0.
 type Fixture = (u64, u32, Vec<(u64, u64)>);
 
 impl Start {
-    /// One line of the description: a word, and numbers.
+    /// Parses one line of the description: a word, and numbers.
     fn line(&mut self, line: &str) -> Option<()> {
         let (word, rest) = line.split_once(' ')?;
         let mut numbers = rest.split([' ', '=']).map(|number| u64::from_str_radix(number, 16).ok());
@@ -82,10 +82,10 @@ impl Start {
 }
 
 impl Model {
-    /// The machine that the program described on the console.
+    /// The machine that the program has described on the console.
     ///
     /// # Errors
-    /// What is missing.
+    /// Names the missing part of the description.
     pub fn from_description<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Model, String> {
         let mut start = Start::default();
         for line in lines.take_while(|line| *line != "begin") {
@@ -103,7 +103,7 @@ impl Model {
             pages: Pages { free: u64::MAX / 2, ..Pages::default() },
             envs: (0..start.slots).map(|_| Env::default()).collect(),
             slots: VecDeque::new(),
-            // The hostile program is the first, and in the first slot.
+            // The hostile program is the first environment, and in the first slot.
             fresh: 1..start.slots,
             created: 1,
             queue: VecDeque::new(),
@@ -147,8 +147,8 @@ impl Model {
         self.envs[self.me].space.expect("the hostile program runs")
     }
 
-    /// Whether the hostile program can write to a page, after its libos has done what it can: it owns the tables
-    /// above from the top down, and then a page that is to be copied first.
+    /// Whether the hostile program can write to a page, after its libos has done what it can: libos owns the page
+    /// tables above, from the top down, and then copies a copy-on-write page.
     fn may_write(&mut self, space: Space, at: u64) -> bool {
         let page = space.page(&self.pages, at);
         if !page.is_some_and(|page| page.has(Pte::WRITABLE) || page.has(Perms::COW.bits())) {
@@ -163,25 +163,25 @@ impl Model {
         space.is_writable(&self.pages, at) || space.own(&mut self.pages, at).is_ok()
     }
 
-    /// How often this page call, alone or in a batch, came to this error, or to none.
+    /// How often this page call, alone or in a batch, had this error, or none.
     #[must_use]
     pub fn reached(&self, call: Call, error: Option<Error>) -> u32 {
         self.reached.get(&(call as u32, error.map(code))).copied().unwrap_or(0)
     }
 
-    /// How many shared tables were owned by the last who had them, and how many were copied.
+    /// How many shared page tables were taken over by their last sharer, and how many were copied.
     #[must_use]
     pub fn owned_tables(&self) -> [u32; 2] {
         self.pages.owned_tables
     }
 
-    /// What was printed.
+    /// The printed lines.
     pub fn into_lines(self) -> Vec<String> {
         self.lines
     }
 }
 
-/// Which error it is, whatever its value.
+/// The number of the error, without its value.
 fn code(error: Error) -> u64 {
     error.encode().0
 }

@@ -1,4 +1,4 @@
-//! Pages, and page maps: trees of tables, some of which are in several trees.
+//! Pages and page maps. A page map is a tree of page tables; some page tables are in several trees.
 
 use abi::{Error, PAGE_SIZE, Perms, Pte};
 use alloc::collections::BTreeMap;
@@ -8,7 +8,7 @@ use alloc::{boxed::Box, vec::Vec};
 #[derive(Default)]
 pub struct Page {
     pub refs: u32,
-    /// None: zeros.
+    /// The contents; `None`: zeros.
     bytes: Option<Box<[u8; PAGE_SIZE as usize]>>,
 }
 
@@ -28,7 +28,7 @@ impl Page {
     }
 }
 
-/// A page frame that holds a table: its entries that are not empty, by index.
+/// A page frame that holds a page table: its entries that are not empty, by index.
 #[derive(Clone, Default)]
 pub struct Table {
     pub refs: u32,
@@ -40,26 +40,26 @@ pub struct Table {
 pub enum Entry {
     /// A page, or a mark.
     Slot(Slot),
-    /// A table. If it is not open nothing below can be written or changed: others may have it too.
+    /// A page table. If it is not open, nothing below can be written or changed: it may be shared.
     Table { table: usize, open: bool },
 }
 
-/// All of them.
+/// All page frames that are in use, and the number of the others.
 #[derive(Default)]
 pub struct Pages {
-    /// Frames that nobody has.
+    /// The number of free frames.
     pub free: u64,
     pub all: Vec<Page>,
-    /// Indices of those that are no more.
+    /// Indices in `all` that are free.
     pub gone: Vec<usize>,
-    /// The frames that hold tables.
+    /// The frames that hold page tables.
     pub tables: BTreeMap<usize, Table>,
-    /// How many shared tables were owned: kept, and copied.
+    /// How many shared page tables were owned: kept, and copied.
     pub owned_tables: [u32; 2],
 }
 
 impl Pages {
-    /// A page of zeros, without a reference and without taking a frame: to be put somewhere.
+    /// A page of zeros, without a reference and without taking a frame; the caller puts it somewhere.
     pub fn add(&mut self) -> usize {
         let page = self.gone.pop().unwrap_or(self.all.len());
         if page == self.all.len() {
@@ -75,7 +75,7 @@ impl Pages {
         Ok(self.add())
     }
 
-    /// So many frames.
+    /// Takes this many frames.
     pub fn take(&mut self, frames: u64) -> Result<(), Error> {
         if self.free < frames {
             return Err(Error::NoMemory(0));
@@ -107,7 +107,7 @@ impl Pages {
 /// An entry that is not empty: a page, or a mark.
 #[derive(Clone, Copy)]
 pub struct Slot {
-    /// The entry as it can be seen, the frame left out.
+    /// The visible entry, without the frame.
     pub bits: u64,
     pub page: usize,
 }
@@ -155,7 +155,7 @@ impl Space {
         Ok(Space { root: pages.add_table(Table::default()) })
     }
 
-    /// What is at this address.
+    /// The page or mark at this address.
     pub fn slot(self, pages: &Pages, va: u64) -> Option<Slot> {
         match self.entry(pages, va, 1)? {
             Entry::Slot(slot) => Some(slot),
@@ -167,13 +167,13 @@ impl Space {
         self.slot(pages, va).filter(|slot| slot.is_present())
     }
 
-    /// Whether the page can be written now: it allows that, and so does everything above.
+    /// Whether the page can be written now: the page itself and all levels above allow that.
     pub fn is_writable(self, pages: &Pages, va: u64) -> bool {
         let page = self.page(pages, va);
         page.is_some_and(|page| page.has(Pte::WRITABLE)) && self.require_open(pages, va, 1).is_ok()
     }
 
-    /// Fill an entry, instead of whatever is there. It takes over a reference to its page.
+    /// Fills an entry, and replaces its old content. It takes over a reference to its page.
     pub fn put(self, pages: &mut Pages, va: u64, new: Slot) -> Result<(), Error> {
         self.make(pages, va, 1)?;
         if let Some(old) = self.page(pages, va) {
@@ -183,14 +183,14 @@ impl Space {
         Ok(())
     }
 
-    /// Change the bits of a page that is there.
+    /// Changes the bits of a present page.
     pub fn change(self, pages: &mut Pages, va: u64, f: impl FnOnce(u64) -> u64) {
         if let Some(slot) = self.page(pages, va) {
             self.set(pages, va, 1, Some(Entry::Slot(Slot { bits: f(slot.bits), ..slot })));
         }
     }
 
-    /// Empty an entry; a table that is empty then goes, too.
+    /// Empties an entry; a page table that is empty afterwards is freed, too.
     fn clear(self, pages: &mut Pages, va: u64) {
         if let Some(old) = self.page(pages, va) {
             pages.release(old.page);
@@ -199,13 +199,13 @@ impl Space {
         self.prune(pages, va);
     }
 
-    /// Give everything back, the root too.
+    /// Frees everything, including the root.
     pub fn tear_down(self, pages: &mut Pages) {
         pages.release_table(self.root);
     }
 }
 
-/// What the page calls do to one page.
+/// The effects of the page calls on one page.
 impl Space {
     pub fn alloc(self, pages: &mut Pages, va: u64, perms: Perms) -> Result<(), Error> {
         let page = pages.alloc()?;
@@ -213,14 +213,14 @@ impl Space {
         put.inspect_err(|_| pages.release(page))
     }
 
-    /// A fresh page with the contents of another one.
+    /// Maps a fresh page with the contents of another one.
     pub fn copy(self, pages: &mut Pages, va: u64, from: usize, perms: Perms) -> Result<(), Error> {
         let page = pages.copy(from)?;
         let put = self.put(pages, va, Slot::own(page, perms));
         put.inspect_err(|_| pages.release(page))
     }
 
-    /// The page at `va`, for somebody who wants it with these permissions.
+    /// The page at `va`, to be mapped elsewhere with these permissions.
     pub fn grant(self, pages: &Pages, va: u64, perms: Perms) -> Result<usize, Error> {
         let slot = self.page(pages, va).ok_or(Error::NotMapped(va))?;
         if perms.contains(Perms::WRITE) {

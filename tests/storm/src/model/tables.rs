@@ -1,4 +1,4 @@
-//! Tables: how they are walked, and how they are shared.
+//! Page tables: how they are walked, and how they are shared.
 
 use super::space::{Entry, Pages, Slot, Space, Table};
 use abi::page::span;
@@ -6,7 +6,7 @@ use abi::{Error, Perms, Pte, Va};
 use core::ops::Range;
 
 impl Pages {
-    /// A table with one reference. Its frame was taken before.
+    /// A page table with one reference. Its frame was taken before.
     pub fn add_table(&mut self, table: Table) -> usize {
         let name = self.tables.last_key_value().map_or(0, |(last, _)| last + 1);
         self.tables.insert(name, Table { refs: 1, ..table });
@@ -21,7 +21,7 @@ impl Pages {
         self.tables[&table].refs
     }
 
-    /// Drop a reference to a table; with the last one all goes that is in it.
+    /// Drops a reference to a page table; the last one also frees the content.
     pub fn release_table(&mut self, table: usize) {
         self.table(table).refs -= 1;
         if self.table_refs(table) > 0 {
@@ -39,7 +39,7 @@ impl Pages {
 }
 
 impl Space {
-    /// The table that holds the entry of this level which translates `va`.
+    /// The page table that holds the entry of this level which translates `va`.
     fn table(self, pages: &Pages, va: u64, level: u32) -> Option<usize> {
         let above = |table: usize, level| match pages.tables[&table].entries.get(&Va(va).index(level)) {
             Some(Entry::Table { table, .. }) => Some(*table),
@@ -48,18 +48,18 @@ impl Space {
         (level + 1..=4).rev().try_fold(self.root, above)
     }
 
-    /// Whether it is there.
+    /// Whether the page table with the entry of this level for `va` exists.
     pub fn has_table(self, pages: &Pages, va: u64, level: u32) -> bool {
         self.table(pages, va, level).is_some()
     }
 
-    /// The entry.
+    /// The entry of this level for `va`.
     pub fn entry(self, pages: &Pages, va: u64, level: u32) -> Option<Entry> {
         let table = self.table(pages, va, level)?;
         pages.tables[&table].entries.get(&Va(va).index(level)).copied()
     }
 
-    /// Change the entry; its table is there.
+    /// Changes the entry; its page table must exist.
     pub fn set(self, pages: &mut Pages, va: u64, level: u32, entry: Option<Entry>) {
         let table = self.table(pages, va, level).expect("it was made");
         let entries = &mut pages.table(table).entries;
@@ -69,7 +69,8 @@ impl Space {
         };
     }
 
-    /// Every table above the entry of this level is open. The error is about the topmost one that is not.
+    /// Checks that every page table above the entry of this level is open. The error is about the topmost one that is
+    /// not.
     pub fn require_open(self, pages: &Pages, va: u64, level: u32) -> Result<(), Error> {
         let is_closed =
             |above: &u32| matches!(self.entry(pages, va, *above), Some(Entry::Table { open: false, .. }));
@@ -79,7 +80,7 @@ impl Space {
         }
     }
 
-    /// Make the tables above an entry of this level: all that are missing, or none.
+    /// Makes the page tables above an entry of this level: all that are missing, or none.
     pub fn make(self, pages: &mut Pages, va: u64, level: u32) -> Result<(), Error> {
         self.require_open(pages, va, level)?;
         let missing = (level..4).filter(|&level| !self.has_table(pages, va, level)).count();
@@ -93,7 +94,7 @@ impl Space {
         Ok(())
     }
 
-    /// Let the tables above an address go that are empty.
+    /// Frees the empty page tables above an address.
     pub fn prune(self, pages: &mut Pages, va: u64) {
         for level in 2..=4 {
             if let Some(Entry::Table { table, .. }) = self.entry(pages, va, level)
@@ -105,7 +106,7 @@ impl Space {
         }
     }
 
-    /// Call `f` with all pages and marks of a range, below a table that translates addresses from `base` on.
+    /// Calls `f` with all pages and marks of a range, below a page table that translates addresses from `base` on.
     pub fn visit(
         pages: &Pages,
         table: usize,
@@ -125,7 +126,7 @@ impl Space {
     }
 }
 
-/// What the calls on tables do to one table: that to which the entry of a level at `va` points.
+/// The effects of the calls on page tables on one page table: the one to which the entry of a level at `va` points.
 impl Space {
     fn named(self, pages: &Pages, va: u64, level: u32) -> Result<(usize, bool), Error> {
         self.require_open(pages, va, level)?;
@@ -184,8 +185,8 @@ impl Space {
 }
 
 impl Pages {
-    /// A copy for somebody who gives up the table: what is in it has one name more. Tables in it are nobody's alone
-    /// any more, in neither of the two.
+    /// Copies a page table for a sharer that gives up the original. Each entry of it gets one more reference; page
+    /// tables below become shared, and are closed in both.
     fn copy_table(&mut self, table: usize) -> usize {
         let entries = self.table(table).entries.clone();
         for entry in entries.values() {
@@ -204,8 +205,8 @@ impl Pages {
         self.add_table(Table { refs: 1, entries })
     }
 
-    /// A table has one owner from now on, who may do less with what is in it than whoever had it with others: tables
-    /// are closed, and pages that somebody else has too are to be copied before they are written.
+    /// Reduces the rights in a page table that has a single owner from now on: page tables below are closed, and pages
+    /// that others have, too, must be copied before they are written.
     fn lower(&mut self, table: usize) {
         let mut entries = core::mem::take(&mut self.table(table).entries);
         for entry in entries.values_mut() {
@@ -221,7 +222,7 @@ impl Pages {
     }
 }
 
-/// What a page still allows that others have too.
+/// The rights that remain for a page that others have, too.
 fn lowered(bits: u64) -> u64 {
     let (keep, cow) = (Perms::KEEP.bits(), Perms::COW.bits());
     if bits & keep != 0 {

@@ -1,7 +1,7 @@
-//! The first program ends before its family: who can go on does, and who never could is ended with the machine.
+//! The first program ends before its family: environments that can still run go on; the others end with the machine.
 //!
-//! Those that nobody could wake any more, each in its own way, must not keep the machine from ending as the first
-//! program did.
+//! Environments that no other can wake any more, each in its own way, must not keep the machine from ending with the
+//! status of the first program.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -18,7 +18,7 @@ fn main(mut args: Args) -> Result<(), Error> {
     child(|| _ = sys::set_status(EnvId::SELF, Status::Stopped))?;
     child(|| _ = ipc::recv_from(env::id()))?;
     child(|| _ = ipc::recv_from(me))?;
-    // Two that wait for each other, and one that waits for its child.
+    // Two children that wait for each other, and one that waits for its child.
     child(|| {
         let me = env::id();
         if let Ok(other) = child(|| _ = ipc::recv_from(me)) {
@@ -30,14 +30,14 @@ fn main(mut args: Args) -> Result<(), Error> {
             let _ = stuck.wait();
         }
     })?;
-    // One that stops itself when nobody is left who could start it.
+    // A child that stops itself when no environment is left that could start it.
     child(|| {
         while env::parent() == me {
             sys::yield_now();
         }
         _ = sys::set_status(EnvId::SELF, Status::Stopped);
     })?;
-    // The parent of this one ends at once.
+    // The parent of this child ends at once.
     child(|| _ = child(|| _ = sys::set_status(EnvId::SELF, Status::Stopped)))?;
     if worker {
         child(|| {
@@ -51,7 +51,7 @@ fn main(mut args: Args) -> Result<(), Error> {
     env::exit(STATUS)
 }
 
-/// A child that does this, and ends with 0 if it gets there.
+/// Forks a child that runs `body`, and then ends with 0.
 fn child(body: impl FnOnce()) -> Result<Child, Error> {
     match fork()? {
         Fork::Parent(child) => Ok(child),

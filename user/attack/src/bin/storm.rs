@@ -1,6 +1,6 @@
 //! Plays random calls against the kernel and prints digests: `storm MODE SEED FIRST EPISODES [verbose [KEEP]]`.
 //!
-//! What is played, and what must come of it, is in `tests/storm`.
+//! The operations, and their expected results, are in `tests/storm`.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -36,7 +36,7 @@ fn main(args: libos::Args) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// From here on this program must not fault by itself: free frames are counted.
+/// Sets up memory and the handler. Afterwards this program must not fault by itself: free frames are counted.
 fn set_up(mode: Mode) -> sys::Result<()> {
     touch_stack();
     upcall::set_handler(step_over);
@@ -55,13 +55,13 @@ fn set_up(mode: Mode) -> sys::Result<()> {
     Ok(())
 }
 
-/// As much as will ever be used, below the frame of the caller.
+/// Touches as much stack as will ever be used, below the frame of the caller.
 #[inline(never)]
 fn touch_stack() {
     black_box(&mut [1_u8; 64 << 10]);
 }
 
-/// Tell the model what there is.
+/// Describes the machine to the model.
 fn describe(kernel: &mut Kernel) {
     kernel.print(format_args!("stack {:x} {:x}", upcall::STACK_LOW.0, EXCEPTION_STACK_TOP.0));
     let (mut first, mut pages) = (0, 0);
@@ -97,20 +97,20 @@ impl fmt::Display for Words {
     }
 }
 
-/// The page fault that [`World::access`] waits for.
+/// Whether [`World::access`] expects a page fault.
 static EXPECTED: AtomicBool = AtomicBool::new(false);
 static CODE_OF_FAULT: AtomicU64 = AtomicU64::new(0);
 static ADDRESS_OF_FAULT: AtomicU64 = AtomicU64::new(0);
 
-/// Remember a page fault, and go on behind the instruction.
+/// Records a page fault, and skips the instruction.
 fn step_over(fault: &mut Fault) -> Outcome {
     if fault.vector() != Vector::PAGE_FAULT || !EXPECTED.swap(false, Relaxed) {
         return Outcome::Unhandled;
     }
     CODE_OF_FAULT.store(fault.error, Relaxed);
     ADDRESS_OF_FAULT.store(fault.address, Relaxed);
-    // A prefix, `mov`, and how the address is put together: perhaps a byte more for the base
-    // register, perhaps one of displacement.
+    // The length of a prefix, `mov`, and the address: perhaps one more byte for the base register, perhaps one of
+    // displacement.
     let form = raw::read_u8(fault.rip + 2);
     fault.rip += 3 + u64::from(form & 7 == 4) + u64::from(form >> 6 == 1);
     Outcome::Resume

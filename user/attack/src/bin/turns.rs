@@ -1,7 +1,7 @@
-//! A program that gives up its turn before the timer would end it: the others have whole turns all the same.
+//! A program that gives up its time slice before its end: the others have whole time slices nevertheless.
 //!
 //! With `heirs`: a program leaves many children with much memory, and all of them end while another one goes on. With
-//! `ticks`: the timer goes on being counted while nobody runs, and one with much memory ends.
+//! `ticks`: ticks are still counted while nothing runs, and an environment with much memory ends.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -12,10 +12,10 @@ use libos::{Args, EnvId, Error, Fork, Perms, Status, Va, fork, println, sys, tim
 
 libos::entry!(main);
 
-/// How many turns the greedy one has.
+/// The number of time slices of the greedy environment.
 const TURNS: u64 = 40;
 
-/// Children, tables of level 1 for each, and the pages of one.
+/// The number of children, of page tables of level 1 for each, and of the pages in one.
 const HEIRS: u64 = 40;
 const TABLES: u64 = 16;
 const TABLE: u64 = 512;
@@ -40,7 +40,7 @@ fn early() -> Result<(), Error> {
         }
     };
     for _ in 0..TURNS {
-        // This begins at a tick: it interrupted the other one.
+        // This slice begins at a tick, which interrupted the other environment.
         (0..tick / 2).for_each(|_| _ = step(greedy));
         sys::yield_now();
     }
@@ -52,13 +52,13 @@ fn early() -> Result<(), Error> {
     Ok(())
 }
 
-/// What both do all the time. Returns which tick it is.
+/// The work of both environments. Returns the current tick.
 fn step(count: &AtomicU64) -> u64 {
     count.fetch_add(1, SeqCst);
     windows::machine().ticks.load(SeqCst)
 }
 
-/// Go on until the next tick; returns how many steps that took.
+/// Works until the next tick; returns how many steps that took.
 fn wait_for_tick(count: &AtomicU64) -> u64 {
     let tick = step(count);
     (1..).find(|_| step(count) != tick).unwrap_or(0)
@@ -94,7 +94,7 @@ fn heirs() -> Result<(), Error> {
     Ok(())
 }
 
-/// Where the time stamp counter counts instructions, one is a nanosecond.
+/// Where the time stamp counter counts instructions, each is a nanosecond.
 fn ticks() -> Result<(), Error> {
     let me = EnvId::SELF;
     sys::alloc(me, BASE, TABLE, Perms::WRITE)?;

@@ -1,10 +1,10 @@
-//! Measures what all processors do at the same time. Arguments: how many operations of each kind.
+//! Measures the throughput of all processors together. Arguments: how many operations of each kind.
 //!
-//! On each processor a worker does so many operations on what is its own, in rounds that all begin together. For
-//! each kind a line `scale KIND cpus N worked N operations N ticks T hz F` and, behind `contended`, how often each
-//! kind of lock was found taken: `operations` are those of all workers in a round, `ticks` of the time stamp counter
-//! is what the quickest round took, and of those there are `hz` in a second. `worked` is on how many processors
-//! workers were seen.
+//! On each processor a worker performs a fixed number of operations on its own memory, in rounds that all workers begin
+//! together. For each kind it prints a line `scale KIND cpus N worked N operations N ticks T hz F` and, behind
+//! `contended`, how often each kind of lock was found taken. `operations` are those of all workers in a round, `ticks`
+//! is the time of the quickest round in ticks of the time stamp counter, `hz` is the number of those in a second, and
+//! `worked` is the number of processors on which workers ran.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -23,10 +23,10 @@ use libos::{
 
 libos::entry!(main);
 
-/// What a worker does: so many operations.
+/// The work of a worker: this many operations.
 type Work = Box<dyn FnMut(u64) -> Result<(), Error>>;
 
-/// A kind of operation: its name, how many there are in a round, and a worker's beginning.
+/// A kind of operation: its name, the number of operations in a round, and the preparation of a worker.
 struct Kind(&'static str, u64, fn() -> Result<Work, Error>);
 
 const KINDS: [Kind; 3] = [
@@ -37,7 +37,7 @@ const KINDS: [Kind; 3] = [
 
 const ROUNDS: usize = 9;
 const PAGE: Va = Va(0x2000_0000_0000);
-/// The timer ticks that find out how fast the time stamp counter is.
+/// The number of timer ticks that calibrate the time stamp counter.
 const CALIBRATION: u64 = 3;
 
 fn main(mut args: Args) -> Result<ExitCode, Error> {
@@ -73,8 +73,8 @@ fn cpus() -> u64 {
     windows::machine().cpus.load(SeqCst).into()
 }
 
-/// A worker for each processor. Who has nothing to do meanwhile waits in the kernel: so there is a processor for
-/// every worker.
+/// Starts a worker for each processor. All other environments wait in the kernel, so there is a processor for every
+/// worker.
 fn measure(board: &Board, operations: u64, begin: fn() -> Result<Work, Error>) -> Result<(), Error> {
     let mut children = Vec::new();
     for _ in 0..cpus() {
@@ -94,7 +94,7 @@ fn measure(board: &Board, operations: u64, begin: fn() -> Result<Work, Error>) -
 }
 
 fn work(board: &Board, operations: u64, mut work: Work) -> Result<(), Error> {
-    // Whatever is still to come from the fork comes now.
+    // Page faults that still result from the fork happen now.
     work(operations / 100 + 1)?;
     for round in 0..ROUNDS {
         board.gather(|| board.start());
@@ -105,7 +105,7 @@ fn work(board: &Board, operations: u64, mut work: Work) -> Result<(), Error> {
     Ok(())
 }
 
-/// First writes to pages, which then go away again.
+/// First writes to pages, which are then unmapped.
 fn faults() -> Result<Work, Error> {
     const PAGES: u64 = 100;
     let mut memory = MmapOptions::new().len((PAGES * PAGE_SIZE) as usize).map_anon()?;
@@ -119,10 +119,10 @@ fn faults() -> Result<Work, Error> {
     }))
 }
 
-/// A page comes, is protected, made one's own again, and goes: four calls.
+/// A page is mapped, protected, owned again, and unmapped: four calls.
 fn page_calls() -> Result<Work, Error> {
     const ME: EnvId = EnvId::SELF;
-    // The table that the page is in stays.
+    // The page table of the page stays.
     sys::mark(ME, PAGE.add_pages(1), 1, 1)?;
     Ok(Box::new(|count| {
         for _ in 0..count.div_ceil(4) {
@@ -135,7 +135,7 @@ fn page_calls() -> Result<Work, Error> {
     }))
 }
 
-/// A partner answers, for as long as this environment lives.
+/// Round trips to a partner, which answers as long as this environment lives.
 fn round_trips() -> Result<Work, Error> {
     let me = env::id();
     match fork()? {
@@ -156,10 +156,11 @@ fn round_trips() -> Result<Work, Error> {
     }
 }
 
-/// What workers share.
+/// The memory that workers share.
 struct Board(MmapShared);
 
-/// Words: who has gathered, and how often all had; the round's beginning; processors that worked, one bit for each.
+/// Words: arrivals at the barrier; its completed rounds; the start time of the round; processors that worked, one bit
+/// for each.
 const GATHERED: usize = 0;
 const GO: usize = 1;
 const START: usize = 2;
@@ -179,8 +180,8 @@ impl Board {
         &self.0[word]
     }
 
-    /// Wait until all workers are here; the last one does something before all go on. Nobody lets others run
-    /// meanwhile: that is what spreads the workers.
+    /// Waits until all workers have arrived; the last one runs `last` before all go on. The wait does not yield: that
+    /// spreads the workers over the processors.
     fn gather(&self, last: impl FnOnce()) {
         let place = self.word(GATHERED).fetch_add(1, SeqCst);
         let turn = place / cpus() + 1;
@@ -214,7 +215,7 @@ impl Board {
     fn print(&self, name: &str, operations: u64, hz: u64) {
         let worked = self.word(WORKED).load(SeqCst).count_ones();
         let times = (0..ROUNDS).map(|round| self.word(TIMES + round).load(SeqCst));
-        // What disturbs a round makes it longer, never shorter.
+        // A disturbance makes a round longer, never shorter.
         let (all, least) = (cpus() * operations, times.min().unwrap_or(0));
         print!(
             "scale {name} cpus {} worked {worked} operations {all} ticks {least} hz {hz} contended",
@@ -225,7 +226,7 @@ impl Board {
     }
 }
 
-/// How often each kind of lock was found taken, since the machine was started.
+/// How often each kind of lock was found taken since the machine was started.
 fn contended() -> [u64; LockKind::COUNT] {
     LockKind::ALL.map(|kind| CpuInfo::contended(windows::cpus(), kind))
 }

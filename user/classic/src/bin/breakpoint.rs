@@ -12,7 +12,7 @@ fn handler(fault: &mut Fault) -> Outcome {
     if fault.vector() != Vector::BREAKPOINT {
         return Outcome::Unhandled;
     }
-    // The exception comes after `int3`, so there is nothing to step over.
+    // The exception comes after `int3`, so there is nothing to skip.
     println!("breakpoint: rip {:#x}", fault.rip);
     Outcome::Resume
 }

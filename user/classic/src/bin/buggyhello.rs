@@ -1,4 +1,4 @@
-//! Hands the console call a wild pointer; the kernel says where it is wrong.
+//! Passes a wild pointer to the console call; the kernel reports the bad address.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Hands the console call a good text with a length that runs off its page: nothing is printed.
+//! Passes valid text to the console call with a length that runs off its page: nothing is printed.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

@@ -7,7 +7,7 @@ use libos::{Child, EnvId, Error, Fork, Va, fork, layout, println, sys, upcall, u
 
 libos::entry!(main);
 
-/// Give the child a copy of every page but the exception stack, which it gets anyway.
+/// Gives the child a copy of every page but the exception stack, which it gets anyway.
 fn copy_everything(child: EnvId, _stack_pointer: Va) -> Result<(), Error> {
     for (va, entry) in uvpt::entries(Va(0)..layout::USER_LIMIT) {
         let is_exception_stack = (upcall::STACK_LOW..layout::EXCEPTION_STACK_TOP).contains(&va);

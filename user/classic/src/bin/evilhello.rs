@@ -1,4 +1,4 @@
-//! Hands the console call a pointer into the kernel; it is refused.
+//! Passes a pointer into the kernel to the console call; it is refused.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

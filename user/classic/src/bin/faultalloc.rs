@@ -1,4 +1,4 @@
-//! A fault handler that brings in the page it is called for, and once faults itself while it does.
+//! A fault handler that maps the missing page, and that once faults itself while it does.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Hands the console call a buffer that is not there yet: the kernel says so, libos brings it in.
+//! Passes an unmapped buffer to the console call: the kernel refuses it, and libos maps it.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -25,14 +25,14 @@ fn handler(fault: &mut Fault) -> Outcome {
 fn main() {
     upcall::set_handler(handler);
 
-    // The bare call: the kernel never faults, and brings nothing in.
+    // The bare call: the kernel never faults on user memory, and maps nothing.
     let (rax, rdx) = raw::syscall(Call::Write as u64, [BUFFER, TEXT.len() as u64, 0, 0, 0, 0]);
     let result = Error::decode(rax, rdx);
     println!("the bare call: {result:x?}");
     assert_eq!(result, Err(Error::Fault(BUFFER)));
     assert_eq!(stats::get().by_program, 0, "the bare call must not fault");
 
-    // Through libos: the buffer is touched, and the call made again.
+    // Through libos: the buffer is touched, and the call is repeated.
     console::write_all(raw::bytes_at(BUFFER, TEXT.len()));
     assert_eq!(stats::get().by_program, 1, "faults");
 }

@@ -10,7 +10,7 @@ use libos::{EnvId, Fault, layout, println, raw, sys};
 libos::entry!(main);
 
 fn handler(fault: &mut Fault) -> Outcome {
-    fault.rip += 2; // over the `ud2`
+    fault.rip += 2; // skip the `ud2`
     Outcome::Resume
 }
 
@@ -20,7 +20,7 @@ fn main() {
         println!("an upcall at {entry:x}: {result:x?}");
         assert_eq!(result, Err(Error::BadAddress(entry)));
     }
-    // The upcall that was there before is still there.
+    // The previous upcall is still registered.
     upcall::set_handler(handler);
     raw::undefined();
     println!("the old upcall still works");

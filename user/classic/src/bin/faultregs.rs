@@ -12,17 +12,17 @@ use libos::{EnvId, ExitCode, Fault, PAGE_SIZE, Perms, Va, Vector, println, sys};
 libos::entry!(main);
 
 static MISMATCHES: AtomicU32 = AtomicU32::new(0);
-/// Which pattern was loaded: flags clear, or set.
+/// The pattern that was loaded: flags clear, or set.
 static FLAGS: AtomicBool = AtomicBool::new(false);
-/// Where `rsp` was when the last fault came.
+/// The value of `rsp` at the last fault.
 static RSP: AtomicU64 = AtomicU64::new(0);
-/// Single-step the instruction that faults.
+/// Whether to single-step the faulting instruction.
 static STEP: AtomicBool = AtomicBool::new(false);
-/// How many single-step traps there were.
+/// The number of single-step traps.
 static STEPS: AtomicU32 = AtomicU32::new(0);
 /// The trap flag.
 const TF: u64 = 1 << 8;
-/// A stack that libos knows nothing about.
+/// A stack that libos does not know.
 const OTHER_STACK: Va = Va(0x6000_0000);
 
 fn check<T: PartialEq + core::fmt::LowerHex>(name: &str, found: T, expected: T) {
@@ -44,11 +44,11 @@ fn verdict(what: &str) {
     println!("Registers {what} {word}");
 }
 
-/// Sees what the kernel saved, brings the page in, and leaves no register as it was.
+/// Checks the registers that the kernel saved, maps the page, and changes every register.
 fn handler(fault: &mut Fault) -> Outcome {
     let expected = State::pattern(FLAGS.load(Relaxed));
     if fault.vector() == Vector::BREAKPOINT {
-        // The same once more, from here: a fault in a handler, on the exception stack.
+        // Repeats the test from the handler: a fault in a handler, on the exception stack.
         run_on("the exception stack", None);
         return Outcome::Resume;
     }
@@ -74,7 +74,7 @@ fn handler(fault: &mut Fault) -> Outcome {
     Outcome::Resume
 }
 
-/// Fault with known registers, with all flags clear and with all flags set; see what comes back.
+/// Faults with known registers, with all flags clear and with all flags set; checks them afterwards.
 fn run_on(what: &str, stack: Option<u64>) {
     println!("on {what}:");
     for flags in [false, true] {

@@ -1,4 +1,4 @@
-//! Copy-on-write forks make a binary tree of environments, three levels deep. `forktree by-page` shares no tables.
+//! Copy-on-write forks make a binary tree of environments, three levels deep. `forktree by-page` shares no page tables.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -19,7 +19,7 @@ fn main(mut args: Args) -> Result<(), Error> {
     tree(String::new(), if by_page { fork::by_page } else { fork })
 }
 
-/// Each node says its name, and lets two children grow, the second when the first has ended.
+/// Prints the name of a node, and makes two children, the second when the first has ended.
 fn tree(path: String, fork: Become) -> Result<(), Error> {
     let me = env::id();
     println!("{me}: I am '{path}'");

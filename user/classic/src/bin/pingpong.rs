@@ -1,4 +1,4 @@
-//! A counter goes to and fro by IPC, from 0 to 10.
+//! A counter goes back and forth by IPC, from 0 to 10.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! As pingpong, but the counter is in a page that both share; the messages only say whose turn it is.
+//! Like pingpong, but the counter is in a page that both share; the messages only say whose turn it is.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

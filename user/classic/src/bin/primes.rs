@@ -9,7 +9,7 @@ libos::entry!(main);
 
 /// The last number to be sieved: the 289th prime.
 const LAST: u64 = 1877;
-/// Follows the last number down the pipeline.
+/// The end marker, which follows the last number down the pipeline.
 const END: u64 = 0;
 
 fn main() -> Result<(), Error> {
@@ -24,7 +24,7 @@ fn main() -> Result<(), Error> {
     }
 }
 
-/// The first number that comes is prime. What it does not divide goes on to the next environment.
+/// Receives numbers: the first one is prime, and those that it does not divide go on to the next environment.
 fn sieve() -> Result<(), Error> {
     let left = env::parent();
     let prime = ipc::recv_from(left)?.value;
@@ -42,7 +42,7 @@ fn sieve() -> Result<(), Error> {
     }
 }
 
-/// Tell the rest of the pipeline to end, and wait for it.
+/// Tells the rest of the pipeline to end, and waits for it.
 fn end(next: Child) -> Result<(), Error> {
     ipc::send(next.id(), END)?;
     let status = next.wait()?;

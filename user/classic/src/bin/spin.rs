@@ -1,4 +1,4 @@
-//! A child that loops for ever does not stop its parent, which destroys it.
+//! A child that loops forever does not stop its parent, which destroys it.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

@@ -1,5 +1,4 @@
-//! Twenty children yield and count; none may lose a count, whatever processor it runs on. Together they are seen
-//! on all processors.
+//! Twenty children yield and count: no count may be lost on any processor, and together they visit all of them.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -11,7 +10,7 @@ use libos::{Child, Error, ExitCode, Fork, env, fork, println, sys, windows};
 libos::entry!(main);
 
 const CHILDREN: usize = 20;
-/// How long children look out for processors on which none was yet, in milliseconds.
+/// How long children wait until every processor was visited, in milliseconds.
 const PATIENCE: u64 = 60_000;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -40,7 +39,7 @@ fn main() -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Not an atomic addition: if the child ran in two places at once, counts would be lost.
+/// Not an atomic addition: if the child ran on two processors at once, counts would be lost.
 fn count() {
     for _ in 0..10 {
         sys::yield_now();
@@ -53,7 +52,7 @@ fn count() {
     println!("[{}] stresssched on CPU {}", env::id(), env::cpu());
 }
 
-/// Go on yielding until some child was on every processor.
+/// Yields until every processor has run some child.
 fn look_out(seen: &[AtomicU64]) {
     let machine = windows::machine();
     let start = machine.ticks.load(Relaxed);

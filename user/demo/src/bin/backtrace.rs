@@ -1,4 +1,4 @@
-//! Ends in many ways, and says each time which functions were under way.
+//! Ends in many ways, and prints each time which functions were active.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -9,7 +9,7 @@ use libos::{Error, Fork, Va, fork, println, raw, space};
 
 libos::entry!(main);
 
-/// What a child does in its innermost function.
+/// The behaviour of a child in its innermost function.
 type End = (&'static str, fn(u64));
 
 const ENDS: [End; 10] = [
@@ -37,7 +37,7 @@ fn main() -> Result<(), Error> {
 
 #[inline(never)]
 fn outer(end: fn(u64)) {
-    // Room for what is overwritten.
+    // Space for what is overwritten.
     let room = black_box([7_u64; 200]);
     middle(end);
     black_box(room);
@@ -50,14 +50,14 @@ fn middle(end: fn(u64)) {
     black_box(here);
 }
 
-/// Write this over all frames that are nearby, and panic.
+/// Writes this over all nearby stack frames, and panics.
 #[inline(never)]
 fn overwrite(from: u64, word: u64) {
     (0..100).for_each(|n| raw::write_u64(from + 8 * n, word));
     panic!("on purpose");
 }
 
-/// Unmap the code that goes on afterwards, and all that it takes to print.
+/// Unmaps the code that would run next, and all the code that printing needs.
 #[inline(never)]
 fn lose_code(_: u64) {
     let here = lose_code as fn(u64) as usize as u64;

@@ -1,7 +1,7 @@
-//! Two mebibytes of program, of which hardly anything is needed: touches what it is told to, and waits.
+//! Two mebibytes of program, of which little is needed: touches the given addresses, and waits.
 //!
-//! `bigprog [r:ADDRESS | w:ADDRESS]...`: read or write there (hexadecimal). Then it sends the number of faults
-//! that it has had to its parent, and ends when it is sent something. See `demandexec`.
+//! `bigprog [r:ADDRESS | w:ADDRESS]...`: reads or writes there (hexadecimal). Then it sends the number of its faults to
+//! its parent, and ends when it receives a message. See `demandexec`.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -13,10 +13,10 @@ libos::entry!(main);
 
 const WORDS: usize = (1 << 20) / 8;
 
-/// In the file, to be read.
+/// Data in the file, to be read.
 #[used]
 static TABLE: [u64; WORDS] = [0x6e6f_7420_6e65_6564; WORDS];
-/// In the file, to be written.
+/// Data in the file, to be written.
 #[used]
 static DATA: [AtomicU64; WORDS] = [const { AtomicU64::new(0x6e6f_7420_6e65_6564) }; WORDS];
 

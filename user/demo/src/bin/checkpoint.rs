@@ -1,4 +1,4 @@
-//! A checkpoint while the program goes on: pages become read-only, and who writes to one first has it saved.
+//! A checkpoint of a running program: pages become read-only, and the first write to each saves it.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -13,13 +13,13 @@ use libos::{println, stats, sys, uvpt};
 libos::entry!(main);
 
 const MEMORY: Va = Va(0x2000_0000_0000);
-/// The saved page of a page is so many bytes further up. A program that wants to keep it writes it to a disk.
+/// The distance of a page's saved copy. A program that wants to keep it writes it to a disk.
 const SNAPSHOT: u64 = 1 << 32;
 const BYTES: usize = 1 << 20;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Memory of which a checkpoint can be taken. What is not saved yet is what is read-only: the page table knows, and
-/// nothing else needs to.
+/// Memory that can be checkpointed. A page that is not yet saved is read-only: the page table knows that, and no other
+/// record is needed.
 struct Checkpointed;
 
 impl Pager<Sys> for Checkpointed {
@@ -38,7 +38,7 @@ impl Pager<Sys> for Checkpointed {
     }
 }
 
-/// Copy a page into the snapshot, and let it be written again.
+/// Copies a page into the snapshot, and makes it writable again.
 fn save(kernel: &mut Sys, page: Va) -> sys::Result<()> {
     let copy = Va(page.0 + SNAPSHOT);
     kernel.alloc(copy, 1, Perms::WRITE)?;
@@ -50,7 +50,7 @@ fn is_unsaved(page: Pte) -> bool {
     page.is_present() && !page.has(Pte::WRITABLE)
 }
 
-/// What the program does: it writes all over its memory.
+/// The work of the program: it writes all over its memory.
 struct Work(u64);
 
 impl Work {
@@ -72,7 +72,7 @@ fn main() -> Result<(), Error> {
     let mut work = Work(SEED);
     work.go_on(&mut memory, 200);
 
-    // This is the checkpoint: as many calls as there are runs of pages.
+    // The checkpoint itself: as many calls as there are runs of pages.
     let (mut pages, mut runs) = (0, 0);
     for (first, count) in uvpt::runs(memory.range(), Pte::is_present) {
         sys::protect(EnvId::SELF, first, count, Perms::READ)?;
@@ -80,7 +80,7 @@ fn main() -> Result<(), Error> {
     }
     println!("checkpoint: {pages} of {} pages are there, in {runs} runs", memory.len() as u64 / PAGE_SIZE);
 
-    // The rest is done while the program goes on: here it writes twice for each page that is swept.
+    // The rest is done while the program goes on: it writes twice for each page that is swept.
     let (faults, mut swept, mut steps) = (stats::get().by_pager, 0, 0);
     while let Some((page, _)) = uvpt::entries(memory.range()).find(|(_, page)| is_unsaved(*page)) {
         save(&mut Sys, page)?;
@@ -95,7 +95,7 @@ fn main() -> Result<(), Error> {
     assert!(swept + by_faults == pages && by_faults > 0);
     assert_eq!(uvpt::entries(snapshot.range()).count() as u64, pages);
 
-    // The same work once more, on memory of which nobody takes a checkpoint, says what should be there.
+    // The expected content: the work is repeated on memory without a checkpoint.
     let (mut again, mut memory_again) = (Work(SEED), vec![0; BYTES]);
     again.go_on(&mut memory_again, 200);
     assert!(snapshot[..] == memory_again, "the snapshot is not the state at the checkpoint");

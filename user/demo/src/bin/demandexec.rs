@@ -1,6 +1,6 @@
-//! Programs come into memory page by page: starting a large one costs what it touches.
+//! Programs are mapped page by page: starting a large one costs only what it touches.
 //!
-//! `demandexec [PROGRAM]`: a program that takes the arguments of `bigprog`.
+//! `demandexec [PROGRAM]`: the program must take the arguments of `bigprog`.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -27,9 +27,9 @@ fn main(mut args: Args) -> Result<(), Error> {
     let resident: u64 = resident.map(|segment| pager::pages(&segment.range())).sum();
     println!("{name}: {pages} pages, of which {resident} must be there before the first fault");
 
-    // To read its arguments takes some of a program. These name pages that are there anyway.
+    // Parsing its arguments touches some pages of a program. These arguments name pages that are touched anyway.
     let nothing = three_pages("r", &program.segments()[0]);
-    cost(name, &nothing)?; // so that what starting a program takes of this one is there
+    cost(name, &nothing)?; // so that this program's own pages for starting another are present
     let free = free_frames();
     let (empty, least) = cost(name, &nothing)?;
     println!("started, nothing else touched: {empty} frames, {least} pages of the file came by a fault");
@@ -37,7 +37,7 @@ fn main(mut args: Args) -> Result<(), Error> {
     let constants = three_pages("r", largest(&program, Perms::READ));
     let (frames, faults) = cost(name, &constants)?;
     println!("three pages of constants read: {} frames more, {} faults", frames - empty, faults - least);
-    // Read-only pages are the file's own; only a page table may be needed.
+    // Read-only pages are the file's own frames; only a page table may be needed.
     assert!(frames - empty <= 1 && faults - least == 3);
 
     let data = three_pages("w", largest(&program, Perms::WRITE));
@@ -50,7 +50,7 @@ fn main(mut args: Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a child takes while it waits: frames, and pages of its file that came by a fault.
+/// The costs of a child while it waits: frames, and faults that mapped a page of its file.
 fn cost(name: &str, args: &[String]) -> Result<(u64, u64), Error> {
     let free = free_frames();
     let child = Command::new(name).args(args).spawn()?;

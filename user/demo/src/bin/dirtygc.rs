@@ -1,4 +1,4 @@
-//! A generational garbage collector that asks the page table where old objects were written: the D bits say it.
+//! A generational garbage collector that finds writes to old objects in the D bits of the page table.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -13,8 +13,8 @@ use libos::{EnvId, Error, PAGE_SIZE, Perms, Pte, Va, println, sys, uvpt};
 
 libos::entry!(main);
 
-/// A value, references to two other objects, and, of one that was promoted, where it is now. A reference is the number
-/// of an object; number 0 is nobody.
+/// An object: a value, references to two other objects, and, if it was promoted, its new place. A reference is the
+/// number of an object; 0 means none.
 type Object = [u64; 4];
 const VALUE: usize = 0;
 const NEXT: usize = 1;
@@ -26,7 +26,7 @@ const PER_PAGE: usize = PAGE_SIZE as usize / size_of::<Object>();
 const YOUNG: usize = 4096;
 const OBJECTS: usize = 1 << 20;
 
-/// Whatever is reachable is reachable from old objects.
+/// A heap. All live objects are reachable from old ones.
 struct Heap {
     memory: MmapMut,
     next_young: usize,
@@ -50,7 +50,7 @@ impl Heap {
         cast_slice(&self.memory)
     }
 
-    /// Writes need no more than a write: that is the point.
+    /// The objects, for writing. Writes need no extra work: that is the point.
     fn objects_mut(&mut self) -> &mut [Object] {
         cast_slice_mut(&mut self.memory)
     }
@@ -70,21 +70,21 @@ impl Heap {
         number as u64
     }
 
-    /// Promote young objects that old ones refer to, and forget the others.
+    /// Promotes young objects to which old ones refer, and drops the others.
     fn collect(&mut self) -> Result<Collection, Error> {
         let start = self.memory.range().start;
         let old = start.add_pages((YOUNG / PER_PAGE) as u64)..self.memory.range().end;
         let first_promoted = self.next_old;
 
-        // An old object can refer to a young one only if it was written since the last collection.
-        // All of them are found before anything is promoted, which makes pages dirty, too.
+        // An old object can refer to a young one only if it was written since the last collection. All of them are
+        // found before anything is promoted, since promotion makes pages dirty, too.
         let is_dirty = |page: Pte| page.has(Pte::DIRTY);
         let dirty: Vec<(Va, u64)> = uvpt::runs(old.clone(), is_dirty).collect();
         for &(page, count) in &dirty {
             let first = (page.0 - start.0) as usize / size_of::<Object>();
             self.promote_from(first..first + count as usize * PER_PAGE);
         }
-        // What was promoted may refer to others.
+        // A promoted object may refer to others.
         let mut done = first_promoted;
         while done < self.next_old {
             self.promote_from(done..done + 1);
@@ -137,7 +137,7 @@ fn main() -> Result<(), Error> {
     let mut heap = Heap::new()?;
     let mut random = 1_u64;
     (0..LISTS).for_each(|_| _ = heap.new_old([0; 4]));
-    // What the lists should hold, each with the newest value first.
+    // The expected content of the lists, each with the newest value first.
     let mut expected = vec![Vec::new(); LISTS];
     println!("{LISTS} lists, empty, on {} old pages: all of them are new", heap.collect()?.scanned);
 
@@ -145,7 +145,7 @@ fn main() -> Result<(), Error> {
         let mut written = BTreeSet::new();
         let tag = heap.new_young([round, 0, 0, 0]);
         for value in 0..1000 {
-            // Most objects die young: nobody refers to them.
+            // Most objects die young, because nothing refers to them.
             let object = heap.new_young([value, 0, tag, 0]);
             if value % 100 < 2 * round {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -13,17 +13,17 @@ use libos::{println, raw, space, stats, symbols, sys, uvpt};
 
 libos::entry!(main);
 
-/// Where blocks are. The page table is the only book about them: pages of blocks are there or have one of these
-/// marks, and what is between blocks is empty.
+/// The range of the blocks. The page table is the only metadata: pages of blocks are present or have one of these
+/// marks, and the pages between blocks are empty.
 const ARENA: Va = Va(0x2000_0000_0000);
 const ARENA_PAGES: u64 = 1 << 28;
-/// As a mark: the page belongs to a block, and was not touched yet.
+/// As a mark: the page belongs to a block, and is still untouched.
 const FRESH: u64 = 1;
-/// As a mark: the page belonged to a block that was given back.
+/// As a mark: the page belonged to a block that was freed.
 const FREED: u64 = 2;
 
-/// The next page of the arena that was never used. Pages are not used a second time: who still has the address of a
-/// block that was given back never meets a new one.
+/// The next unused page of the arena. Pages are not reused, so a stale address of a freed block never leads to a new
+/// one.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 struct Fence;
@@ -42,12 +42,12 @@ impl Pager<Sys> for Fence {
     }
 }
 
-/// The pages of a block: the first, and how many.
+/// The pages of a block: the first, and their number.
 fn pages_of(block: u64, bytes: u64) -> (Va, u64) {
     (Va(block).page(), bytes.div_ceil(PAGE_SIZE))
 }
 
-/// A block of so many bytes. It ends at a page boundary, so it begins at any address.
+/// Allocates a block of this many bytes. It ends at a page boundary, so it may begin at any address.
 fn allocate(bytes: u64) -> sys::Result<u64> {
     let pages = bytes.div_ceil(PAGE_SIZE);
     let first = ARENA.add_pages(NEXT.fetch_add(pages + 1, Relaxed));
@@ -55,7 +55,7 @@ fn allocate(bytes: u64) -> sys::Result<u64> {
     Ok(first.add_pages(pages).0 - bytes)
 }
 
-/// Give a block back, and remember that it was there.
+/// Frees a block, and marks its pages as freed.
 fn free(block: u64, bytes: u64) -> sys::Result<()> {
     let (first, pages) = pages_of(block, bytes);
     assert_ne!(uvpt::pte(first), Pte::mark(FREED), "given back twice");
@@ -63,7 +63,7 @@ fn free(block: u64, bytes: u64) -> sys::Result<()> {
     sys::mark(EnvId::SELF, first, pages, FREED)
 }
 
-/// Let an access go wrong, and tell which instruction it was, what it wanted, and what is there.
+/// Lets an access fail, and prints the instruction, the address, and what is there.
 fn catch(access: fn(u64), block: u64, bytes: u64) {
     let fault = raw::attempt(access, block).expect("the access was not caught");
     let function = symbols::function_at(Va(fault.rip)).unwrap_or("code without a name");
@@ -80,12 +80,12 @@ fn catch(access: fn(u64), block: u64, bytes: u64) {
     );
 }
 
-/// Copies a text as C programs do it, with a zero byte behind it.
+/// Copies a text as C programs do, with a zero byte at its end.
 fn write_name(block: u64) {
     (block..).zip(*b"exokernel\0").for_each(|(at, byte)| raw::write_u8(at, byte));
 }
 
-/// Adds up numbers of 8 bytes, and counts to 100 once more than it should.
+/// Adds up numbers of 8 bytes, and takes one number too many.
 fn add_up(block: u64) {
     let sum: u64 = (0..=100).map(|n| raw::read_u64(block + 8 * n)).sum();
     println!("the sum is {sum}");
@@ -98,7 +98,7 @@ fn set_first(block: u64) {
 fn main() -> Result<(), Error> {
     space::add(Region::new(ARENA..ARENA.add_pages(ARENA_PAGES), Perms::WRITE, &Fence))?;
 
-    // A program that makes no mistake notices nothing.
+    // A program without mistakes notices nothing.
     let before = free_frames();
     let blocks: Vec<u64> = (1..=1000).map(|n| allocate(7 * n)).collect::<Result<_, _>>()?;
     let with_sizes = || blocks.iter().copied().zip((1..=1000).map(|n| 7 * n));

@@ -24,13 +24,13 @@ fn main(mut args: Args) -> ExitCode {
         println!("the id has changed");
         return ExitCode::FAILURE;
     }
-    // Something of everything, that must not survive.
+    // Data of every kind that must not survive.
     let mut memory = vec![1_u8; 1 << 20];
     memory.push(2);
     if left == 0 {
         return ExitCode::SUCCESS;
     }
-    // Where other programs do not have anything, and every other page: each goes by itself.
+    // An address that other programs do not use, and every other page: each page must be freed separately.
     let Ok(mut low) = MmapOptions::new().at(Va(0x5000_0000)).len(256 * PAGE).map_anon() else {
         return ExitCode::FAILURE;
     };
@@ -49,7 +49,7 @@ fn main(mut args: Args) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A child that becomes another program is still this one's child. It has got a deep stack, and shares most of it.
+/// A child that becomes another program is still this one's child. It has a deep stack, and shares most of it.
 fn child_far_down(depth: u64) -> Result<(), Error> {
     let here = black_box([1_u8; 64 << 10]);
     if depth > 0 {

@@ -1,7 +1,6 @@
-//! Forks of a program with much memory, which share whole page tables; and what parents, children and grandchildren
-//! see when all of them write.
+//! Forks of a program with much memory share whole page tables; all relatives write, and each sees its own values.
 //!
-//! `forktables [ROUNDS]`: so often do several write to the same table at the same time.
+//! `forktables [ROUNDS]`: how often several environments write to the same page table at the same time.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -15,9 +14,9 @@ use libos::{Args, Child, Command, Error, Fork, PAGE_SIZE, Va, fork, println, raw
 
 libos::entry!(main);
 
-/// Four tables and a bit.
+/// Four page tables and a bit.
 const PAGES: u64 = 4 * 512 + 100;
-/// Where it is: at the beginning of a table.
+/// The address of the memory: at the beginning of a page table.
 const MEMORY: Va = Va(0x3000_0000_0000);
 
 fn main(mut args: Args) -> Result<(), Error> {
@@ -36,7 +35,7 @@ fn at(page: u64) -> u64 {
     MEMORY.add_pages(page).0 + page % 512 * 8
 }
 
-/// Every page has its own word, and those of one generation differ from those of another.
+/// The word of a page: it differs between pages and between generations.
 fn word(page: u64, generation: u64) -> u64 {
     page << 8 | generation
 }
@@ -50,7 +49,7 @@ fn holds(generation: u64) -> bool {
     (0..PAGES).all(|page| raw::read_u64(at(page)) == word(page, generation))
 }
 
-/// A child that does this and says whether all is well.
+/// Forks a child that runs `body` and reports whether it succeeded.
 fn child(body: impl FnOnce() -> bool) -> Result<Child, Error> {
     match fork()? {
         Fork::Parent(child) => Ok(child),
@@ -64,7 +63,7 @@ fn expect(child: Child, who: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// All write everything, and each sees its own.
+/// All generations write everything, and each sees its own values.
 fn generations() -> Result<(), Error> {
     let free = free_frames();
     let first = child(|| {
@@ -85,7 +84,7 @@ fn generations() -> Result<(), Error> {
     fill(3);
     expect(first, "child")?;
     assert!(holds(3), "the parent's memory");
-    // Only a few are written: the others are still shared.
+    // Only a few pages are written: the others are still shared.
     let few = child(|| {
         (0..PAGES).step_by(700).for_each(|page| raw::write_u64(at(page), 9));
         (0..PAGES).all(|page| raw::read_u64(at(page)) == if page % 700 == 0 { 9 } else { word(page, 3) })
@@ -97,7 +96,7 @@ fn generations() -> Result<(), Error> {
     Ok(())
 }
 
-/// What is shared on purpose stays shared.
+/// Memory that is shared on purpose stays shared.
 fn shared() -> Result<(), Error> {
     const WORDS: usize = 64;
     let memory =
@@ -118,7 +117,7 @@ fn shared() -> Result<(), Error> {
     Ok(())
 }
 
-/// A child with all that memory becomes another program: all of it is given up.
+/// A child with all that memory becomes another program: all of the memory is freed.
 fn execs() -> Result<(), Error> {
     let free = free_frames();
     for writes in [false, true] {
@@ -138,7 +137,7 @@ fn execs() -> Result<(), Error> {
     Ok(())
 }
 
-/// A parent and three children make the same tables private at the same time, again and again.
+/// A parent and three children own the same page tables at the same time, again and again.
 fn at_once(rounds: u64) -> Result<(), Error> {
     let free = free_frames();
     for round in 0..rounds {

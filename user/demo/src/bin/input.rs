@@ -1,4 +1,4 @@
-//! Shows what comes from the console, line by line, and what comes after its end.
+//! Shows console input, line by line, and the results after its end.
 //!
 //! `input [bytes | late]`: `bytes` counts each value instead; `late` reads when everything has arrived.
 #![no_std]
@@ -13,7 +13,7 @@ fn main(mut args: Args) -> Result<(), Error> {
     match args.next() {
         Some("bytes") => count_bytes()?,
         Some("late") => {
-            // Longer than it takes to fill what is between here and there.
+            // Longer than it takes to fill all buffers on the way.
             let start = time::ticks();
             while time::ticks() - start < 300_000_000 {
                 sys::yield_now();
@@ -22,7 +22,7 @@ fn main(mut args: Args) -> Result<(), Error> {
         }
         _ => show_lines()?,
     }
-    // The end stays the end, for others too.
+    // The end stays the end, for other environments too.
     for _ in 0..3 {
         println!("after the end: {:?} {:?}", console::read_line()?, console::read_byte()?);
     }

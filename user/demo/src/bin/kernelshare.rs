@@ -1,4 +1,4 @@
-//! The kernel's half of the page map is the same, table by table, in every environment.
+//! The kernel's half of the page map is the same, page table by page table, in every environment.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -16,7 +16,7 @@ fn top_level() -> [Pte; SLOTS] {
 fn main() -> Result<(), Error> {
     let before = top_level();
     match fork()? {
-        // The array came along: to the child it is what its parent saw.
+        // The array was forked, too: it holds the parent's entries.
         Fork::Child => compare(&before, &top_level()),
         Fork::Parent(child) => {
             let status = child.wait()?;

@@ -1,4 +1,4 @@
-//! A heap that is reserved, and paid for when it is touched; and what happens when memory runs out.
+//! A heap that is reserved, and takes frames only when it is touched; and what happens when memory runs out.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ const MIB: usize = 1 << 20;
 const PAGE: usize = PAGE_SIZE as usize;
 
 fn main() -> Result<(), Error> {
-    // Whatever the allocator needs once is there before anything is counted.
+    // The allocator's one-time needs are met before anything is counted.
     drop(Box::new(1));
     growing();
     sparse();
@@ -46,14 +46,14 @@ fn growing() {
     println!("a vector grown to 64 MiB: {pages} faults, at most {} frames at once", free - least);
     let words = WORDS as u64;
     assert_eq!(sum, words * (words - 1) / 2);
-    // 16,384 pages, and what the small arena needed on the way; tables on top.
+    // 16,384 pages, and what the small arena needed on the way; page tables on top.
     assert!((16_384..16_500).contains(&pages) && free - least < 16_600);
     drop(numbers);
     println!("dropped: {} frames are still in use", free - free_frames());
     assert!(free - free_frames() <= 20, "the small arena does not shrink, the large pieces are gone");
 }
 
-/// Room for 16 GiB, of which ten pages are used.
+/// Memory for 16 GiB, of which ten pages are used.
 fn sparse() {
     let (free, before) = (free_frames(), stats::get().zero_fills);
     let mut table = black_box(alloc::vec![0_u8; 16 << 30]);
@@ -68,7 +68,7 @@ fn sparse() {
     assert!(free - free_frames() < 4, "given back");
 }
 
-/// More than there are addresses is an error, not an end.
+/// A request for more bytes than there are addresses is an error, not the end of the program.
 fn impossible() {
     let mut numbers: Vec<u8> = Vec::new();
     let result = numbers.try_reserve(1 << 46);
@@ -79,7 +79,7 @@ fn impossible() {
     assert!(result.is_ok(), "reserving costs nothing");
 }
 
-/// A child that wants everything is ended with a message, and everything comes back.
+/// A child that takes all memory is ended with a message, and everything is freed.
 fn exhausted() -> Result<(), Error> {
     let free = free_frames();
     let child = match fork()? {
@@ -98,10 +98,10 @@ fn exhausted() -> Result<(), Error> {
     Ok(())
 }
 
-/// What may be given up when memory is short: the start and the pages of a cache.
+/// Memory that can be freed when memory is short: the start and the pages of a cache.
 static CACHE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// A program may have something to give back.
+/// A program may free memory of its own to continue.
 fn a_policy() -> Result<(), Error> {
     let free = free_frames() as usize;
     let cache = RefCell::new(MmapOptions::new().len(free / 2 * PAGE).map_anon()?);

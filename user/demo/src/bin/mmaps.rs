@@ -15,7 +15,7 @@ use libos::{Error, Fork, PAGE_SIZE, Perms, Va, archive, fork, ipc, println, raw,
 libos::entry!(main);
 
 const PAGE: usize = PAGE_SIZE as usize;
-/// An address of our own choice.
+/// An address that the program chooses.
 const FIXED: Va = Va(0x3000_0000_0000);
 
 fn main() -> Result<(), Error> {
@@ -28,7 +28,7 @@ fn main() -> Result<(), Error> {
     errors()
 }
 
-/// The pages of a file are the archive's own, until they are written.
+/// The pages of a file are the archive's own frames, until they are written.
 fn files() -> Result<(), Error> {
     let file = archive::find("bigprog")?;
     let (free, before) = (free_frames(), stats::get());
@@ -59,7 +59,7 @@ fn files() -> Result<(), Error> {
     Ok(())
 }
 
-/// The middle of a mapping is given up.
+/// The middle of a mapping is unmapped.
 fn parts() -> Result<(), Error> {
     let free = free_frames();
     let (mut first, rest) = filled(9, 1)?.split_at(3 * PAGE)?;
@@ -77,7 +77,7 @@ fn parts() -> Result<(), Error> {
     Ok(())
 }
 
-/// Mapped at any address, so many pages, each written.
+/// Maps this many pages at any address, and writes each.
 fn filled(pages: usize, value: u8) -> Result<MmapMut, Error> {
     let mut memory = MmapOptions::new().len(pages * PAGE).map_anon()?;
     memory.fill(value);
@@ -89,7 +89,7 @@ fn rights() -> Result<(), Error> {
     let fault = raw::attempt(|va| raw::write_u8(va, 6), memory.range().start.0);
     println!("read-only memory written: {:?}", fault.map(|fault| fault.page_fault().0));
     assert!(fault.is_some_and(|fault| fault.page_fault().0 == 7) && memory[0] == 5);
-    // While it is read-only a fork shares it; afterwards neither sees what the other writes.
+    // While it is read-only a fork shares it; afterwards neither sees the other's writes.
     let child = match fork()? {
         Fork::Child => {
             let mut memory = memory.make_mut()?;
@@ -153,7 +153,7 @@ fn shared() -> Result<(), Error> {
     Ok(())
 }
 
-/// A page that went by a message is shared by whoever has it, and their children.
+/// A page that was sent by a message is shared by all its holders, and their children.
 fn by_message() -> Result<(), Error> {
     let child = match fork()? {
         Fork::Child => {

@@ -1,6 +1,6 @@
-//! Prints what is where in an address space: its own, with a few mappings for the show.
+//! Prints the contents of an address space: its own, with a few mappings as examples.
 //!
-//! `pagemap [pages]`: every page with its frame, too.
+//! `pagemap [pages]`: prints every page with its frame, too.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

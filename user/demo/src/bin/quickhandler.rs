@@ -1,4 +1,4 @@
-//! A fault handler that touches no vector register, and so none needs to be saved for it.
+//! A fault handler that touches no vector register, so that none need be saved for it.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -23,15 +23,15 @@ quick_handler! {
     }
 }
 
-/// A page that nothing else is on.
+/// A page that holds nothing else.
 #[repr(align(4096))]
 struct Page(AtomicU64);
 
-/// How many instructions were stepped over.
+/// The number of skipped instructions.
 static STEPPED: Page = Page(AtomicU64::new(0));
 
 quick_handler! {
-    /// Steps over instructions that do not exist, and counts them: on a page that is not there the first time.
+    /// Skips instructions that do not exist, and counts them, on a page that is missing the first time.
     fn STEP_OVER(fault: &mut Fault) -> Outcome {
         if fault.vector() != Vector::INVALID_OPCODE {
             return Outcome::Unhandled;
@@ -46,7 +46,7 @@ fn by_program() -> u64 {
     stats::get().by_program
 }
 
-/// Load all registers, fault, and look.
+/// Loads all registers, faults, and compares.
 fn registers(who: &str) {
     let before = State::pattern(true);
     let mut after = raw::probe(&before, None);
@@ -61,7 +61,7 @@ fn main() {
     registers("parent");
     assert_eq!(by_program(), 1, "faults");
 
-    // What it leaves goes its usual way: to libos, and to the handler that may be any function.
+    // Faults that it does not handle go their usual way: to libos, and to the handler that may be any function.
     let memory = mmap::MmapOptions::new().len(8192).map_anon().expect("memory");
     let start = memory.range().start.0;
     raw::write_u8(start, 1);
@@ -69,7 +69,7 @@ fn main() {
     assert_eq!(by_program(), 2, "faults");
     println!("what it leaves goes to the others");
 
-    // A child has it, too.
+    // A child has the handler, too.
     match fork().expect("a child") {
         Fork::Child => {
             sys::unmap(EnvId::SELF, PROBE_PAGE, 1).expect("the page that was brought in");
@@ -80,7 +80,7 @@ fn main() {
         Fork::Parent(child) => assert!(child.wait().expect("an exit status").is_success()),
     }
 
-    // It may fault itself.
+    // The handler may fault itself.
     upcall::set_quick_handler(STEP_OVER);
     let faults = stats::get().upcalls;
     raw::undefined();

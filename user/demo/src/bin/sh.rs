@@ -12,7 +12,7 @@ use libos::{print, println};
 
 libos::entry!(main);
 
-/// Arguments are a first command, to be run before anything is read.
+/// Runs the shell. Arguments are a first command, to be run before anything is read.
 fn main(args: Args) -> ExitCode {
     let first: Vec<&str> = args.collect();
     if !first.is_empty()
@@ -38,7 +38,7 @@ fn main(args: Args) -> ExitCode {
     }
 }
 
-/// Do what the words say. `Some` to leave the shell.
+/// Executes a command. `Some` leaves the shell.
 fn run(words: &[&str]) -> Option<ExitCode> {
     let (&name, args) = words.split_first()?;
     match name {

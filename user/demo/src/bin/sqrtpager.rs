@@ -18,7 +18,7 @@ const TABLE: Va = Va(0x2000_0000_0000);
 const NUMBERS: usize = 1 << 37;
 const RESIDENT: usize = 64;
 
-/// Keeps a ring of the pages that exist, 0 where there is none: the next one takes the place of the oldest.
+/// A pager with a ring of the resident pages, 0 where there is none: a new page replaces the oldest.
 struct Roots {
     ring: [AtomicU64; RESIDENT],
     computed: AtomicU64,
@@ -53,7 +53,8 @@ impl Pager<Sys> for Roots {
     }
 }
 
-/// By Newton's method. Halving the exponent gives a root that is wrong by 6 % at most; each step squares that.
+/// The square root by Newton's method. Halving the exponent gives a root with an error of at most 6 %; each step
+/// squares the error.
 fn sqrt(x: f64) -> f64 {
     let guess = f64::from_bits((x.to_bits() >> 1) + (1023 << 51));
     if x > 0.0 { (0..4).fold(guess, |root, _| 0.5 * (root + x / root)) } else { 0.0 }
@@ -70,7 +71,7 @@ fn main() -> Result<(), Error> {
         println!("the square root of {n} is {:.6}", roots[n]);
     }
 
-    // All over the table, in long strides that come round: each of them is a page that is not there.
+    // Accesses all over the table, in long strides that wrap around: each meets a missing page.
     let (mut most, mut worst) = (0, 0.0_f64);
     for n in (1..=1000).map(|i| i * 0x9_1e37_79b9 % NUMBERS) {
         let (root, n) = (roots[n], n as f64);

@@ -21,12 +21,12 @@ fn main() -> Result<(), Error> {
     let (pages, taken) = (stats::get().stack_pages - before, free - free_frames());
     println!("{FRAMES} frames deep: the sum is {sum}; the stack grew by {pages} pages, {taken} frames");
     assert_eq!(sum, FRAMES * (FRAMES + 1) / 2);
-    // A frame has at least a return address and what is added.
+    // A stack frame has at least a return address and a number to add.
     assert!(pages > FRAMES * 16 / 4096 && taken >= pages);
 
     stack::set_limit(256 << 10)?;
     println!("and now no more than {} bytes", 256 << 10);
-    // A handler raises the limit when it is met.
+    // A handler raises the limit when it is reached.
     upcall::set_handler(|_| match stack::set_limit(1 << 20) {
         Ok(()) => Outcome::Resume,
         Err(_) => Outcome::Unhandled,
@@ -40,7 +40,7 @@ fn main() -> Result<(), Error> {
     ended("runs off its stack", || _ = black_box(forever(1)))?;
     ended("runs off its exception stack", || {
         upcall::set_handler(|_| {
-            // Not a fault in a fault, which the kernel would notice: a frame that is too large.
+            // Not a fault in a fault, which the kernel would notice, but a stack frame that is too large.
             black_box(&mut [1_u8; 20 << 10]);
             Outcome::Resume
         });
@@ -61,7 +61,7 @@ fn forever(n: u64) -> u64 {
     black_box(n) + forever(n + 1)
 }
 
-/// A child does this, and is ended for it.
+/// Runs a child that does this, and that must be ended for it.
 fn ended(what: &str, f: fn()) -> Result<(), Error> {
     let child = match fork()? {
         Fork::Parent(child) => child,

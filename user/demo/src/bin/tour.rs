@@ -27,7 +27,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// An address where nothing is, until it is touched.
+/// An address where nothing is mapped until it is touched.
 const NOWHERE: Va = Va(0x5000_0000);
 
 fn a_fault() {
@@ -42,7 +42,7 @@ fn a_fault() {
     assert!(value == 0 && uvpt::pte(NOWHERE).is_present());
 }
 
-/// Runs on the exception stack of this program. The kernel's part is over by now.
+/// Maps the page. It runs on the exception stack of this program, after the kernel's part is over.
 fn bring_in(fault: &mut Fault) -> Outcome {
     let va = Va(fault.address);
     println!("   handler: {} at {va} {}", fault.vector(), fault.page_fault());
@@ -70,7 +70,7 @@ fn lazy_memory() {
 #[repr(align(4096))]
 struct Page([u64; 512]);
 
-/// What the page table says about the page, and how many share its frame.
+/// The page table's entry for the page, and the reference count of its frame.
 fn describe(page: &Page) -> (Pte, u32) {
     let entry = uvpt::pte(Va(&raw const *page as u64));
     (entry, refs(entry.frame()).unwrap_or(0))
@@ -126,7 +126,7 @@ fn write(page: &mut Page, value: u64) {
     black_box(page).0[0] = value;
 }
 
-/// Ticks that something takes: the least of several tries.
+/// The ticks that something takes: the minimum of several tries.
 fn ticks(mut what: impl FnMut()) -> u64 {
     let once = |_| {
         let start = time::ticks();

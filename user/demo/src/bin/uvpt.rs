@@ -19,8 +19,8 @@ fn main() {
     show("nothing", Va(0));
     show("nothing far and wide", Va(0x5000_0000_0000));
 
-    // The entry of address 0. Nothing is there; programs begin at 2 MiB, under the next table, so
-    // that not even the table need be there. Level 2 says so, and must be asked first.
+    // The entry of address 0. Nothing is mapped there; programs begin at 2 MiB, under the next page table, so even the
+    // page table may be missing. Level 2 shows that, and must be read first.
     println!("uvpt[0] is at {}", layout::UVPT);
     match uvpt::entry(Va(0), 1) {
         Some(entry) => println!("uvpt[0] = {:#x}: {entry:?}", entry.0),
@@ -43,7 +43,7 @@ fn show(what: &str, va: Va) {
             None => println!("  level {level}: no table"),
         }
     }
-    // The window of level 1 and a walk by hand must agree.
+    // The window of level 1 and an explicit walk must agree.
     let expected = uvpt::entry(va, 1).unwrap_or_default();
     assert_eq!(uvpt::pte(va), expected);
 }

@@ -1,4 +1,4 @@
-//! One page of zeros for everybody: reading a gibibyte of untouched memory takes page tables only.
+//! One shared page of zeros: reading a gibibyte of untouched memory takes page tables only.
 //!
 //! `zeropage [MEBIBYTES]`
 #![no_std]
@@ -12,7 +12,7 @@ use libos::{Args, Error, PAGE_SIZE, Va, println, stats, uvpt};
 libos::entry!(main);
 
 const PAGE: usize = PAGE_SIZE as usize;
-/// What a page table covers.
+/// The range that a page table translates.
 const SPAN: usize = 512 * PAGE;
 
 fn main(mut args: Args) -> Result<(), Error> {
@@ -24,7 +24,7 @@ fn main(mut args: Args) -> Result<(), Error> {
 
     let sum: u64 = memory.iter().step_by(PAGE).map(|&byte| u64::from(byte)).sum();
     let (taken, pages) = (free - free_frames(), bytes / PAGE);
-    // A table for each 2 MiB, and one or two of each level above.
+    // A page table for each 2 MiB, and one or two of each level above.
     let tables = bytes.div_ceil(SPAN) as u64;
     println!("{pages} pages read, all zeros: {taken} frames taken, {tables} of them page tables of level 1");
     println!("faults: {:?}", stats::get());

@@ -1,4 +1,4 @@
-//! Twice the memory that the machine has: a pager keeps 256 pages, and compresses the others onto the heap.
+//! Uses twice the memory of the machine: a pager keeps 256 pages, and compresses the others onto the heap.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -16,25 +16,25 @@ use spin::{Mutex, MutexGuard};
 
 libos::entry!(main);
 
-/// Pages that are there at a time.
+/// The number of resident pages.
 const MOST: usize = 256;
 const WORDS: usize = PAGE_SIZE as usize / 8;
 /// As a slot: the page was never compressed.
 const NONE: u64 = 0;
 
 struct Store {
-    /// The pages that are there, the oldest first, each with the slot of its compressed copy.
+    /// The resident pages, the oldest first, each with the slot of its compressed copy.
     there: VecDeque<(Va, u64)>,
-    /// Compressed pages; the first slot is number 1. A page that is not there has its slot as a mark.
+    /// Compressed pages; the first slot is number 1. A page that is not resident has its slot as a mark.
     slots: Vec<Box<[u8]>>,
-    // Not on the stack: that of a fault handler is small.
+    // Not on the stack, because the stack of a fault handler is small.
     table: CompressTable,
     buffer: [u8; get_maximum_output_size(PAGE_SIZE as usize)],
     evicted: u64,
     compressed: u64,
 }
 
-/// The lock is free on every fault: whoever holds it is this pager, which does not touch its own region.
+/// The pager. Its lock is free on every fault: only the pager itself takes it, and it does not touch its own region.
 struct Compressor(Mutex<Store>);
 
 static COMPRESSOR: Compressor = Compressor(Mutex::new(Store {
@@ -47,10 +47,10 @@ static COMPRESSOR: Compressor = Compressor(Mutex::new(Store {
 }));
 
 impl Store {
-    /// Make room for a page: the one goes that has been there for longest.
+    /// Evicts the page that has been resident for longest.
     fn evict(&mut self, kernel: &mut Sys) -> sys::Result<()> {
         let Some((page, mut slot)) = self.there.pop_front() else { return Ok(()) };
-        // A page that was only read is in its slot already; or it is all zeros still.
+        // A page that was only read is already in its slot, or it is still all zeros.
         if kernel.pte(page).has(Pte::DIRTY) {
             let compress = |bytes: &pages::Page| {
                 compress_into_with_table(bytes, &mut self.buffer, &mut self.table)
@@ -69,13 +69,13 @@ impl Store {
         kernel.mark(page, slot)
     }
 
-    /// Put a page there as it was when it went.
+    /// Restores a page from its slot.
     fn restore(&self, kernel: &mut Sys, page: Va, slot: u64, region: &Region) -> sys::Result<()> {
         pages::fill(page, region.perms, |bytes| {
             let size = decompress_into(&self.slots[slot as usize - 1], bytes).expect("what was compressed");
             assert_eq!(size, bytes.len());
         })?;
-        // That has made it dirty. Mapped anew, onto itself, it is clean.
+        // That has made it dirty. Mapped again, onto itself, it is clean.
         kernel.map(page, page, 1, region.perms)
     }
 }
@@ -110,18 +110,18 @@ impl Pager<Sys> for Compressor {
         store.there.retain(|(page, _)| !range.contains(page));
     }
 
-    /// A child would need a store of its own.
+    /// Children do not inherit the pager: a child would need a store of its own.
     fn on_fork(&self) -> Inherit {
         Inherit::Not
     }
 }
 
-/// What the memory is filled with: each page has other words than its neighbours, many times over.
+/// The content of the memory: each page has other words than its neighbours, many times over.
 fn word(page: usize, index: usize) -> u64 {
     ((page as u64 + 1) * 0x9e37_79b9_7f4a_7c15) ^ (index as u64 / 16)
 }
 
-/// Read all pages, in another order than they were written.
+/// Reads all pages, in another order than they were written.
 fn check(memory: &MmapMut, changed: impl Fn(usize) -> bool) {
     let pages: &[[u64; WORDS]] = cast_slice(memory);
     for page in (0..pages.len()).map(|n| n * 7919 % pages.len()) {

@@ -1,10 +1,10 @@
-//! What each operation does to a state, and which operations there are.
+//! The effect of each operation on a state, and the list of operations.
 
 use super::op::{At, Mode, Op, Refused, Shape};
 use super::state::{Entry, Place, ROOT, State, Table};
 
 impl State {
-    /// Does an operation, or says why not.
+    /// Executes an operation, or returns the reason for a refusal.
     pub fn act(&mut self, op: Op) -> Result<(), Refused> {
         match op {
             Op::Alloc(at) => self.alloc(at),
@@ -88,10 +88,10 @@ impl State {
         Ok(())
     }
 
-    /// The entry to a table that is there, in a table of one's own.
+    /// The entry that points to a table, in a table of the page map's own.
     fn table(&self, level: usize, at: At) -> Result<Place, Refused> {
         let place = self.find(level, at).ok_or(Refused::NotMapped);
-        // A shared table is met before a missing one.
+        // A walk meets a shared table before a missing one.
         let blocked = (level + 1..=ROOT).rev().find_map(|above| {
             let number = at.1 / self.shape.entries[4 - above..4 - level].iter().product::<usize>();
             let entry = self.find(above, (at.0, number)).map_or(Entry::Empty, |place| self.entry(place));
@@ -125,7 +125,7 @@ impl State {
             }
         };
         self.set(target, given);
-        // What both have is neither's to write, but for what is kept.
+        // Neither side may write shared pages, except kept ones.
         let below: usize = self.shape.entries[4 - level..].iter().product();
         for page in 0..below {
             let (source, target) = ((from.0, from.1 * below + page), (to.0, to.1 * below + page));
@@ -137,7 +137,7 @@ impl State {
         Ok(())
     }
 
-    /// What a leaf becomes when its page gets another user.
+    /// The leaf of a page that gets another user.
     fn lowered(&self, entry: Entry) -> Entry {
         match entry {
             Entry::Page { frame, may, keep: false, .. } => {
@@ -203,7 +203,7 @@ impl State {
         old.into_iter().for_each(|entry| self.release(entry));
     }
 
-    /// What can be done. (What makes no difference is left out where that is plain.)
+    /// The possible operations. (Without those that plainly change nothing.)
     pub fn ops(&self) -> Vec<Op> {
         let Shape { spaces, frames, .. } = self.shape;
         let all =

@@ -1,18 +1,18 @@
-//! What is wrong with a state, said without a word about tables.
+//! Violations of a state, defined without reference to tables.
 //!
-//! Whoever can write a page, or could make it writable without being asked, has *authority* over it, or nobody else
-//! has the page. Authority comes with a page that was allocated or made private, goes on with a mapping that is
-//! writable, and with a page that is kept over a fork; it ends for both sides when a page is shared by a table. A page
-//! that nobody else has is its holder's.
+//! A page map has *authority* over a page that it can write, or could make writable without a call to anyone, or that
+//! no other page map has. Authority comes with a page that was allocated or made private, and passes on with a
+//! writable mapping, and with a page that is kept over a fork; it ends for both sides when a page is shared by a
+//! table. A page that only one page map has is under its authority.
 
 use super::op::{At, Op, Refused};
 use super::state::{Entry, State};
 
-/// A page as one space has it: the space, the page, the entry, and whether all levels above allow writing.
+/// A page in one page map: the page map, the page, the entry, and whether all levels above allow writing.
 type Name = (usize, usize, Entry, bool);
 
 impl State {
-    /// Every page of every space.
+    /// Every page of every page map.
     fn names(&self) -> Vec<Name> {
         let all =
             (0..self.shape.spaces).flat_map(|space| (0..self.shape.pages()).map(move |page| (space, page)));
@@ -24,7 +24,7 @@ impl State {
         all.filter_map(name).collect()
     }
 
-    /// Whoever has a page alone has all rights to it, now and later.
+    /// A page map that has a page alone has all rights to it, now and later.
     fn settle(&mut self) -> Vec<Name> {
         let names = self.names();
         let mut users = vec![0; self.frames.len()];
@@ -43,7 +43,7 @@ impl State {
         names
     }
 
-    /// Make a step. Returns what is wrong then.
+    /// Makes a step. Returns the violation, if there is one.
     pub fn step(&mut self, op: Op) -> (Result<(), Refused>, Option<&'static str>) {
         let before = self.names();
         let result = self.act(op);
@@ -57,7 +57,7 @@ impl State {
         (result, self.fault(op, &before, &names))
     }
 
-    /// What is wrong.
+    /// The violations of this state.
     fn fault(&self, op: Op, before: &[Name], names: &[Name]) -> Option<&'static str> {
         let changed = match op {
             Op::Alloc((space, _)) | Op::Map(_, (space, _), _) | Op::Protect((space, _), _) => space,
@@ -88,7 +88,7 @@ impl State {
         None
     }
 
-    /// Every reference is counted, and every table is there that an entry names.
+    /// Every reference is counted, and every table that an entry names exists.
     fn miscount(&self) -> Option<&'static str> {
         let mut counted = (vec![0; self.tables.len()], vec![0; self.frames.len()]);
         counted.0[..self.shape.spaces].fill(1);

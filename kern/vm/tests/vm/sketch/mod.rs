@@ -1,13 +1,13 @@
-//! A sketch of page maps: what they come to when all that is unimportant is left out.
+//! A sketch of page maps: a simplified model without unimportant parts.
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`rule`] | the parts of the rule that `vm::tables` goes by, each with a switch |
-//! | [`op`] | the operations, what they are done to, and why one is refused |
-//! | [`state`] | tables, pages, and who has authority over what |
-//! | [`act`] | what each operation does to a state, and which operations there are |
-//! | [`fault`] | what is wrong with a state |
-//! | [`real`] | the same operations on real page maps |
+//! | [`rule`] | the parts of the rule that `vm::tables` follows, each with a switch |
+//! | [`op`] | the operations, their operands, and the reasons for a refusal |
+//! | [`state`] | tables, pages, and authority over pages |
+//! | [`act`] | the effect of each operation on a state, and the list of operations |
+//! | [`fault`] | violations of a state |
+//! | [`real`] | these operations on real page maps |
 
 pub mod act;
 pub mod fault;

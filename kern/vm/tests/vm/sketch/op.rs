@@ -1,12 +1,12 @@
-//! The operations, what they are done to (how many there are of everything), and why one is refused.
+//! The operations, their operands (and the number of each), and the reasons for a refusal.
 
 use std::fmt;
 
-/// How many there are of everything.
+/// The size of everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub spaces: usize,
-    /// Entries of a root, of the tables below, and of those with pages in them.
+    /// The numbers of entries of a root, of the tables below, and of tables with pages in them.
     pub entries: [usize; 3],
     pub frames: usize,
 }
@@ -16,12 +16,12 @@ impl Shape {
         self.entries.iter().product()
     }
 
-    /// Names of entries of a level: how many there are in a space.
+    /// The number of entries of a level in a page map.
     pub fn names(self, level: usize) -> usize {
         self.entries[..4 - level].iter().product()
     }
 
-    /// The way down to the entry of this number: an index for each table.
+    /// The path to the entry of this number: an index for each table.
     pub fn path(self, level: usize, mut number: usize) -> [usize; 3] {
         let mut path = [0; 3];
         for depth in (0..4 - level).rev() {
@@ -40,7 +40,7 @@ pub enum Mode {
     K,
 }
 
-/// A space, and the number of an entry in it.
+/// A page map, and the number of an entry in it.
 pub type At = (usize, usize);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl fmt::Debug for Op {
     }
 }
 
-/// Why a call was refused.
+/// The reason why a call was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     NotMapped,

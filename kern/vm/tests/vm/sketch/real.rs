@@ -1,4 +1,4 @@
-//! Real page maps, on which the operations of the sketch are done: entries, results and counts are the same.
+//! Real page maps, on which the operations of the sketch are executed: entries, results and counts must agree.
 
 use super::op::{At, Mode, Op, Refused, Shape};
 use super::rule::RULE;
@@ -9,13 +9,13 @@ use sim::machine::{self, Sim, free_frames, refs};
 use std::collections::{BTreeMap, BTreeSet};
 use vm::{Memory, Space};
 
-/// On real page maps: the first address of an entry.
+/// The first address of an entry on real page maps.
 fn va(shape: Shape, level: usize, number: usize) -> Va {
     let [top, middle, low] = shape.path(level, number);
     Va((top as u64) << 30 | (middle as u64) << 21 | (low as u64) << 12)
 }
 
-/// Real page maps, on which the same is done.
+/// Real page maps that execute the operations of a sketch.
 pub struct Real {
     memory: Memory<Sim>,
     template: abi::Frame,
@@ -83,7 +83,7 @@ impl Real {
         })
     }
 
-    /// What stands in the tables, as a state.
+    /// The contents of the tables, as a state.
     fn state(&self, like: &State) -> State {
         let mut state = State::new(self.shape, RULE);
         let (mut tables, mut frames) = (BTreeMap::new(), BTreeMap::new());

@@ -3,30 +3,31 @@
 /// The parts of the rule.
 #[derive(Clone, Copy)]
 pub struct Rule {
-    /// Who shares a table can write nothing below any more.
+    /// A page map that shares a table can write nothing below any more.
     pub granting_takes_w: bool,
-    /// Nor can who gets it.
+    /// The page map that gets the table cannot write below it.
     pub accepting_without_w: bool,
     /// Nothing below a shared table can be changed.
     pub closed: bool,
-    /// A page below a shared table cannot be given on to be written.
+    /// A page below a shared table cannot be granted for writing.
     pub no_writable_grant: bool,
-    /// A page below a shared table is nobody's to make private, even if it has one reference.
+    /// Nobody can make a page below a shared table private, even if it has one reference.
     pub no_own_below: bool,
-    /// A table that is copied: tables below have two users now, here...
+    /// After a copy of a table, tables below have two users: the entries in the copy lose W.
     pub copy_takes_w: bool,
-    /// ...and where they were: the entry says whether a table can be given up without asking who else has it.
+    /// The entries in the old table lose W, too: W means that a table can be given up without checking for other
+    /// users.
     pub copy_takes_w_there: bool,
-    /// A table that is copied: pages below have two users now. (The table that was copied need not know. Whoever
-    /// keeps it in the end looks at every page.)
+    /// After a copy of a table, pages below have two users. (The old table need not show it. The page map that keeps
+    /// it in the end looks at every page.)
     pub copy_lowers: bool,
-    /// What could be made writable could be so by two.
+    /// A page with two users cannot be made writable any more: two could do so.
     pub lowers_may: bool,
-    /// The last one that has a table may have got it from others: the tables below are theirs, too...
+    /// The last page map that has a table may have got it from others: the tables below belong to them, too.
     pub keep_takes_w: bool,
-    /// ...and so are the pages that somebody else has.
+    /// The pages below belong to the others, too.
     pub keep_lowers: bool,
-    /// Who removes a shared table, or ends, leaves it to the others.
+    /// A page map that removes a shared table, or ends, leaves the table to the others.
     pub leaves_to_others: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A state of the sketch: tables, pages, references, and who has authority over what.
+//! A state of the sketch: tables, pages, references, and authority over pages.
 
 use super::op::{At, Refused, Shape};
 use super::rule::Rule;
@@ -25,7 +25,7 @@ pub enum Entry {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Table {
-    /// As counted, not as they are.
+    /// The stored reference counts, which may be wrong.
     pub refs: usize,
     pub entries: Vec<Entry>,
 }
@@ -37,11 +37,11 @@ pub struct State {
     /// The roots come first.
     pub tables: Vec<Table>,
     pub frames: Vec<usize>,
-    /// Whether a space has authority over a page of its.
+    /// Whether a page map has authority over one of its pages.
     pub authority: Vec<Vec<bool>>,
 }
 
-/// Where an entry is, and whether the tables on the way to it are one's own.
+/// The place of an entry, and whether the page map owns the tables on the way to it.
 #[derive(Clone, Copy)]
 pub struct Place {
     pub table: usize,
@@ -56,7 +56,7 @@ impl State {
         State { shape, rule, tables: vec![root; shape.spaces], frames: Vec::new(), authority }
     }
 
-    /// (Where the rule is broken, tables go that somebody has.)
+    /// (With a broken rule, tables are freed that still have users.)
     pub fn entry(&self, place: Place) -> Entry {
         self.tables[place.table].entries.get(place.index).copied().unwrap_or_default()
     }
@@ -76,7 +76,7 @@ impl State {
         Some(place)
     }
 
-    /// The same, and tables that are missing are made.
+    /// The entry of a level; missing tables are made.
     pub fn make(&mut self, level: usize, at: At) -> Result<Place, Refused> {
         for above in (level + 1..=ROOT).rev() {
             let number = at.1 / self.shape.entries[4 - above..4 - level].iter().product::<usize>();
@@ -152,7 +152,7 @@ impl State {
         }
     }
 
-    /// A page that is there.
+    /// A present page.
     pub fn page(&self, at: At) -> Result<(Place, usize, bool, bool, bool), Refused> {
         let place = self.find(1, at).ok_or(Refused::NotMapped)?;
         let Entry::Page { frame, w, may, keep } = self.entry(place) else { return Err(Refused::NotMapped) };
@@ -163,7 +163,8 @@ impl State {
         if place.open || !self.rule.closed { Ok(()) } else { Err(Refused::TableShared) }
     }
 
-    /// The state, written down so that equal ones are equal: tables and frames by the order in which they are met.
+    /// The state in a canonical form, so that equal states compare equal: tables and frames are numbered in the order
+    /// of a walk.
     pub fn key(&self) -> Vec<u8> {
         let orders: &[&[usize]] = match self.shape.spaces {
             2 => &[&[0, 1], &[1, 0]],

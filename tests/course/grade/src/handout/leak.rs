@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// Lines with fewer letters and digits than this say too little to give an answer away.
 const TELLING: usize = 24;
-/// The same in code, where short lines are what everybody writes.
+/// The limit for lines of code: short ones are written by everybody.
 const TELLING_CODE: usize = 32;
 
 /// A line without what its place adds to it.

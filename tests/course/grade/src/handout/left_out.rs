@@ -34,7 +34,7 @@ struct Entry {
     /// Items of a Rust file: kind and name, as [`code::Item::name`] has it.
     #[serde(default)]
     items: Vec<String>,
-    /// Or whole lines, which are in the file once.
+    /// Whole lines instead of items; they must be in the file exactly once.
     text: Option<String>,
     /// The lines that come in place of `text`.
     #[serde(default)]

@@ -21,7 +21,7 @@ pub struct Marker {
     pub exercise: u32,
     /// Of which lab.
     pub lab: String,
-    /// What is to be written, in words.
+    /// The task, in words.
     pub text: String,
 }
 

@@ -20,12 +20,12 @@ pub struct Part {
     instead: String,
 }
 
-/// What is to be written.
+/// The task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exercise {
     /// Which exercise, from 1.
     pub number: u32,
-    /// What is to be written, in words.
+    /// The task, in words.
     pub text: String,
     /// The function in which, as `fn Space::walk`.
     pub function: String,

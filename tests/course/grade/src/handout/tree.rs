@@ -10,7 +10,7 @@ use std::process::Command;
 pub struct File {
     /// Its path, as the rubric writes it.
     pub path: String,
-    /// What is in it.
+    /// Its contents.
     pub content: Vec<u8>,
 }
 

@@ -1,21 +1,21 @@
-//! One check after the other: what was refused, with which error, and that nothing else happened.
+//! Records checks: whether a request was refused, with which error, and that nothing else changed.
 
 use core::fmt::Debug;
 use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::{Call, Error};
 use libos::{Pte, Status, Va, layout, println, raw, uvpt, windows};
 
-/// What a call gives back.
+/// The results of a call.
 pub type Results = Result<(u64, u64), Error>;
 
-/// Make a call with these arguments, the others 0, exactly as they are.
+/// Makes a call with exactly these arguments; the others are 0.
 pub fn call(call: Call, args: &[u64]) -> Results {
     let arg = |n: usize| args.get(n).copied().unwrap_or(0);
     let (rax, rdx) = raw::syscall(call as u64, core::array::from_fn(arg));
     Error::decode(rax, rdx)
 }
 
-/// Counts the checks of a group.
+/// The counters of a group of checks.
 pub struct Checks {
     group: &'static str,
     done: u32,
@@ -28,14 +28,14 @@ impl Checks {
         Checks { group, done: 0, failed: 0, free: windows::free_frames() }
     }
 
-    /// The group is over: as many frames must be free as at its start. Returns the failures.
+    /// Ends the group: as many frames must be free as at its start. Returns the number of failures.
     pub fn end(mut self) -> u32 {
         self.equal("free frames at the end", windows::free_frames(), self.free);
         println!("{}: {} checks, {} failed", self.group, self.done, self.failed);
         self.failed
     }
 
-    /// Two values must be equal.
+    /// Checks that two values are equal.
     pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
         self.done += 1;
         if found != expected {
@@ -44,17 +44,18 @@ impl Checks {
         }
     }
 
-    /// This must hold.
+    /// Checks that a condition holds.
     pub fn that(&mut self, what: &str, holds: bool) {
         self.equal(what, holds, true);
     }
 
-    /// The call must be refused with this error, and nothing may be different after it.
+    /// Checks that the call is refused with this error, and changes nothing.
     pub fn refuse(&mut self, what: &str, number: Call, args: &[u64], error: Error) {
         self.refuse_one_of(what, number, args, &[error]);
     }
 
-    /// The same, where it depends on who runs which of these errors it is.
+    /// Checks that the call is refused with one of these errors (which one depends on the schedule), and changes
+    /// nothing.
     pub fn refuse_one_of(&mut self, what: &str, number: Call, args: &[u64], errors: &[Error]) {
         let before = World::now();
         let found = call(number, args);
@@ -67,7 +68,7 @@ impl Checks {
         }
     }
 
-    /// The call must succeed with these results.
+    /// Checks that the call succeeds with these results.
     pub fn allow(&mut self, what: &str, number: Call, args: &[u64], results: (u64, u64)) {
         let found = call(number, args);
         self.done += 1;
@@ -78,7 +79,7 @@ impl Checks {
     }
 }
 
-/// All that the caller can see of the machine, folded into a few words.
+/// A digest of everything that the caller can see of the machine.
 #[derive(PartialEq, Eq)]
 pub struct World {
     free: u64,
@@ -96,7 +97,7 @@ fn fold(sum: u64, word: u64) -> u64 {
     (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29)
 }
 
-/// Every entry of the caller's page map, and how many references there are to what it names.
+/// Digests every entry of the caller's page map, and the reference counts of the frames in it.
 fn pages() -> u64 {
     uvpt::entries(Va(0)..layout::USER_LIMIT).fold(0, |sum, (va, pte)| {
         let refs = if pte.is_present() { windows::refs(pte.frame()) } else { None };
@@ -105,7 +106,7 @@ fn pages() -> u64 {
     })
 }
 
-/// Every environment, and what it is doing.
+/// Digests every environment and its status.
 fn envs() -> u64 {
     windows::envs().iter().fold(0, |sum, env| {
         let status = if env.status() == Status::Running { Status::Runnable } else { env.status() };

@@ -1,4 +1,4 @@
-//! Environments that end while they are in the middle of something.
+//! Environments that end in the middle of something.
 
 use crate::checks::Checks;
 use crate::family::{self, QUIT, becomes, child, reaches};
@@ -12,7 +12,7 @@ use libos::{
 const PAGE: Va = Va(0x2000_0000_0000);
 const NOWHERE: u64 = 0x3000_0000_0000;
 
-/// A child is ended in every state that there is; all it had comes back.
+/// Ends a child in every possible state; all its resources must be freed.
 pub fn at_any_time(checks: &mut Checks) {
     let bodies: [(&str, fn(), Status); 6] = [
         ("receiving", family::listen, Status::Receiving),
@@ -72,7 +72,7 @@ fn grow() {
     family::listen();
 }
 
-/// One that is destroyed while it waits takes its child with it.
+/// A child that is destroyed while it waits takes its own child with it.
 fn waiting(checks: &mut Checks) {
     let me = sys::id();
     let victim = child(|| {
@@ -91,7 +91,7 @@ fn waiting(checks: &mut Checks) {
     );
 }
 
-/// What becomes of the children of those that end: who can act on them from then on, and whom they outlive.
+/// The children of environments that end: who can act on them afterwards, and whom they outlive.
 pub fn families(checks: &mut Checks) {
     type Body = (&'static str, fn(), Status);
     let bodies: [Body; 6] = [
@@ -131,9 +131,9 @@ fn fault() {
     raw::write_u8(NOWHERE, 1);
 }
 
-/// One that is stopped when its parent ends is ended with it.
+/// A stopped environment is ended when its parent ends.
 fn stop_as_an_orphan() {
-    // The first environment does these checks. (It may have adopted this one by now.)
+    // These checks run in the first environment. (It may have adopted this one by now.)
     becomes(|| env::parent().0 == windows::machine().first_env.load(Relaxed));
     stop();
 }
@@ -142,7 +142,7 @@ fn receive_from_itself() {
     let _ = ipc::recv_from(sys::id());
 }
 
-/// Its brother was made just before it, and waits for it.
+/// Its sibling was made just before it, and waits for it.
 fn receive_from_brother() {
     let me = sys::id();
     let brother = child(|| {
@@ -163,7 +163,7 @@ fn has_gone(id: EnvId) -> bool {
     windows::env(id).is_none_or(|env| env.id() != id || env.status() == Status::Free)
 }
 
-/// A grandchild that does this, and whose parent has ended like that.
+/// A grandchild that runs `body`, and whose parent has ended by `end`.
 fn orphan(body: fn(), end: fn()) -> EnvId {
     let me = sys::id();
     let parent = child(|| {
@@ -177,8 +177,8 @@ fn orphan(body: fn(), end: fn()) -> EnvId {
     id
 }
 
-/// A whole line of descendants ends with the one that is destroyed. If only the one in the middle ends by itself, those
-/// below it go up.
+/// A whole line of descendants ends with the environment that is destroyed. If one in the middle exits, its descendants
+/// are adopted by the environment above it.
 fn generations(checks: &mut Checks) {
     const DEPTH: u32 = 6;
     fn grow(depth: u32) {
@@ -197,7 +197,7 @@ fn generations(checks: &mut Checks) {
     checks.equal("all frames are back", windows::free_frames(), free);
 }
 
-/// An adopted child that ends while its new parent waits for it, or for anybody, is reported.
+/// An adopted child that ends while its new parent waits for it, or for any child, is reported.
 fn adopted(checks: &mut Checks) {
     let me = sys::id();
     for wait_for_any in [false, true] {

@@ -1,4 +1,4 @@
-//! The calls about environments: ids, statuses, registers, and who may do what to whom.
+//! The calls about environments: ids, statuses, registers, and the rights of callers.
 
 use crate::checks::{Checks, call};
 use crate::family::{self, Family, child, reaches};
@@ -10,10 +10,10 @@ use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, TEXT, USER_LIMIT, UVPT};
 use libos::upcall::{self, Outcome};
 use libos::{ExitStatus, Fault, Registers, Status, Vector, env, ipc, raw, sys, windows};
 
-/// Nothing is mapped there.
+/// An address where nothing is mapped.
 const NOWHERE: u64 = 0x3000_0000_0000;
 
-/// Calls that act on an environment, with arguments that are good otherwise.
+/// Calls that act on an environment, with arguments that are valid otherwise.
 const FOR_OWN: [(Call, &[u64]); 4] = [
     (Call::Destroy, &[]),
     (Call::SetStatus, &[Status::Runnable as u64]),
@@ -47,7 +47,7 @@ pub fn refusals(checks: &mut Checks) {
     power(checks);
 }
 
-/// Statuses that cannot be set, and states in which none can be.
+/// Statuses that cannot be set, and states in which none can be set.
 fn statuses(checks: &mut Checks, family: &Family) {
     let (me, child) = (0, u64::from(family.child.0));
     let settable = [Status::Runnable as u64, Status::Stopped as u64];
@@ -81,7 +81,7 @@ fn waiting(checks: &mut Checks, family: &Family) {
         checks.refuse("no child", Call::Wait, &[id, WAIT_NO_BLOCK], Error::NoChild(id));
     }
     checks.allow("not yet", Call::Wait, &[family.child.0.into(), WAIT_NO_BLOCK], (0, 0));
-    // A zombie is found behind children that are younger than it.
+    // A zombie is found behind children that are younger.
     let young = sys::exofork().expect("a child");
     checks.allow("any, behind a younger one", Call::Wait, &[0, WAIT_NO_BLOCK], (zombie, 0));
     checks.refuse("twice", Call::Wait, &[zombie, 0], Error::NoChild(zombie));
@@ -108,7 +108,7 @@ fn power(checks: &mut Checks) {
     checks.equal("power off by another", other.wait(), Ok(ExitStatus(7)));
 }
 
-/// What registers a user may give: `rip` is checked, flags are sanitised.
+/// The registers that a user may set: `rip` is checked, flags are sanitised.
 pub fn registers(checks: &mut Checks) {
     let blank = sys::exofork().expect("a child");
     let id = u64::from(blank.0);
@@ -164,15 +164,14 @@ static LAST: Registers = {
     Registers { rip: USER_LIMIT.0 - 1, rsp: u64::MAX, ..zero }
 };
 
-/// A child that is made to run at an address where nothing is, with every flag set: its handler
-/// sees which flags it had.
+/// A child that is started at an unmapped address, with every flag set: its handler sees which flags it had.
 fn sanitised(checks: &mut Checks) {
     fn handler(fault: &mut Fault) -> Outcome {
-        const RF: u64 = 1 << 16; // the processor's own: set in what it saves on a fault
+        const RF: u64 = 1 << 16; // the processor's own: set in the saved flags of a fault
         let flags = fault.rflags & !RF == USER_RFLAGS | FIXED_RFLAGS;
         let place = fault.vector() == Vector::PAGE_FAULT && fault.rip == NOWHERE;
         let registers = fault.rsp == 1 << 63 && fault.r15 == 15 && fault.rax == 1;
-        // Those that a call changes, too: it was stopped in one.
+        // Registers that a call changes, too: the child was stopped in a call.
         let registers = registers && fault.rcx == 2 && fault.r11 == 11;
         sys::exit(u8::from(flags) | u8::from(place) << 1 | u8::from(registers) << 2)
     }
@@ -205,7 +204,8 @@ fn sanitised(checks: &mut Checks) {
     checks.equal("flags, place, registers", runner.wait(), Ok(ExitStatus(7)));
 }
 
-/// What one has in its selectors, another one does not see, whether it comes to run by a message or from the queue.
+/// The selectors of one environment are invisible to another, whether it is scheduled by a message or from the run
+/// queue.
 fn selectors(checks: &mut Checks) {
     const USER_DATA: u16 = 0x18 | 3;
     let me = env::id();
@@ -219,7 +219,7 @@ fn selectors(checks: &mut Checks) {
         }
         sys::exit(0)
     });
-    // Unless the timer comes just then.
+    // A tick at this moment may spoil one attempt.
     let mut seen = 0;
     for _ in 0..5 {
         checks.equal("the question", ipc::send(other.id(), 0), Ok(()));

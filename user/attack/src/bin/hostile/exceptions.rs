@@ -1,4 +1,4 @@
-//! Every exception that a program can raise reaches its handler, with vector, error code and place.
+//! Every exception that a program can raise reaches its handler, with vector, error code and address.
 
 use crate::checks::Checks;
 use crate::family::{self, child};
@@ -10,7 +10,7 @@ use libos::layout::DIRECT_MAP;
 use libos::upcall::{self, Outcome};
 use libos::{EnvId, Fault, Perms, Va, Vector, raw, sys, uvpt};
 
-/// Where machine code is put.
+/// The address of the machine code.
 const CODE: Va = Va(0x2000_0000_0000);
 
 const ALLOC: u8 = Call::Alloc as u8;
@@ -20,8 +20,8 @@ const YIELD: u8 = Call::Yield as u8;
 const GP: u8 = 13;
 const UD: u8 = 6;
 
-/// Code, the vector that it raises, the error code, and the offset of the instruction that the
-/// handler is told: the one that faulted, or for traps the next one.
+/// Code, the vector that it raises, the error code, and the offset of the instruction that the handler sees: the
+/// faulting one, or for traps the next one.
 type Case = (&'static str, &'static [u8], u8, u64, u64);
 
 #[rustfmt::skip]
@@ -76,7 +76,7 @@ const CASES: &[Case] = &[
     ("x87", &[0xdb, 0xe3, 0x68, 0x7b, 3, 0, 0, 0xd9, 0x2c, 0x24, 0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9, 0x9b], 16, 0, 16),
 ];
 
-/// What comes back by itself.
+/// Code that returns without an exception.
 #[rustfmt::skip]
 const HARMLESS: &[(&str, &[u8])] = &[
     // pushfq; or dword [rsp], AC; popfq; mov eax, [rsp + 1]; pushfq; and dword [rsp], ~AC; popfq; ret
@@ -93,22 +93,22 @@ const HARMLESS: &[(&str, &[u8])] = &[
     ("popfq of IOPL", &[0x9c, 0x81, 0x0c, 0x24, 0, 0x30, 0, 0, 0x81, 0x24, 0x24, 0xff, 0xfd, 0xff, 0xff, 0x9d, 0xc3]),
 ];
 
-/// Interrupts that programs may not call for.
+/// Interrupts that programs may not raise.
 const NOT_FOR_USERS: [u8; 12] = [0, 1, 2, 6, 8, 13, 14, 18, 32, 33, 128, 255];
 
-/// What some processors do not have in 64-bit mode, and the others do not let users do.
+/// Instructions that some processors lack in 64-bit mode, and that the others forbid to users.
 const MISSING_OR_FORBIDDEN: [(&str, &[u8]); 3] =
     [("sysenter", &[0x0f, 0x34]), ("sysexit", &[0x0f, 0x35]), ("xsetbv", &[0x31, 0xc9, 0x0f, 0x01, 0xd1])];
 
-/// Addresses that are not canonical: to jump to, to push to, to pop from. Processors and emulators do
-/// not agree about the vector and about which of the two places is reported.
+/// Non-canonical addresses: to jump to, to push to, to pop from. Processors and emulators disagree about the vector and
+/// about which of the two addresses is reported.
 const NOT_CANONICAL: [(&str, &[u8]); 3] = [
     ("jump", &[0x48, 0xb8, 0, 0, 0, 0, 0, 0x80, 0, 0, 0xff, 0xe0]),
     ("push", &[0x48, 0xbc, 0, 0, 0, 0, 0, 0x90, 0, 0, 0x50]),
     ("pop", &[0x48, 0xbc, 0, 0, 0, 0, 0, 0x90, 0, 0, 0x58]),
 ];
 
-/// Run machine code; the exception that ended it, if one did.
+/// Runs machine code; returns the exception that ended it, if any.
 fn run(code: &[u8]) -> Option<Fault> {
     let me = EnvId::SELF;
     sys::alloc(me, CODE, 1, Perms::WRITE).expect("a page");
@@ -124,7 +124,7 @@ pub fn vectors(checks: &mut Checks) {
         let found = run(code).map(|fault| (fault.vector(), fault.error, fault.rip.wrapping_sub(CODE.0)));
         checks.equal(what, found, Some((Vector(vector), error, at)));
     }
-    // Somebody to yield to: the kernel goes another way then.
+    // An environment to which to yield: the kernel takes another path then.
     let other = child(|| {
         loop {
             sys::yield_now();
@@ -136,7 +136,7 @@ pub fn vectors(checks: &mut Checks) {
     family::end(other.id());
     for number in NOT_FOR_USERS {
         let found = run(&[0xcd, number]).map(|fault| (fault.vector(), fault.error));
-        // The number of the entry, times 8 by the manual, times its size by older emulators.
+        // The index of the entry, times 8 by the manual, times its size in older emulators.
         let error = |scale: u64| Some((Vector(GP), u64::from(number) * scale + 2));
         checks.that("int", found == error(8) || found == error(16));
     }
@@ -154,7 +154,7 @@ pub fn vectors(checks: &mut Checks) {
     attempts(checks);
 }
 
-/// An attempt leaves the program's handler as it was, however it ends, and attempts nest.
+/// An attempt leaves the program's handler unchanged, however it ends, and attempts nest.
 fn attempts(checks: &mut Checks) {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let asked = || {
@@ -164,7 +164,7 @@ fn attempts(checks: &mut Checks) {
     };
     upcall::set_handler(|fault| {
         ASKED.fetch_add(1, Relaxed);
-        fault.rip += 2; // over `ud2`
+        fault.rip += 2; // skip `ud2`
         Outcome::Resume
     });
     checks.equal("caught", raw::attempt(|_| raw::undefined(), 0).map(|met| met.vector().0), Some(6));
@@ -187,7 +187,7 @@ fn attempts(checks: &mut Checks) {
     checks.that("ends by itself", raw::attempt(|_| raw::undefined(), 0).is_some());
 }
 
-/// With the exception unmasked, division by zero raises it; emulators may not know that.
+/// With the exception unmasked, division by zero raises it; emulators may not implement that.
 fn simd(checks: &mut Checks) {
     // push 0x1d80; ldmxcsr [rsp]; pop rax; xorps xmm0, xmm0; mov eax, 0x3f800000; movd xmm1, eax;
     // divss xmm1, xmm0; push 0x1f80; ldmxcsr [rsp]; pop rax; ret
@@ -212,7 +212,7 @@ fn page_faults(checks: &mut Checks) {
     let read: fn(u64) = |address| _ = core::hint::black_box(raw::read_u64(address));
     let write: fn(u64) = |address| raw::write_u64(address, 1);
     sys::alloc(EnvId::SELF, Va(HERE), 1, Perms::READ).expect("a page");
-    // The kernel maps all memory: this page too.
+    // The kernel maps all memory, this page included.
     let kernels = DIRECT_MAP.0 + uvpt::pte(Va(HERE)).frame().address();
     let cases: [Access; 9] = [
         ("read", read, NOWHERE, NOWHERE, USER),

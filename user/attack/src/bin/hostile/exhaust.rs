@@ -1,4 +1,4 @@
-//! No page frame left, no environment left: an error at every kind of call, and back.
+//! No free page frame, no free environment: every kind of call reports an error, and recovers.
 
 use crate::checks::Checks;
 use crate::checks::call;
@@ -12,21 +12,21 @@ use libos::{
 };
 
 const ME: EnvId = EnvId::SELF;
-/// Everything that is free goes here.
+/// The address to which everything free is mapped.
 pub const HOARD: Va = Va(0x4000_0000_0000);
-/// A page, and room in its table.
+/// A page, and free entries in its page table.
 const PAGE: Va = Va(0x2000_0000_0000);
 const READ_ONLY: Va = Va(0x2000_0000_1000);
 const ROOM: u64 = 0x2000_0000_2000;
-/// What the hoard has no table for: in the same table as [`PAGE`].
+/// The address for the frames for which the hoard has no page table: in the same page table as [`PAGE`].
 const LEFT_OVER: Va = Va(0x2000_0000_8000);
-/// Three tables are missing there.
+/// An address at which three page tables are missing.
 const NOWHERE: u64 = 0x3000_0000_0000;
 const W: u64 = Perms::WRITE.bits();
 const KEEP: u64 = Perms::KEEP.bits();
 const NONE_LEFT: Error = Error::NoMemory(0);
 
-/// Slots for which there is room to note ids.
+/// The number of slots whose ids can be recorded.
 const MOST: usize = 4096;
 
 pub fn slots(checks: &mut Checks) {
@@ -64,8 +64,8 @@ pub fn memory(checks: &mut Checks) {
     first_fault(checks);
 }
 
-/// A child begins with one page of exception stack, and gets the others at its first exception. If there is none for
-/// them, one page must do until there is.
+/// A child begins with one page of exception stack, and gets the others at its first exception. If no frames are free
+/// for them, one page must suffice until there are.
 fn first_fault(checks: &mut Checks) {
     let touch =
         || raw::attempt(|address| _ = black_box(raw::read_u8(address)), NOWHERE).map(|fault| fault.address);
@@ -82,7 +82,7 @@ fn first_fault(checks: &mut Checks) {
         sys::exit(if fine { 7 } else { 1 })
     });
     checks.equal("first faults without memory, and with", child.wait(), Ok(ExitStatus(7)));
-    // To say where that was takes memory, too; how it ended does not.
+    // Printing the place of a fault takes memory, too; reporting the status does not.
     let ends: [(fn(), Vector); 2] =
         [(raw::undefined, Vector::INVALID_OPCODE), (raw::divide_by_zero, Vector::DIVIDE_ERROR)];
     for (end, vector) in ends {
@@ -118,7 +118,7 @@ fn round(checks: &mut Checks) {
     checks.equal("fork", fork().err(), Some(NONE_LEFT.into()));
     make_private();
     checks.equal("no frame was lost", windows::free_frames(), 0);
-    // It cannot even copy its stack. That ends it, and nobody else.
+    // The child cannot even copy its stack. That ends it, and no other environment.
     let _ = sys::send(toucher.id(), family::QUIT, None);
     checks.equal("a touch", toucher.wait(), Ok(ExitStatus::killed_by(Vector::PAGE_FAULT)));
     checks.allow("away", Call::Unmap, &[0, NOWHERE, 1], (1, 0));
@@ -132,7 +132,7 @@ fn round(checks: &mut Checks) {
     checks.equal("with its page", receiver.wait(), Ok(ExitStatus(7)));
 }
 
-/// Break every copy-on-write page now: later there will be no frame to do it with.
+/// Copies every copy-on-write page now: later there will be no frame for that.
 pub fn make_private() {
     for (va, pte) in uvpt::entries(Va(0)..USER_LIMIT) {
         if pte.is_present() && pte.perms().contains(Perms::COW) {
@@ -141,13 +141,13 @@ pub fn make_private() {
     }
 }
 
-/// Take every frame. Returns how many pages that makes.
+/// Takes every frame. Returns how many pages that makes.
 pub fn take_all() -> (u64, u64) {
     let mut pages = 0;
     while let Ok((done, _)) = call(Call::Alloc, &[0, HOARD.add_pages(pages).0, 1 << 20, W]) {
         pages += done;
     }
-    // One frame can be left: it would have been the page, but there was none for its table.
+    // One frame can be left: it would have become a page, but there was none for its page table.
     let mut extra = 0;
     while sys::alloc(ME, LEFT_OVER.add_pages(extra), 1, Perms::WRITE).is_ok() {
         extra += 1;
@@ -155,7 +155,7 @@ pub fn take_all() -> (u64, u64) {
     (pages, extra)
 }
 
-/// With so many frames left, at most 3.
+/// Checks calls with `left` free frames, at most 3.
 fn short_of_memory(checks: &mut Checks, left: u64, receiver: EnvId) {
     let child = u64::from(receiver.0);
     let alloc = PageOp::alloc(ME, Va(NOWHERE), 1, Perms::WRITE);
@@ -176,7 +176,7 @@ fn short_of_memory(checks: &mut Checks, left: u64, receiver: EnvId) {
         checks.refuse("own", Call::Own, &[READ_ONLY.0, 1], NONE_LEFT);
         checks.refuse("exofork", Call::Exofork, &[], NONE_LEFT);
     }
-    // These take nothing.
+    // The following calls take no frames.
     checks.allow("map", Call::Map, &[0, PAGE.0, 0, ROOM, 1, W], (1, 0));
     checks.allow("unmap", Call::Unmap, &[0, ROOM, 1], (1, 0));
     checks.allow("mark", Call::Mark, &[0, ROOM, 1, 5], (1, 0));

@@ -1,23 +1,23 @@
-//! Environments to be named in calls.
+//! Environments that calls can name.
 
 use libos::abi::Error;
 use libos::{Child, EnvId, Fork, Status, env, fork, ipc, sys, windows};
 
-/// A child, somebody else's child, and some that are no more. Ended when dropped.
+/// A child, a child of another environment, and some that have ended. They are ended when this is dropped.
 pub struct Family {
-    /// Waits for messages.
+    /// A child that waits for messages.
     pub child: EnvId,
-    /// The child's child. Waits for messages.
+    /// The child's child, which waits for messages.
     pub foreign: EnvId,
-    /// Has ended, and nobody has asked for its status.
+    /// A child that has ended, and whose status was not requested.
     pub zombie: EnvId,
-    /// Has ended and is gone.
+    /// A child that has ended and is reaped.
     pub dead: EnvId,
 }
 
-/// Fork a child that does this, and then exits with 0.
+/// Forks a child that runs `body`, and then exits with 0.
 pub fn child(body: impl FnOnce()) -> Child {
-    // The checks make calls as they are: no table may be in the way.
+    // The checks make calls directly: no shared page table may be in the way.
     match fork::by_page().expect("a child") {
         Fork::Parent(child) => child,
         Fork::Child => {
@@ -30,32 +30,32 @@ pub fn child(body: impl FnOnce()) -> Child {
 /// The message that ends a listener.
 pub const QUIT: u64 = 0x7175_6974;
 
-/// Receive messages until one says that it is over.
+/// Receives messages until one is [`QUIT`].
 pub fn listen() {
     while ipc::recv().map(|message| message.value) != Ok(QUIT) {}
 }
 
-/// Let others run until this holds; `false` if it does not come to that.
+/// Lets others run until this holds; `false` if it never does.
 pub fn becomes(holds: impl Fn() -> bool) -> bool {
     (0..100_000).any(|_| {
         let there = holds();
         if !there {
             sys::yield_now();
-            // An emulator with one thread goes over to another processor here, and otherwise only now and then.
+            // An emulator with one thread switches to another processor here, and otherwise only now and then.
             core::hint::spin_loop();
         }
         there
     })
 }
 
-/// Let others run until an environment is in this state; `false` if it does not get there. Whether one that can
-/// run does so depends on how many processors there are.
+/// Lets others run until an environment has this status; `false` if it never does. A running environment counts
+/// as runnable, too, since that depends on the number of processors.
 pub fn reaches(id: EnvId, status: Status) -> bool {
     let same = |found| found == status || (found == Status::Running && status == Status::Runnable);
     becomes(|| windows::env(id).is_some_and(|env| same(env.status())))
 }
 
-/// End a child and wait for it.
+/// Ends a child and waits for it.
 pub fn end(id: EnvId) {
     let _ = sys::destroy(id);
     let _ = sys::wait(id);
@@ -81,7 +81,7 @@ impl Family {
         Family { child, foreign, zombie, dead }
     }
 
-    /// Ids that no living environment has.
+    /// Ids of no living environment.
     pub fn nobodies(&self) -> [(&'static str, u64); 7] {
         let me = u64::from(env::id().0);
         [
@@ -95,7 +95,7 @@ impl Family {
         ]
     }
 
-    /// Ids that calls for one's own children refuse, each with its error.
+    /// Ids that calls on one's own children refuse, each with its error.
     pub fn not_mine(&self) -> impl Iterator<Item = (&'static str, u64, Error)> {
         let foreign = u64::from(self.foreign.0);
         let nobodies = self.nobodies().map(|(what, id)| (what, id, Error::BadEnv(id)));

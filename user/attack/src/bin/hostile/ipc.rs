@@ -1,4 +1,4 @@
-//! Messages: to nobody, from nobody, with pages that are not the sender's to give.
+//! Messages: to nobody, from nobody, with pages that the sender may not give away.
 
 use crate::checks::{Checks, call};
 use crate::family::{self, Family, child, reaches};
@@ -51,7 +51,7 @@ fn nobody_there(checks: &mut Checks, family: &Family) {
     family::end(picky);
 }
 
-/// A bad receiving half: nothing is sent either.
+/// With bad arguments for receiving, the message is not sent either.
 fn bad_receiving(checks: &mut Checks, family: &Family) {
     let child = u64::from(family.child.0);
     for (va, error) in bad_targets().filter(|(va, _)| *va != NO_PAGE) {
@@ -64,7 +64,7 @@ fn bad_receiving(checks: &mut Checks, family: &Family) {
     checks.refuse("pinned", Call::SendRecv, &args, Error::Pinned(pinned));
 }
 
-/// Whoever receives with a page, tells in the end whether it got one, and what it held.
+/// A receiver that accepts pages reports whether it got one, and its content.
 fn pages(checks: &mut Checks) {
     raw::write_u64(PAGE, 0x1122);
     let receiver = child(|| {
@@ -97,7 +97,7 @@ fn pages(checks: &mut Checks) {
     many_tables(checks);
 }
 
-/// Pages that come with messages need tables; the receiver's own calls do not pay for them.
+/// Pages in messages need page tables, and the receiver's own calls do not have to provide them.
 fn many_tables(checks: &mut Checks) {
     const COUNT: u64 = 32;
     let place = |n: u64| EMPTY + (n << 39);
@@ -114,7 +114,7 @@ fn many_tables(checks: &mut Checks) {
     checks.equal("all received, all unmapped", receiver.wait(), Ok(ExitStatus(3)));
 }
 
-/// The page where a message is awaited gets pinned while the receiver waits.
+/// The page at which a message is expected becomes pinned while the receiver waits.
 fn pinned_meanwhile(checks: &mut Checks) {
     const STACK: u64 = 0x2100_0000_0000;
     let receiver = child(|| _ = call(Call::Recv, &[STACK, 0])).id();
@@ -126,7 +126,7 @@ fn pinned_meanwhile(checks: &mut Checks) {
     family::end(receiver);
 }
 
-/// Whoever waits for one that ends, hears of it.
+/// An environment that waits for another one is told when that one ends.
 fn awaited(checks: &mut Checks) {
     let awaited = child(family::listen).id();
     let waiter = child(|| {

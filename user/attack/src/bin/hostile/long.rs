@@ -1,4 +1,4 @@
-//! What takes the kernel long: no entry may take longer than is promised, whatever is asked for.
+//! Requests that take the kernel long: no entry may take longer than promised, whatever the request.
 
 use crate::checks::Checks;
 use crate::exhaust::{self, HOARD};
@@ -11,10 +11,10 @@ use libos::{EnvId, Fork, PageOp, Perms, Status, Va, fork, ipc, println, sys, win
 
 const BASE: Va = Va(0x2000_0000_0000);
 const SLOT: u64 = 1 << 39;
-/// As many environments as there can well be.
+/// As many environments as are practical.
 const CROWD: usize = 600;
 
-/// Each of these once, and after each a look at the longest entry so far.
+/// Makes each of these requests once, and checks the longest entry after each.
 pub fn entries(checks: &mut Checks) {
     let mut longest = Longest::new(checks);
     search::all(&mut longest);
@@ -44,8 +44,8 @@ pub fn entries(checks: &mut Checks) {
     }
 }
 
-/// Nothing is left that ends: its entries would be counted with what programs elsewhere do between theirs. (An emulator with
-/// timers may execute those meanwhile.)
+/// Waits until no environment is ending: entries of its teardown would be counted together with the work of programs on
+/// other processors. (An emulator with timers may execute that in between.)
 fn quiet() -> bool {
     family::becomes(|| windows::envs().iter().all(|env| env.status() != Status::Dying))
 }
@@ -55,7 +55,7 @@ fn marks() {
     let _ = sys::unmap(EnvId::SELF, BASE, 512);
 }
 
-/// In a slot of its own each.
+/// The start of a slot of the top-level page table.
 fn slot(number: usize) -> Va {
     Va(BASE.0 + number as u64 * SLOT)
 }
@@ -79,7 +79,7 @@ fn lists() {
     let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(op));
 }
 
-/// A full table, of pages of two kinds by turns, and a child that has it too.
+/// A full page table, with pages of two kinds, alternating, and a child that shares it.
 fn tables() {
     let me = EnvId::SELF;
     let _ = sys::alloc(me, BASE, 512, Perms::WRITE);
@@ -93,8 +93,8 @@ fn tables() {
     let _ = sys::unmap(me, BASE, 512);
 }
 
-/// Tables with pages here and there, so many in each line of eight entries: one is copied or kept, and then what is left of
-/// the entry is used up.
+/// Page tables with pages spread over them, a fixed number in each line of eight entries: one is copied or kept, and
+/// then the rest of the entry's budget is used up.
 fn spread(longest: &mut Longest) {
     for (pages, in_line) in [(8, 1), (64, 1), (128, 2), (192, 3), (256, 4), (257, 5), (448, 7)] {
         for alternating in [false, true] {
@@ -109,7 +109,7 @@ fn spread(longest: &mut Longest) {
     }
 }
 
-/// Own a table that was shared. If it is kept, its pages are mapped elsewhere, too.
+/// Owns a page table that was shared. If the table is kept, its pages are mapped elsewhere, too.
 fn own_spread(pages: u64, in_line: u64, alternating: bool, is_kept: bool, fills: bool) {
     let me = EnvId::SELF;
     let others = [slot(1), slot(1).add_pages(512)];
@@ -146,7 +146,8 @@ fn many_tables() {
     family::end(other);
 }
 
-/// A list that begins with `first`, and then changes one page after the other, each below another table than the last.
+/// Makes a list that begins with `first`, and then changes one page after the other, alternating between two page
+/// tables.
 fn and_then(first: PageOp, pages: [Va; 2]) {
     let protect = |number: usize| PageOp::protect(EnvId::SELF, pages[number % 2], 1, Perms::READ);
     let _ = sys::page_ops(&core::array::from_fn::<_, 64, _>(|number| match number {
@@ -168,7 +169,7 @@ fn here_and_there() {
     pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::SELF, va, 1));
 }
 
-/// The other one has copied the table, and so has all of its pages.
+/// The other environment has copied the page table, and so has references to all of its pages.
 fn kept() {
     let own = |va, lowest| (lowest..=4).rev().for_each(|level| _ = sys::own_tables(va, 1, level));
     let pages = [SLOT, 2 * SLOT].map(|offset| Va(BASE.0 + offset));
@@ -198,8 +199,8 @@ fn sparse() {
     let _ = parent.wait();
 }
 
-/// They are in the queue, and want nothing. (Only where none of them can run meanwhile: it would be killed, and the report
-/// about that is the one entry that takes longer.)
+/// Stopped children that are still in the run queue. (Made only where none of them can run meanwhile: it would be
+/// killed, and the report about that is the one entry that takes longer.)
 fn stopped() {
     let machine = windows::machine();
     if machine.cpus.load(Relaxed) > 1 || machine.tick_ns.load(Relaxed) > 0 {
@@ -240,7 +241,8 @@ fn awaited() {
     }
 }
 
-/// Frames are looked for at every processor, for pages and for tables; and tables are owned, without a frame for a copy.
+/// Frames are searched at every processor, for pages and for page tables; and page tables are owned, without a frame
+/// for a copy.
 fn exhausted() {
     let me = EnvId::SELF;
     let _ = sys::alloc(me, BASE, 512, Perms::WRITE);

@@ -1,4 +1,4 @@
-//! The longest entry to the kernel so far.
+//! The longest kernel entry so far.
 
 use crate::checks::Checks;
 use core::fmt::Debug;
@@ -7,26 +7,26 @@ use libos::abi::Call;
 use libos::abi::window::MachineInfo;
 use libos::{println, windows};
 
-/// Only kernels that count know how many there were.
+/// The promised bound. Only counting kernels record the length of entries.
 const BOUND: u64 = MachineInfo::LONGEST_BOUND;
-/// Looks at the longest entry after each thing that was done.
+/// Checks the longest entry after each request.
 pub struct Longest<'a> {
     checks: &'a mut Checks,
     seen: u64,
 }
 
 impl<'a> Longest<'a> {
-    /// Nothing was done yet.
+    /// A record without any request so far.
     pub fn new(checks: &'a mut Checks) -> Longest<'a> {
         Longest { checks, seen: 0 }
     }
 
-    /// This should hold.
+    /// Checks that a condition holds.
     pub fn that(&mut self, what: &str, holds: bool) {
         self.checks.that(what, holds);
     }
 
-    /// No entry of what was done since the last look may have been too long.
+    /// Checks that no entry since the last look was too long.
     pub fn look(&mut self, what: &dyn Debug) {
         let machine = windows::machine();
         let longest = machine.longest_entry.load(Relaxed);

@@ -1,6 +1,6 @@
-//! Asks for everything that must be refused: every call, every argument, every error.
+//! Makes every request that must be refused: every call, every argument, every error.
 //!
-//! `hostile GROUP..` runs the named groups of checks, `hostile` all that need no special machine.
+//! `hostile GROUP..` runs the named groups of checks, `hostile` runs all that need no special machine.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -32,7 +32,7 @@ libos::entry!(main);
 
 type Group = (&'static str, fn(&mut Checks));
 
-/// What there is to run, by name.
+/// The groups, by name.
 const GROUPS: &[Group] = &[
     ("pages", pages::refusals),
     ("runs", pages::runs),
@@ -60,7 +60,7 @@ const GROUPS: &[Group] = &[
 ];
 
 fn main(args: Args) -> ExitCode {
-    // The groups count page frames: what the stack will need has to be there before.
+    // The groups count page frames, so the stack must be mapped before.
     (2..32).for_each(|page| raw::write_u8(layout::STACK_TOP.0 - page * 4096, 0));
     let names: Vec<&str> = args.collect();
     let wanted = |group: &&Group| names.is_empty() || names.contains(&group.0);

@@ -1,5 +1,5 @@
-//! Memory as programs see it: what they cannot reach, what the processor must not remember, and
-//! what stays private.
+//! Memory from the view of programs: what they cannot reach, which translations the processor must not keep, and what
+//! stays private.
 
 use crate::checks::Checks;
 use crate::family::child;
@@ -11,7 +11,7 @@ use libos::layout::{
 use libos::layout::{STACK_TOP, UVPT, uvpt};
 use libos::{EnvId, ExitStatus, PAGE_SIZE, Perms, Pte, Va, Vector, raw, sys, uvpt as tables};
 
-/// Alone in its part of the address space: its tables come and go with it.
+/// A page that is alone in its part of the address space: its page tables come and go with it.
 const PAGE: Va = Va(0x2000_0000_0000);
 const OTHER: Va = Va(0x2000_0000_1000);
 const NOWHERE: u64 = 0x3000_0000_0000;
@@ -25,13 +25,13 @@ fn write(address: u64) {
     raw::write_u64(address, 42);
 }
 
-/// The page fault that an access meets.
+/// The address of the page fault that an access raises, if any.
 fn fault(access: fn(u64), address: u64) -> Option<u64> {
     let fault = raw::attempt(access, address)?;
     (fault.vector() == Vector::PAGE_FAULT).then_some(fault.address)
 }
 
-/// Buffers for calls: text to be printed, room to read into.
+/// Buffers for calls: text to be printed, memory for input.
 pub fn buffers(checks: &mut Checks) {
     const HALF: u64 = 1 << 47;
     sys::alloc(ME, PAGE, 1, Perms::WRITE).expect("a page");
@@ -74,12 +74,12 @@ pub fn buffers(checks: &mut Checks) {
     sys::unmap(ME, PAGE, 1).expect("the page");
 }
 
-/// Where the self map would show the entry of an address in the kernel's half.
+/// The address at which the self map would show the entry of an address in the kernel's half.
 fn kernel_entry(va: Va) -> u64 {
     UVPT.0 + (va.0 >> 12 & ((1 << 36) - 1)) * 8
 }
 
-/// What no program may read, and what it may read but not write.
+/// Memory that no program may read, and memory that it may read but not write.
 pub fn access(checks: &mut Checks) {
     let hidden = [
         ("direct map", DIRECT_MAP.0 + 0x10_0000),
@@ -117,8 +117,8 @@ pub fn access(checks: &mut Checks) {
     checks.equal("a stack is not executed", fault(raw::call, STACK_TOP.0 - 64), Some(STACK_TOP.0 - 64));
 }
 
-/// What was true a moment ago, and must not be any more. Nothing else runs meanwhile, so nothing
-/// but the kernel's own invalidation can make the processor forget.
+/// Translations that were valid a moment ago, and must be invalid now. Nothing else runs meanwhile, so only the
+/// kernel's own invalidation can remove them from the TLB.
 pub fn stale(checks: &mut Checks) {
     let at = PAGE.0;
     let page = |perms| sys::alloc(ME, PAGE, 1, perms).expect("a page");
@@ -156,7 +156,7 @@ pub fn stale(checks: &mut Checks) {
     freed_tables(checks);
 }
 
-/// The tables of a page, seen through the self map, go away with it.
+/// The page tables of a page, seen through the self map, disappear with it.
 fn freed_tables(checks: &mut Checks) {
     for level in 1..=4 {
         checks.equal("a table is there", fault(read, uvpt(PAGE, level).0), None);
@@ -167,7 +167,7 @@ fn freed_tables(checks: &mut Checks) {
         checks.equal("a freed table", fault(read, entry), Some(entry));
     }
     checks.equal("no entry at the top", raw::read_u64(uvpt(PAGE, 4).0), 0);
-    // The frames go to somebody else at once; the old windows must not show what is in them.
+    // The frames are reused at once; the old windows must not show their new content.
     sys::alloc(ME, Va(NOWHERE), 1, Perms::WRITE).expect("a page");
     write(NOWHERE);
     for level in 1..=3 {
@@ -176,7 +176,7 @@ fn freed_tables(checks: &mut Checks) {
     sys::unmap(ME, Va(NOWHERE), 1).expect("unmapped");
 }
 
-/// Fork: what each of the two writes, the other does not see.
+/// Fork: writes of the one are invisible to the other.
 pub fn privacy(checks: &mut Checks) {
     let (shared, fixed) = (PAGE.add_pages(2), PAGE.add_pages(3));
     sys::alloc(ME, PAGE, 2, Perms::WRITE).expect("pages");
@@ -193,13 +193,13 @@ pub fn privacy(checks: &mut Checks) {
         let kept = fault(write, fixed.0) == Some(fixed.0);
         let raised = sys::protect(ME, fixed, 1, Perms::WRITE) != Err(Error::NoRight(fixed.0));
         let own = sys::own(fixed, 1).is_ok() && fault(write, fixed.0).is_none();
-        // One page was written since the last fork, the other was not.
+        // One page was written since the last fork, the other one was not.
         let grandchild = child(|| [PAGE, OTHER].into_iter().for_each(|page| raw::write_u64(page.0, 5)));
         let ended = grandchild.wait() == Ok(ExitStatus::SUCCESS);
         let fine = ended && (raw::read_u64(PAGE.0), raw::read_u64(OTHER.0)) == (1, 3);
         sys::exit(u8::from(seen && fine) | u8::from(kept && !raised) << 1 | u8::from(own) << 2)
     });
-    // With no switch since the fork: the processor may still think that the page is writable.
+    // Without a context switch since the fork, the TLB may still hold a writable translation.
     raw::write_u64(PAGE.0, 2);
     checks.equal("what the child saw", first.wait(), Ok(ExitStatus(7)));
     checks.equal("the parent's value", (raw::read_u64(PAGE.0), raw::read_u64(OTHER.0)), (2, 1));
@@ -210,7 +210,7 @@ pub fn privacy(checks: &mut Checks) {
     variables(checks, 3);
 }
 
-/// What the parent writes to its stack as soon as it has forked; at several depths, since fork itself uses the stack.
+/// Variables that the parent writes as soon as it has forked; at several depths, since fork itself uses the stack.
 #[inline(never)]
 fn variables(checks: &mut Checks, depth: usize) {
     let mut local = black_box([1_u8; 1000]);

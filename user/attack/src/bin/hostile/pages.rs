@@ -8,16 +8,16 @@ use libos::abi::{Call, Error};
 use libos::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_TOP, MACHINE, TEXT, USER_LIMIT};
 use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va, env, raw, sys, uvpt};
 
-/// Pages to play with, under tables of their own.
+/// Pages for the checks, under page tables of their own.
 const BASE: Va = Va(0x2000_0000_0000);
 const WRITABLE: u64 = BASE.0;
-/// Read-only, and the caller may not make it writable: another name of the first page.
+/// Read-only, and the caller may not make it writable: an alias of the first page.
 const READ_ONLY: u64 = BASE.0 + PAGE_SIZE;
 const CODE: u64 = BASE.0 + 2 * PAGE_SIZE;
 const MARK: u64 = BASE.0 + 3 * PAGE_SIZE;
-/// In the same table.
+/// An empty entry in the same page table.
 const EMPTY: u64 = BASE.0 + 4 * PAGE_SIZE;
-/// No table is there.
+/// An address without page tables.
 const NOWHERE: u64 = 0x3000_0000_0000;
 
 const R: u64 = Perms::READ.bits();
@@ -36,7 +36,7 @@ fn drop_pages() -> sys::Result<()> {
     sys::unmap(EnvId::SELF, BASE, 4)
 }
 
-/// A page call: which arguments are what, and an example that would succeed.
+/// A page call: the meaning of its arguments, and an example that would succeed.
 struct PageCall {
     call: Call,
     good: &'static [u64],
@@ -60,7 +60,7 @@ const CALLS: [PageCall; 6] = [
 /// The last page that could belong to the boot archive.
 const LAST: u64 = ARCHIVE_END.0 - PAGE_SIZE;
 
-/// What is wrong whatever is mapped where, and what is wrong with what is there.
+/// Requests that are wrong in any state of memory, and requests that are wrong with these pages.
 const WRONG: [(&str, Call, &[u64], Error); 26] = [
     ("behind the archive", Call::Map, &[0, LAST, 0, EMPTY, 1, R], Error::NotMapped(LAST)),
     ("off the archive", Call::Map, &[0, LAST, 0, EMPTY, 2, R], Error::BadAddress(LAST)),
@@ -90,7 +90,7 @@ const WRONG: [(&str, Call, &[u64], Error); 26] = [
     ("text", Call::Own, &[TEXT.0, 1], Error::Executable(TEXT.0)),
 ];
 
-/// Every bad value of every argument.
+/// Tries every bad value of every argument.
 pub fn refusals(checks: &mut Checks) {
     let family = Family::new();
     make_pages().expect("pages");
@@ -146,7 +146,7 @@ impl PageCall {
     }
 }
 
-/// The call by itself, and as the only operation of a batch.
+/// Checks the call by itself, and as the only operation of a batch.
 fn refuse(checks: &mut Checks, what: &str, call: Call, args: &[u64], error: Error) {
     checks.refuse(what, call, args, error);
     if let Some(op) = operation(call, args) {
@@ -154,7 +154,7 @@ fn refuse(checks: &mut Checks, what: &str, call: Call, args: &[u64], error: Erro
     }
 }
 
-/// The call as an operation, if its arguments fit.
+/// The call as an operation, if its arguments can be encoded.
 fn operation(call: Call, args: &[u64]) -> Option<PageOp> {
     let arg = |n: usize| args.get(n).copied().unwrap_or(0);
     let (env, va, count, last) = match call {
@@ -174,7 +174,7 @@ fn operation(call: Call, args: &[u64]) -> Option<PageOp> {
     })
 }
 
-/// Runs that meet something half-way: what comes before is done, the error comes at the next call.
+/// Runs that meet an obstacle half-way: the part before it is done, and the next call reports the error.
 pub fn runs(checks: &mut Checks) {
     make_pages().expect("pages");
     let page = |n: u64| BASE.0 + n * PAGE_SIZE;
@@ -200,7 +200,7 @@ pub fn runs(checks: &mut Checks) {
     drop_pages().expect("pages");
 }
 
-/// Arrays of operations: where they lie, how long they are, and what is in the middle of them.
+/// Arrays of operations: their addresses, their lengths, and errors in the middle.
 pub fn batches(checks: &mut Checks) {
     let family = Family::new();
     make_pages().expect("pages");

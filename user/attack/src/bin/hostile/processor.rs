@@ -1,5 +1,5 @@
-//! What the processor has beside memory: descriptors that a program makes up, ways to other modes, and registers that
-//! belong to nobody. What must hold here holds on every model (`MODELS` in `tests/guest/hostile.rs`).
+//! Features of the processor besides memory: descriptors that a program makes up, ways into other modes, and registers
+//! that are not saved. These checks must hold on every model (`MODELS` in `tests/guest/hostile.rs`).
 
 use crate::checks::Checks;
 use crate::family::{self, child};
@@ -8,14 +8,14 @@ use libos::{EnvId, Fault, Perms, Va, Vector, env, ipc, println, sys};
 
 const USER_DATA: u16 = 0x18 | 3;
 const USER_CODE: u16 = 0x20 | 3;
-/// As many selectors as a table can have.
+/// The number of selectors of a table.
 const SELECTORS: u16 = 1 << 13;
-/// A selector of the local table.
+/// The bit that selects the local table.
 const LOCAL: u16 = 4;
-/// The rest of a selector is in the error code.
+/// The error code holds the selector without the lowest two bits.
 const INDEX: u16 = !3;
 
-/// Whether descriptors that are read from here, and what `far` goes to, would be another mode or another privilege.
+/// Made-up descriptors: if they were read, loads and far jumps through them would lead to another mode or privilege.
 #[rustfmt::skip]
 const MADE_UP: [(&str, u64); 6] = [
     ("data for users", 0x00cf_f300_0000_ffff),
@@ -25,10 +25,11 @@ const MADE_UP: [(&str, u64); 6] = [
     ("64-bit code for the kernel", 0x00af_9b00_0000_ffff),
     ("conforming code for the kernel", 0x00af_9f00_0000_ffff),
 ];
-/// The gate takes two entries.
+/// The index of the gate, which takes two entries.
 const GATE: u16 = MADE_UP.len() as u16 + MADE_UP.len() as u16 % 2;
 
-/// Where the tables are that a processor has after a reset: at address 0. Programs may map that.
+/// Checks segments, with descriptors at address 0: the processor has its tables there after a reset, and programs may
+/// map that page.
 pub fn segments(checks: &mut Checks) {
     checks.equal("page 0", sys::alloc(EnvId::SELF, Va(0), 16, Perms::WRITE), Ok(()));
     for (slot, (_, descriptor)) in MADE_UP.into_iter().enumerate() {
@@ -40,7 +41,7 @@ pub fn segments(checks: &mut Checks) {
     checks.equal("page 0", sys::unmap(EnvId::SELF, Va(0), 16), Ok(()));
 }
 
-/// A call gate for users to this place.
+/// Writes a call gate at `at`, through which users would reach `place`.
 fn write_gate(at: u64, code: u16, place: u64) {
     const PRESENT_FOR_USERS: u64 = 0xec00;
     let low = place & 0xffff | u64::from(code) << 16 | PRESENT_FOR_USERS << 32 | (place >> 16 & 0xffff) << 48;
@@ -48,7 +49,7 @@ fn write_gate(at: u64, code: u16, place: u64) {
     raw::write_u64(at + 8, place >> 32);
 }
 
-/// What is at address 0 is no local descriptor table: there is none.
+/// The content of address 0 is not a local descriptor table: none exists.
 fn local(checks: &mut Checks) {
     let names =
         MADE_UP.map(|(name, _)| name).into_iter().chain(["call gate", "nothing", "an index without a table"]);
@@ -65,7 +66,7 @@ fn local(checks: &mut Checks) {
     checks.that("sldt", is_told || fault.is_some_and(|fault| seen(&fault) == protection(0)));
 }
 
-/// What the global table has for users is one data segment and one code segment, which is 64-bit code.
+/// The global table has one data segment and one code segment for users, and that is 64-bit code.
 fn global(checks: &mut Checks) {
     const TYPE: u32 = 0x60_fe00; // L and D, P, DPL, S, type without A
     const CODE: u32 = 0x20_fa00;
@@ -77,18 +78,18 @@ fn global(checks: &mut Checks) {
             USER_DATA => (DATA, true, true),
             _ => (0, false, false),
         };
-        // The D bit of data does not count.
+        // The D bit of a data segment does not matter.
         let kind = if selector == USER_DATA { found.rights & 0xfe00 } else { found.rights & TYPE };
         if (kind, found.readable, found.writable) != expected {
             checks.equal("a segment", (selector, found), (selector, Segment::NONE));
         }
     }
-    // The kernel's, the state of the task, what is behind the end.
+    // The kernel's segments, the task state segment, and selectors behind the end.
     for selector in [0x08, 0x10, 0x28, 0x30, 0x38, 0x40, 0xfff8].into_iter().flat_map(|bare| [bare, bare | 3])
     {
         refuse_all(checks, "global", selector);
     }
-    // One that can be entered is entered: the ways are ways.
+    // A segment that can be entered is entered: so these instructions do work.
     let (how, enter) = ENTER_SEGMENT[0];
     let found = raw::attempt(enter, USER_CODE.into());
     checks.equal(how, found.map(|fault| fault.vector()), Some(Vector::INVALID_OPCODE));
@@ -102,7 +103,7 @@ fn protection(selector: u16) -> (Vector, u64) {
     (Vector(13), (selector & INDEX).into())
 }
 
-/// No register takes the selector, and no way leads through it.
+/// Checks that no register accepts the selector, and no instruction jumps through it.
 fn refuse_all(checks: &mut Checks, what: &str, selector: u16) {
     let ways = LOAD_SEGMENT.into_iter().chain(ENTER_SEGMENT);
     let stack: Way = ("iret's ss", raw::interrupt_return_on);
@@ -118,7 +119,7 @@ fn refuse_all(checks: &mut Checks, what: &str, selector: u16) {
     }
 }
 
-/// Registers that are not saved for anybody have the same in them for all.
+/// Registers that are not saved have the same value in all environments.
 pub fn registers(checks: &mut Checks) {
     static HERE: u64 = 0x0123_4567_89ab_cdef;
     let address = &raw const HERE as u64;
@@ -134,7 +135,7 @@ pub fn registers(checks: &mut Checks) {
     pointers(checks);
 }
 
-/// Where somebody's last x87 instruction was is nobody else's business.
+/// The address of one environment's last x87 instruction is invisible to others.
 fn pointers(checks: &mut Checks) {
     static NUMBERS: [u32; 2] = [1, 2];
     let place = |n: usize| &raw const NUMBERS[n] as u64;

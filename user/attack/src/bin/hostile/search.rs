@@ -1,8 +1,8 @@
-//! Every page call over everything that can be at its pages, in every environment that it can be made for: which entry is
-//! the longest?
+//! Searches for the longest entry: every page call over every kind of content of its pages, in every environment that
+//! the call can change.
 //!
-//! On several processors children run while their pages change: each spins in a loop of `pause`, so that an emulator that
-//! executes processors by turns comes back at once (see `kern/src/machine/count.rs`).
+//! On several processors children run while their pages change. Each spins in a loop of `pause`, so that an emulator
+//! that executes processors in turn returns at once (see `kern/src/machine/count.rs`).
 
 use crate::family::{self, child};
 use crate::longest::Longest;
@@ -11,41 +11,42 @@ use libos::abi::Call;
 use libos::{EnvId, PageOp, Perms, Status, Va, raw, sys, windows};
 
 const ME: EnvId = EnvId::SELF;
-/// More pages than an entry gets done.
+/// More pages than one entry can process.
 const RUN: u32 = 230;
-/// What calls change: it begins in one table and ends in another.
+/// The pages that calls change: they begin in one page table and end in another.
 const PLACE: Va = Va(0x2000_0000_0000 + 400 * 4096);
 /// Pages that are mapped and copied, in each environment.
 const SOURCE: Va = Va(0x2100_0000_0000 + 450 * 4096);
-/// Pages in slots of their own: each the only one below three tables.
+/// Pages in slots of their own: each is the only one below three page tables.
 const APART: Va = Va(0x3000_0000_0000);
 const SLOT: u64 = 1 << 39;
-/// What random lists change: so many tables.
+/// The pages that random lists change, in this many page tables.
 const ARENA: Va = Va(0x2200_0000_0000);
 const TABLES: u64 = 4;
 const LISTS: u32 = 500;
 
-/// Contents of the pages of a call before it.
+/// The content of the pages before a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Before {
     /// Nothing, and no table.
     Nothing,
-    /// Pages that nobody else has: they become free.
+    /// Pages without other references: they become free.
     Sole,
-    /// Pages that others have.
+    /// Pages with other references.
     Shared,
-    /// One page everywhere.
+    /// One page at all addresses.
     Same,
-    /// Words.
+    /// Marks.
     Marks,
-    /// By turns.
+    /// The other kinds, alternating.
     Mixed,
 }
 
 const ALL: [Before; 6] =
     [Before::Nothing, Before::Sole, Before::Shared, Before::Same, Before::Marks, Before::Mixed];
 
-/// The environments that take part: the caller, a child without a program, and some that run where there are processors.
+/// The environments that take part: the caller, a child without a program, and running children if there are processors
+/// for them.
 struct Family {
     ids: [EnvId; 4],
     len: usize,
@@ -58,7 +59,7 @@ impl Family {
         family.ids[1] = sys::exofork().expect("a child");
         for id in &mut family.ids[2..family.len] {
             *id = child(spin).id();
-            // On a processor of its own; and then it comes to its loop.
+            // Wait until it has a processor, and then until it has reached its loop.
             while windows::env(*id).is_none_or(|env| env.status() != Status::Running) {
                 core::hint::spin_loop();
             }
@@ -84,7 +85,7 @@ fn spin() {
     }
 }
 
-/// Make the call that this operation is. Returns how many pages were done.
+/// Makes the call of this operation. Returns how many pages were done.
 fn perform(op: &PageOp) -> Option<u32> {
     let (source_env, env) = (op.source_env.0.into(), op.env.0.into());
     let (source, va, count, arg) = (op.source.0, op.va.0, op.count.into(), op.arg);
@@ -98,14 +99,14 @@ fn perform(op: &PageOp) -> Option<u32> {
     (done >> 63 == 0 && error == 0).then_some(done as u32)
 }
 
-/// Make the call again for what is left; what it refuses is left out.
+/// Repeats the call for the rest; pages that it refuses are left out.
 fn finish(mut op: PageOp) {
     while op.count > 0 {
         op = op.skip(perform(&op).unwrap_or(1));
     }
 }
 
-/// Make these operations, in lists that are as long as possible. What is refused is left out.
+/// Makes these operations, in lists that are as long as possible. Refused operations are left out.
 fn list(ops: &[PageOp]) {
     let mut rest = ops;
     while !rest.is_empty() {
@@ -121,7 +122,7 @@ fn each(op: PageOp) -> [PageOp; RUN as usize] {
     core::array::from_fn(|page| PageOp { count: 1, ..op.skip(page as u32) })
 }
 
-/// Let this be at the pages.
+/// Gives the pages this content.
 fn put(env: EnvId, before: Before) {
     finish(PageOp::unmap(env, PLACE, RUN));
     let alloc = PageOp::alloc(env, PLACE, RUN, Perms::WRITE);
@@ -145,7 +146,7 @@ fn put(env: EnvId, before: Before) {
     }
 }
 
-/// Every call that changes these pages.
+/// All calls that change these pages.
 fn calls(env: EnvId, all: &[EnvId]) -> impl Iterator<Item = PageOp> {
     let own = (env == ME).then(|| PageOp::own(PLACE, RUN));
     let alone = [
@@ -163,7 +164,7 @@ fn calls(env: EnvId, all: &[EnvId]) -> impl Iterator<Item = PageOp> {
     alone.into_iter().chain(own).chain(all.iter().flat_map(from))
 }
 
-/// Everything that this module has to try.
+/// Tries everything in this module.
 pub fn all(longest: &mut Longest) {
     let family = Family::new();
     runs(longest, &family);
@@ -173,7 +174,7 @@ pub fn all(longest: &mut Longest) {
     family.end();
 }
 
-/// Runs, as calls and as lists.
+/// Tries runs, as calls and as lists.
 fn runs(longest: &mut Longest, family: &Family) {
     for env in family.all() {
         for before in ALL {
@@ -190,7 +191,7 @@ fn runs(longest: &mut Longest, family: &Family) {
     }
 }
 
-/// Tables that come and go with a page.
+/// Tries page tables that come and go with a page.
 fn apart(longest: &mut Longest, family: &Family) {
     let apart = |number: usize| Va(APART.0 + number as u64 * SLOT);
     for env in family.all().iter().copied() {
@@ -203,14 +204,14 @@ fn apart(longest: &mut Longest, family: &Family) {
             longest.look(&("pages apart", make(0)));
             list(&core::array::from_fn::<_, 64, _>(unmap));
             longest.look(&("pages apart that go", make(0)));
-            // By turns: come and go.
+            // Alternately map and unmap.
             list(&core::array::from_fn::<_, 64, _>(|n| if n % 2 == 0 { make(n) } else { unmap(n - 1) }));
             longest.look(&("pages apart that come and go", make(0)));
         }
     }
 }
 
-/// Numbers by chance, the same in every run.
+/// A generator of random numbers, the same in every run.
 struct Chance(u64);
 
 impl Chance {
@@ -225,7 +226,7 @@ impl Chance {
         all[self.below(all.len() as u64) as usize]
     }
 
-    /// An operation on the arena.
+    /// A random operation on the arena.
     fn op(&mut self, all: &[EnvId]) -> PageOp {
         let (env, from) = (self.one_of(all), self.one_of(all));
         let perms = self.one_of(&[Perms::READ, Perms::WRITE, Perms::COW]);
@@ -250,7 +251,7 @@ impl Chance {
     }
 }
 
-/// Lists of everything in every order.
+/// Tries lists of random operations.
 fn random(longest: &mut Longest, family: &Family) {
     let mut chance = Chance(0x2545_f491_4f6c_dd1d);
     for number in 0..LISTS {
@@ -259,7 +260,7 @@ fn random(longest: &mut Longest, family: &Family) {
     }
     let tables = TABLES as u32 + 1;
     for env in family.all() {
-        // What is shared cannot be unmapped by page, and what is not shared not by table. (Children go with all they have.)
+        // Shared pages cannot be unmapped by page, and the others not by page table. (Children end with all they have.)
         finish(PageOp::own_tables(ARENA, tables, 2));
         finish(PageOp::unmap_tables(*env, ARENA, tables, 2));
         finish(PageOp::unmap(*env, ARENA, 512 * tables));
@@ -267,7 +268,7 @@ fn random(longest: &mut Longest, family: &Family) {
     longest.look(&"after the lists");
 }
 
-/// Pages that come with messages, the receiver's there are displaced; and what else takes a while.
+/// Tries messages with pages that displace pages of the receiver, and other long requests.
 fn messages(longest: &mut Longest) {
     finish(PageOp::alloc(ME, PLACE, 16, Perms::WRITE));
     let receiver = child(|| while sys::recv(Some(PLACE), EnvId::ANY).is_ok() {});

@@ -1,4 +1,4 @@
-//! The exception stack: what may be registered, what is pinned then, and what happens when it is full.
+//! The exception stack: which stacks can be registered, which pages are then pinned, and what happens when it is full.
 
 use crate::checks::Checks;
 use crate::family::{self, Family, child};
@@ -22,7 +22,7 @@ pub fn rules(checks: &mut Checks) {
     pinned_for_oneself(checks);
 }
 
-/// A stopped child without memory: nothing can happen to it but what is done here.
+/// A stopped child without memory: only the checks change it.
 fn blank() -> EnvId {
     sys::exofork().expect("a child")
 }
@@ -96,7 +96,7 @@ fn pinned_in_a_child(checks: &mut Checks) {
     let args = [0, last, id, below, 4, R];
     checks.refuse("a run is checked as a whole", Call::Map, &args, Error::BadAddress(last));
     checks.refuse("registered, below", Call::SetUpcall, &[id, ENTRY, below, 2], Error::NoRight(below));
-    // As many pages below as 32 bits can count, and so none at all if somebody counts with 32 bits.
+    // The number of pages below is a multiple of 2^32, and so 0 in 32-bit arithmetic.
     let far = STACK - (1 << 44);
     checks.allow("far below", Call::Alloc, &[id, far, 1, W], (1, 0));
     checks.allow("far below", Call::Unmap, &[id, far, 1], (1, 0));
@@ -107,12 +107,12 @@ fn pinned_in_a_child(checks: &mut Checks) {
     checks.allow("the second is free", Call::Unmap, &[id, SECOND, 1], (1, 0));
     checks.allow("register again: nothing is there", Call::Alloc, &[id, STACK, 2, W], (2, 0));
     checks.allow("register again", Call::SetUpcall, &[id, ENTRY, STACK, 2], (0, 0));
-    // It ends with its stack pinned.
+    // The child ends with its stack pinned.
     family::end(env);
     sys::unmap(EnvId::SELF, Va(MINE), 1).expect("unmapped");
 }
 
-/// The same for the stack that this program runs its handlers on; it still works afterwards.
+/// Checks the pinning of the stack on which this program runs its handlers; it still works afterwards.
 fn pinned_for_oneself(checks: &mut Checks) {
     let family = Family::new();
     for page in (0..STACK_PAGES).map(|page| STACK_LOW.add_pages(page).0) {
@@ -138,7 +138,7 @@ fn touch(address: u64) {
     raw::write_u8(address, 1);
 }
 
-/// Handlers that fault until the stack is full: the end of that environment, and of no other.
+/// Handlers that fault until the stack is full: that environment ends, and no other.
 pub fn recursion(checks: &mut Checks) {
     let killed = Ok(ExitStatus::killed_by(Vector::PAGE_FAULT));
     let nowhere = child(|| {
@@ -159,7 +159,7 @@ pub fn recursion(checks: &mut Checks) {
     checks.equal("nobody handles it", nobody.wait(), killed);
 }
 
-/// A child begins with the first page of it.
+/// Maps the whole stack: a child begins with its first page only.
 fn whole_stack() {
     sys::alloc(EnvId::SELF, STACK_LOW, STACK_PAGES - 1, Perms::WRITE).expect("pages");
 }
@@ -169,7 +169,7 @@ fn faulting(fault: &mut Fault) -> Outcome {
     Outcome::Unhandled
 }
 
-/// Where the frame goes, for a stack pointer on, off, and at the edges of the exception stack.
+/// The address of the frame, for a stack pointer on, off, and at the edges of the exception stack.
 pub fn placement(checks: &mut Checks) {
     let (low, top) = (STACK_LOW.0, STACK_LOW.add_pages(STACK_PAGES).0);
     let at_the_top = top - Fault::SIZE;
@@ -187,8 +187,8 @@ pub fn placement(checks: &mut Checks) {
     }
 }
 
-/// Have a child raise an exception with this stack pointer. It exits with 1 if the upcall finds the
-/// frame at the right place, and with 0 otherwise.
+/// Lets a child raise an exception with this stack pointer. It exits with 1 if the upcall finds the frame at the right
+/// address, and with 0 otherwise.
 fn upcall_at(rsp: u64, frame: u64) -> sys::Result<ExitStatus> {
     let code = child(|| {
         let mut at = MINE;

@@ -1,4 +1,4 @@
-//! Whole tables: what cannot be shared, and what nobody can do below a table that is.
+//! Whole page tables: which cannot be shared, and what cannot be done below a shared one.
 
 use crate::checks::{self, Checks};
 use crate::family::{self, Family, child, reaches};
@@ -8,21 +8,21 @@ use libos::abi::{Call, Error};
 use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, SCRATCH, TEXT, USER_LIMIT, UVPT};
 use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Status, Va, env, raw, sys, uvpt};
 
-/// Alone in its part of the address space.
+/// An address that is alone in its part of the address space.
 const BASE: u64 = 0x2000_0000_0000;
-/// In the same table, and in the next one.
+/// An address in the same page table, and one in the next.
 const SECOND: u64 = BASE + PAGE_SIZE;
 const MARK: u64 = BASE + 2 * PAGE_SIZE;
 const NEXT: u64 = BASE + span(2);
-/// Nothing is there.
+/// An address where nothing is mapped.
 const TARGET: u64 = 0x3000_0000_0000;
-/// Under tables of its own.
+/// An address under page tables of its own.
 const OTHER: u64 = 0x3100_0000_0000;
 const ME: EnvId = EnvId::SELF;
 const R: u64 = Perms::READ.bits();
 const W: u64 = Perms::WRITE.bits();
 
-/// A call on tables: an example that could succeed, and which arguments are what.
+/// A call on page tables: an example that could succeed, and the meaning of its arguments.
 struct TableCall {
     call: Call,
     good: &'static [u64],
@@ -65,7 +65,7 @@ fn make_pages() {
     sys::alloc(ME, Va(OTHER), 1, Perms::WRITE).expect("a page");
 }
 
-/// Every bad value of every argument.
+/// Tries every bad value of every argument.
 fn arguments(checks: &mut Checks, family: &Family, of: &TableCall) {
     let mut refuse = |what: &str, changes: &[(usize, u64)], error| {
         let mut args = [0; 6];
@@ -100,7 +100,7 @@ fn arguments(checks: &mut Checks, family: &Family, of: &TableCall) {
     }
 }
 
-/// What is wrong with what is there.
+/// Requests that are wrong in the current state of memory.
 fn what_is_there(checks: &mut Checks) {
     let share = |from, to, level| [0, from, 0, to, 1, level];
     for level in [2, 3, 4] {
@@ -115,21 +115,21 @@ fn what_is_there(checks: &mut Checks) {
     }
     checks.refuse("onto a table", Call::ShareTables, &share(BASE, NEXT, 2), Error::Mapped(NEXT));
     own_all(checks);
-    // How many fit into an entry is not promised, but that there is progress.
+    // How many page tables fit into an entry is not promised, but progress is.
     let done = checks::call(Call::OwnTables, &[BASE, 9, 2]);
     checks.that("at least one for an entry, and no more than there are", matches!(done, Ok((1 | 2, 0))));
     let error = Error::NotMapped(BASE + 2 * span(2));
     checks.refuse("nothing is there", Call::OwnTables, &[BASE + 2 * span(2), 7, 2], error);
 }
 
-/// Make everything private, from the top down.
+/// Makes everything private, from the top down.
 fn own_all(checks: &mut Checks) {
     for (va, level) in [(BASE, 4), (BASE, 3), (BASE, 2), (NEXT, 2)] {
         checks.allow("one's own again", Call::OwnTables, &[va, 1, level], (1, 0));
     }
 }
 
-/// The kernel writes to exception stacks: they are not below shared tables.
+/// The kernel writes to exception stacks, so they cannot be below shared page tables.
 fn pinned(checks: &mut Checks) {
     let env = sys::exofork().expect("a child");
     let id = u64::from(env.0);
@@ -147,7 +147,7 @@ fn pinned(checks: &mut Checks) {
     family::end(env);
 }
 
-/// Nothing below a shared table can be changed: not by the one who shared it, nor for the other one.
+/// Nothing below a shared page table can be changed: neither by the sharer, nor for the other one.
 fn below(checks: &mut Checks) {
     for level in [2, 3, 4_u64] {
         let env = sys::exofork().expect("a child");
@@ -194,7 +194,7 @@ fn below(checks: &mut Checks) {
         checks.equal("the same once more", again, Err(Error::Mapped(BASE)));
         checks.allow("the child's goes", Call::UnmapTables, &[id, BASE, 1, level], (1, 0));
         checks.refuse("one's own", Call::UnmapTables, &[0, BASE, 1, level], Error::NotShared(BASE));
-        // libos owns what is in the way.
+        // libos owns the page tables that are in the way.
         checks.equal("protect", sys::protect(ME, Va(BASE), 1, Perms::WRITE), Ok(()));
         raw::write_u64(BASE, 1);
         checks.that("owned", uvpt::entry(Va(BASE), 2).is_some_and(|entry| !entry.is_shared_table()));
@@ -204,7 +204,7 @@ fn below(checks: &mut Checks) {
     receiver(checks);
 }
 
-/// A page is sent to where a table has come to be shared since.
+/// A page is sent to an address whose page table has meanwhile become shared.
 fn receiver(checks: &mut Checks) {
     let receiver = child(|| {
         let _ = sys::alloc(ME, Va(TARGET), 1, Perms::WRITE);

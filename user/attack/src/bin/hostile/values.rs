@@ -1,4 +1,4 @@
-//! Bad values, each with the error that belongs to it.
+//! Bad values, each with its error.
 
 use libos::abi::layout::{
     ARCHIVE, ARCHIVE_END, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, UVPT, uvpt,
@@ -19,7 +19,7 @@ const NOT_FOR_USERS: [u64; 18] = [
     uvpt(Va(0), 2).0,
     uvpt(Va(0), 4).0,
     0x8000_0000_0000,
-    // Pages that there are, but for the bits that a walk does not look at.
+    // Mapped pages, but with bits set that a page walk ignores.
     TEXT.0 | 1 << 48,
     0x2000_0000_0000 | 1 << 63,
     0x1234_5678_9abc_d000,
@@ -38,7 +38,7 @@ pub fn bad_pages() -> impl Iterator<Item = (u64, Error)> {
     crooked.into_iter().chain(NOT_FOR_USERS.map(|va| (va, Error::BadAddress(va))))
 }
 
-/// As the page that is changed, the boot archive is none either.
+/// Addresses that a page call must refuse as its target; the boot archive is one of them.
 pub fn bad_targets() -> impl Iterator<Item = (u64, Error)> {
     bad_pages().chain([(ARCHIVE.0, Error::BadAddress(ARCHIVE.0))])
 }
@@ -52,10 +52,10 @@ pub const BAD_RUNS: [(u64, u64); 5] = [
     (USER_LIMIT.0 - (1 << 43), u32::MAX as u64),
 ];
 
-/// Numbers of pages that are none.
+/// Invalid numbers of pages.
 pub const BAD_COUNTS: [u64; 4] = [0, 1 << 32, 1 << 52, u64::MAX];
 
-/// Permission bits with the bits that are wrong about them.
+/// Invalid permission bits, with the bits that the error reports.
 pub fn bad_perms() -> impl Iterator<Item = (u64, Error)> {
     let both = (Perms::WRITE | Perms::EXEC).bits();
     let strays = (0..64).map(|bit| 1 << bit).filter(|bit| Perms::all().bits() & bit == 0);
@@ -70,5 +70,5 @@ pub fn bad_perms() -> impl Iterator<Item = (u64, Error)> {
     alone.chain(more).map(|(bits, wrong)| (bits, Error::BadPerms(wrong)))
 }
 
-/// Numbers that are no calls.
+/// Numbers that are not calls.
 pub const BAD_CALLS: [u64; 5] = [Call::ALL.len() as u64, 255, 1 << 32, 1 << 63, u64::MAX];

@@ -1,6 +1,6 @@
-//! What a worker of `soak` may do: an act makes children, ends them all, and looks at what they did.
+//! The acts of a worker of `soak`: an act makes children, ends them all, and checks what they did.
 //!
-//! A worker can be destroyed at any moment, and all that descend from it end with it.
+//! A worker can be destroyed at any moment, and all its descendants end with it.
 
 use crate::bare::{CODE, Code, RAX, RSP};
 use crate::buffers;
@@ -13,7 +13,7 @@ use libos::{Child, Command, EnvId, ExitStatus, PAGE_SIZE, Perms, Status, Va, env
 
 type Act = fn(&Family);
 
-/// What there is to do, by name.
+/// The acts, by name.
 pub const ACTS: [(&str, Act); 14] = [
     ("faults", faults),
     ("forks", forks),
@@ -36,10 +36,10 @@ const SIZE: usize = PAGE_SIZE as usize;
 const PAGE: Va = Va(0x2000_0000_0000);
 const OTHER: Va = Va(0x2100_0000_0000);
 const NOWHERE: Va = Va(0x3000_0000_0000);
-/// The most lines: they take long.
+/// The limit of printed lines: they take long.
 const MOST_LINES: u64 = 500;
 
-/// A child that does this for ever.
+/// A child that repeats `body` forever.
 fn tireless(body: impl Fn()) -> Child {
     child(|| {
         loop {
@@ -48,7 +48,7 @@ fn tireless(body: impl Fn()) -> Child {
     })
 }
 
-/// End a child that never ends by itself.
+/// Ends a child that never ends by itself.
 fn put_down(child: Child) {
     let _ = child.kill();
     let status = child.status();
@@ -57,7 +57,7 @@ fn put_down(child: Child) {
     }
 }
 
-/// First touches in random order, and pages that are given back.
+/// First touches in random order, and pages that are freed.
 fn faults(family: &Family) {
     let pages = family.up_to(40);
     let mut memory = anonymous(pages);
@@ -87,7 +87,7 @@ fn anonymous(pages: u64) -> MmapMut {
     MmapOptions::new().len(pages as usize * SIZE).map_anon().must("memory")
 }
 
-/// A tree that shares pages copy-on-write; everybody writes to them, and sees nothing of the others.
+/// A tree that shares pages copy-on-write; all write to them, and none sees the others' writes.
 fn forks(family: &Family) {
     let mut memory = anonymous(family.up_to(12));
     grow(family, &mut memory, family.draw.below(3));
@@ -143,7 +143,7 @@ fn talk(family: &Family) {
             fail!("question {question} of {questions} was not answered");
         }
         check_page(Some(PAGE), 3 * question);
-        // The server has written to what it was given.
+        // The server has written to the pages that it received.
         check_page(Some(OTHER), !question);
     }
     server.ends();
@@ -151,7 +151,7 @@ fn talk(family: &Family) {
     sys::unmap(ME, OTHER, 1).must("unmap");
 }
 
-/// A page of one's own with this in it.
+/// Maps a fresh page with this content.
 fn fresh(page: Va, value: u64) {
     sys::alloc(ME, page, 1, Perms::WRITE).must("alloc");
     fill_page(page, value);
@@ -178,7 +178,7 @@ fn serve(client: EnvId, questions: u64) {
     }
 }
 
-/// Pages for somebody who may end just then.
+/// Pages for a receiver that may end at any moment.
 fn letters(family: &Family) {
     for letter in 0..family.up_to(20) {
         let value = family.draw.below(u64::MAX) ^ letter;
@@ -191,7 +191,7 @@ fn letters(family: &Family) {
     sys::unmap(ME, OTHER, 1).must("unmap");
 }
 
-/// The test looks whether it is whole.
+/// Prints a line; the test checks that it is whole.
 fn line(family: &Family) {
     if get(LINES) < MOST_LINES {
         add(LINES);
@@ -200,7 +200,7 @@ fn line(family: &Family) {
     }
 }
 
-/// What children do until they are ended.
+/// The work of children until they are ended.
 const WORK: [Act; 9] = [
     |_| pause(100),
     |_| {
@@ -236,10 +236,10 @@ const WORK: [Act; 9] = [
         sys::exit(OWN_END.0);
     },
 ];
-/// The status of those that end by themselves.
+/// The status of children that end by themselves.
 const OWN_END: ExitStatus = ExitStatus(7);
 
-/// Children are ended in the middle of what they do, or at about the time when they end by themselves.
+/// Children are ended in the middle of their work, or at about the time when they end by themselves.
 fn destroyed(family: &Family) {
     let crew = Crew::new(family.up_to(3) as usize, |_| {
         let work = WORK[family.draw.below(WORK.len() as u64) as usize];
@@ -260,7 +260,7 @@ fn destroyed(family: &Family) {
     }
 }
 
-/// A child ends while its own children go on, or have ended and were not waited for.
+/// A child ends while its own children go on, or have ended without being waited for.
 fn orphans(family: &Family) {
     let count = family.up_to(3);
     let early = family.draw.below(2) == 0;
@@ -283,16 +283,16 @@ fn orphans(family: &Family) {
         return put_down(parent);
     }
     parent.ends();
-    // Nobody can wait for them; but they tell.
+    // No environment can wait for them; but they report on the board.
     until("orphans end", || get(ended) == count);
 }
 
-/// All who have some pages give them up at the same moment; and their frames are used again.
+/// All sharers of some pages give them up at the same moment; and the frames are reused.
 fn last_reference(family: &Family) {
     let (pages, count) = (family.up_to(8), family.up_to(3));
     let (ready, go) = (family.word(0), family.word(1));
     let each = || (0..pages).map(|page| PAGE.add_pages(page));
-    // Where they lie, fork shares them, and copies nothing.
+    // Fork shares these pages, and copies nothing.
     sys::alloc(ME, PAGE, pages, Perms::WRITE | Perms::KEEP).must("alloc");
     each().for_each(|page| fill_page(page, page.0 ^ count));
     let crew = Crew::new(count as usize, |_| {
@@ -316,10 +316,10 @@ fn last_reference(family: &Family) {
     sys::unmap(ME, OTHER, pages).must("unmap");
 }
 
-/// Exception stacks of a child that is steered, a page each.
+/// Exception stacks of a child that is controlled from outside, a page each.
 const STACKS: [Va; 2] = [Va(0x2000_0000), Va(0x2020_0000)];
 
-/// A loop that counts; one that faults; and an upcall that counts and goes back to that.
+/// A loop that counts; one that faults; and an upcall that counts and returns to the second loop.
 fn loops(family: &Family) -> (Code, [usize; 2], u64) {
     let mut code = Code::new();
     code.count(family.word(0));
@@ -376,7 +376,7 @@ fn steered(family: &Family) {
     }
 }
 
-/// A child makes a call all the time whose buffer is cut in two again and again.
+/// A child repeats a call whose buffer is cut in two again and again.
 fn buffer(family: &Family) {
     let (good, missed) = (family.word(0), family.word(1));
     let caller = child(|| {
@@ -398,7 +398,7 @@ fn buffer(family: &Family) {
         sys::unmap(ME, PAGE, 1).must("unmap");
         pause(family.draw.below(3000));
         sys::unmap(caller.id(), Va(buffers::BORDER), 1).must("unmap");
-        // The frame becomes something else at once, which would be no operations.
+        // The frame is reused at once, with content that is not a valid operation.
         fresh(PAGE, u64::MAX);
         sys::unmap(ME, PAGE, 1).must("unmap");
     }
@@ -407,7 +407,7 @@ fn buffer(family: &Family) {
 
 const GOOD: u64 = 0x600d_600d_600d_600d;
 
-/// A child reads a page all the time, which is taken away from it and becomes something else at once.
+/// A child reads a page all the time, which is taken away from it and reused at once.
 fn taken(family: &Family) {
     let read = family.word(0);
     let reader = child(|| {
@@ -424,7 +424,7 @@ fn taken(family: &Family) {
             add(read);
         }
     });
-    // With a mark behind the page its table stays: so what comes back first is the frame of the page.
+    // With a mark after the page, its page table stays: so the first freed frame is that of the page.
     sys::mark(reader.id(), PAGE.add_pages(1), 1, 1).must("mark");
     sys::mark(ME, OTHER.add_pages(4), 1, 1).must("mark");
     for _ in 0..family.up_to(20) {
@@ -442,7 +442,7 @@ fn taken(family: &Family) {
     put_down(reader);
 }
 
-/// What others may not do to those who take part.
+/// Requests of other environments that must be refused.
 fn strangers(family: &Family) {
     let id = anybody(&family.draw);
     if id == env::id() || id == EnvId::NONE {

@@ -1,13 +1,13 @@
-//! Children without libos: a page of machine code, and whatever else the parent maps.
+//! Children without libos: a page of machine code, and anything else that the parent maps.
 
 use crate::kit::{Must, board};
 use libos::{EnvId, PAGE_SIZE, Perms, Registers, Status, Va, raw, sys};
 
-/// Where the code is, and where the parent writes it.
+/// The address of the code in the child, and of its draft in the parent.
 pub const CODE: Va = Va(0x1000_0000);
 const DRAFT: Va = Va(0x2300_0000_0000);
 
-/// Machine code that grows.
+/// Machine code under construction.
 pub struct Code {
     bytes: [u8; Code::MOST],
     len: usize,
@@ -26,17 +26,17 @@ impl Code {
         self
     }
 
-    /// `mov rax, word` and its like: the two bytes before the word say which register.
+    /// `mov rax, word` and similar instructions: the two bytes before the word select the register.
     pub fn load(&mut self, register: [u8; 2], word: u64) -> &mut Code {
         self.add(&register).add(&word.to_le_bytes())
     }
 
-    /// Add 1 to a word of the board, which has to be mapped; changes `rax`.
+    /// Adds 1 to a word of the board, which must be mapped; changes `rax`.
     pub fn count(&mut self, word: usize) -> &mut Code {
         self.load(RAX, at(word)).add(&[0xf0, 0x48, 0xff, 0x00]) // lock inc qword ptr [rax]
     }
 
-    /// `jmp` to what is that far into the code.
+    /// `jmp` to this offset in the code.
     pub fn jump(&mut self, target: usize) -> &mut Code {
         let distance = target as i32 - (self.len as i32 + 5);
         self.add(&[0xe9]).add(&distance.to_le_bytes())
@@ -47,12 +47,12 @@ impl Code {
         self.load(RDI, args[0]).load(RSI, args[1]).load(RAX, number as u64).add(&[0x0f, 0x05])
     }
 
-    /// Where the next instruction comes to be, from the start of the code.
+    /// The offset of the next instruction.
     pub fn here(&self) -> usize {
         self.len
     }
 
-    /// Put the code where children can be given it.
+    /// Puts the code on a page that can be mapped into children.
     pub fn publish(&self) -> Text {
         sys::alloc(EnvId::SELF, DRAFT, 1, Perms::WRITE).must("alloc");
         (0..self.len).for_each(|at| raw::write_u8(DRAFT.0 + at as u64, self.bytes[at]));
@@ -72,11 +72,11 @@ pub fn at(word: usize) -> u64 {
     &raw const board()[word] as u64
 }
 
-/// Code that is published; only one at a time.
+/// Published code; only one at a time.
 pub struct Text;
 
 impl Text {
-    /// A stopped child that will begin at the start of the code.
+    /// A stopped child that will start at the beginning of the code.
     pub fn child(&self) -> EnvId {
         let id = sys::exofork().must("exofork");
         sys::map(EnvId::SELF, DRAFT, id, CODE, 1, Perms::EXEC).must("map");
@@ -87,7 +87,7 @@ impl Text {
         id
     }
 
-    /// Let a stopped child go on somewhere in the code.
+    /// Continues a stopped child at an offset in the code.
     pub fn go_to(&self, id: EnvId, offset: usize) {
         let registers = Registers { rip: CODE.0 + offset as u64, ..Registers::default() };
         sys::set_regs(id, &registers).must("set_regs");

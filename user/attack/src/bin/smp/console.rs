@@ -6,7 +6,7 @@ use libos::println;
 /// How many lines each child prints.
 const LINES: usize = 20;
 
-/// The test looks at the lines: `child C of N, line L: ` and many letters, the same all along.
+/// Prints lines, which the test checks: `child C of N, line L: ` and many letters, equal in all lines of a child.
 pub fn lines() {
     let count = (2 * cpus()).min(20);
     let crew = Crew::new(count, |index| {

@@ -1,4 +1,4 @@
-//! Children are destroyed while they are at work on other processors.
+//! Children are destroyed while they work on other processors.
 
 use crate::bare::Code;
 use crate::kit::{Crew, Draw, Must, add, board, busy, child, cpus, fail, get, pause, rounds, until};
@@ -7,10 +7,10 @@ use libos::abi::{Call, Error};
 use libos::upcall::{self, Outcome};
 use libos::{Child, ExitStatus, Va, env, ipc, println, raw, sys};
 
-/// A way to make a child, which says on the board, in the word of its number, that it is at work.
+/// A way to make a child that reports its work on the board, in the word with its number.
 type Kind = (&'static str, fn(usize) -> Child);
 
-/// What children can be at, by name.
+/// The kinds of work, by name.
 const KINDS: [Kind; 6] = [
     ("spin", |index| busy(move || _ = add(index))),
     ("fault", faulting),
@@ -36,7 +36,7 @@ const KINDS: [Kind; 6] = [
     }),
 ];
 
-/// Reads where nothing is, for ever; nobody brings anything in.
+/// Reads an unmapped address forever; its handler maps nothing.
 fn faulting(index: usize) -> Child {
     child(move || {
         upcall::set_handler(|_| Outcome::Resume);
@@ -60,7 +60,7 @@ fn forking(index: usize) -> Child {
     })
 }
 
-/// Of each kind as many as there are processors, and one more, are made and ended again and again.
+/// As many children of each kind as there are processors, and one more, are made and ended again and again.
 pub fn at_work() {
     let count = (cpus() + 1).min(12);
     for (name, make) in KINDS {

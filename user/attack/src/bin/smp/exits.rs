@@ -6,11 +6,11 @@ use libos::{PAGE_SIZE, println, sys};
 
 const PAGES: usize = 24;
 const SIZE: usize = PAGE_SIZE as usize;
-/// Words on the board: environments that are there, and whether they may end.
+/// Words of the board: the number of environments that have started, and whether they may end.
 const THERE: usize = 0;
 const GO: usize = 1;
 
-/// Everybody has these pages, from the first environment of the tree, and writes to all of them.
+/// All environments have these pages, from the first environment of the tree, and write to all of them.
 pub fn trees() {
     let (depth, width) = if cpus() < 4 { (2, 3) } else { (3, 2) };
     let (mut done, mut size) = (0, 0);
@@ -23,7 +23,7 @@ pub fn trees() {
         let root = child(|| grow(&mut memory, depth, width, round));
         until("all are there", || get(THERE) == size);
         set(GO, 1);
-        // Meanwhile the parent, which has the pages too, gives them up.
+        // Meanwhile the parent, which also has the pages, gives them up.
         drop(memory);
         root.ends();
         done = round + 1;
@@ -31,8 +31,8 @@ pub fn trees() {
     println!("exits: {done} trees of {size}");
 }
 
-/// One ends that has more children than are seen to at once: another processor may go on with it then, and give back its
-/// page map. (A checking kernel looks whether the first one has that loaded still.)
+/// An environment ends that has more children than are processed at once: another processor may then continue, and free
+/// its page map. (A checking kernel checks whether the first one still has that loaded.)
 pub fn orphans() {
     const CHILDREN: u64 = 70;
     let mut done = 0;
@@ -47,7 +47,7 @@ fn width_to(width: u64, level: u32) -> u64 {
     width.pow(level)
 }
 
-/// Write, have children that do the same, wait for the whole tree, write again, and end.
+/// Writes, makes children that do the same, waits for the whole tree, writes again, and ends.
 fn grow(memory: &mut MmapMut, depth: u32, width: u64, round: u64) {
     let half = PAGES / 2;
     let children = (0..width).map(|branch| {
@@ -68,7 +68,7 @@ fn grow(memory: &mut MmapMut, depth: u32, width: u64, round: u64) {
     }
     for page in 0..PAGES {
         let bytes = &memory[page * SIZE..][..16];
-        // What came from above is there, and nothing of others.
+        // The values of the ancestors are there, and no others.
         let good =
             bytes[0] == round as u8 && bytes[10] == number as u8 && bytes[11..].iter().all(|b| *b == 0);
         let above = bytes[1..10].iter().filter(|byte| **byte != 0).count();

@@ -1,4 +1,4 @@
-//! All processors take faults at once, each in memory of its own.
+//! All processors take faults at the same time, each in memory of its own.
 
 use crate::kit::{Crew, Must, add, child, cpus, fail, get, rounds, set, until};
 use libos::mmap::{MmapMut, MmapOptions};
@@ -7,7 +7,7 @@ use libos::{PAGE_SIZE, println};
 const SIZE: usize = PAGE_SIZE as usize;
 const PAGES: usize = 48;
 
-/// Children write to pages that they share copy-on-write, and to pages that are not there yet.
+/// Children write to pages that they share copy-on-write, and to pages that are not yet present.
 pub fn all_at_once() {
     let mut shared = MmapOptions::new().len(PAGES * SIZE).map_anon().must("memory");
     fill(&mut shared, 200);
@@ -42,7 +42,7 @@ pub fn all_at_once() {
     println!("faults: {done} rounds of {count}");
 }
 
-/// What a page holds: its number and whose it is, at a few places.
+/// Fills pages: each holds its number and its owner, at a few places.
 fn fill(memory: &mut MmapMut, seed: u8) {
     for page in 0..PAGES {
         for at in (0..SIZE).step_by(700) {
@@ -63,7 +63,7 @@ fn check(memory: &MmapMut, seed: u8) {
 }
 
 fn empty(memory: &MmapMut, page: usize) {
-    // Only some are read first, so that there are both kinds of first touch.
+    // Only some are read first, so that both kinds of first touch occur.
     if page.is_multiple_of(3) && memory[page * SIZE..][..SIZE].iter().any(|byte| *byte != 0) {
         fail!("page {page} is not fresh");
     }

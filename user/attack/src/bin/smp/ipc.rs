@@ -1,4 +1,4 @@
-//! Messages between processors: each arrives, once, whole.
+//! Messages between processors: each arrives, exactly once, and whole.
 
 use crate::kit::{Crew, Must, board, child, cpus, fail, get, set, until};
 use core::sync::atomic::Ordering::SeqCst;
@@ -6,7 +6,7 @@ use libos::{EnvId, PAGE_SIZE, Perms, Va, env, ipc, println, raw, sys};
 
 const PAGE: Va = Va(0x2000_0000_0000);
 
-/// Everybody sends to the parent, every third message with a page.
+/// All children send to the parent, every third message with a page.
 pub fn many_to_one() {
     const EACH: u64 = 60;
     let (count, me) = ((2 * cpus()).min(16), env::id());
@@ -40,13 +40,13 @@ pub fn many_to_one() {
     println!("ipc: {} messages from {count} senders, {pages} pages", next.iter().sum::<u64>());
 }
 
-/// A message that says whose it is and which, in its page too.
+/// Sends a message with its sender and number, also in its page.
 fn send(to: EnvId, index: u64, number: u64) {
     let value = index << 32 | number;
     if number % 3 != 2 {
         return ipc::send(to, value).must("send");
     }
-    // The receiver may still be looking at the last page: this is another one.
+    // The receiver may still be reading the last page: this is another one.
     sys::alloc(EnvId::SELF, PAGE, 1, Perms::WRITE).must("alloc");
     (0..PAGE_SIZE / 512).for_each(|word| raw::write_u64(PAGE.0 + 512 * word, value));
     ipc::send_page(to, value, PAGE, Perms::WRITE).must("send_page");
@@ -55,7 +55,7 @@ fn send(to: EnvId, index: u64, number: u64) {
 /// Words of the board: the members of the ring.
 const MEMBERS: usize = 100;
 
-/// A number goes around in a ring, and each adds 1; a second one follows it.
+/// A number goes around in a ring, and each member adds 1; a second number follows it.
 pub fn ring() {
     const ROUNDS: u64 = 30;
     const TOKENS: u64 = 2;
@@ -68,7 +68,7 @@ pub fn ring() {
             for round in 0..ROUNDS * TOKENS {
                 let value = ipc::recv().must("recv").value;
                 board()[1].fetch_add(1, SeqCst);
-                // The last one hands over to the first, but for the last round.
+                // The last member passes it to the first, except in the last round.
                 let is_end = last && round >= (ROUNDS - 1) * TOKENS;
                 if is_end {
                     board()[2].fetch_add(value + 1, SeqCst);

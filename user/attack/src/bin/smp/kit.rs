@@ -1,4 +1,4 @@
-//! What the checks have in common: a page that all see, children, and waits that end.
+//! Common parts of the checks: a shared page, children, and waits with a time limit.
 
 use core::cell::Cell;
 use core::fmt;
@@ -7,22 +7,22 @@ use libos::mmap::{MmapOptions, MmapShared};
 use libos::{Args, Child, EnvId, ExitStatus, Fork, Status, console, env, fork, println, sys, windows};
 use spin::Once;
 
-/// A wait that takes longer than this is a failure, in milliseconds of the guest's time. (A busy host may let
-/// a processor of the guest stand still for a while.)
+/// The time limit of a wait, in milliseconds of the guest's time. (A busy host may suspend a processor of the guest for
+/// a while.)
 const PATIENCE: u64 = 60_000;
-/// How long the rounds of a check go on at most.
+/// The time limit for the rounds of a check, in milliseconds.
 const ROUNDS: u64 = 700;
 
-/// Something did not hold: say what, and end the machine.
+/// Reports what did not hold, and ends the machine.
 macro_rules! fail {
     ($($text:tt)*) => { $crate::kit::failed(format_args!($($text)*)) };
 }
 pub(crate) use fail;
 
-/// The check that is under way.
+/// The name of the running check.
 static NAME: Once<spin::Mutex<Option<&'static str>>> = Once::new();
 
-/// What the program was given.
+/// The arguments of the program.
 static ARGS: Once<Args> = Once::new();
 
 /// The number in an argument `name=number`.
@@ -32,7 +32,7 @@ pub fn argument(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| fail!("{name}={value} is no number")))
 }
 
-/// See [`fail`]. A child only ends itself: whoever waits for it will fail, too.
+/// Implements [`fail`]. A child only ends itself: its parent, which waits for it, will fail, too.
 pub fn failed(text: fmt::Arguments) -> ! {
     let name = NAME.get().and_then(|name| *name.lock()).unwrap_or("smp");
     println!("FAILED {name}: {text}");
@@ -55,7 +55,7 @@ pub fn init(args: Args) {
         Err(error) => fail!("no board: {error:?}"),
     }
     NAME.call_once(|| spin::Mutex::new(None));
-    // Whatever the first fork and the first line of text bring in stays.
+    // The memory that the first fork and the first line of text take stays in use.
     child(|| ()).ends();
 }
 
@@ -81,7 +81,7 @@ pub fn add(word: usize) -> u64 {
     board()[word].fetch_add(1, SeqCst) + 1
 }
 
-/// A call that cannot fail.
+/// Results of calls that cannot fail.
 pub trait Must<T> {
     fn must(self, what: &str) -> T;
 }
@@ -101,7 +101,7 @@ impl Clock {
         Clock(windows::machine().ticks.load(SeqCst))
     }
 
-    /// Whether so many milliseconds have gone by.
+    /// Whether this many milliseconds have passed.
     pub fn passed(self, ms: u64) -> bool {
         let machine = windows::machine();
         let ticks = machine.ticks.load(SeqCst) - self.0;
@@ -109,7 +109,7 @@ impl Clock {
     }
 }
 
-/// Let others run until this is so.
+/// Lets others run until this holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let clock = Clock::start();
     while !holds() {
@@ -120,23 +120,23 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The numbers from 0 to `most`, fewer on a slow machine, but never none.
+/// The numbers from 0 to `most`; fewer on a slow machine, but at least one.
 pub fn rounds(most: u64) -> impl Iterator<Item = u64> {
     let clock = Clock::start();
     (0..most).take_while(move |round| *round == 0 || !clock.passed(ROUNDS))
 }
 
-/// Do nothing, for about so many steps.
+/// Does nothing, for about this many steps.
 pub fn pause(steps: u64) {
     (0..steps).for_each(|_| core::hint::spin_loop());
 }
 
-/// How many processors work.
+/// The number of working processors.
 pub fn cpus() -> usize {
     windows::machine().cpus.load(SeqCst) as usize
 }
 
-/// Fork a child that does this, and then ends well.
+/// Forks a child that runs `body`, and then exits with success.
 pub fn child(body: impl FnOnce()) -> Child {
     match fork() {
         Ok(Fork::Parent(child)) => child,
@@ -148,7 +148,7 @@ pub fn child(body: impl FnOnce()) -> Child {
     }
 }
 
-/// Fork a child that does this until it is ended by its parent, or is older than any wait.
+/// Forks a child that repeats `body` until its parent ends it, or until it is older than any wait.
 pub fn busy(mut body: impl FnMut()) -> Child {
     child(|| {
         let clock = Clock::start();
@@ -159,13 +159,13 @@ pub fn busy(mut body: impl FnMut()) -> Child {
     })
 }
 
-/// Waiting for a child, with a bound.
+/// Waits for a child, with a time limit.
 pub trait Ends {
-    /// Wait for the end; returns the status.
+    /// Waits for the end; returns the status.
     fn status(self) -> ExitStatus;
-    /// Wait for the end, which must be a good one.
+    /// Waits for the end, which must be a success.
     fn ends(self);
-    /// End it, and wait.
+    /// Ends it, and waits.
     fn put_down(self);
 }
 
@@ -203,7 +203,7 @@ pub struct Crew {
 impl Crew {
     pub const MOST: usize = 64;
 
-    /// So many children, each does this with its number.
+    /// Makes this many children with `make`, which gets the number of the child.
     pub fn new(count: usize, mut make: impl FnMut(usize) -> Child) -> Crew {
         let mut children = [None; Crew::MOST];
         for (index, slot) in children[..count.min(Crew::MOST)].iter_mut().enumerate() {
@@ -220,12 +220,12 @@ impl Crew {
         self.each().map(Child::id)
     }
 
-    /// Wait for all of them.
+    /// Waits for all of them.
     pub fn ends(&self) {
         self.each().for_each(Ends::ends);
     }
 
-    /// End all of them. First all are destroyed, so that they end at the same time.
+    /// Ends all of them. All are destroyed before the first wait, so that they end at the same time.
     pub fn put_down(&self) {
         self.each().for_each(|child| child.kill().must("destroy"));
         for child in self.each() {
@@ -242,7 +242,7 @@ pub fn is_running(id: EnvId) -> bool {
     windows::env(id).is_some_and(|env| env.status() == Status::Running)
 }
 
-/// Numbers without order, the same in every run.
+/// A generator of random numbers, the same in every run.
 #[derive(Clone)]
 pub struct Draw(Cell<u64>);
 

@@ -1,8 +1,8 @@
-//! Does on several processors at once what must not be seen to be several: a table of checks.
+//! Checks that several processors look like one to programs: a table of checks.
 //!
-//! `smp NAME..` does the named checks, `smp` all of them; with `seconds=N` each goes on for so long, and `soak` takes
-//! `seed=N`, too. Each prints a line with what it saw; the first thing that does not hold ends the machine with exit
-//! status 1.
+//! `smp NAME..` runs the named checks, `smp` all of them; with `seconds=N` each is repeated for that long, and `soak`
+//! takes `seed=N`, too. Each prints a line with its observations; the first failure ends the machine with exit status
+//! 1.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -29,7 +29,7 @@ use libos::{Args, ExitCode, layout, raw, windows};
 
 libos::entry!(main);
 
-/// What there is to check, by name.
+/// The checks, by name.
 const CHECKS: &[(&str, fn())] = &[
     ("processors", processors::all_work),
     ("yield", processors::yields),
@@ -58,7 +58,7 @@ const CHECKS: &[(&str, fn())] = &[
 ];
 
 fn main(args: Args) -> ExitCode {
-    // Each check counts page frames: what the stack will need, and the page that all share, have to be there before.
+    // Each check counts page frames, so the stack and the shared page must be mapped before.
     (2..32).for_each(|page| raw::write_u8(layout::STACK_TOP.0 - page * 4096, 0));
     kit::init(args.clone());
     let mut wanted = [false; CHECKS.len()];
@@ -78,14 +78,14 @@ fn main(args: Args) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Once, or for as long as was asked for.
+/// Runs a check once, or for as long as was requested.
 fn run(name: &'static str, check: fn()) {
     let (clock, seconds) = (Clock::start(), argument("seconds").unwrap_or(0));
     loop {
         kit::begin(name);
         let free = windows::free_frames();
         check();
-        // Environments without a parent may still be giving back what they had.
+        // Environments without a parent may still be in teardown.
         until("all frames are given back", || windows::free_frames() == free);
         if clock.passed(1000 * seconds) {
             return;

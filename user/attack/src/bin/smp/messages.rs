@@ -1,4 +1,4 @@
-//! Messages to and from environments that end, or are stopped, just then.
+//! Messages to and from environments that are ended or stopped at that moment.
 
 use crate::kit::{Crew, Draw, Ends, Must, add, busy, child, cpus, fail, get, pause, rounds, until};
 use libos::abi::Error;
@@ -36,13 +36,13 @@ fn send_until_it_ends(to: EnvId) {
     }
 }
 
-/// Who waits for a message of one that ends hears of that, whether it ended before or after.
+/// A receiver that waits for a certain sender is told when that sender ends, whether before or after the call.
 pub fn awaited() {
     let draw = Draw::new(5);
     let (mut done, mut got) = (0, 0);
     for round in rounds(300) {
         let other = child(|| pause(draw.below(40) * draw.below(40)));
-        // The order must be another one in each round.
+        // The order must differ between rounds.
         pause(draw.below(40) * draw.below(40));
         match ipc::recv_from(other.id()) {
             Err(Error::BadEnv(id)) if id == u64::from(other.id().0) => got += 1,
@@ -81,7 +81,7 @@ pub fn stopped_client() {
                 stops += 1;
                 sys::set_status(client.id(), Status::Runnable).must("go on");
             }
-            // It waits, or it has ended.
+            // The client waits, or it has ended.
             Err(Error::BadState(_)) => {}
             Err(Error::BadEnv(_)) => break,
             Err(error) => fail!("stop: {error:?}"),

@@ -1,17 +1,17 @@
-//! That all processors work, and that an environment does not notice which one it is on.
+//! All processors work, and an environment does not notice which one it is on.
 
 use crate::kit::{Crew, Ends, add, board, child, cpus, fail, get, is_running, pause, rounds, set, until};
 use core::hint::black_box;
 use core::sync::atomic::Ordering::SeqCst;
 use libos::{EnvId, Status, env, println, sys, windows};
 
-/// Every processor runs some child, as many of them as the machine says there are.
+/// Every processor runs some child, and there are as many processors as the machine reports.
 pub fn all_work() {
     let count = cpus();
     let seen = || (0..count).filter(|cpu| get(*cpu) != 0).count();
     let crew = Crew::new(count + 1, |_| {
         child(|| {
-            // Not yielding: that all are busy is what makes them spread.
+            // This loop does not yield: the children spread because all processors are busy.
             until("every processor was seen", || {
                 (0..500).for_each(|_| set(env::cpu() as usize, 1));
                 seen() == count
@@ -26,11 +26,11 @@ pub fn all_work() {
     println!("processors: {} of {count} ran children", seen());
 }
 
-/// Words on the board: whose turn it is in a pair, and how many turns there were.
+/// Words of the board: whose turn it is in a pair, and how many turns there were.
 const TURN: usize = 0;
 const DONE: usize = 100;
 
-/// Pairs, as many as there are processors, play ping-pong by yielding to each other by name.
+/// Pairs, as many as there are processors, play ping-pong with directed yields.
 pub fn yields() {
     const TURNS: u64 = 200;
     let parent_waits = 200;
@@ -66,7 +66,7 @@ fn until_named(partner: EnvId, mut holds: impl FnMut() -> bool) {
     });
 }
 
-/// To yield to somebody who does not run, or who is just going away, harms nobody.
+/// Yields to an environment that does not run, or that is just ending, harm nobody.
 fn to_the_unwilling() {
     let stopped = sys::exofork();
     let Ok(stopped) = stopped else { fail!("no child: {stopped:?}") };
@@ -85,7 +85,7 @@ fn to_the_unwilling() {
     let _ = sys::destroy(stopped).and_then(|()| sys::wait(stopped));
 }
 
-/// More children than processors compute with floating-point numbers, all from other beginnings, and are
+/// More children than processors compute with floating-point numbers, all from different starting values, and are
 /// interrupted and moved: each must get the same result every time.
 pub fn registers() {
     const REPEATS: u64 = 60;
@@ -110,7 +110,7 @@ pub fn registers() {
     println!("registers: {} results alike, {} moves", get(0), get(1));
 }
 
-/// Four numbers that go their own ways in vector registers, with calls between the steps.
+/// Four chaotic sequences of numbers in vector registers, with calls between the steps.
 fn chaos(start: f64) -> [f64; 4] {
     let mut x = [start, start * 1.1, start * 1.2, start * 1.3];
     for step in 0..3000 {

@@ -1,4 +1,4 @@
-//! Pages and rights are taken away from environments that use them on other processors at that moment.
+//! TLB shootdown: pages and rights are taken from environments that use them on other processors at that moment.
 
 use crate::kit::{Crew, Must, add, busy, cpus, fail, get, is_running, pause, rounds, set, until};
 use core::array;
@@ -6,27 +6,27 @@ use libos::upcall::{self, Outcome};
 use libos::{EnvId, Fault, PAGE_SIZE, PageOp, Perms, Va, Vector, println, raw, sys, uvpt};
 use spin::Once;
 
-/// Where a reader has its pages.
+/// The address of a reader's pages.
 const THERE: Va = Va(0x2000_0000_0000);
-/// Where the parent makes them, and where it uses their frames for something else.
+/// The address where the parent makes the pages, and the address where it reuses their frames.
 const HERE: Va = Va(0x2100_0000_0000);
 const REUSED: Va = Va(0x2200_0000_0000);
 
 const GOOD: u64 = 0x600d_600d_600d_600d;
 const BAD: u64 = 0x0bad_0bad_0bad_0bad;
 
-/// Words on the board, one for each reader: what it has read, its faults, what it should never have seen.
+/// Words of the board, one for each reader: what it has read, its faults, values that it must never see.
 const READ: usize = 0;
 const FAULTS: usize = 100;
 const WRONG: usize = 200;
 
-/// The most pages of a reader.
+/// The limit of pages of a reader.
 const PAGES: usize = 80;
 
 /// The number of a reader, for its fault handler.
 static NUMBER: Once<usize> = Once::new();
 
-/// The page comes back: until then, try again and again.
+/// Retries the access: the page will come back.
 fn try_again(fault: &mut Fault) -> Outcome {
     let Some(number) = NUMBER.get().filter(|_| fault.vector() == Vector::PAGE_FAULT) else {
         return Outcome::Unhandled;
@@ -40,7 +40,7 @@ fn become_number(index: usize) {
     upcall::set_handler(try_again);
 }
 
-/// What readers have, and how the parent goes about it.
+/// The parameters of a check: the readers and their pages, and how the parent takes them away.
 struct Plan {
     name: &'static str,
     readers: usize,
@@ -48,17 +48,17 @@ struct Plan {
     /// Bytes from one page to the next.
     stride: u64,
     rounds: u64,
-    /// Readers let others run all the time, and so are switched to while their pages vanish.
+    /// Whether readers yield all the time, so that context switches to them happen while their pages disappear.
     yields: bool,
 }
 
-/// One page at a time.
+/// Takes one page at a time.
 pub fn pages() {
     let readers = (cpus() - 1).clamp(1, 8);
     Plan { name: "shootdown", readers, pages: 1, stride: PAGE_SIZE, rounds: 200, yields: false }.play();
 }
 
-/// Long runs, in batches, and more readers than processors.
+/// Takes long runs, in batches, with more readers than processors.
 pub fn runs_of_pages(yields: bool) -> u64 {
     let readers = (2 * cpus()).min(12);
     Plan { name: "runs", readers, pages: 70, stride: PAGE_SIZE, rounds: 20, yields }.play()
@@ -69,7 +69,7 @@ pub fn runs() {
     println!("runs: {one} and {two} rounds in all");
 }
 
-/// Each page has page tables of its own, which go with it.
+/// Each page has page tables of its own, which are freed with it.
 pub fn tables() {
     let readers = (cpus() - 1).clamp(1, 8);
     Plan { name: "tables", readers, pages: 8, stride: 512 * PAGE_SIZE, rounds: 60, yields: false }.play();
@@ -101,8 +101,8 @@ impl Plan {
         done
     }
 
-    /// Marks far behind the pages: so their tables stay when they go, and the frames that come back last, and are
-    /// used again first, are those of the pages. (If there is a table for each page, those are to go.)
+    /// Sets marks far behind the pages. So their page tables stay when the pages are unmapped, and the frames that are
+    /// freed last, and reused first, are those of the pages. (If there is a page table for each page, those must go.)
     fn keep_tables(&self, crew: &Crew, mark: u64) {
         for va in [HERE, REUSED] {
             sys::mark(EnvId::SELF, va.add_pages(500), 1, mark).must("mark");
@@ -112,7 +112,7 @@ impl Plan {
         }
     }
 
-    /// Reads its pages all the time.
+    /// A child that reads its pages all the time.
     fn reader(&self, index: usize) -> libos::Child {
         let (pages, stride, yields) = (self.pages as u64, self.stride, self.yields);
         let mut page = 0;
@@ -141,7 +141,7 @@ impl Plan {
         sys::page_ops(&ops[..count]).must("page_ops");
     }
 
-    /// Make its pages, which nobody else has afterwards, and wait until it has read them all.
+    /// Makes the pages of a reader, which no other environment has afterwards, and waits until it has read them all.
     fn give(&self, id: EnvId, index: usize) {
         let (me, pages) = (EnvId::SELF, self.pages as u64);
         sys::alloc(me, HERE, pages, Perms::WRITE).must("alloc");
@@ -155,13 +155,13 @@ impl Plan {
         self.check(index);
     }
 
-    /// Take its pages away, and use their frames for something else at once. Returns how many of the new frames
-    /// had been pages of the reader.
+    /// Takes the pages of a reader away, and reuses their frames at once. Returns how many of the new frames had been
+    /// pages of the reader.
     fn take(&self, id: EnvId, index: usize, round: u64) -> u32 {
         let faults = get(FAULTS + index);
         let old: [_; PAGES] = array::from_fn(|page| self.frame_of(id, page));
         self.ops(self.pages, |page| PageOp::unmap(id, self.there(page), 1));
-        // Tables come back, too; a few pages more reach those.
+        // Page tables are freed, too; a few more pages reach those frames.
         let pages = (self.pages + self.pages.min(24)) as u64;
         sys::alloc(EnvId::SELF, REUSED, pages, Perms::WRITE).must("alloc");
         for page in 0..pages {
@@ -177,7 +177,7 @@ impl Plan {
         same as u32
     }
 
-    /// The frame of a page of a reader: the parent borrows it to look.
+    /// The frame of a page of a reader: the parent maps it for a moment.
     fn frame_of(&self, id: EnvId, page: usize) -> Option<libos::Frame> {
         if page >= self.pages {
             return None;
@@ -196,7 +196,7 @@ impl Plan {
     }
 }
 
-/// The right to write is taken away from children that write: what they write stands still then.
+/// The write permission is taken from children that write: their memory must not change after that.
 pub fn protect() {
     let crew = Crew::new((cpus() - 1).clamp(1, 8), |index| {
         busy(move || {

@@ -1,6 +1,6 @@
-//! Everything at once: workers draw what they do next, and are themselves ended, stopped and replaced meanwhile.
+//! Everything at once: workers choose random acts, and are themselves ended, stopped and replaced meanwhile.
 //!
-//! `smp soak seed=N seconds=N`. What is drawn follows from the seed; when it happens does not.
+//! `smp soak seed=N seconds=N`. The choices follow from the seed; their timing does not.
 
 use crate::acts::ACTS;
 use crate::kit::{Clock, Draw, Ends, Must, add, argument, board, child, cpus, fail, get, pause, set};
@@ -13,11 +13,11 @@ use libos::{Child, ExitStatus, Status, Va, env, ipc, print, println, sys, window
 
 const LETTERS: Va = Va(0x2000_0000_0000);
 
-/// Whoever takes part.
+/// All members.
 struct Cast {
     members: [Option<(Child, Family)>; MOST],
     seed: u64,
-    /// How many families there were.
+    /// The number of families so far.
     families: usize,
 }
 
@@ -55,7 +55,7 @@ pub fn soak() {
     }
 }
 
-/// Let others run until this is so, for so many milliseconds at most.
+/// Lets others run until this holds, for at most this many milliseconds. Returns whether it holds.
 fn is_so_within(ms: u64, holds: impl Fn() -> bool) -> bool {
     let clock = Clock::start();
     while !holds() && !clock.passed(ms) {
@@ -64,7 +64,7 @@ fn is_so_within(ms: u64, holds: impl Fn() -> bool) -> bool {
     holds()
 }
 
-/// Let others run for so many milliseconds.
+/// Lets others run for this many milliseconds.
 fn wait(ms: u64) {
     is_so_within(ms, || false);
 }
@@ -80,13 +80,13 @@ impl Cast {
         self.members[member] = Some((child, family));
     }
 
-    /// End a member; or wait until it ends by itself.
+    /// Ends a member; or waits until it ends by itself.
     fn end(&mut self, member: usize, by_itself: bool) {
         let Some((child, _)) = self.members[member].take() else { return };
         if by_itself {
             return child.ends();
         }
-        // If it has ended, something was wrong, and its status tells.
+        // If it has already ended, it has failed, and its status shows that.
         let _ = child.kill();
         let status = child.status();
         if status != ExitStatus::DESTROYED {
@@ -94,7 +94,7 @@ impl Cast {
         }
     }
 
-    /// Stop a member for a while. Returns whether it could be.
+    /// Stops a member for a while. Returns whether that was possible.
     fn stop(&self, member: usize, steps: u64) -> bool {
         let Some((child, _)) = &self.members[member] else { return false };
         match sys::set_status(child.id(), Status::Stopped) {
@@ -103,14 +103,14 @@ impl Cast {
                 sys::set_status(child.id(), Status::Runnable).must("go on");
                 true
             }
-            // It waits.
+            // The member waits.
             Err(Error::BadState(_)) => false,
             Err(error) => fail!("stop member {member}, {}: {error:?}", child.id()),
         }
     }
 }
 
-/// One act after the other.
+/// Performs one act after the other.
 fn work(family: &Family) {
     while get(OVER) == 0 {
         let act = family.draw.below(ACTS.len() as u64) as usize;
@@ -120,7 +120,7 @@ fn work(family: &Family) {
     }
 }
 
-/// Letters come with pages, all of which say the same.
+/// Receives letters with pages, whose words must all be the same.
 fn receive() {
     loop {
         let letter = ipc::recv_page(LETTERS).must("recv");

@@ -5,7 +5,7 @@ use crate::kit::{Crew, Must, cpus, fail, get, is_running, pause, rounds, until};
 use libos::abi::Call;
 use libos::{EnvId, Status, println, sys, windows};
 
-/// A child that counts in a loop, word `word` of the board, and makes a call between two steps, or none.
+/// A child that counts in a loop, in word `word` of the board, with a call in each step, or none.
 fn counts(word: usize, call: Option<Call>) -> (Code, usize) {
     let mut code = Code::new();
     code.count(word);
@@ -26,7 +26,7 @@ fn stop(id: EnvId) {
     }
 }
 
-/// Nothing of these children may change now.
+/// Checks that these words do not change for a while.
 fn stands_still_for(steps: u64, words: core::ops::Range<usize>) {
     let sum = || words.clone().map(get).sum::<u64>();
     let before = sum();
@@ -36,8 +36,7 @@ fn stands_still_for(steps: u64, words: core::ops::Range<usize>) {
     }
 }
 
-/// Whoever is stopped does nothing any more: one that computes, one that lets others run all the time, one that
-/// makes calls.
+/// A stopped child does nothing any more: one that computes, one that yields all the time, one that makes calls.
 pub fn stands_still() {
     let mut elsewhere = 0;
     let mut done = 0;
@@ -45,7 +44,7 @@ pub fn stands_still() {
         let (code, _) = counts(0, call);
         let text = code.publish();
         let child = text.child();
-        // Somebody else wants to run, too: the child is in the queue as often as not.
+        // Other environments compete for processors: the child is often in the run queue.
         let others = Crew::new(cpus(), |_| crate::kit::busy(sys::yield_now));
         for round in rounds(300) {
             text.start(child);
@@ -71,7 +70,7 @@ fn end(id: EnvId) {
     });
 }
 
-/// Whoever is stopped can be made to go on elsewhere.
+/// A stopped child can be continued elsewhere.
 pub fn jumps() {
     let (code, other) = counts(0, Some(Call::Yield));
     let text = code.publish();

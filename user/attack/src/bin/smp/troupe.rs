@@ -1,19 +1,19 @@
-//! What those who take part in `soak` share: the words of the board, and what they know of each other.
+//! Common parts of the members of `soak`: the words of the board, and what they know of each other.
 
 use crate::kit::{Draw, WORDS, fail, get, set};
 use libos::{EnvId, Va, raw};
 
-/// Words of the board: whether it is over; lines printed; how often each act was done; who takes part.
+/// Words of the board: the end flag; lines printed; how often each act was done; the members.
 pub const OVER: usize = 0;
 pub const LINES: usize = 1;
 pub const DONE: usize = 8;
 pub const CAST: usize = 64;
-/// Each family has words of its own, so that whoever is left of one that was ended disturbs no other.
+/// The first word of the families. Each has its own words, so that leftovers of an ended one disturb no other.
 pub const FAMILIES: usize = 128;
 pub const FAMILY_WORDS: usize = 16;
 pub const MOST_FAMILIES: usize = (WORDS - FAMILIES) / FAMILY_WORDS;
 
-/// Members that only receive; they come first. All others are workers, at the head of a family each.
+/// The number of members that only receive; they come first. All others are workers, each the head of a family.
 pub const MAILBOXES: usize = 3;
 pub const MOST: usize = 20;
 
@@ -38,17 +38,17 @@ impl Family {
     }
 }
 
-/// Somebody who takes part.
+/// A random member.
 pub fn anybody(draw: &Draw) -> EnvId {
     EnvId(get(CAST + draw.below(MOST as u64) as usize) as u32)
 }
 
-/// Somebody who receives.
+/// A random receiver.
 pub fn mailbox(draw: &Draw) -> EnvId {
     EnvId(get(CAST + draw.below(MAILBOXES as u64) as usize) as u32)
 }
 
-/// What is written to pages that are sent.
+/// Fills a page that will be sent.
 pub fn fill_page(page: Va, value: u64) {
     (0..8).for_each(|word| raw::write_u64(page.0 + 504 * word, value));
 }

@@ -1,17 +1,17 @@
-//! The upcall of a child is exchanged while that child takes one exception after the other.
+//! The upcall of a child is replaced while that child takes one exception after the other.
 
 use crate::bare::{CODE, Code, RAX, RCX, RSP, Text};
 use crate::kit::{Crew, Must, busy, cpus, fail, get, is_running, pause, rounds, until};
 use libos::{EnvId, PAGE_SIZE, Perms, Va, println, sys};
 
-/// Nothing is mapped there.
+/// An address where nothing is mapped.
 const NOWHERE: u64 = 0x6000_0000;
 /// Two exception stacks, a page each, with nothing around them.
 const STACKS: [Va; 2] = [Va(0x2000_0000), Va(0x2020_0000)];
-/// Words of the board: exceptions that came to each of the two entries, and those on the wrong stack.
+/// Words of the board: exceptions at each of the two entries, and those on the wrong stack.
 const WRONG: usize = 2;
 
-/// A loop that faults, and two entries that count, see to it that they are on their own stack, and go back.
+/// A loop that faults, and two entries that count, check that they are on their own stack, and return.
 fn code() -> (Code, [u64; 2]) {
     let mut code = Code::new();
     code.load(RAX, NOWHERE).add(&[0x8b, 0x08]); // mov ecx, [rax]
@@ -33,8 +33,8 @@ fn code() -> (Code, [u64; 2]) {
     (code, entries)
 }
 
-/// Exceptions go to the old entry on the old stack or to the new entry on the new one, and to the old one no
-/// more when the call has returned.
+/// Exceptions go to the old entry on the old stack or to the new entry on the new one, and no longer to the old one
+/// when the call has returned.
 pub fn exchanged() {
     let (code, entries) = code();
     let text = code.publish();
@@ -63,13 +63,13 @@ pub fn exchanged() {
     println!("upcalls: {done} exchanged, {elsewhere} while it ran, {} and {} exceptions", get(0), get(1));
 }
 
-/// The old stack is not pinned any more: it can be exchanged, too.
+/// The old stack is no longer pinned, and can be replaced, too.
 fn old_is_out_of_use(_: &Text, child: EnvId, old: usize, round: u64) {
     let still = get(old);
     sys::unmap(child, STACKS[old], 1).must("unmap");
     pause(round % 8 * 100);
     sys::alloc(child, STACKS[old], 1, Perms::WRITE).must("alloc");
-    // It may have been on its way: behind the exception, but not yet at the point where it counts.
+    // The child may have been on its way: after the exception, but not yet at the instruction that counts.
     if get(old) > still + 1 {
         fail!("{} exceptions went to the old entry", get(old) - still);
     }

@@ -1,4 +1,4 @@
-//! Calls: the cheapest one, and those that change pages.
+//! Calls: the cheapest one, and calls that change pages.
 
 use crate::{Dirty, FEW, MANY, ME, OTHERS, PAGES, Result, Samples, run};
 use alloc::vec::Vec;
@@ -45,7 +45,7 @@ pub fn unmap1(samples: &mut Samples) -> Result {
     run(dirty.0, MANY).try_for_each(|page| samples.time(|| sys::unmap(ME, page, 1)).map_err(Error::from))
 }
 
-/// One operation on a run of pages, in a batch.
+/// Times one operation on a run of pages, in a batch.
 #[inline(always)]
 pub fn batch(samples: &mut Samples, ops: &[PageOp]) -> Result {
     samples.time(|| sys::page_ops(black_box(ops))).map_err(|(_, error)| error.into())
@@ -94,7 +94,7 @@ pub fn unmap100(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// Every other page, so that each is an operation of its own: two calls, for so many.
+/// Protects every other page, so that each is an operation of its own: two calls for all of them.
 pub fn prot100_scattered(samples: &mut Samples) -> Result {
     let protect = |page| PageOp::protect(ME, page, 1, Perms::READ);
     let ops: Vec<PageOp> = run(PAGES, 2 * MANY).step_by(2).map(protect).collect();
@@ -105,7 +105,7 @@ pub fn prot100_scattered(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// Look at the D bit of one entry.
+/// Reads the D bit of one entry.
 pub fn dirty(samples: &mut Samples) -> Result {
     let dirty = Dirty::new(PAGES, MANY)?;
     for page in run(dirty.0, MANY) {

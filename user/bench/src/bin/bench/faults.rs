@@ -1,4 +1,4 @@
-//! Exceptions, and what a handler can do about them.
+//! Exceptions, and their handlers.
 
 use crate::{Dirty, FEW, MANY, ME, NOWHERE, PAGES, Result, Samples, frames, run, touch};
 use alloc::vec::Vec;
@@ -7,19 +7,19 @@ use libos::time::ticks;
 use libos::upcall::{self, Outcome};
 use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, fork, ipc, quick_handler, raw, sys};
 
-/// Where `trap_entry` notes the time of its fault, and whom it tells.
+/// The time of the fault of `trap_entry`, and the environment to which it is reported.
 static START: AtomicU64 = AtomicU64::new(0);
 static PARENT: AtomicU64 = AtomicU64::new(0);
 
-/// From an exception to the first instruction of whoever handles it: here that is not the upcall of
-/// libos but a function without any way back, so a child does it.
+/// Times an exception up to the first instruction of its handler. The handler is not the upcall of libos but a function
+/// that cannot return, so a child does this.
 pub fn trap_entry(samples: &mut Samples) -> Result {
     PARENT.store(sys::id().0.into(), Relaxed);
     for _ in 0..FEW {
         let before = frames();
         match fork()? {
             Fork::Child => {
-                START.store(0, Relaxed); // while it can still be copied: later this would be the fault
+                START.store(0, Relaxed); // copy the page now: later this would be the fault
                 let handler = first_handler_instruction as *const () as u64;
                 sys::set_upcall(ME, handler, upcall::STACK_LOW, upcall::STACK_PAGES)?;
                 START.store(ticks(), Relaxed);
@@ -32,7 +32,7 @@ pub fn trap_entry(samples: &mut Samples) -> Result {
             }
         }
     }
-    // What the frames were used for was the fork.
+    // The frames were used for the fork.
     samples.frames.fill(0);
     Ok(())
 }
@@ -44,8 +44,8 @@ extern "C" fn first_handler_instruction() -> ! {
     sys::exit(0)
 }
 
-/// A page fault, a handler that does as little as can be done, and back. The fault is a call of
-/// an address where nothing is; the handler returns from that call.
+/// Times a page fault, a minimal handler, and the return. The fault is a call to an unmapped address; the handler
+/// returns from that call.
 pub fn trap(samples: &mut Samples) -> Result {
     upcall::set_quick_handler(RETURN);
     for _ in 0..MANY {
@@ -56,7 +56,7 @@ pub fn trap(samples: &mut Samples) -> Result {
 }
 
 quick_handler! {
-    /// As if there were a function at [`NOWHERE`].
+    /// Behaves as if there were a function at [`NOWHERE`].
     fn RETURN(fault: &mut Fault) -> Outcome {
         fault.rip = raw::read_u64(fault.rsp);
         fault.rsp += 8;
@@ -64,7 +64,7 @@ quick_handler! {
     }
 }
 
-/// The same with a handler that may be any function.
+/// Times a page fault like `trap`, with a handler that may be any function.
 pub fn trap_any(samples: &mut Samples) -> Result {
     upcall::set_handler(|fault| {
         fault.rip = raw::read_u64(fault.rsp);
@@ -78,16 +78,16 @@ pub fn trap_any(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// The pages of Appel and Li's measurements, in the order in which they are touched.
+/// The pages of Appel and Li's measurements, in the order of their touches.
 static ORDER: [AtomicU64; MANY as usize] = [const { AtomicU64::new(0) }; MANY as usize];
-/// The page that will be touched after this one.
+/// The page that is touched after this one.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 fn in_turn(turn: usize) -> Va {
     Va(ORDER[turn % ORDER.len()].load(Relaxed))
 }
 
-/// Put the pages in an order that looks random, and is another one in each round.
+/// Puts the pages in an order that looks random, and differs in each round.
 fn shuffle(round: u32) {
     let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(round) << 32;
     let mut random = |below: usize| {
@@ -103,7 +103,7 @@ fn shuffle(round: u32) {
     ORDER.iter().zip(pages).for_each(|(place, page)| place.store(page.0, Relaxed));
 }
 
-/// Touch a page that is protected; the handler protects another one and unprotects this one.
+/// Touches a protected page; the handler protects another one and unprotects this one.
 pub fn appel1(samples: &mut Samples) -> Result {
     let _dirty = Dirty::new(PAGES, MANY)?;
     shuffle(0);
@@ -118,7 +118,7 @@ pub fn appel1(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// Protect all pages at once, touch them one by one; the handler unprotects. For one page.
+/// Protects all pages at once, and touches them one by one; the handler unprotects. The time is for one page.
 pub fn appel2(samples: &mut Samples) -> Result {
     let _dirty = Dirty::new(PAGES, MANY)?;
     upcall::set_quick_handler(UNPROTECT);
@@ -134,7 +134,7 @@ pub fn appel2(samples: &mut Samples) -> Result {
 }
 
 quick_handler! {
-    /// Also protects the page after it, so that it faults in its turn.
+    /// Also protects the next page, so that the next touch faults.
     fn UNPROTECT_AND_PROTECT(fault: &mut Fault) -> Outcome {
         let next = Va(NEXT.load(Relaxed));
         if sys::once(PageOp::protect(ME, next, 1, Perms::READ)) { unprotect(fault) } else { Outcome::Unhandled }

@@ -1,13 +1,12 @@
-//! Forks, switches, programs.
+//! Forks, context switches, programs.
 
 use crate::{Dirty, FEW, MANY, PAGES, Result, Samples, frames, run, touch};
 use libos::time::ticks;
 use libos::{Child, Command, Error, Fork, env, fork, ipc, sys};
 
-// Forks. A page that was forked is copy-on-write; touching it once the child is gone makes it what
-// it was before.
+// Forks. A page is copy-on-write after a fork; touching it once the child is gone makes it writable again.
 
-/// Fork; the child does this and ends.
+/// Forks; the child does this and ends.
 #[inline(always)]
 fn fork_child(work: impl FnOnce()) -> core::result::Result<Child, Error> {
     match fork()? {
@@ -19,12 +18,12 @@ fn fork_child(work: impl FnOnce()) -> core::result::Result<Child, Error> {
     }
 }
 
-/// What the parent sees of it: the child does not run before `wait`.
+/// Times fork in the parent: the child does not run before `wait`.
 pub fn fork_alone(samples: &mut Samples, pages: u32) -> Result {
     fork_so_often(samples, pages, FEW)
 }
 
-/// The same with so much memory that making it dirty again takes long.
+/// Times one fork of a program with so much memory that making it dirty again takes long.
 pub fn fork_once(samples: &mut Samples, pages: u32) -> Result {
     fork_so_often(samples, pages, 1)
 }
@@ -48,7 +47,7 @@ pub fn fork_exit_wait(samples: &mut Samples, pages: u32) -> Result {
     Ok(())
 }
 
-/// The same, page by page.
+/// Times a fork that shares page by page, and no page tables.
 pub fn fork_by_page(samples: &mut Samples, pages: u32) -> Result {
     let dirty = Dirty::new(PAGES, pages)?;
     for _ in 0..FEW {
@@ -62,7 +61,7 @@ pub fn fork_by_page(samples: &mut Samples, pages: u32) -> Result {
     Ok(())
 }
 
-/// The first write after a fork of much memory: no table above the page is private.
+/// Times the first write after a fork of much memory: no page table above the page is private.
 pub fn first_write(samples: &mut Samples, pages: u32) -> Result {
     let dirty = Dirty::new(PAGES, pages)?;
     for _ in 0..FEW {
@@ -77,7 +76,7 @@ pub fn first_write(samples: &mut Samples, pages: u32) -> Result {
     Ok(())
 }
 
-/// The child writes to every page, and ends: all of it, for each page.
+/// The child writes to every page, and ends: the total time, for each page.
 pub fn fork_write_all(
     samples: &mut Samples,
     pages: u32,
@@ -99,7 +98,7 @@ pub fn fork_write_all(
     Ok(())
 }
 
-/// The first write to a page that the child has too.
+/// Times the first write to a page that the child has, too.
 pub fn cow_break(samples: &mut Samples) -> Result {
     let dirty = Dirty::new(PAGES, MANY)?;
     let child = fork_child(|| {
@@ -111,7 +110,7 @@ pub fn cow_break(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// The first write to a page that the child had too.
+/// Times the first write to a page that the child had before it ended.
 pub fn cow_break_sole(samples: &mut Samples) -> Result {
     let dirty = Dirty::new(PAGES, MANY)?;
     fork_child(|| ())?.wait()?;
@@ -119,9 +118,9 @@ pub fn cow_break_sole(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-// Switches.
+// Context switches.
 
-/// A word to the child and one back.
+/// Times a word to the child and one back.
 pub fn ipc_round_trip(samples: &mut Samples) -> Result {
     let parent = env::id();
     let child = fork_child(|| {
@@ -138,7 +137,7 @@ pub fn ipc_round_trip(samples: &mut Samples) -> Result {
     end(child)
 }
 
-/// To the child and back.
+/// Times a yield to the child and back.
 pub fn yield_there_and_back(samples: &mut Samples) -> Result {
     let parent = env::id();
     let child = fork_child(|| while sys::yield_to(parent).is_ok() {})?;
@@ -155,7 +154,7 @@ fn end(child: Child) -> Result {
     Ok(())
 }
 
-/// A program that does nothing, from the boot archive, waited for.
+/// Times a program from the boot archive that does nothing, up to the end of the wait.
 pub fn spawn(samples: &mut Samples) -> Result {
     let command = Command::new("true");
     for _ in 0..FEW {

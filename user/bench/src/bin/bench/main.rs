@@ -1,13 +1,12 @@
-//! Measures what calls, faults and forks cost. Arguments: rows; none means all of them.
+//! Measures the costs of calls, faults and forks. Arguments: rows; none means all of them.
 //!
-//! For each row a line `row ID gross MEDIAN min MIN max MAX samples N`: ticks of the time stamp
-//! counter, which are instructions under `--icount`, without those that read the counter. If the
-//! kernel was built to count there is a line `frames ID N` too: frames zeroed and copied in a
-//! sample; and, at the end, `longest TICKS CAUSE`: the longest entry to the kernel.
+//! For each row it prints a line `row ID gross MEDIAN min MIN max MAX samples N`: ticks of the time stamp counter,
+//! which are instructions under `--icount`, without those that read the counter. If the kernel was built to count there
+//! is a line `frames ID N` too: frames zeroed and copied in a sample; and, at the end, `longest TICKS CAUSE`: the
+//! longest kernel entry.
 //!
-//! Nothing here depends on time or chance: the same kernel gives the same counts, every time.
-//! A machine of 160 MiB is enough, but for `fork-1g`, which is left out where there is not enough memory unless
-//! it is asked for.
+//! Nothing depends on time or chance: the same kernel gives the same counts, every time. A machine of 160 MiB is
+//! enough, except for `fork-1g`, which is left out where memory is too small unless it is requested.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -32,7 +31,7 @@ libos::entry!(main);
 
 type Result = core::result::Result<(), Error>;
 
-/// A row: its id, and what takes its samples.
+/// A row: its id, and the function that takes its samples.
 type Row = (&'static str, fn(&mut Samples) -> Result);
 
 const ROWS: &[Row] = &[
@@ -85,11 +84,11 @@ const ME: EnvId = EnvId::SELF;
 /// Two ranges that nothing else uses.
 const PAGES: Va = Va(0x2000_0000_0000);
 const OTHERS: Va = Va(0x2001_0000_0000);
-/// Nothing is ever mapped here.
+/// An address where nothing is ever mapped.
 const NOWHERE: Va = Va(0x2002_0000_0000);
-/// Pages of a run, and samples of what is quick.
+/// Pages of a run, and samples of fast operations.
 const MANY: u32 = 100;
-/// Samples of what is slow.
+/// Samples of slow operations.
 const FEW: u32 = 9;
 /// Pages in a MiB.
 const MIB: u32 = 256;
@@ -126,7 +125,7 @@ fn has_room_for(id: &str) -> bool {
 
 /// The samples of a row.
 struct Samples {
-    /// What reading the counter twice takes.
+    /// The ticks between two readings of the counter.
     overhead: u64,
     ticks: Vec<u64>,
     frames: Vec<u64>,
@@ -150,7 +149,7 @@ impl Samples {
         self.frames.clear();
     }
 
-    /// One sample: do it, and see how long it takes.
+    /// Takes one sample: the time of `what`.
     #[inline(always)]
     fn time<T>(&mut self, what: impl FnOnce() -> T) -> T {
         let frames = frames();
@@ -161,17 +160,17 @@ impl Samples {
         result
     }
 
-    /// A sample of something that was done so many times, since the counts were those.
+    /// Adds a sample of something that was done `times` times since these counts.
     #[inline(never)]
     fn add(&mut self, ticks: u64, frames_before: u64, times: u32) {
         let times = u64::from(times);
-        // Before anything is kept: that may be a first write, too.
+        // Before anything is stored, because the store may be a first write, too.
         let frames = (frames() - frames_before) / times;
         self.ticks.push(ticks.saturating_sub(self.overhead) / times);
         self.frames.push(frames);
     }
 
-    /// Print the row, and begin the next one.
+    /// Prints the row, and begins the next one.
     fn print(&mut self, id: &str) {
         let n = self.ticks.len();
         let median_ticks = median(&mut self.ticks);
@@ -185,7 +184,7 @@ impl Samples {
     }
 }
 
-/// Sorts the values; the one in the middle.
+/// Sorts the values; returns the one in the middle.
 fn median(values: &mut [u64]) -> u64 {
     values.sort_unstable();
     values[values.len() / 2]
@@ -196,7 +195,7 @@ fn frames() -> u64 {
     windows::cpus().iter().map(|cpu| cpu.frames_zeroed.load(Relaxed) + cpu.frames_copied.load(Relaxed)).sum()
 }
 
-/// Write to a page, as a program does.
+/// Writes to a page, as a program does.
 #[inline(always)]
 fn touch(page: Va) {
     raw::write_u8(page.0, 1);
@@ -207,12 +206,12 @@ fn run(first: Va, pages: u32) -> impl Iterator<Item = Va> {
     (0..pages.into()).map(move |page| first.add_pages(page))
 }
 
-/// Pages that can be written, and have been. They go away with this value.
+/// Pages that are writable and dirty. They are unmapped when this is dropped.
 struct Dirty(Va, u32);
 
 impl Dirty {
-    /// One page more than asked for stays untouched, so that the last of the others does not take
-    /// the table with it when it is unmapped.
+    /// Maps one more page, which stays untouched, so that the page table is not freed when the last dirty page is
+    /// unmapped.
     fn new(first: Va, pages: u32) -> core::result::Result<Dirty, Error> {
         sys::alloc(ME, first, u64::from(pages) + 1, Perms::WRITE)?;
         let dirty = Dirty(first, pages);

@@ -1,4 +1,4 @@
-//! Memory that comes when it is touched: zeros, the stack, files; and mappings.
+//! Memory that is mapped when it is touched: zeros, the stack, files; and mappings.
 
 use crate::{FEW, MANY, ME, Result, Samples, frames, run, touch};
 use alloc::vec::Vec;
@@ -9,7 +9,7 @@ use libos::space::Advice;
 use libos::time::ticks;
 use libos::{Error, PAGE_SIZE, Va, archive, raw, stack, sys, uvpt};
 
-/// The first touch of heap pages: libos gets a page of zeros for each.
+/// Times the first touch of heap pages: libos allocates a page of zeros for each.
 pub fn demand_zero_write(samples: &mut Samples) -> Result {
     let memory: Vec<u8> = Vec::with_capacity((MANY as usize + 2) * PAGE_SIZE as usize);
     let first = Va(memory.as_ptr() as u64).page_up();
@@ -21,14 +21,14 @@ pub fn demand_zero_write(samples: &mut Samples) -> Result {
 
 /// Anonymous memory, untouched, and its pages.
 fn untouched(pages: u32) -> core::result::Result<(MmapMut, impl Iterator<Item = Va>), Error> {
-    // One more, so that there is a table already.
+    // One more page, so that the page table already exists.
     let mut memory = MmapOptions::new().len((pages as usize + 1) * PAGE_SIZE as usize).map_anon()?;
     memory[pages as usize * PAGE_SIZE as usize] = 1;
     let first = memory.range().start;
     Ok((memory, run(first, pages)))
 }
 
-/// The first reads of pages: the page of zeros that everybody shares.
+/// Times the first reads of pages: they map the shared page of zeros.
 pub fn demand_zero_read(samples: &mut Samples) -> Result {
     let (_memory, pages) = untouched(MANY)?;
     for page in pages {
@@ -37,7 +37,7 @@ pub fn demand_zero_read(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// The first writes to pages that were read before.
+/// Times the first writes to pages that were read before.
 pub fn zero_break(samples: &mut Samples) -> Result {
     let (_memory, pages) = untouched(MANY)?;
     for page in pages {
@@ -47,7 +47,7 @@ pub fn zero_break(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// The first touch of pages of the stack, each below the one before.
+/// Times the first touch of pages of the stack, each below the one before.
 pub fn stack_growth(samples: &mut Samples) -> Result {
     let lowest = stack::low();
     let pages = (1..=u64::from(MANY)).map(|page| Va(lowest.0 + (u64::from(MANY) - page) * PAGE_SIZE));
@@ -58,7 +58,7 @@ pub fn stack_growth(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// The first reads of pages of a file.
+/// Times the first reads of pages of a file.
 pub fn file_page(samples: &mut Samples) -> Result {
     let file = MmapOptions::new().map(&archive::find("bigprog")?)?;
     for page in run(file.range().start, MANY + 1) {
@@ -67,7 +67,7 @@ pub fn file_page(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// The same, where pages are expected to be read upwards: one fault for sixteen. For one page.
+/// Times reads of pages of a file that is read sequentially: one fault for sixteen. The time is for one page.
 pub fn fault_around(samples: &mut Samples) -> Result {
     let file = MmapOptions::new().map(&archive::find("bigprog")?)?;
     file.advise(Advice::Sequential)?;
@@ -79,7 +79,7 @@ pub fn fault_around(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// A mapping of one page that comes and goes, untouched.
+/// Times a mapping of one page that comes and goes, untouched.
 pub fn mmap_munmap(samples: &mut Samples) -> Result {
     for _ in 0..MANY {
         samples.time(|| MmapOptions::new().len(1).map_anon().map(drop))?;
@@ -87,7 +87,7 @@ pub fn mmap_munmap(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// A mapping of 256 pages that are all there at once.
+/// Times a mapping of 256 pages that are all present at once.
 pub fn mmap_munmap_populated(samples: &mut Samples) -> Result {
     let options = MmapOptions::new().len(256 * PAGE_SIZE as usize);
     let file = archive::find("bigprog")?;
