@@ -12,15 +12,13 @@ const OPENINGS: &str = "^(The same|As (there|above|in|with|for)|Who(ever)?|Those
     |Otherwise|Here|There|Now|From (here|now) on)\\b";
 
 /// Words for which the field has others: docs/words.md has those.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 6] = [
     ("whoever", "name the actor"),
     ("so many", "this many, n"),
     ("at the most", "at most"),
     ("for ever", "forever, for good"),
     ("bug of the kernel's", "kernel bug"),
     ("dearer", "more expensive"),
-    ("shootdowns of the TLB", "TLB shootdowns"),
-    ("page map of the processor", "page tables"),
 ];
 
 /// What a line of a doc comment says.
