@@ -14,6 +14,7 @@
 //! normal kernel, and under the checking kernel as `check::NAME`.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod case;
 mod lab;

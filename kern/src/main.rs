@@ -22,6 +22,7 @@
 
 #![no_std]
 #![no_main]
+#![warn(missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 #[cfg(not(bare_metal))]

@@ -21,6 +21,7 @@
 //! The guest's output goes to stdout; messages of the tool go to stderr.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod archive;
 pub mod bench;

@@ -15,6 +15,7 @@
 //! | [`mutants`] | the mistakes that the grader must find |
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod class;
 pub mod cli;
