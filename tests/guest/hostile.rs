@@ -88,8 +88,8 @@ fn long() -> impl Iterator<Item = Case> {
             // Every page call was made, and took its time. (With a timer, a call that is made while programs run on
             // other processors is not counted: its share of the executed instructions is unknown.)
             let counted = run.matching(LONG_CALLS).len();
-            let most = if cpus > 1 && tick.is_none() { 6 } else { 10 };
-            run.expect(counted >= most, format!("{counted} calls were counted, {most} expected"));
+            let least = if cpus > 1 && tick.is_none() { 6 } else { 10 };
+            run.expect(counted >= least, format!("{counted} calls were counted, {least} expected"));
         })
     })
 }

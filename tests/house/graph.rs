@@ -6,7 +6,7 @@
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::{fs, iter};
 use syn::{Attribute, Item, UseTree, Visibility};
@@ -121,9 +121,8 @@ fn way<'a>(
     to: &Path,
 ) -> Option<Vec<&'a Path>> {
     let mut before: BTreeMap<&Path, &Path> = BTreeMap::new();
-    let mut next = vec![from];
-    while let Some(index) = (!next.is_empty()).then_some(0) {
-        let at = next.remove(index);
+    let mut next = VecDeque::from([from]);
+    while let Some(at) = next.pop_front() {
         for &used in edges.get(at)? {
             if used == to {
                 let back = iter::successors(Some(at), |at| before.get(at).copied());
@@ -133,7 +132,7 @@ fn way<'a>(
             }
             if used != from && !before.contains_key(used) {
                 before.insert(used, at);
-                next.push(used);
+                next.push_back(used);
             }
         }
     }

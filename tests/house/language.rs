@@ -1,14 +1,14 @@
 //! Plain technical English: how summaries must not begin, and names in comments that must exist.
 
-use crate::root;
+use crate::shown;
 use crate::size::files;
 use regex::Regex;
-use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 /// A summary that begins with one of these makes no sense alone: rustdoc sorts items.
-const OPENINGS: &str = "^(The same|As (there|above|in|with|for)|Who(ever)?|Those (who|that)|So (many|much)\
-    |What (is|was|were|are|has|have|comes|came|goes|stays|remains)|It|They|This one|That one|And|But|Or|Then\
+const OPENINGS: &str = "^(The same|As (there|above|in|with|for)|Who(ever)?|Those|So (many|much)\
+    |What (is|was|were|are|has|have|comes|came|goes|stays|remains|a|an|the)|It|They|This one|That one|And|But|Or|Then\
     |Otherwise|Here|There|Now|From (here|now) on)\\b";
 
 /// Words for which the field has others: docs/words.md has those.
@@ -21,7 +21,7 @@ const WORDS: [(&str, &str); 6] = [
     ("dearer", "more expensive"),
 ];
 
-/// What a line of a doc comment says.
+/// The text of a line, if that is a doc comment.
 fn doc(line: &str) -> Option<&str> {
     line.trim_start()
         .strip_prefix("//")
@@ -39,6 +39,12 @@ fn summaries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
+/// All source files: their paths from the root of the repository, and their texts.
+fn sources() -> Vec<(String, String)> {
+    let text = |path: &Path| fs::read_to_string(path).expect("a source file");
+    files().iter().map(|path| (shown(path), text(path))).collect()
+}
+
 /// The comments of a file, with their lines.
 fn comments(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate();
@@ -48,23 +54,19 @@ fn comments(text: &str) -> impl Iterator<Item = (usize, &str)> {
 #[test]
 fn summaries_make_sense_alone() {
     let bad = Regex::new(OPENINGS).expect("a regular expression");
-    let mut found = BTreeSet::new();
-    for path in files() {
-        let text = fs::read_to_string(&path).expect("a source file");
-        let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+    let mut found = Vec::new();
+    for (path, text) in sources() {
         let bad = summaries(&text).filter(|(_, summary)| bad.is_match(summary));
-        found.extend(bad.map(|(line, summary)| format!("{shown}:{line}: {summary}")));
+        found.extend(bad.map(|(line, summary)| format!("{path}:{line}: {summary}")));
     }
-    let list = found.iter().cloned().collect::<Vec<_>>().join("\n");
+    let list = found.join("\n");
     assert!(found.is_empty(), "{} summaries that need others to make sense:\n{list}", found.len());
 }
 
 #[test]
 fn comments_use_the_words_of_the_field() {
     let mut found = Vec::new();
-    for path in files() {
-        let text = fs::read_to_string(&path).expect("a source file");
-        let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+    for (path, text) in sources() {
         for (line, comment) in comments(&text) {
             let comment = comment.to_lowercase();
             // (`for every` is fine.)
@@ -72,7 +74,7 @@ fn comments_use_the_words_of_the_field() {
             let is_there =
                 |word: &str| comment.match_indices(word).any(|(at, _)| ends(&comment[at + word.len()..]));
             let words = WORDS.iter().filter(|(word, _)| is_there(word));
-            found.extend(words.map(|(word, better)| format!("{shown}:{line}: `{word}`: {better}")));
+            found.extend(words.map(|(word, better)| format!("{path}:{line}: `{word}`: {better}")));
         }
     }
     assert!(
@@ -93,7 +95,7 @@ fn openings_are_found() {
 }
 
 /// Where the functions of a module may be written: files with its name, and those of a crate or folder with it.
-fn is_in_module(path: &std::path::Path, module: &str) -> bool {
+fn is_in_module(path: &Path, module: &str) -> bool {
     let stem = path.file_stem().is_some_and(|stem| stem == module);
     stem || path.parent().is_some_and(|folder| folder.iter().any(|part| part == module))
 }
@@ -114,22 +116,20 @@ fn pairs(comment: &str) -> impl Iterator<Item = (&str, &str)> {
 fn functions_named_in_comments_exist() {
     // rustdoc looks after paths that begin with `crate`.
     const FOREIGN: [&str; 5] = ["core", "std", "alloc", "loom", "crate"];
-    let texts: Vec<_> =
-        files().into_iter().map(|path| (fs::read_to_string(&path).expect("a source file"), path)).collect();
+    let sources = sources();
     let exists = |module: &str, name: &str| {
         let word = Regex::new(&format!(r"\b{name}\b")).expect("a regular expression");
         let is_code =
             |text: &str| text.lines().any(|line| !line.trim_start().starts_with("//") && word.is_match(line));
-        texts.iter().any(|(text, path)| is_in_module(path, module) && is_code(text))
+        sources.iter().any(|(path, text)| is_in_module(Path::new(path), module) && is_code(text))
     };
     let mut missing = Vec::new();
-    for (text, path) in &texts {
-        let shown = path.strip_prefix(root()).unwrap_or(path).display().to_string();
+    for (path, text) in &sources {
         for (line, comment) in comments(text) {
             let absent =
                 pairs(comment).filter(|(module, name)| !FOREIGN.contains(module) && !exists(module, name));
             missing.extend(
-                absent.map(|(module, name)| format!("{shown}:{line}: there is no `{module}::{name}`")),
+                absent.map(|(module, name)| format!("{path}:{line}: there is no `{module}::{name}`")),
             );
         }
     }

@@ -1,10 +1,10 @@
 //! The permitted uses between crates, folders and files.
 
 use crate::graph::{self, Graph};
-use crate::root;
-use std::collections::BTreeMap;
+use crate::{root, shown};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use xtask::workspace;
 
 /// The folders of the kernel, from the bottom up. A file may use its own folder and those below.
 const FOLDERS: [&str; 6] = ["machine", "env", "calls", "entry", "boot", "main.rs"];
@@ -27,42 +27,27 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("bench", &["libos"]),
 ];
 
-/// The root files of all crates.
-fn crates() -> Vec<PathBuf> {
-    targets().into_values().flatten().collect()
+/// The packages of the workspace, as cargo lists them.
+fn packages() -> Vec<Value> {
+    let metadata = workspace::metadata(&root().join("Cargo.toml")).expect("cargo knows the workspace");
+    list(&metadata["packages"]).clone()
 }
 
-/// The packages of the workspace, and the root files of their libraries and programs.
-fn targets() -> BTreeMap<String, Vec<PathBuf>> {
-    let mut targets = BTreeMap::new();
-    for package in metadata()["packages"].as_array().expect("a list of packages") {
-        let roots = package["targets"].as_array().expect("a list of targets").iter();
-        let is_code = |target: &&serde_json::Value| target["kind"][0] == "lib" || target["kind"][0] == "bin";
-        let path = |target: &serde_json::Value| PathBuf::from(target["src_path"].as_str().expect("a path"));
-        targets.insert(name(package), roots.filter(is_code).map(path).collect());
-    }
-    targets
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().expect("a list")
 }
 
-fn name(value: &serde_json::Value) -> String {
-    value["name"].as_str().expect("a name").to_owned()
-}
-
-fn metadata() -> serde_json::Value {
-    let mut cargo = Command::new(env!("CARGO"));
-    let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
-    let output = cargo.args(arguments).current_dir(root()).output().expect("cargo runs");
-    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
-}
-
-fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+fn name(value: &Value) -> &str {
+    value["name"].as_str().expect("a name")
 }
 
 #[test]
 fn no_files_use_each_other_in_a_circle() {
-    let roots = crates();
+    let is_code = |target: &&Value| target["kind"][0] == "lib" || target["kind"][0] == "bin";
+    let path = |target: &Value| PathBuf::from(target["src_path"].as_str().expect("a path"));
+    let packages = packages();
+    let targets = packages.iter().flat_map(|package| list(&package["targets"]));
+    let roots: Vec<PathBuf> = targets.filter(is_code).map(path).collect();
     assert!(roots.len() > 20, "only {} crates", roots.len());
     let circles = roots.iter().filter_map(|root| {
         let graph = Graph::read(root);
@@ -95,15 +80,15 @@ fn the_kernel_has_layers() {
 
 #[test]
 fn crates_use_what_is_below_them() {
-    let packages = metadata()["packages"].as_array().expect("a list of packages").clone();
-    let known: Vec<String> = packages.iter().map(name).collect();
+    let packages = packages();
+    let known: Vec<&str> = packages.iter().map(name).collect();
     for (package, allowed) in CRATES {
         let found = packages.iter().find(|found| found["name"] == package);
         let found = found.unwrap_or_else(|| panic!("there is no package {package}"));
-        for dependency in found["dependencies"].as_array().expect("a list of dependencies") {
+        for dependency in list(&found["dependencies"]) {
             let used = name(dependency);
             let is_ours = dependency["kind"].is_null() && known.contains(&used);
-            assert!(!is_ours || allowed.contains(&&*used), "{package} may not use {used}");
+            assert!(!is_ours || allowed.contains(&used), "{package} may not use {used}");
         }
     }
 }

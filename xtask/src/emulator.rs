@@ -39,7 +39,7 @@ impl Version {
         Version::parse(String::from_utf8_lossy(&output.stdout).lines().next()?)
     }
 
-    /// What a verdict on this version relies on besides the kernel, if on anything.
+    /// Conditions besides the kernel on which a verdict with this version depends, if there are any.
     #[must_use]
     pub fn caveat(self) -> Option<String> {
         let isolating = Version::ISOLATING;

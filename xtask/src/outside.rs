@@ -4,11 +4,10 @@
 //! its own `target`. Its programs come into the boot archive beside those of the checkout.
 
 use crate::cargo::Executable;
-use crate::workspace::{cargo, near};
+use crate::workspace::{self, near};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A crate outside the checkout.
 #[derive(Clone, Debug)]
@@ -40,14 +39,8 @@ impl Outside {
             "there is no crate in {}: no Cargo.toml (`cargo xtask new PATH` makes one)",
             directory.display()
         );
-        let mut command = Command::new(cargo());
-        command.args(["metadata", "--no-deps", "--format-version=1", "--manifest-path"]).arg(&manifest);
-        let output = command.current_dir("/").output().context("cannot run cargo")?;
-        if !output.status.success() {
-            let problem = String::from_utf8_lossy(&output.stderr);
-            bail!("{} is no manifest of a crate:\n{}", manifest.display(), problem.trim_end());
-        }
-        let metadata = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+        let no_manifest = || format!("{} is no manifest of a crate", manifest.display());
+        let metadata = workspace::metadata(&manifest).with_context(no_manifest)?;
         Outside::from_metadata(&metadata, manifest)
     }
 

@@ -42,15 +42,7 @@ impl Workspace {
     /// Cargo cannot be run, or a manifest has a mistake.
     pub fn load() -> Result<Workspace> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
-        let output = Command::new(cargo())
-            .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
-            .current_dir(root)
-            .output()
-            .context("cannot run cargo")?;
-        if !output.status.success() {
-            bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
-        }
-        let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+        let metadata = metadata(&root.join("Cargo.toml"))?;
         Workspace::from_metadata(&metadata)
     }
 
@@ -111,6 +103,23 @@ impl Workspace {
     }
 }
 
+/// The packages of a manifest's workspace, as cargo lists them.
+///
+/// # Errors
+/// Cargo cannot be run, or a manifest has a mistake.
+pub fn metadata(manifest: &Path) -> Result<Value> {
+    let output = Command::new(cargo())
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1", "--manifest-path"])
+        .arg(manifest)
+        .current_dir("/")
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")
+}
+
 impl Program {
     fn from_target(target: &Value) -> Option<Program> {
         let is_bin = target["kind"].as_array()?.iter().any(|kind| kind == "bin");
@@ -119,7 +128,7 @@ impl Program {
         is_bin.then_some(Program { name, source })
     }
 
-    /// What the program does: the first line of its documentation.
+    /// A description of the program: the first line of its documentation.
     #[must_use]
     pub fn summary(&self) -> String {
         let source = fs::read_to_string(&self.source).unwrap_or_default();

@@ -15,9 +15,6 @@ static ALONE: AtomicBool = AtomicBool::new(false);
 pub struct Entry(());
 
 impl Entry {
-    /// The cause of an entry that ends with a context switch. No page map changes during a switch.
-    pub const SWITCH: u64 = MachineInfo::SWITCH;
-
     /// Begins an entry to the kernel.
     #[inline]
     pub fn begin() -> Entry {
@@ -30,7 +27,7 @@ impl Entry {
     #[inline]
     pub fn end(self, cause: u64) {
         if cfg!(feature = "check") {
-            if cause != Entry::SWITCH {
+            if cause != MachineInfo::SWITCH {
                 check::all();
             }
             ALONE.store(false, Release);

@@ -20,7 +20,7 @@ use sched::Node;
 use spin::Once;
 use vm::Machine;
 
-/// What the checker knows of a frame.
+/// The metadata of a frame that the checker keeps.
 #[repr(C)]
 pub struct Book {
     /// Upper half: the number of the last check that met the frame. Lower half: how often entries named it in that

@@ -24,7 +24,7 @@ pub fn switch(entry: Entry, locked: Locked) -> ! {
 
 fn take_next(entry: Entry, mut locked: Locked) -> ! {
     let next = locked.dequeue(here());
-    go_over(entry, next, locked, Entry::SWITCH)
+    go_over(entry, next, locked, MachineInfo::SWITCH)
 }
 
 /// Runs this environment, which [was just made runnable](Sched::deliver), now if that is possible; otherwise the next

@@ -21,7 +21,8 @@ use pager::{File, Guard};
 ///
 /// `main` may take [`Args`] or nothing, and return nothing, an [`ExitCode`], or a `Result` of those
 /// with an error that can be printed.
-#[cfg(bare_metal)]
+///
+/// On the host the program can be checked and linked, but not run: there is no kernel for it.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -29,20 +30,25 @@ macro_rules! entry {
         fn libos_main(args: $crate::Args) -> $crate::ExitCode {
             $crate::start::run($main, args)
         }
+
+        $crate::host_entry!();
     };
 }
 
-/// Names the program's `main`. On the host the program can be checked and linked, but not run: there is no kernel for
-/// it.
+/// The `main` of a program on the host; nothing elsewhere.
+#[doc(hidden)]
+#[cfg(bare_metal)]
+#[macro_export]
+macro_rules! host_entry {
+    () => {};
+}
+
+/// The `main` of a program on the host.
+#[doc(hidden)]
 #[cfg(not(bare_metal))]
 #[macro_export]
-macro_rules! entry {
-    ($main:path) => {
-        #[unsafe(no_mangle)]
-        fn libos_main(args: $crate::Args) -> $crate::ExitCode {
-            $crate::start::run($main, args)
-        }
-
+macro_rules! host_entry {
+    () => {
         const _: () = {
             // A program has no tests of its own: tests are in libraries.
             #[unsafe(export_name = "main")]

@@ -86,7 +86,7 @@ struct Handout {
 }
 
 impl Handout {
-    /// What the lab of this name gets of the solution.
+    /// The handout of the lab with this name.
     fn of(solution: &[File], course: &Course, name: &str) -> Result<Handout> {
         let lab = rubric::lab(&course.labs, name)?;
         course.left_out.check_files(solution)?;

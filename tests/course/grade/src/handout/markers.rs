@@ -26,7 +26,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// What a student is told: which exercise this is.
+    /// The title that a student sees: number, lab and task.
     pub fn title(&self) -> String {
         format!("exercise {} of {}: {}", self.exercise, self.lab, self.text)
     }

@@ -34,7 +34,7 @@ impl Stub {
 pub struct Stubs(Vec<Stub>);
 
 impl Stubs {
-    /// Those of a workspace.
+    /// Reads the stubs of a workspace.
     ///
     /// # Errors
     /// A file cannot be read, or see [`Stubs::parse`].
@@ -42,7 +42,7 @@ impl Stubs {
         Stubs::parse(&tree::read_directory(root, PATH)?)
     }
 
-    /// Those in these files.
+    /// Reads the stubs in these files.
     ///
     /// # Errors
     /// One is not Rust, or has something else than functions, or the same function twice.

@@ -76,7 +76,7 @@ fn an_answer_becomes_todo() {
     assert_eq!(made.exercises, 1);
 }
 
-/// What an answer would call may be anywhere in its crate.
+/// Code that only an answer calls may be anywhere in its crate.
 #[test]
 fn the_crate_of_an_exercise_may_have_what_is_not_used() {
     let root = source("lib/a/src/lib.rs", &["//! A crate.", "#![no_std]"]);
