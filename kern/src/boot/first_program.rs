@@ -1,7 +1,7 @@
 //! The first environment: the only program that the kernel loads itself, and the only one that is completely loaded
 //! before it runs.
 
-use crate::env::table::{Env, with_space};
+use crate::env::table::{Env, with_page_map};
 use crate::env::{life, scheduler};
 use crate::machine::hardware::MEMORY;
 use crate::machine::windows::{self, archive, bytes};
@@ -58,7 +58,7 @@ fn start(name: &str, arguments: &str) -> Result<(), Refusal> {
         load_segment(env, file, segment).map_err(failed("a segment cannot be loaded"))?;
     }
     let stack = Va(STACK_TOP.0 - PAGE_SIZE);
-    with_space(env, |space| space.alloc(&MEMORY, stack, Perms::WRITE)).map_err(failed("no stack"))?;
+    with_page_map(env, |map| map.alloc(stack, Perms::WRITE)).map_err(failed("no stack"))?;
     let registers = Registers { rip: program.entry.0, rsp: STACK_TOP.0, ..Registers::default() };
     env.frame.set_registers(&registers).map_err(failed("its first registers"))?;
     scheduler::lock().wake(env);
@@ -81,7 +81,7 @@ fn load_segment(env: &'static Env, file: &[u8], segment: &Segment) -> Result<(),
         let frame = MEMORY.alloc()?;
         // SAFETY: the frame is fresh, and the piece is no longer than it.
         unsafe { bytes(frame).copy_from_nonoverlapping(piece.as_ptr(), piece.len()) };
-        with_space(env, |space| space.accept(&MEMORY, page, frame, segment.perms))?;
+        with_page_map(env, |map| map.accept(page, frame, segment.perms))?;
         page = page.add_pages(1);
     }
     Ok(())

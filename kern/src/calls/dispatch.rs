@@ -1,6 +1,6 @@
 //! The dispatcher: from the entry stub to the function that executes a call.
 
-use crate::calls::{console, envs, ipc, pages};
+use crate::calls::{console, envs, fast, ipc, pages};
 use crate::env::bracket::Entry;
 use crate::env::run;
 use crate::env::table::{self, Env, Results};
@@ -53,10 +53,10 @@ extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64,
     let entry = Entry::begin();
     let me = table::current();
     let done = match (Call::from_number(CALL), a, c) {
-        (Some(call @ (Call::Alloc | Call::Protect)), 0, 1) => pages::short(me, call, Va(b), d),
-        (Some(Call::Unmap), 0, 1) => pages::short(me, Call::Unmap, Va(b), 0),
-        (Some(Call::Own), _, _) if b == 1 => pages::short(me, Call::Own, Va(a), 0),
-        (Some(Call::Map), 0, 0) if e == 1 => pages::short_map(me, Va(b), Va(d), f),
+        (Some(call @ (Call::Alloc | Call::Protect)), 0, 1) => fast::page_fast(me, call, Va(b), d),
+        (Some(Call::Unmap), 0, 1) => fast::page_fast(me, Call::Unmap, Va(b), 0),
+        (Some(Call::Own), _, _) if b == 1 => fast::page_fast(me, Call::Own, Va(a), 0),
+        (Some(Call::Map), 0, 0) if e == 1 => fast::map_fast(me, Va(b), Va(d), f),
         _ => None,
     };
     if done.is_some() {
@@ -70,7 +70,7 @@ extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64,
 fn long_page_call<const CALL: u64>(entry: Entry, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
     if CALL == Call::Protect as u64
         && a == 0
-        && let Some(done) = pages::short_protect(table::current(), Va(b), c, d)
+        && let Some(done) = fast::protect_run_fast(table::current(), Va(b), c, d)
     {
         return finish(entry, CALL, Ok((done, 0)));
     }

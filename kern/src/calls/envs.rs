@@ -1,10 +1,9 @@
 //! The calls about environments.
 
 use crate::env::bracket::Entry;
-use crate::env::table::{self, Env, Results, with_space};
+use crate::env::table::{self, Env, Results, with_page_map};
 use crate::env::user_memory::UserSlice;
 use crate::env::{life, run, scheduler, switch};
-use crate::machine::hardware::MEMORY;
 use crate::machine::print::trace;
 use crate::machine::{power, vectors};
 use abi::call::WAIT_NO_BLOCK;
@@ -125,9 +124,9 @@ pub fn set_upcall(
     if other {
         switch::keep_off(entry, env)?;
     }
-    let result = with_space(env, |space| {
+    let result = with_page_map(env, |map| {
         table::still_own(env)?;
-        (0..pages).try_for_each(|page| space.is_private(&MEMORY, low.add_pages(page)))?;
+        (0..pages).try_for_each(|page| map.is_private(low.add_pages(page)))?;
         env.upcall.clear();
         if handler != 0 {
             env.upcall.entry.set(handler);

@@ -7,7 +7,7 @@ use crate::calls::pages::{share, unpinned};
 use crate::env::bracket::Entry;
 use crate::env::run;
 use crate::env::scheduler::{self, Locked};
-use crate::env::table::{self, Env, Results, with_space};
+use crate::env::table::{self, Env, Results, with_page_map};
 use crate::machine::cpu::here;
 use abi::call::{GOT_PAGE, NO_PAGE};
 use abi::{EnvId, Error, Perms, Va};
@@ -107,7 +107,7 @@ fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {
         let at = Va(at).user_run(1)?;
         unpinned(me, at, 1)?;
         // An error now, to the receiver, is better than one later, to the sender.
-        with_space(me, |space| space.is_open(at))?;
+        with_page_map(me, |map| map.is_open(at))?;
     }
     table::find(me, from).map(drop)
 }

@@ -5,5 +5,6 @@
 pub mod console;
 pub mod dispatch;
 pub mod envs;
+pub mod fast;
 pub mod ipc;
 pub mod pages;

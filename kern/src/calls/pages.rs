@@ -3,9 +3,10 @@
 //! Every page call is a [`PageOp`]. A run of pages is checked as a whole, then handled page by page until it is
 //! finished, a page fails, or the [`Budget`] of the entry is spent.
 
-use crate::env::table::{self, Env, Results, with_source, with_space};
+use crate::calls::fast::protect_list_fast;
+use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
 use crate::env::user_memory::UserSlice;
-use crate::machine::hardware::{MEMORY, Space};
+use crate::machine::hardware::Editable;
 use abi::call::PAGE_OPS_MAX;
 use abi::{Call, Error, Frame, PageOp, Perms, Va};
 use core::mem::MaybeUninit;
@@ -15,82 +16,6 @@ use vm::Budget;
 #[inline(never)]
 pub fn one(me: &'static Env, op: &PageOp) -> Results {
     run(me, op, &mut Budget::new()).map(|pages| (pages.into(), 0))
-}
-
-/// Fast path of calls that change one page of the caller: the calls of which fault handling consists. Returns `None`,
-/// with nothing done, if anything is unusual or wrong: then [`one`] does the work.
-#[inline(always)]
-pub fn short(me: &'static Env, call: Call, va: Va, argument: u64) -> Option<()> {
-    let perms = short_checks(me, va, if call == Call::Own { 0 } else { argument })?;
-    let mut map = me.space.try_lock()?;
-    let space = map.as_mut()?;
-    let released = match call {
-        Call::Alloc => return space.try_alloc(&MEMORY, va, perms),
-        Call::Protect => return space.try_protect(va, perms),
-        Call::Unmap => Some(space.try_unmap(va)?),
-        Call::Own => space.try_own(&MEMORY, va)?,
-        _ => return None,
-    };
-    drop(map);
-    if let Some(released) = released {
-        MEMORY.release(released.0);
-    }
-    Some(())
-}
-
-/// Fast path of `map`, from one page of the caller to another.
-#[inline(always)]
-pub fn short_map(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<()> {
-    let perms = short_checks(me, va, argument)?;
-    source.source_run(1).ok()?;
-    is_unpinned(me, source).then_some(())?;
-    me.space.try_lock()?.as_mut()?.try_map(&MEMORY, source, va, perms)
-}
-
-/// Fast path of `protect`, for several pages of the caller. Returns how many were done.
-#[inline(always)]
-pub fn short_protect(me: &'static Env, va: Va, count: u64, argument: u64) -> Option<u64> {
-    let perms = short_perms(argument)?;
-    let pages = u32::try_from(count).ok().filter(|pages| *pages > 0)?;
-    va.user_run(count).ok()?;
-    if va.add_pages(count).0 > me.upcall.low.get() && va.0 < me.upcall.top.get() {
-        return None;
-    }
-    let mut map = me.space.try_lock()?;
-    let space = map.as_mut()?;
-    let done = space.try_protect_run(va, pages as usize, perms);
-    space.settle(&MEMORY);
-    Some(done? as u64)
-}
-
-/// Fast path of a list of operations on the caller's pages. Returns how many, from the first one on, were done.
-#[inline(always)]
-fn short_list(me: &'static Env, ops: &[PageOp]) -> Option<usize> {
-    let perms = short_perms(ops.first()?.arg)?;
-    let mut map = me.space.try_lock()?;
-    let space = map.as_mut()?;
-    let done = space.try_protect_each(ops, perms, me.upcall.stack());
-    space.settle(&MEMORY);
-    Some(done)
-}
-
-#[inline(always)]
-fn short_checks(me: &'static Env, va: Va, argument: u64) -> Option<Perms> {
-    let perms = short_perms(argument)?;
-    (va.is_user_page() && is_unpinned(me, va)).then_some(perms)
-}
-
-/// The permissions in an argument, if the fast paths handle them. (Not those of executable pages: their rule is
-/// longer.)
-#[inline(always)]
-fn short_perms(argument: u64) -> Option<Perms> {
-    Perms::from_bits(argument).filter(|perms| !perms.contains(Perms::EXEC))
-}
-
-/// Whether a page is not on the registered exception stack.
-#[inline(always)]
-fn is_unpinned(env: &Env, va: Va) -> bool {
-    va.0 < env.upcall.low.get() || va.0 >= env.upcall.top.get()
 }
 
 /// `page_ops(operations, count)`: executes a list of page calls.
@@ -104,10 +29,10 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     let mut budget = Budget::new();
     let mut done = 0;
     while done < ops.len() && !budget.is_spent() {
-        let short = short_list(me, &ops[done..]).unwrap_or(0);
-        if short > 0 {
-            budget.spend_on_short(short);
-            done += short;
+        let fast = protect_list_fast(me, &ops[done..]).unwrap_or(0);
+        if fast > 0 {
+            budget.spend_on_short(fast);
+            done += fast;
             continue;
         }
         let Some(op) = ops.get(done) else { break };
@@ -138,11 +63,10 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
             let va = op.va.user_run(op.count.into())?;
             let count = unpinned(env, va, op.count)?;
             let argument = checked(call, op.arg)?;
-            with_space(env, |space| {
+            with_page_map(env, |map| {
                 let count = still_unpinned(env, va, count)?;
-                budget.each_page(space, count, |space, page| {
-                    change(space, call, va.add_pages(page.into()), argument)
-                })
+                budget
+                    .each_page(map, count, |map, page| change(map, call, va.add_pages(page.into()), argument))
             })
         }
         _ => Err(Error::BadOp(op.call.into())),
@@ -160,14 +84,14 @@ fn checked(call: Call, argument: u64) -> Result<u64, Error> {
 
 /// Applies a call to one page.
 #[inline(always)]
-fn change(space: &mut Space, call: Call, va: Va, argument: u64) -> Result<(), Error> {
+fn change(map: &mut Editable, call: Call, va: Va, argument: u64) -> Result<(), Error> {
     let perms = Perms::from_bits_retain(argument);
     match call {
-        Call::Alloc => space.alloc(&MEMORY, va, perms),
-        Call::Protect => space.protect(va, perms),
-        Call::Unmap => space.unmap(&MEMORY, va),
-        Call::Mark => space.mark(&MEMORY, va, argument),
-        _ => space.own(&MEMORY, va).map(drop),
+        Call::Alloc => map.alloc(va, perms),
+        Call::Protect => map.protect(va, perms),
+        Call::Unmap => map.unmap(va),
+        Call::Mark => map.mark(va, argument),
+        _ => map.own(va).map(drop),
     }
 }
 
@@ -186,25 +110,25 @@ fn map(
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
     let at = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
-    let accept = |space: &mut Space, to, frame: Result<Frame, Error>| {
-        frame.and_then(|frame| space.accept(&MEMORY, to, frame, perms))
+    let accept = |map: &mut Editable, to, frame: Result<Frame, Error>| {
+        frame.and_then(|frame| map.accept(to, frame, perms))
     };
-    with_source(source, env, |source_space, space| {
+    with_page_maps(source, env, |source_map, map| {
         let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
-        match source_space {
-            _ if call == Call::Copy => budget.each_page(space, count, |space, page| {
+        match source_map {
+            _ if call == Call::Copy => budget.each_page(map, count, |map, page| {
                 let (from, to) = at(page);
-                let frame = source_space.as_deref().unwrap_or(space).source(from)?;
-                space.copy(&MEMORY, to, frame, perms)
+                let frame = source_map.as_deref().unwrap_or(map).source(from)?;
+                map.copy(to, frame, perms)
             }),
-            Some(source) => budget.each_page(space, count, |space, page| {
+            Some(source) => budget.each_page(map, count, |map, page| {
                 let (from, to) = at(page);
-                accept(space, to, source.grant(&MEMORY, from, perms))
+                accept(map, to, source.grant(from, perms))
             }),
-            None => budget.each_page(space, count, |space, page| {
+            None => budget.each_page(map, count, |map, page| {
                 let (from, to) = at(page);
-                let frame = space.grant(&MEMORY, from, perms);
-                accept(space, to, frame)
+                let frame = map.grant(from, perms);
+                accept(map, to, frame)
             }),
         }
     })
@@ -228,7 +152,7 @@ fn tables(
     if shares {
         op.source.table_run(op.count.into(), level)?;
     }
-    with_source(source, env, |source_space, space| {
+    with_page_maps(source, env, |source_map, map| {
         table::still_own(source).and(table::still_own(env))?;
         let mut count = op.count;
         if shares {
@@ -236,16 +160,16 @@ fn tables(
             count = vm::unpinned(source.upcall.stack(), op.source, count, level)?;
             count = vm::unpinned(env.upcall.stack(), op.va, count, level)?;
         }
-        space.run_tables(&MEMORY, source_space, call, op, count, budget)
+        map.run_tables(source_map, call, op, count, budget)
     })
 }
 
 /// Shares one page of `source` with another environment.
 pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: Perms) -> Result<(), Error> {
-    with_source(source, env, |source_space, space| {
+    with_page_maps(source, env, |source_map, map| {
         unpinned(env, to, 1)?;
-        let frame = source_space.as_deref().unwrap_or(space).grant(&MEMORY, from, perms)?;
-        space.accept(&MEMORY, to, frame, perms)
+        let frame = source_map.as_deref().unwrap_or(map).grant(from, perms)?;
+        map.accept(to, frame, perms)
     })
 }
 

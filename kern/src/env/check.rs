@@ -184,8 +184,8 @@ impl Check {
 /// Calls `f` with every frame that a page map names, and the level of the entry (5: the root). Checks the entries, and
 /// that the metadata of every table has the right number of entries. `f` returns whether to look into a table.
 fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame) -> bool) {
-    let space = env.space.lock();
-    let Some(root) = space.as_ref().map(|space| space.root()) else { return };
+    let map = env.page_map.lock();
+    let Some(root) = map.as_ref().map(|map| map.root()) else { return };
     check_root(root);
     f(Va(0), 5, root);
     walk_table(root, 4, 0, archive, &mut f);

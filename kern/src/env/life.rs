@@ -7,7 +7,7 @@
 use crate::env::scheduler::{self, Locked};
 use crate::env::switch;
 use crate::env::table::{self, Env};
-use crate::machine::hardware::{MEMORY, Space, kernel_root};
+use crate::machine::hardware::{PageMap, kernel_root};
 use crate::machine::print::{kprintln, trace};
 use crate::machine::registers::Saved;
 use crate::machine::{cpu, panic, power};
@@ -26,17 +26,17 @@ const CHILD_COST: u32 = 150;
 /// # Errors
 /// [`Error::NoEnvs`], [`Error::NoMemory`].
 pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
-    let mut space = Space::new(&MEMORY, kernel_root())?;
+    let mut map = PageMap::new(kernel_root())?;
     let mut locked = scheduler::lock();
     let Some(env) = locked.create(parent) else {
-        space.free(&MEMORY);
+        map.free();
         return Err(Error::NoEnvs(table::slots() as u64));
     };
     env.info().runs.store(0, Relaxed);
     env.upcall.clear();
     env.fp.reset();
-    env.root.set(space.root());
-    *env.space.lock() = Some(space);
+    env.root.set(map.root());
+    *env.page_map.lock() = Some(map);
     drop(locked);
     trace!("[{}] new env {}", env.info().parent(), env.id());
     Ok(env)
@@ -90,15 +90,15 @@ pub fn slice(env: &'static Env) {
     if children > CHILDREN / 2 {
         return;
     }
-    let mut space = env.space.lock();
-    if let Some(map) = space.as_mut() {
-        if !map.tear_down(&MEMORY, &mut (SLICE - children * CHILD_COST)) {
+    let mut page_map = env.page_map.lock();
+    if let Some(map) = page_map.as_mut() {
+        if !map.tear_down(&mut (SLICE - children * CHILD_COST)) {
             return;
         }
-        map.free(&MEMORY);
+        map.free();
     }
-    *space = None;
-    drop(space);
+    *page_map = None;
+    drop(page_map);
     bury(env);
 }
 

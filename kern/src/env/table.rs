@@ -1,7 +1,7 @@
 //! The environment table.
 
 use crate::machine::cpu::{self, Cpu};
-use crate::machine::hardware::{Lock, MEMORY, Space};
+use crate::machine::hardware::{Editable, Lock, PageMap};
 use crate::machine::provoke;
 use crate::machine::registers::{FpState, TrapFrame};
 use crate::machine::windows::{self, ENV_TABLE};
@@ -29,7 +29,7 @@ pub struct Env {
     /// The public part.
     info: &'static EnvInfo,
     /// The page map; `None` while the slot is free.
-    pub space: Lock<Option<Space>>,
+    pub page_map: Lock<Option<PageMap>>,
     /// Root frame of the page map. Constant while the environment exists, so it can be loaded without the lock of the
     /// map.
     pub root: Cell<Frame>,
@@ -169,34 +169,34 @@ pub fn is_loaded(cpu: &Cpu, env: &Env) -> bool {
 /// The results of a call, for `rax` and `rdx`.
 pub type Results = Result<(u64, u64), Error>;
 
-/// Calls `f` with the locked page map of a living environment, and settles the map afterwards.
+/// Calls `f` with the page map of a living environment, locked and in an edit.
 #[inline(always)]
-pub fn with_space<T>(env: &'static Env, f: impl FnOnce(&mut Space) -> Result<T, Error>) -> Result<T, Error> {
-    let mut space = env.space.lock();
+pub fn with_page_map<T>(
+    env: &'static Env,
+    f: impl FnOnce(&mut Editable) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut map = env.page_map.lock();
     let ended = || Error::BadEnv(env.id().0.into());
-    let space = space.as_mut().ok_or_else(ended)?;
-    if !is_running(env) {
-        if env.status() == Status::Dying {
-            return Err(ended());
-        }
-        space.begin();
-    }
-    let result = f(space);
-    space.settle(&MEMORY);
-    result
+    let map = map.as_mut().ok_or_else(ended)?;
+    let mut edit = match is_running(env) {
+        true => map.edit_here(),
+        false if env.status() == Status::Dying => return Err(ended()),
+        false => map.edit(),
+    };
+    f(&mut edit)
 }
 
-/// Calls `f` with the locked page maps of two living environments: that of `source` (`None` if `source` is `env`), and
-/// that of `env`. Locks are taken in the order of the slots.
-pub fn with_source<T>(
+/// Calls `f` with the page maps of two living environments, locked and in edits: that of `source` (`None` if `source`
+/// is `env`), and that of `env`. Locks are taken in the order of the slots.
+pub fn with_page_maps<T>(
     source: &'static Env,
     env: &'static Env,
-    f: impl FnOnce(Option<&mut Space>, &mut Space) -> Result<T, Error>,
+    f: impl FnOnce(Option<&mut Editable>, &mut Editable) -> Result<T, Error>,
 ) -> Result<T, Error> {
     match source.slot().cmp(&env.slot()) {
-        Less => with_space(source, |from| with_space(env, |space| f(Some(from), space))),
-        Equal => with_space(env, |space| f(None, space)),
-        Greater => with_space(env, |space| with_space(source, |from| f(Some(from), space))),
+        Less => with_page_map(source, |from| with_page_map(env, |map| f(Some(from), map))),
+        Equal => with_page_map(env, |map| f(None, map)),
+        Greater => with_page_map(env, |map| with_page_map(source, |from| f(Some(from), map))),
     }
 }
 
@@ -208,7 +208,7 @@ impl Env {
             fp: FpState::default(),
             upcall: Upcall::default(),
             info: windows::env(slot),
-            space: Lock::new(LockKind::PageMap, None),
+            page_map: Lock::new(LockKind::PageMap, None),
             root: Cell::new(Frame(0)),
             links: Links::default(),
         }

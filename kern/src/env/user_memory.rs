@@ -4,7 +4,7 @@
 //! while the page map is locked. A page that is missing is an error with its address; libos then brings the page in and
 //! makes the call again.
 
-use crate::env::table::{Env, with_space};
+use crate::env::table::{Env, with_page_map};
 use crate::machine::windows::bytes;
 use abi::layout::{SLOT_SIZE, USER_LIMIT};
 use abi::{Error, PAGE_SIZE, PageOp, Registers, Va};
@@ -51,9 +51,9 @@ impl UserSlice {
         let len = size_of_val(out);
         let to: *mut u8 = out.as_mut_ptr().cast();
         self.check_range(len as u64, HALF)?;
-        with_space(env, |space| {
+        with_page_map(env, |map| {
             self.pieces(len as u64, |va, done, len| {
-                let page = space.page(va).ok_or(Error::Fault(va.0))?;
+                let page = map.page(va).ok_or(Error::Fault(va.0))?;
                 // SAFETY: `len` bytes stay within the page and within `out`; any bits will do.
                 unsafe {
                     let from = bytes(page.frame).add(va.offset() as usize);
@@ -79,11 +79,11 @@ impl UserSlice {
         get: impl FnOnce() -> &'a [u8],
     ) -> Result<u64, Error> {
         self.check_range(most, USER_LIMIT.0)?;
-        with_space(env, |space| {
-            self.pieces(most, |va, _, _| space.dirty(va).map(drop))?;
+        with_page_map(env, |map| {
+            self.pieces(most, |va, _, _| map.dirty(va).map(drop))?;
             let data = get();
             self.pieces(data.len() as u64, |va, done, len| {
-                let frame = space.dirty(va)?;
+                let frame = map.dirty(va)?;
                 // SAFETY: `len` bytes stay within the page, which the user may write, and `data`.
                 unsafe {
                     let to = bytes(frame).add(va.offset() as usize);

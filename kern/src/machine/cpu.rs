@@ -241,7 +241,7 @@ pub fn time_stamp() -> u64 {
 /// before it is loaded, and the previous one until it is gone.
 ///
 /// # Safety
-/// `root` is the root of a `Space` that exists, or the kernel's own.
+/// `root` is the root of a `PageMap` that exists, or the kernel's own.
 #[inline]
 pub unsafe fn load_root(cpu: &Cpu, root: Frame) {
     let frame = PhysFrame::containing_address(PhysAddr::new(root.address()));

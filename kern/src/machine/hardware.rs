@@ -11,7 +11,9 @@ use vm::{Machine, Memory, Table};
 /// All page frames.
 pub static MEMORY: Memory<Hardware> = Memory::new();
 /// A page map.
-pub type Space = vm::Space<Hardware>;
+pub type PageMap = vm::PageMap<Hardware>;
+/// The content of a page map that is being edited.
+pub type Editable = vm::Editable<Hardware>;
 /// A lock of the kernel.
 pub type Lock<T> = vm::Lock<T, Hardware>;
 
@@ -112,6 +114,11 @@ impl Machine for Hardware {
 
     fn flush_elsewhere(root: Frame) {
         flush::flush_elsewhere(root);
+    }
+
+    #[inline]
+    fn memory() -> &'static Memory<Hardware> {
+        &MEMORY
     }
 
     fn relax() {

@@ -47,7 +47,7 @@ impl<M: Machine> Builder<M> {
     }
 
     /// Maps physical memory, with large pages where possible: not where users read, since walks of their page maps
-    /// ([`Space`](crate::Space)) know only small ones.
+    /// ([`PageMap`](crate::PageMap)) know only small ones.
     pub fn map(&mut self, va: u64, physical: Range<u64>, rights: u64) {
         let mut done = 0;
         while physical.start + done < physical.end {

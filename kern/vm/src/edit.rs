@@ -1,8 +1,9 @@
 //! Edits of a page map: the TLB invalidations that they need, and the frames that wait for those.
 
-use crate::space::{Loaded, PARKED, Space};
-use crate::{Machine, Memory};
+use crate::Machine;
+use crate::page_map::{Editable, Loaded, PARKED, PageMap};
 use abi::{Frame, Va};
+use core::ops::{Deref, DerefMut};
 
 /// The cost of parking a frame until other processors have invalidated their translations, and then freeing it.
 pub const PARK: u32 = 75;
@@ -11,37 +12,68 @@ pub const FLUSH: u32 = 60;
 /// The cost of a TLB shootdown for each processor, whether it has to invalidate anything or not.
 pub const FLUSH_EACH: u32 = 20;
 
-impl<M: Machine> Space<M> {
-    /// Starts an edit by a processor that has just taken the lock and may not have this page map loaded: records which
-    /// TLBs may hold translations of it.
-    pub fn begin(&mut self) {
-        self.loaded = if M::is_elsewhere(self.root) {
+/// An edit of a page map by the holder of its lock. Dropping it performs the TLB invalidations that are pending: after
+/// that no TLB holds a translation that was taken away, so the lock can be released.
+#[must_use = "a page map is changed through an edit"]
+pub struct Edit<'a, M: Machine>(&'a mut PageMap<M>);
+
+impl<M: Machine> PageMap<M> {
+    /// Begins an edit by a processor that may not have this page map loaded: finds out which TLBs may hold translations
+    /// of it.
+    pub fn edit(&mut self) -> Edit<'_, M> {
+        self.0.loaded = if M::is_elsewhere(self.root) {
             Loaded::Elsewhere
         } else if M::is_here(self.root) {
             Loaded::Here
         } else {
             Loaded::Nowhere
         };
+        Edit(self)
     }
 
-    /// Finishes an edit, before the lock is released: after that no TLB holds a translation that was taken away.
+    /// Begins an edit by the processor that has this page map loaded, and no other has.
+    #[inline(always)]
+    pub fn edit_here(&mut self) -> Edit<'_, M> {
+        Edit(self)
+    }
+}
+
+impl<M: Machine> Deref for Edit<'_, M> {
+    type Target = Editable<M>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Editable<M> {
+        &self.0.0
+    }
+}
+
+impl<M: Machine> DerefMut for Edit<'_, M> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Editable<M> {
+        &mut self.0.0
+    }
+}
+
+impl<M: Machine> Drop for Edit<'_, M> {
     #[inline]
-    pub fn settle(&mut self, memory: &Memory<M>) {
+    fn drop(&mut self) {
         if self.loaded != Loaded::Here || self.stale_here {
-            self.flush(memory);
+            self.flush();
             self.loaded = Loaded::Here;
         }
     }
+}
 
+impl<M: Machine> Editable<M> {
     /// Performs all pending TLB invalidations, local and remote, then frees the parked frames.
     #[cold]
-    pub(crate) fn flush(&mut self, memory: &Memory<M>) {
+    pub(crate) fn flush(&mut self) {
         if core::mem::take(&mut self.stale_here) {
             M::invalidate_all(self.root);
         }
         self.flush_elsewhere();
         let parked = core::mem::take(&mut self.parked_len);
-        self.parked[..parked].iter().for_each(|frame| memory.release(*frame));
+        self.parked[..parked].iter().for_each(|frame| M::memory().release(*frame));
     }
 
     /// Performs a pending TLB shootdown on other processors. Frees no frames.
@@ -56,7 +88,7 @@ impl<M: Machine> Space<M> {
     /// released, when no budget is checked any more.
     #[cold]
     #[inline(never)]
-    pub(crate) fn is_stale_elsewhere(&mut self) {
+    pub(crate) fn owe_shootdown(&mut self) {
         if !self.stale {
             self.stale = true;
             self.has_worked(FLUSH + FLUSH_EACH * M::cpus().len() as u32);
@@ -64,42 +96,42 @@ impl<M: Machine> Space<M> {
     }
 
     /// Invalidates all translations after a change of an entry that points to a table.
-    pub(crate) fn forget_all(&mut self) {
-        self.forget_walks();
+    pub(crate) fn invalidate_all(&mut self) {
+        self.drop_walks();
         match self.loaded {
             Loaded::Here => self.stale_here = true,
             Loaded::Nowhere => {}
-            Loaded::Elsewhere => self.is_stale_elsewhere(),
+            Loaded::Elsewhere => self.owe_shootdown(),
         }
     }
 
     /// Invalidates the translation of a page whose entry was removed or lost rights.
     #[inline]
-    pub(crate) fn forget(&mut self, page: Va) {
+    pub(crate) fn invalidate(&mut self, page: Va) {
         match self.loaded {
             Loaded::Here => M::invalidate(self.root, page),
             Loaded::Nowhere => {}
-            Loaded::Elsewhere => self.is_stale_elsewhere(),
+            Loaded::Elsewhere => self.owe_shootdown(),
         }
     }
 
-    /// Drops the reference of an entry whose translation has been [invalidated](Self::forget): at once, or after the
+    /// Drops the reference of an entry whose translation has been [invalidated](Self::invalidate): at once, or after the
     /// pending shootdown.
     #[inline]
-    pub(crate) fn release(&mut self, memory: &Memory<M>, frame: Frame) {
+    pub(crate) fn release(&mut self, frame: Frame) {
         match self.loaded {
-            Loaded::Elsewhere => self.park(memory, frame),
-            _ => memory.release_with(frame, &mut self.work),
+            Loaded::Elsewhere => self.park(frame),
+            _ => M::memory().release_with(frame, &mut self.work),
         }
     }
 
     #[cold]
     #[inline(never)]
-    pub(crate) fn park(&mut self, memory: &Memory<M>, frame: Frame) {
+    pub(crate) fn park(&mut self, frame: Frame) {
         if self.parked_len == PARKED {
-            self.flush(memory);
+            self.flush();
         }
-        self.is_stale_elsewhere();
+        self.owe_shootdown();
         self.has_worked(PARK);
         self.parked[self.parked_len] = frame;
         self.parked_len += 1;

@@ -5,7 +5,7 @@
 //! machine with a TLB (see `tests/`).
 //!
 //! * [`Memory`] hands out page frames and counts references to them; each processor keeps a few free frames at hand.
-//! * [`Space`] is one page map: four levels of page tables, edited through the direct map. Operations on runs of pages
+//! * [`PageMap`] is one page map: four levels of page tables, edited through the direct map. Operations on runs of pages
 //!   stay within a [`Budget`].
 //! * [`Lock`] is the kernel's lock: a processor that waits for it serves requests of others, and counts the wait.
 //! * [`Ranges`] are the ranges of physical memory at boot; [`Builder`] makes the kernel's own page tables.
@@ -15,7 +15,7 @@
 //!   frame with count 0 is on one free list and nowhere else. (An entry of a table that several page maps share is one
 //!   entry.)
 //! * An entry that points to a shared table is not writable, and nothing below such an entry changes, except that
-//!   rights may be taken away: see `tables`.
+//!   rights may be taken away: see `sharing`.
 //! * A table below the root has at least one nonempty entry, and its frame's metadata holds their number.
 //! * A leaf that is writable has the right to become writable ([`Pte::MAY`](abi::Pte::MAY)).
 //! * An entry that a processor may have cached is invalidated before the frame that it named can be handed out again.
@@ -27,26 +27,25 @@
 mod build;
 mod edit;
 mod entry;
+mod fast;
 mod frames;
 mod lock;
+mod page_map;
 mod pages;
 mod ranges;
 mod run;
-mod short;
-mod space;
-mod tables;
+mod sharing;
 mod teardown;
 mod walk;
 
 pub use build::Builder;
-pub use edit::{FLUSH, FLUSH_EACH, PARK};
+pub use edit::{Edit, FLUSH, FLUSH_EACH, PARK};
 pub use frames::{FILL, FREE, Memory};
 pub use lock::{Guard, Lock};
+pub use page_map::{Editable, PageMap};
 pub use pages::Page;
 pub use ranges::Ranges;
 pub use run::{Budget, unpinned};
-pub use short::Released;
-pub use space::Space;
 
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};
@@ -56,7 +55,7 @@ use core::sync::atomic::AtomicU64;
 pub type Table = [AtomicU64; TABLE_ENTRIES];
 
 /// The machine, as page maps need it. The kernel and the tests each implement it once.
-pub trait Machine {
+pub trait Machine: Sized + 'static {
     /// The entries of a frame that is used as a table.
     fn table(frame: Frame) -> &'static Table;
     /// The metadata of a frame.
@@ -90,6 +89,8 @@ pub trait Machine {
     /// TLB shootdown: makes every other processor that has the page map loaded invalidate its cached translations.
     /// Returns when all of them have done so.
     fn flush_elsewhere(_root: Frame) {}
+    /// All page frames.
+    fn memory() -> &'static Memory<Self>;
     /// Called repeatedly while a processor waits for a lock.
     fn relax() {
         core::hint::spin_loop();

@@ -1,12 +1,12 @@
 //! The operations of the page calls on one page.
 
+use crate::Machine;
 use crate::entry::{change, count, granted, may_have, owned, owned_copy, with_perms};
-use crate::space::{Leaf, Space};
-use crate::{Machine, Memory};
+use crate::page_map::{Editable, Leaf};
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// A mapped page, as [`Space::page`] finds it.
+/// A mapped page, as [`PageMap::page`] finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
     /// The frame of the page.
@@ -15,7 +15,7 @@ pub struct Page {
     pub writable: bool,
 }
 
-impl<M: Machine> Space<M> {
+impl<M: Machine> Editable<M> {
     /// The page at `va`, if one is mapped for the user.
     #[inline]
     #[must_use]
@@ -41,22 +41,12 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::Shared`].
-    pub fn is_private(&self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+    pub fn is_private(&self, va: Va) -> Result<(), Error> {
         let page = self.page(va).ok_or(Error::NotMapped(va.0))?;
         if !page.writable {
             return Err(Error::NoRight(va.0));
         }
-        if memory.is_sole(page.frame) { Ok(()) } else { Err(Error::Shared(va.0)) }
-    }
-
-    /// Maps a fresh page of zeros at `va`, replacing a page or mark there.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`], [`Error::TableShared`].
-    #[inline(always)]
-    pub fn alloc(&mut self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<(), Error> {
-        let frame = memory.alloc_zeros(&mut self.work)?;
-        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+        if M::memory().is_sole(page.frame) { Ok(()) } else { Err(Error::Shared(va.0)) }
     }
 
     /// The frame at `va`, as the source of a copy.
@@ -68,23 +58,13 @@ impl<M: Machine> Space<M> {
         self.present(&self.last[1], va).map(|leaf| leaf.pte.frame())
     }
 
-    /// Maps a fresh page with the contents of a frame at `va`, replacing a page or mark there.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`], [`Error::TableShared`].
-    #[inline]
-    pub fn copy(&mut self, memory: &Memory<M>, va: Va, from: Frame, perms: Perms) -> Result<(), Error> {
-        let frame = memory.alloc_copy(from, &mut self.work)?;
-        self.insert(memory, va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
-    }
-
     /// Grants the page at `va` with these permissions: returns its frame, with a reference for the receiver.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`]; [`Error::TableShared`] if only a shared table
     /// keeps the page from being writable.
     #[inline]
-    pub fn grant(&self, memory: &Memory<M>, va: Va, perms: Perms) -> Result<Frame, Error> {
+    pub fn grant(&self, va: Va, perms: Perms) -> Result<Frame, Error> {
         let leaf = self.present(&self.last[1], va)?;
         if perms.contains(Perms::WRITE) {
             if !leaf.pte.has(Pte::WRITABLE) {
@@ -93,7 +73,27 @@ impl<M: Machine> Space<M> {
             self.require_own_tables(&leaf, va)?;
         }
         let frame = leaf.pte.frame();
-        memory.share(frame).map(|()| frame)
+        M::memory().share(frame).map(|()| frame)
+    }
+
+    /// Maps a fresh page of zeros at `va`, replacing a page or mark there.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline(always)]
+    pub fn alloc(&mut self, va: Va, perms: Perms) -> Result<(), Error> {
+        let frame = M::memory().alloc_zeros(&mut self.work)?;
+        self.insert(va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+    }
+
+    /// Maps a fresh page with the contents of a frame at `va`, replacing a page or mark there.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::TableShared`].
+    #[inline]
+    pub fn copy(&mut self, va: Va, from: Frame, perms: Perms) -> Result<(), Error> {
+        let frame = M::memory().alloc_copy(from, &mut self.work)?;
+        self.insert(va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
     }
 
     /// Maps a granted frame at `va`, replacing a page or mark there. The reference moves into the entry; an error
@@ -102,8 +102,8 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
-    pub fn accept(&mut self, memory: &Memory<M>, va: Va, frame: Frame, perms: Perms) -> Result<(), Error> {
-        self.insert(memory, va, granted(frame, perms))
+    pub fn accept(&mut self, va: Va, frame: Frame, perms: Perms) -> Result<(), Error> {
+        self.insert(va, granted(frame, perms))
     }
 
     /// Changes the permissions of the page at `va`. A and D stay.
@@ -118,7 +118,7 @@ impl<M: Machine> Space<M> {
             return Err(Error::NoRight(va.0));
         }
         change(leaf.entry, leaf.pte, |old| with_perms(old, perms));
-        self.forget(va);
+        self.invalidate(va);
         Ok(())
     }
 
@@ -127,12 +127,12 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`].
     #[inline]
-    pub fn unmap(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
+    pub fn unmap(&mut self, va: Va) -> Result<(), Error> {
         let leaf = self.find(va).filter(|leaf| !leaf.pte.is_empty());
         let leaf = leaf.ok_or(Error::NotMapped(va.0))?;
         self.require_own_tables(&leaf, va)?;
-        self.replace(memory, &leaf, va, Pte(0));
-        self.prune_if_empty(memory, leaf.table, va);
+        self.replace(&leaf, va, Pte(0));
+        self.prune_if_empty(leaf.table, va);
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`Error::BadWord`], [`Error::Mapped`], [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
-    pub fn mark(&mut self, memory: &Memory<M>, va: Va, word: u64) -> Result<(), Error> {
+    pub fn mark(&mut self, va: Va, word: u64) -> Result<(), Error> {
         if word > Pte::MARK_MAX {
             return Err(Error::BadWord(word));
         }
@@ -150,9 +150,9 @@ impl<M: Machine> Space<M> {
             None if word == 0 => return Ok(()),
             _ => {}
         }
-        let leaf = self.make(memory, va)?;
-        self.replace(memory, &leaf, va, Pte::mark(word));
-        self.prune_if_empty(memory, leaf.table, va);
+        let leaf = self.make(va)?;
+        self.replace(&leaf, va, Pte::mark(word));
+        self.prune_if_empty(leaf.table, va);
         Ok(())
     }
 
@@ -162,41 +162,41 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`Error::NotMapped`], [`Error::Executable`], [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
-    pub fn own(&mut self, memory: &Memory<M>, va: Va) -> Result<bool, Error> {
+    pub fn own(&mut self, va: Va) -> Result<bool, Error> {
         let leaf = self.present(&self.last[0], va)?;
         self.require_own_tables(&leaf, va)?;
         let old = leaf.pte;
         if !old.has(Pte::NO_EXEC) {
             return Err(Error::Executable(va.0));
         }
-        if memory.is_sole(old.frame()) {
+        if M::memory().is_sole(old.frame()) {
             change(leaf.entry, old, owned);
-            self.forget(va);
+            self.invalidate(va);
             return Ok(false);
         }
-        let copy = memory.alloc_copy(old.frame(), &mut self.work)?;
-        self.replace(memory, &leaf, va, owned_copy(old, copy));
+        let copy = M::memory().alloc_copy(old.frame(), &mut self.work)?;
+        self.replace(&leaf, va, owned_copy(old, copy));
         Ok(true)
     }
 
     /// Fills the entry of `va`, which takes over a reference to the frame.
     #[inline(always)]
-    fn insert(&mut self, memory: &Memory<M>, va: Va, new: Pte) -> Result<(), Error> {
-        let leaf = self.make(memory, va).inspect_err(|_| memory.release(new.frame()))?;
-        self.replace(memory, &leaf, va, new);
+    fn insert(&mut self, va: Va, new: Pte) -> Result<(), Error> {
+        let leaf = self.make(va).inspect_err(|_| M::memory().release(new.frame()))?;
+        self.replace(&leaf, va, new);
         Ok(())
     }
 
     /// Replaces an entry and drops the reference of the old one: first the entry, then its cached translation, then
     /// the frame. (In any other order another environment could get the frame while this one can still reach it.)
     #[inline]
-    fn replace(&mut self, memory: &Memory<M>, leaf: &Leaf, va: Va, new: Pte) {
+    fn replace(&mut self, leaf: &Leaf, va: Va, new: Pte) {
         let mut old = leaf.pte;
         if old.is_present() {
             // The processor may be setting A or D in it.
             old = Pte(leaf.entry.swap(new.0, Relaxed));
-            self.forget(va);
-            self.release(memory, old.frame());
+            self.invalidate(va);
+            self.release(old.frame());
         } else {
             leaf.entry.store(new.0, Relaxed);
         }

@@ -1,12 +1,13 @@
-//! Page calls: repeat an operation of [`Space`] on a run of pages or tables, until the run is finished, an error
+//! Page calls: repeat an operation of [`Editable`] on a run of pages or tables, until the run is finished, an error
 //! occurs, or the time of this kernel entry is used up. An error is returned only if nothing was done: otherwise the
 //! caller learns how far the call got, calls again for the rest, and gets the error then.
 
+use crate::Machine;
 use crate::edit::{FLUSH, FLUSH_EACH, PARK};
 use crate::frames::{FILL, search_cost};
-use crate::tables::most_to_own;
+use crate::page_map::Editable;
+use crate::sharing::most_to_own;
 use crate::walk::{MAKE, PRUNE};
-use crate::{Machine, Memory, Space};
 use abi::call::PAGE_OPS_MAX;
 use abi::page::{TABLE_ENTRIES, span};
 use abi::window::CpuInfo;
@@ -19,7 +20,7 @@ use core::ops::Range;
 pub struct Budget(u32);
 
 /// The cost of a step: the fixed part, when every table and frame is at hand and nothing is replaced, and the most
-/// that a step can cost. A page map [reports](Space::take_work) the work beyond the fixed part.
+/// that a step can cost. A page map [reports](crate::PageMap::take_work) the work beyond the fixed part.
 #[derive(Clone, Copy)]
 struct Cost {
     step: u32,
@@ -86,38 +87,38 @@ impl Budget {
     #[inline(always)]
     pub fn each_page<M: Machine>(
         &mut self,
-        space: &mut Space<M>,
+        map: &mut Editable<M>,
         count: u32,
-        f: impl FnMut(&mut Space<M>, u32) -> Result<(), Error>,
+        f: impl FnMut(&mut Editable<M>, u32) -> Result<(), Error>,
     ) -> Result<u32, Error> {
-        self.each(PAGE, space, count, f)
+        self.each(PAGE, map, count, f)
     }
 
     #[inline(always)]
     fn each<M: Machine>(
         &mut self,
         cost: Cost,
-        space: &mut Space<M>,
+        map: &mut Editable<M>,
         count: u32,
-        mut f: impl FnMut(&mut Space<M>, u32) -> Result<(), Error>,
+        mut f: impl FnMut(&mut Editable<M>, u32) -> Result<(), Error>,
     ) -> Result<u32, Error> {
         // Work of earlier messages does not belong to this call.
-        space.take_work();
+        map.take_work();
         let mut done = 0;
         if let Some(most) = self.0.checked_sub(cost.most(M::cpus().len() as u32)) {
-            while done < count && space.work <= most {
-                match f(space, done) {
+            while done < count && map.work <= most {
+                match f(map, done) {
                     Ok(()) => done += 1,
                     Err(error) if done == 0 => {
-                        self.spend(space.take_work());
+                        self.spend(map.take_work());
                         return Err(error);
                     }
                     Err(_) => break,
                 }
-                space.has_worked(cost.step);
+                map.has_worked(cost.step);
             }
         }
-        self.spend(space.take_work());
+        self.spend(map.take_work());
         Ok(done)
     }
 
@@ -153,7 +154,7 @@ impl Default for Budget {
     }
 }
 
-impl<M: Machine> Space<M> {
+impl<M: Machine> Editable<M> {
     /// Does `share_tables`, `own_tables` or `unmap_tables` to the first `count` tables of an operation. Returns how
     /// many were done.
     ///
@@ -162,8 +163,7 @@ impl<M: Machine> Space<M> {
     #[inline]
     pub fn run_tables(
         &mut self,
-        memory: &Memory<M>,
-        mut source: Option<&mut Space<M>>,
+        mut source: Option<&mut Editable<M>>,
         call: Call,
         op: &PageOp,
         count: u32,
@@ -172,23 +172,23 @@ impl<M: Machine> Space<M> {
         let level = op.level()?;
         let at = move |first: Va, table: u32| Va(first.0 + u64::from(table) * span(level));
         if call == Call::OwnTables {
-            return self.own_each(memory, |table| at(op.va, table), level, count, budget);
+            return self.own_each(|table| at(op.va, table), level, count, budget);
         }
-        budget.each(TABLE, self, count, move |space, table| {
+        budget.each(TABLE, self, count, move |map, table| {
             let to = at(op.va, table);
             if call == Call::UnmapTables {
-                return space.unmap_table(memory, to, level);
+                return map.unmap_table(to, level);
             }
             let from = at(op.source, table);
-            let granting = source.as_deref_mut().unwrap_or(space);
+            let granting = source.as_deref_mut().unwrap_or(map);
             let own = granting.has_own_table(from, level);
-            let frame = granting.grant_table(memory, from, level)?;
+            let frame = granting.grant_table(from, level)?;
             let spent = granting.take_work();
-            space.has_worked(spent);
-            let result = space.accept_table(memory, to, level, frame);
+            map.has_worked(spent);
+            let result = map.accept_table(to, level, frame);
             if result.is_err() && own {
                 // Only the page map that had the table before has it.
-                source.as_deref_mut().unwrap_or(space).reopen_table(from, level);
+                source.as_deref_mut().unwrap_or(map).reopen_table(from, level);
             }
             result
         })
@@ -198,7 +198,6 @@ impl<M: Machine> Space<M> {
     #[inline]
     fn own_each(
         &mut self,
-        memory: &Memory<M>,
         at: impl Fn(u32) -> Va,
         level: u32,
         count: u32,
@@ -211,7 +210,7 @@ impl<M: Machine> Space<M> {
             // At the beginning of a kernel entry the budget suffices for any table.
             let fits_any = budget.0 >= full.most;
             let cost = if fits_any { full } else { own_table(self.entries_of_table(va, level), processors) };
-            match budget.each(cost, self, 1, |space, _| space.own_table(memory, va, level).map(drop)) {
+            match budget.each(cost, self, 1, |map, _| map.own_table(va, level).map(drop)) {
                 Err(error) if table == 0 => return Err(error),
                 Ok(1) => {}
                 _ => return Ok(table),

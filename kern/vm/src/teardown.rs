@@ -1,9 +1,9 @@
 //! Teardown of a page map: everything in it is freed, a slice at a time.
 
+use crate::Machine;
 use crate::entry::{LINE, count, is_line_empty, user_entries};
 use crate::frames::Emptied;
-use crate::space::Space;
-use crate::{Machine, Memory};
+use crate::page_map::PageMap;
 use abi::{Frame, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -13,20 +13,20 @@ const SKIP_COST: u32 = 20;
 const LINE_COST: u32 = 180;
 const CLEAR_COST: u32 = 68;
 
-impl<M: Machine> Space<M> {
+impl<M: Machine> PageMap<M> {
     /// Frees everything in the user's part. Stops after about `budget` instructions; the caller must then call again.
     /// No processor may have this page map loaded. Returns whether everything is gone; then only the root is left, to
     /// be [freed](Self::free).
-    pub fn tear_down(&mut self, memory: &Memory<M>, budget: &mut u32) -> bool {
-        self.forget_walks();
-        let rest = clear::<M>(memory, self.root, 4, Va(0), self.torn_down, budget);
-        self.torn_down = rest.unwrap_or(self.torn_down);
+    pub fn tear_down(&mut self, budget: &mut u32) -> bool {
+        self.drop_walks();
+        let rest = clear::<M>(self.root, 4, Va(0), self.torn_down, budget);
+        self.0.torn_down = rest.unwrap_or(self.torn_down);
         rest.is_none()
     }
 
     /// Frees the top-level table, whose user part is empty. The page map must not be used any more.
-    pub fn free(&mut self, memory: &Memory<M>) {
-        memory.release_emptied(self.root, Emptied::Root);
+    pub fn free(&mut self) {
+        M::memory().release_emptied(self.root, Emptied::Root);
     }
 
     /// Calls `f` with every nonempty entry of the user's part: tables first, then their contents. For checking kernels
@@ -38,14 +38,7 @@ impl<M: Machine> Space<M> {
 
 /// Clears a table that translates addresses from `base` on, beginning at the entry for `from`: the entries before it
 /// are empty. Returns the address at which to continue when the budget is spent.
-fn clear<M: Machine>(
-    memory: &Memory<M>,
-    table: Frame,
-    level: u32,
-    base: Va,
-    from: Va,
-    budget: &mut u32,
-) -> Option<Va> {
+fn clear<M: Machine>(table: Frame, level: u32, base: Va, from: Va, budget: &mut u32) -> Option<Va> {
     let left = &M::info(table).word;
     let entries = user_entries::<M>(table, level);
     let first = from.index(level);
@@ -70,7 +63,7 @@ fn clear<M: Machine>(
         if *budget == 0 && (level == 1 || pte.is_shared_table()) {
             return Some(va);
         }
-        let goes_on_elsewhere = level > 1 && pte.is_shared_table() && memory.release_shared(pte.frame());
+        let goes_on_elsewhere = level > 1 && pte.is_shared_table() && M::memory().release_shared(pte.frame());
         if goes_on_elsewhere {
             // Another page map has the table, and everything below it.
             *budget = budget.saturating_sub(CLEAR_COST);
@@ -80,7 +73,7 @@ fn clear<M: Machine>(
         }
         if pte.is_present() && level > 1 {
             let from = if index - 1 == first { from } else { va };
-            if let Some(rest) = clear::<M>(memory, pte.frame(), level - 1, va, from, budget) {
+            if let Some(rest) = clear::<M>(pte.frame(), level - 1, va, from, budget) {
                 return Some(rest);
             }
         }
@@ -88,9 +81,9 @@ fn clear<M: Machine>(
         entries[index - 1].store(0, Relaxed);
         count::<M>(table, -1);
         if pte.is_present() && level > 1 {
-            memory.release_emptied(pte.frame(), Emptied::Table);
+            M::memory().release_emptied(pte.frame(), Emptied::Table);
         } else if pte.is_present() {
-            memory.release(pte.frame());
+            M::memory().release(pte.frame());
         }
     }
     None

@@ -1,9 +1,9 @@
 //! The walk down to a page table entry; making and removing the tables on the way.
 
+use crate::Machine;
 use crate::entry::{TABLE, count};
 use crate::frames::Emptied;
-use crate::space::{Leaf, Loaded, SPAN, Space, Walk};
-use crate::{Machine, Memory};
+use crate::page_map::{Editable, Leaf, Loaded, SPAN, Walk};
 use abi::layout::{WINDOWS, uvpt};
 use abi::page::span;
 use abi::{Error, Frame, Pte, Va};
@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) const MAKE: u32 = 70;
 /// The cost of removing a table that has become empty.
 pub(crate) const PRUNE: u32 = 150;
-impl<M: Machine> Space<M> {
+impl<M: Machine> Editable<M> {
     /// Checks that the entry of `va` may be changed: no table above is shared.
     #[inline]
     pub(crate) fn require_own_tables(&self, leaf: &Leaf, va: Va) -> Result<(), Error> {
@@ -107,16 +107,16 @@ impl<M: Machine> Space<M> {
         Some(Walk::new::<M>(va, table, above & Pte::WRITABLE != 0))
     }
 
-    pub(crate) fn forget_walks(&self) {
+    pub(crate) fn drop_walks(&self) {
         self.last.iter().for_each(|last| last.set(Walk::none::<M>(self.root)));
     }
 
     /// Finds the leaf entry of `va`; missing tables are made. A caller that does not fill the entry must call
     /// [`prune`](Self::prune).
     #[inline(always)]
-    pub(crate) fn make(&mut self, memory: &Memory<M>, va: Va) -> Result<Leaf, Error> {
+    pub(crate) fn make(&mut self, va: Va) -> Result<Leaf, Error> {
         if !self.look_up(&self.last[0], va) {
-            self.make_tables(memory, va)?;
+            self.make_tables(va)?;
         }
         if self.last[0].get().span & Walk::READ_ONLY != 0 {
             return Err(self.shared_above(va));
@@ -125,8 +125,8 @@ impl<M: Machine> Space<M> {
     }
 
     #[inline(never)]
-    pub(crate) fn make_tables(&mut self, memory: &Memory<M>, va: Va) -> Result<(), Error> {
-        let table = self.make_table(memory, va, 1)?;
+    pub(crate) fn make_tables(&mut self, va: Va) -> Result<(), Error> {
+        let table = self.make_table(va, 1)?;
         self.last[0].set(Walk::new::<M>(va, table, true));
         Ok(())
     }
@@ -134,7 +134,7 @@ impl<M: Machine> Space<M> {
     /// The table of a level (1 to 3) that translates `va`. Missing tables are made; a caller that does not fill the
     /// entry must call [`prune`](Self::prune).
     // exercise 3 of page-tables: the kernel makes the tables that are missing
-    pub(crate) fn make_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
+    pub(crate) fn make_table(&mut self, va: Va, level: u32) -> Result<Frame, Error> {
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
             let entry = &M::table(table)[va.index(above)];
@@ -144,7 +144,7 @@ impl<M: Machine> Space<M> {
             }
             if !pte.is_present() {
                 self.has_worked(MAKE);
-                let frame = memory.alloc_table(&mut self.work).inspect_err(|_| self.prune(memory, va))?;
+                let frame = M::memory().alloc_table(&mut self.work).inspect_err(|_| self.prune(va))?;
                 M::expect_zeros(M::table(frame));
                 pte = Pte(frame.address() | TABLE);
                 entry.store(pte.0, Relaxed);
@@ -179,16 +179,16 @@ impl<M: Machine> Space<M> {
 
     /// Prunes the tables above `va` if the level-1 table has become empty.
     #[inline]
-    pub(crate) fn prune_if_empty(&mut self, memory: &Memory<M>, table: Frame, va: Va) {
+    pub(crate) fn prune_if_empty(&mut self, table: Frame, va: Va) {
         if M::info(table).word.load(Relaxed) == 0 {
-            self.prune(memory, va);
+            self.prune(va);
         }
     }
 
     /// Frees the tables above `va` that have become empty.
     #[inline(never)]
-    pub(crate) fn prune(&mut self, memory: &Memory<M>, va: Va) {
-        self.forget_walks();
+    pub(crate) fn prune(&mut self, va: Va) {
+        self.drop_walks();
         let mut path = [self.root; 4];
         let mut depth = 0;
         while depth < 3 {
@@ -207,11 +207,11 @@ impl<M: Machine> Space<M> {
             M::table(path[depth])[va.index(level + 1)].store(0, Relaxed);
             count::<M>(path[depth], -1);
             // The table was visible in the self map, as the page that holds the entry of `va`.
-            self.forget(uvpt(va, level).page());
+            self.invalidate(uvpt(va, level).page());
             if self.loaded == Loaded::Elsewhere {
-                self.release(memory, path[depth + 1]);
+                self.release(path[depth + 1]);
             } else {
-                memory.release_emptied(path[depth + 1], Emptied::Table);
+                M::memory().release_emptied(path[depth + 1], Emptied::Table);
             }
         }
     }

@@ -5,7 +5,7 @@
 //! | [`machine`] | memory with holes, and the frame table: in place of the kernel's `Machine` |
 //! | [`processor`] | translation in the way of the hardware, with a TLB |
 //!
-//! A test makes page maps with [`vm::Space`], and its programs reach memory only through the processor
+//! A test makes page maps with [`vm::PageMap`], and its programs reach memory only through the processor
 //! ([`machine::load`], [`machine::store`]), which caches translations. So a missing `invalidate` shows as a program
 //! that reads what it should not.
 

@@ -30,8 +30,10 @@ pub const POISON: u64 = 0xdead_f4ee_dead_f4ee;
 
 /// The machine of this thread.
 pub struct Sim {
-    memory: Vec<Table>,
-    books: Vec<FrameInfo>,
+    /// The contents of the frames, and their metadata.
+    contents: Vec<Table>,
+    metadata: Vec<FrameInfo>,
+    memory: Memory<Sim>,
     cpu: CpuInfo,
     processor: RefCell<Processor<Sim>>,
     /// Whether programs run on another processor than the one on which page maps are edited.
@@ -75,7 +77,10 @@ fn place(frame: Frame) -> usize {
 }
 
 /// Restarts the machine with this many free frames, the lowest ones. Other frames keep their contents.
-pub fn start(free: usize) -> Memory<Sim> {
+pub fn start(free: usize) -> &'static Memory<Sim> {
+    let memory = Sim::memory();
+    // What an earlier test left.
+    while memory.alloc().is_ok() {}
     for frame in frames() {
         Sim::info(frame).refs.store(1, SeqCst);
         Sim::info(frame).word.store(0, SeqCst);
@@ -83,7 +88,6 @@ pub fn start(free: usize) -> Memory<Sim> {
     sim().cpu.free_frames.store(0, SeqCst);
     processor(|processor| processor.load(None));
     run_elsewhere(false);
-    let memory = Memory::new();
     frames().take(free).collect::<Vec<_>>().into_iter().rev().for_each(|f| memory.release(f));
     memory
 }
@@ -219,8 +223,9 @@ impl Sim {
     fn new() -> Sim {
         let table = || [const { AtomicU64::new(0) }; TABLE_ENTRIES];
         Sim {
-            memory: (0..FRAMES).map(|_| table()).collect(),
-            books: (0..FRAMES).map(|_| FrameInfo::default()).collect(),
+            contents: (0..FRAMES).map(|_| table()).collect(),
+            metadata: (0..FRAMES).map(|_| FrameInfo::default()).collect(),
+            memory: Memory::new(),
             cpu: CpuInfo::default(),
             processor: RefCell::default(),
             elsewhere: AtomicBool::default(),
@@ -233,11 +238,11 @@ impl Sim {
 
 impl Machine for Sim {
     fn table(frame: Frame) -> &'static Table {
-        &sim().memory[place(frame)]
+        &sim().contents[place(frame)]
     }
 
     fn info(frame: Frame) -> &'static FrameInfo {
-        &sim().books[place(frame)]
+        &sim().metadata[place(frame)]
     }
 
     fn cpus() -> &'static [CpuInfo] {
@@ -250,6 +255,10 @@ impl Machine for Sim {
 
     fn counts() -> &'static CpuInfo {
         &sim().cpu
+    }
+
+    fn memory() -> &'static Memory<Sim> {
+        &sim().memory
     }
 
     fn zero(frame: Frame) {
@@ -305,18 +314,18 @@ impl Machine for Sim {
 mod tests {
     use super::*;
     use abi::Perms;
-    use vm::Space;
+    use vm::PageMap;
 
     const PAGE: Va = Va(0x40_0000);
 
     #[test]
     fn a_program_meets_the_bytes_that_were_put_there() {
-        let memory = start(FRAMES - KERNEL_FRAMES);
+        start(FRAMES - KERNEL_FRAMES);
         let (template, _) = template();
-        let mut space = Space::new(&memory, template).expect("a space");
-        space.alloc(&memory, PAGE, Perms::WRITE).expect("a page");
-        processor(|processor| processor.load(Some(space.root())));
-        let frame = space.page(PAGE).expect("the page is there").frame;
+        let mut map = PageMap::<Sim>::new(template).expect("a page map");
+        map.edit().alloc(PAGE, Perms::WRITE).expect("a page");
+        processor(|processor| processor.load(Some(map.root())));
+        let frame = map.page(PAGE).expect("the page is there").frame;
         put(frame, 6, &[1, 2, 3]);
         assert_eq!(load(PAGE, Access::Read), Some(0x0201_0000_0000_0000));
         assert!(store(Va(PAGE.0 + 8), 0x0504));
@@ -325,20 +334,20 @@ mod tests {
 
     #[test]
     fn a_boot_archive_can_be_read_and_mapped_but_not_written() {
-        let memory = start(FRAMES - kernel_frames(3));
+        start(FRAMES - kernel_frames(3));
         let (template, _) = template();
         let pages = archive(template, 3);
         put(pages[1], 8, b"archived");
-        let mut space = Space::new(&memory, template).expect("a space");
-        processor(|processor| processor.load(Some(space.root())));
+        let mut map = PageMap::<Sim>::new(template).expect("a page map");
+        processor(|processor| processor.load(Some(map.root())));
         let second = ARCHIVE.add_pages(1);
         assert_eq!(load(Va(second.0 + 8), Access::Read), Some(u64::from_le_bytes(*b"archived")));
         assert!(!store(second, 1) && load(ARCHIVE.add_pages(3), Access::Read).is_none());
-        let frame = space.grant(&memory, second, Perms::READ).expect("it may be shared");
-        assert!(space.grant(&memory, second, Perms::WRITE).is_err());
-        space.accept(&memory, PAGE, frame, Perms::READ).expect("room for tables");
-        assert_eq!((entry(space.root(), PAGE).frame(), refs(frame)), (pages[1], 2));
-        assert_eq!(entry(space.root(), Va(0)), Pte(0));
+        let frame = map.grant(second, Perms::READ).expect("it may be shared");
+        assert!(map.grant(second, Perms::WRITE).is_err());
+        map.edit().accept(PAGE, frame, Perms::READ).expect("room for tables");
+        assert_eq!((entry(map.root(), PAGE).frame(), refs(frame)), (pages[1], 2));
+        assert_eq!(entry(map.root(), Va(0)), Pte(0));
     }
 
     #[test]

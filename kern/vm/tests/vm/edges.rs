@@ -8,10 +8,10 @@ use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::SeqCst;
-use vm::{Machine, Memory, Space};
+use vm::{Machine, PageMap};
 
 fn frame_at(world: &World, va: Va) -> Frame {
-    world.spaces[0].page(va).expect("a page").frame
+    world.maps[0].page(va).expect("a page").frame
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn every_frame_is_handed_out_once_and_zeroed() {
     assert_eq!(free_frames(), 0);
     assert_eq!(memory.alloc(), Err(Error::NoMemory(0)));
     assert_eq!(memory.alloc_copy(all[0], &mut 0), Err(Error::NoMemory(0)));
-    assert!(Space::new(&memory, all[0]).is_err());
+    assert!(PageMap::<Sim>::new(all[0]).is_err());
     all.iter().for_each(|&frame| memory.release(frame));
     assert_eq!(free_frames(), ALL);
 }
@@ -45,10 +45,10 @@ fn tables_come_back_as_they_were_freed() {
     let memory = machine::start(ALL);
     let (template, _) = machine::template();
     let fill = || {
-        let mut space = Space::new(&memory, template).unwrap();
-        space.mark(&memory, PAGE, 1).unwrap();
-        while !space.tear_down(&memory, &mut 100) {}
-        space.free(&memory);
+        let mut map = PageMap::<Sim>::new(template).unwrap();
+        map.edit().mark(PAGE, 1).unwrap();
+        while !map.tear_down(&mut 100) {}
+        map.free();
         machine::take_filled()
     };
     machine::take_filled();
@@ -70,11 +70,11 @@ fn a_copy_is_a_copy() {
 }
 
 #[test]
-fn a_new_space_has_the_kernels_half_the_windows_and_itself() {
-    let memory = machine::start(ALL);
+fn a_new_page_map_has_the_kernels_half_the_windows_and_itself() {
+    machine::start(ALL);
     let (template, _) = machine::template();
-    let space = Space::new(&memory, template).unwrap();
-    let (from, to) = (Sim::table(template), Sim::table(space.root()));
+    let map = PageMap::<Sim>::new(template).unwrap();
+    let (from, to) = (Sim::table(template), Sim::table(map.root()));
     let entry = |table: &vm::Table, slot: usize| Pte(table[slot].load(SeqCst));
     for slot in 0..WINDOWS.index(4) {
         assert_eq!(entry(to, slot), Pte(0), "slot {slot}");
@@ -83,7 +83,7 @@ fn a_new_space_has_the_kernels_half_the_windows_and_itself() {
         assert_eq!(entry(to, slot), entry(from, slot), "slot {slot}");
     }
     let own = entry(to, UVPT_SLOT as usize);
-    assert_eq!(own.frame(), space.root());
+    assert_eq!(own.frame(), map.root());
     assert_eq!(own.0 & !Pte::FRAME, Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
     assert_eq!(free_frames(), ALL - 1);
 }
@@ -91,9 +91,9 @@ fn a_new_space_has_the_kernels_half_the_windows_and_itself() {
 #[test]
 fn too_many_references_are_refused_and_not_counted() {
     let mut world = World::new(ALL);
-    let World { memory, spaces, .. } = &mut world;
-    spaces[0].alloc(memory, PAGE, Perms::WRITE).unwrap();
-    let frame = spaces[0].page(PAGE).unwrap().frame;
+    let World { maps, .. } = &mut world;
+    maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
+    let frame = maps[0].page(PAGE).unwrap().frame;
     let free = free_frames();
     for (refs_before, expected) in [
         (MOST - 1, Ok(frame)),
@@ -101,12 +101,12 @@ fn too_many_references_are_refused_and_not_counted() {
         (MOST + 1, Err(Error::TooManyRefs(frame.address()))),
     ] {
         set_refs(frame, refs_before);
-        assert_eq!(spaces[0].grant(memory, PAGE, Perms::READ), expected);
+        assert_eq!(maps[0].grant(PAGE, Perms::READ), expected);
         assert_eq!(refs(frame), refs_before + u32::from(expected.is_ok()));
     }
     assert_eq!(free_frames(), free);
     set_refs(frame, 1);
-    spaces[0].unmap(memory, PAGE).unwrap();
+    maps[0].edit().unmap(PAGE).unwrap();
     world.end();
 }
 
@@ -115,14 +115,14 @@ fn windows_are_read_and_never_written() {
     let world = World::new(ALL);
     let (_, page) = machine::template();
     Sim::table(page)[1].store(42, SeqCst);
-    processor(|processor| processor.load(Some(world.spaces[0].root())));
+    processor(|processor| processor.load(Some(world.maps[0].root())));
     let word = Va(MACHINE.0 + 8);
     assert_eq!(load(word, Access::Read), Some(42));
     assert!(!store(word, 1));
     assert_eq!(load(word, Access::Fetch), None);
     assert_eq!(load(KERNEL_HALF, Access::Read), None);
     // The leaf would allow writing; a level above does not.
-    assert!(!world.spaces[0].page(MACHINE).unwrap().writable);
+    assert!(!world.maps[0].page(MACHINE).unwrap().writable);
     world.end();
 }
 
@@ -132,20 +132,20 @@ fn a_page_of_a_window_is_granted_read_only_and_copied_when_owned() {
     let mut world = World::new(ALL);
     let (_, archive) = machine::template();
     Sim::table(archive)[0].store(7, SeqCst);
-    let World { memory, spaces, .. } = &mut world;
-    let refused = spaces[0].grant(memory, MACHINE, Perms::WRITE);
+    let World { maps, .. } = &mut world;
+    let refused = maps[0].grant(MACHINE, Perms::WRITE);
     assert_eq!((refused, refs(archive)), (Err(Error::NoRight(MACHINE.0)), 1));
 
-    let frame = spaces[0].grant(memory, MACHINE, Perms::COW).unwrap();
-    spaces[1].accept(memory, PAGE, frame, Perms::COW).unwrap();
+    let frame = maps[0].grant(MACHINE, Perms::COW).unwrap();
+    maps[1].edit().accept(PAGE, frame, Perms::COW).unwrap();
     assert_eq!((frame, refs(archive)), (archive, 2));
-    assert_eq!(spaces[1].protect(PAGE, Perms::WRITE), Err(Error::NoRight(PAGE.0)));
-    assert_eq!(spaces[1].own(memory, PAGE), Ok(true));
-    let own = spaces[1].page(PAGE).unwrap();
+    assert_eq!(maps[1].edit().protect(PAGE, Perms::WRITE), Err(Error::NoRight(PAGE.0)));
+    assert_eq!(maps[1].edit().own(PAGE), Ok(true));
+    let own = maps[1].page(PAGE).unwrap();
     assert!(own.writable && own.frame != archive);
     assert_eq!(Sim::table(own.frame)[0].load(SeqCst), 7);
     assert_eq!(refs(archive), 1);
-    spaces[1].unmap(memory, PAGE).unwrap();
+    maps[1].edit().unmap(PAGE).unwrap();
     world.end();
 }
 
@@ -155,30 +155,30 @@ fn protecting_keeps_the_accessed_and_dirty_bits_and_mapping_again_clears_them() 
     let mut world = World::new(ALL);
     let flags = |world: &World| {
         let mut found = Pte(0);
-        world.spaces[0].for_each(&mut |_, level, pte| {
+        world.maps[0].for_each(&mut |_, level, pte| {
             if level == 1 {
                 found = pte;
             }
         });
         (found.has(Pte::ACCESSED), found.has(Pte::DIRTY))
     };
-    let World { memory, spaces, .. } = &mut world;
-    spaces[0].alloc(memory, PAGE, Perms::WRITE).unwrap();
+    let World { maps, .. } = &mut world;
+    maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
     assert!(store(PAGE, 5));
-    spaces[0].protect(PAGE, Perms::READ).unwrap();
+    maps[0].edit().protect(PAGE, Perms::READ).unwrap();
     assert_eq!(flags(&world), (true, true));
 
-    let World { memory, spaces, .. } = &mut world;
-    let frame = spaces[0].grant(memory, PAGE, Perms::READ).unwrap();
-    spaces[0].accept(memory, PAGE, frame, Perms::READ).unwrap();
+    let World { maps, .. } = &mut world;
+    let frame = maps[0].grant(PAGE, Perms::READ).unwrap();
+    maps[0].edit().accept(PAGE, frame, Perms::READ).unwrap();
     assert_eq!((flags(&world), refs(frame)), ((false, false), 1));
     assert_eq!(load(PAGE, Access::Read), Some(5));
     assert_eq!(flags(&world), (true, false), "the processor looked at the entry again");
 
-    let World { memory, spaces, .. } = &mut world;
-    assert_eq!(spaces[0].protect(PAGE, Perms::WRITE), Err(Error::NoRight(PAGE.0)));
-    assert_eq!(spaces[0].own(memory, PAGE), Ok(false));
-    spaces[0].unmap(memory, PAGE).unwrap();
+    let World { maps, .. } = &mut world;
+    assert_eq!(maps[0].edit().protect(PAGE, Perms::WRITE), Err(Error::NoRight(PAGE.0)));
+    assert_eq!(maps[0].edit().own(PAGE), Ok(false));
+    maps[0].edit().unmap(PAGE).unwrap();
     world.end();
 }
 
@@ -188,20 +188,20 @@ fn protecting_keeps_the_accessed_and_dirty_bits_and_mapping_again_clears_them() 
 fn a_freed_table_is_not_seen_through_the_self_map() {
     use abi::layout::uvpt;
     let mut world = World::new(ALL);
-    let World { memory, spaces, .. } = &mut world;
-    spaces[0].alloc(memory, OTHER, Perms::WRITE).unwrap();
-    spaces[0].alloc(memory, PAGE, Perms::WRITE).unwrap();
+    let World { maps, .. } = &mut world;
+    maps[0].edit().alloc(OTHER, Perms::WRITE).unwrap();
+    maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
     let entry = |level| uvpt(PAGE, level);
     assert!((1..=4).all(|level| load(entry(level), Access::Read).is_some()));
-    spaces[0].unmap(memory, PAGE).unwrap();
+    maps[0].edit().unmap(PAGE).unwrap();
     for level in [1, 2, 3] {
         assert_eq!(load(entry(level), Access::Read), None, "level {level}");
     }
     assert_eq!(load(entry(4), Access::Read), Some(0));
     let frame = frame_at(&world, OTHER);
     assert_eq!(refs(frame), 1);
-    let World { memory, spaces, .. } = &mut world;
-    spaces[0].unmap(memory, OTHER).unwrap();
+    let World { maps, .. } = &mut world;
+    maps[0].edit().unmap(OTHER).unwrap();
     world.end();
 }
 
@@ -209,7 +209,7 @@ fn a_freed_table_is_not_seen_through_the_self_map() {
 #[cfg(debug_assertions)]
 #[should_panic(expected = "released once too often")]
 fn releasing_a_free_frame_is_a_bug() {
-    let memory: Memory<Sim> = machine::start(ALL);
+    let memory = machine::start(ALL);
     let frame = memory.alloc().unwrap();
     memory.release(frame);
     memory.release(frame);
@@ -219,18 +219,18 @@ fn releasing_a_free_frame_is_a_bug() {
 fn what_the_kernel_writes_for_a_user_is_dirty() {
     let memory = machine::start(ALL);
     let template = memory.alloc().expect("a frame");
-    let mut space = Space::new(&memory, template).expect("a space");
-    space.alloc(&memory, PAGE, Perms::READ).expect("a page");
-    assert_eq!(space.dirty(PAGE), Err(Error::Fault(PAGE.0)), "the page is read-only");
-    assert_eq!(space.dirty(OTHER), Err(Error::Fault(OTHER.0)), "there is no page");
-    space.protect(PAGE, Perms::WRITE).expect("the page may be written");
-    let frame = space.page(PAGE).expect("a page").frame;
-    let leaf = |space: &Space<Sim>| {
+    let mut map = PageMap::<Sim>::new(template).expect("a map");
+    map.edit().alloc(PAGE, Perms::READ).expect("a page");
+    assert_eq!(map.dirty(PAGE), Err(Error::Fault(PAGE.0)), "the page is read-only");
+    assert_eq!(map.dirty(OTHER), Err(Error::Fault(OTHER.0)), "there is no page");
+    map.edit().protect(PAGE, Perms::WRITE).expect("the page may be written");
+    let frame = map.page(PAGE).expect("a page").frame;
+    let leaf = |map: &PageMap<Sim>| {
         let mut found = Pte(0);
-        space.for_each(&mut |va, level, pte| found = if (va, level) == (PAGE, 1) { pte } else { found });
+        map.for_each(&mut |va, level, pte| found = if (va, level) == (PAGE, 1) { pte } else { found });
         found
     };
-    assert!(!leaf(&space).has(Pte::DIRTY));
-    assert_eq!(space.dirty(PAGE), Ok(frame));
-    assert!(leaf(&space).has(Pte::ACCESSED | Pte::DIRTY));
+    assert!(!leaf(&map).has(Pte::DIRTY));
+    assert_eq!(map.dirty(PAGE), Ok(frame));
+    assert!(leaf(&map).has(Pte::ACCESSED | Pte::DIRTY));
 }

@@ -31,12 +31,12 @@ mod shared;
 mod sketch;
 mod world;
 
-use op::{SPACES, op};
+use op::{MAPS, op};
 use proptest::prelude::*;
 use world::{ALL, World};
 
 /// Number of frames of a machine on which the steps below often run out.
-const FEW: usize = SPACES + 16;
+const FEW: usize = MAPS + 16;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 384, failure_persistence: None, ..Default::default() })]

@@ -38,7 +38,7 @@ pub type Table = BTreeMap<usize, Entry>;
 /// Words in a page.
 pub const WORDS: usize = PAGE_SIZE as usize / 8;
 
-/// All spaces.
+/// All maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     pub roots: Vec<TableId>,
@@ -59,10 +59,10 @@ struct Place {
 
 impl Model {
     /// A model with this many empty page maps and frames.
-    pub fn new(spaces: usize, frames: usize) -> Model {
+    pub fn new(maps: usize, frames: usize) -> Model {
         let mut model =
             Model { roots: Vec::new(), tables: BTreeMap::new(), contents: HashMap::new(), next: 0, frames };
-        model.roots = (0..spaces).map(|_| model.new_table(Table::new())).collect();
+        model.roots = (0..maps).map(|_| model.new_table(Table::new())).collect();
         model
     }
 
@@ -98,9 +98,9 @@ impl Model {
     }
 
     /// Every page of a page map, and whether every level above allows writing.
-    pub fn pages(&self, space: usize) -> Vec<(Va, Held, bool)> {
+    pub fn pages(&self, map: usize) -> Vec<(Va, Held, bool)> {
         let mut found = Vec::new();
-        self.visit(self.roots[space], 4, Va(0), true, &mut found);
+        self.visit(self.roots[map], 4, Va(0), true, &mut found);
         found
     }
 
@@ -116,8 +116,8 @@ impl Model {
     }
 
     /// The entry of a level that translates an address, if its table is there.
-    fn find(&self, space: usize, va: Va, level: u32) -> Option<Place> {
-        let mut place = Place { table: self.roots[space], index: va.index(4), open: true };
+    fn find(&self, map: usize, va: Va, level: u32) -> Option<Place> {
+        let mut place = Place { table: self.roots[map], index: va.index(4), open: true };
         for below in (level..4).rev() {
             let Some(Entry::Table(table, writable)) = self.entry(place) else { return None };
             place = Place { table, index: va.index(below), open: place.open && writable };
@@ -139,9 +139,9 @@ impl Model {
 
     /// Checks that no entry above this level that translates the address points to a shared table. Otherwise the error
     /// names the topmost one that does.
-    pub fn require_open(&self, space: usize, va: Va, level: u32) -> Result<(), Error> {
+    pub fn require_open(&self, map: usize, va: Va, level: u32) -> Result<(), Error> {
         for above in (level + 1..=4).rev() {
-            let entry = self.find(space, va, above).and_then(|place| self.entry(place));
+            let entry = self.find(map, va, above).and_then(|place| self.entry(place));
             if let Some(Entry::Table(_, false)) = entry {
                 return Err(Error::TableShared((va.0 & !(span(above) - 1)) | u64::from(above)));
             }
@@ -155,27 +155,27 @@ impl Model {
     }
 
     /// The number of frames that an operation takes, including the missing tables above an entry of this level.
-    fn need_tables(&self, space: usize, va: Va, level: u32, frames: usize) -> Result<(), Error> {
-        let missing = (level..4).filter(|level| self.find(space, va, *level).is_none()).count();
+    fn need_tables(&self, map: usize, va: Va, level: u32, frames: usize) -> Result<(), Error> {
+        let missing = (level..4).filter(|level| self.find(map, va, *level).is_none()).count();
         self.need(frames + missing)
     }
 
     /// The entry of a level; missing tables are made.
-    fn make(&mut self, space: usize, va: Va, level: u32) -> Place {
+    fn make(&mut self, map: usize, va: Va, level: u32) -> Place {
         for above in (level + 1..=4).rev() {
-            let place = self.find(space, va, above).expect("made a moment ago");
+            let place = self.find(map, va, above).expect("made a moment ago");
             if self.entry(place).is_none() {
                 let table = self.new_table(Table::new());
                 self.set(place, Some(Entry::Table(table, true)));
             }
         }
-        self.find(space, va, level).expect("it was made")
+        self.find(map, va, level).expect("it was made")
     }
 
     /// Removes the tables that are empty, from this level up.
-    fn prune(&mut self, space: usize, va: Va, level: u32) {
+    fn prune(&mut self, map: usize, va: Va, level: u32) {
         for above in level + 1..=4 {
-            let Some(place) = self.find(space, va, above) else { continue };
+            let Some(place) = self.find(map, va, above) else { continue };
             if let Some(Entry::Table(table, true)) = self.entry(place)
                 && self.tables[&table].is_empty()
             {
@@ -206,8 +206,8 @@ impl Model {
         self.contents.retain(|page, _| held.contains(page));
     }
 
-    fn held(&self, space: usize, va: Va) -> Result<(Place, Held), Error> {
-        let place = self.find(space, va, 1).ok_or(Error::NotMapped(va.0))?;
+    fn held(&self, map: usize, va: Va) -> Result<(Place, Held), Error> {
+        let place = self.find(map, va, 1).ok_or(Error::NotMapped(va.0))?;
         match self.entry(place) {
             Some(Entry::Page(held)) => Ok((place, held)),
             _ => Err(Error::NotMapped(va.0)),
@@ -224,19 +224,19 @@ impl Model {
     fn act(&mut self, current: usize, op: Op) -> Outcome {
         let done = |result: Result<(), Error>| Outcome::Call(result.map(|()| false));
         match op {
-            Op::Alloc { space, va, perms } => done(self.alloc(space, va, perms)),
+            Op::Alloc { map, va, perms } => done(self.alloc(map, va, perms)),
             Op::Share { from, source, to, va, perms } => done(self.share((from, source), (to, va), perms)),
-            Op::Protect { space, va, perms } => done(self.protect(space, va, perms)),
-            Op::Unmap { space, va } => done(self.unmap(space, va)),
-            Op::Mark { space, va, word } => done(self.mark(space, va, word)),
-            Op::Own { space, va } => Outcome::Call(self.own(space, va)),
+            Op::Protect { map, va, perms } => done(self.protect(map, va, perms)),
+            Op::Unmap { map, va } => done(self.unmap(map, va)),
+            Op::Mark { map, va, word } => done(self.mark(map, va, word)),
+            Op::Own { map, va } => Outcome::Call(self.own(map, va)),
             Op::ShareTable { from, source, to, va, level } => {
                 done(self.share_table((from, source), (to, va), level))
             }
-            Op::OwnTable { space, va, level } => Outcome::Call(self.own_table(space, va, level)),
-            Op::UnmapTable { space, va, level } => done(self.unmap_table(space, va, level)),
-            Op::TearDown { space, .. } => {
-                self.tables.insert(self.roots[space], Table::new());
+            Op::OwnTable { map, va, level } => Outcome::Call(self.own_table(map, va, level)),
+            Op::UnmapTable { map, va, level } => done(self.unmap_table(map, va, level)),
+            Op::TearDown { map, .. } => {
+                self.tables.insert(self.roots[map], Table::new());
                 Outcome::Call(Ok(true))
             }
             Op::Switch { .. } => Outcome::Call(Ok(true)),
@@ -258,12 +258,12 @@ impl Model {
         }
     }
 
-    fn alloc(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
+    fn alloc(&mut self, map: usize, va: Va, perms: Perms) -> Result<(), Error> {
         self.need(1)?;
-        self.require_open(space, va, 1)?;
-        self.need_tables(space, va, 1, 1)?;
+        self.require_open(map, va, 1)?;
+        self.need_tables(map, va, 1, 1)?;
         let page = self.new_page(vec![0; WORDS]);
-        let place = self.make(space, va, 1);
+        let place = self.make(map, va, 1);
         self.set(place, Some(Entry::Page(Held { page, perms, may: true, accessed: false, dirty: false })));
         Ok(())
     }
@@ -290,9 +290,9 @@ impl Model {
         Ok(())
     }
 
-    fn protect(&mut self, space: usize, va: Va, perms: Perms) -> Result<(), Error> {
-        let (place, held) = self.held(space, va)?;
-        self.require_open(space, va, 1)?;
+    fn protect(&mut self, map: usize, va: Va, perms: Perms) -> Result<(), Error> {
+        let (place, held) = self.held(map, va)?;
+        self.require_open(map, va, 1)?;
         if perms.contains(Perms::WRITE) && !held.may {
             return Err(Error::NoRight(va.0));
         }
@@ -300,36 +300,36 @@ impl Model {
         Ok(())
     }
 
-    fn unmap(&mut self, space: usize, va: Va) -> Result<(), Error> {
-        let place = self.find(space, va, 1).filter(|place| self.entry(*place).is_some());
+    fn unmap(&mut self, map: usize, va: Va) -> Result<(), Error> {
+        let place = self.find(map, va, 1).filter(|place| self.entry(*place).is_some());
         let place = place.ok_or(Error::NotMapped(va.0))?;
-        self.require_open(space, va, 1)?;
+        self.require_open(map, va, 1)?;
         self.set(place, None);
-        self.prune(space, va, 1);
+        self.prune(map, va, 1);
         Ok(())
     }
 
-    fn mark(&mut self, space: usize, va: Va, word: u64) -> Result<(), Error> {
+    fn mark(&mut self, map: usize, va: Va, word: u64) -> Result<(), Error> {
         if word > Pte::MARK_MAX {
             return Err(Error::BadWord(word));
         }
-        if self.held(space, va).is_ok() {
+        if self.held(map, va).is_ok() {
             return Err(Error::Mapped(va.0));
         }
-        if word == 0 && self.find(space, va, 1).is_none() {
+        if word == 0 && self.find(map, va, 1).is_none() {
             return Ok(());
         }
-        self.require_open(space, va, 1)?;
-        self.need_tables(space, va, 1, 0)?;
-        let place = self.make(space, va, 1);
+        self.require_open(map, va, 1)?;
+        self.need_tables(map, va, 1, 0)?;
+        let place = self.make(map, va, 1);
         self.set(place, (word != 0).then_some(Entry::Mark(word)));
-        self.prune(space, va, 1);
+        self.prune(map, va, 1);
         Ok(())
     }
 
-    fn own(&mut self, space: usize, va: Va) -> Result<bool, Error> {
-        let (place, mut held) = self.held(space, va)?;
-        self.require_open(space, va, 1)?;
+    fn own(&mut self, map: usize, va: Va) -> Result<bool, Error> {
+        let (place, mut held) = self.held(map, va)?;
+        self.require_open(map, va, 1)?;
         if held.perms.contains(Perms::EXEC) {
             return Err(Error::Executable(va.0));
         }
@@ -345,9 +345,9 @@ impl Model {
     }
 
     /// The entry that points to a table, and the table.
-    fn table(&self, space: usize, va: Va, level: u32) -> Result<(Place, TableId, bool), Error> {
-        self.require_open(space, va, level)?;
-        let place = self.find(space, va, level).ok_or(Error::NotMapped(va.0))?;
+    fn table(&self, map: usize, va: Va, level: u32) -> Result<(Place, TableId, bool), Error> {
+        self.require_open(map, va, level)?;
+        let place = self.find(map, va, level).ok_or(Error::NotMapped(va.0))?;
         match self.entry(place) {
             Some(Entry::Table(table, writable)) => Ok((place, table, writable)),
             _ => Err(Error::NotMapped(va.0)),
@@ -373,8 +373,8 @@ impl Model {
         Ok(())
     }
 
-    fn own_table(&mut self, space: usize, va: Va, level: u32) -> Result<bool, Error> {
-        let (place, table, writable) = self.table(space, va, level)?;
+    fn own_table(&mut self, map: usize, va: Va, level: u32) -> Result<bool, Error> {
+        let (place, table, writable) = self.table(map, va, level)?;
         if writable {
             return Ok(false);
         }
@@ -402,19 +402,19 @@ impl Model {
         Ok(copied)
     }
 
-    fn unmap_table(&mut self, space: usize, va: Va, level: u32) -> Result<(), Error> {
-        let (place, table, writable) = self.table(space, va, level)?;
+    fn unmap_table(&mut self, map: usize, va: Va, level: u32) -> Result<(), Error> {
+        let (place, table, writable) = self.table(map, va, level)?;
         if writable || self.table_refs(table) == 1 {
             return Err(Error::NotShared(va.0));
         }
         self.set(place, None);
-        self.prune(space, va, level);
+        self.prune(map, va, level);
         Ok(())
     }
 
     /// The page that an access reaches, if it does not fault.
-    fn access(&mut self, space: usize, va: Va, right: Perms) -> Option<PageId> {
-        let (place, mut held) = self.held(space, va.page()).ok()?;
+    fn access(&mut self, map: usize, va: Va, right: Perms) -> Option<PageId> {
+        let (place, mut held) = self.held(map, va.page()).ok()?;
         if !held.perms.contains(right) || (right == Perms::WRITE && !place.open) {
             return None;
         }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 /// The number of page maps in the test.
-pub const SPACES: usize = 3;
+pub const MAPS: usize = 3;
 
 /// The pages in the test: neighbours, and pages that have tables in common down to each level.
 pub const PAGES: [Va; 9] = [
@@ -26,7 +26,7 @@ pub const PAGES: [Va; 9] = [
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     Alloc {
-        space: usize,
+        map: usize,
         va: Va,
         perms: Perms,
     },
@@ -38,21 +38,21 @@ pub enum Op {
         perms: Perms,
     },
     Protect {
-        space: usize,
+        map: usize,
         va: Va,
         perms: Perms,
     },
     Unmap {
-        space: usize,
+        map: usize,
         va: Va,
     },
     Mark {
-        space: usize,
+        map: usize,
         va: Va,
         word: u64,
     },
     Own {
-        space: usize,
+        map: usize,
         va: Va,
     },
     /// Share the table that an entry of this level points to.
@@ -64,23 +64,23 @@ pub enum Op {
         level: u32,
     },
     OwnTable {
-        space: usize,
+        map: usize,
         va: Va,
         level: u32,
     },
     UnmapTable {
-        space: usize,
+        map: usize,
         va: Va,
         level: u32,
     },
     /// Tear everything down, this many instructions at a time, and begin anew.
     TearDown {
-        space: usize,
+        map: usize,
         budget: u32,
     },
     /// The processor switches to this page map.
     Switch {
-        space: usize,
+        map: usize,
     },
     Read {
         va: Va,
@@ -123,8 +123,8 @@ pub enum Outcome {
 }
 
 /// Some page maps and pages are chosen more often than others, so that several steps in a row affect them.
-fn space() -> impl Strategy<Value = usize> {
-    prop_oneof![Just(0), 0..SPACES]
+fn map() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), 0..MAPS]
 }
 
 fn page() -> impl Strategy<Value = Va> {
@@ -159,14 +159,14 @@ fn table() -> impl Strategy<Value = (Va, u32)> {
 
 fn share_table() -> impl Strategy<Value = Op> {
     // Mostly to the same place of another page map, as in a fork.
-    let same = (space(), table(), space()).prop_map(|(from, (va, level), to)| Op::ShareTable {
+    let same = (map(), table(), map()).prop_map(|(from, (va, level), to)| Op::ShareTable {
         from,
         source: va,
         to,
         va,
         level,
     });
-    let other = (space(), table(), space(), page()).prop_map(|(from, (source, level), to, va)| {
+    let other = (map(), table(), map(), page()).prop_map(|(from, (source, level), to, va)| {
         let va = Va(va.0 & !(span(level) - 1));
         Op::ShareTable { from, source, to, va, level }
     });
@@ -176,19 +176,19 @@ fn share_table() -> impl Strategy<Value = Op> {
 /// A random step.
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => (space(), page(), perms()).prop_map(|(space, va, perms)| Op::Alloc { space, va, perms }),
-        6 => (space(), page(), space(), page(), perms()).prop_map(|(from, source, to, va, perms)| {
+        6 => (map(), page(), perms()).prop_map(|(map, va, perms)| Op::Alloc { map, va, perms }),
+        6 => (map(), page(), map(), page(), perms()).prop_map(|(from, source, to, va, perms)| {
             Op::Share { from, source, to, va, perms }
         }),
-        4 => (space(), page(), perms()).prop_map(|(space, va, perms)| Op::Protect { space, va, perms }),
-        5 => (space(), page()).prop_map(|(space, va)| Op::Unmap { space, va }),
-        3 => (space(), page(), marks()).prop_map(|(space, va, word)| Op::Mark { space, va, word }),
-        4 => (space(), page()).prop_map(|(space, va)| Op::Own { space, va }),
+        4 => (map(), page(), perms()).prop_map(|(map, va, perms)| Op::Protect { map, va, perms }),
+        5 => (map(), page()).prop_map(|(map, va)| Op::Unmap { map, va }),
+        3 => (map(), page(), marks()).prop_map(|(map, va, word)| Op::Mark { map, va, word }),
+        4 => (map(), page()).prop_map(|(map, va)| Op::Own { map, va }),
         5 => share_table(),
-        5 => (space(), table()).prop_map(|(space, (va, level))| Op::OwnTable { space, va, level }),
-        2 => (space(), table()).prop_map(|(space, (va, level))| Op::UnmapTable { space, va, level }),
-        1 => (space(), select(vec![1, 50, 2000])).prop_map(|(space, budget)| Op::TearDown { space, budget }),
-        1 => space().prop_map(|space| Op::Switch { space }),
+        5 => (map(), table()).prop_map(|(map, (va, level))| Op::OwnTable { map, va, level }),
+        2 => (map(), table()).prop_map(|(map, (va, level))| Op::UnmapTable { map, va, level }),
+        1 => (map(), select(vec![1, 50, 2000])).prop_map(|(map, budget)| Op::TearDown { map, budget }),
+        1 => map().prop_map(|map| Op::Switch { map }),
         6 => (page(), word()).prop_map(|(va, word)| Op::Read { va, word }),
         6 => (page(), word(), any::<u64>()).prop_map(|(va, word, value)| Op::Write { va, word, value }),
         2 => page().prop_map(|va| Op::Fetch { va }),

@@ -16,7 +16,7 @@ const HELD: usize = 40;
 /// Frames without contents, and processors that are threads.
 struct Threads;
 
-static BOOKS: LazyLock<Vec<FrameInfo>> =
+static METADATA: LazyLock<Vec<FrameInfo>> =
     LazyLock::new(|| (0..=FRAMES).map(|_| FrameInfo::default()).collect());
 static COUNTS: LazyLock<Vec<CpuInfo>> = LazyLock::new(|| (0..CPUS).map(|_| CpuInfo::default()).collect());
 /// The owner of each frame: the number of the processor plus one.
@@ -38,7 +38,7 @@ impl Machine for Threads {
         if CALLS.get().is_multiple_of(61) {
             thread::yield_now();
         }
-        &BOOKS[frame.0 as usize]
+        &METADATA[frame.0 as usize]
     }
 
     fn cpus() -> &'static [CpuInfo] {
@@ -51,6 +51,10 @@ impl Machine for Threads {
 
     fn counts() -> &'static CpuInfo {
         &COUNTS[CPU.get()]
+    }
+
+    fn memory() -> &'static Memory<Threads> {
+        unreachable!("there are no page maps")
     }
 
     fn zero(_: Frame) {}
@@ -165,7 +169,7 @@ fn take_the_rest_at_once(memory: &Memory<Threads>, all: &[Frame]) {
 fn no_frame_is_lost_or_given_twice() {
     let memory = Memory::<Threads>::new();
     for frame in 1..=FRAMES {
-        BOOKS[frame].refs.store(1, Relaxed);
+        METADATA[frame].refs.store(1, Relaxed);
         memory.release(Frame(frame as u32));
     }
     assert_eq!(memory.free_frames(), FRAMES as u64);

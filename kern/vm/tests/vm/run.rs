@@ -6,34 +6,33 @@ use abi::{Call, EnvId, Error, PAGE_SIZE, PageOp, Perms, Va};
 use proptest::prelude::*;
 use sim::machine::{self, FRAMES, KERNEL_FRAMES, Sim};
 use std::ops::Range;
-use vm::{Budget, Memory, Space, unpinned};
+use vm::{Budget, PageMap, unpinned};
 
 const HERE: Va = Va(0x40_0000);
 const THERE: Va = Va(0x80_0000_0000);
 const ME: EnvId = EnvId(0);
 
 struct World {
-    memory: Memory<Sim>,
-    here: Space<Sim>,
-    there: Space<Sim>,
+    here: PageMap<Sim>,
+    there: PageMap<Sim>,
 }
 
 impl World {
     fn new() -> World {
-        let memory = machine::start(FRAMES - KERNEL_FRAMES);
+        machine::start(FRAMES - KERNEL_FRAMES);
         let (template, _) = machine::template();
-        let [here, there] = [0, 1].map(|_| Space::new(&memory, template).expect("room for spaces"));
-        World { memory, here, there }
+        let [here, there] = [0, 1].map(|_| PageMap::<Sim>::new(template).expect("room for maps"));
+        World { here, there }
     }
 
     fn run_within(&mut self, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
-        let (memory, perms) = (&self.memory, Perms::from_bits_retain(op.arg));
-        budget.each_page(&mut self.here, op.count, |space, page| {
+        let perms = Perms::from_bits_retain(op.arg);
+        budget.each_page(&mut self.here.edit(), op.count, |map, page| {
             let va = op.va.add_pages(page.into());
             match Call::from_number(op.call.into()) {
-                Some(Call::Alloc) => space.alloc(memory, va, perms),
-                Some(Call::Protect) => space.protect(va, perms),
-                _ => space.unmap(memory, va),
+                Some(Call::Alloc) => map.alloc(va, perms),
+                Some(Call::Protect) => map.protect(va, perms),
+                _ => map.unmap(va),
             }
         })
     }
@@ -42,16 +41,16 @@ impl World {
         self.run_within(&op, &mut Budget::new())
     }
 
-    /// From one space to the other.
+    /// From one map to the other.
     fn run_over(&mut self, op: PageOp) -> Result<u32, Error> {
         let call = Call::from_number(op.call.into()).expect("a call");
-        let (memory, from, budget) = (&self.memory, Some(&mut self.here), &mut Budget::new());
-        self.there.run_tables(memory, from, call, &op, op.count, budget)
+        let (mut from, budget) = (self.here.edit(), &mut Budget::new());
+        self.there.edit().run_tables(Some(&mut from), call, &op, op.count, budget)
     }
 
     fn run_tables(&mut self, op: PageOp) -> Result<u32, Error> {
         let call = Call::from_number(op.call.into()).expect("a call");
-        self.here.run_tables(&self.memory, None, call, &op, op.count, &mut Budget::new())
+        self.here.edit().run_tables(None, call, &op, op.count, &mut Budget::new())
     }
 
     /// Repeats the call until everything is done. Returns the number of calls.
@@ -98,7 +97,7 @@ fn operations_of_one_entry_share_its_time() {
 fn what_came_before_is_not_this_entrys_work() {
     let mut world = World::new();
     for page in 0..200 {
-        world.here.alloc(&world.memory, HERE.add_pages(page), Perms::WRITE).expect("a page");
+        world.here.edit().alloc(HERE.add_pages(page), Perms::WRITE).expect("a page");
     }
     assert_eq!(world.run(PageOp::protect(ME, HERE, 100, Perms::READ)), Ok(100));
 }
@@ -126,27 +125,25 @@ fn runs_and_lists_are_protected_the_short_way() {
         let mut world = World::new();
         world.finish(PageOp::alloc(ME, first, 200, Perms::WRITE));
         // The only page that may not be written.
-        let frame = world.here.grant(&world.memory, page(0), Perms::READ).expect("the first page");
-        world.here.accept(&world.memory, page(189), frame, Perms::READ).expect("room");
+        let frame = world.here.grant(page(0), Perms::READ).expect("the first page");
+        world.here.edit().accept(page(189), frame, Perms::READ).expect("room");
         let may = |number| number < 200 && number != 189;
         world.finish(PageOp::protect(ME, first, 200, Perms::READ));
-        let done = world.here.try_protect_run(page(start), count, Perms::WRITE);
+        let done = world.here.edit().protect_run_fast(page(start), count, Perms::WRITE);
         assert_eq!(done, Some(stops), "{count} pages from {start}");
         let expected: Vec<_> = (0..200).map(|at| (start..start + stops as u64).contains(&at)).collect();
         assert_eq!(writable(&world), expected);
-        world.here.settle(&world.memory);
 
         // The table of the last walk is the second one.
-        _ = world.here.protect(page(150), Perms::READ);
+        _ = world.here.edit().protect(page(150), Perms::READ);
         let list = (100..100 + count as u64).filter(|at| at % LEFT != 0);
         let ops: Vec<_> = list.clone().map(|at| PageOp::protect(ME, page(at), 1, Perms::WRITE)).collect();
-        let done = world.here.try_protect_each(&ops, Perms::WRITE, 0..0);
+        let done = world.here.edit().protect_list_fast(&ops, Perms::WRITE, 0..0);
         assert_eq!(done, list.clone().take_while(|at| may(*at)).count());
         assert!(list.take(done).all(|at| world.here.page(page(at)).is_some_and(|page| page.writable)));
-        world.here.settle(&world.memory);
     }
     let mut world = World::new();
-    assert_eq!(world.here.try_protect_run(HERE, 5, Perms::READ), None);
+    assert_eq!(world.here.edit().protect_run_fast(HERE, 5, Perms::READ), None);
 }
 
 /// An operation of a list that differs from the first one stops the fast path.
@@ -158,9 +155,7 @@ fn a_list_is_done_as_far_as_all_is_usual() {
     let ops: Vec<_> = (0..40).map(protect).collect();
     let pinned = HERE.add_pages(10).0..HERE.add_pages(12).0;
     let short = |world: &mut World, ops: &[PageOp], pinned| {
-        let done = world.here.try_protect_each(ops, Perms::READ, pinned);
-        world.here.settle(&world.memory);
-        done
+        world.here.edit().protect_list_fast(ops, Perms::READ, pinned)
     };
     for (from, done) in [(0, 10), (10, 0), (11, 0), (12, 28)] {
         assert_eq!(short(&mut world, &ops[from..], pinned.clone()), done, "from {from}");
@@ -196,8 +191,10 @@ fn what_was_protected_the_short_way_is_forgotten() {
         machine::processor(|processor| processor.load(Some(world.here.root())));
         let pages = || (0..u64::from(count)).map(|number| HERE.add_pages(number));
         assert!(pages().all(|page| machine::store(page, 1)));
-        assert_eq!(world.here.try_protect_run(HERE, count as usize, Perms::READ), Some(count as usize));
-        world.here.settle(&world.memory);
+        assert_eq!(
+            world.here.edit().protect_run_fast(HERE, count as usize, Perms::READ),
+            Some(count as usize)
+        );
         assert!(!pages().any(|page| machine::store(page, 2)), "{count} pages");
     }
 }
@@ -209,7 +206,7 @@ fn tables_are_shared_owned_and_unmapped() {
         world.finish(PageOp::alloc(ME, Va(THERE.0 + table * span(2)), 1, Perms::WRITE));
     }
     assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 5, 2)), Ok(3));
-    let table = |space: &Space<Sim>, va: Va| space.page(va).map(|page| (page.frame, page.writable));
+    let table = |map: &PageMap<Sim>, va: Va| map.page(va).map(|page| (page.frame, page.writable));
     for number in 0..3 {
         let (from, to) = (Va(THERE.0 + number * span(2)), Va(HERE.0 + number * span(2)));
         assert_eq!(table(&world.here, from), table(&world.there, to));
@@ -237,8 +234,8 @@ fn tables_are_owned_within_an_entry() {
             let first = Va(THERE.0 + table * span(2));
             world.finish(PageOp::alloc(ME, first, 1, Perms::WRITE));
             for page in 1..pages {
-                let frame = world.here.grant(&world.memory, first, Perms::WRITE).expect("a page");
-                world.here.accept(&world.memory, first.add_pages(page), frame, Perms::WRITE).expect("room");
+                let frame = world.here.grant(first, Perms::WRITE).expect("a page");
+                world.here.edit().accept(first.add_pages(page), frame, Perms::WRITE).expect("room");
             }
         }
         assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 3, 2)), Ok(3));
@@ -254,13 +251,13 @@ fn a_table_with_pages_apart_is_paid_for() {
         let mut world = World::new();
         for page in 0..pages {
             let va = THERE.add_pages(page * 512 / pages);
-            world.here.mark(&world.memory, va, 7).expect("room");
+            world.here.edit().mark(va, 7).expect("room");
         }
         let table = PageOp::share_tables(ME, THERE, ME, THERE, 1, 2);
         assert_eq!(world.run_over(table), Ok(1));
         let mut budget = Budget::new();
         let own = PageOp::own_tables(THERE, 1, 2);
-        let owned = world.here.run_tables(&world.memory, None, Call::OwnTables, &own, 1, &mut budget);
+        let owned = world.here.edit().run_tables(None, Call::OwnTables, &own, 1, &mut budget);
         assert_eq!(owned, Ok(1));
         let alloc = PageOp::alloc(ME, HERE, 100, Perms::WRITE);
         let done = world.run_within(&alloc, &mut budget).expect("no error");
@@ -279,42 +276,40 @@ enum Before {
 
 /// Sets up pages of one page map; the other one has this many, too.
 fn put(world: &mut World, before: Before, pages: u32) {
-    let World { memory, here, there } = world;
+    let World { here, there } = world;
     for page in 0..pages.into() {
         let va = HERE.add_pages(page);
-        there.alloc(memory, THERE.add_pages(page), Perms::WRITE).expect("a page");
+        there.edit().alloc(THERE.add_pages(page), Perms::WRITE).expect("a page");
         match before {
             Before::Nothing => {}
-            Before::Sole => here.alloc(memory, va, Perms::WRITE).expect("a page"),
+            Before::Sole => here.edit().alloc(va, Perms::WRITE).expect("a page"),
             Before::Shared => {
-                let frame = there.grant(memory, THERE.add_pages(page), Perms::WRITE).expect("a page");
-                here.accept(memory, va, frame, Perms::WRITE).expect("room");
+                let frame = there.grant(THERE.add_pages(page), Perms::WRITE).expect("a page");
+                here.edit().accept(va, frame, Perms::WRITE).expect("room");
             }
-            Before::Marks => here.mark(memory, va, 7).expect("room"),
+            Before::Marks => here.edit().mark(va, 7).expect("room"),
         }
     }
 }
 
 /// One kernel entry for this many pages, in a page map that is loaded elsewhere, or here.
 fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
-    let World { memory, here, there } = world;
-    here.begin();
-    let done = Budget::new().each_page(here, pages, |space, page| {
+    let World { here, there } = world;
+    let done = Budget::new().each_page(&mut here.edit(), pages, |map, page| {
         let (va, from) = (HERE.add_pages(page.into()), THERE.add_pages(page.into()));
         match call {
-            Call::Alloc => space.alloc(memory, va, Perms::WRITE),
+            Call::Alloc => map.alloc(va, Perms::WRITE),
             Call::Map => {
-                let frame = there.grant(memory, from, Perms::READ)?;
-                space.accept(memory, va, frame, Perms::READ)
+                let frame = there.grant(from, Perms::READ)?;
+                map.accept(va, frame, Perms::READ)
             }
-            Call::Copy => there.source(from).and_then(|frame| space.copy(memory, va, frame, Perms::READ)),
-            Call::Protect => space.protect(va, Perms::READ),
-            Call::Unmap => space.unmap(memory, va),
-            Call::Mark => space.mark(memory, va, 5),
-            _ => space.own(memory, va).map(drop),
+            Call::Copy => there.source(from).and_then(|frame| map.copy(va, frame, Perms::READ)),
+            Call::Protect => map.protect(va, Perms::READ),
+            Call::Unmap => map.unmap(va),
+            Call::Mark => map.mark(va, 5),
+            _ => map.own(va).map(drop),
         }
     });
-    here.settle(memory);
     done.ok()
 }
 
@@ -357,7 +352,7 @@ fn a_table_that_nobody_took_is_as_it_was() {
     for va in [HERE, THERE] {
         world.finish(PageOp::alloc(ME, va, 1, Perms::WRITE));
     }
-    let writable = |space: &Space<Sim>, va: Va| space.page(va).is_some_and(|page| page.writable);
+    let writable = |map: &PageMap<Sim>, va: Va| map.page(va).is_some_and(|page| page.writable);
     let (within, over) =
         (PageOp::share_tables(ME, HERE, ME, THERE, 1, 2), PageOp::share_tables(ME, HERE, ME, HERE, 1, 2));
     assert_eq!(world.run_tables(within), Err(Error::Mapped(THERE.0)));

@@ -64,9 +64,9 @@ fn search(shape: Shape, rule: Rule, depth: usize, most: usize) -> Found {
 
 /// Tables of tables; aliases under another table of the same page map; neighbours in a table.
 const SHAPES: [Shape; 3] = [
-    Shape { spaces: 3, entries: [1, 2, 1], frames: 2 },
-    Shape { spaces: 2, entries: [2, 1, 1], frames: 2 },
-    Shape { spaces: 2, entries: [1, 2, 2], frames: 2 },
+    Shape { maps: 3, entries: [1, 2, 1], frames: 2 },
+    Shape { maps: 2, entries: [2, 1, 1], frames: 2 },
+    Shape { maps: 2, entries: [1, 2, 2], frames: 2 },
 ];
 
 #[test]
@@ -101,6 +101,6 @@ fn real_page_maps_do_the_same() {
             }
             state.ops().into_iter().for_each(|op| real.play(&way, op));
         }
-        assert_eq!(free_frames(), ALL - shape.spaces);
+        assert_eq!(free_frames(), ALL - shape.maps);
     }
 }

@@ -1,14 +1,14 @@
 //! Page maps and their model side by side: every step is made in both, then everything is compared.
 
 use crate::model::{Entry, Held, Model, PageId, TableId, user_entries};
-use crate::op::{Op, Outcome, PAGES, SPACES};
+use crate::op::{MAPS, Op, Outcome, PAGES};
 use abi::layout::uvpt;
 use abi::{Error, Frame, Perms, Pte, Va};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering::SeqCst;
-use vm::{Machine, Memory, Space};
+use vm::{Machine, Memory, PageMap};
 
 /// The greatest number of frames that are handed out: they come from three banks. (The large bank would only make each
 /// test longer; the kernel's own frames come from its end.)
@@ -18,8 +18,8 @@ const NO_MEMORY: Outcome = Outcome::Call(Err(Error::NoMemory(0)));
 
 /// The page maps and their model.
 pub struct World {
-    pub memory: Memory<Sim>,
-    pub spaces: Vec<Space<Sim>>,
+    pub memory: &'static Memory<Sim>,
+    pub maps: Vec<PageMap<Sim>>,
     model: Model,
     template: Frame,
     /// The page map that the processor has loaded.
@@ -39,21 +39,21 @@ pub fn take_cost() -> u32 {
 }
 
 impl World {
-    /// Empty spaces on a machine with this many free frames.
+    /// Empty maps on a machine with this many free frames.
     pub fn new(free: usize) -> World {
         let memory = machine::start(free);
         let (template, _) = machine::template();
-        let new = |_| Space::new(&memory, template).expect("room for the top-level tables");
-        let spaces: Vec<_> = (0..SPACES).map(new).collect();
-        let model = Model::new(SPACES, free);
-        let mut world = World { memory, spaces, model, template, current: 0, free_at_start: free };
+        let new = |_| PageMap::<Sim>::new(template).expect("room for the top-level tables");
+        let maps: Vec<_> = (0..MAPS).map(new).collect();
+        let model = Model::new(MAPS, free);
+        let mut world = World { memory, maps, model, template, current: 0, free_at_start: free };
         world.switch(0);
         world
     }
 
-    fn switch(&mut self, space: usize) {
-        self.current = space;
-        let root = self.spaces[space].root();
+    fn switch(&mut self, map: usize) {
+        self.current = map;
+        let root = self.maps[map].root();
         processor(|processor| processor.load(Some(root)));
     }
 
@@ -62,7 +62,7 @@ impl World {
         let expected = self.model.apply(self.current, op);
         self.take_work();
         take_cost();
-        assert_eq!(self.act(op), expected, "{op:x?}");
+        assert_eq!(self.call(op), expected, "{op:x?}");
         let (work, cost) = (self.take_work(), take_cost());
         if !matches!(op, Op::TearDown { .. }) && expected != NO_MEMORY {
             // The fast path, and a call that fails, frees one frame at most that is not counted as work.
@@ -78,7 +78,7 @@ impl World {
 
     /// The work that the page maps report.
     fn take_work(&mut self) -> u32 {
-        self.spaces.iter_mut().map(Space::take_work).sum()
+        self.maps.iter_mut().map(|map| map.edit().take_work()).sum()
     }
 
     /// Makes a step in both, after making it fail for lack of each frame that it takes.
@@ -99,7 +99,7 @@ impl World {
                 break;
             }
             self.model = model;
-            assert_eq!(self.act(op), NO_MEMORY, "{op:x?}");
+            assert_eq!(self.call(op), NO_MEMORY, "{op:x?}");
             self.compare();
             let Some(frame) = taken.pop() else { break };
             self.memory.release(frame);
@@ -111,79 +111,65 @@ impl World {
 
     /// Tears everything down: as many frames must be free as at the beginning.
     pub fn end(mut self) {
-        for space in 0..SPACES {
-            self.step(Op::TearDown { space, budget: 200 });
+        for map in 0..MAPS {
+            self.step(Op::TearDown { map, budget: 200 });
         }
-        for space in &mut self.spaces {
-            space.free(&self.memory);
+        for map in &mut self.maps {
+            map.free();
         }
         assert_eq!(free_frames(), self.free_at_start, "frames at the end");
         let all: BTreeSet<_> = std::iter::from_fn(|| self.memory.alloc().ok()).collect();
         assert_eq!(all.len(), self.free_at_start, "different frames on the free list");
     }
 
-    /// Executes a step as the kernel does: TLB invalidations finish before the lock is released.
-    fn act(&mut self, op: Op) -> Outcome {
-        self.spaces.iter_mut().for_each(Space::begin);
-        let outcome = self.call(op);
-        self.spaces.iter_mut().for_each(|space| space.settle(&self.memory));
-        outcome
-    }
-
     /// The fast path, which the kernel tries first: for a page of the page map that is loaded here.
-    fn short(&mut self, op: Op) -> Option<Outcome> {
-        let (space, va) = match op {
-            Op::Alloc { space, va, .. } | Op::Protect { space, va, .. } => (space, va),
-            Op::Unmap { space, va } | Op::Own { space, va } => (space, va),
+    fn fast(&mut self, op: Op) -> Option<Outcome> {
+        let (map, va) = match op {
+            Op::Alloc { map, va, .. } | Op::Protect { map, va, .. } => (map, va),
+            Op::Unmap { map, va } | Op::Own { map, va } => (map, va),
             Op::Share { from, to, va, .. } if from == to => (to, va),
             _ => return None,
         };
-        if space != self.current || machine::runs_elsewhere() || !va.is_user_page() {
+        if map != self.current || machine::runs_elsewhere() || !va.is_user_page() {
             return None;
         }
-        let (memory, space) = (&self.memory, &mut self.spaces[space]);
-        let released = match op {
-            Op::Alloc { perms, .. } => space.try_alloc(memory, va, perms).map(|()| None),
-            Op::Protect { perms, .. } => space.try_protect(va, perms).map(|()| None),
-            Op::Unmap { .. } => {
-                memory.release(space.try_unmap(va)?.0);
-                Some(None)
-            }
-            Op::Share { source, perms, .. } => space.try_map(memory, source, va, perms).map(|()| None),
-            _ => space.try_own(memory, va),
+        let map = &mut self.maps[map];
+        let copies = matches!(op, Op::Own { .. }) && map.page(va).is_some_and(|page| refs(page.frame) > 1);
+        match op {
+            Op::Alloc { perms, .. } => map.alloc_fast(va, perms),
+            Op::Protect { perms, .. } => map.protect_fast(va, perms),
+            Op::Unmap { .. } => map.unmap_fast(va),
+            Op::Share { source, perms, .. } => map.map_fast(source, va, perms),
+            _ => map.own_fast(va),
         }?;
-        let copied = released.is_some();
-        released.into_iter().for_each(|released| memory.release(released.0));
-        Some(Outcome::Call(Ok(copied)))
+        Some(Outcome::Call(Ok(copies)))
     }
 
+    /// Executes a step as the kernel does: TLB invalidations finish before the lock is released.
     fn call(&mut self, op: Op) -> Outcome {
-        if let Some(outcome) = self.short(op) {
+        if let Some(outcome) = self.fast(op) {
             return outcome;
         }
-        let memory = &self.memory;
         let done = |result: Result<(), Error>| Outcome::Call(result.map(|()| false));
         match op {
-            Op::Alloc { space, va, perms } => done(self.spaces[space].alloc(memory, va, perms)),
+            Op::Alloc { map, va, perms } => done(self.maps[map].edit().alloc(va, perms)),
             Op::Share { from, source, to, va, perms } => {
-                let frame = self.spaces[from].grant(memory, source, perms);
-                done(frame.and_then(|frame| self.spaces[to].accept(memory, va, frame, perms)))
+                let frame = self.maps[from].grant(source, perms);
+                done(frame.and_then(|frame| self.maps[to].edit().accept(va, frame, perms)))
             }
-            Op::Protect { space, va, perms } => done(self.spaces[space].protect(va, perms)),
-            Op::Unmap { space, va } => done(self.spaces[space].unmap(memory, va)),
-            Op::Mark { space, va, word } => done(self.spaces[space].mark(memory, va, word)),
-            Op::Own { space, va } => Outcome::Call(self.spaces[space].own(memory, va)),
+            Op::Protect { map, va, perms } => done(self.maps[map].edit().protect(va, perms)),
+            Op::Unmap { map, va } => done(self.maps[map].edit().unmap(va)),
+            Op::Mark { map, va, word } => done(self.maps[map].edit().mark(va, word)),
+            Op::Own { map, va } => Outcome::Call(self.maps[map].edit().own(va)),
             Op::ShareTable { from, source, to, va, level } => {
-                let table = self.spaces[from].grant_table(memory, source, level);
-                done(table.and_then(|table| self.spaces[to].accept_table(memory, va, level, table)))
+                let table = self.maps[from].edit().grant_table(source, level);
+                done(table.and_then(|table| self.maps[to].edit().accept_table(va, level, table)))
             }
-            Op::OwnTable { space, va, level } => {
-                Outcome::Call(self.spaces[space].own_table(memory, va, level))
-            }
-            Op::UnmapTable { space, va, level } => done(self.spaces[space].unmap_table(memory, va, level)),
-            Op::TearDown { space, budget } => self.tear_down(space, budget),
-            Op::Switch { space } => {
-                self.switch(space);
+            Op::OwnTable { map, va, level } => Outcome::Call(self.maps[map].edit().own_table(va, level)),
+            Op::UnmapTable { map, va, level } => done(self.maps[map].edit().unmap_table(va, level)),
+            Op::TearDown { map, budget } => self.tear_down(map, budget),
+            Op::Switch { map } => {
+                self.switch(map);
                 Outcome::Call(Ok(true))
             }
             Op::Read { va, word } => seen(load(word_at(va, word), Access::Read)),
@@ -191,7 +177,7 @@ impl World {
             Op::Write { va, word, value } => seen(store(word_at(va, word), value).then_some(value)),
             Op::Uvpt { va, level } => {
                 // The kernel reads the self map as well, when a buffer of a call lies in it.
-                let page = self.spaces[self.current].page(uvpt(va, level).page());
+                let page = self.maps[self.current].page(uvpt(va, level).page());
                 let outcome = read_entry(uvpt(va, level));
                 assert_eq!(page.is_some(), outcome == Outcome::Entry);
                 assert!(page.is_none_or(|page| !page.writable));
@@ -200,31 +186,31 @@ impl World {
         }
     }
 
-    fn tear_down(&mut self, space: usize, budget: u32) -> Outcome {
-        let here = space == self.current;
+    fn tear_down(&mut self, map: usize, budget: u32) -> Outcome {
+        let here = map == self.current;
         if here {
             processor(|processor| processor.load(Some(self.template)));
         }
         let entries = self.model.frames as u32 * 2;
         let mut slices = 0;
-        while !self.spaces[space].tear_down(&self.memory, &mut budget.clone()) {
+        while !self.maps[map].tear_down(&mut budget.clone()) {
             slices += 1;
             assert!(slices <= entries, "teardown makes no progress");
-            self.assert_counts(space);
+            self.assert_counts(map);
         }
-        let root = self.spaces[space].root();
+        let root = self.maps[map].root();
         assert!(Sim::table(root)[..254].iter().all(|entry| entry.load(SeqCst) == 0));
         self.memory.release(root);
-        self.spaces[space] = Space::new(&self.memory, self.template).expect("one frame is free");
+        self.maps[map] = PageMap::<Sim>::new(self.template).expect("one frame is free");
         if here {
-            self.switch(space);
+            self.switch(map);
         }
         Outcome::Call(Ok(true))
     }
 
     /// Checks that every table has the right number of nonempty entries, even half-way through a teardown.
-    fn assert_counts(&self, space: usize) {
-        let mut todo = vec![(self.spaces[space].root(), 4)];
+    fn assert_counts(&self, map: usize) {
+        let mut todo = vec![(self.maps[map].root(), 4)];
         while let Some((table, level)) = todo.pop() {
             let used = used(table, level);
             assert_eq!(entries(table), used.len(), "entries of {table:?}");
@@ -235,9 +221,9 @@ impl World {
     /// Compares every entry, table, page, and all metadata.
     fn compare(&self) {
         let mut seen = Seen::default();
-        for (space, root) in self.model.roots.iter().enumerate() {
-            self.compare_table(self.spaces[space].root(), *root, 4, &mut seen);
-            self.compare_rights(space, &seen);
+        for (map, root) in self.model.roots.iter().enumerate() {
+            self.compare_table(self.maps[map].root(), *root, 4, &mut seen);
+            self.compare_rights(map, &seen);
         }
         let frames: BTreeSet<_> = seen.pages.values().chain(seen.tables.values()).collect();
         assert_eq!(frames.len(), seen.pages.len() + seen.tables.len(), "two things in one frame");
@@ -277,25 +263,21 @@ impl World {
     }
 
     /// Compares the accesses that a page map allows to its pages.
-    fn compare_rights(&self, space: usize, seen: &Seen) {
-        let real = &self.spaces[space];
-        for (va, held, open) in self.model.pages(space) {
+    fn compare_rights(&self, map: usize, seen: &Seen) {
+        let real = &self.maps[map];
+        for (va, held, open) in self.model.pages(map) {
             let writable = open && held.perms.contains(Perms::WRITE);
             let page = real.page(va).expect("the page is there");
-            assert_eq!(
-                (page.frame, page.writable),
-                (seen.pages[&held.page], writable),
-                "space {space}, {va}"
-            );
+            assert_eq!((page.frame, page.writable), (seen.pages[&held.page], writable), "map {map}, {va}");
             let private = match (writable, self.model.page_refs(held.page)) {
                 (false, _) => Err(Error::NoRight(va.0)),
                 (true, 1) => Ok(()),
                 (true, _) => Err(Error::Shared(va.0)),
             };
-            assert_eq!(real.is_private(&self.memory, va), private);
+            assert_eq!(real.is_private(va), private);
         }
         for va in PAGES {
-            assert_eq!(real.is_open(va), self.model.require_open(space, va, 1), "space {space}, {va}");
+            assert_eq!(real.is_open(va), self.model.require_open(map, va, 1), "map {map}, {va}");
         }
     }
 }

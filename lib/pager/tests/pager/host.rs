@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering::SeqCst;
-use vm::{Machine, Memory, Space};
+use vm::{Machine, Memory, PageMap};
 
 /// The greatest number of environments at a time.
 pub const ENVS: usize = 4;
@@ -39,10 +39,10 @@ static FILE_WORDS: LazyLock<Vec<u64>> = LazyLock::new(|| {
 
 /// The kernel, and the index of the running environment.
 pub struct Host {
-    pub memory: Memory<Sim>,
+    pub memory: &'static Memory<Sim>,
     template: Frame,
     pub archive: Vec<Frame>,
-    spaces: [Option<Space<Sim>>; ENVS],
+    maps: [Option<PageMap<Sim>>; ENVS],
     pub current: usize,
     /// Runs after every page of an operation, as an interrupt might.
     pub between: Option<Interrupt>,
@@ -64,8 +64,8 @@ impl Host {
         for (&frame, words) in archive.iter().zip(FILE_WORDS.chunks(TABLE_ENTRIES)) {
             Sim::table(frame).iter().zip(words).for_each(|(place, word)| place.store(*word, SeqCst));
         }
-        let spaces = [const { None }; ENVS];
-        let mut host = Host { memory, template, archive, spaces, current: 0, between: None };
+        let maps = [const { None }; ENVS];
+        let mut host = Host { memory, template, archive, maps, current: 0, between: None };
         host.create(0).expect("a frame for the first environment");
         host.switch(0);
         host
@@ -73,16 +73,16 @@ impl Host {
 
     /// An environment without memory.
     pub fn create(&mut self, env: usize) -> Result<(), Error> {
-        assert!(self.spaces[env].is_none(), "environment {env} is there");
-        self.spaces[env] = Some(Space::new(&self.memory, self.template)?);
+        assert!(self.maps[env].is_none(), "environment {env} is there");
+        self.maps[env] = Some(PageMap::new(self.template)?);
         Ok(())
     }
 
     /// Ends an environment. The processor must not have it loaded.
     pub fn tear_down(&mut self, env: usize) {
-        let mut space = self.spaces[env].take().expect("it is there");
-        while !space.tear_down(&self.memory, &mut 10_000) {}
-        self.memory.release(space.root());
+        let mut map = self.maps[env].take().expect("it is there");
+        while !map.tear_down(&mut 10_000) {}
+        self.memory.release(map.root());
     }
 
     /// Switches the processor to this environment.
@@ -93,11 +93,11 @@ impl Host {
     }
 
     pub fn root(&self, env: usize) -> Frame {
-        self.space(env).root()
+        self.page_map(env).root()
     }
 
-    pub fn space(&self, env: usize) -> &Space<Sim> {
-        self.spaces[env].as_ref().expect("the environment exists")
+    pub fn page_map(&self, env: usize) -> &PageMap<Sim> {
+        self.maps[env].as_ref().expect("the environment exists")
     }
 
     fn env(&self, id: EnvId) -> usize {
@@ -125,34 +125,29 @@ impl Host {
         let level = op.arg as u32;
         let frame = match call {
             Call::Map => self.grant(source, op)?,
-            Call::Copy => self.space(source).source(op.source)?,
+            Call::Copy => self.page_map(source).source(op.source)?,
             Call::ShareTables => {
-                let memory = &self.memory;
-                let space = self.spaces[source].as_mut().expect("the environment exists");
-                let table = space.grant_table(memory, op.source, level);
-                space.settle(memory);
+                let map = self.maps[source].as_mut().expect("the environment exists");
+                let table = map.edit().grant_table(op.source, level);
                 table?
             }
             _ => Frame(0),
         };
-        let memory = &self.memory;
-        let space = self.spaces[env].as_mut().expect("the environment exists");
-        let result = match call {
-            Call::Alloc => space.alloc(memory, op.va, Perms::checked(op.arg)?),
-            Call::Map => space.accept(memory, op.va, frame, Perms::checked(op.arg)?),
-            Call::Copy => space.copy(memory, op.va, frame, Perms::checked(op.arg)?),
-            Call::Protect => space.protect(op.va, Perms::checked(op.arg)?),
-            Call::Unmap => space.unmap(memory, op.va),
-            Call::Mark => space.mark(memory, op.va, op.arg),
+        let map = self.maps[env].as_mut().expect("the environment exists");
+        match call {
+            Call::Alloc => map.edit().alloc(op.va, Perms::checked(op.arg)?),
+            Call::Map => map.edit().accept(op.va, frame, Perms::checked(op.arg)?),
+            Call::Copy => map.edit().copy(op.va, frame, Perms::checked(op.arg)?),
+            Call::Protect => map.edit().protect(op.va, Perms::checked(op.arg)?),
+            Call::Unmap => map.edit().unmap(op.va),
+            Call::Mark => map.edit().mark(op.va, op.arg),
             Call::Own if env != self.current => Err(Error::NotYours(op.env.0.into())),
-            Call::Own => space.own(memory, op.va).map(|_copied| ()),
-            Call::ShareTables => space.accept_table(memory, op.va, level, frame),
-            Call::OwnTables => space.own_table(memory, op.va, level).map(|_copied| ()),
-            Call::UnmapTables => space.unmap_table(memory, op.va, level),
+            Call::Own => map.edit().own(op.va).map(|_copied| ()),
+            Call::ShareTables => map.edit().accept_table(op.va, level, frame),
+            Call::OwnTables => map.edit().own_table(op.va, level).map(|_copied| ()),
+            Call::UnmapTables => map.edit().unmap_table(op.va, level),
             _ => Err(Error::BadOp(op.call.into())),
-        };
-        space.settle(memory);
-        result
+        }
     }
 
     fn grant(&self, source: usize, op: PageOp) -> Result<Frame, Error> {
@@ -162,7 +157,7 @@ impl Host {
         } else if op.source >= ARCHIVE_END {
             return Err(Error::BadAddress(op.source.0));
         }
-        self.space(source).grant(&self.memory, op.source, perms)
+        self.page_map(source).grant(op.source, perms)
     }
 }
 

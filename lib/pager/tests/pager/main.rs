@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`host`] | the kernel, with several environments, a boot archive and page tables of real `vm::Space`s |
+//! | [`host`] | the kernel, with several environments, a boot archive and page tables of real `vm::PageMap`s |
 //! | [`op`] | the steps, and how they are chosen |
 //! | [`model`] | the expected effect of the steps: everything is copied at once |
 //! | [`world`] | both side by side |

@@ -332,7 +332,7 @@ impl World {
             assert_eq!(users, self.model.refs(id) + usize::from(!given), "references to {expected:?}");
         }
         let perms = pte.perms();
-        let writable = self.host.space(env).page(va).is_some_and(|page| page.writable);
+        let writable = self.host.page_map(env).page(va).is_some_and(|page| page.writable);
         assert_eq!(perms.contains(Perms::KEEP), page.kind == Kind::Shared, "{pte:?}");
         if page.kind != Kind::Shared {
             // A shared region may have pages with other rights: see `NoRight`.

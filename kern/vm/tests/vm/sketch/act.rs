@@ -15,8 +15,8 @@ impl State {
             Op::ShareTable(level, from, to) => self.share_table(level, from, to),
             Op::OwnTable(level, at) => self.own_table(level, at),
             Op::UnmapTable(level, at) => self.unmap_table(level, at),
-            Op::Exit(space) => {
-                self.exit(space);
+            Op::Exit(map) => {
+                self.exit(map);
                 Ok(())
             }
         }
@@ -197,17 +197,16 @@ impl State {
         Ok(())
     }
 
-    fn exit(&mut self, space: usize) {
+    fn exit(&mut self, map: usize) {
         let entries = vec![Entry::Empty; self.shape.entries[0]];
-        let old = std::mem::replace(&mut self.tables[space].entries, entries);
+        let old = std::mem::replace(&mut self.tables[map].entries, entries);
         old.into_iter().for_each(|entry| self.release(entry));
     }
 
     /// The possible operations. (Without those that plainly change nothing.)
     pub fn ops(&self) -> Vec<Op> {
-        let Shape { spaces, frames, .. } = self.shape;
-        let all =
-            |level| (0..spaces).flat_map(move |space| (0..self.shape.names(level)).map(move |n| (space, n)));
+        let Shape { maps, frames, .. } = self.shape;
+        let all = |level| (0..maps).flat_map(move |map| (0..self.shape.names(level)).map(move |n| (map, n)));
         let room = self.frames.iter().filter(|refs| **refs > 0).count() < frames;
         let mut ops = Vec::new();
         for at in all(1) {
@@ -228,7 +227,7 @@ impl State {
                 ops.extend(all(level).filter(|to| *to != at).map(|to| Op::ShareTable(level, at, to)));
             }
         }
-        ops.extend((0..spaces).map(Op::Exit));
+        ops.extend((0..maps).map(Op::Exit));
         ops
     }
 }

@@ -14,8 +14,7 @@ type Name = (usize, usize, Entry, bool);
 impl State {
     /// Every page of every page map.
     fn names(&self) -> Vec<Name> {
-        let all =
-            (0..self.shape.spaces).flat_map(|space| (0..self.shape.pages()).map(move |page| (space, page)));
+        let all = (0..self.shape.maps).flat_map(|map| (0..self.shape.pages()).map(move |page| (map, page)));
         let name = |at: At| {
             let place = self.find(1, at)?;
             matches!(self.entry(place), Entry::Page { .. })
@@ -33,10 +32,10 @@ impl State {
                 users[*frame] += 1;
             }
         }
-        let mut authority = vec![vec![false; self.shape.pages()]; self.shape.spaces];
-        for (space, page, entry, _) in &names {
+        let mut authority = vec![vec![false; self.shape.pages()]; self.shape.maps];
+        for (map, page, entry, _) in &names {
             if let Entry::Page { frame, .. } = entry {
-                authority[*space][*page] = self.authority[*space][*page] || users[*frame] == 1;
+                authority[*map][*page] = self.authority[*map][*page] || users[*frame] == 1;
             }
         }
         self.authority = authority;
@@ -60,27 +59,27 @@ impl State {
     /// The violations of this state.
     fn fault(&self, op: Op, before: &[Name], names: &[Name]) -> Option<&'static str> {
         let changed = match op {
-            Op::Alloc((space, _)) | Op::Map(_, (space, _), _) | Op::Protect((space, _), _) => space,
-            Op::Unmap((space, _)) | Op::Own((space, _)) | Op::ShareTable(_, _, (space, _)) => space,
-            Op::OwnTable(_, (space, _)) | Op::UnmapTable(_, (space, _)) | Op::Exit(space) => space,
+            Op::Alloc((map, _)) | Op::Map(_, (map, _), _) | Op::Protect((map, _), _) => map,
+            Op::Unmap((map, _)) | Op::Own((map, _)) | Op::ShareTable(_, _, (map, _)) => map,
+            Op::OwnTable(_, (map, _)) | Op::UnmapTable(_, (map, _)) | Op::Exit(map) => map,
         };
         let seen = |names: &[Name]| -> Vec<_> {
             let others = names.iter().filter(|name| name.0 != changed);
-            let others = others.map(|(space, page, entry, _)| match entry {
-                Entry::Page { frame, .. } => (*space, *page, *frame),
-                _ => (*space, *page, usize::MAX),
+            let others = others.map(|(map, page, entry, _)| match entry {
+                Entry::Page { frame, .. } => (*map, *page, *frame),
+                _ => (*map, *page, usize::MAX),
             });
             others.collect()
         };
         if seen(before) != seen(names) {
             return Some("somebody else's pages have changed");
         }
-        for (space, page, entry, open) in names {
+        for (map, page, entry, open) in names {
             let Entry::Page { frame, w, may, .. } = *entry else { continue };
             let shared = names
                 .iter()
                 .filter(|name| matches!(name.2, Entry::Page { frame: other, .. } if other == frame));
-            let authority = self.authority[*space][*page];
+            let authority = self.authority[*map][*page];
             if *open && (w || may) && !authority && shared.count() > 1 {
                 return Some("a page can be written that others have");
             }
@@ -91,7 +90,7 @@ impl State {
     /// Every reference is counted, and every table that an entry names exists.
     fn miscount(&self) -> Option<&'static str> {
         let mut counted = (vec![0; self.tables.len()], vec![0; self.frames.len()]);
-        counted.0[..self.shape.spaces].fill(1);
+        counted.0[..self.shape.maps].fill(1);
         for entry in self.tables.iter().filter(|table| table.refs > 0).flat_map(|table| &table.entries) {
             match entry {
                 Entry::Table { table, .. } => counted.0[*table] += 1,

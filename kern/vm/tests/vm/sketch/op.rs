@@ -5,7 +5,7 @@ use std::fmt;
 /// The size of everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    pub spaces: usize,
+    pub maps: usize,
     /// The numbers of entries of a root, of the tables below, and of tables with pages in them.
     pub entries: [usize; 3],
     pub frames: usize,
@@ -58,7 +58,7 @@ pub enum Op {
 
 impl fmt::Debug for Op {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let at = |(space, number): At| format!("{}{number}", ['P', 'C', 'X'][space]);
+        let at = |(map, number): At| format!("{}{number}", ['P', 'C', 'X'][map]);
         match *self {
             Op::Alloc(page) => write!(f, "alloc {}", at(page)),
             Op::Map(from, to, mode) => write!(f, "map {} to {} {mode:?}", at(from), at(to)),
@@ -68,7 +68,7 @@ impl fmt::Debug for Op {
             Op::ShareTable(level, from, to) => write!(f, "share table{level} {} as {}", at(from), at(to)),
             Op::OwnTable(level, table) => write!(f, "own table{level} {}", at(table)),
             Op::UnmapTable(level, table) => write!(f, "unmap table{level} {}", at(table)),
-            Op::Exit(space) => write!(f, "{} ends", ['P', 'C', 'X'][space]),
+            Op::Exit(map) => write!(f, "{} ends", ['P', 'C', 'X'][map]),
         }
     }
 }

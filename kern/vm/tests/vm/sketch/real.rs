@@ -7,7 +7,7 @@ use crate::world::ALL;
 use abi::{Error, Perms, Pte, Va};
 use sim::machine::{self, Sim, free_frames, refs};
 use std::collections::{BTreeMap, BTreeSet};
-use vm::{Memory, Space};
+use vm::PageMap;
 
 /// The first address of an entry on real page maps.
 fn va(shape: Shape, level: usize, number: usize) -> Va {
@@ -17,62 +17,60 @@ fn va(shape: Shape, level: usize, number: usize) -> Va {
 
 /// Real page maps that execute the operations of a sketch.
 pub struct Real {
-    memory: Memory<Sim>,
     template: abi::Frame,
-    spaces: Vec<Space<Sim>>,
+    maps: Vec<PageMap<Sim>>,
     shape: Shape,
 }
 
 impl Real {
     pub fn new(shape: Shape) -> Real {
-        let memory = machine::start(ALL);
+        machine::start(ALL);
         let (template, _) = machine::template();
-        let mut real = Real { memory, template, spaces: Vec::new(), shape };
-        real.spaces = (0..shape.spaces).map(|_| real.space()).collect();
+        let mut real = Real { template, maps: Vec::new(), shape };
+        real.maps = (0..shape.maps).map(|_| real.map()).collect();
         real
     }
 
-    fn space(&self) -> Space<Sim> {
-        Space::new(&self.memory, self.template).expect("a frame")
+    fn map(&self) -> PageMap<Sim> {
+        PageMap::<Sim>::new(self.template).expect("a frame")
     }
 
-    fn end(&mut self, space: usize) {
-        while !self.spaces[space].tear_down(&self.memory, &mut 200) {}
-        self.spaces[space].free(&self.memory);
-        self.spaces[space] = self.space();
+    fn end(&mut self, map: usize) {
+        while !self.maps[map].tear_down(&mut 200) {}
+        self.maps[map].free();
+        self.maps[map] = self.map();
     }
 
     fn act(&mut self, op: Op) -> Result<(), Refused> {
-        if let Op::Exit(space) = op {
-            self.end(space);
+        if let Op::Exit(map) = op {
+            self.end(map);
             return Ok(());
         }
-        let (memory, shape) = (&self.memory, self.shape);
+        let shape = self.shape;
         let page = |at: At| va(shape, 1, at.1);
         let result = match op {
-            Op::Alloc(at) => self.spaces[at.0].alloc(memory, page(at), Perms::WRITE),
+            Op::Alloc(at) => self.maps[at.0].edit().alloc(page(at), Perms::WRITE),
             Op::Map(from, to, mode) => {
                 let (source, target) = (page(from), page(to));
-                let frame = self.spaces[from.0].grant(memory, source, perms(mode));
-                frame.and_then(|frame| self.spaces[to.0].accept(memory, target, frame, perms(mode)))
+                let frame = self.maps[from.0].grant(source, perms(mode));
+                frame.and_then(|frame| self.maps[to.0].edit().accept(target, frame, perms(mode)))
             }
-            Op::Protect(at, mode) => self.spaces[at.0].protect(page(at), perms(mode)),
-            Op::Unmap(at) => self.spaces[at.0].unmap(memory, page(at)),
-            Op::Own(at) => self.spaces[at.0].own(memory, page(at)).map(drop),
+            Op::Protect(at, mode) => self.maps[at.0].edit().protect(page(at), perms(mode)),
+            Op::Unmap(at) => self.maps[at.0].edit().unmap(page(at)),
+            Op::Own(at) => self.maps[at.0].edit().own(page(at)).map(drop),
             Op::ShareTable(level, from, to) => {
                 let (source, target) = (va(shape, level, from.1), va(shape, level, to.1));
-                let table = self.spaces[from.0].grant_table(memory, source, level as u32);
-                table.and_then(|table| self.spaces[to.0].accept_table(memory, target, level as u32, table))
+                let table = self.maps[from.0].edit().grant_table(source, level as u32);
+                table.and_then(|table| self.maps[to.0].edit().accept_table(target, level as u32, table))
             }
             Op::OwnTable(level, at) => {
-                self.spaces[at.0].own_table(memory, va(shape, level, at.1), level as u32).map(drop)
+                self.maps[at.0].edit().own_table(va(shape, level, at.1), level as u32).map(drop)
             }
             Op::UnmapTable(level, at) => {
-                self.spaces[at.0].unmap_table(memory, va(shape, level, at.1), level as u32)
+                self.maps[at.0].edit().unmap_table(va(shape, level, at.1), level as u32)
             }
             Op::Exit(_) => unreachable!("done already"),
         };
-        self.spaces.iter_mut().for_each(|space| space.settle(memory));
         result.map_err(|error| match error {
             Error::NotMapped(_) => Refused::NotMapped,
             Error::NoRight(_) => Refused::NoRight,
@@ -88,9 +86,9 @@ impl Real {
         let mut state = State::new(self.shape, RULE);
         let (mut tables, mut frames) = (BTreeMap::new(), BTreeMap::new());
         let mut on_top = BTreeSet::new();
-        for (number, space) in self.spaces.iter().enumerate() {
+        for (number, map) in self.maps.iter().enumerate() {
             let mut way = [number; 4];
-            space.for_each(&mut |va, level, pte| {
+            map.for_each(&mut |va, level, pte| {
                 let level = level as usize;
                 let next = (tables.len(), frames.len());
                 let entry = match level {
@@ -106,7 +104,7 @@ impl Real {
                         Entry::Page { frame, w, may, keep }
                     }
                     _ => {
-                        let table = *tables.entry(pte.frame()).or_insert(self.shape.spaces + next.0);
+                        let table = *tables.entry(pte.frame()).or_insert(self.shape.maps + next.0);
                         way[level - 1] = table;
                         Entry::Table { table, w: pte.has(Pte::WRITABLE) }
                     }
@@ -123,7 +121,7 @@ impl Real {
         }
         state.frames = vec![0; frames.len()];
         frames.iter().for_each(|(frame, number)| state.frames[*number] = refs(*frame) as usize);
-        let used = self.spaces.len() + on_top.len() + tables.len() + frames.len();
+        let used = self.maps.len() + on_top.len() + tables.len() + frames.len();
         assert_eq!(free_frames(), ALL - used, "frames");
         state.authority.clone_from(&like.authority);
         state
@@ -135,7 +133,7 @@ impl Real {
             assert_eq!(self.act(*op), state.step(*op).0, "{way:?}");
         }
         assert_eq!(self.act(op), state.step(op).0, "{op:?} after {way:?}");
-        let order: Vec<_> = (0..self.shape.spaces).collect();
+        let order: Vec<_> = (0..self.shape.maps).collect();
         let found = self.state(&state);
         assert_eq!(
             found.key_of(&order),
@@ -150,7 +148,7 @@ impl Real {
             counts
         };
         assert_eq!(counts(&found), counts(&state), "{op:?} after {way:?}");
-        (0..self.shape.spaces).for_each(|space| self.end(space));
+        (0..self.shape.maps).for_each(|map| self.end(map));
     }
 }
 

@@ -52,8 +52,8 @@ pub struct Place {
 impl State {
     pub fn new(shape: Shape, rule: Rule) -> State {
         let root = Table { refs: 1, entries: vec![Entry::Empty; shape.entries[0]] };
-        let authority = vec![vec![false; shape.pages()]; shape.spaces];
-        State { shape, rule, tables: vec![root; shape.spaces], frames: Vec::new(), authority }
+        let authority = vec![vec![false; shape.pages()]; shape.maps];
+        State { shape, rule, tables: vec![root; shape.maps], frames: Vec::new(), authority }
     }
 
     /// (With a broken rule, tables are freed that still have users.)
@@ -66,9 +66,9 @@ impl State {
     }
 
     /// The entry of a level; none if a table is missing on the way.
-    pub fn find(&self, level: usize, (space, number): At) -> Option<Place> {
+    pub fn find(&self, level: usize, (map, number): At) -> Option<Place> {
         let path = self.shape.path(level, number);
-        let mut place = Place { table: space, index: path[0], open: true };
+        let mut place = Place { table: map, index: path[0], open: true };
         for index in &path[1..4 - level] {
             let Entry::Table { table, w } = self.entry(place) else { return None };
             place = Place { table, index: *index, open: place.open && w };
@@ -95,7 +95,7 @@ impl State {
     }
 
     pub fn add_table(&mut self, table: Table) -> usize {
-        let free = (self.shape.spaces..self.tables.len()).find(|table| self.tables[*table].refs == 0);
+        let free = (self.shape.maps..self.tables.len()).find(|table| self.tables[*table].refs == 0);
         let number = free.unwrap_or(self.tables.len());
         self.tables.resize_with(self.tables.len().max(number + 1), Table::default);
         self.tables[number] = table;
@@ -140,10 +140,10 @@ impl State {
     }
 
     /// Free the tables above an entry that have become empty.
-    pub fn prune(&mut self, level: usize, (space, mut number): At) {
+    pub fn prune(&mut self, level: usize, (map, mut number): At) {
         for above in level + 1..=ROOT {
             number /= self.shape.entries[4 - above];
-            let Some(place) = self.find(above, (space, number)) else { continue };
+            let Some(place) = self.find(above, (map, number)) else { continue };
             let Entry::Table { table, w: true } = self.entry(place) else { return };
             if self.tables[table].entries.iter().any(|entry| *entry != Entry::Empty) {
                 return;
@@ -166,7 +166,7 @@ impl State {
     /// The state in a canonical form, so that equal states compare equal: tables and frames are numbered in the order
     /// of a walk.
     pub fn key(&self) -> Vec<u8> {
-        let orders: &[&[usize]] = match self.shape.spaces {
+        let orders: &[&[usize]] = match self.shape.maps {
             2 => &[&[0, 1], &[1, 0]],
             _ => &[&[0, 1, 2], &[0, 2, 1], &[1, 0, 2], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]],
         };
@@ -202,9 +202,9 @@ impl State {
         }
         let mut key = Vec::with_capacity(32);
         let mut known = [Vec::new(), Vec::new()];
-        for space in order {
-            visit(self, *space, &mut known, &mut key);
-            key.push(self.authority[*space].iter().fold(0, |bits, bit| bits << 1 | u8::from(*bit)));
+        for map in order {
+            visit(self, *map, &mut known, &mut key);
+            key.push(self.authority[*map].iter().fold(0, |bits, bit| bits << 1 | u8::from(*bit)));
         }
         key
     }

@@ -8,7 +8,7 @@ use syn::{ImplItem, Signature, TraitItem, Type, Visibility};
 /// An item.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// Its kind and its name, with the type or module that it is in: `fn Space::walk`, `impl Entries`, `mod tests`.
+    /// Its kind and its name, with the type or module that it is in: `fn Editable::walk`, `impl Entries`, `mod tests`.
     pub name: String,
     /// Its bytes, documentation and attributes included.
     pub range: Range<usize>,

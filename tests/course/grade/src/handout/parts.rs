@@ -27,7 +27,7 @@ pub struct Exercise {
     pub number: u32,
     /// The task, in words.
     pub text: String,
-    /// The function in which, as `fn Space::walk`.
+    /// The function in which, as `fn Editable::walk`.
     pub function: String,
     /// The bytes of its marker, which no handout has.
     pub marker: Range<usize>,

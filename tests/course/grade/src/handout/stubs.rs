@@ -19,7 +19,7 @@ struct Stub {
     lab: String,
     /// The file in the solution that it is for.
     file: String,
-    /// The function, as `fn Space::walk`.
+    /// The function, as `fn Editable::walk`.
     function: String,
     body: String,
 }

@@ -2,21 +2,37 @@
 
 use crate::entry::user_entries;
 use crate::frames::{Emptied, FILL, add};
-use crate::{Machine, Memory, Table};
+use crate::{Machine, Table};
 use abi::layout::UVPT_SLOT;
 use abi::{Error, Frame, PAGE_SIZE, Pte, Va};
 use core::cell::Cell;
 use core::marker::PhantomData;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One page map, named by the frame of its top-level table.
 ///
 /// Access to the value implies holding the lock of the environment that it belongs to.
-pub struct Space<M> {
+///
+/// It can be read as it is, and the [fast path](crate::fast) works on it. Every other change is made through an
+/// [`Edit`](crate::Edit).
+pub struct PageMap<M>(pub(crate) Editable<M>);
+
+impl<M> Deref for PageMap<M> {
+    type Target = Editable<M>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Editable<M> {
+        &self.0
+    }
+}
+
+/// The content of a page map, with the operations that change it.
+pub struct Editable<M> {
     pub(crate) root: Frame,
     /// The level-1 tables of the last walks: one walk for the source of a grant, one for everything else.
     pub(crate) last: [Cell<Walk>; 2],
-    /// Work since the last [`Space::take_work`], beyond the fixed cost of every page: instructions, roughly.
+    /// Work since the last [`Editable::take_work`], beyond the fixed cost of every page: instructions, roughly.
     pub(crate) work: u32,
     /// The address at which teardown continues: everything below it is gone.
     pub(crate) torn_down: Va,
@@ -35,7 +51,7 @@ pub struct Space<M> {
 /// Where a page map is loaded: on one processor at most, since an environment runs in one place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loaded {
-    /// On this processor: an environment changes its own page map. The default, unless [`Space::begin`] finds
+    /// On this processor: an environment changes its own page map. The default, unless [`PageMap::edit`] finds
     /// otherwise.
     Here,
     /// On no processor.
@@ -73,7 +89,7 @@ impl Walk {
 /// The number of bytes that a table of level 1 translates.
 pub(crate) const SPAN: u64 = 512 * PAGE_SIZE;
 
-/// The leaf entry of a page, found by [`Space::find`].
+/// The leaf entry of a page, found by [`Editable::find`].
 pub(crate) struct Leaf {
     pub entry: &'static AtomicU64,
     /// The value of the entry. (The processor may set A and D at any time, if the page is present.)
@@ -92,15 +108,15 @@ impl Leaf {
     }
 }
 
-impl<M: Machine> Space<M> {
+impl<M: Machine> PageMap<M> {
     /// A page map with no pages: the kernel's half and the windows are copied from `template`, which has nothing else.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
-    pub fn new(memory: &Memory<M>, template: Frame) -> Result<Self, Error> {
-        let root = memory.take_emptied(Emptied::Root).map_or_else(|| new_root(memory, template), Ok)?;
+    pub fn new(template: Frame) -> Result<Self, Error> {
+        let root = M::memory().take_emptied(Emptied::Root).map_or_else(|| new_root::<M>(template), Ok)?;
         M::expect_zeros(user_entries::<M>(root, 4));
-        Ok(Space {
+        Ok(PageMap(Editable {
             root,
             last: [0, 1].map(|_| Cell::new(Walk::none::<M>(root))),
             work: 0,
@@ -111,9 +127,11 @@ impl<M: Machine> Space<M> {
             parked: [Frame(0); PARKED],
             parked_len: 0,
             machine: PhantomData,
-        })
+        }))
     }
+}
 
+impl<M: Machine> Editable<M> {
     /// The frame of the top-level table.
     #[inline]
     #[must_use]
@@ -142,8 +160,8 @@ impl<M: Machine> Space<M> {
 }
 
 /// Makes a top-level table: the kernel's half, and the self map.
-fn new_root<M: Machine>(memory: &Memory<M>, template: Frame) -> Result<Frame, Error> {
-    let root = memory.alloc_copy(template, &mut 0)?;
+fn new_root<M: Machine>(template: Frame) -> Result<Frame, Error> {
+    let root = M::memory().alloc_copy(template, &mut 0)?;
     let own = Pte(root.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
     M::table(root)[UVPT_SLOT as usize].store(own.0, Relaxed);
     Ok(root)

@@ -31,25 +31,25 @@
 //! shared; and nobody gets more rights out of a table than were in it then.
 
 use crate::entry::{LINE, TABLE, count, is_line_empty};
-use crate::space::Space;
-use crate::{Machine, Memory, Table};
+use crate::page_map::Editable;
+use crate::{Machine, Table};
 use abi::page::TABLE_ENTRIES;
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-impl<M: Machine> Space<M> {
+impl<M: Machine> Editable<M> {
     /// Grants the table that the entry of this level (2 to 4) at `va` points to: returns its frame, with a reference
     /// for the receiver. After that nothing below is writable in this page map.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::TooManyRefs`].
-    pub fn grant_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<Frame, Error> {
+    pub fn grant_table(&mut self, va: Va, level: u32) -> Result<Frame, Error> {
         let (_, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
-        memory.share(pte.frame())?;
+        M::memory().share(pte.frame())?;
         if pte.has(Pte::WRITABLE) {
             entry.fetch_and(!Pte::WRITABLE, Relaxed);
-            self.forget_all();
+            self.invalidate_all();
             // No processor may still write when the receiver begins to read.
             self.flush_elsewhere();
         }
@@ -65,7 +65,7 @@ impl<M: Machine> Space<M> {
     pub(crate) fn reopen_table(&mut self, va: Va, level: u32) {
         if let Ok((_, entry)) = self.table_entry(va, level) {
             entry.fetch_or(Pte::WRITABLE, Relaxed);
-            self.forget_all();
+            self.invalidate_all();
         }
     }
 
@@ -74,21 +74,15 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`Error::Mapped`] if there is a table already, [`Error::TableShared`], [`Error::NoMemory`].
-    pub fn accept_table(
-        &mut self,
-        memory: &Memory<M>,
-        va: Va,
-        level: u32,
-        frame: Frame,
-    ) -> Result<(), Error> {
-        self.put_table(memory, va, level, frame).inspect_err(|_| {
+    pub fn accept_table(&mut self, va: Va, level: u32, frame: Frame) -> Result<(), Error> {
+        self.put_table(va, level, frame).inspect_err(|_| {
             // Not the last reference: the page map that granted the table still has one.
-            memory.release_shared(frame);
+            M::memory().release_shared(frame);
         })
     }
 
-    fn put_table(&mut self, memory: &Memory<M>, va: Va, level: u32, frame: Frame) -> Result<(), Error> {
-        let table = self.make_table(memory, va, level)?;
+    fn put_table(&mut self, va: Va, level: u32, frame: Frame) -> Result<(), Error> {
+        let table = self.make_table(va, level)?;
         let entry = &M::table(table)[va.index(level)];
         if entry.load(Relaxed) != 0 {
             return Err(Error::Mapped(va.0));
@@ -109,7 +103,7 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NoMemory`], [`Error::TooManyRefs`].
-    pub fn own_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<bool, Error> {
+    pub fn own_table(&mut self, va: Va, level: u32) -> Result<bool, Error> {
         let (_, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
         let table = pte.frame();
@@ -117,26 +111,26 @@ impl<M: Machine> Space<M> {
             return Ok(false);
         }
         let entries = M::info(table).word.load(Relaxed);
-        if memory.is_sole(table) {
+        if M::memory().is_sole(table) {
             self.has_worked(cost_to_keep(entries));
             if level > 2 {
                 each_entry::<M>(table, take_write);
             } else {
-                keep_leaves(memory, table);
+                keep_leaves::<M>(table);
             }
             entry.fetch_or(Pte::WRITABLE, Relaxed);
-            self.forget_all();
+            self.invalidate_all();
             return Ok(false);
         }
         self.has_worked(cost_to_copy(entries));
-        let copy = self.copy_table(memory, table, level)?;
+        let copy = self.copy_table(table, level)?;
         entry.store(copy.address() | TABLE | pte.0 & Pte::ACCESSED, Relaxed);
         // No processor may walk the old table from this page map any more: it may be freed in a moment.
-        self.forget_all();
-        self.flush(memory);
-        if !memory.release_shared(table) {
+        self.invalidate_all();
+        self.flush();
+        if !M::memory().release_shared(table) {
             self.has_worked(DROP);
-            drop_table(memory, table);
+            drop_table::<M>(table);
         }
         Ok(true)
     }
@@ -144,23 +138,23 @@ impl<M: Machine> Space<M> {
     /// Copies a shared table. Each entry then exists twice, and the copy has the rights that both may have. Pages in
     /// the old table stay as they are: nobody can write them, and the page map that keeps the table looks at each of
     /// them.
-    fn copy_table(&mut self, memory: &Memory<M>, table: Frame, level: u32) -> Result<Frame, Error> {
+    fn copy_table(&mut self, table: Frame, level: u32) -> Result<Frame, Error> {
         let len = M::info(table).word.load(Relaxed);
         // In a nearly empty table only lines with nonempty entries are copied.
         let is_sparse = len <= SPARSE;
         let work = &mut self.work;
-        let copy = if is_sparse { memory.alloc_table(work)? } else { memory.alloc_dirty(work)? };
+        let copy = if is_sparse { M::memory().alloc_table(work)? } else { M::memory().alloc_dirty(work)? };
         let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
         let copied =
-            if level > 2 { copy_tables(memory, from, to, left) } else { copy_leaves(memory, from, to, left) };
+            if level > 2 { copy_tables::<M>(from, to, left) } else { copy_leaves::<M>(from, to, left) };
         if copied < TABLE_ENTRIES {
             let refused = Pte(from[copied].load(Relaxed)).frame();
             for pte in
                 to[..copied].iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present())
             {
-                memory.release_shared(pte.frame());
+                M::memory().release_shared(pte.frame());
             }
-            memory.release(copy);
+            M::memory().release(copy);
             return Err(Error::TooManyRefs(refused.address()));
         }
         M::info(copy).word.store(len, Relaxed);
@@ -171,22 +165,22 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NotShared`] if nobody else has it.
-    pub fn unmap_table(&mut self, memory: &Memory<M>, va: Va, level: u32) -> Result<(), Error> {
+    pub fn unmap_table(&mut self, va: Va, level: u32) -> Result<(), Error> {
         let (above, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
-        if pte.has(Pte::WRITABLE) || memory.is_sole(pte.frame()) {
+        if pte.has(Pte::WRITABLE) || M::memory().is_sole(pte.frame()) {
             return Err(Error::NotShared(va.0));
         }
         let pte = Pte(entry.swap(0, Relaxed));
-        self.forget_all();
-        self.flush(memory);
-        if !memory.release_shared(pte.frame()) {
+        self.invalidate_all();
+        self.flush();
+        if !M::memory().release_shared(pte.frame()) {
             // The others have just given up the table.
             entry.store(pte.0, Relaxed);
             return Err(Error::NotShared(va.0));
         }
         count::<M>(above, -1);
-        self.prune(memory, va);
+        self.prune(va);
         Ok(())
     }
 }
@@ -246,11 +240,11 @@ fn take_write(entry: &AtomicU64) {
 const SOLE: u64 = Pte::WRITABLE | Pte::MAY;
 
 /// Copies entries that point to tables. Returns how many could be copied.
-fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
+fn copy_tables<M: Machine>(from: &Table, to: &Table, left: Option<u32>) -> usize {
     copy_entries(from, to, left, |old, new| {
         let pte = Pte(old.load(Relaxed));
         if pte.is_present() {
-            memory.share(pte.frame()).ok()?;
+            M::memory().share(pte.frame()).ok()?;
             take_write(old);
             new.store(pte.0 & !Pte::WRITABLE, Relaxed);
         } else {
@@ -263,7 +257,7 @@ fn copy_tables<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
 /// Copies entries of pages. Returns how many could be copied. (A separate function, because this is the main cost of a
 /// first write after a fork.)
 #[inline(never)]
-fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: Option<u32>) -> usize {
+fn copy_leaves<M: Machine>(from: &Table, to: &Table, left: Option<u32>) -> usize {
     // Most often a page has the flags of the one before it. Then the change of its entry is equal, too.
     let (mut beside, mut change) = (!Pte::FRAME, 0);
     copy_entries(from, to, left, |old, new| {
@@ -275,7 +269,7 @@ fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
             }
             (beside, change) = (pte & !Pte::FRAME, change_of_leaf(pte));
         }
-        memory.share(Pte(pte).frame()).ok()?;
+        M::memory().share(Pte(pte).frame()).ok()?;
         new.store(pte ^ change, Relaxed);
         Some(())
     })
@@ -284,7 +278,7 @@ fn copy_leaves<M: Machine>(memory: &Memory<M>, from: &Table, to: &Table, left: O
 /// Changes the entries of pages that others have too, in a table that is kept. (Meanwhile the processor may set A or
 /// D, and nothing else.)
 #[inline(never)]
-fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
+fn keep_leaves<M: Machine>(table: Frame) {
     let (mut beside, mut change) = (!Pte::FRAME, 0);
     each_entry::<M>(table, |entry| {
         let pte = entry.load(Relaxed);
@@ -292,7 +286,7 @@ fn keep_leaves<M: Machine>(memory: &Memory<M>, table: Frame) {
             beside = pte & !Pte::FRAME;
             change = if Pte(pte).is_present() { change_of_leaf(pte) } else { 0 };
         }
-        if change != 0 && !memory.is_sole(Pte(pte).frame()) {
+        if change != 0 && !M::memory().is_sole(Pte(pte).frame()) {
             entry.fetch_xor(change, Relaxed);
         }
     });
@@ -374,11 +368,11 @@ fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
 /// Gives up a table that was copied and that the others have given up meanwhile. The copy has references to everything
 /// that the table names: none of that is freed now.
 #[cold]
-fn drop_table<M: Machine>(memory: &Memory<M>, table: Frame) {
+fn drop_table<M: Machine>(table: Frame) {
     for pte in M::table(table).iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present()) {
         let was_last = smp::release(&M::info(pte.frame()).refs);
         debug_assert!(!was_last, "{:?} is in no copy", pte.frame());
     }
     M::info(table).word.store(0, Relaxed);
-    memory.release(table);
+    M::memory().release(table);
 }
