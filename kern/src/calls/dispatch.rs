@@ -100,7 +100,6 @@ pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, _: u64, _: u64) -> Pa
     finish(entry, number, call(entry, me, number, [a, b, c, d]))
 }
 
-#[inline]
 fn call(entry: Entry, me: &'static Env, number: u64, [a, b, c, d]: [u64; 4]) -> Results {
     match Call::from_number(number).ok_or(Error::BadCall(number))? {
         Call::Write => console::write(me, UserSlice::new(a, b)),

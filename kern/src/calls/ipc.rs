@@ -61,7 +61,6 @@ pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) ->
 
 /// Delivers a message, if `from` is still alive for the caller to wait for. The caller of this function puts the
 /// receiver into the run queue, or runs it.
-#[inline]
 fn deliver(
     me: &'static Env,
     to: EnvId,

@@ -177,14 +177,12 @@ pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: P
 ///
 /// # Errors
 /// [`Error::Pinned`] if the first one is.
-#[inline]
 pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     vm::unpinned(env.upcall.stack(), va, count, 1)
 }
 
 /// Calls [`unpinned`] again, with the page map locked: an environment that runs on another processor may have
 /// registered a stack since. Or it may have ended.
-#[inline]
 fn still_unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     if table::is_running(env) {
         return Ok(count);

@@ -16,7 +16,6 @@ pub struct Entry(());
 
 impl Entry {
     /// Begins an entry to the kernel.
-    #[inline]
     pub fn begin() -> Entry {
         be_alone();
         count::begin();
@@ -24,7 +23,6 @@ impl Entry {
     }
 
     /// Ends the entry. `cause` is the number that [`MachineInfo`] records for the longest one.
-    #[inline]
     pub fn end(self, cause: u64) {
         if cfg!(feature = "check") {
             if cause != MachineInfo::SWITCH {
@@ -47,7 +45,6 @@ impl Entry {
     }
 }
 
-#[inline]
 fn be_alone() {
     if cfg!(feature = "check") {
         while ALONE.swap(true, Acquire) {

@@ -14,7 +14,6 @@ pub type Locked = vm::Guard<'static, Sched<Env>, Hardware>;
 static SCHEDULER: Lock<Sched<Env>> = Lock::new(LockKind::Scheduler, Sched::new());
 
 /// Locks the scheduler.
-#[inline]
 pub fn lock() -> Locked {
     SCHEDULER.lock()
 }

@@ -60,7 +60,6 @@ pub struct Upcall {
 
 impl Upcall {
     /// The addresses of the pinned pages.
-    #[inline]
     pub fn stack(&self) -> Range<u64> {
         self.low.get()..self.top.get()
     }
@@ -87,26 +86,22 @@ pub fn init() {
 }
 
 /// How many slots there are.
-#[inline]
 pub fn slots() -> usize {
     windows::machine().env_slots.load(Relaxed) as usize
 }
 
 /// All slots.
-#[inline]
 pub fn all() -> &'static [Env] {
     // SAFETY: `init` wrote that many entries, and nothing ever removes them.
     unsafe { core::slice::from_raw_parts(ENV_TABLE.0 as *const Env, slots()) }
 }
 
 /// The living environment with this id; 0 is the caller.
-#[inline]
 pub fn find(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
     sched::find(all(), caller, id)
 }
 
 /// The living environment with this id, if the caller may act on it: the caller itself and its children.
-#[inline]
 pub fn find_own(caller: &'static Env, id: EnvId) -> Result<&'static Env, Error> {
     sched::find_own(all(), caller, id)
 }
@@ -130,19 +125,16 @@ fn look_again(env: &'static Env) -> Result<(), Error> {
 }
 
 /// The environment that runs on this processor.
-#[inline]
 pub fn current() -> &'static Env {
     // SAFETY: set before the first entry from user mode; environments are never unmapped.
     unsafe { &*current_pointer() }
 }
 
 /// Whether this is the environment that runs on this processor.
-#[inline]
 pub fn is_running(env: &Env) -> bool {
     core::ptr::eq(env, current_pointer())
 }
 
-#[inline]
 fn current_pointer() -> *const Env {
     let env: *const Env;
     // SAFETY: GS points at a `Cpu` whenever Rust code of the kernel runs; only a field of it is read.
@@ -154,14 +146,12 @@ fn current_pointer() -> *const Env {
 }
 
 /// The environment whose page map and floating-point state are loaded on a processor.
-#[inline]
 pub fn loaded(cpu: &Cpu) -> Option<&'static Env> {
     // SAFETY: the pointer is null or points at an environment; environments are never unmapped.
     unsafe { cpu.env.get().cast::<Env>().as_ref() }
 }
 
 /// Whether the page map and floating-point state of this environment are loaded on a processor.
-#[inline]
 pub fn is_loaded(cpu: &Cpu, env: &Env) -> bool {
     core::ptr::eq(cpu.env.get().cast(), env)
 }
@@ -216,27 +206,22 @@ impl Env {
 }
 
 impl Node for Env {
-    #[inline]
     fn links(&self) -> &Links<Env> {
         &self.links
     }
 
-    #[inline]
     fn slot(&self) -> usize {
         (self as *const Env as usize - ENV_TABLE.0 as usize) / size_of::<Env>()
     }
 
-    #[inline]
     fn info(&self) -> &EnvInfo {
         self.info
     }
 
-    #[inline]
     fn word(&self) -> &AtomicU64 {
         &self.info().state
     }
 
-    #[inline]
     fn is_free_for(&self, state: State, processor: u32) -> bool {
         state.is_free_for(processor) || provoke::holds_twice()
     }

@@ -24,7 +24,6 @@ static BUSY: AtomicU64 = AtomicU64::new(0);
 const DISTURBED: u64 = 0;
 
 /// Begins to count an entry.
-#[inline]
 pub fn begin() {
     if IS_ON {
         LAST.store(here(), Relaxed);
@@ -34,7 +33,6 @@ pub fn begin() {
 }
 
 /// Notes that this processor is in the idle loop: in the kernel, but not in an entry.
-#[inline]
 pub fn idle() {
     if IS_ON {
         LAST.store(here(), Relaxed);
@@ -42,7 +40,6 @@ pub fn idle() {
 }
 
 /// Calls `halt`, during which this processor executes nothing.
-#[inline]
 pub fn halting(halt: impl FnOnce()) {
     if !IS_ON {
         return halt();
@@ -53,7 +50,6 @@ pub fn halting(halt: impl FnOnce()) {
 }
 
 /// Calls `pass`, which lets other processors go on. Their instructions do not count for the entry.
-#[inline]
 pub fn waiting(pass: impl FnOnce()) {
     if !IS_ON {
         return pass();
@@ -70,7 +66,6 @@ pub fn waiting(pass: impl FnOnce()) {
 }
 
 /// Ends the count of an entry, and records it.
-#[inline]
 pub fn end(cause: u64) {
     if !IS_ON {
         return;
@@ -93,7 +88,6 @@ pub fn end(cause: u64) {
 }
 
 /// Discards the count of this entry if another processor was in the kernel since this one was noted there.
-#[inline]
 fn check() {
     if LAST.load(Relaxed) != here() {
         cpu::this().entered.set(DISTURBED);

@@ -11,7 +11,6 @@ use crate::machine::{count, cpu};
 use abi::Frame;
 
 /// Serves the pending flush requests of other processors.
-#[inline]
 pub fn serve() {
     let cpu = cpu::this();
     // SAFETY: the root of the page map that is loaded already.
@@ -28,7 +27,6 @@ pub fn relax() {
 
 /// Whether another processor may have this page map loaded, or may load it at any moment. Not if this processor has it
 /// loaded: only the processor that holds an environment loads its page map.
-#[inline]
 pub fn is_elsewhere(root: Frame) -> bool {
     cpu::count() > 1 && cpu::this().root() != root
 }

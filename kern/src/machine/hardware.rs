@@ -30,33 +30,27 @@ pub fn kernel_root() -> Frame {
 pub struct Hardware;
 
 impl Machine for Hardware {
-    #[inline]
     fn table(frame: Frame) -> &'static Table {
         // SAFETY: the direct map has every frame that an entry can name, and entries are atomic.
         unsafe { &*bytes(frame).cast() }
     }
 
-    #[inline]
     fn info(frame: Frame) -> &'static FrameInfo {
         windows::frame(frame)
     }
 
-    #[inline]
     fn cpus() -> &'static [CpuInfo] {
         windows::cpus(cpu::count())
     }
 
-    #[inline]
     fn cpu() -> usize {
         cpu::here() as usize
     }
 
-    #[inline]
     fn counts() -> &'static CpuInfo {
         windows::cpu(cpu::here())
     }
 
-    #[inline]
     fn zero(frame: Frame) {
         fill(frame, 0);
         if cfg!(feature = "count") {
@@ -64,7 +58,6 @@ impl Machine for Hardware {
         }
     }
 
-    #[inline]
     fn copy(from: Frame, to: Frame) {
         // SAFETY: both frames are in the direct map; nobody else has `to` yet.
         unsafe {
@@ -76,14 +69,12 @@ impl Machine for Hardware {
         }
     }
 
-    #[inline]
     fn poison(frame: Frame) {
         if cfg!(feature = "check") {
             fill(frame, 0xdead_f4ee_dead_f4ee);
         }
     }
 
-    #[inline]
     fn expect_zeros(words: &[AtomicU64]) {
         if cfg!(feature = "check") {
             let dirty = words.iter().position(|word| word.load(Relaxed) != 0);
@@ -91,7 +82,6 @@ impl Machine for Hardware {
         }
     }
 
-    #[inline]
     fn invalidate(_: Frame, page: Va) {
         // SAFETY: to invalidate a translation is always sound.
         unsafe { asm!("invlpg [{}]", in(reg) page.0, options(nostack, preserves_flags)) };
@@ -116,7 +106,6 @@ impl Machine for Hardware {
         flush::flush_elsewhere(root);
     }
 
-    #[inline]
     fn memory() -> &'static Memory<Hardware> {
         &MEMORY
     }

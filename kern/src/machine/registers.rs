@@ -28,7 +28,6 @@ pub struct Saved {
 
 impl Saved {
     /// The arguments of the system call at which the registers were saved.
-    #[inline]
     pub fn arguments(&self) -> [u64; 6] {
         let [_, _, _, _, _, r10, r9, r8, _, rdi, rsi, rdx, ..] = self.general;
         [rdi, rsi, rdx, r10, r8, r9]
@@ -74,7 +73,6 @@ impl TrapFrame {
     }
 
     /// The registers, as they were saved.
-    #[inline]
     #[allow(clippy::mut_from_ref)] // see the type: nobody else touches the frame now
     pub fn saved(&self) -> &mut Saved {
         // SAFETY: the frame belongs to the caller: see the type.
@@ -82,7 +80,6 @@ impl TrapFrame {
     }
 
     /// Sets the results of the call in which the environment waits.
-    #[inline]
     pub fn set_results(&self, (rax, rdx): (u64, u64)) {
         let saved = self.saved();
         saved.general[reg::RAX] = rax;

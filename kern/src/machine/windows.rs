@@ -24,41 +24,35 @@ pub const fn alias(window: Va) -> u64 {
 }
 
 /// The bytes of a page frame, in the direct map.
-#[inline]
 pub fn bytes(frame: Frame) -> *mut u8 {
     (DIRECT_MAP.0 + frame.address()) as *mut u8
 }
 
 /// The machine page, which every program can read.
-#[inline]
 pub fn machine() -> &'static MachineInfo {
     // SAFETY: the machine page is mapped from `kernel_map::init` on, and its fields are atomic.
     unsafe { &*(alias(MACHINE) as *const MachineInfo) }
 }
 
 /// The public part of a page frame.
-#[inline]
 pub fn frame(frame: Frame) -> &'static FrameInfo {
     // SAFETY: the frame table has an entry for every usable frame, and those are atomic.
     unsafe { &*((alias(FRAMES) as *const FrameInfo).add(frame.0 as usize)) }
 }
 
 /// The public parts of this many processors.
-#[inline]
 pub fn cpus(count: u32) -> &'static [CpuInfo] {
     // SAFETY: the page is mapped from `kernel_map::init` on, has room for all, and its fields are atomic.
     unsafe { core::slice::from_raw_parts(alias(CPUS) as *const CpuInfo, count as usize) }
 }
 
 /// The public part of a processor that works.
-#[inline]
 pub fn cpu(number: u32) -> &'static CpuInfo {
     // SAFETY: the page is mapped from `kernel_map::init` on, and numbers of processors are below their count.
     unsafe { &*(alias(CPUS) as *const CpuInfo).add(number as usize) }
 }
 
 /// The public part of an environment.
-#[inline]
 pub fn env(slot: usize) -> &'static EnvInfo {
     // SAFETY: the window has an entry for every slot; the fields are atomic.
     unsafe { &*(alias(ENVS) as *const EnvInfo).add(slot) }

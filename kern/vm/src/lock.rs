@@ -21,7 +21,6 @@ pub type Guard<'a, T, M> = MutexGuard<'a, T, Relax<M>>;
 pub struct Relax<M>(PhantomData<M>);
 
 impl<M: Machine> RelaxStrategy for Relax<M> {
-    #[inline]
     fn relax() {
         M::relax();
     }
@@ -42,7 +41,6 @@ impl<T, M> Lock<T, M> {
 
 impl<T, M: Machine> Lock<T, M> {
     /// Takes the lock; waits while another processor has it.
-    #[inline]
     pub fn lock(&self) -> Guard<'_, T, M> {
         self.mutex.try_lock().unwrap_or_else(|| self.wait())
     }

@@ -102,7 +102,6 @@ pub(crate) struct Leaf {
 
 impl Leaf {
     /// Whether the environment has this right: the AND over all levels, never the leaf alone.
-    #[inline]
     pub fn allows(&self, right: u64) -> bool {
         self.writable_above && self.pte.has(right)
     }
@@ -133,7 +132,6 @@ impl<M: Machine> PageMap<M> {
 
 impl<M: Machine> Editable<M> {
     /// The frame of the top-level table.
-    #[inline]
     #[must_use]
     pub fn root(&self) -> Frame {
         self.root
@@ -142,7 +140,6 @@ impl<M: Machine> Editable<M> {
     /// Takes the work since the last call, in instructions, roughly, beyond the fixed cost of every page: filling
     /// frames, freeing replaced frames, adding and removing tables, and searching at processors. Most of the work of a
     /// page call.
-    #[inline]
     pub fn take_work(&mut self) -> u32 {
         core::mem::take(&mut self.work)
     }

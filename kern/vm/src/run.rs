@@ -33,7 +33,6 @@ struct Cost {
 
 impl Cost {
     /// The budget that one more step needs on a machine with this many processors.
-    #[inline]
     const fn most(self, processors: u32) -> u32 {
         self.most + self.searches * search_cost(processors) + self.flushes * (FLUSH + FLUSH_EACH * processors)
     }
@@ -74,7 +73,6 @@ const _: () = {
 
 impl Budget {
     /// The budget of a whole kernel entry.
-    #[inline]
     #[must_use]
     pub const fn new() -> Budget {
         Budget(ENTRY)
@@ -160,7 +158,6 @@ impl<M: Machine> Editable<M> {
     ///
     /// # Errors
     /// Those of the operation on one table; [`Error::BadLevel`].
-    #[inline]
     pub fn run_tables(
         &mut self,
         mut source: Option<&mut Editable<M>>,
@@ -195,7 +192,6 @@ impl<M: Machine> Editable<M> {
     }
 
     /// Owns one table after the other. Returns for how many the budget sufficed: that depends on the entries of each.
-    #[inline]
     fn own_each(
         &mut self,
         at: impl Fn(u32) -> Va,
@@ -224,7 +220,6 @@ impl<M: Machine> Editable<M> {
 ///
 /// # Errors
 /// [`Error::Pinned`] if the first one does.
-#[inline]
 pub fn unpinned(pinned: Range<u64>, va: Va, count: u32, level: u32) -> Result<u32, Error> {
     if pinned.is_empty() || va.0 >= pinned.end {
         return Ok(count);

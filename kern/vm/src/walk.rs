@@ -16,7 +16,6 @@ pub(crate) const MAKE: u32 = 70;
 pub(crate) const PRUNE: u32 = 150;
 impl<M: Machine> Editable<M> {
     /// Checks that the entry of `va` may be changed: no table above is shared.
-    #[inline]
     pub(crate) fn require_own_tables(&self, leaf: &Leaf, va: Va) -> Result<(), Error> {
         if leaf.writable_above { Ok(()) } else { Err(self.shared_above(va)) }
     }
@@ -53,20 +52,17 @@ impl<M: Machine> Editable<M> {
     }
 
     /// Finds the leaf entry of `va`, if its table is present and for users.
-    #[inline]
     pub(crate) fn find(&self, va: Va) -> Option<Leaf> {
         self.look_up(&self.last[0], va).then(|| self.leaf(&self.last[0], va))
     }
 
     /// Finds the leaf entry of a present page.
-    #[inline]
     pub(crate) fn present(&self, last: &Cell<Walk>, va: Va) -> Result<Leaf, Error> {
         let leaf = self.look_up(last, va).then(|| self.leaf(last, va));
         leaf.filter(|leaf| leaf.pte.is_present()).ok_or(Error::NotMapped(va.0))
     }
 
     /// Makes `last` the walk to `va`. Returns whether there is a table.
-    #[inline]
     pub(crate) fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
         let there = last.get().span & !Walk::READ_ONLY == va.0 / SPAN;
         there || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
@@ -178,7 +174,6 @@ impl<M: Machine> Editable<M> {
     }
 
     /// Prunes the tables above `va` if the level-1 table has become empty.
-    #[inline]
     pub(crate) fn prune_if_empty(&mut self, table: Frame, va: Va) {
         if M::info(table).word.load(Relaxed) == 0 {
             self.prune(va);
