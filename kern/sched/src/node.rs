@@ -34,25 +34,21 @@ pub trait Node: Sized + 'static {
     fn interrupt(&self, processor: u32);
 
     /// Whether this processor may take the environment: no other one holds it.
-    #[inline]
     fn is_free_for(&self, state: State, processor: u32) -> bool {
         state.is_free_for(processor)
     }
 
     /// The id.
-    #[inline]
     fn id(&self) -> EnvId {
         self.info().id()
     }
 
     /// The status: what the environment is doing.
-    #[inline]
     fn status(&self) -> Status {
         word::load(self.word()).status()
     }
 
     /// The processor that holds the environment. If there is none, all changes made by the last holder are visible.
-    #[inline]
     fn holder(&self) -> Option<u32> {
         word::load(self.word()).holder()
     }

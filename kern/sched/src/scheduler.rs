@@ -59,20 +59,17 @@ impl<N: Node> Sched<N> {
     }
 
     /// How many slots are not free.
-    #[inline]
     #[must_use]
     pub fn used(&self) -> usize {
         self.used
     }
 
     /// How many environments wait for console input.
-    #[inline]
     #[must_use]
     pub fn readers(&self) -> usize {
         self.readers
     }
 
-    #[inline]
     pub(crate) fn set_status(&mut self, env: &N, status: Status) {
         _ = change(env.word(), |state| Some(state.with(status)));
     }
