@@ -113,20 +113,17 @@ impl BootInfo {
     }
 
     /// The command line; empty if it is not text.
-    #[must_use]
     pub fn command_line(&self) -> &str {
         str::from_utf8(&self.command_line[..self.command_line_len]).unwrap_or("")
     }
 
     /// The rest of the first word for the kernel that has this prefix.
-    #[must_use]
     pub fn word(&self, prefix: &str) -> Option<&str> {
         let words = self.command_line().split(ARGS_MARK).next().unwrap_or("");
         words.split_whitespace().find_map(|word| word.strip_prefix(prefix))
     }
 
     /// The arguments of the first program: everything behind the separator.
-    #[must_use]
     pub fn arguments(&self) -> &str {
         self.command_line().split_once(ARGS_MARK).map_or("", |(_, rest)| rest.trim_start_matches(' '))
     }

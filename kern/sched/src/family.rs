@@ -62,13 +62,11 @@ impl<N: Node> Sched<N> {
     }
 
     /// The environment that has no parent, and from which all others descend: the first one, or its successor.
-    #[must_use]
     pub fn root(&self) -> Option<&'static N> {
         self.root
     }
 
     /// The child with this id; with [`EnvId::ANY`] any child, preferably one that has ended.
-    #[must_use]
     pub fn child(&self, parent: &'static N, id: EnvId) -> Option<&'static N> {
         if id == EnvId::ANY {
             return parent.links().first_ended.get().or(parent.links().first_child.get());

@@ -15,7 +15,6 @@ pub(crate) const WOKEN_AT_ONCE: usize = 32;
 /// Takes the environment with this id, if it waits for a message from that sender and no other processor holds it: it
 /// runs here from now on, and the caller puts the message into its registers. No lock is needed: only one word changes,
 /// and it has everything that matters.
-#[inline]
 #[must_use]
 pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> bool {
     let now = load(receiver.word());
@@ -29,7 +28,6 @@ pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> 
 ///
 /// The environment that was taken cannot end before this, because it is held here. So when it ends it will find that it
 /// is awaited.
-#[inline]
 #[must_use]
 pub fn park<N: Node>(me: &N, taken: &N, from: EnvId, processor: u32) -> bool {
     debug_assert!(from == EnvId::ANY || from == taken.id(), "another one may have ended");
@@ -53,14 +51,12 @@ impl<N: Node> Sched<N> {
     /// Claims the environment with this id, if it takes a message from that sender. Returns the address at which it
     /// wants a page. From now on no other environment sends to it, and its page map [stays](Sched::is_claimed), until
     /// the message is [delivered](Sched::deliver).
-    #[inline]
     pub fn claim(&mut self, receiver: &'static N, id: EnvId, sender: EnvId) -> Option<u64> {
         let claimed = change(receiver.word(), |state| state.takes(id, sender).then(|| state.claimed(true)));
         claimed.is_ok().then(|| receiver.links().receive_at.get())
     }
 
     /// Ends a [claim](Sched::claim) without a message.
-    #[inline]
     pub fn disclaim(&mut self, receiver: &'static N) {
         _ = change(receiver.word(), |state| Some(state.claimed(false)));
     }
@@ -68,7 +64,6 @@ impl<N: Node> Sched<N> {
     /// Ends a claim with a message: the receiver is runnable. Before it gives up the lock, the caller puts the message
     /// into the receiver's registers, and [runs it here](Sched::hand_over) or [puts it into the run
     /// queue](Sched::wake). `false` if the receiver was ended meanwhile.
-    #[inline]
     #[must_use]
     pub fn deliver(&mut self, receiver: &'static N) -> bool {
         let before = change(receiver.word(), |state| {
@@ -79,7 +74,6 @@ impl<N: Node> Sched<N> {
     }
 
     /// Whether a sender is about to hand over a page to this receiver, whose page map therefore has to stay.
-    #[must_use]
     pub fn is_claimed(&self, receiver: &'static N) -> bool {
         load(receiver.word()).is_claimed()
     }

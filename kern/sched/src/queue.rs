@@ -8,7 +8,6 @@ use abi::Status;
 
 /// Stops holding an environment, when no register and no translation of it is left on this processor. Returns whether
 /// it has work to do already: then the caller [offers](crate::Sched::offer) it to idle processors.
-#[inline]
 #[must_use]
 pub fn give_back<N: Node>(env: &N) -> bool {
     word::give_back(env.word())
@@ -40,8 +39,6 @@ impl<N: Node> Sched<N> {
     }
 
     /// Whether any environment waits for a processor. (Or waited for one, and has been stopped or ended since.)
-    #[inline]
-    #[must_use]
     pub fn has_waiting(&self) -> bool {
         self.first.is_some()
     }
@@ -87,7 +84,6 @@ impl<N: Node> Sched<N> {
     }
 
     /// Removes an environment from the run queue, where it stands behind `before`, or first.
-    #[inline]
     fn unlink(&mut self, before: Option<&'static N>, env: &'static N) {
         let after = env.links().next.get();
         match before {
@@ -101,14 +97,12 @@ impl<N: Node> Sched<N> {
     }
 
     /// Whether the last [`Sched::dequeue`] gave up before the end of the queue.
-    #[must_use]
     pub fn is_cut_short(&self) -> bool {
         self.cut_short
     }
 
     /// Takes a runnable environment to run it here now, wherever it is in the run queue. `false` if it is not runnable,
     /// or another processor still holds it.
-    #[inline]
     #[must_use]
     pub fn hand_over(&mut self, env: &'static N, processor: u32) -> bool {
         let taken = change(env.word(), |state| {
@@ -146,7 +140,6 @@ impl<N: Node> Sched<N> {
     }
 
     /// Puts the environment that runs here at the end of the run queue. (Unless it was stopped or ended meanwhile.)
-    #[inline]
     pub fn requeue(&mut self, env: &'static N) {
         let ran = |state: State| state.status() == Status::Running;
         if change(env.word(), |state| ran(state).then(|| state.with(Status::Runnable))).is_ok() {
@@ -157,7 +150,6 @@ impl<N: Node> Sched<N> {
     /// Makes the environment that runs here wait, with this status. `false` if it was ended meanwhile. An environment
     /// that is being stopped waits all the same: what its call did is done, and the environment that stops it finds
     /// out.
-    #[inline]
     pub fn block(&mut self, env: &'static N, status: Status) -> bool {
         let living = |state: State| state.status() != Status::Dying;
         let blocked = change(env.word(), |state| living(state).then(|| state.with(status))).is_ok();
@@ -192,7 +184,6 @@ impl<N: Node> Sched<N> {
     }
 
     /// How many processors have nothing to do.
-    #[must_use]
     pub fn resting(&self) -> u32 {
         self.idle.count_ones()
     }

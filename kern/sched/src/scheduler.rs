@@ -34,7 +34,6 @@ pub struct Sched<N: Node> {
 
 impl<N: Node> Sched<N> {
     /// A scheduler without slots.
-    #[must_use]
     pub const fn new() -> Self {
         Sched {
             table: &[],
@@ -59,13 +58,11 @@ impl<N: Node> Sched<N> {
     }
 
     /// How many slots are not free.
-    #[must_use]
     pub fn used(&self) -> usize {
         self.used
     }
 
     /// How many environments wait for console input.
-    #[must_use]
     pub fn readers(&self) -> usize {
         self.readers
     }

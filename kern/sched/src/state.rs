@@ -80,7 +80,6 @@ impl<N: Node> Sched<N> {
     }
 
     /// The environment that ended this one.
-    #[must_use]
     pub fn ended_by(&self, env: &N) -> EnvId {
         env.links().ended_by.get()
     }

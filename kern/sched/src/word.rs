@@ -29,7 +29,6 @@ const RESERVED: u64 = 1 << AWAITS_SHIFT;
 impl State {
     /// The status: what the environment is doing.
     #[inline]
-    #[must_use]
     pub fn status(self) -> Status {
         Status::from_number(self.0 & EnvInfo::STATUS).unwrap_or(Status::Free)
     }
@@ -41,14 +40,12 @@ impl State {
 
     /// The processor that holds the environment.
     #[inline]
-    #[must_use]
     pub fn holder(self) -> Option<u32> {
         ((self.0 & HOLDER) >> HOLDER_SHIFT).checked_sub(1).map(|number| number as u32)
     }
 
     /// Whether no other processor than this one holds the environment.
     #[inline]
-    #[must_use]
     pub fn is_free_for(self, processor: u32) -> bool {
         let holder = self.0 & HOLDER;
         holder == 0 || holder == holder_bits(processor)

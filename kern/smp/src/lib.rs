@@ -17,11 +17,9 @@ use atomic::{AtomicU32, AtomicU64};
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident() -> $type:ty $body:block) => {
         $(#[$doc])*
-        #[must_use]
         #[cfg(not(test))]
         pub const fn $name() -> $type $body
         $(#[$doc])*
-        #[must_use]
         #[cfg(test)]
         pub fn $name() -> $type $body
     };
@@ -139,7 +137,6 @@ pub fn release(refs: &AtomicU32) -> bool {
 
 /// Whether there is exactly one reference, which is the caller's: then everything done through former ones is visible.
 #[inline]
-#[must_use]
 pub fn is_sole(refs: &AtomicU32) -> bool {
     refs.load(Acquire) == 1
 }

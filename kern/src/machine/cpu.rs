@@ -102,7 +102,6 @@ impl Cpu {
     }
 
     /// Makes entries from user mode save the registers in this frame.
-    #[inline]
     pub fn set_frame(&self, frame: &'static TrapFrame) {
         self.env.set(frame);
         // SAFETY: the end of the frame is an address; the processor reads the field only when it enters from user
@@ -110,7 +109,6 @@ impl Cpu {
         unsafe { (*self.tss.get()).privilege_stack_table[0] = VirtAddr::new_unsafe(frame.top()) };
     }
 
-    #[inline]
     pub fn root(&self) -> Frame {
         Frame(self.root.get())
     }
@@ -126,7 +124,6 @@ static ALL: [AtomicPtr<Cpu>; MAX] = [const { AtomicPtr::new(null_mut()) }; MAX];
 static COUNT: AtomicU32 = AtomicU32::new(1);
 
 /// How many processors work.
-#[inline]
 pub fn count() -> u32 {
     COUNT.load(Relaxed)
 }
@@ -177,7 +174,6 @@ pub unsafe fn prepare(place: *mut Processor, number: u32, apic_id: u8) -> &'stat
 }
 
 /// The processor that this runs on.
-#[inline]
 pub fn this() -> &'static Cpu {
     let cpu: *const Cpu;
     // SAFETY: GS points at a `Cpu` whenever Rust code of the kernel runs (`early_init`, `swapgs`).
@@ -201,7 +197,6 @@ pub fn adopt(cpu: &'static Cpu) {
 }
 
 /// The number of this processor.
-#[inline]
 pub fn here() -> u32 {
     this().number.get()
 }
@@ -242,7 +237,6 @@ pub fn time_stamp() -> u64 {
 ///
 /// # Safety
 /// `root` is the root of a `PageMap` that exists, or the kernel's own.
-#[inline]
 pub unsafe fn load_root(cpu: &Cpu, root: Frame) {
     let frame = PhysFrame::containing_address(PhysAddr::new(root.address()));
     cpu.root.begin(root.0);

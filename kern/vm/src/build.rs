@@ -27,7 +27,6 @@ impl<M: Machine> Builder<M> {
     ///
     /// # Panics
     /// If there is no memory. All functions that need some panic then: without tables the kernel cannot start.
-    #[must_use]
     pub fn new(free: Ranges, limit: u64) -> Self {
         let mut builder = Builder { free, limit, root: Frame(0), machine: PhantomData };
         builder.root = builder.take();
@@ -35,13 +34,11 @@ impl<M: Machine> Builder<M> {
     }
 
     /// The top-level table.
-    #[must_use]
     pub fn root(&self) -> Frame {
         self.root
     }
 
     /// The memory that has not been used.
-    #[must_use]
     pub fn free(&self) -> &Ranges {
         &self.free
     }

@@ -73,7 +73,6 @@ struct List<M> {
 
 impl<M: Machine> Memory<M> {
     /// A memory without frames.
-    #[must_use]
     pub const fn new() -> Self {
         Memory {
             at_hand: [const { AtHand(Lock::new(LockKind::Frames, Hand::EMPTY)) }; CpuInfo::MAX],
@@ -249,7 +248,6 @@ impl<M: Machine> Memory<M> {
 
     /// Whether a frame has exactly one reference.
     #[inline]
-    #[must_use]
     pub fn is_sole(&self, frame: Frame) -> bool {
         smp::is_sole(&M::info(frame).refs)
     }
@@ -269,7 +267,6 @@ impl<M: Machine> Memory<M> {
     }
 
     /// The number of free frames.
-    #[must_use]
     pub fn free_frames(&self) -> u64 {
         CpuInfo::free_frames(M::cpus())
     }

@@ -28,7 +28,6 @@ impl<M: Machine> RelaxStrategy for Relax<M> {
 
 impl<T, M> Lock<T, M> {
     /// A lock that is not taken.
-    #[must_use]
     pub const fn new(kind: LockKind, content: T) -> Self {
         Lock { mutex: Mutex::new(content), kind }
     }

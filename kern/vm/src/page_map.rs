@@ -132,7 +132,6 @@ impl<M: Machine> PageMap<M> {
 
 impl<M: Machine> Editable<M> {
     /// The frame of the top-level table.
-    #[must_use]
     pub fn root(&self) -> Frame {
         self.root
     }

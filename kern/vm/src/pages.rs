@@ -18,7 +18,6 @@ pub struct Page {
 impl<M: Machine> Editable<M> {
     /// The page at `va`, if one is mapped for the user.
     #[inline]
-    #[must_use]
     pub fn page(&self, va: Va) -> Option<Page> {
         let leaf = self.present(&self.last[1], va).ok().filter(|leaf| leaf.pte.has(Pte::USER))?;
         Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })

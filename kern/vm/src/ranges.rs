@@ -14,7 +14,6 @@ impl Ranges {
     pub const MAX: usize = 64;
 
     /// No ranges.
-    #[must_use]
     pub const fn new() -> Ranges {
         Ranges { list: [const { 0..0 }; Ranges::MAX], len: 0 }
     }

@@ -73,7 +73,6 @@ const _: () = {
 
 impl Budget {
     /// The budget of a whole kernel entry.
-    #[must_use]
     pub const fn new() -> Budget {
         Budget(ENTRY)
     }
@@ -133,7 +132,6 @@ impl Budget {
 
     /// Whether the rest of a list has to wait: too little is left for a rest that takes the fast path as a whole.
     #[inline(always)]
-    #[must_use]
     pub fn is_spent(&self) -> bool {
         self.0 < SHORT.most
     }
