@@ -34,7 +34,7 @@ pub struct Sched<N: Node> {
 
 impl<N: Node> Sched<N> {
     /// A scheduler without slots.
-    pub const fn new() -> Self {
+    pub const fn empty() -> Self {
         Sched {
             table: &[],
             first: None,
@@ -69,11 +69,5 @@ impl<N: Node> Sched<N> {
 
     pub(crate) fn set_status(&mut self, env: &N, status: Status) {
         _ = change(env.word(), |state| Some(state.with(status)));
-    }
-}
-
-impl<N: Node> Default for Sched<N> {
-    fn default() -> Self {
-        Sched::new()
     }
 }

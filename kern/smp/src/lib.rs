@@ -36,7 +36,7 @@ pub struct Flushes {
 impl Flushes {
     constant! {
         /// No requests.
-        new() -> Flushes {
+        none() -> Flushes {
             Flushes { asked: AtomicU64::new(0), done: AtomicU64::new(0) }
         }
     }
@@ -72,7 +72,7 @@ pub struct Loaded {
 impl Loaded {
     constant! {
         /// No page map.
-        new() -> Loaded {
+        none() -> Loaded {
             Loaded { now: AtomicU32::new(0), next: AtomicU32::new(0) }
         }
     }
@@ -139,18 +139,6 @@ pub fn release(refs: &AtomicU32) -> bool {
 #[inline]
 pub fn is_sole(refs: &AtomicU32) -> bool {
     refs.load(Acquire) == 1
-}
-
-impl Default for Flushes {
-    fn default() -> Flushes {
-        Flushes::new()
-    }
-}
-
-impl Default for Loaded {
-    fn default() -> Loaded {
-        Loaded::new()
-    }
 }
 
 #[cfg(test)]

@@ -10,50 +10,37 @@ use abi::layout::STACK_TOP;
 use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
-use executable::{BadElf, Program, Segment};
+use executable::{Program, Segment};
 use firmware::BootInfo;
 use sched::Node;
 use tar_no_std::TarArchiveRef;
 
-/// Loads the program that the command line names, and makes it runnable.
+/// Loads the program that the command line names, and makes it runnable. If that fails, the machine ends with the
+/// reason.
 pub fn load(boot: &'static BootInfo) {
     let name = boot.word("init=").unwrap_or("init");
-    if let Err(why) = start(name, boot.arguments()) {
+    let give_up = |why: &dyn fmt::Display| -> ! {
         print::kprintln!("cannot start the first program, {name:?}: {why}");
-        power::off(abi::ExitStatus::TOOL_FAILED);
-    }
-}
-
-/// Why the first program cannot be started.
-enum Refusal {
-    /// The file is not a program.
-    BadElf(BadElf),
-    /// Something is missing, or too large.
-    Is(&'static str),
-    /// A step failed, most likely for lack of memory.
-    Failed(&'static str, Error),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Refusal::BadElf(reason) => write!(f, "not a program: {reason}"),
-            Refusal::Is(what) => f.write_str(what),
-            Refusal::Failed(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-fn start(name: &str, arguments: &str) -> Result<(), Refusal> {
-    let file = find(name).map_err(Refusal::Is)?;
-    let program = Program::parse(file).map_err(Refusal::BadElf)?;
+        power::off(abi::ExitStatus::TOOL_FAILED)
+    };
+    let file = find(name).unwrap_or_else(|why| give_up(&why));
+    let program = Program::parse(file).unwrap_or_else(|why| give_up(&format_args!("not a program: {why}")));
     let machine = windows::machine();
-    machine.set_arguments(arguments).ok_or(Refusal::Is("its arguments are too long"))?;
-    let failed = |what| move |error| Refusal::Failed(what, error);
-    let env = life::create(None).map_err(failed("no environment"))?;
-    machine.first_env.store(env.id().0, Relaxed);
+    let fits = machine.set_arguments(boot.arguments());
+    fits.unwrap_or_else(|| give_up(&"its arguments are too long"));
     machine.program_offset.store(file.as_ptr() as u64 - archive().as_ptr() as u64, Relaxed);
     machine.program_bytes.store(file.len() as u64, Relaxed);
+    start(file, &program).unwrap_or_else(|(what, error)| give_up(&format_args!("{what}: {error}")));
+}
+
+/// Makes the environment of the first program.
+///
+/// # Errors
+/// The step that failed, most likely for lack of memory.
+fn start(file: &[u8], program: &Program) -> Result<(), (&'static str, Error)> {
+    let failed = |what| move |error| (what, error);
+    let env = life::create(None).map_err(failed("no environment"))?;
+    windows::machine().first_env.store(env.id().0, Relaxed);
     for segment in program.segments() {
         load_segment(env, file, segment).map_err(failed("a segment cannot be loaded"))?;
     }

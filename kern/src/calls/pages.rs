@@ -15,7 +15,7 @@ use vm::Budget;
 /// Executes a single page call.
 #[inline(never)]
 pub fn one(me: &'static Env, op: &PageOp) -> Results {
-    run(me, op, &mut Budget::new()).map(|pages| (pages.into(), 0))
+    run(me, op, &mut Budget::of_entry()).map(|pages| (pages.into(), 0))
 }
 
 /// `page_ops(operations, count)`: executes a list of page calls.
@@ -26,7 +26,7 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     }
     let mut ops = [const { MaybeUninit::uninit() }; PAGE_OPS_MAX as usize];
     let ops: &[PageOp] = list.read(me, &mut ops[..list.len.min(PAGE_OPS_MAX) as usize])?;
-    let mut budget = Budget::new();
+    let mut budget = Budget::of_entry();
     let mut done = 0;
     while done < ops.len() && !budget.is_spent() {
         let fast = protect_list_fast(me, &ops[done..]).unwrap_or(0);

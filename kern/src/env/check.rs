@@ -13,7 +13,6 @@ use crate::machine::windows::{self, CHECK_TABLE};
 use crate::machine::{apic, control, cpu, flush};
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{EnvId, Frame, Pte, Status, Va};
-use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use sched::Node;
@@ -123,20 +122,16 @@ pub fn all() {
     let machine = windows::machine();
     let (used, free) = (check.used, MEMORY.free_frames());
     let total = machine.total_frames.load(Relaxed);
-    assert!(used + free == total, "{used} frames used, {free} free, {total} in all{}", after());
+    assert!(
+        used + free == total,
+        "{used} frames used, {free} free, {total} in all, after a call of {}",
+        after()
+    );
 }
 
 /// The environment whose entry this check follows: what is wrong now was right when that entry began.
-fn after() -> Whose {
-    Whose(table::loaded(cpu::this()).map(Env::id))
-}
-
-struct Whose(Option<EnvId>);
-
-impl fmt::Display for Whose {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.0.map_or(Ok(()), |id| write!(f, ", after a call of {id}"))
-    }
+fn after() -> EnvId {
+    table::loaded(cpu::this()).map_or(EnvId::NONE, Env::id)
 }
 
 struct Check {
@@ -177,7 +172,10 @@ impl Check {
     fn compare(&self, va: Va, level: u32, frame: Frame) {
         let (named, refs) = (book(frame).named.load(Relaxed) - self.stamp, self.refs(frame));
         let after = after();
-        assert!(named == refs, "{frame:?} at {va} level {level}: {refs} references, {named} entries{after}");
+        assert!(
+            named == refs,
+            "{frame:?} at {va} level {level}: {refs} references, {named} entries, after a call of {after}"
+        );
     }
 }
 

@@ -11,7 +11,7 @@ use sched::Sched;
 /// The locked scheduler: the guard of its lock.
 pub type Locked = vm::Guard<'static, Sched<Env>, Hardware>;
 
-static SCHEDULER: Lock<Sched<Env>> = Lock::new(LockKind::Scheduler, Sched::new());
+static SCHEDULER: Lock<Sched<Env>> = Lock::new(LockKind::Scheduler, Sched::empty());
 
 /// Locks the scheduler.
 pub fn lock() -> Locked {

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use vm::{Machine, Memory, Table};
 
 /// All page frames.
-pub static MEMORY: Memory<Hardware> = Memory::new();
+pub static MEMORY: Memory<Hardware> = Memory::empty();
 /// A page map.
 pub type PageMap = vm::PageMap<Hardware>;
 /// The content of a page map that is being edited.

@@ -73,7 +73,7 @@ struct List<M> {
 
 impl<M: Machine> Memory<M> {
     /// A memory without frames.
-    pub const fn new() -> Self {
+    pub const fn empty() -> Self {
         Memory {
             at_hand: [const { AtHand(Lock::new(LockKind::Frames, Hand::EMPTY)) }; CpuInfo::MAX],
             pool: Lock::new(LockKind::Frames, List::EMPTY),
@@ -269,12 +269,6 @@ impl<M: Machine> Memory<M> {
     /// The number of free frames.
     pub fn free_frames(&self) -> u64 {
         CpuInfo::free_frames(M::cpus())
-    }
-}
-
-impl<M: Machine> Default for Memory<M> {
-    fn default() -> Self {
-        Memory::new()
     }
 }
 

@@ -14,7 +14,7 @@ impl Ranges {
     pub const MAX: usize = 64;
 
     /// No ranges.
-    pub const fn new() -> Ranges {
+    pub const fn empty() -> Ranges {
         Ranges { list: [const { 0..0 }; Ranges::MAX], len: 0 }
     }
 
@@ -45,11 +45,5 @@ impl Ranges {
                 self.push(hole.end.min(range.end)..range.end);
             }
         }
-    }
-}
-
-impl Default for Ranges {
-    fn default() -> Self {
-        Ranges::new()
     }
 }

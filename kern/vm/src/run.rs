@@ -73,7 +73,7 @@ const _: () = {
 
 impl Budget {
     /// The budget of a whole kernel entry.
-    pub const fn new() -> Budget {
+    pub const fn of_entry() -> Budget {
         Budget(ENTRY)
     }
 
@@ -141,12 +141,6 @@ impl Budget {
     pub fn spend_on_operation(&mut self, op: &PageOp) {
         let is_own = op.env.0 | op.source_env.0 == EnvId::SELF.0;
         self.spend(if is_own { OPERATION } else { OPERATION + SPACES });
-    }
-}
-
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget::new()
     }
 }
 

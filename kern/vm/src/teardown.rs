@@ -28,12 +28,6 @@ impl<M: Machine> PageMap<M> {
     pub fn free(&mut self) {
         M::memory().release_emptied(self.root, Emptied::Root);
     }
-
-    /// Calls `f` with every nonempty entry of the user's part: tables first, then their contents. For checking kernels
-    /// and tests.
-    pub fn for_each(&self, f: &mut dyn FnMut(Va, u32, Pte)) {
-        visit::<M>(self.root, 4, Va(0), f);
-    }
 }
 
 /// Clears a table that translates addresses from `base` on, beginning at the entry for `from`: the entries before it
@@ -87,18 +81,4 @@ fn clear<M: Machine>(table: Frame, level: u32, base: Va, from: Va, budget: &mut 
         }
     }
     None
-}
-
-fn visit<M: Machine>(table: Frame, level: u32, base: Va, f: &mut dyn FnMut(Va, u32, Pte)) {
-    for (index, entry) in user_entries::<M>(table, level).iter().enumerate() {
-        let pte = Pte(entry.load(Relaxed));
-        if pte.is_empty() {
-            continue;
-        }
-        let va = base.entry(index, level);
-        f(va, level, pte);
-        if level > 1 && pte.is_present() {
-            visit::<M>(pte.frame(), level - 1, va, f);
-        }
-    }
 }

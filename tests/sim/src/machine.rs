@@ -2,7 +2,7 @@
 //! the machine page, and one [`Processor`]. Every thread, and so every test, has its own.
 
 use crate::processor::{Access, Processor};
-use abi::layout::{ARCHIVE, KERNEL_HALF, MACHINE};
+use abi::layout::{ARCHIVE, KERNEL_HALF, MACHINE, WINDOWS};
 use abi::page::TABLE_ENTRIES;
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Pte, Va};
@@ -219,13 +219,34 @@ pub fn entry(root: Frame, va: Va) -> Pte {
     pte
 }
 
+/// Calls `f` with every nonempty entry of the user's part of a page map, its address and its level: tables first, then
+/// their contents.
+pub fn for_each_entry(root: Frame, f: &mut dyn FnMut(Va, u32, Pte)) {
+    visit(root, 4, Va(0), f);
+}
+
+fn visit(table: Frame, level: u32, base: Va, f: &mut dyn FnMut(Va, u32, Pte)) {
+    let entries = &Sim::table(table)[..if level == 4 { WINDOWS.index(4) } else { TABLE_ENTRIES }];
+    for (index, entry) in entries.iter().enumerate() {
+        let pte = Pte(entry.load(Relaxed));
+        if pte.is_empty() {
+            continue;
+        }
+        let va = base.entry(index, level);
+        f(va, level, pte);
+        if level > 1 && pte.is_present() {
+            visit(pte.frame(), level - 1, va, f);
+        }
+    }
+}
+
 impl Sim {
     fn new() -> Sim {
         let table = || [const { AtomicU64::new(0) }; TABLE_ENTRIES];
         Sim {
             contents: (0..FRAMES).map(|_| table()).collect(),
             metadata: (0..FRAMES).map(|_| FrameInfo::default()).collect(),
-            memory: Memory::new(),
+            memory: Memory::empty(),
             cpu: CpuInfo::default(),
             processor: RefCell::default(),
             elsewhere: AtomicBool::default(),

@@ -83,7 +83,7 @@ impl World {
     pub fn new(count: usize) -> Arc<World> {
         let bells: &'static [Bell; 2] = Box::leak(Box::new(array::from_fn(|_| Bell::default())));
         let table = World::table(count, bells);
-        let mut sched = Sched::new();
+        let mut sched = Sched::empty();
         sched.init(table);
         let first = sched.create(None);
         (1..count).for_each(|_| assert!(sched.create(first).is_some()));
@@ -107,7 +107,7 @@ impl World {
     pub fn of_generations(count: usize) -> Arc<World> {
         let world = World::new(1);
         let table = World::table(count, world.bells);
-        let mut sched = Sched::new();
+        let mut sched = Sched::empty();
         sched.init(table);
         (0..count).fold(None, |parent, _| sched.create(parent));
         Arc::new(World { sched: Mutex::new(sched), bells: world.bells, table })

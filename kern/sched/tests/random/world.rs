@@ -48,7 +48,7 @@ impl World {
         let woken: &'static AtomicU64 = Box::leak(Box::default());
         let env = |slot| Env { slot, links: Links::default(), info: EnvInfo::default(), woken };
         let table: &'static [Env] = Box::leak((0..slots).map(env).collect());
-        let mut sched = Sched::new();
+        let mut sched = Sched::empty();
         sched.init(table);
         let free = Model {
             status: Status::Free,

@@ -15,7 +15,7 @@ const LIMIT: u64 = 1 << 32;
 
 /// All the memory of the simulated machine.
 fn usable() -> Ranges {
-    let mut ranges = Ranges::new();
+    let mut ranges = Ranges::empty();
     let mut all = frames().peekable();
     while let Some(first) = all.next() {
         let mut last = first;

@@ -155,7 +155,7 @@ fn protecting_keeps_the_accessed_and_dirty_bits_and_mapping_again_clears_them() 
     let mut world = World::new(ALL);
     let flags = |world: &World| {
         let mut found = Pte(0);
-        world.maps[0].for_each(&mut |_, level, pte| {
+        machine::for_each_entry(world.maps[0].root(), &mut |_, level, pte| {
             if level == 1 {
                 found = pte;
             }
@@ -227,7 +227,9 @@ fn what_the_kernel_writes_for_a_user_is_dirty() {
     let frame = map.page(PAGE).expect("a page").frame;
     let leaf = |map: &PageMap<Sim>| {
         let mut found = Pte(0);
-        map.for_each(&mut |va, level, pte| found = if (va, level) == (PAGE, 1) { pte } else { found });
+        machine::for_each_entry(map.root(), &mut |va, level, pte| {
+            found = if (va, level) == (PAGE, 1) { pte } else { found }
+        });
         found
     };
     assert!(!leaf(&map).has(Pte::DIRTY));

@@ -167,7 +167,7 @@ fn take_the_rest_at_once(memory: &Memory<Threads>, all: &[Frame]) {
 /// One test, because there is only one such machine.
 #[test]
 fn no_frame_is_lost_or_given_twice() {
-    let memory = Memory::<Threads>::new();
+    let memory = Memory::<Threads>::empty();
     for frame in 1..=FRAMES {
         METADATA[frame].refs.store(1, Relaxed);
         memory.release(Frame(frame as u32));

@@ -38,19 +38,19 @@ impl World {
     }
 
     fn run(&mut self, op: PageOp) -> Result<u32, Error> {
-        self.run_within(&op, &mut Budget::new())
+        self.run_within(&op, &mut Budget::of_entry())
     }
 
     /// From one map to the other.
     fn run_over(&mut self, op: PageOp) -> Result<u32, Error> {
         let call = Call::from_number(op.call.into()).expect("a call");
-        let (mut from, budget) = (self.here.edit(), &mut Budget::new());
+        let (mut from, budget) = (self.here.edit(), &mut Budget::of_entry());
         self.there.edit().run_tables(Some(&mut from), call, &op, op.count, budget)
     }
 
     fn run_tables(&mut self, op: PageOp) -> Result<u32, Error> {
         let call = Call::from_number(op.call.into()).expect("a call");
-        self.here.edit().run_tables(None, call, &op, op.count, &mut Budget::new())
+        self.here.edit().run_tables(None, call, &op, op.count, &mut Budget::of_entry())
     }
 
     /// Repeats the call until everything is done. Returns the number of calls.
@@ -84,7 +84,7 @@ fn an_entry_does_so_much_and_no_more() {
 #[test]
 fn operations_of_one_entry_share_its_time() {
     let mut world = World::new();
-    let mut budget = Budget::new();
+    let mut budget = Budget::of_entry();
     let mut total = 0;
     for page in 0..100 {
         let op = PageOp::alloc(ME, HERE.add_pages(page), 1, Perms::WRITE);
@@ -255,7 +255,7 @@ fn a_table_with_pages_apart_is_paid_for() {
         }
         let table = PageOp::share_tables(ME, THERE, ME, THERE, 1, 2);
         assert_eq!(world.run_over(table), Ok(1));
-        let mut budget = Budget::new();
+        let mut budget = Budget::of_entry();
         let own = PageOp::own_tables(THERE, 1, 2);
         let owned = world.here.edit().run_tables(None, Call::OwnTables, &own, 1, &mut budget);
         assert_eq!(owned, Ok(1));
@@ -295,7 +295,7 @@ fn put(world: &mut World, before: Before, pages: u32) {
 /// One kernel entry for this many pages, in a page map that is loaded elsewhere, or here.
 fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
     let World { here, there } = world;
-    let done = Budget::new().each_page(&mut here.edit(), pages, |map, page| {
+    let done = Budget::of_entry().each_page(&mut here.edit(), pages, |map, page| {
         let (va, from) = (HERE.add_pages(page.into()), THERE.add_pages(page.into()));
         match call {
             Call::Alloc => map.alloc(va, Perms::WRITE),

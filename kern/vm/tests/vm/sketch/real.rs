@@ -88,7 +88,7 @@ impl Real {
         let mut on_top = BTreeSet::new();
         for (number, map) in self.maps.iter().enumerate() {
             let mut way = [number; 4];
-            map.for_each(&mut |va, level, pte| {
+            machine::for_each_entry(map.root(), &mut |va, level, pte| {
                 let level = level as usize;
                 let next = (tables.len(), frames.len());
                 let entry = match level {
