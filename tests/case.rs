@@ -1,25 +1,18 @@
 //! A test case: the program to boot, the machine, and the expected result.
 
-use crate::lab::{Lab, Request};
-use crate::run::Run;
 use abi::{ExitStatus, Vector};
+use engine::{End, Request, Run, Testbed};
 use grade::rubric::{Rubric, Test};
 use libtest_mimic::{Failed, Trial};
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use xtask::images::Flavor;
-use xtask::machine::{Machine, Memory, shell_word};
-use xtask::symbols;
+use xtask::machine::Memory;
+use xtask::report::Reset;
 
-/// The time limit of a test. Emulated machines on a busy host are slow; a test that takes longer than this hangs.
-const TIMEOUT: Duration = Duration::from_secs(120);
 /// The number of processors with which a test also runs.
 const CPUS: u32 = 4;
-/// How many lines of the console a failure shows.
-const TAIL: usize = 25;
 
 type Check = dyn Fn(&Run) + Send + Sync;
 
@@ -28,7 +21,6 @@ type Check = dyn Fn(&Run) + Send + Sync;
 pub struct Case {
     name: String,
     request: Request,
-    machine: Machine,
     status: ExitStatus,
     returns_frames: bool,
     flavors: Vec<Flavor>,
@@ -46,20 +38,9 @@ pub fn guest(program: &str) -> Case {
 /// A test of this program, under another name.
 #[must_use]
 pub fn named(name: &str, program: &str) -> Case {
-    let request = Request {
-        program: program.to_owned(),
-        args: Vec::new(),
-        files: BTreeMap::new(),
-        input: None,
-        trace: true,
-        tick_us: None,
-        provoke: None,
-        timeout: TIMEOUT,
-    };
     Case {
         name: name.to_owned(),
-        request,
-        machine: Machine::default(),
+        request: Request::of(program),
         status: ExitStatus::SUCCESS,
         returns_frames: true,
         flavors: vec![Flavor::Plain, Flavor::Check],
@@ -95,10 +76,10 @@ static RUBRIC: LazyLock<Rubric> = LazyLock::new(|| {
 });
 
 fn from_rubric(name: &str, test: &Test) -> Case {
-    let mut case = named(name, test.program());
-    case.request.args = test.args.clone();
-    case.request.tick_us = test.tick;
-    case.machine.memory = test.machine().memory;
+    let Request { program, args, tick_us, machine, .. } = test.request();
+    let mut case = named(name, &program);
+    case.request = Request { args, tick_us, ..case.request };
+    case.request.machine.memory = machine.memory;
     let expected = test.see.clone();
     case.exits(test.status).check(move |run| _ = run.see(&expected))
 }
@@ -134,14 +115,14 @@ impl Case {
     /// Sets the amount of memory, as on the command line.
     #[must_use]
     pub fn memory(mut self, size: &str) -> Case {
-        self.machine.memory = size.parse::<Memory>().expect("a test names a bad size");
+        self.request.machine.memory = size.parse::<Memory>().expect("a test names a bad size");
         self
     }
 
     /// Sets the number of processors.
     #[must_use]
     pub fn cpus(mut self, count: u32) -> Case {
-        self.machine.cpus = count;
+        self.request.machine.cpus = count;
         self
     }
 
@@ -155,14 +136,14 @@ impl Case {
     /// Sets the model of the processors, in the form of the emulator's `-cpu`.
     #[must_use]
     pub fn processor(mut self, model: &str) -> Case {
-        self.machine.processor = Some(model.to_owned());
+        self.request.machine.processor = Some(model.to_owned());
         self
     }
 
     /// Lets time count instructions.
     #[must_use]
     pub fn icount(mut self) -> Case {
-        self.machine.icount = true;
+        self.request.machine.icount = true;
         self
     }
 
@@ -243,15 +224,17 @@ impl Case {
 
     /// The trials of the test, one for each of its kernels.
     #[must_use]
-    pub fn trials(&self, lab: &Arc<Lab>) -> Vec<Trial> {
+    pub fn trials(&self, testbed: &Arc<Testbed>) -> Vec<Trial> {
         let trial = |&flavor: &Flavor| {
-            let (case, lab) = (self.clone(), Arc::clone(lab));
-            Trial::test(self.full_name(flavor), move || case.judge(&lab, flavor))
+            let (case, testbed) = (self.clone(), Arc::clone(testbed));
+            Trial::test(self.full_name(flavor), move || case.judge(&testbed, flavor))
         };
         let mut trials: Vec<Trial> = self.flavors.iter().map(trial).collect();
-        if self.anywhere && self.machine.cpus == 1 && !self.machine.icount {
-            let (case, lab) = (self.clone().cpus(CPUS), Arc::clone(lab));
-            trials.push(Trial::test(format!("smp::{}", self.name), move || case.judge(&lab, Flavor::Plain)));
+        if self.anywhere && self.request.machine.cpus == 1 && !self.request.machine.icount {
+            let (case, testbed) = (self.clone().cpus(CPUS), Arc::clone(testbed));
+            trials.push(Trial::test(format!("smp::{}", self.name), move || {
+                case.judge(&testbed, Flavor::Plain)
+            }));
         }
         trials
     }
@@ -268,90 +251,28 @@ impl Case {
     ///
     /// # Errors
     /// There is no verdict.
-    pub fn boot(&self, lab: &Lab, flavor: Flavor) -> Result<Run, Failed> {
-        let outcome = lab.boot(flavor, &self.machine, &self.request);
-        outcome
-            .map(Run::new)
-            .map_err(|error| Failed::from(format!("{error:#}\nthis repeats it:\n  {}", self.command(flavor))))
+    pub fn boot(&self, testbed: &Testbed, flavor: Flavor) -> Result<Run, Failed> {
+        testbed.boot(flavor, &self.request).map_err(|error| {
+            format!("{error:#}\nthis repeats it:\n  {}", self.request.command(flavor)).into()
+        })
     }
 
     /// Boots the test once, and checks everything.
     ///
     /// # Errors
     /// Lists the expectations that were not met.
-    pub fn judge(&self, lab: &Lab, flavor: Flavor) -> Result<(), Failed> {
-        let run = self.boot(lab, flavor)?;
-        self.check_end(&run);
-        for check in &self.checks {
-            check(&run);
+    pub fn judge(&self, testbed: &Testbed, flavor: Flavor) -> Result<(), Failed> {
+        let run = self.boot(testbed, flavor)?;
+        run.ends(self.status);
+        if self.returns_frames {
+            run.frees_frames(self.status);
         }
-        let failures = run.failures();
-        if failures.is_empty() { Ok(()) } else { Err(self.complain(lab, flavor, &run, &failures).into()) }
-    }
-
-    fn check_end(&self, run: &Run) {
-        let (expected, found) = (self.status, run.status);
-        run.expect(found == expected, format!("{expected} ({}) expected, {found} ({})", expected.0, found.0));
-        let missing = run.report.as_ref().map_or(0, xtask::report::Report::missing_frames);
-        let returned = missing == 0 || !self.returns_frames;
-        run.expect(returned, format!("{missing} page frames were not given back"));
-    }
-
-    fn complain(&self, lab: &Lab, flavor: Flavor, run: &Run, failures: &[String]) -> String {
-        let mut text = failures.join("\n");
-        let lines: Vec<&str> = run.lines().collect();
-        let skipped = lines.len().saturating_sub(TAIL);
-        let _ = write!(text, "\nthe last lines of the console ({skipped} before them):");
-        for line in &lines[skipped..] {
-            let _ = write!(text, "\n  | {line}");
+        self.checks.iter().for_each(|check| check(&run));
+        if run.unmet().is_empty() {
+            return Ok(());
         }
-        let addresses = symbols::backtrace(&run.console);
-        if run.status == ExitStatus::KERNEL_PANIC {
-            let frames = symbols::symbolise(lab.kernel(flavor), &addresses);
-            let _ = write!(text, "\nthe kernel was here:\n{}", frames.unwrap_or_default());
-        }
-        let _ = write!(text, "\nthis repeats it:\n  {}", self.command(flavor));
-        text
-    }
-
-    /// The command that repeats the test by hand.
-    fn command(&self, flavor: Flavor) -> String {
-        let check = match flavor {
-            Flavor::Plain => "",
-            Flavor::Check => " --check",
-            Flavor::Count => " --count",
-        };
-        let mut words = vec![format!("cargo xtask run{check}{}", self.machine.options())];
-        if let Some(tick) = self.request.tick_us {
-            words.push(format!("--tick {tick}"));
-        }
-        if !self.request.trace {
-            words.push("--no-trace".to_owned());
-        }
-        words.push(format!("--timeout {}", self.request.timeout.as_secs()));
-        words.push(self.request.program.clone());
-        words.extend(self.request.args.iter().map(|arg| shell_word(arg.as_ref())));
-        let command = words.join(" ");
-        match &self.request.input {
-            None => command,
-            Some(input) => {
-                let input = String::from_utf8_lossy(input).into_owned();
-                format!("printf %s {} | {command}", shell_word(input.as_ref()))
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_can_be_typed() {
-        let case = guest("sh").args(&["a b"]).memory("32M").processor("max,-smap").icount().types("x\n");
-        assert_eq!(
-            case.command(Flavor::Check),
-            "printf %s $'x\\n' | cargo xtask run --check --memory 32M --processor max,-smap --icount --timeout 120 sh 'a b'"
-        );
+        let mut failure = testbed.explain(flavor, &self.request, &run);
+        failure.hints.extend((run.end == End::Reset).then(|| Reset.to_string()));
+        Err(failure.to_string().into())
     }
 }

@@ -17,9 +17,6 @@
 #![warn(missing_docs)]
 
 mod case;
-mod lab;
-mod run;
 
 pub use case::{Case, graded, graded_with, guest, named};
-pub use lab::{Lab, Request};
-pub use run::Run;
+pub use engine::{End, Request, Run, Testbed};

@@ -3,7 +3,7 @@
 use abi::ExitStatus;
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
-use tests::{Case, Lab, Run, guest, named};
+use tests::{Case, Run, Testbed, guest, named};
 use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
@@ -51,26 +51,26 @@ fn machine_of(size: &'static str) -> Vec<Case> {
 }
 
 /// Runs a program under `--icount` twice: not one byte may differ.
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     ["forktree", "stresssched", "fairness", "faultregs", "tour"]
         .into_iter()
         .map(|program| {
-            let lab = Arc::clone(lab);
-            Trial::test(format!("deterministic-{program}"), move || same_twice(&lab, program))
+            let testbed = Arc::clone(testbed);
+            Trial::test(format!("deterministic-{program}"), move || same_twice(&testbed, program))
         })
         .collect()
 }
 
-fn same_twice(lab: &Lab, program: &str) -> Result<(), Failed> {
+fn same_twice(testbed: &Testbed, program: &str) -> Result<(), Failed> {
     let case = guest(program).icount();
-    let first = case.boot(lab, Flavor::Count)?;
-    let second = case.boot(lab, Flavor::Count)?;
+    let first = case.boot(testbed, Flavor::Count)?;
+    let second = case.boot(testbed, Flavor::Count)?;
     if let Some((a, b)) = first.lines().zip(second.lines()).find(|(a, b)| a != b) {
         return Err(format!("two runs of {program} differ:\n  {a}\n  {b}").into());
     }
     let facts = |run: &Run| {
         let report = run.report.as_ref().map(|report| (report.free_start, report.free_end, report.longest));
-        (run.console.len(), run.status, report)
+        (run.console.len(), run.end, report)
     };
     if facts(&first) == facts(&second) {
         Ok(())

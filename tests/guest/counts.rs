@@ -4,11 +4,11 @@ use abi::ExitStatus;
 use abi::window::MachineInfo;
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
-use tests::Lab;
+use tests::Testbed;
 use xtask::bench::{self, Bench};
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let (counting, timing) = (Arc::clone(lab), Arc::clone(lab));
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
+    let (counting, timing) = (Arc::clone(testbed), Arc::clone(testbed));
     vec![
         Trial::test("counts", move || compare(&counting).map_err(|error| format!("{error:#}"))?),
         Trial::test("native", move || Ok(time(&timing).map_err(|error| format!("{error:#}"))?)),
@@ -16,16 +16,16 @@ pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
 }
 
 /// Upcalls without a kernel complete, whatever time they take.
-fn time(lab: &Lab) -> anyhow::Result<()> {
-    let status = bench::native(&lab.workspace, lab.program_file("bench")?)?;
+fn time(testbed: &Testbed) -> anyhow::Result<()> {
+    let status = bench::native(&testbed.workspace, testbed.program_file("bench")?)?;
     anyhow::ensure!(status == ExitStatus::SUCCESS, "timing ended with {status}");
     Ok(())
 }
 
-fn compare(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
-    let bench = Bench { qemu: lab.qemu.clone(), images: lab.counting_images(), rows: Vec::new() };
+fn compare(testbed: &Testbed) -> anyhow::Result<Result<(), Failed>> {
+    let bench = Bench { qemu: testbed.qemu.clone(), images: testbed.counting_images(), rows: Vec::new() };
     let results = bench.measure(false)?;
-    let mut complaints = bench::grown(&bench::record(&lab.workspace), &results)?;
+    let mut complaints = bench::grown(&bench::record(&testbed.workspace), &results)?;
     if let Some((count, what)) = results.longest.filter(|(count, _)| *count > MachineInfo::LONGEST_BOUND) {
         complaints.push(format!("an entry to the kernel took {count} instructions: {what}"));
     }

@@ -8,18 +8,18 @@ use libtest_mimic::{Failed, Trial};
 use std::fs;
 use std::num::NonZero;
 use std::sync::Arc;
-use tests::Lab;
+use tests::Testbed;
 
 /// The folders that students hand in.
 const THEIRS: [&str; 2] = ["lib/libos/", "lib/pager/"];
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let lab = Arc::clone(lab);
-    vec![Trial::test("grading", move || grading(&lab).map_err(|error| format!("{error:#}"))?)]
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
+    let testbed = Arc::clone(testbed);
+    vec![Trial::test("grading", move || grading(&testbed).map_err(|error| format!("{error:#}"))?)]
 }
 
-fn grading(lab: &Lab) -> anyhow::Result<Result<(), Failed>> {
-    let root = &lab.workspace.root;
+fn grading(testbed: &Testbed) -> anyhow::Result<Result<(), Failed>> {
+    let root = &testbed.workspace.root;
     let filter = ["dumbfork", "faultread"].map(str::to_owned).to_vec();
     let jobs = NonZero::new(1);
     let args = Args { filter, submission: Some(root.clone()), jobs, ..Args::default() };

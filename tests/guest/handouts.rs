@@ -6,17 +6,17 @@ use grade::handout;
 use grade::rubric::{self, Rubric};
 use libtest_mimic::Trial;
 use std::sync::Arc;
-use tests::{Lab, guest};
+use tests::{End, Testbed, guest};
 use xtask::images::Flavor;
 use xtask::session::scratch;
 use xtask::workspace::Workspace;
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let rubric = Rubric::load(&lab.workspace.root).expect("the rubric has no mistake");
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
+    let rubric = Rubric::load(&testbed.workspace.root).expect("the rubric has no mistake");
     let trial = |of: rubric::Lab| {
-        let lab = Arc::clone(lab);
+        let testbed = Arc::clone(testbed);
         Trial::test(format!("handout-{}", of.name), move || {
-            Ok(judge(&lab.workspace, &of.name, &of.tests).map_err(|error| format!("{error:#}"))?)
+            Ok(judge(&testbed.workspace, &of.name, &of.tests).map_err(|error| format!("{error:#}"))?)
         })
     };
     rubric.labs.into_iter().map(trial).collect()
@@ -29,20 +29,16 @@ fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
     // A directory for each lab: to cargo, their crates are the same.
     let target = solution.target.join("handout").join(name);
     let handout = Workspace { root, target, ..solution.clone() };
-    let lab = Lab::of(handout, &[Flavor::Plain], true).context("the handout is to build without warnings")?;
+    let testbed = Testbed::build(handout, &[Flavor::Plain], true)
+        .context("the handout is to build without warnings")?;
     ensure!(!tests.is_empty(), "no test is graded");
     for test in tests {
-        let run = guest(test).boot(&lab, Flavor::Plain);
+        let run = guest(test).boot(&testbed, Flavor::Plain);
         let run =
             run.map_err(|failed| anyhow::anyhow!("{test}: {}", failed.message().unwrap_or_default()))?;
         let says = !run.matching(&format!("not yet implemented: exercise [1-9] of {name}: ")).is_empty();
-        let fails = run.status != abi::ExitStatus::SUCCESS;
-        ensure!(
-            says && fails,
-            "{test} says no exercise, or does not fail ({}):\n{}",
-            run.status,
-            run.console
-        );
+        let fails = run.end != End::Status(abi::ExitStatus::SUCCESS);
+        ensure!(says && fails, "{test} says no exercise, or does not fail ({}):\n{}", run.end, run.console);
     }
     Ok(())
 }

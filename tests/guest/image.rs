@@ -10,36 +10,36 @@ use object::elf::{FileHeader64, SHF_EXECINSTR};
 use object::read::elf::{FileHeader as _, SectionHeader as _};
 use std::path::Path;
 use std::sync::Arc;
-use tests::{Lab, guest};
+use tests::{Testbed, guest};
 use xtask::images::Flavor;
 use xtask::{symbols, vectors};
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let of_panics = Arc::clone(lab);
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
+    let of_panics = Arc::clone(testbed);
     let panics = Trial::test("a-panic-says-where", move || panic_says_where(&of_panics));
     Flavor::ALL
         .into_iter()
         .map(|flavor| {
-            let lab = Arc::clone(lab);
+            let testbed = Arc::clone(testbed);
             let name = format!("no-vector-instructions-{flavor:?}").to_lowercase();
-            Trial::test(name, move || scan(lab.kernel(flavor)))
+            Trial::test(name, move || scan(testbed.kernel(flavor)))
         })
         .chain([panics])
         .collect()
 }
 
 /// A kernel that panics names the place, and powers off with its status; its backtrace has symbols.
-fn panic_says_where(lab: &Lab) -> Result<(), Failed> {
-    let run = guest("hello").panics("panic").boot(lab, Flavor::Plain)?;
+fn panic_says_where(testbed: &Testbed) -> Result<(), Failed> {
+    let run = guest("hello").panics("panic").boot(testbed, Flavor::Plain)?;
     run.in_order(&[
         r"^kernel panic: panicked at kern/src/boot/command_line\.rs:\d+",
         r"^  backtrace 0xffffffff8",
     ]);
-    let frames = symbols::symbolise(lab.kernel(Flavor::Plain), &symbols::backtrace(&run.console))?;
-    run.expect(run.status == ExitStatus::KERNEL_PANIC, format!("kernel panic expected, {}", run.status));
+    let frames = symbols::symbolise(testbed.kernel(Flavor::Plain), &symbols::backtrace(&run.console))?;
+    run.ends(ExitStatus::KERNEL_PANIC);
     run.expect(frames.contains("kern/src/main.rs:"), format!("no line of main.rs in:\n{frames}"));
-    let failures = run.failures();
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
+    let unmet: Vec<String> = run.unmet().iter().map(ToString::to_string).collect();
+    if unmet.is_empty() { Ok(()) } else { Err(unmet.join("\n").into()) }
 }
 
 fn scan(kernel: &Path) -> Result<(), Failed> {

@@ -21,40 +21,44 @@ mod mutants;
 use libtest_mimic::{Arguments, Conclusion, Trial};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tests::{Case, Lab};
+use tests::{Case, Testbed};
+use xtask::images::Flavor;
+use xtask::workspace::Workspace;
 use xtask::{interrupt, leash, say};
 
 fn main() -> ExitCode {
     leash::enter();
     let arguments = Arguments::from_args();
-    let lab = match Lab::open() {
-        Ok(lab) => Arc::new(lab),
+    say!("building the kernels and the programs");
+    let built = Workspace::load().and_then(|workspace| Testbed::build(workspace, &Flavor::ALL, false));
+    let testbed = match built {
+        Ok(testbed) => Arc::new(testbed),
         Err(error) => {
             say!("{error:#}");
             return ExitCode::from(abi::ExitStatus::TOOL_FAILED.0);
         }
     };
-    let conclusion = run(&arguments, &lab);
+    let conclusion = run(&arguments, &testbed);
     interrupt::obey();
     conclusion.exit_code()
 }
 
-fn run(arguments: &Arguments, lab: &Arc<Lab>) -> Conclusion {
+fn run(arguments: &Arguments, testbed: &Arc<Testbed>) -> Conclusion {
     let cases: Vec<Case> = [classic::cases(), earlier::cases(), shell::cases(), boot::cases()].concat();
-    let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(lab)).collect();
-    trials.extend(hostile::cases().iter().flat_map(|case| case.trials(lab)));
-    trials.extend(smp::cases().iter().flat_map(|case| case.trials(lab)));
-    trials.extend(pagers::cases().iter().flat_map(|case| case.trials(lab)));
-    trials.extend(apps::cases().iter().flat_map(|case| case.trials(lab)));
-    trials.extend(documents::cases().iter().flat_map(|case| case.trials(lab)));
-    trials.extend(boot::trials(lab));
-    trials.extend(image::trials(lab));
-    trials.extend(pagers::trials(lab));
-    trials.extend(counts::trials(lab));
-    trials.extend(grading::trials(lab));
-    trials.extend(storm::trials(lab));
-    trials.extend(outside::trials(lab));
-    trials.extend(handouts::trials(lab));
-    trials.extend(mutants::trials(lab));
+    let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(testbed)).collect();
+    trials.extend(hostile::cases().iter().flat_map(|case| case.trials(testbed)));
+    trials.extend(smp::cases().iter().flat_map(|case| case.trials(testbed)));
+    trials.extend(pagers::cases().iter().flat_map(|case| case.trials(testbed)));
+    trials.extend(apps::cases().iter().flat_map(|case| case.trials(testbed)));
+    trials.extend(documents::cases().iter().flat_map(|case| case.trials(testbed)));
+    trials.extend(boot::trials(testbed));
+    trials.extend(image::trials(testbed));
+    trials.extend(pagers::trials(testbed));
+    trials.extend(counts::trials(testbed));
+    trials.extend(grading::trials(testbed));
+    trials.extend(storm::trials(testbed));
+    trials.extend(outside::trials(testbed));
+    trials.extend(handouts::trials(testbed));
+    trials.extend(mutants::trials(testbed));
     libtest_mimic::run(arguments, trials)
 }

@@ -9,7 +9,7 @@ use grade::result::Graded;
 use libtest_mimic::{Failed, Trial};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tests::Lab;
+use tests::Testbed;
 
 /// One mutant for each lab, one for the kernel, and one correct variant.
 const FEW: [&str; 6] = [
@@ -28,8 +28,8 @@ const KERNEL_FILES: [&str; 2] = ["kern/**", "lib/**"];
 /// The tests that a correct fork must pass, in addition to the tests of its lab.
 const CLASSIC: [&str; 4] = ["dumbfork", "sendpage", "stresssched", "lazyheap"];
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let root = &lab.workspace.root;
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
+    let root = &testbed.workspace.root;
     let all = std::env::var(ALL_VARIABLE).is_ok_and(|which| which == "all");
     let mutants = match mutants::load(root) {
         Ok(mutants) => mutants,

@@ -6,18 +6,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use tests::Lab;
+use tests::Testbed;
 use xtask::new::{self, Args};
 use xtask::session::scratch;
 use xtask::workspace::{HOST, cargo};
 
 type Check = fn(&Path, &Path) -> Result<()>;
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     let all: [(&str, bool, Check); 3] =
         [("program", false, program), ("pager", true, pager), ("broken", false, broken)];
     let trial = |(name, pager, check): (&'static str, bool, Check)| {
-        let checkout = lab.workspace.root.clone();
+        let checkout = testbed.workspace.root.clone();
         Trial::test(format!("outside-{name}"), move || {
             Ok(judge(&checkout, name, pager, check).map_err(|error| format!("{error:#}"))?)
         })

@@ -2,7 +2,7 @@
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
-use tests::{Case, Lab, graded, graded_with, named};
+use tests::{Case, Testbed, graded, graded_with, named};
 use xtask::images::Flavor;
 
 pub fn cases() -> Vec<Case> {
@@ -38,23 +38,23 @@ fn programs() -> Vec<Case> {
     ]
 }
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
-    let lab = Arc::clone(lab);
-    vec![Trial::test("demandexec-16M", move || large_program(&lab))]
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
+    let testbed = Arc::clone(testbed);
+    vec![Trial::test("demandexec-16M", move || large_program(&testbed))]
 }
 
 /// A program of 16 MiB starts with as many frames as one of 2 MiB.
-fn large_program(lab: &Lab) -> Result<(), Failed> {
-    let small = lab.program("bigprog").map_err(|error| format!("{error:#}"))?;
+fn large_program(testbed: &Testbed) -> Result<(), Failed> {
+    let small = testbed.program("bigprog").map_err(|error| format!("{error:#}"))?;
     let started = |name: &'static str| {
         let case = named("demandexec-16M", "demandexec").args(&[name]);
         case.file("large", &with_segment(&small, 16 << 20)).check(|run| {
             run.once("^three pages of data written: [345] frames more, 3 faults$");
         })
     };
-    started("large").judge(lab, Flavor::Plain)?;
+    started("large").judge(testbed, Flavor::Plain)?;
     let frames = |name| -> Result<Vec<String>, Failed> {
-        let run = started(name).boot(lab, Flavor::Plain)?;
+        let run = started(name).boot(testbed, Flavor::Plain)?;
         Ok(run.matching("^started, nothing else touched: ").iter().map(ToString::to_string).collect())
     };
     let (small, large) = (frames("bigprog")?, frames("large")?);

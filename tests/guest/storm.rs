@@ -1,12 +1,13 @@
 //! Random calls from a hostile program under the checking kernel, compared with a model; see the
 //! package `storm`.
 
+use abi::ExitStatus;
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use std::time::Duration;
 use storm::shrink::{self, Run};
 use storm::{Keep, Mode, Plan};
-use tests::{Lab, Request};
+use tests::{Request, Testbed};
 use xtask::images::Flavor;
 use xtask::machine::Machine;
 
@@ -19,7 +20,7 @@ const FILLER: usize = 5 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     let trials = PLANS.into_iter().flat_map(|(mode, machines, episodes, least)| {
         (1..=machines).map(move |seed| {
             (Plan { mode, seed, first: 0, episodes, verbose: false, keep: Keep::ALL }, least)
@@ -27,42 +28,36 @@ pub fn trials(lab: &Arc<Lab>) -> Vec<Trial> {
     });
     trials
         .map(|(plan, least)| {
-            let lab = Arc::clone(lab);
+            let testbed = Arc::clone(testbed);
             let name = format!("check::storm-{}-{}", plan.mode, plan.seed);
-            Trial::test(name, move || play(&lab, &plan, least))
+            Trial::test(name, move || play(&testbed, &plan, least))
         })
         .collect()
 }
 
-fn play(lab: &Lab, plan: &Plan, least: u64) -> Result<(), Failed> {
-    let calls = shrink::check(plan, &mut |plan| boot(lab, plan))?;
+fn play(testbed: &Testbed, plan: &Plan, least: u64) -> Result<(), Failed> {
+    let calls = shrink::check(plan, &mut |plan| boot(testbed, plan))?;
     if calls >= least {
         return Ok(());
     }
     Err(format!("{calls} calls, at least {least} expected").into())
 }
 
-fn boot(lab: &Lab, plan: &Plan) -> Result<Run, String> {
+fn boot(testbed: &Testbed, plan: &Plan) -> Result<Run, String> {
     let memory = storm::plan::MEMORY.parse().map_err(|error| format!("{error:#}"))?;
     let filler = (plan.mode == Mode::Tight).then(|| ("filler".to_owned(), vec![0; FILLER]));
     let request = Request {
-        program: "storm".to_owned(),
         args: plan.to_string().split(' ').map(str::to_owned).collect(),
         files: filler.into_iter().collect(),
-        input: None,
+        machine: Machine { memory, ..Machine::default() },
         // The model plays one environment at a time: a tick must not interrupt one at random.
         tick_us: Some(0),
-        provoke: None,
         trace: false,
         timeout: TIMEOUT,
+        ..Request::of("storm")
     };
-    let machine = Machine { memory, ..Machine::default() };
-    let outcome = lab.boot(Flavor::Check, &machine, &request).map_err(|error| format!("{error:#}"))?;
-    let missing = outcome.report.map_or(0, |report| report.missing_frames());
-    let failure = match outcome.status {
-        status if !status.is_success() => Some(status.to_string()),
-        _ if missing != 0 => Some(format!("{missing} page frames are missing")),
-        _ => None,
-    };
-    Ok(Run { console: String::from_utf8_lossy(&outcome.console).into_owned(), failure })
+    let run = testbed.boot(Flavor::Check, &request).map_err(|error| format!("{error:#}"))?;
+    run.ends(ExitStatus::SUCCESS).frees_frames(ExitStatus::SUCCESS);
+    let failure = run.unmet().first().map(ToString::to_string);
+    Ok(Run { console: run.console, failure })
 }

@@ -215,8 +215,8 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expect::Unmet;
-    use crate::result::{Failure, Status};
+    use crate::result::Status;
+    use engine::{Failure, expect::Unmet};
     use std::time::Duration;
 
     fn graded() -> Graded {

@@ -5,12 +5,13 @@ use crate::format::Format;
 use crate::permitted::Permitted;
 use crate::place::Wanted;
 use crate::result::{Graded, Status, TestResult};
-use crate::rubric::{Rubric, Test};
+use crate::rubric::{Rubric, Rule, Test};
 use crate::shard::Shard;
 use crate::submission::{Files, Submission, digest, pieces};
 use crate::tree;
-use crate::trial::{Bench, Programs, blank};
+use crate::trial::{self, blank};
 use anyhow::{Context, Result, bail};
+use engine::Testbed;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use xtask::emulator::Version;
-use xtask::images::{Builder, Flavor};
+use xtask::images::{Builder, Flavor, Images};
 use xtask::machine::shell_word;
 use xtask::workspace::Workspace;
 use xtask::{install, interrupt};
@@ -101,7 +102,11 @@ impl Args {
 /// State shared by all submissions.
 pub struct Grader {
     workspace: Workspace,
-    bench: Bench,
+    qemu: PathBuf,
+    /// The reference's kernel, unless each submission has its own.
+    kernel: PathBuf,
+    /// The rules for hints.
+    rules: Vec<Rule>,
     /// The tests, each with its part.
     pub tests: Vec<(String, Test)>,
     reference: Files,
@@ -153,7 +158,9 @@ impl Grader {
         let kernel =
             if own_kernel { PathBuf::new() } else { Builder::of(&workspace).build_kernel(Flavor::Plain)? };
         Ok(Grader {
-            bench: Bench { qemu: install::qemu()?, kernel, rules: rubric.hints.clone() },
+            qemu: install::qemu()?,
+            kernel,
+            rules: rubric.hints.clone(),
             home: workspace.target.join("grade"),
             workspace,
             tests,
@@ -189,7 +196,7 @@ impl Grader {
     /// A digest of everything that decides about a result: equal keys mean equal results.
     #[must_use]
     pub fn key(&self, name: &str, submission: &Submission) -> String {
-        let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted.patterns, self.bench.rules);
+        let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted.patterns, self.rules);
         let options =
             format!("{} {:?} {:?}", self.partial, self.lab, self.vary.as_ref().map(|word| (word, name)));
         let Submission { refused, read_as, left_out, problem, .. } = submission;
@@ -205,7 +212,7 @@ impl Grader {
         let progress = spinner("building");
         let built = compile::build(&self.workspace, &self.programs(), self.own_kernel, self.jobs)?;
         progress.finish_and_clear();
-        self.test(&self.workspace.root, name, "", built, self.jobs, start)
+        self.test(&self.workspace, name, "", built, self.jobs, start)
     }
 
     /// Grades a submission, in a slot.
@@ -233,7 +240,7 @@ impl Grader {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
         let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;
-        let mut graded = self.test(&workspace.root, name, options, built, jobs, start)?;
+        let mut graded = self.test(&workspace, name, options, built, jobs, start)?;
         if graded.status == Status::NotBuilt && !laid.missing.is_empty() {
             let broken = graded.broken.unwrap_or_default();
             graded.broken = Some(format!("{}\nwithout which:\n{broken}", laid.missing.join("\n")));
@@ -272,23 +279,23 @@ impl Grader {
 
     fn test(
         &self,
-        root: &Path,
+        workspace: &Workspace,
         name: &str,
         options: &str,
         built: Built,
         jobs: usize,
         start: Instant,
     ) -> Result<Graded> {
-        let (files, kernel) = match built {
-            Built::Images(files, kernel) => (files, kernel),
+        let (programs, kernel) = match built {
+            Built::Images(programs, kernel) => (programs, kernel),
             Built::Broken(why) => {
                 let seconds = start.elapsed().as_secs_f64();
                 return Ok(Graded { seconds, ..self.not_run(name, Status::NotBuilt, why) });
             }
         };
-        let mut bench = self.bench.clone();
-        bench.kernel = kernel.unwrap_or(bench.kernel);
-        let tests = self.run_all(&bench, name, options, &Programs::new(files, root)?, jobs)?;
+        let kernels = vec![kernel.unwrap_or_else(|| self.kernel.clone())];
+        let testbed = Testbed::of(workspace.clone(), self.qemu.clone(), Images { kernels, programs })?;
+        let tests = self.run_all(&testbed, name, options, jobs)?;
         Ok(Graded {
             name: name.to_owned(),
             key: String::new(),
@@ -298,25 +305,18 @@ impl Grader {
             broken: None,
             packing: Vec::new(),
             notes: Vec::new(),
-            relies_on: relies_on(Version::of(&self.bench.qemu)),
+            relies_on: relies_on(Version::of(&self.qemu)),
             tests,
         })
     }
 
-    fn run_all(
-        &self,
-        bench: &Bench,
-        name: &str,
-        options: &str,
-        programs: &Programs,
-        jobs: usize,
-    ) -> Result<Vec<TestResult>> {
+    fn run_all(&self, testbed: &Testbed, name: &str, options: &str, jobs: usize) -> Result<Vec<TestResult>> {
         let options = format!("{}{options}", self.options);
         let draw = self.vary.as_ref().map_or(0, |word| draw(word, name));
         let progress = if jobs > 1 { spinner("").with_message(String::new()) } else { ProgressBar::hidden() };
         let results = in_parallel(jobs, &self.tests, |(part, test)| {
             progress.set_message(format!("{name}: {}", test.name));
-            bench.run(programs, part, &test.varied(draw), &options)
+            trial::run(testbed, &self.rules, part, &test.varied(draw), &options)
         });
         progress.finish_and_clear();
         match interrupt::pending() {

@@ -2,18 +2,8 @@
 
 use crate::rubric::Rule;
 use abi::{ExitStatus, Vector};
+use engine::End;
 use regex::Regex;
-
-/// How a machine ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// The machine ended with this status; the emulator and the kernel agree.
-    Status(ExitStatus),
-    /// The machine was reset.
-    Reset,
-    /// The grader had to end the machine.
-    Stuck,
-}
 
 /// The signs of a run that failed.
 pub struct Signs<'a> {
@@ -104,7 +94,7 @@ fn of_end(signs: &Signs) -> Option<String> {
         End::Reset => {
             return Some("a triple fault: the processor could not even report an exception. That is a bug of the kernel".to_owned());
         }
-        End::Stuck => {
+        End::Stuck(_) => {
             return Some("the kernel itself hangs: not even its timer ended the machine".to_owned());
         }
         End::Status(status) if status == signs.wanted => return None,

@@ -2,11 +2,11 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`rubric`], [`expect`] | what is graded, from `tests/course/rubric.toml`; demands on the console |
+//! | [`rubric`] | what is graded, from `tests/course/rubric.toml` |
 //! | [`names`], [`unpack`], [`place`] | kinds of files by name; archives read as data; which file is which |
 //! | [`permitted`] | which files students may change |
 //! | [`submission`], [`tree`] | what somebody handed in; the reference with those files laid over it |
-//! | [`compile`], [`trial`] | builds the programs of a tree; boots one and judges the run |
+//! | [`compile`], [`trial`] | builds the programs of a tree; runs a test of the rubric |
 //! | [`hints`] | likely causes of a failure |
 //! | [`result`], [`format`] | the result of a submission, and its file formats |
 //! | [`class`], [`shard`] | many submissions, and a part of them for each of several graders |
@@ -20,7 +20,6 @@
 pub mod class;
 pub mod cli;
 pub mod compile;
-pub mod expect;
 pub mod format;
 pub mod grade;
 pub mod handout;

@@ -1,6 +1,6 @@
 //! The result of a submission. All formats are made from it, and it is stored on disk.
 
-use crate::expect::Unmet;
+use engine::Failure;
 use serde::{Deserialize, Serialize};
 
 /// How far a submission got.
@@ -113,24 +113,6 @@ pub struct TestResult {
     pub error: Option<String>,
 }
 
-/// Why a test failed.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize, Debug)]
-pub struct Failure {
-    /// The demands that were not met.
-    pub unmet: Vec<Unmet>,
-    /// Possible causes.
-    pub hints: Vec<String>,
-    /// The places where the kernel, the program, or each environment was.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub places: Vec<String>,
-    /// The last lines of the console.
-    pub console: Vec<String>,
-    /// How many lines come before those.
-    pub skipped: usize,
-    /// Commands that repeat the run.
-    pub repeat: Vec<String>,
-}
-
 impl TestResult {
     /// The points that were reached.
     #[must_use]
@@ -146,18 +128,6 @@ impl TestResult {
             (_, Some(error)) => Some(format!("the grader could not run this: {error}")),
             (failure, None) => failure.as_ref().map(ToString::to_string),
         }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        self.unmet.iter().try_for_each(|unmet| writeln!(f, "{unmet}"))?;
-        self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {hint}"))?;
-        self.places.iter().try_for_each(|place| writeln!(f, "{place}"))?;
-        writeln!(f, "the last lines of the console ({} before them):", self.skipped)?;
-        self.console.iter().try_for_each(|line| writeln!(f, "  | {line}"))?;
-        write!(f, "this repeats it:")?;
-        self.repeat.iter().try_for_each(|command| write!(f, "\n  {command}"))
     }
 }
 

@@ -1,12 +1,14 @@
 //! The rubric: the types of `tests/course/rubric.toml`.
 
-use crate::expect::Expect;
 use abi::window::CpuInfo;
 use anyhow::{Context, Result, bail, ensure};
+use engine::Request;
+use engine::expect::{Expect, Pattern};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 use xtask::machine::{Machine, Memory};
 use xtask::workspace::near;
 
@@ -16,6 +18,10 @@ pub const PATH: &str = "tests/course/rubric.toml";
 const TICKS: u64 = 2_000;
 /// The limit of ticks for a test on several processors, where a tick is a millisecond, or longer on a busy host.
 const TICKS_OF_MANY: u64 = 120_000;
+/// The time limit of a run, as the last resort: for a kernel whose timer has stopped.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How often a run is tried if the grader gets no verdict.
+const TRIES: u32 = 2;
 
 /// All gradable tests, in labs and parts.
 #[derive(Clone, Deserialize, Debug)]
@@ -113,7 +119,7 @@ pub struct Test {
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// A pattern for a line of the console, or for an unmet demand.
-    pub when: crate::expect::Pattern,
+    pub when: Pattern,
     /// The tests to which the rule is limited; empty: all.
     #[serde(default)]
     pub tests: Vec<String>,
@@ -286,18 +292,21 @@ impl Test {
         [self.program()].into_iter().chain(self.with.iter().map(String::as_str))
     }
 
-    /// The machine.
+    /// What to boot. The kernel ends a test that hangs, and signs its lines.
     #[must_use]
-    pub fn machine(&self) -> Machine {
+    pub fn request(&self) -> Request {
         let standard = Machine::default();
         let memory = self.memory.unwrap_or(standard.memory);
-        Machine { cpus: self.cpus, memory, icount: self.cpus == 1, ..standard }
-    }
-
-    /// The limit of ticks.
-    #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.ticks.unwrap_or(if self.cpus == 1 { TICKS } else { TICKS_OF_MANY })
+        Request {
+            args: self.args.clone(),
+            machine: Machine { cpus: self.cpus, memory, icount: self.cpus == 1, ..standard },
+            tick_us: self.tick,
+            limit: Some(self.ticks.unwrap_or(if self.cpus == 1 { TICKS } else { TICKS_OF_MANY })),
+            sign: true,
+            timeout: PATIENCE,
+            tries: TRIES,
+            ..Request::of(self.program())
+        }
     }
 
     /// The test with its variables filled in: the variant is chosen by `draw`.

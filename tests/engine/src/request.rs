@@ -1,0 +1,126 @@
+//! What to boot, and the commands that repeat it by hand.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+use xtask::images::Flavor;
+use xtask::machine::{Machine, shell_word};
+
+/// The time limit of a run. Emulated machines on a busy host are slow; a machine that takes longer than this hangs.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The program to boot, its surroundings, and the machine.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The program.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// More members for the boot archive.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// The bytes that are piped to the console, before its input ends.
+    pub input: Option<Vec<u8>>,
+    /// The machine.
+    pub machine: Machine,
+    /// Whether the kernel prints the creation and end of environments.
+    pub trace: bool,
+    /// Microseconds between timer ticks.
+    pub tick_us: Option<u64>,
+    /// A word for fault injection on the kernel's command line.
+    pub provoke: Option<&'static str>,
+    /// After this many ticks the kernel ends the machine.
+    pub limit: Option<u64>,
+    /// Whether the kernel signs its lines, so that a program cannot forge them.
+    pub sign: bool,
+    /// The time limit of the run.
+    pub timeout: Duration,
+    /// How often the run is tried if there is no verdict: the emulator failed.
+    pub tries: u32,
+}
+
+impl Request {
+    /// A request for this program on a machine of the usual kind.
+    #[must_use]
+    pub fn of(program: &str) -> Request {
+        Request {
+            program: program.to_owned(),
+            args: Vec::new(),
+            files: BTreeMap::new(),
+            input: None,
+            machine: Machine::default(),
+            trace: true,
+            tick_us: None,
+            provoke: None,
+            limit: None,
+            sign: false,
+            timeout: TIMEOUT,
+            tries: 1,
+        }
+    }
+
+    /// The command that repeats the run. A limit of ticks makes a time limit unnecessary.
+    #[must_use]
+    pub fn command(&self, flavor: Flavor) -> String {
+        let mut command = String::from("cargo xtask run");
+        command.push_str(match flavor {
+            Flavor::Plain => "",
+            Flavor::Check => " --check",
+            Flavor::Count => " --count",
+        });
+        command.push_str(&self.machine.options());
+        command.extend(self.tick_us.map(|tick| format!(" --tick {tick}")));
+        command.push_str(if self.trace { "" } else { " --no-trace" });
+        command.push_str(&match self.limit {
+            Some(ticks) => format!(" --limit {ticks}"),
+            None => format!(" --timeout {}", self.timeout.as_secs()),
+        });
+        command.push_str(&self.typed());
+        let Some(input) = &self.input else { return command };
+        let input = String::from_utf8_lossy(input);
+        format!("printf %s {} | {command}", shell_word(input.as_ref().as_ref()))
+    }
+
+    /// The command that runs the program on the checking kernel, with the usual ticks and without a limit.
+    #[must_use]
+    pub fn check_command(&self) -> String {
+        format!("cargo xtask run --check{}{}", self.machine.options(), self.typed())
+    }
+
+    /// The command that runs the program in the debugger.
+    #[must_use]
+    pub fn debug_command(&self) -> String {
+        let machine = Machine { icount: false, ..self.machine.clone() };
+        format!("cargo xtask gdb{}{}", machine.options(), self.typed())
+    }
+
+    /// The program and its arguments, as words that follow a command.
+    fn typed(&self) -> String {
+        let words = [&self.program].into_iter().chain(&self.args);
+        words.map(|word| format!(" {}", shell_word(word.as_ref()))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_typed() {
+        let machine = Machine {
+            memory: "32M".parse().unwrap(),
+            processor: Some("max,-smap".to_owned()),
+            icount: true,
+            ..Machine::default()
+        };
+        let args = vec!["a b".to_owned()];
+        let request = Request { args, machine, input: Some(b"x\n".to_vec()), ..Request::of("sh") };
+        assert_eq!(
+            request.command(Flavor::Check),
+            "printf %s $'x\\n' | cargo xtask run --check --memory 32M --processor max,-smap --icount --timeout 120 sh 'a b'"
+        );
+        let request = Request { input: None, trace: false, tick_us: Some(9), limit: Some(7), ..request };
+        assert_eq!(
+            request.command(Flavor::Plain),
+            "cargo xtask run --memory 32M --processor max,-smap --icount --tick 9 --no-trace --limit 7 sh 'a b'"
+        );
+    }
+}
