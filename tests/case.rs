@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use xtask::images::Flavor;
-use xtask::machine::Memory;
+use xtask::machine::{CommandLine, Memory};
 use xtask::report::Reset;
 
 /// The number of processors with which a test also runs.
@@ -76,9 +76,9 @@ static RUBRIC: LazyLock<Rubric> = LazyLock::new(|| {
 });
 
 fn from_rubric(name: &str, test: &Test) -> Case {
-    let Request { program, args, tick_us, machine, .. } = test.request();
-    let mut case = named(name, &program);
-    case.request = Request { args, tick_us, ..case.request };
+    let Request { line, machine, .. } = test.request();
+    let mut case = named(name, &line.init);
+    case.request.line = CommandLine { limit: None, sign: false, ..line };
     case.request.machine.memory = machine.memory;
     let expected = test.see.clone();
     case.exits(test.status).check(move |run| _ = run.see(&expected))
@@ -88,7 +88,7 @@ impl Case {
     /// Sets the arguments of the program.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Case {
-        self.request.args = args.iter().map(ToString::to_string).collect();
+        self.request.line.args = args.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -150,14 +150,14 @@ impl Case {
     /// Sets the microseconds between timer ticks.
     #[must_use]
     pub fn tick(mut self, microseconds: u64) -> Case {
-        self.request.tick_us = Some(microseconds);
+        self.request.line.tick_us = Some(microseconds);
         self
     }
 
     /// Puts this word for fault injection on the kernel's command line.
     #[must_use]
     pub fn provoke(mut self, word: &'static str) -> Case {
-        self.request.provoke = Some(word);
+        self.request.line.provoke = Some(word);
         self
     }
 
@@ -170,7 +170,7 @@ impl Case {
     /// Turns off the kernel's lines about environments, of which there would be too many.
     #[must_use]
     pub fn quiet(mut self) -> Case {
-        self.request.trace = false;
+        self.request.line.trace = false;
         self
     }
 

@@ -17,7 +17,7 @@ pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
 
 /// Upcalls without a kernel complete, whatever time they take.
 fn time(testbed: &Testbed) -> anyhow::Result<()> {
-    let status = bench::native(&testbed.workspace, testbed.program_file("bench")?)?;
+    let status = bench::native(&testbed.workspace, testbed.program("bench")?)?;
     anyhow::ensure!(status == ExitStatus::SUCCESS, "timing ended with {status}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use grade::handout;
 use grade::rubric::{self, Rubric};
 use libtest_mimic::Trial;
 use std::sync::Arc;
-use tests::{End, Testbed, guest};
+use tests::{End, Request, Testbed};
 use xtask::images::Flavor;
 use xtask::session::scratch;
 use xtask::workspace::Workspace;
@@ -33,9 +33,7 @@ fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
         .context("the handout is to build without warnings")?;
     ensure!(!tests.is_empty(), "no test is graded");
     for test in tests {
-        let run = guest(test).boot(&testbed, Flavor::Plain);
-        let run =
-            run.map_err(|failed| anyhow::anyhow!("{test}: {}", failed.message().unwrap_or_default()))?;
+        let run = testbed.boot(Flavor::Plain, &Request::of(test))?;
         let says = !run.matching(&format!("not yet implemented: exercise [1-9] of {name}: ")).is_empty();
         let fails = run.end != End::Status(abi::ExitStatus::SUCCESS);
         ensure!(says && fails, "{test} says no exercise, or does not fail ({}):\n{}", run.end, run.console);

@@ -46,6 +46,7 @@ pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
 /// A program of 16 MiB starts with as many frames as one of 2 MiB.
 fn large_program(testbed: &Testbed) -> Result<(), Failed> {
     let small = testbed.program("bigprog").map_err(|error| format!("{error:#}"))?;
+    let small = std::fs::read(small)?;
     let started = |name: &'static str| {
         let case = named("demandexec-16M", "demandexec").args(&[name]);
         case.file("large", &with_segment(&small, 16 << 20)).check(|run| {

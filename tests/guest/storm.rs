@@ -9,7 +9,7 @@ use storm::shrink::{self, Run};
 use storm::{Keep, Mode, Plan};
 use tests::{Request, Testbed};
 use xtask::images::Flavor;
-use xtask::machine::Machine;
+use xtask::machine::{CommandLine, Machine};
 
 /// The runs: mode, number of machines, episodes on each of them, minimal number of calls that result.
 const PLANS: [(Mode, u64, u32, u64); 3] =
@@ -46,16 +46,16 @@ fn play(testbed: &Testbed, plan: &Plan, least: u64) -> Result<(), Failed> {
 fn boot(testbed: &Testbed, plan: &Plan) -> Result<Run, String> {
     let memory = storm::plan::MEMORY.parse().map_err(|error| format!("{error:#}"))?;
     let filler = (plan.mode == Mode::Tight).then(|| ("filler".to_owned(), vec![0; FILLER]));
-    let request = Request {
+    let line = CommandLine {
+        init: "storm".to_owned(),
         args: plan.to_string().split(' ').map(str::to_owned).collect(),
-        files: filler.into_iter().collect(),
-        machine: Machine { memory, ..Machine::default() },
         // The model plays one environment at a time: a tick must not interrupt one at random.
         tick_us: Some(0),
-        trace: false,
-        timeout: TIMEOUT,
-        ..Request::of("storm")
+        ..CommandLine::default()
     };
+    let machine = Machine { memory, ..Machine::default() };
+    let files = filler.into_iter().collect();
+    let request = Request { line, files, machine, timeout: TIMEOUT, ..Request::of("storm") };
     let run = testbed.boot(Flavor::Check, &request).map_err(|error| format!("{error:#}"))?;
     run.ends(ExitStatus::SUCCESS).frees_frames(ExitStatus::SUCCESS);
     let failure = run.unmet().first().map(ToString::to_string);

@@ -6,7 +6,7 @@
 //! instructions were among them ([`crate::prices`]).
 
 use crate::images::{Builder, Flavor, Images};
-use crate::machine::{Boot, Machine, Memory};
+use crate::machine::{Boot, CommandLine, Machine, Memory};
 use crate::row::Row;
 use crate::session::{Listener, Options, Outcome, Session, scratch};
 use crate::workspace::{Workspace, near};
@@ -254,13 +254,7 @@ impl Bench {
         let boot = Boot {
             kernel: self.images.kernels[kernel].clone(),
             archive,
-            init: "bench".to_owned(),
-            args: rows.to_vec(),
-            trace: false,
-            tick_us: None,
-            provoke: None,
-            limit: None,
-            sign: false,
+            line: CommandLine { init: "bench".to_owned(), args: rows.to_vec(), ..CommandLine::default() },
         };
         let options = Options { timeout: Some(TIMEOUT), verbose: false };
         Session::listening(&self.qemu, &machine, &boot, &options, listener)?.run(|_| Ok(()))

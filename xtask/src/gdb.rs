@@ -3,7 +3,7 @@
 
 use crate::images::{Builder, Flavor, Images};
 use crate::install::{self, Manager};
-use crate::machine::{Boot, Debugger, Machine, Memory};
+use crate::machine::{Boot, CommandLine, Debugger, Machine, Memory};
 use crate::session::{Options, Session, Step, scratch};
 use crate::workspace::Workspace;
 use crate::{archive::Archive, interrupt, say, terminal};
@@ -59,17 +59,13 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         debugger: Some(Debugger::Socket(socket.clone())),
         ..Machine::default()
     };
-    let boot = Boot {
-        kernel: images.kernels[0].clone(),
-        archive,
+    let line = CommandLine {
         init: program.to_owned(),
         args: args.command[1..].to_vec(),
         trace: true,
-        tick_us: None,
-        provoke: None,
-        limit: None,
-        sign: false,
+        ..CommandLine::default()
     };
+    let boot = Boot { kernel: images.kernels[0].clone(), archive, line };
     let session = Session::start(&qemu, &machine, &boot, &Options::default())?;
     let transcript = workspace.target.join("gdb-console.txt");
     say!("the console of the machine goes to {}", transcript.display());

@@ -112,6 +112,13 @@ pub struct Boot {
     pub kernel: PathBuf,
     /// The boot archive.
     pub archive: PathBuf,
+    /// Its command line.
+    pub line: CommandLine,
+}
+
+/// The kernel's command line.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct CommandLine {
     /// The first program.
     pub init: String,
     /// Its arguments.
@@ -130,12 +137,12 @@ pub struct Boot {
     pub sign: bool,
 }
 
-impl Boot {
-    /// The kernel's command line.
+impl CommandLine {
+    /// The text, with the word that identifies the run.
     ///
     /// # Errors
     /// An argument cannot be passed.
-    pub fn command_line(&self, nonce: &str) -> Result<String> {
+    pub fn text(&self, nonce: &str) -> Result<String> {
         let mut line = format!("init={} nonce={nonce}", self.init);
         if self.trace {
             line.push_str(" trace");
@@ -310,29 +317,19 @@ mod tests {
         assert_eq!(("16M".parse().unwrap(), "1000G".parse().unwrap()), (Memory::LEAST, Memory::MOST));
     }
 
-    fn boot(args: &[&str]) -> Boot {
-        Boot {
-            kernel: "k".into(),
-            archive: "a".into(),
-            init: "hello".into(),
-            args: args.iter().map(ToString::to_string).collect(),
-            trace: true,
-            tick_us: Some(5),
-            provoke: None,
-            limit: None,
-            sign: false,
-        }
+    fn text(args: &[&str]) -> Result<String> {
+        let args = args.iter().map(ToString::to_string).collect();
+        let line =
+            CommandLine { init: "hello".into(), args, trace: true, tick_us: Some(5), ..Default::default() };
+        line.text("n")
     }
 
     #[test]
     fn command_lines() {
-        assert_eq!(boot(&[]).command_line("n").unwrap(), "init=hello nonce=n trace tick=5");
-        assert_eq!(
-            boot(&["a b", ""]).command_line("n").unwrap(),
-            "init=hello nonce=n trace tick=5 -- \x1fa b\x1f"
-        );
-        assert!(boot(&["a\x1fb"]).command_line("n").is_err());
-        assert!(boot(&["a".repeat(4000).as_str()]).command_line("n").is_err());
+        assert_eq!(text(&[]).unwrap(), "init=hello nonce=n trace tick=5");
+        assert_eq!(text(&["a b", ""]).unwrap(), "init=hello nonce=n trace tick=5 -- \x1fa b\x1f");
+        assert!(text(&["a\x1fb"]).is_err());
+        assert!(text(&["a".repeat(4000).as_str()]).is_err());
     }
 
     #[test]

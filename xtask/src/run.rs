@@ -2,7 +2,7 @@
 
 use crate::images::{self, Builder, Flavor, Images};
 use crate::input::{self, Chunks, Source};
-use crate::machine::{Accel, Boot, Debugger, Machine, Memory, shell_word};
+use crate::machine::{Accel, Boot, CommandLine, Debugger, Machine, Memory, shell_word};
 use crate::outside::{self, Outside};
 use crate::session::{Options, Outcome, Session, Step, scratch};
 use crate::workspace::Workspace;
@@ -177,17 +177,16 @@ impl<'a> Kit<'a> {
     }
 
     fn start(&self, init: &str, args: &[String], timeout: Option<Duration>) -> Result<Session> {
-        let boot = Boot {
-            kernel: self.images.kernels[0].clone(),
-            archive: self.scratch.path().join("archive.tar"),
+        let line = CommandLine {
             init: init.to_owned(),
             args: args.to_vec(),
             trace: self.args.trace || (!self.args.command.is_empty() && !self.args.no_trace),
             tick_us: self.args.tick,
-            provoke: None,
             limit: self.args.limit,
-            sign: false,
+            ..CommandLine::default()
         };
+        let archive = self.scratch.path().join("archive.tar");
+        let boot = Boot { kernel: self.images.kernels[0].clone(), archive, line };
         let timeout = self.args.timeout.map(Duration::from_secs).or(timeout);
         let options = Options { timeout, verbose: self.args.verbose };
         Session::start(&self.qemu, &self.machine, &boot, &options)

@@ -4,7 +4,7 @@
 //! More processors than the host has would show nothing. Time is real, so no two runs are alike.
 
 use crate::images::{Builder, Flavor, Images};
-use crate::machine::{Boot, Machine, Memory};
+use crate::machine::{Boot, CommandLine, Machine, Memory};
 use crate::session::{Options, Session, scratch};
 use crate::workspace::Workspace;
 use crate::{archive::Archive, install, say};
@@ -106,17 +106,8 @@ fn measure(qemu: &Path, images: &Images, cpus: u32) -> Result<Vec<Measurement>> 
     let archive: PathBuf = scratch.path().join("archive.tar");
     Archive::of(&images.programs)?.write(&archive)?;
     let machine = Machine { memory: MEMORY, cpus, ..Machine::default() };
-    let boot = Boot {
-        kernel: images.kernels[0].clone(),
-        archive,
-        init: "scale".to_owned(),
-        args: Vec::new(),
-        trace: false,
-        tick_us: Some(TICK_US),
-        provoke: None,
-        limit: None,
-        sign: false,
-    };
+    let line = CommandLine { init: "scale".to_owned(), tick_us: Some(TICK_US), ..CommandLine::default() };
+    let boot = Boot { kernel: images.kernels[0].clone(), archive, line };
     let options = Options { timeout: Some(TIMEOUT), verbose: false };
     let outcome = Session::start(qemu, &machine, &boot, &options)?.run(|_| Ok(()))?;
     let console = String::from_utf8_lossy(&outcome.console);

@@ -127,7 +127,7 @@ impl Session {
         let scratch = scratch()?;
         let nonce = format!("{:016x}", RandomState::new().build_hasher().finish());
         let files = Files { report: scratch.path().join("report") };
-        let line = boot.command_line(&nonce)?;
+        let line = boot.line.text(&nonce)?;
         let command = machine.command(qemu, boot, &line, &files);
         if options.verbose {
             say!("{}", shell_words(&command));

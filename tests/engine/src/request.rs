@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 use xtask::images::Flavor;
-use xtask::machine::{Machine, shell_word};
+use xtask::machine::{CommandLine, Machine, shell_word};
 
 /// The time limit of a run. Emulated machines on a busy host are slow; a machine that takes longer than this hangs.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -11,26 +11,14 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// The program to boot, its surroundings, and the machine.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The program.
-    pub program: String,
-    /// Its arguments.
-    pub args: Vec<String>,
+    /// The kernel's command line: the program, its arguments, and more.
+    pub line: CommandLine,
     /// More members for the boot archive.
     pub files: BTreeMap<String, Vec<u8>>,
     /// The bytes that are piped to the console, before its input ends.
     pub input: Option<Vec<u8>>,
     /// The machine.
     pub machine: Machine,
-    /// Whether the kernel prints the creation and end of environments.
-    pub trace: bool,
-    /// Microseconds between timer ticks.
-    pub tick_us: Option<u64>,
-    /// A word for fault injection on the kernel's command line.
-    pub provoke: Option<&'static str>,
-    /// After this many ticks the kernel ends the machine.
-    pub limit: Option<u64>,
-    /// Whether the kernel signs its lines, so that a program cannot forge them.
-    pub sign: bool,
     /// The time limit of the run.
     pub timeout: Duration,
     /// How often the run is tried if there is no verdict: the emulator failed.
@@ -38,20 +26,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for this program on a machine of the usual kind.
+    /// A request for this program on a machine of the usual kind. The kernel prints what happens to environments.
     #[must_use]
     pub fn of(program: &str) -> Request {
         Request {
-            program: program.to_owned(),
-            args: Vec::new(),
+            line: CommandLine { init: program.to_owned(), trace: true, ..CommandLine::default() },
             files: BTreeMap::new(),
             input: None,
             machine: Machine::default(),
-            trace: true,
-            tick_us: None,
-            provoke: None,
-            limit: None,
-            sign: false,
             timeout: TIMEOUT,
             tries: 1,
         }
@@ -67,9 +49,9 @@ impl Request {
             Flavor::Count => " --count",
         });
         command.push_str(&self.machine.options());
-        command.extend(self.tick_us.map(|tick| format!(" --tick {tick}")));
-        command.push_str(if self.trace { "" } else { " --no-trace" });
-        command.push_str(&match self.limit {
+        command.extend(self.line.tick_us.map(|tick| format!(" --tick {tick}")));
+        command.push_str(if self.line.trace { "" } else { " --no-trace" });
+        command.push_str(&match self.line.limit {
             Some(ticks) => format!(" --limit {ticks}"),
             None => format!(" --timeout {}", self.timeout.as_secs()),
         });
@@ -94,7 +76,7 @@ impl Request {
 
     /// The program and its arguments, as words that follow a command.
     fn typed(&self) -> String {
-        let words = [&self.program].into_iter().chain(&self.args);
+        let words = [&self.line.init].into_iter().chain(&self.line.args);
         words.map(|word| format!(" {}", shell_word(word.as_ref()))).collect()
     }
 }
@@ -111,13 +93,14 @@ mod tests {
             icount: true,
             ..Machine::default()
         };
-        let args = vec!["a b".to_owned()];
-        let request = Request { args, machine, input: Some(b"x\n".to_vec()), ..Request::of("sh") };
+        let mut request = Request { machine, input: Some(b"x\n".to_vec()), ..Request::of("sh") };
+        request.line.args = vec!["a b".to_owned()];
         assert_eq!(
             request.command(Flavor::Check),
             "printf %s $'x\\n' | cargo xtask run --check --memory 32M --processor max,-smap --icount --timeout 120 sh 'a b'"
         );
-        let request = Request { input: None, trace: false, tick_us: Some(9), limit: Some(7), ..request };
+        let line = CommandLine { trace: false, tick_us: Some(9), limit: Some(7), ..request.line };
+        let request = Request { input: None, line, ..request };
         assert_eq!(
             request.command(Flavor::Plain),
             "cargo xtask run --memory 32M --processor max,-smap --icount --tick 9 --no-trace --limit 7 sh 'a b'"

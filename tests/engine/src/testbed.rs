@@ -64,17 +64,8 @@ impl Testbed {
     /// The file of a program, in the form in which the linker made it.
     ///
     /// # Errors
-    /// There is no such program, or it cannot be read.
-    pub fn program(&self, name: &str) -> Result<Vec<u8>> {
-        let path = self.program_file(name)?;
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-    }
-
-    /// The path of a program's file.
-    ///
-    /// # Errors
     /// There is no such program.
-    pub fn program_file(&self, name: &str) -> Result<&Path> {
+    pub fn program(&self, name: &str) -> Result<&Path> {
         Ok(&self.images.program(name)?.path)
     }
 
@@ -95,7 +86,7 @@ impl Testbed {
         loop {
             match self.boot_once(flavor, request) {
                 Err(_) if attempt < request.tries && interrupt::pending().is_none() => attempt += 1,
-                done => return done.with_context(|| format!("running {}", request.program)),
+                done => return done.with_context(|| format!("running {}", request.line.init)),
             }
         }
     }
@@ -106,23 +97,13 @@ impl Testbed {
         let mut archive = self.archive.clone();
         request.files.iter().try_for_each(|(name, data)| archive.add(name, data))?;
         archive.write(&path)?;
-        let boot = Boot {
-            kernel: self.kernel(flavor).clone(),
-            archive: path,
-            init: request.program.clone(),
-            args: request.args.clone(),
-            trace: request.trace,
-            tick_us: request.tick_us,
-            provoke: request.provoke,
-            limit: request.limit,
-            sign: request.sign,
-        };
+        let boot = Boot { kernel: self.kernel(flavor).clone(), archive: path, line: request.line.clone() };
         let options = Options { timeout: Some(request.timeout), verbose: false };
         let session = Session::start(&self.qemu, &request.machine, &boot, &options)?;
         if let Some(input) = &request.input {
             session.pipe_in(input.clone());
         }
-        let signature = request.sign.then(|| session.nonce().to_owned());
+        let signature = request.line.sign.then(|| session.nonce().to_owned());
         let mut console = Vec::new();
         let done = session.run(|bytes| {
             console.extend_from_slice(bytes);
@@ -150,7 +131,7 @@ impl Testbed {
         Failure {
             unmet: run.unmet(),
             hints: Vec::new(),
-            places: self.places(flavor, &request.program, run),
+            places: self.places(flavor, &request.line.init, run),
             console: lines[skipped..].to_vec(),
             skipped,
             repeat: vec![request.command(flavor)],
@@ -167,7 +148,7 @@ impl Testbed {
             let text = self.symbolise(self.kernel(flavor), &addresses);
             places.push(format!("the kernel was here:\n{}", text.trim_end()));
         }
-        let Ok(image) = self.program_file(program) else { return places };
+        let Ok(image) = self.program(program) else { return places };
         let pattern = Regex::new(r"ip ([0-9a-f]{16})\b").expect("a pattern");
         let address = |line| u64::from_str_radix(&pattern.captures(line)?[1], 16).ok();
         let found = lines.iter().filter_map(|line| Some((line, address(line)?)));

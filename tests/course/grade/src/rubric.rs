@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-use xtask::machine::{Machine, Memory};
+use xtask::machine::{CommandLine, Machine, Memory};
 use xtask::workspace::near;
 
 /// The path of the rubric in the workspace.
@@ -297,12 +297,18 @@ impl Test {
     pub fn request(&self) -> Request {
         let standard = Machine::default();
         let memory = self.memory.unwrap_or(standard.memory);
-        Request {
+        let line = CommandLine {
+            init: self.program().to_owned(),
             args: self.args.clone(),
-            machine: Machine { cpus: self.cpus, memory, icount: self.cpus == 1, ..standard },
+            trace: true,
             tick_us: self.tick,
             limit: Some(self.ticks.unwrap_or(if self.cpus == 1 { TICKS } else { TICKS_OF_MANY })),
             sign: true,
+            provoke: None,
+        };
+        Request {
+            line,
+            machine: Machine { cpus: self.cpus, memory, icount: self.cpus == 1, ..standard },
             timeout: PATIENCE,
             tries: TRIES,
             ..Request::of(self.program())
