@@ -256,23 +256,23 @@ fn costs_are_as_recorded() {
 
 /// The lecture's costs of other systems are those that `cargo xtask bench` prints, for rows that are counted.
 #[test]
-fn peers_are_as_recorded() {
-    let peers = fs::read_to_string(root().join("tests/peers.json")).expect("the record of others");
-    let peers: Vec<serde_json::Value> = serde_json::from_str(&peers).expect("the record is a JSON array");
-    let text = |peer: &serde_json::Value, key: &str| peer[key].as_str().expect("a text").to_owned();
-    let recorded = |peer| {
-        let [row, linux, jos, figure] = ["row", "linux", "jos", "figure"].map(|key| text(peer, key));
-        [row, linux, jos, figure, peer["aim"].to_string()]
+fn costs_of_other_systems_are_as_recorded() {
+    let others = fs::read_to_string(root().join("tests/comparison.json")).expect("the record of others");
+    let others: Vec<serde_json::Value> = serde_json::from_str(&others).expect("the record is a JSON array");
+    let text = |other: &serde_json::Value, key: &str| other[key].as_str().expect("a text").to_owned();
+    let recorded = |other| {
+        let [row, linux, jos, figure] = ["row", "linux", "jos", "figure"].map(|key| text(other, key));
+        [row, linux, jos, figure, other["aim"].to_string()]
     };
     let lecture = Document::read("docs/lecture.md");
     let told = lecture.table("What it costs elsewhere").into_iter().map(|cells| {
         let [row, linux, jos, figure, aim] = cells[..] else { panic!("a row of five cells: {cells:?}") };
         [row.to_owned(), linux.to_owned(), jos.to_owned(), figure.to_owned(), aim.replace(',', "")]
     });
-    let (told, recorded): (Vec<_>, Vec<_>) = (told.collect(), peers.iter().map(recorded).collect());
-    assert_eq!(told, recorded, "docs/lecture.md and tests/peers.json");
+    let (told, recorded): (Vec<_>, Vec<_>) = (told.collect(), others.iter().map(recorded).collect());
+    assert_eq!(told, recorded, "docs/lecture.md and tests/comparison.json");
     let counted = rows();
     for [row, ..] in recorded {
-        assert!(counted.contains(&row), "tests/peers.json: {row} is not counted");
+        assert!(counted.contains(&row), "tests/comparison.json: {row} is not counted");
     }
 }

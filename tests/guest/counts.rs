@@ -25,13 +25,13 @@ fn time(testbed: &Testbed) -> anyhow::Result<()> {
 fn compare(testbed: &Testbed) -> anyhow::Result<Result<(), Failed>> {
     let bench = Bench { qemu: testbed.qemu.clone(), images: testbed.counting_images(), rows: Vec::new() };
     let results = bench.measure(false)?;
-    let mut complaints = bench::grown(&bench::record(&testbed.workspace), &results)?;
+    let mut problems = bench::grown(&bench::record(&testbed.workspace), &results)?;
     if let Some((count, what)) = results.longest.filter(|(count, _)| *count > MachineInfo::LONGEST_BOUND) {
-        complaints.push(format!("an entry to the kernel took {count} instructions: {what}"));
+        problems.push(format!("an entry to the kernel took {count} instructions: {what}"));
     }
-    if complaints.is_empty() {
+    if problems.is_empty() {
         return Ok(Ok(()));
     }
-    complaints.push("`cargo xtask bench --update` records the counts anew, if this is meant".to_owned());
-    Ok(Err(complaints.join("\n").into()))
+    problems.push("`cargo xtask bench --update` records the counts anew, if this is meant".to_owned());
+    Ok(Err(problems.join("\n").into()))
 }

@@ -27,11 +27,11 @@ fn grading(testbed: &Testbed) -> anyhow::Result<Result<(), Failed>> {
     let mut files = Submission::of_directory(root)?.files;
     files.retain(|path, _| THEIRS.iter().any(|theirs| path.starts_with(theirs)));
     let (good, csv) = class(&grader, args, &files)?;
-    let slot = grader.slot()?;
+    let dir = grader.build_dir()?;
     let grade = |name: &str, change: fn(&mut Files)| {
         let mut files = files.clone();
         change(&mut files);
-        grader.grade(name, "", &Submission { files, ..Submission::default() }, &slot, 1)
+        grader.grade(name, "", &Submission { files, ..Submission::default() }, &dir, 1)
     };
     let broken = grade("broken", |files| {
         files.entry("lib/pager/src/fork.rs".to_owned()).or_default().extend(b"\nfn {");

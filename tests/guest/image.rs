@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tests::{Testbed, guest};
 use xtask::images::Flavor;
-use xtask::{symbols, vectors};
+use xtask::{simd, symbols};
 
 pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     let of_panics = Arc::clone(testbed);
@@ -68,7 +68,7 @@ fn offenders(kernel: &Path) -> Result<Vec<String>> {
         let code = section.data(endian, bytes.as_slice())?;
         for instruction in Decoder::with_ip(64, code, start, DecoderOptions::NONE).iter() {
             seen += 1;
-            if vectors::touches(&instruction, &mut info) && !ON_PURPOSE.contains(&instruction.code()) {
+            if simd::touches(&instruction, &mut info) && !ON_PURPOSE.contains(&instruction.code()) {
                 found.push(format!("{:#x}: {:?}", instruction.ip(), instruction.code()));
             }
         }

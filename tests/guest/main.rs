@@ -2,13 +2,13 @@
 
 mod apps;
 mod boot;
-mod classic;
 mod counts;
-mod documents;
-mod earlier;
+mod documented_output;
 mod grading;
 mod hostile;
 mod image;
+mod jos_lab3;
+mod jos_lab4;
 mod outside;
 mod pagers;
 mod shell;
@@ -24,10 +24,10 @@ use std::sync::Arc;
 use tests::{Case, Testbed};
 use xtask::images::Flavor;
 use xtask::workspace::Workspace;
-use xtask::{interrupt, leash, say};
+use xtask::{interrupt, kill_on_exit, say};
 
 fn main() -> ExitCode {
-    leash::enter();
+    kill_on_exit::init();
     let arguments = Arguments::from_args();
     say!("building the kernels and the programs");
     let built = Workspace::load().and_then(|workspace| Testbed::build(workspace, &Flavor::ALL, false));
@@ -44,13 +44,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, testbed: &Arc<Testbed>) -> Conclusion {
-    let cases: Vec<Case> = [classic::cases(), earlier::cases(), shell::cases(), boot::cases()].concat();
+    let cases: Vec<Case> = [jos_lab3::cases(), jos_lab4::cases(), shell::cases(), boot::cases()].concat();
     let mut trials: Vec<Trial> = cases.iter().flat_map(|case| case.trials(testbed)).collect();
     trials.extend(hostile::cases().iter().flat_map(|case| case.trials(testbed)));
     trials.extend(smp::cases().iter().flat_map(|case| case.trials(testbed)));
     trials.extend(pagers::cases().iter().flat_map(|case| case.trials(testbed)));
     trials.extend(apps::cases().iter().flat_map(|case| case.trials(testbed)));
-    trials.extend(documents::cases().iter().flat_map(|case| case.trials(testbed)));
+    trials.extend(documented_output::cases().iter().flat_map(|case| case.trials(testbed)));
     trials.extend(boot::trials(testbed));
     trials.extend(image::trials(testbed));
     trials.extend(pagers::trials(testbed));

@@ -54,7 +54,7 @@ fn grade(mutant: &Mutant, root: PathBuf) -> anyhow::Result<Graded> {
     let files = if is_kernel { KERNEL_FILES.map(str::to_owned).to_vec() } else { Vec::new() };
     let grader = Grader::prepare(&Args { filter, files, submission: Some(root), ..Args::default() })?;
     let submission = mutant.submission(grader.reference())?;
-    grader.grade(&mutant.name, "", &submission, &grader.slot()?, 1)
+    grader.grade(&mutant.name, "", &submission, &grader.build_dir()?, 1)
 }
 
 fn judge(mutant: &Mutant, graded: &Graded) -> Result<(), Failed> {

@@ -54,7 +54,7 @@ const SLOW: [&str; 4] = ["runs", "destroy", "exits", "faults"];
 const SEEDS: [u64; 3] = [1, 2, 3];
 /// The time limit of a test, in seconds. Each takes about five; but processors that wait for one another do so for as
 /// long as the host suspends one of them, so a busy host needs many times as long.
-const PATIENCE: u64 = 1200;
+const TIMEOUT_SECONDS: u64 = 1200;
 /// The duration of a soak in seconds of the guest's time, which on a busy host may be minutes.
 const SECONDS: u64 = 4;
 /// An environment variable that sets a longer duration, for every check.
@@ -149,7 +149,7 @@ fn late() -> Case {
 fn smp(check: &'static str, cpus: u32) -> Case {
     let seconds = asked_for().unwrap_or(0);
     let case = named(&format!("smp-{check}-{cpus}"), "smp").args(&[check, &format!("seconds={seconds}")]);
-    case.cpus(cpus).timeout(PATIENCE + 30 * seconds).check(move |run| {
+    case.cpus(cpus).timeout(TIMEOUT_SECONDS + 30 * seconds).check(move |run| {
         let seen = !run.matching(&format!("^{check}: .*[1-9]")).is_empty();
         run.expect(seen, "nothing was seen").never("^FAILED");
         match check {

@@ -3,14 +3,14 @@
 //! The program `bench` runs on a machine whose time stamp counter counts instructions, so every run gives the same
 //! numbers. Three kernels are measured. The plain one gives the instructions of a row (gross). The counting one gives
 //! how many of them only zeroed or copied page frames (net is the rest). A traced one gives which expensive
-//! instructions were among them ([`crate::prices`]).
+//! instructions were among them ([`crate::cycle_costs`]).
 
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, CommandLine, Machine, Memory};
 use crate::row::Row;
 use crate::session::{Listener, Options, Outcome, Session, scratch};
 use crate::workspace::{Workspace, near};
-use crate::{archive::Archive, install, peers, prices, say, scale};
+use crate::{archive::Archive, comparison, cycle_costs, install, say, scale};
 use abi::window::{CpuInfo, MachineInfo};
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -115,7 +115,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     say!("counting; this takes a minute");
     let results = Bench { qemu, images, rows: args.rows.clone() }.measure(!args.no_cycles)?;
     print(&results);
-    print!("\n{}", peers::table(&peers::load(&workspace)?, &results.rows));
+    print!("\n{}", comparison::table(&comparison::load(&workspace)?, &results.rows));
     if let Some(path) = &args.json {
         write(path, &results)?;
     }
@@ -202,7 +202,7 @@ impl Bench {
         let mut short: Vec<Row> = rows.iter().filter(is_short).cloned().collect();
         if !short.is_empty() {
             let ids: Vec<String> = short.iter().map(|row| row.id.clone()).collect();
-            price(&mut short, &self.trace(&ids)?);
+            add_surcharges(&mut short, &self.trace(&ids)?);
         }
         for row in rows.iter_mut() {
             row.surcharge = match short.iter().find(|known| known.id == row.id) {
@@ -228,7 +228,7 @@ impl Bench {
     /// The surcharges between pairs of readings of the time stamp counter, in order.
     fn trace(&self, rows: &[String]) -> Result<Vec<u64>> {
         let program = &self.images.program("bench")?.path;
-        let sites = prices::Sites::find(&self.images.kernels[0], program)?;
+        let sites = cycle_costs::Sites::find(&self.images.kernels[0], program)?;
         let arguments = sites.emulator_arguments();
         let (sender, receiver) = std::sync::mpsc::channel();
         let listener = move |log: ChildStderr| {
@@ -293,7 +293,7 @@ const REPEATED: &[(&str, u64)] =
 
 /// Gives each row its part of the surcharges. The program takes its samples in the order of the rows, after some that
 /// measure the cost of a sample itself.
-fn price(rows: &mut [Row], pairs: &[u64]) {
+fn add_surcharges(rows: &mut [Row], pairs: &[u64]) {
     let samples: u64 = rows.iter().map(|row| row.samples).sum();
     let Some(first) = pairs.len().checked_sub(samples as usize) else {
         say!("no cycles: {samples} samples, but only {} were seen in the trace", pairs.len());
@@ -407,9 +407,9 @@ mod tests {
     #[test]
     fn surcharges_go_to_their_rows() {
         let mut rows = rows();
-        price(&mut rows, &[9, 9, 9, 30, 20, 5]);
+        add_surcharges(&mut rows, &[9, 9, 9, 30, 20, 5]);
         assert_eq!((rows[0].surcharge, rows[1].surcharge), (Some(30), Some(5)));
-        price(&mut rows, &[1]);
+        add_surcharges(&mut rows, &[1]);
     }
 
     #[test]

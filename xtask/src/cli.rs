@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and the exit code that comes back.
 
-use crate::{bench, ci, clippy, doc, doctor, gdb, grade, interrupt, leash, list, new, run, say, test};
+use crate::{bench, ci, clippy, doc, doctor, gdb, grade, interrupt, kill_on_exit, list, new, run, say, test};
 use abi::ExitStatus;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -58,7 +58,7 @@ enum Command {
 /// The entry point of the executable.
 #[must_use]
 pub fn main() -> ExitCode {
-    leash::enter();
+    kill_on_exit::init();
     let status = match Cli::try_parse() {
         Ok(cli) => dispatch(cli.command),
         Err(error) => {

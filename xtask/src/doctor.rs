@@ -52,14 +52,14 @@ impl Finding {
     fn line(&self, name: &str) -> String {
         match self {
             Good(what) => format!("ok       {name:9} {what}"),
-            Optional(what, mend) => format!("optional {name:9} {what}{}", arrow(mend)),
-            Missing(what, mend) => format!("MISSING  {name:9} {what}{}", arrow(mend)),
+            Optional(what, remedy) => format!("optional {name:9} {what}{}", arrow(remedy)),
+            Missing(what, remedy) => format!("MISSING  {name:9} {what}{}", arrow(remedy)),
         }
     }
 }
 
-fn arrow(mend: &str) -> String {
-    if mend.is_empty() { String::new() } else { format!("\n         {:9} -> {mend}", "") }
+fn arrow(remedy: &str) -> String {
+    if remedy.is_empty() { String::new() } else { format!("\n         {:9} -> {remedy}", "") }
 }
 
 /// The first line of a program's output.
@@ -71,11 +71,11 @@ fn ask(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
 
 fn rustc(root: &Path) -> Finding {
     let pinned = workspace::pinned_toolchain(root);
-    let mend = format!("rustup toolchain install {pinned} --component rustfmt,clippy");
+    let remedy = format!("rustup toolchain install {pinned} --component rustfmt,clippy");
     match ask("rustc", &["--version"]) {
         Some(version) if version.split(' ').nth(1) == Some(&pinned) => Good(version),
-        Some(version) => Missing(format!("{version}; rust-toolchain.toml pins {pinned}"), mend),
-        None => Missing("not there".to_owned(), mend),
+        Some(version) => Missing(format!("{version}; rust-toolchain.toml pins {pinned}"), remedy),
+        None => Missing("not there".to_owned(), remedy),
     }
 }
 
@@ -104,7 +104,7 @@ fn component(program: &str, name: &str) -> Finding {
 }
 
 fn qemu() -> Finding {
-    let mend = match Manager::of_host() {
+    let remedy = match Manager::of_host() {
         Some(manager) => manager.qemu_line(),
         None => format!("install {QEMU} with your system's package manager"),
     };
@@ -112,16 +112,16 @@ fn qemu() -> Finding {
     let rename = format!("unset {0}, or let {0} name another", install::QEMU_VARIABLE);
     let path = match install::find_qemu() {
         Ok(Some(path)) => path,
-        Ok(None) => return Missing("not there".to_owned(), mend),
+        Ok(None) => return Missing("not there".to_owned(), remedy),
         Err(error) => return Missing(error.to_string(), rename),
     };
-    let mend = if named { rename } else { mend };
+    let remedy = if named { rename } else { remedy };
     let text = ask(&path, &["--version"]).unwrap_or_default();
     let Some(version) = Version::parse(&text) else {
-        return Missing(format!("{} does not say which version it is", path.display()), mend);
+        return Missing(format!("{} does not say which version it is", path.display()), remedy);
     };
     if version < Version::LEAST {
-        return Missing(format!("{text}; {} is the oldest that works", Version::LEAST), mend);
+        return Missing(format!("{text}; {} is the oldest that works", Version::LEAST), remedy);
     }
     match version.caveat() {
         None => Good(text),

@@ -2,7 +2,7 @@
 
 use crate::cargo::{Cargo, Executable};
 use crate::outside::Outside;
-use crate::vectors;
+use crate::simd;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ const KERNEL: &[&str] = &[
     "-Ctarget-feature=-mmx,-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2,+soft-float",
 ];
 
-/// A variant of the kernel.
+/// The purpose of a kernel image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flavor {
     /// The kernel for normal use.
@@ -195,7 +195,7 @@ impl<'a> Builder<'a> {
 pub fn check(program: &Executable) -> Result<()> {
     let path = program.path.display();
     let image = fs::read(&program.path).with_context(|| format!("cannot read {path}"))?;
-    vectors::check_program(&image).with_context(|| format!("the program `{}` ({path})", program.name))
+    simd::check_program(&image).with_context(|| format!("the program `{}` ({path})", program.name))
 }
 
 impl Images {

@@ -9,12 +9,13 @@
 //! | [`clippy`], [`doc`], [`ci`] | the subcommands that check and document the repository |
 //! | [`workspace`] | where things are, and which programs there are |
 //! | [`images`], [`cargo`], [`config`] | builds the kernel and the programs |
-//! | [`vectors`] | which code may touch no vector register, and the check |
+//! | [`simd`] | which code may touch no vector register, and the check |
 //! | [`archive`] | packs the programs for the kernel |
-//! | [`machine`], [`install`], [`emulator`], [`leash`] | an emulator: its command line, installation, version, end |
+//! | [`machine`], [`install`], [`emulator`] | an emulator: its command line, installation, version |
+//! | [`kill_on_exit`] | no emulator outlives the tool |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
-//! | [`prices`] | the cost of expensive instructions |
-//! | [`peers`] | the costs of other systems |
+//! | [`cycle_costs`] | the cost of expensive instructions |
+//! | [`comparison`] | the costs of other systems |
 //! | [`symbols`] | maps addresses to functions and lines |
 //! | [`terminal`], [`interrupt`] | what must be restored before the tool ends |
 //!
@@ -29,7 +30,9 @@ pub mod cargo;
 pub mod ci;
 pub mod cli;
 pub mod clippy;
+pub mod comparison;
 pub mod config;
+pub mod cycle_costs;
 pub mod doc;
 pub mod doctor;
 pub mod emulator;
@@ -39,22 +42,20 @@ pub mod images;
 pub mod input;
 pub mod install;
 pub mod interrupt;
-pub mod leash;
+pub mod kill_on_exit;
 pub mod list;
 pub mod machine;
 pub mod new;
 pub mod outside;
-pub mod peers;
-pub mod prices;
 pub mod report;
 pub mod row;
 pub mod run;
 pub mod scale;
 pub mod session;
+pub mod simd;
 pub mod symbols;
 pub mod terminal;
 pub mod test;
-pub mod vectors;
 pub mod workspace;
 
 /// Prints a message of the tool to stderr, so that stdout is the guest's alone.

@@ -6,7 +6,7 @@
 use crate::input::{self, Chunks, Source};
 use crate::machine::{Boot, Files, Machine, Memory, shell_words};
 use crate::report::{Report, verdict};
-use crate::{interrupt, leash, say};
+use crate::{interrupt, kill_on_exit, say};
 use abi::ExitStatus;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
@@ -30,7 +30,7 @@ const END_MARKS: usize = 256;
 /// How much of the console is remembered.
 const TRANSCRIPT: usize = 16 << 20;
 /// How much of the emulator's stderr is remembered.
-const COMPLAINTS: usize = 16 << 10;
+const MESSAGES: usize = 16 << 10;
 
 /// A machine that runs.
 pub struct Session {
@@ -38,7 +38,7 @@ pub struct Session {
     events: Receiver<Step>,
     notify: Sender<Step>,
     feed: SyncSender<Feed>,
-    complaints: Option<JoinHandle<String>>,
+    messages: Option<JoinHandle<String>>,
     scratch: TempDir,
     nonce: String,
     start: Instant,
@@ -134,10 +134,10 @@ impl Session {
         }
         let mut child = spawn(&command).with_context(|| format!("cannot run {}", qemu.display()))?;
         let stderr = child.stderr.take().context("the emulator has no stderr")?;
-        let listener = listener.unwrap_or_else(|| Box::new(|stderr| last_of(stderr, COMPLAINTS)));
-        let complaints = Some(thread::spawn(move || listener(stderr)));
+        let listener = listener.unwrap_or_else(|| Box::new(|stderr| last_of(stderr, MESSAGES)));
+        let messages = Some(thread::spawn(move || listener(stderr)));
         let mut session = Session::around(child, scratch, nonce, options, machine.memory)?;
-        session.complaints = complaints;
+        session.messages = messages;
         Ok(session)
     }
 
@@ -160,7 +160,7 @@ impl Session {
             events,
             notify,
             feed,
-            complaints: None,
+            messages: None,
             scratch,
             nonce,
             start: Instant::now(),
@@ -269,12 +269,12 @@ impl Session {
 
     /// The error, with the emulator's messages, and a remedy.
     fn blame(&mut self, error: anyhow::Error, exit: ExitCode) -> anyhow::Error {
-        let complaints = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let messages = self.messages.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let error = match exit.code() {
-            Some(1) => anyhow!("{error:#}; {}", advice(&complaints, self.memory)),
+            Some(1) => anyhow!("{error:#}; {}", advice(&messages, self.memory)),
             _ => error,
         };
-        match complaints.trim_end() {
+        match messages.trim_end() {
             "" => error,
             said => error.context(format!("the emulator said:\n{said}\nwhat happened")),
         }
@@ -293,8 +293,8 @@ impl Drop for Session {
 }
 
 /// A remedy for an emulator that could not start a machine with this much memory.
-fn advice(complaints: &str, memory: Memory) -> String {
-    if !complaints.contains("cannot set up guest memory") {
+fn advice(messages: &str, memory: Memory) -> String {
+    if !messages.contains("cannot set up guest memory") {
         return "`cargo xtask doctor` says what it lacks".to_owned();
     }
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -326,7 +326,7 @@ pub fn scratch() -> Result<TempDir> {
 /// Starts the command in a process group of its own, so that Ctrl-C reaches the tool first.
 fn spawn(command: &std::process::Command) -> std::io::Result<Child> {
     use std::os::unix::process::CommandExt;
-    leash::tie(command)
+    kill_on_exit::wrap(command)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

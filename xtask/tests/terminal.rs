@@ -25,7 +25,7 @@ const NOCTTY: i32 = rustix::fs::OFlags::NOCTTY.bits() as i32;
 /// The variable that says which role a copy of this executable plays.
 const ROLE: &str = "TERMINAL_TEST_ROLE";
 /// A job that takes longer than this was stopped. It needs a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn copy(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -58,7 +58,7 @@ fn end_of(job: &str) -> Option<ExitStatus> {
 
 /// Waits for the child; kills it if it was stopped.
 fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
@@ -104,7 +104,7 @@ fn lead(job: &str) {
 
 /// Waits until the leader has given this process the terminal.
 fn wait_for_terminal() {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while terminal::in_background() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
@@ -115,7 +115,7 @@ fn background() {
     assert!(terminal::in_background());
     assert!(!terminal::is_attended() && !terminal::is_interactive());
     assert!(terminal::Raw::enter().is_none());
-    let ended = input::stdin().recv_timeout(PATIENCE);
+    let ended = input::stdin().recv_timeout(TIMEOUT);
     assert_eq!(
         ended,
         Err(RecvTimeoutError::Disconnected),
@@ -131,7 +131,7 @@ fn foreground() {
     wait_for_terminal();
     let raw = terminal::Raw::enter().expect("a terminal");
     assert!(is_raw());
-    assert!(input::stdin().recv_timeout(PATIENCE).unwrap().starts_with(b"key"));
+    assert!(input::stdin().recv_timeout(TIMEOUT).unwrap().starts_with(b"key"));
     drop(raw);
     assert!(!is_raw());
 }
@@ -141,7 +141,7 @@ fn sent_away() {
     wait_for_terminal();
     let raw = terminal::Raw::enter().expect("a terminal");
     let keys = input::stdin();
-    assert!(keys.recv_timeout(PATIENCE).unwrap().starts_with(b"key"));
+    assert!(keys.recv_timeout(TIMEOUT).unwrap().starts_with(b"key"));
     tcsetpgrp(stdin(), getppid().unwrap()).unwrap();
     // Drain the input that was read before, and the result of a read that had already begun.
     while keys.recv_timeout(Duration::from_millis(500)).is_ok() {}

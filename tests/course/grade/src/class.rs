@@ -2,7 +2,7 @@
 //! interrupted.
 
 use crate::format::Format;
-use crate::grade::{Args, Grader, Slot, in_parallel, results_in, spinner};
+use crate::grade::{Args, BuildDir, Grader, in_parallel, results_in, spinner};
 use crate::result::{Graded, Status};
 use crate::submission::{digest, replace};
 use anyhow::{Context, Result, bail, ensure};
@@ -29,14 +29,14 @@ pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
     }
     let output = args.output.clone().unwrap_or_else(|| grader.home.join("grades"));
     let progress = bar(handed_in.len());
-    let slots = Mutex::new(Vec::new());
+    let dirs = Mutex::new(Vec::new());
     let done = in_parallel(grader.jobs, &handed_in, |handed_in| {
         let HandedIn { name, .. } = handed_in;
         progress.set_message(name.clone());
-        let slot = slots.lock().ok().and_then(|mut slots| slots.pop()).map_or_else(|| grader.slot(), Ok);
-        let graded = slot.and_then(|slot| {
-            let graded = one(grader, &output, handed_in, &slot);
-            slots.lock().map(|mut slots| slots.push(slot)).ok();
+        let dir = dirs.lock().ok().and_then(|mut dirs| dirs.pop()).map_or_else(|| grader.build_dir(), Ok);
+        let graded = dir.and_then(|dir| {
+            let graded = one(grader, &output, handed_in, &dir);
+            dirs.lock().map(|mut dirs| dirs.push(dir)).ok();
             graded
         });
         progress.inc(1);
@@ -51,13 +51,13 @@ pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
 }
 
 /// The result of one submission: that of an earlier run if nothing has changed, else a new one, which is stored.
-fn one(grader: &Grader, output: &Path, handed_in: &HandedIn, slot: &Slot) -> Result<Graded> {
+fn one(grader: &Grader, output: &Path, handed_in: &HandedIn, dir: &BuildDir) -> Result<Graded> {
     let name = &handed_in.name;
     let submission = handed_in.read(&grader.wanted());
     let key = grader.key(name, &submission);
     let options = format!(" --submission {}", shell_word(handed_in.path().as_os_str()));
     kept(&results_in(output).join(file_of(name, "json")), &key, || {
-        grader.grade(name, &options, &submission, slot, 1)
+        grader.grade(name, &options, &submission, dir, 1)
     })
 }
 

@@ -26,9 +26,9 @@ pub fn main(args: &Args) -> Result<bool> {
                 .or_else(|| name_of(path))
                 .context("the submission has no name; --name gives it one")?;
             let options = format!(" --submission {}", shell_word(path.as_os_str()));
-            let slot = grader.slot()?;
+            let dir = grader.build_dir()?;
             let submission = Submission::read(path, &grader.wanted())?;
-            grader.grade(&name, &options, &submission, &slot, grader.jobs)?
+            grader.grade(&name, &options, &submission, &dir, grader.jobs)?
         }
         None => grader.grade_here(args.name.as_deref())?,
     };

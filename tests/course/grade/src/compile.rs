@@ -19,7 +19,7 @@ use xtask::interrupt;
 use xtask::workspace::Workspace;
 
 /// The time limit of the compiler: after this time it will never end.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+const TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// The environment variables that cargo and rustc need.
 const NEEDED: [&str; 8] =
     ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_NET_OFFLINE", "TMPDIR", "LANG"];
@@ -95,8 +95,8 @@ fn listen(command: &mut Command, root: &Path) -> Result<Said> {
     let stdout = child.stdout.take().context("cargo has no stdout")?;
     let stderr = child.stderr.take().context("cargo has no stderr")?;
     let over = AtomicBool::new(false);
-    let (programs, mut errors, complaints, in_time) = thread::scope(|scope| {
-        let complaints = scope.spawn(|| complaints(stderr));
+    let (programs, mut errors, of_cargo, in_time) = thread::scope(|scope| {
+        let of_cargo = scope.spawn(|| errors_of_cargo(stderr));
         let guard = scope.spawn(|| watch(&child, &over));
         let mut programs = Vec::new();
         let mut errors = Vec::new();
@@ -106,16 +106,16 @@ fn listen(command: &mut Command, root: &Path) -> Result<Said> {
             errors.extend(error(&message, root));
         }
         over.store(true, Relaxed);
-        (programs, errors, complaints.join().unwrap_or_default(), guard.join().unwrap_or(false))
+        (programs, errors, of_cargo.join().unwrap_or_default(), guard.join().unwrap_or(false))
     });
     let status = child.wait().context("cannot wait for cargo")?;
     if let Some(signal) = interrupt::pending() {
         anyhow::bail!("interrupted by signal {signal}");
     }
     if !in_time {
-        errors.push(format!("the compiler did not end within {} minutes", PATIENCE.as_secs() / 60));
+        errors.push(format!("the compiler did not end within {} minutes", TIMEOUT.as_secs() / 60));
     } else if errors.is_empty() {
-        errors.extend(complaints);
+        errors.extend(of_cargo);
     }
     errors.truncate(SHOWN);
     Ok(Said { success: status.success(), programs, errors: errors.join("\n") })
@@ -123,7 +123,7 @@ fn listen(command: &mut Command, root: &Path) -> Result<Said> {
 
 /// Kills a cargo that takes too long, or whose grader is interrupted. Returns whether cargo ended in time.
 fn watch(child: &Child, over: &AtomicBool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !over.load(Relaxed) {
         let late = Instant::now() > deadline;
         if late || interrupt::pending().is_some() {
@@ -138,7 +138,7 @@ fn watch(child: &Child, over: &AtomicBool) -> bool {
 }
 
 /// The errors of cargo itself.
-fn complaints(stderr: impl Read) -> Vec<String> {
+fn errors_of_cargo(stderr: impl Read) -> Vec<String> {
     let lines: Vec<String> = BufReader::new(stderr).lines().map_while(Result::ok).collect();
     let start = lines.iter().position(|line| line.starts_with("error")).unwrap_or(0);
     lines[start..].to_vec()

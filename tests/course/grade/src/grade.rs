@@ -119,13 +119,13 @@ pub struct Grader {
     options: String,
     /// How many submissions are graded at the same time.
     pub jobs: usize,
-    /// The directory of the slots.
+    /// The directory that holds the build directories.
     pub home: PathBuf,
 }
 
 /// A directory in which one submission after the other is built, so that their common parts are built once. A lock
 /// keeps other graders out.
-pub struct Slot {
+pub struct BuildDir {
     root: PathBuf,
     _lock: File,
 }
@@ -215,7 +215,7 @@ impl Grader {
         self.test(&self.workspace, name, "", built, self.jobs, start)
     }
 
-    /// Grades a submission, in a slot.
+    /// Grades a submission, in a build directory.
     ///
     /// # Errors
     /// The grader could not do its work.
@@ -224,7 +224,7 @@ impl Grader {
         name: &str,
         options: &str,
         submission: &Submission,
-        slot: &Slot,
+        dir: &BuildDir,
         jobs: usize,
     ) -> Result<Graded> {
         let start = Instant::now();
@@ -234,9 +234,9 @@ impl Grader {
             return Ok(graded);
         }
         let laid = tree::lay(&self.reference, submission, &self.permitted, self.partial);
-        let root = slot.root.join("tree");
+        let root = dir.root.join("tree");
         tree::sync(&root, &laid.files)?;
-        let workspace = Workspace { root, target: slot.root.join("target"), ..self.workspace.clone() };
+        let workspace = Workspace { root, target: dir.root.join("target"), ..self.workspace.clone() };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
         let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;
@@ -325,17 +325,17 @@ impl Grader {
         }
     }
 
-    /// A slot that no other grader uses.
+    /// A build directory that no other grader uses.
     ///
     /// # Errors
     /// None can be made.
-    pub fn slot(&self) -> Result<Slot> {
+    pub fn build_dir(&self) -> Result<BuildDir> {
         for number in 0.. {
-            let root = self.home.join(format!("slot-{number}"));
+            let root = self.home.join(format!("build-{number}"));
             let lock = fs::create_dir_all(&root).and_then(|()| File::create(root.join("lock")));
             let lock = lock.with_context(|| format!("cannot make {}", root.display()))?;
             match lock.try_lock() {
-                Ok(()) => return Ok(Slot { root, _lock: lock }),
+                Ok(()) => return Ok(BuildDir { root, _lock: lock }),
                 Err(fs::TryLockError::WouldBlock) => {}
                 Err(fs::TryLockError::Error(error)) => {
                     return Err(error).context("cannot lock a directory to build in");

@@ -20,7 +20,7 @@ enum Command {
 const COULD_NOT: u8 = 2;
 
 fn main() -> ExitCode {
-    xtask::leash::enter();
+    xtask::kill_on_exit::init();
     let done = match Command::parse() {
         Command::Grade(args) => cli::main(&args).map(|full| u8::from(!full)),
         Command::Handout(args) => handout::main(&args).map(|()| 0),

@@ -19,7 +19,7 @@ const TICKS: u64 = 2_000;
 /// The limit of ticks for a test on several processors, where a tick is a millisecond, or longer on a busy host.
 const TICKS_OF_MANY: u64 = 120_000;
 /// The time limit of a run, as the last resort: for a kernel whose timer has stopped.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How often a run is tried if the grader gets no verdict.
 const TRIES: u32 = 2;
 
@@ -309,7 +309,7 @@ impl Test {
         Request {
             line,
             machine: Machine { cpus: self.cpus, memory, icount: self.cpus == 1, ..standard },
-            timeout: PATIENCE,
+            timeout: TIMEOUT,
             tries: TRIES,
             ..Request::of(self.program())
         }

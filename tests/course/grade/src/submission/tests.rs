@@ -275,7 +275,7 @@ fn what_tools_make_is_left_out() {
     let built = vec![b'x'; unpack::FILE_MOST as usize];
     let mut all = vec![
         ("w/target/debug/a.rs", &built[..]),
-        ("w/target/grade/slot-0/tree/lib/pager/src/fork.rs", b"old"),
+        ("w/target/grade/build-0/tree/lib/pager/src/fork.rs", b"old"),
         ("w/.git/lib/pager/src/fork.rs", b"old"),
         ("w/.vscode/settings.json", b"{}"),
         ("w/.history/lib/pager/src/fork.rs", b"old"),

@@ -1,6 +1,6 @@
-//! The sixteen programs of the old course's fourth lab. The expected output is in the rubric
-//! (`tests/course/rubric.toml`), since courses grade by it. This module adds variants of these programs, and programs
-//! that were never graded.
+//! The sixteen programs of the fourth JOS lab. The expected output is in the rubric (`tests/course/rubric.toml`), since
+//! courses grade by it. This module adds other machines and arguments for these programs, and programs that were never
+//! graded.
 
 use tests::{Case, Run, graded, guest, named};
 use xtask::images::Flavor;
@@ -10,7 +10,7 @@ const FIRST: &str = "00001000";
 const CHILD: &str = "00001001";
 
 pub fn cases() -> Vec<Case> {
-    [as_graded(), variants(), ungraded()].concat()
+    [as_graded(), on_other_machines(), ungraded()].concat()
 }
 
 fn as_graded() -> Vec<Case> {
@@ -37,7 +37,7 @@ fn as_graded() -> Vec<Case> {
     cases
 }
 
-fn variants() -> Vec<Case> {
+fn on_other_machines() -> Vec<Case> {
     vec![
         // Preempted all the time, and still no state is lost.
         graded("faultregs").called("faultregs-preempted").tick(50),

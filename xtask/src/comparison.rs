@@ -1,7 +1,7 @@
 //! The costs of other systems for the rows of the bench, printed beside ours.
 //!
-//! The figures are in `tests/peers.json`, as text: some are rounded, some have a remark. `docs/lecture.md` explains
-//! their origin.
+//! The figures are in `tests/comparison.json`, as text: some are rounded, some have a remark. `docs/lecture.md`
+//! explains their origin.
 
 use crate::row::Row;
 use crate::workspace::Workspace;
@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 /// One row of figures of other systems.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Peer {
+pub struct Figures {
     row: String,
     /// The other systems' figures include frames that are zeroed or copied, so ours is the gross count.
     gross: bool,
@@ -21,8 +21,8 @@ pub struct Peer {
     aim: u64,
 }
 
-impl Peer {
-    fn parse(value: &Value) -> Option<Peer> {
+impl Figures {
+    fn parse(value: &Value) -> Option<Figures> {
         let text = |key: &str| value[key].as_str().map(str::to_owned);
         let gross = match value["figure"].as_str()? {
             "gross" => true,
@@ -30,7 +30,7 @@ impl Peer {
             _ => return None,
         };
         let aim = value["aim"].as_u64()?;
-        Some(Peer { row: text("row")?, gross, linux: text("linux")?, jos: text("jos")?, aim })
+        Some(Figures { row: text("row")?, gross, linux: text("linux")?, jos: text("jos")?, aim })
     }
 
     fn line(&self, row: &Row) -> String {
@@ -61,20 +61,22 @@ fn count(figure: &str) -> Option<f64> {
 ///
 /// # Errors
 /// The file cannot be read, or has another form.
-pub fn load(workspace: &Workspace) -> Result<Vec<Peer>> {
-    let path = workspace.root.join("tests/peers.json");
+pub fn load(workspace: &Workspace) -> Result<Vec<Figures>> {
+    let path = workspace.root.join("tests/comparison.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let rows: Vec<Value> = serde_json::from_str(&text).context("the peers are not a JSON array")?;
-    rows.iter().map(|row| Peer::parse(row).with_context(|| format!("not a row of peers: {row}"))).collect()
+    let rows: Vec<Value> = serde_json::from_str(&text).context("the comparison is not a JSON array")?;
+    rows.iter()
+        .map(|row| Figures::parse(row).with_context(|| format!("not a row of the comparison: {row}")))
+        .collect()
 }
 
 /// The rows that other systems have too, as lines; empty if there are none.
 #[must_use]
-pub fn table(peers: &[Peer], rows: &[Row]) -> String {
+pub fn table(others: &[Figures], rows: &[Row]) -> String {
     let mut lines = String::new();
-    for peer in peers {
-        if let Some(row) = rows.iter().find(|row| row.id == peer.row) {
-            let _ = writeln!(lines, "{}", peer.line(row));
+    for other in others {
+        if let Some(row) = rows.iter().find(|row| row.id == other.row) {
+            let _ = writeln!(lines, "{}", other.line(row));
         }
     }
     if lines.is_empty() {
@@ -96,9 +98,9 @@ mod tests {
         Row { id: id.into(), gross, min: gross, max: gross, samples: 1, frames, surcharge: None }
     }
 
-    fn peer(id: &str, figure: &str, linux: &str, jos: &str) -> Peer {
+    fn figures(id: &str, figure: &str, linux: &str, jos: &str) -> Figures {
         let value = json!({"row": id, "figure": figure, "linux": linux, "jos": jos, "aim": 90});
-        Peer::parse(&value).unwrap()
+        Figures::parse(&value).unwrap()
     }
 
     #[test]
@@ -112,10 +114,12 @@ mod tests {
 
     #[test]
     fn rows_stand_beside_ours() {
-        let peers =
-            [peer("fault", "net", "1,000 (slow)", "-"), peer("fork", "gross", "about 3 million", "500")];
+        let others = [
+            figures("fault", "net", "1,000 (slow)", "-"),
+            figures("fork", "gross", "about 3 million", "500"),
+        ];
         let rows = [row("fork", 1000, 1), row("other", 7, 0), row("fault", 1012, 1)];
-        let table = table(&peers, &rows);
+        let table = table(&others, &rows);
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["fault", "1,000", "(slow)", "-", "500", "net", "2.0", "-", "90"]);
         assert_eq!(
@@ -127,18 +131,18 @@ mod tests {
 
     #[test]
     fn nothing_known_is_nothing_said() {
-        assert_eq!(table(&[peer("fault", "net", "1", "1")], &[row("other", 7, 0)]), "");
+        assert_eq!(table(&[figures("fault", "net", "1", "1")], &[row("other", 7, 0)]), "");
     }
 
     #[test]
     fn the_file_can_be_read() {
-        let peers = load(&Workspace::load().unwrap()).unwrap();
-        assert!(peers.len() >= 20);
-        for figure in peers.iter().flat_map(|peer| [&peer.linux, &peer.jos]) {
+        let others = load(&Workspace::load().unwrap()).unwrap();
+        assert!(others.len() >= 20);
+        for figure in others.iter().flat_map(|other| [&other.linux, &other.jos]) {
             assert!(figure == "-" || count(figure).is_some(), "{figure}");
         }
         assert_eq!(
-            Peer::parse(&json!({"row": "x", "figure": "mean", "linux": "", "jos": "", "aim": 1})),
+            Figures::parse(&json!({"row": "x", "figure": "mean", "linux": "", "jos": "", "aim": 1})),
             None
         );
     }

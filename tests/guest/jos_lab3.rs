@@ -1,4 +1,4 @@
-//! The programs of the old course's third lab, and the programs that show the page map.
+//! The programs of the third JOS lab, and the programs that show the page map.
 
 use abi::Vector;
 use tests::{Case, Run, graded, guest};

@@ -1,4 +1,5 @@
-//! Promises of the documents about programs: the output that README.md shows, the rows of `bench`.
+//! Output of programs that documents describe: README.md shows what `squares` prints, docs/testing.md the rows of
+//! `bench`.
 
 use std::fs;
 use std::path::Path;

@@ -15,7 +15,7 @@ const QUICK: &str = "libos_quick_";
 const ENDS: [&str; 2] = ["core::panicking::", "libos::console::unfinished"];
 
 /// The remedy for a quick handler that touches vector registers: copies become vector moves, or calls of `memcpy`.
-const MEND: &str =
+const REMEDY: &str =
     "copying a structure often does that: copy its fields one by one, or use `upcall::set_handler`";
 
 /// Whether an instruction touches a register of the vector unit or of the x87. Instructions that save and load all of
@@ -54,7 +54,7 @@ pub fn check_program(program: &[u8]) -> Result<()> {
         if let Some((instruction, why)) = offender(function, code, &callable, &functions) {
             let name = function.name.strip_prefix(QUICK).unwrap_or_default();
             bail!(
-                "the quick handler `{name}` {why}, at {:#x}: {:?}\n  {MEND}",
+                "the quick handler `{name}` {why}, at {:#x}: {:?}\n  {REMEDY}",
                 instruction.ip(),
                 instruction.code()
             );

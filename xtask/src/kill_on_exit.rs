@@ -10,13 +10,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The first argument of the copy that becomes another program.
-const WORD: &str = "__leash";
+const WORD: &str = "__kill_on_exit";
 
 /// The path of this executable, set once `main` has announced that it handles [`WORD`].
 static SELF: OnceLock<OsString> = OnceLock::new();
 
 /// Must be called first in `main` of every program that boots machines.
-pub fn enter() {
+pub fn init() {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|word| word == WORD) {
         become_program(args.collect());
@@ -32,11 +32,11 @@ pub fn enter() {
 ///
 /// The thread that starts it must live as long as the program.
 #[must_use]
-pub fn tie(command: &Command) -> Command {
+pub fn wrap(command: &Command) -> Command {
     let Some(own) = SELF.get() else { return copy(Command::new(command.get_program()), command) };
-    let mut leashed = Command::new(own);
-    leashed.arg(WORD).arg(std::process::id().to_string()).arg(command.get_program());
-    copy(leashed, command)
+    let mut wrapped = Command::new(own);
+    wrapped.arg(WORD).arg(std::process::id().to_string()).arg(command.get_program());
+    copy(wrapped, command)
 }
 
 fn copy(mut onto: Command, command: &Command) -> Command {
