@@ -32,6 +32,6 @@ fn compare(testbed: &Testbed) -> anyhow::Result<Result<(), Failed>> {
     if problems.is_empty() {
         return Ok(Ok(()));
     }
-    problems.push("`cargo xtask bench --update` records the counts anew, if this is meant".to_owned());
+    problems.push("if this is intended, `cargo xtask bench --update` records the new counts".to_owned());
     Ok(Err(problems.join("\n").into()))
 }

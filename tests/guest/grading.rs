@@ -80,7 +80,7 @@ bob,0,10,no,unreadable,0,0
 
 fn judge(good: &Graded, broken: &Graded, forger: &Graded) -> Result<(), Failed> {
     let failure = forger.tests[0].failure.as_ref();
-    let forged = failure.is_some_and(|failure| failure.to_string().contains("a program printed this one"));
+    let forged = failure.is_some_and(|failure| failure.to_string().contains("a program printed it"));
     let expected = [
         (good, "full marks", good.score() == (10, 10) && good.notes.is_empty()),
         (broken, "the compiler's message", broken.score() == (0, 10) && broken.broken.is_some()),

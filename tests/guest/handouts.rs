@@ -29,14 +29,14 @@ fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
     // A directory for each lab: to cargo, their crates are the same.
     let target = solution.target.join("handout").join(name);
     let handout = Workspace { root, target, ..solution.clone() };
-    let testbed = Testbed::build(handout, &[Flavor::Plain], true)
-        .context("the handout is to build without warnings")?;
+    let testbed =
+        Testbed::build(handout, &[Flavor::Plain], true).context("the handout must build without warnings")?;
     ensure!(!tests.is_empty(), "no test is graded");
     for test in tests {
         let run = testbed.boot(Flavor::Plain, &Request::of(test))?;
         let says = !run.matching(&format!("not yet implemented: exercise [1-9] of {name}: ")).is_empty();
         let fails = run.end != End::Status(abi::ExitStatus::SUCCESS);
-        ensure!(says && fails, "{test} says no exercise, or does not fail ({}):\n{}", run.end, run.console);
+        ensure!(says && fails, "{test} names no exercise, or does not fail ({}):\n{}", run.end, run.console);
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ fn scale() -> Case {
 /// The duration in the environment variable.
 fn asked_for() -> Option<u64> {
     let text = std::env::var(SECONDS_VARIABLE).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{SECONDS_VARIABLE}={text} is no number of seconds")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{SECONDS_VARIABLE}={text} is not a number of seconds")))
 }
 
 fn soak(seed: u64) -> Case {

@@ -125,7 +125,7 @@ impl Tar {
 /// headers included. A table of its functions replaces it, so that a program can print a backtrace.
 fn strip(mut elf: Vec<u8>) -> Result<Vec<u8>> {
     let loaded = loaded_bytes(&elf)?;
-    ensure!(loaded <= elf.len(), "a segment ends behind the end of the file ({loaded:#x})");
+    ensure!(loaded <= elf.len(), "a segment ends at {loaded:#x}, after the end of the file");
     let functions = symbols::functions(&elf)?;
     elf.truncate(loaded);
     append_functions(&mut elf, &functions);
@@ -177,7 +177,7 @@ fn loaded_bytes(elf: &[u8]) -> Result<usize> {
         .iter()
         .filter(|segment| segment.p_type(endian) == PT_LOAD)
         .map(|segment| segment.p_offset(endian) + segment.p_filesz(endian));
-    let Some(end) = ends.max() else { bail!("nothing in it is to be loaded") };
+    let Some(end) = ends.max() else { bail!("no segment of it is loaded") };
     let headers = header.e_phoff(endian) + 56 * header.e_phnum(endian) as u64;
     Ok(end.max(headers) as usize)
 }

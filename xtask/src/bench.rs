@@ -48,14 +48,14 @@ pub struct Args {
     /// Write the results to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Record the results: no test may see a greater count from now on
+    /// Record the results: from now on a test fails if a count is greater
     #[arg(long, conflicts_with = "rows")]
     update: bool,
-    /// Not instructions, but what 1, 2, .. MAX processors do in a second [default: as many as there are here]
+    /// Measure operations per second on 1, 2, .. MAX processors, not instructions [default: the processors of the host]
     #[arg(long, value_name = "MAX", conflicts_with_all = ["rows", "update", "no_cycles"])]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=CpuInfo::MAX as i64))]
     cpus: Option<Option<u32>>,
-    /// Not instructions, but nanoseconds of this host's processor: the code of a program in an upcall
+    /// Measure the code of a program in an upcall in nanoseconds on the host's processor, not instructions
     #[arg(long, conflicts_with_all = ["rows", "update", "no_cycles", "cpus", "json"])]
     native: bool,
     /// Leave the estimated cycles out: they take longer than the rest
@@ -144,7 +144,7 @@ fn check_names(wanted: &[String], known: &[&str]) -> Result<()> {
     for name in wanted {
         ensure!(
             known.contains(&name.as_str()),
-            "there is no row `{name}`{}\n  there are: {}",
+            "there is no row `{name}`{}\n  the rows are: {}",
             near(name, known),
             known.join(", ")
         );
@@ -182,7 +182,7 @@ impl Bench {
             let counted = scope.spawn(|| self.console(1));
             (plain.join(), counted.join())
         });
-        let lost = |_| anyhow!("a boot panicked");
+        let lost = |_| anyhow!("the thread that boots a machine panicked");
         let (plain, counted) = (plain.map_err(lost)??, counted.map_err(lost)??);
         let mut rows: Vec<Row> = plain.lines().filter_map(Row::parse).collect();
         let frames = frames(&counted);
@@ -218,7 +218,7 @@ impl Bench {
         let outcome = self.boot(kernel, &self.rows, Vec::new(), None)?;
         ensure!(
             outcome.status.is_success(),
-            "bench: {}\n{}",
+            "the program `bench` failed: {}\n{}",
             outcome.status,
             String::from_utf8_lossy(&outcome.console).trim_end()
         );
@@ -236,8 +236,8 @@ impl Bench {
             String::new()
         };
         let outcome = self.boot(0, rows, arguments, Some(Box::new(listener)))?;
-        ensure!(outcome.status.is_success(), "bench, traced: {}", outcome.status);
-        receiver.recv().context("the trace was lost")
+        ensure!(outcome.status.is_success(), "the traced program `bench` failed: {}", outcome.status);
+        receiver.recv().context("the thread that reads the trace ended early")
     }
 
     fn boot(
@@ -370,7 +370,7 @@ pub fn grown(record: &Path, results: &Results) -> Result<Vec<String>> {
     for old in rows {
         let id = old["id"].as_str().unwrap_or("");
         let Some(new) = results.rows.iter().find(|row| row.id == id) else {
-            grown.push(format!("{id}: no longer counted"));
+            grown.push(format!("{id}: recorded, but not counted"));
             continue;
         };
         for (what, before, now) in [("net", &old["net"], new.net()), ("gross", &old["gross"], new.gross)] {
@@ -439,7 +439,10 @@ mod tests {
         worse.rows[1].gross += 1;
         assert_eq!(grown(record.path(), &worse).unwrap().len(), 2);
         worse.rows[1].id = "c".to_owned();
-        assert_eq!(grown(record.path(), &worse).unwrap(), ["b: no longer counted", "c: not recorded"]);
+        assert_eq!(
+            grown(record.path(), &worse).unwrap(),
+            ["b: recorded, but not counted", "c: not recorded"]
+        );
     }
 
     #[test]
@@ -450,6 +453,6 @@ mod tests {
         assert_eq!(known, ["trap", "yield"]);
         assert!(check_names(&["yield".to_owned()], &known).is_ok());
         let error = check_names(&["trip".to_owned()], &known).unwrap_err().to_string();
-        assert_eq!(error, "there is no row `trip`; near it: trap\n  there are: trap, yield");
+        assert_eq!(error, "there is no row `trip`; similar: trap\n  the rows are: trap, yield");
     }
 }

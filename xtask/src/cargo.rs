@@ -177,7 +177,7 @@ fn listen(child: &mut Child) -> Result<(Vec<Executable>, usize)> {
         let mut executables = Vec::new();
         let mut problems = 0;
         for line in BufReader::new(stdout).lines() {
-            let line = line.context("cannot read what cargo says")?;
+            let line = line.context("cannot read cargo's output")?;
             let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
             executables.extend(executable(&message));
             problems += usize::from(show_diagnostic(&message));
@@ -220,7 +220,7 @@ fn show_diagnostic(message: &Value) -> bool {
     }
     let _ = write!(std::io::stderr(), "{rendered}");
     if lacks_linker(text) {
-        say!("`cargo xtask doctor` says what is missing");
+        say!("`cargo xtask doctor` shows what is missing");
     }
     matches!(diagnostic["level"].as_str(), Some("warning" | "error"))
 }

@@ -21,7 +21,7 @@ Exit codes of `run`:
   96       the program was destroyed
   122      the processor lacks what the kernel needs
   123      deadlock: nothing could run any more
-  124      the time was up
+  124      the time limit was reached
   125      the tool could not do its work
   126      the kernel panicked";
 
@@ -37,7 +37,7 @@ enum Command {
     Bench(bench::Args),
     /// Boot a program under gdb
     Gdb(gdb::Args),
-    /// Tell what is installed, what is missing, and how to mend it
+    /// Show what is installed, what is missing, and how to install it
     Doctor,
     /// List the programs
     List,

@@ -181,7 +181,7 @@ fn load(file: &Path, depth: usize) -> Result<Table> {
     let shown = file.display();
     ensure!(depth < 16, "{shown} includes itself");
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
-    let mut own: Table = text.parse().with_context(|| format!("{shown} is no configuration of cargo's"))?;
+    let mut own: Table = text.parse().with_context(|| format!("{shown} is not a configuration of cargo"))?;
     let directory = file.parent().context("a file is in a directory")?;
     let base = directory.parent().unwrap_or(directory);
     make_absolute(&mut own, base);

@@ -75,7 +75,7 @@ fn rustc(root: &Path) -> Finding {
     match ask("rustc", &["--version"]) {
         Some(version) if version.split(' ').nth(1) == Some(&pinned) => Good(version),
         Some(version) => Missing(format!("{version}; rust-toolchain.toml pins {pinned}"), remedy),
-        None => Missing("not there".to_owned(), remedy),
+        None => Missing("not installed".to_owned(), remedy),
     }
 }
 
@@ -99,7 +99,7 @@ fn linker() -> Finding {
 fn component(program: &str, name: &str) -> Finding {
     match ask(program, &["--version"]) {
         Some(version) => Good(version),
-        None => Missing("not there".to_owned(), format!("rustup component add {name}")),
+        None => Missing("not installed".to_owned(), format!("rustup component add {name}")),
     }
 }
 
@@ -112,13 +112,13 @@ fn qemu() -> Finding {
     let rename = format!("unset {0}, or let {0} name another", install::QEMU_VARIABLE);
     let path = match install::find_qemu() {
         Ok(Some(path)) => path,
-        Ok(None) => return Missing("not there".to_owned(), remedy),
+        Ok(None) => return Missing("not installed".to_owned(), remedy),
         Err(error) => return Missing(error.to_string(), rename),
     };
     let remedy = if named { rename } else { remedy };
     let text = ask(&path, &["--version"]).unwrap_or_default();
     let Some(version) = Version::parse(&text) else {
-        return Missing(format!("{} does not say which version it is", path.display()), remedy);
+        return Missing(format!("{} prints no version", path.display()), remedy);
     };
     if version < Version::LEAST {
         return Missing(format!("{text}; {} is the oldest that works", Version::LEAST), remedy);
@@ -133,7 +133,7 @@ fn gdb() -> Finding {
     match ask("gdb", &["--version"]) {
         Some(version) => Good(version),
         None => Optional(
-            "not there; `cargo xtask gdb` needs it".to_owned(),
+            "not installed; `cargo xtask gdb` needs it".to_owned(),
             Manager::of_host().map(|manager| manager.gdb_line()).unwrap_or_default(),
         ),
     }
@@ -159,6 +159,6 @@ fn disk(target: &Path) -> Finding {
             Missing(format!("{free} MiB free for {shown}"), "make room, or set CARGO_TARGET_DIR".to_owned())
         }
         Ok(disk) => Good(format!("{} GiB free for {shown}", (disk.f_bavail * disk.f_frsize) >> 30)),
-        Err(error) => Optional(format!("cannot tell how much is free for {shown}: {error}"), String::new()),
+        Err(error) => Optional(format!("cannot read the free space for {shown}: {error}"), String::new()),
     }
 }

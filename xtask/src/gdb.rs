@@ -26,10 +26,10 @@ pub struct Args {
     /// How much memory: 32M, 1G, ...
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
     memory: Memory,
-    /// More commands for gdb, to be run once the machine is reached
+    /// More commands for gdb, which it runs when it has reached the machine
     #[arg(long, short = 'x', value_name = "COMMAND")]
     ex: Vec<String>,
-    /// Run these commands, and end
+    /// Run these commands, and exit
     #[arg(long)]
     batch: bool,
     /// The program to boot, and its arguments

@@ -89,12 +89,12 @@ pub fn qemu() -> Result<PathBuf> {
     }
     let Some(manager) = Manager::of_host() else {
         bail!(
-            "{QEMU} is missing, and no known package manager is there to install it; install QEMU 7.2 or later, \
+            "{QEMU} is missing, and xtask knows no package manager of this system; install QEMU 7.2 or later, \
              or set {QEMU_VARIABLE} to its path"
         );
     };
     manager.install_qemu()?;
-    find_qemu()?.with_context(|| format!("{} ran, and {QEMU} is still missing", manager.program))
+    find_qemu()?.with_context(|| format!("{} finished, but {QEMU} is still missing", manager.program))
 }
 
 /// The emulator, if it is installed.
@@ -107,10 +107,7 @@ pub fn find_qemu() -> Result<Option<PathBuf>> {
         Some(name) => match find(&name) {
             Some(path) => Ok(Some(path)),
             None => {
-                bail!(
-                    "{QEMU_VARIABLE} names {}, which is no program that can be run",
-                    Path::new(&name).display()
-                )
+                bail!("{QEMU_VARIABLE} names {}, which is not an executable file", Path::new(&name).display())
             }
         },
     }
@@ -243,7 +240,7 @@ pub fn newer_qemu() -> String {
             )
         }
         _ => format!(
-            "your package sources have none that is newer; {QEMU_VARIABLE} can name one that you have built or unpacked"
+            "your package sources have no newer QEMU; {QEMU_VARIABLE} can name one that you have built or unpacked"
         ),
     }
 }

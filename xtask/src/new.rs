@@ -46,7 +46,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     let path = std::path::absolute(&args.path).context("the current directory")?;
     let name = crate_name(&path)?;
     let is_free = fs::read_dir(&path).map_or(true, |mut entries| entries.next().is_none());
-    ensure!(is_free && !path.is_file(), "{} is there already, and is not empty", path.display());
+    ensure!(is_free && !path.is_file(), "{} exists already, and is not empty", path.display());
     let manifest = manifest(&name, &dependency(&root, args.git.as_deref()));
     let files: &[(&str, &str, bool)] = if args.pager { &PAGER } else { &PROGRAM };
     write(&path.join("Cargo.toml"), &manifest, false)?;
@@ -67,7 +67,7 @@ fn crate_name(path: &Path) -> Result<String> {
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
     ensure!(
         begins && name.chars().all(is_fine) && name.len() <= 32,
-        "`{name}` is no name for a crate: at most 32 letters, digits, `-` and `_`, a letter first"
+        "`{name}` is not a name for a crate: use at most 32 letters, digits, `-` and `_`, and begin with a letter"
     );
     ensure!(!["test", "libos"].contains(&name), "a crate cannot be called `{name}`");
     Ok(name.to_owned())

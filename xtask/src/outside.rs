@@ -39,7 +39,7 @@ impl Outside {
             "there is no crate in {}: no Cargo.toml (`cargo xtask new PATH` makes one)",
             directory.display()
         );
-        let no_manifest = || format!("{} is no manifest of a crate", manifest.display());
+        let no_manifest = || format!("{} is not the manifest of a crate", manifest.display());
         let metadata = workspace::metadata(&manifest).with_context(no_manifest)?;
         Outside::from_metadata(&metadata, manifest)
     }
@@ -120,7 +120,7 @@ mod tests {
         let error = two.program(None).unwrap_err().to_string();
         assert!(error.contains("prog, other") && error.contains("--bin"), "{error}");
         let error = two.program(Some("othr")).unwrap_err().to_string();
-        assert!(error.contains("`othr`") && error.contains("near it: other"), "{error}");
+        assert!(error.contains("`othr`") && error.contains("similar: other"), "{error}");
         assert!(outside(&[]).unwrap_err().to_string().contains("no program"));
     }
 

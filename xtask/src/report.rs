@@ -60,7 +60,7 @@ impl fmt::Display for Reset {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(
             "the machine was reset, as a triple fault does, or the emulator was told to quit\n  \
-             the usual cause is a page table of the kernel's that is missing or read-only; \
+             the usual cause is a kernel page table that is missing or read-only; \
              `cargo xtask gdb PROGRAM` stops at the first instruction",
         )
     }
@@ -85,10 +85,14 @@ pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatu
         return Ok((status, None));
     }
     let report = Report::parse(report).context("the kernel did not report")?;
-    ensure!(report.nonce == nonce, "the report is of another run: nonce {}, expected {nonce}", report.nonce);
+    ensure!(
+        report.nonce == nonce,
+        "the report belongs to another run: nonce {}, expected {nonce}",
+        report.nonce
+    );
     ensure!(
         report.status == status.0,
-        "the emulator says status {}, the kernel's report says {}",
+        "the emulator returned status {}, the kernel reported {}",
         status.0,
         report.status
     );

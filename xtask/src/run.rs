@@ -45,7 +45,7 @@ pub struct Args {
     /// The model of the processors, as QEMU's `-cpu` has it: Haswell, EPYC, max,-smap [default: all that QEMU emulates]
     #[arg(long, value_name = "MODEL")]
     pub processor: Option<String>,
-    /// Let time be the number of executed instructions, of all processors together: every run is like every other
+    /// Measure time in executed instructions, of all processors together: every run is the same
     #[arg(long)]
     #[arg(conflicts_with = "accel")]
     pub icount: bool,
@@ -58,11 +58,11 @@ pub struct Args {
     #[arg(long, value_name = "MICROSECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=4_000_000))]
     pub tick: Option<u64>,
-    /// End the machine after this many ticks of its own, and say where each environment is
+    /// End the machine after this many timer ticks, and print the place of each environment
     #[arg(long, value_name = "TICKS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// Let the machine wait for a debugger
+    /// Wait for a debugger before the first instruction
     #[arg(long)]
     pub gdb: bool,
     /// Print the exact commands
@@ -74,7 +74,7 @@ pub struct Args {
     /// Use the kernel that counts the instructions of every entry
     #[arg(long, requires = "icount", conflicts_with = "check")]
     pub count: bool,
-    /// Let the kernel print the creation and end of environments [default: with a named program]
+    /// Print the creation and end of environments [default: with a named program]
     #[arg(long, overrides_with = "no_trace")]
     pub trace: bool,
     /// Turn --trace off
@@ -107,7 +107,7 @@ impl Wanted {
         }
         ensure!(
             args.bin.is_none(),
-            "--bin names a program of a crate outside, and `{word}` is no path of one"
+            "--bin names a program of a crate outside, and `{word}` is not the path of a crate"
         );
         workspace.program(word)?;
         Ok(Wanted { program: word.clone(), outside: None })
@@ -269,7 +269,7 @@ impl<'a> Kit<'a> {
             ExitStatus::SUCCESS => {}
             ExitStatus::TIMEOUT => say!("{name}: {}", time_up(&outcome, self.args.limit)),
             ExitStatus::UNFIT_PROCESSOR => say!(
-                "{name}: {}: its last line says what that is\n  without --processor, QEMU emulates one that has all; \
+                "{name}: {}: its last line names the features\n  without --processor, QEMU emulates a processor that has all of them; \
                  with --accel kvm, the firmware's settings may hide NX",
                 outcome.status
             ),
@@ -301,11 +301,15 @@ impl<'a> Kit<'a> {
 fn time_up(outcome: &Outcome, limit: Option<u64>) -> String {
     match (limit, &outcome.report) {
         (Some(ticks), Some(_)) => {
-            format!("not finished after {ticks} ticks, ended (--limit TICKS gives it more)")
+            format!(
+                "ended because it was not finished after {ticks} ticks (--limit TICKS sets another limit)"
+            )
         }
         _ => {
             let seconds = outcome.elapsed.as_secs_f32();
-            format!("not finished after {seconds:.0} s, ended (--timeout SECONDS gives it more)")
+            format!(
+                "ended because it was not finished after {seconds:.0} s (--timeout SECONDS sets another limit)"
+            )
         }
     }
 }
@@ -354,7 +358,7 @@ fn print(bytes: &[u8]) -> Result<()> {
     if printed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
         interrupt::raise(signal_hook::consts::SIGPIPE);
     }
-    printed.context("cannot print what the guest printed")
+    printed.context("cannot print the output of the guest")
 }
 
 fn ensure_kvm() -> Result<()> {

@@ -111,7 +111,12 @@ fn measure(qemu: &Path, images: &Images, cpus: u32) -> Result<Vec<Measurement>> 
     let options = Options { timeout: Some(TIMEOUT), verbose: false };
     let outcome = Session::start(qemu, &machine, &boot, &options)?.run(|_| Ok(()))?;
     let console = String::from_utf8_lossy(&outcome.console);
-    ensure!(outcome.status.is_success(), "scale: {}\n{}", outcome.status, console.trim_end());
+    ensure!(
+        outcome.status.is_success(),
+        "the program `scale` failed: {}\n{}",
+        outcome.status,
+        console.trim_end()
+    );
     let measurements: Vec<Measurement> = console.lines().filter_map(Measurement::parse).collect();
     for found in &measurements {
         ensure!(found.hz != 0 && found.ticks != 0, "no time was measured: {found:?}");

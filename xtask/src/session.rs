@@ -276,7 +276,7 @@ impl Session {
         };
         match messages.trim_end() {
             "" => error,
-            said => error.context(format!("the emulator said:\n{said}\nwhat happened")),
+            said => error.context(format!("the emulator printed:\n{said}\nthe error")),
         }
     }
 
@@ -295,14 +295,14 @@ impl Drop for Session {
 /// A remedy for an emulator that could not start a machine with this much memory.
 fn advice(messages: &str, memory: Memory) -> String {
     if !messages.contains("cannot set up guest memory") {
-        return "`cargo xtask doctor` says what it lacks".to_owned();
+        return "`cargo xtask doctor` shows what is missing".to_owned();
     }
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let host = match (meminfo(&text, "MemTotal:"), meminfo(&text, "MemAvailable:")) {
-        (Some(total), Some(free)) => format!(", which has {total}M, {free}M of them free"),
+        (Some(total), Some(free)) => format!(", which has {total}M, of which {free}M are free"),
         _ => String::new(),
     };
-    format!("{memory} of memory are more than this host gives{host}; --memory takes less")
+    format!("{memory} of memory are more than this host can provide{host}; use --memory to ask for less")
 }
 
 /// The value of a line of `/proc/meminfo`, in megabytes.

@@ -84,7 +84,7 @@ fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[Str
     let stdout = child.stdout.take().context("cargo has no stdout")?;
     let mut any = false;
     for line in BufReader::new(stdout).lines() {
-        let line = line.context("cannot read what the tests say")?;
+        let line = line.context("cannot read the output of the tests")?;
         any |= tells_of_tests(&line);
         if !is_empty_suite(&line) && writeln!(io::stdout(), "{line}").is_err() {
             break;

@@ -144,7 +144,7 @@ pub fn near(wanted: &str, names: &[&str]) -> String {
     let mut near: Vec<&str> = names.iter().copied().filter(|name| likeness(name) > 0.75).collect();
     near.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
     near.truncate(4);
-    if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) }
+    if near.is_empty() { String::new() } else { format!("; similar: {}", near.join(", ")) }
 }
 
 /// The cargo that started this tool, or the one in the path.

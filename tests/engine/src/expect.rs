@@ -161,7 +161,7 @@ pub fn order<P: AsRef<str>>(lines: &[&str], patterns: &[P]) -> Option<Unmet> {
             None => {
                 let place = match next {
                     0 => String::new(),
-                    _ => format!(" behind line {next}, \"{}\"", lines[next - 1]),
+                    _ => format!(" after line {next}, \"{}\"", lines[next - 1]),
                 };
                 return Some(Unmet::seeing(format!("a line /{pattern}/ expected{place}"), &lines[next..]));
             }
@@ -181,7 +181,7 @@ pub fn exactly<P: AsRef<str>>(lines: &[&str], patterns: &[P]) -> Option<Unmet> {
         }
     }
     let surplus = lines.get(patterns.len()..).filter(|rest| !rest.is_empty())?;
-    Some(Unmet::seeing(format!("nothing expected behind line {}", patterns.len()), surplus))
+    Some(Unmet::seeing(format!("no line expected after line {}", patterns.len()), surplus))
 }
 
 impl AsRef<str> for Pattern {
@@ -240,7 +240,7 @@ impl Expect {
 
 fn at_least(lines: &[&str], pattern: &str, least: usize) -> Option<Unmet> {
     let found = matching(lines, pattern).len();
-    (found < least).then(|| Unmet::new(format!("{least} lines /{pattern}/ or more expected, {found} found")))
+    (found < least).then(|| Unmet::new(format!("at least {least} lines /{pattern}/ expected, {found} found")))
 }
 
 fn same(lines: &[&str], patterns: &[Pattern]) -> Option<Unmet> {
@@ -249,7 +249,10 @@ fn same(lines: &[&str], patterns: &[Pattern]) -> Option<Unmet> {
     let told =
         || patterns.iter().zip(&counts).map(|(pattern, count)| format!("{count} lines /{}/", pattern.0));
     (!alike).then(|| {
-        Unmet::new(format!("as many of each expected, found {}", told().collect::<Vec<_>>().join(", ")))
+        Unmet::new(format!(
+            "equally many lines of each expected, found {}",
+            told().collect::<Vec<_>>().join(", ")
+        ))
     })
 }
 
@@ -290,7 +293,7 @@ impl Primes {
             Some((found, prime)) => format!("the prime {prime} expected, found {found}"),
             None if found.len() < least => format!("{least} primes expected, {} found", found.len()),
             None if found.len() > least + self.beyond => {
-                format!("no more than {} primes expected, {} found", least + self.beyond, found.len())
+                format!("at most {} primes expected, {} found", least + self.beyond, found.len())
             }
             None => return None,
         };
@@ -334,29 +337,29 @@ mod tests {
     #[test]
     fn demands_that_are_not_met() {
         let demands = [
-            (r#"exactly = ["a 1"]"#, "nothing expected behind line 1\n  seen: b 2\n  seen: a 3\n  seen: p 2"),
+            (r#"exactly = ["a 1"]"#, "no line expected after line 1\n  seen: b 2\n  seen: a 3\n  seen: p 2"),
             (r#"exactly = ["a"]"#, "/a/ expected as line 1\n  seen: a 1\n  seen: b 2\n  seen: a 3"),
-            (r#"order = [["p 2", "1$"]]"#, "a line /1$/ expected behind line 4, \"p 2\"\n  seen: p 3"),
-            (r#"order = [["p 3", "x"]]"#, "a line /x/ expected behind line 5, \"p 3\"\n  seen: (the end)"),
+            (r#"order = [["p 2", "1$"]]"#, "a line /1$/ expected after line 4, \"p 2\"\n  seen: p 3"),
+            (r#"order = [["p 3", "x"]]"#, "a line /x/ expected after line 5, \"p 3\"\n  seen: (the end)"),
             (r#"once = [["^b", "^p"]]"#, "1 lines /^p/ expected, 2 found\n  seen: p 2\n  seen: p 3"),
             (r#"count = { "c" = 2 }"#, "2 lines /c/ expected, 0 found"),
-            (r#"at_least = { "^a" = 3 }"#, "3 lines /^a/ or more expected, 2 found"),
+            (r#"at_least = { "^a" = 3 }"#, "at least 3 lines /^a/ expected, 2 found"),
             (r#"never = ["b"]"#, "no line /b/ expected\n  seen: b 2"),
-            (r#"same = [["^a", "^b"]]"#, "as many of each expected, found 2 lines /^a/, 1 lines /^b/"),
-            (r#"same = [["c"]]"#, "as many of each expected, found 0 lines /c/"),
+            (
+                r#"same = [["^a", "^b"]]"#,
+                "equally many lines of each expected, found 2 lines /^a/, 1 lines /^b/",
+            ),
+            (r#"same = [["c"]]"#, "equally many lines of each expected, found 0 lines /c/"),
             (
                 r#"each = [{ line = "^p (.)", order = ["p 3", "<1>$"] }]"#,
-                "a line /2$/ expected behind line 5, \"p 3\"\n  seen: (the end)",
+                "a line /2$/ expected after line 5, \"p 3\"\n  seen: (the end)",
             ),
             (
                 r#"alike = [{ line = "^(.)" }]"#,
                 "the same in all lines /^(.)/ expected, found [\"a\", \"b\", \"a\", \"p\", \"p\"]",
             ),
             (r#"primes = { line = "^p (.)", up_to = 5 }"#, "3 primes expected, 2 found\n  seen: p 3"),
-            (
-                r#"primes = { line = "^p (.)", up_to = 2 }"#,
-                "no more than 1 primes expected, 2 found\n  seen: p 3",
-            ),
+            (r#"primes = { line = "^p (.)", up_to = 2 }"#, "at most 1 primes expected, 2 found\n  seen: p 3"),
             (r#"primes = { line = "^a (.)", up_to = 2 }"#, "the prime 2 expected, found 1\n  seen: a 3"),
         ];
         for (demand, told) in demands {

@@ -99,8 +99,7 @@ impl Run {
         let kernels = Regex::new(KERNELS).expect("a pattern");
         let mut foreign = self.signed_lines().filter(|(signed, _)| !signed && !self.is_unsigned());
         let (_, line) = foreign.find(|(_, line)| kernels.is_match(line))?;
-        let expected =
-            "lines that look like the kernel's to come from the kernel: a program printed this one";
+        let expected = "only the kernel may print lines like this one; a program printed it";
         Some(Unmet { expected: expected.to_owned(), seen: vec![clip(line)] })
     }
 
@@ -117,7 +116,10 @@ impl Run {
     /// Demands that all page frames were free when the machine ended with this status.
     pub fn frees_frames(&self, wanted: ExitStatus) -> &Run {
         let lost = self.lost_frames(wanted);
-        self.expect(lost == 0, format!("all page frames to be free in the end; {lost} frames are missing"))
+        self.expect(
+            lost == 0,
+            format!("all page frames expected to be free at the end; {lost} frames are missing"),
+        )
     }
 
     /// Demands that a condition holds.

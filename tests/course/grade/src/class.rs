@@ -45,7 +45,7 @@ pub fn grade(grader: &Grader, args: &Args, directory: &Path) -> Result<bool> {
     });
     progress.finish_and_clear();
     if let Some(signal) = interrupt::pending() {
-        bail!("interrupted by signal {signal}; the same command goes on");
+        bail!("interrupted by signal {signal}; the same command continues");
     }
     conclude(done, &left_out, args.format, Some(&output))
 }
@@ -92,8 +92,8 @@ pub fn merge(args: &Args) -> Result<bool> {
                 continue;
             }
             let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let graded: Graded =
-                serde_json::from_slice(&text).with_context(|| format!("{} is no result", path.display()))?;
+            let graded: Graded = serde_json::from_slice(&text)
+                .with_context(|| format!("{} is not a result of the grader", path.display()))?;
             if let Some(other) = merged.insert(graded.name.clone(), graded.clone()) {
                 let alike = other.key == graded.key && other.score() == graded.score();
                 ensure!(
@@ -106,7 +106,7 @@ pub fn merge(args: &Args) -> Result<bool> {
         }
     }
     reading.finish_and_clear();
-    ensure!(!merged.is_empty(), "there are no results to put together");
+    ensure!(!merged.is_empty(), "there are no results to merge");
     conclude(merged.into_values().collect(), &[], args.format, args.output.as_deref())
 }
 
@@ -135,7 +135,7 @@ fn conclude(class: Vec<Graded>, left_out: &[String], format: Format, output: Opt
         class.iter().filter(|graded| graded.is_uncertain()).map(|graded| graded.name.as_str()).collect();
     ensure!(
         uncertain.is_empty(),
-        "not everything could be run for {}; the same command tries again",
+        "some tests could not be run for {}; the same command tries them again",
         uncertain.join(", ")
     );
     Ok(class.iter().all(Graded::is_full))

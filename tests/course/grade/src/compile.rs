@@ -70,7 +70,7 @@ fn one(cargo: &Cargo, binaries: &[String], jobs: usize) -> Result<Result<Vec<Exe
         return Ok(Err(said.errors));
     }
     Ok(match foreign(&cargo.root, &cargo.target_dir.join(TARGET).join(cargo.profile).join("deps"))? {
-        Some(path) => Err(format!("the sources include a file that is not theirs: {path}")),
+        Some(path) => Err(format!("the sources include a file from outside the submission: {path}")),
         None => Ok(said.programs),
     })
 }

@@ -251,7 +251,7 @@ mod tests {
             seconds: 4.5,
             broken: None,
             packing: vec!["read as the whole tree: work/".to_owned()],
-            notes: vec!["not to be changed, and restored: build.rs".to_owned()],
+            notes: vec!["may not be changed, and was restored: build.rs".to_owned()],
             relies_on: "QEMU 9.2.0".to_owned(),
             tests: vec![test("A", "dumbfork", true), spin, secret],
         }
@@ -261,7 +261,7 @@ mod tests {
     fn text_for_people() {
         let expected = "\
 note: read as the whole tree: work/
-note: not to be changed, and restored: build.rs
+note: may not be changed, and was restored: build.rs
 relies on: QEMU 9.2.0
 dumbfork: OK (1.2s)
 Part A score: 5/5

@@ -44,39 +44,39 @@ pub struct Args {
     /// A rubric with tests that students do not have
     #[arg(long, value_name = "FILE")]
     pub rubric: Option<PathBuf>,
-    /// Grade what somebody handed in: a directory, a .tar, .tar.gz, .tgz or .zip, a single .rs, or with --partial a
+    /// Grade a submission: a directory, a .tar, .tar.gz, .tgz or .zip, a single .rs, or with --partial a
     /// .patch for the reference
     #[arg(long, value_name = "PATH", conflicts_with = "submissions")]
     pub submission: Option<PathBuf>,
-    /// Grade all that is in this directory
+    /// Grade all submissions in this directory
     #[arg(long, value_name = "DIR")]
     pub submissions: Option<PathBuf>,
-    /// Whose it is [default: as the directory or archive is called]
+    /// The name of the student [default: the name of the directory or archive]
     #[arg(long, conflicts_with = "submissions")]
     pub name: Option<String>,
-    /// What students may change, instead of what the rubric says: a pattern
+    /// A pattern of files that students may change; replaces those of the rubric
     #[arg(long, value_name = "PATTERN")]
     pub files: Vec<String>,
-    /// Submissions are changes: files that they do not have are the reference's
+    /// Take files that a submission lacks from the reference: submissions are changes
     #[arg(long)]
     pub partial: bool,
-    /// Give everybody a variant of the tests, drawn from this word and the name
+    /// Give each student a variant of the tests, chosen by this word and the name
     #[arg(long, value_name = "WORD")]
     pub vary: Option<String>,
-    /// How it is printed
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// How many at the same time [default: as many as there are processors]
+    /// How many submissions are graded at the same time [default: as many as there are processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
-    /// Where the results of --submissions go, and where an interrupted run finds them [default: grades in the directory
+    /// Where the results of --submissions are written, and an interrupted run finds them [default: grades in the directory
     /// of the build]
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Only each N-th submission, beginning with the I-th: `1/4` to `4/4` are all
     #[arg(long, value_name = "I/N", requires = "submissions")]
     pub shard: Option<Shard>,
-    /// Put the results in these directories together
+    /// Merge the results in these directories
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["submissions", "submission", "filter"])]
     pub merge: Vec<PathBuf>,
 }
@@ -243,11 +243,12 @@ impl Grader {
         let mut graded = self.test(&workspace, name, options, built, jobs, start)?;
         if graded.status == Status::NotBuilt && !laid.missing.is_empty() {
             let broken = graded.broken.unwrap_or_default();
-            graded.broken = Some(format!("{}\nwithout which:\n{broken}", laid.missing.join("\n")));
+            graded.broken =
+                Some(format!("{}\nit does not build without them:\n{broken}", laid.missing.join("\n")));
             graded.status = Status::FilesMissing;
         }
         self.describe(&mut graded, submission);
-        graded.notes.extend(notes("not to be changed, and restored", &laid.restored));
+        graded.notes.extend(notes("may not be changed, and was restored", &laid.restored));
         graded.notes.extend(notes("missing", &laid.missing));
         Ok(graded)
     }

@@ -21,16 +21,16 @@ pub struct Signs<'a> {
 
 /// The built-in rules: a pattern for a line of the console, and the hint.
 const KNOWN: &[(&str, &str)] = &[
-    (r"panicked at ([^ ]+): not yet implemented(?:: (.*))?$", "this is still to be written: $2 ($1)"),
+    (r"panicked at ([^ ]+): not yet implemented(?:: (.*))?$", "this code is not written yet: $2 ($1)"),
     // The kernel prints the message on a line of its own.
-    (r"^not yet implemented(?:: (.*))?$", "this is still to be written: $1"),
+    (r"^not yet implemented(?:: (.*))?$", "this code is not written yet: $1"),
     (
         r"NoRight|not held with the rights asked for",
-        "rights were to be raised, or one was lost on the way: a page keeps MAY when WRITE is taken for copy-on-write, and one that is read-only stays so",
+        "a call asked for a right that the page does not have: a page keeps MAY when copy-on-write takes WRITE away, and a read-only page stays read-only",
     ),
     (
         r"the exception stack is full",
-        "faults nest until the exception stack is full: the upcall itself faults, each time again",
+        "nested faults filled the exception stack: the upcall itself faults, every time that it is called",
     ),
     (
         r"user fault va 0000000000000000 ip 0000000000000000",
@@ -46,15 +46,15 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         r"MISMATCH",
-        "a register, a flag or the red zone did not survive the fault: see what the upcall saves and how it goes back",
+        "a register, a flag or the red zone did not survive the fault: check what the upcall saves, and how it returns",
     ),
     (
-        r"free in the end; ([1-9][0-9]*) frames are missing",
-        "the kernel lost $1 page frames: all that an environment has comes back when it ends. With `--check`, as below, it stops at the call that loses one, and says whose call it was",
+        r"free at the end; ([1-9][0-9]*) frames are missing",
+        "the kernel lost $1 page frames: when an environment ends, the kernel must free all its frames. With `--check`, as below, the kernel stops at the call that loses a frame, and names the caller",
     ),
     (
         r"^[^;]*\b([1-9][0-9]*) frames are missing",
-        "$1 page frames are still mapped somewhere: a temporary mapping that was not taken away?",
+        "$1 page frames are still mapped somewhere: was a temporary mapping not removed?",
     ),
     (
         r"a neighbour changed",
@@ -92,7 +92,10 @@ fn spoken(pattern: &str, text: &str, signs: &Signs) -> Option<String> {
 fn of_end(signs: &Signs) -> Option<String> {
     let status = match signs.end {
         End::Reset => {
-            return Some("a triple fault: the processor could not even report an exception. That is a bug of the kernel".to_owned());
+            return Some(
+                "a triple fault: the processor could not deliver an exception. That is a kernel bug"
+                    .to_owned(),
+            );
         }
         End::Stuck(_) => {
             return Some("the kernel itself hangs: not even its timer ended the machine".to_owned());
@@ -101,17 +104,17 @@ fn of_end(signs: &Signs) -> Option<String> {
         End::Status(status) => status,
     };
     let text = match status {
-        ExitStatus::KERNEL_PANIC => "the kernel panicked: a program must never be able to do that",
+        ExitStatus::KERNEL_PANIC => "the kernel panicked: no program must be able to cause that",
         ExitStatus::TIMEOUT => {
-            "it went on until its time was up: below is where everybody was. A fault that is not resolved comes again for ever"
+            "the program ran until its time limit: the places of all environments are below. A fault that is not resolved is repeated forever"
         }
         ExitStatus::DEADLOCK => {
-            "everybody waits and nobody can wake anybody: was a child never made runnable, or a message never sent?"
+            "all environments wait, and none can wake another: was a child never made runnable, or a message never sent?"
         }
-        ExitStatus::PANIC => "the program panicked: its last line says where and why",
-        ExitStatus::DESTROYED => "it was destroyed by another environment",
+        ExitStatus::PANIC => "the program panicked: its last line gives the place and the reason",
+        ExitStatus::DESTROYED => "another environment destroyed it",
         _ if status == ExitStatus::killed_by(Vector::PAGE_FAULT) => {
-            "it was killed by a page fault that nobody resolved: see va, ip and err in the dump"
+            "a page fault that no handler resolved killed it: see va, ip and err in the dump"
         }
         _ => return None,
     };
@@ -133,10 +136,10 @@ mod tests {
         let todo = "[00001000] panicked at lib/pager/src/fork.rs:9:5: not yet implemented: exercise 2";
         assert_eq!(
             hints(fine, &[todo], &[]),
-            ["this is still to be written: exercise 2 (lib/pager/src/fork.rs:9:5)"]
+            ["this code is not written yet: exercise 2 (lib/pager/src/fork.rs:9:5)"]
         );
         let todo = ["kernel panic: panicked at kern/vm/src/build.rs:9:5:", "not yet implemented: exercise 1"];
-        assert_eq!(hints(fine, &todo, &[]), ["this is still to be written: exercise 1"]);
+        assert_eq!(hints(fine, &todo, &[]), ["this code is not written yet: exercise 1"]);
         assert!(hints(fine, &["round 3: 7 frames are missing"], &[])[0].starts_with("7 page frames"));
         assert!(
             hints(fine, &["[00001001] destroyed: Page Fault, and nobody handles it"], &[])[0]
@@ -148,7 +151,7 @@ mod tests {
         );
         assert!(hints(End::Reset, &[], &[])[0].contains("triple fault"));
         assert!(hints(End::Status(ExitStatus::KERNEL_PANIC), &[], &[])[0].contains("kernel panicked"));
-        assert!(hints(End::Status(ExitStatus::TIMEOUT), &[], &[])[0].contains("time was up"));
+        assert!(hints(End::Status(ExitStatus::TIMEOUT), &[], &[])[0].contains("time limit"));
         assert_eq!(hints(fine, &[], &[]), Vec::<String>::new());
     }
 

@@ -39,7 +39,11 @@ pub fn load(root: &Path) -> Result<Vec<Mutant>> {
         ensure!(mutant.killed_by.is_some(), "the header of {} lacks a line `killed-by: TEST`", mutant.name);
     }
     for mutant in &correct {
-        ensure!(mutant.killed_by.is_none(), "{} is correct, and yet to be killed", mutant.name);
+        ensure!(
+            mutant.killed_by.is_none(),
+            "{} is a correct variant, but its header has a line `killed-by`",
+            mutant.name
+        );
     }
     all.extend(correct);
     all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -90,7 +94,7 @@ impl Mutant {
     /// The patch does not apply: the solution has changed since the patch was made.
     pub fn submission(&self, reference: &Files) -> Result<Submission> {
         Submission::of_patch(&self.diff, reference)
-            .with_context(|| format!("{}: make the patch anew against the files as they are", self.name))
+            .with_context(|| format!("{}: make the patch again, for the current files", self.name))
     }
 }
 
@@ -123,7 +127,7 @@ mod tests {
             for (path, text) in files {
                 assert_ne!(reference[&path], text, "{} leaves {path} as it is", mutant.name);
                 let is_code = path.starts_with("lib/") || path.starts_with("kern/");
-                assert!(is_code, "{} changes {path}, which is no part of the solution", mutant.name);
+                assert!(is_code, "{} changes {path}, which is not part of the solution", mutant.name);
             }
         }
     }
@@ -172,6 +176,6 @@ mod tests {
         let of = |text: &str| mutant.submission(&Files::from([("lib/x.rs".to_owned(), text.into())]));
         assert_eq!(of("a\n").expect("it fits").files["lib/x.rs"], b"b\n");
         let error = format!("{:#}", of("c\n").unwrap_err());
-        assert!(error.contains("m: make the patch anew") && error.contains("lib/x.rs"), "{error}");
+        assert!(error.contains("m: make the patch again") && error.contains("lib/x.rs"), "{error}");
     }
 }

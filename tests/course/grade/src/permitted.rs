@@ -32,7 +32,7 @@ pub(crate) fn globs<P: AsRef<str>>(patterns: &[P]) -> Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns.iter().map(AsRef::as_ref) {
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        set.add(glob.with_context(|| format!("`{pattern}` is no pattern for files"))?);
+        set.add(glob.with_context(|| format!("`{pattern}` is not a pattern for files"))?);
     }
     set.build().context("the patterns for files")
 }

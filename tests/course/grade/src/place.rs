@@ -133,12 +133,12 @@ impl<'a> Wanted<'a> {
             [one] => Ok(one.clone()),
             [] => match (found.iter().find(|one| one.is_whole), &found[..]) {
                 (Some(one), _) => Ok(one.clone()),
-                (None, [one]) => Err(format!("{} is not to be changed", one.target)),
+                (None, [one]) => Err(format!("{} may not be changed", one.target)),
                 (None, _) => Err(NOTHING.to_owned()),
             },
             _ => {
                 let targets: Vec<&str> = permitted.iter().map(|one| one.target.as_str()).collect();
-                Err(format!("it could be each of {}: put it into its directory", targets.join(", ")))
+                Err(format!("it could be any of {}: put it into its directory", targets.join(", ")))
             }
         }
     }
@@ -199,11 +199,11 @@ impl<'a> Wanted<'a> {
         let mut found = Vec::new();
         for path in files.keys().filter(|path| !self.reference.contains_key(*path)) {
             let above = path.match_indices('/').map(|(at, _)| &path[..at]).find(|above| is_there(above));
-            found.extend(above.map(|above| format!("{path}: {above} is a file, and no directory")));
+            found.extend(above.map(|above| format!("{path}: {above} is a file, not a directory")));
             let front = format!("{path}/");
             let below =
                 self.reference.range(front.clone()..).next().filter(|(below, _)| below.starts_with(&front));
-            found.extend(below.map(|(below, _)| format!("{below}: {path} is a file, and no directory")));
+            found.extend(below.map(|(below, _)| format!("{below}: {path} is a file, not a directory")));
         }
         found
     }
@@ -228,7 +228,7 @@ impl<'a> Wanted<'a> {
             for (path, _) in &candidates {
                 lost.retain(|(other, _)| other != path);
                 if is_there {
-                    lost.push((path, format!("{target} is there with its own name")));
+                    lost.push((path, format!("there is a file with the name {target}")));
                 }
             }
             if !is_there {
@@ -298,8 +298,7 @@ impl Placed {
             differ.partition(|(_, other)| is_rival(other) && (other.front == one.front || !is_below(other)));
         if !rivals.is_empty() {
             let paths: Vec<&str> = [first].into_iter().chain(rivals.iter().map(|(path, _)| *path)).collect();
-            self.unclear
-                .push(format!("{target}: there is more than one, and they differ: {}", paths.join(", ")));
+            self.unclear.push(format!("{target}: there are several, and they differ: {}", paths.join(", ")));
             return;
         }
         for (path, _) in others {

@@ -270,7 +270,7 @@ impl Rubric {
 pub fn lab<'a>(labs: &'a [Lab], name: &str) -> Result<&'a Lab> {
     let names: Vec<&str> = labs.iter().map(|lab| lab.name.as_str()).collect();
     let lab = labs.iter().find(|lab| lab.name == name);
-    lab.with_context(|| format!("there is no lab `{name}`; there are {}", names.join(", ")))
+    lab.with_context(|| format!("there is no lab `{name}`; the labs are {}", names.join(", ")))
 }
 
 /// The number of the last line that defines this name, as the beginning of a message.
@@ -384,7 +384,7 @@ points = 3
         assert_eq!(names(&["o"]), ["one", "another"]);
         assert_eq!(names(&["one"]), ["one"]);
         let error = rubric.select(None, &["anther".to_owned()]).unwrap_err().to_string();
-        assert_eq!(error, "there is no test `anther`; near it: another");
+        assert_eq!(error, "there is no test `anther`; similar: another");
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl FromStr for Shard {
             Some(Shard { index: index.parse().ok()?, count: count.parse().ok()? })
         };
         let shard = parse().filter(|shard| (1..=shard.count).contains(&shard.index));
-        shard.with_context(|| format!("`{text}` is no shard: 1/4 is the first of four"))
+        shard.with_context(|| format!("`{text}` is not a shard: 1/4 is the first of four"))
     }
 }
 

@@ -201,7 +201,7 @@ impl Submission {
         if !wanted.is_partial() {
             return Ok(Submission::without(Status::Refused, format!("{name}: {ONLY_PARTIAL}")));
         }
-        let text = utf8(&data).or_else(|| String::from_utf8(data).ok()).context("the patch is no text")?;
+        let text = utf8(&data).or_else(|| String::from_utf8(data).ok()).context("the patch is not text")?;
         let mut submission = Submission::of_patch(&text.replace("\r\n", "\n"), wanted.reference)?;
         if !submission.files.keys().any(|path| wanted.allows(path)) {
             let changed: Vec<&str> = submission.files.keys().map(String::as_str).collect();
@@ -224,9 +224,9 @@ impl Submission {
             };
             let old =
                 reference.get(&*modified).with_context(|| format!("the reference has no {modified}"))?;
-            let old = std::str::from_utf8(old).with_context(|| format!("{modified} is no text"))?;
+            let old = std::str::from_utf8(old).with_context(|| format!("{modified} is not text"))?;
             let patch =
-                patch.patch().as_text().with_context(|| format!("the patch for {modified} is no text"))?;
+                patch.patch().as_text().with_context(|| format!("the patch for {modified} is not text"))?;
             let new = diffy::apply(old, patch).with_context(|| format!("it does not fit {modified}"))?;
             submission.files.insert(modified.into_owned(), new.into_bytes());
         }

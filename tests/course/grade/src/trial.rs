@@ -41,7 +41,7 @@ fn judge(testbed: &Testbed, rules: &[Rule], test: &Test, run: &Run, options: &st
     let signs = Signs { test: &test.name, end: run.end, wanted, lines: &lines, unmet: &told };
     if unmet.len() > UNMET {
         let more = unmet.split_off(UNMET).len();
-        unmet.push(Unmet::new(format!("and {more} more that was expected and not seen")));
+        unmet.push(Unmet::new(format!("and {more} more expectations that were not met")));
     }
     let request = test.request();
     let failure = testbed.explain(Flavor::Plain, &request, run);

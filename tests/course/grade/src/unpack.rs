@@ -331,7 +331,7 @@ impl<'a> Unpacker<'a> {
         ensure!(self.kept <= MOST, TooMuch(format!("more than {} MiB of source files", MOST >> 20)));
         ensure!(self.found.len() < COUNT_MOST, TooMuch(format!("more than {COUNT_MOST} source files")));
         if self.found.get(name).is_some_and(|known| *known != data) {
-            self.notes.push(format!("{name}: there twice; the last one counts"));
+            self.notes.push(format!("{name}: found twice; the last one counts"));
         }
         self.found.insert(name.to_owned(), data);
         Ok(())

@@ -79,7 +79,7 @@ impl LeftOut {
         let mut parts = Vec::new();
         for entry in self.parts.iter().filter(|entry| entry.file == file.path) {
             let path = &file.path;
-            let text = file.text().with_context(|| format!("{PATH}: {path} is no text"))?;
+            let text = file.text().with_context(|| format!("{PATH}: {path} is not text"))?;
             let mut added = match (&entry.text, entry.items.is_empty()) {
                 (None, false) => entry.items_of(file, text)?,
                 (Some(lines), true) => vec![entry.lines_of(text, lines)?],

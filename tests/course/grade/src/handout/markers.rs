@@ -57,7 +57,7 @@ fn parse(line: usize, rest: &str) -> Result<Marker> {
     });
     let Some((number, lab, text)) = parts else { bail!("`exercise {rest}`: {FORM}") };
     let Some(exercise) = number.parse().ok().filter(|number| *number > 0) else {
-        bail!("`{number}` is no number of an exercise: {FORM}, and numbers begin with 1");
+        bail!("`{number}` is not the number of an exercise: {FORM}, and numbers begin with 1");
     };
     if text.contains(['"', '\\', '{', '}']) {
         bail!("`{text}` becomes a message in Rust: it cannot have quotes, backslashes or braces");

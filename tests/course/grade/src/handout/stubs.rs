@@ -51,8 +51,8 @@ impl Stubs {
         for stub_file in files {
             let path = &stub_file.path;
             let place = path.strip_prefix(PATH).and_then(|path| path.split_once('/'));
-            let (lab, file) = place.with_context(|| format!("{path}: this is in the folder of no lab"))?;
-            let text = stub_file.text().with_context(|| format!("{path}: this is no text"))?;
+            let (lab, file) = place.with_context(|| format!("{path}: this is not in the folder of a lab"))?;
+            let text = stub_file.text().with_context(|| format!("{path}: this is not text"))?;
             let items = code::items(text).map_err(|error| anyhow!("{path}:{error}"))?;
             ensure!(items.iter().any(|item| item.function.is_some()), "{path}: there is no function in it");
             for item in items {
@@ -60,7 +60,10 @@ impl Stubs {
                 let name = &item.name;
                 let Some(function) = item.function else {
                     let is_frame = ["impl ", "trait ", "mod "].iter().any(|kind| name.starts_with(kind));
-                    ensure!(is_frame, "{path}:{line}: `{name}` is no function: handouts would not have it");
+                    ensure!(
+                        is_frame,
+                        "{path}:{line}: `{name}` is not a function: handouts would not have it"
+                    );
                     continue;
                 };
                 let place = format!("{path}:{}", function.line);

@@ -169,7 +169,7 @@ fn wrong_stubs_are_told() {
         (
             "one/one.rs",
             "fn f() {}\nconst X: u32 = 1;",
-            "tests/course/stubs/one/one.rs:2: `const X` is no function",
+            "tests/course/stubs/one/one.rs:2: `const X` is not a function",
         ),
     ];
     for (path, text, expected) in cases {
@@ -336,8 +336,8 @@ fn wrong_markers_are_told() {
         (&["fn f() {", START, "    f()", "}"], &format!("one.rs:2: {ABOVE_NONE}")),
         (&["trait A {", START, "    fn f();", "}"], &format!("one.rs:2: {ABOVE_NONE}")),
         (&[START, "fn f() {", "    f(", "}"], "one.rs:4: "),
-        (&["// exercise x of one: y", "fn f() {}"], "one.rs:1: `x` is no number of an exercise"),
-        (&["// exercise 0 of one: y", "fn f() {}"], "one.rs:1: `0` is no number of an exercise"),
+        (&["// exercise x of one: y", "fn f() {}"], "one.rs:1: `x` is not the number of an exercise"),
+        (&["// exercise 0 of one: y", "fn f() {}"], "one.rs:1: `0` is not the number of an exercise"),
         (&["// exercise for the reader"], "one.rs:1: `exercise for the reader`: a marker reads"),
         (&["// exercise 1 of one"], "one.rs:1: `exercise 1 of one`: a marker reads"),
         (&["// exercise 1 of one: \"y\"", "fn f() {}"], "one.rs:1: `\"y\"` becomes a message"),
@@ -408,7 +408,7 @@ fn numbers_have_no_gaps() {
     let none = handout(&[source("one.rs", &["fn f() {}"])], "one");
     assert_eq!(super::tests::message(none), "no marker in one.rs names the lab `one`");
     let unknown = handout(&[source("one.rs", &["fn f() {}"])], "three");
-    assert_eq!(super::tests::message(unknown), "there is no lab `three`; there are one, two");
+    assert_eq!(super::tests::message(unknown), "there is no lab `three`; the labs are one, two");
 }
 
 #[test]

@@ -227,15 +227,15 @@ fn names_that_several_files_have_are_not_guessed() {
     let both = Course::new(&["lib/libos/src/**", "lib/pager/src/**"]);
     let submission = both.read_directory(&[("space.rs", b"mine"), ("fault.rs", b"mine")]);
     assert_eq!(names(&submission), [FAULT]);
-    let said = "space.rs: it could be each of lib/libos/src/space.rs, lib/pager/src/space.rs: put it into its directory";
+    let said = "space.rs: it could be any of lib/libos/src/space.rs, lib/pager/src/space.rs: put it into its directory";
     assert_eq!(submission.left_out, [said]);
     let other = lab().read_directory(&[("libos/src/fork.rs", b"not the lab's"), ("fault.rs", b"mine")]);
     assert_eq!(names(&other), [FAULT]);
-    assert_eq!(other.left_out, ["libos/src/fork.rs: lib/libos/src/fork.rs is not to be changed"]);
+    assert_eq!(other.left_out, ["libos/src/fork.rs: lib/libos/src/fork.rs may not be changed"]);
     let copies =
         lab().read_directory(&[("libos/fork.rs", b"1"), ("pager/fork.rs", b"2"), ("fault.rs", b"3")]);
     assert_eq!(status(&copies), Some(Status::Refused));
-    assert!(why(&copies).ends_with("there is more than one, and they differ: libos/fork.rs, pager/fork.rs"));
+    assert!(why(&copies).ends_with("there are several, and they differ: libos/fork.rs, pager/fork.rs"));
 }
 
 #[test]
@@ -303,8 +303,7 @@ fn two_copies_of_a_file() {
     let differ = [members(&old), vec![("new/lib/pager/src/fork.rs", b"other")]].concat();
     let submission = lab().read_directory(&differ);
     assert_eq!(status(&submission), Some(Status::Refused));
-    let said =
-        "there is more than one, and they differ: new/lib/pager/src/fork.rs, old/lib/pager/src/fork.rs";
+    let said = "there are several, and they differ: new/lib/pager/src/fork.rs, old/lib/pager/src/fork.rs";
     assert_eq!(why(&submission), format!("{FORK}: {said}"));
     // A file in its right place counts, and the other one is named.
     for copy in ["backup/lib/pager/src/fork.rs", "fork.rs", "backup/fork.rs"] {
@@ -325,7 +324,7 @@ fn names_that_something_was_added_to() {
     let own =
         lab().read_directory(&[("fork.rs", BOTH[0].1), ("fork (1).rs", b"other"), ("fault.rs", BOTH[1].1)]);
     assert_eq!((&own.files[FORK][..], status(&own)), (BOTH[0].1, None));
-    assert_eq!(own.left_out, [format!("fork (1).rs: {FORK} is there with its own name")]);
+    assert_eq!(own.left_out, [format!("fork (1).rs: there is a file with the name {FORK}")]);
     // Where new files are permitted, it would be one.
     let all = Course::new(&["lib/pager/src/**"]);
     let submission = all.read_directory(&[("lib/pager/src/fork - Copy.rs", b"mine"), (FAULT, b"mine")]);
@@ -489,7 +488,7 @@ fn files_that_are_in_an_archive_twice() {
     let twice = tar_of(&[(FORK, b"old"), BOTH[0], BOTH[1]]);
     let submission = lab().read_file("s.tar", &twice);
     assert_eq!(submission.files[FORK], BOTH[0].1);
-    assert_eq!(submission.left_out, [format!("{FORK}: there twice; the last one counts")]);
+    assert_eq!(submission.left_out, [format!("{FORK}: found twice; the last one counts")]);
     let raw = [(FORK, &b"old"[..]), BOTH[0], BOTH[1]].map(|(name, data): Member| (name.as_bytes(), data));
     let submission = lab().read_file("s.zip", &raw_zip(&raw, 0));
     assert_eq!(submission.files[FORK], BOTH[0].1);

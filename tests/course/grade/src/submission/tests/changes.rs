@@ -58,7 +58,7 @@ fn a_file_is_no_directory() {
     ] {
         let submission = course.read_file("s.tar", &tar_of(&members));
         assert_eq!(status(&submission), Some(Status::Refused), "{submission:#?}");
-        assert_eq!(why(&submission), format!("{other}: {at} is a file, and no directory"));
+        assert_eq!(why(&submission), format!("{other}: {at} is a file, not a directory"));
     }
     let mut deep = Course::new(&["lib/pager/src/**"]);
     deep.reference.insert("lib/pager/src/deep.rs/mod.rs".to_owned(), Vec::new());
