@@ -4,12 +4,12 @@ use abi::{ExitStatus, Vector};
 use engine::{End, Request, Run, Testbed};
 use grade::rubric::{Rubric, Test};
 use libtest_mimic::{Failed, Trial};
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use xtask::images::Flavor;
 use xtask::machine::{CommandLine, Memory};
 use xtask::report::Reset;
+use xtask::workspace::root;
 
 /// The number of processors with which a test also runs.
 const CPUS: u32 = 4;
@@ -70,10 +70,8 @@ pub fn graded_with(name: &str, test: &str, values: &[(&str, String)]) -> Case {
     from_rubric(name, &test.filled(&values))
 }
 
-static RUBRIC: LazyLock<Rubric> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the workspace");
-    Rubric::load(root).unwrap_or_else(|error| panic!("{error:#}"))
-});
+static RUBRIC: LazyLock<Rubric> =
+    LazyLock::new(|| Rubric::load(root()).unwrap_or_else(|error| panic!("{error:#}")));
 
 fn from_rubric(name: &str, test: &Test) -> Case {
     let Request { line, machine, .. } = test.request();

@@ -4,7 +4,8 @@
 use abi::{Call, Error};
 use std::fs;
 use std::path::{Path, PathBuf};
-use xtask::workspace::Workspace;
+use xtask::doc;
+use xtask::workspace::{Workspace, root};
 
 /// A document, with its path from the root of the repository.
 struct Document {
@@ -62,10 +63,6 @@ impl Document {
         let sections = self.text.split("\n## ").skip(1);
         sections.map(|section| section.split_once('\n').unwrap_or((section, ""))).collect()
     }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the repository")
 }
 
 /// README.md, the book, and the labs.
@@ -177,9 +174,7 @@ fn named_files_exist() {
 fn links_lead_somewhere() {
     for document in documents() {
         let here = root().join(&document.path).parent().expect("a directory").to_owned();
-        let links = document.prose().flat_map(|line| line.split("](").skip(1));
-        let links = links.filter_map(|rest| rest.split(')').next());
-        for link in links.filter(|link| !link.contains("://")) {
+        for link in doc::links(&document.text).filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { root().join(&document.path) } else { here.join(file) };
             assert!(target.exists(), "{}: there is no {file}", document.path.display());

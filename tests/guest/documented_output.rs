@@ -2,9 +2,9 @@
 //! `bench`.
 
 use std::fs;
-use std::path::Path;
 use tests::{Case, Run, guest, named};
 use xtask::images::Flavor;
+use xtask::workspace::root;
 
 /// Rows that are fast enough for a kernel that checks everything after every call.
 const QUICK: [&str; 8] = ["null-call", "trap-entry", "trap", "prot1", "appel1", "fork-0", "ipc", "spawn"];
@@ -25,8 +25,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn read(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the repository");
-    fs::read_to_string(root.join(path)).expect("a file of the repository")
+    fs::read_to_string(root().join(path)).expect("a file of the repository")
 }
 
 /// The output in README.md that follows the command for the program.

@@ -5,12 +5,8 @@ mod language;
 mod layers;
 mod size;
 
-use std::path::{Path, PathBuf};
-
-/// The directory of the repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in the repository").to_owned()
-}
+use std::path::Path;
+use xtask::workspace::root;
 
 /// The path of a file, from the root of the repository.
 fn shown(path: &Path) -> String {

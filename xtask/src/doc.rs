@@ -104,7 +104,7 @@ fn collect(root: &Path) -> Result<(Pages, Vec<PathBuf>)> {
         }
         let text = fs::read_to_string(root.join(&path));
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-        for link in links(&text) {
+        for link in links(&text).filter(|link| is_local(link)) {
             let target = target(&path, link)?;
             if !root.join(&target).is_file() {
                 bail!("{}: {link} is not a file", path.display());
@@ -193,9 +193,9 @@ fn is_local(link: &str) -> bool {
     !link.contains("://") && !link.starts_with('#')
 }
 
-/// The links of a page to files of this repository.
-fn links(text: &str) -> impl Iterator<Item = &str> {
-    pieces(text).into_iter().skip(1).step_by(2).filter(|link| is_local(link))
+/// The targets of the links of a page.
+pub fn links(text: &str) -> impl Iterator<Item = &str> {
+    pieces(text).into_iter().skip(1).step_by(2)
 }
 
 /// The file that a link of a page leads to, by its path in the repository.
@@ -246,9 +246,15 @@ let x = table[0](docs/code.md);
 ";
 
     #[test]
-    fn links_in_code_and_to_elsewhere_are_left_out() {
+    fn links_in_code_are_left_out() {
         let links: Vec<_> = links(PAGE).collect();
-        assert_eq!(links, ["docs/a.md", "docs/b.md#c", "../README.md#d", "user/x.rs"]);
+        let expected =
+            ["docs/a.md", "docs/b.md#c", "../README.md#d", "#e", "https://example.org/x.md", "user/x.rs"];
+        assert_eq!(links, expected);
+        assert_eq!(
+            links.into_iter().map(is_local).collect::<Vec<_>>(),
+            [true, true, true, false, false, true]
+        );
     }
 
     #[test]

@@ -41,8 +41,7 @@ impl Workspace {
     /// # Errors
     /// Cargo cannot be run, or a manifest has a mistake.
     pub fn load() -> Result<Workspace> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
-        let metadata = metadata(&root.join("Cargo.toml"))?;
+        let metadata = metadata(&root().join("Cargo.toml"))?;
         Workspace::from_metadata(&metadata)
     }
 
@@ -101,6 +100,13 @@ impl Workspace {
     fn hint(&self, name: &str) -> String {
         near(name, &self.programs.iter().map(|program| program.name.as_str()).collect::<Vec<_>>())
     }
+}
+
+/// The directory of the repository from which this tool was built.
+#[must_use]
+pub fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
 }
 
 /// The packages of a manifest's workspace, as cargo lists them.

@@ -459,8 +459,7 @@ fn the_texts_of_the_labs_fit_their_handouts() {
         let numbers: Vec<String> = (1..=made.exercises).map(|number| number.to_string()).collect();
         assert_eq!(headings, numbers, "{}", lab.text);
 
-        let links = lab_text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
-        for link in links {
+        for link in xtask::doc::links(&lab_text).filter_map(|link| link.split('#').next()) {
             let path = link
                 .strip_prefix("../")
                 .map_or_else(|| format!("docs/labs/{link}"), |up| format!("docs/{up}"));
