@@ -138,6 +138,18 @@ fn every_error_is_explained() {
 }
 
 #[test]
+fn every_word_of_the_command_line_is_explained() {
+    let read = |path| fs::read_to_string(root().join(path)).expect("a source file");
+    let (kernel, contract) = (read("kern/src/boot/command_line.rs"), read("lib/abi/src/boot.rs"));
+    let words: Vec<&str> =
+        kernel.split("word(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(words.len() > 5, "{words:?}");
+    for word in words {
+        assert!(contract.contains(&format!("`{word}")), "lib/abi/src/boot.rs does not tell of {word}");
+    }
+}
+
+#[test]
 fn quoted_code_is_real() {
     let sources: Vec<String> = sources().iter().map(|source| flat(source)).collect();
     for document in documents() {

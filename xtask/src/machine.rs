@@ -127,9 +127,7 @@ pub struct CommandLine {
     pub trace: bool,
     /// Microseconds between timer ticks, if not the kernel's default.
     pub tick_us: Option<u64>,
-    /// Fault injection: `panic` makes the kernel panic at once. A checking kernel also knows `hold-twice` (a bug that
-    /// it finds), `late=N` (the processor with local APIC N starts too late), and `break-entries` (every system call is
-    /// interrupted before its first instruction).
+    /// Fault injection: one of the words that [`abi::boot`] lists.
     pub provoke: Option<&'static str>,
     /// After this many ticks the kernel prints where each environment is, and ends the machine.
     pub limit: Option<u64>,

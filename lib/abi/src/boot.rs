@@ -3,8 +3,12 @@
 //! The boot command line is a list of words: `init=NAME` (the first program, a member of the boot archive), `trace`
 //! (print the life of environments), `tick=MICROSECONDS` (0: the timer stays off), `nonce=TEXT` (repeated in the
 //! report), `sign` (the kernel's lines begin with the nonce, which no program knows), `limit=TICKS` (print where each
-//! environment is, and end the machine), `panic` (panic at once: for tests). The arguments of the first program follow
-//! a final `--`, each behind [`ARG_SEPARATOR`].
+//! environment is, and end the machine). The arguments of the first program follow a final `--`, each behind
+//! [`ARG_SEPARATOR`].
+//!
+//! More words inject faults, for tests: `panic` (panic at once), and, in a checking kernel only, `hold-twice`
+//! (processors take environments that others hold), `break-entries` (a debug exception interrupts every system call
+//! before its first instruction) and `late=N` (the processor whose local APIC has the id N starts too late).
 
 /// The character before each argument of the first program on the boot command line.
 pub const ARG_SEPARATOR: char = '\x1f';
