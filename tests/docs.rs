@@ -2,6 +2,9 @@
 //! and all named files, links and programs exist.
 
 use abi::{Call, Error};
+use regex::Regex;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use xtask::doc;
@@ -246,27 +249,87 @@ fn every_row_is_explained() {
     }
 }
 
-/// The costs that the lecture states are those that are recorded.
+/// The tables of counted rows: document, heading, column and figure.
+const COSTS: [(&str, &str, usize, &str); 2] = [
+    ("docs/lecture.md", "What it costs", 1, "net"),
+    ("docs/costs.md", "Rows that have become more expensive, and why", 2, "gross"),
+];
+
+fn record(path: &str) -> Value {
+    let text = fs::read_to_string(root().join(path)).expect("a record");
+    serde_json::from_str(&text).expect("a record is JSON")
+}
+
+/// The figure of a row in `tests/counts.json`.
+fn recorded(counts: &Value, id: &str, figure: &str) -> Option<u64> {
+    counts["rows"].as_array()?.iter().find(|row| row["id"] == id)?[figure].as_u64()
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.replace(',', "").parse().ok()
+}
+
+/// Counts are stated in tables, and in sentences as "`row` takes N" or "`row` gross N". Without the word "gross" they
+/// are net.
 #[test]
 fn costs_are_as_recorded() {
-    let record = fs::read_to_string(root().join("tests/counts.json")).expect("the record of counts");
-    let record: serde_json::Value = serde_json::from_str(&record).expect("the record is JSON");
-    let recorded = |id: &str| record["rows"].as_array()?.iter().find(|row| row["id"] == id)?["net"].as_u64();
-    let lecture = Document::read("docs/lecture.md");
-    let rows = lecture.table("What it costs");
-    assert!(rows.len() > 5, "docs/lecture.md has a table of costs");
-    for cells in rows {
-        let (id, count) = (cells[0], cells[1].replace(',', "").parse().ok());
-        assert_eq!(count, recorded(id), "docs/lecture.md: {id}");
+    let (counts, rows) = (record("tests/counts.json"), rows());
+    let mut told: Vec<(PathBuf, String, String, String)> = Vec::new();
+    for (path, heading, column, figure) in COSTS {
+        let document = Document::read(path);
+        for cells in document.table(heading) {
+            told.push((path.into(), cells[0].into(), figure.into(), cells[column].into()));
+        }
     }
+    let sentence = Regex::new(r"`([a-z0-9-]+)`(?: (gross|net))?(?: takes)? (\d[\d,]*)").expect("a pattern");
+    for document in documents() {
+        let prose = document.prose().collect::<Vec<_>>().join(" ");
+        for found in sentence.captures_iter(&prose) {
+            let figure = found.get(2).map_or("net", |word| word.as_str());
+            told.push((document.path.clone(), found[1].into(), figure.into(), found[3].into()));
+        }
+    }
+    told.retain(|(_, id, ..)| rows.contains(id));
+    assert!(told.len() > 30, "only {} costs are told", told.len());
+    for (path, id, figure, count) in told {
+        let count = number(&count);
+        assert_eq!(count, recorded(&counts, &id, &figure), "{}: {id}, {figure}", path.display());
+    }
+}
+
+#[test]
+fn rows_above_target_are_explained() {
+    let (counts, peers) = (record("tests/counts.json"), record("tests/comparison.json"));
+    let mut above = BTreeMap::new();
+    for peer in peers.as_array().expect("an array") {
+        let (id, figure) = (peer["row"].as_str().expect("a row"), peer["figure"].as_str().expect("a figure"));
+        let aim = peer["aim"].as_u64().expect("a number");
+        if recorded(&counts, id, figure).is_some_and(|count| count > aim) {
+            above.insert(id.to_owned(), (figure.to_owned(), aim));
+        }
+    }
+    let costs = Document::read("docs/costs.md");
+    let sections = costs.sections();
+    let (_, section) =
+        sections.iter().find(|(heading, _)| *heading == "Rows above target").expect("a section");
+    let title =
+        Regex::new(r"\*\*[^`*]*`([a-z0-9-]+)`( gross)? [\d,]+ instead of ([\d,]+)\.\*\*").expect("a pattern");
+    let explained: BTreeMap<_, _> = title
+        .captures_iter(section)
+        .map(|found| {
+            let figure = if found.get(2).is_some() { "gross" } else { "net" };
+            (found[1].to_owned(), (figure.to_owned(), number(&found[3]).expect("a number")))
+        })
+        .collect();
+    assert_eq!(explained, above, "docs/costs.md and the counts above the aims of tests/comparison.json");
 }
 
 /// The lecture's costs of other systems are those that `cargo xtask bench` prints, for rows that are counted.
 #[test]
 fn costs_of_other_systems_are_as_recorded() {
-    let others = fs::read_to_string(root().join("tests/comparison.json")).expect("the record of others");
-    let others: Vec<serde_json::Value> = serde_json::from_str(&others).expect("the record is a JSON array");
-    let text = |other: &serde_json::Value, key: &str| other[key].as_str().expect("a text").to_owned();
+    let others = record("tests/comparison.json");
+    let others = others.as_array().expect("the record is an array");
+    let text = |other: &Value, key: &str| other[key].as_str().expect("a text").to_owned();
     let recorded = |other| {
         let [row, linux, jos, figure] = ["row", "linux", "jos", "figure"].map(|key| text(other, key));
         [row, linux, jos, figure, other["aim"].to_string()]
