@@ -7,8 +7,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use xtask::doc;
+use xtask::row::Row;
 use xtask::workspace::{Workspace, root};
+use xtask::{doc, peers, picture};
 
 /// A document, with its path from the root of the repository.
 struct Document {
@@ -295,6 +296,32 @@ fn costs_are_as_recorded() {
         let count = number(&count);
         assert_eq!(count, recorded(&counts, &id, &figure), "{}: {id}, {figure}", path.display());
     }
+}
+
+/// The costs in the picture of README.md are those that are recorded, to within a hundredth: a row that is counted
+/// without the others begins in a slightly different state.
+#[test]
+fn the_picture_shows_recorded_costs() {
+    let picture = fs::read_to_string(root().join(picture::FILE)).expect("the picture");
+    let counts = record("tests/counts.json");
+    let shown = picture::COSTS.shown_in(&picture);
+    let row = |id: &str| {
+        let count = |figure| recorded(&counts, id, figure).expect("a count");
+        let (gross, frames) = (count("gross"), (count("gross") - count("net")) / 512);
+        Row { id: id.to_owned(), gross, min: gross, max: gross, samples: 1, frames, surcharge: None }
+    };
+    let rows: Vec<Row> = picture::COSTS.command.split(' ').skip(4).map(row).collect();
+    let peers = peers::load(&Workspace::load().expect("a workspace")).expect("the costs of others");
+    let table = picture::COSTS.part(&peers::table(&peers, &rows));
+    assert_eq!(table.len(), rows.len() + 1);
+    let near = |(shown, word): (&str, &str)| match (shown.parse::<f64>(), word.parse::<f64>()) {
+        (Ok(shown), Ok(number)) => (shown - number).abs() <= number / 100.0,
+        _ => shown == word,
+    };
+    let (shown, table) = (shown.join("\n"), table.join("\n"));
+    let same = shown.split_whitespace().zip(table.split_whitespace()).all(near);
+    let as_many = shown.split_whitespace().count() == table.split_whitespace().count();
+    assert!(same && as_many, "`cargo xtask picture` draws it anew:\n{shown}\nis now\n{table}");
 }
 
 #[test]

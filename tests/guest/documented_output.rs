@@ -1,9 +1,11 @@
 //! Output of programs that documents describe: README.md shows what `squares` prints, docs/testing.md the rows of
 //! `bench`.
 
+use regex::Regex;
 use std::fs;
 use tests::{Case, Run, guest, named};
 use xtask::images::Flavor;
+use xtask::picture;
 use xtask::workspace::root;
 
 /// Rows that are fast enough for a kernel that checks everything after every call.
@@ -16,6 +18,13 @@ pub fn cases() -> Vec<Case> {
             let shown = shown_by("squares");
             run.expect(printed == shown.lines().collect::<Vec<_>>(), format!("README.md shows\n{shown}"));
         }),
+        named("picture", "tour").quiet().icount().only(Flavor::Plain).check(|run| {
+            let printed = picture::TOUR.part(&run.lines().collect::<Vec<_>>().join("\n"));
+            let shown = picture::TOUR.shown_in(&read(picture::FILE));
+            let same = printed.iter().map(|line| masked(line)).eq(shown.iter().map(|line| masked(line)));
+            let whole = same && shown.len() > 10;
+            run.expect(whole, "README.md shows another tour; `cargo xtask picture` draws it anew");
+        }),
         guest("bench").args(&QUICK).check(|run| rows(run, &QUICK.map(String::from))),
         named("bench-all", "bench").only(Flavor::Plain).icount().check(|run| rows(run, &all_rows())),
         named("bench-unknown-row", "bench").args(&["trap", "trip"]).exits(1).check(|run| {
@@ -26,6 +35,14 @@ pub fn cases() -> Vec<Case> {
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).expect("a file of the repository")
+}
+
+/// A line without addresses and numbers of frames: they differ with every build.
+fn masked(line: &str) -> String {
+    Regex::new(r"0x[0-9a-f]+|[0-9a-f]*[0-9][0-9a-f]{4,}")
+        .expect("a pattern")
+        .replace_all(line, "#")
+        .into_owned()
 }
 
 /// The output in README.md that follows the command for the program.

@@ -1,6 +1,8 @@
 //! The command line: what can be typed, and the exit code that comes back.
 
-use crate::{bench, ci, clippy, doc, doctor, gdb, grade, interrupt, kill_on_exit, list, new, run, say, test};
+use crate::{
+    bench, ci, clippy, doc, doctor, gdb, grade, interrupt, kill_on_exit, list, new, picture, run, say, test,
+};
 use abi::ExitStatus;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -45,6 +47,8 @@ enum Command {
     Clippy,
     /// Build the API documentation, with README.md as its front page
     Doc,
+    /// Draw the picture in README.md anew, from what the commands in it print
+    Picture,
     /// Check everything that must hold before a change is merged: format, lints, documentation, tests
     Ci,
     /// Grade this checkout, or what others handed in
@@ -86,6 +90,7 @@ fn dispatch(command: Command) -> Result<ExitStatus> {
         Command::List => list::main(),
         Command::Clippy => clippy::main(),
         Command::Doc => doc::main(),
+        Command::Picture => picture::main(),
         Command::Ci => ci::main(),
         Command::Grade(args) => Ok(grade::grade(&args)),
         Command::Handout(args) => grade::main("handout", &args),

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`cli`] | the command line |
 //! | [`run`], [`test`], [`bench`], [`gdb`], [`doctor`], [`list`], [`grade`] | the subcommands |
-//! | [`clippy`], [`doc`], [`ci`] | the subcommands that check and document the repository |
+//! | [`clippy`], [`doc`], [`picture`], [`ci`] | the subcommands that check and document the repository |
 //! | [`workspace`] | where things are, and which programs there are |
 //! | [`images`], [`cargo`], [`config`] | builds the kernel and the programs |
 //! | [`simd`] | which code may touch no vector register, and the check |
@@ -47,6 +47,7 @@ pub mod list;
 pub mod machine;
 pub mod new;
 pub mod outside;
+pub mod picture;
 pub mod report;
 pub mod row;
 pub mod run;
