@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tests::Testbed;
 use xtask::new::{self, Args};
 use xtask::session::scratch;
@@ -16,20 +17,26 @@ type Check = fn(&Path, &Path) -> Result<()>;
 pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     let all: [(&str, bool, Check); 3] =
         [("program", false, program), ("pager", true, pager), ("broken", false, broken)];
+    let directory = Arc::new(OnceLock::new());
     let trial = |(name, pager, check): (&'static str, bool, Check)| {
-        let checkout = testbed.workspace.root.clone();
+        let (checkout, directory) = (testbed.workspace.root.clone(), Arc::clone(&directory));
         Trial::test(format!("outside-{name}"), move || {
-            Ok(judge(&checkout, name, pager, check).map_err(|error| format!("{error:#}"))?)
+            let directory = directory.get_or_init(|| scratch().map_err(|error| format!("{error:#}")));
+            let directory = directory.as_ref().map_err(String::clone)?.path().join("a directory");
+            let path = directory.join(format!("my-{name}"));
+            Ok(judge(&checkout, &path, pager, check).map_err(|error| format!("{error:#}"))?)
         })
     };
     all.into_iter().map(trial).collect()
 }
 
-fn judge(checkout: &Path, name: &str, pager: bool, check: Check) -> Result<()> {
-    let scratch = scratch()?;
-    let path = scratch.path().join("a directory").join(format!("my-{name}"));
-    new::main(&Args { path: path.clone(), pager, git: None })?;
-    check(checkout, &path)
+/// Makes a crate and checks it. All crates in a directory are built in one place, so that libos is compiled once.
+fn judge(checkout: &Path, path: &Path, pager: bool, check: Check) -> Result<()> {
+    new::main(&Args { path: path.to_owned(), pager, git: None })?;
+    let target = path.with_file_name("target");
+    let linked = fs::create_dir_all(&target).and_then(|()| symlink(&target, path.join("target")));
+    linked.context("cannot make a link")?;
+    check(checkout, path)
 }
 
 /// A fresh crate is clean for editors; `cargo run` boots it, with its arguments.

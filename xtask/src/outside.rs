@@ -7,6 +7,7 @@ use crate::cargo::Executable;
 use crate::workspace::{self, near};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A crate outside the checkout.
@@ -56,7 +57,9 @@ impl Outside {
         let name = |target: &Value| target["name"].as_str().map(str::to_owned);
         let programs: Vec<String> = targets.filter(is_program).filter_map(name).collect();
         ensure!(!programs.is_empty(), "the crate of {} has no program", manifest.display());
-        Ok(Outside { target: Path::new(target).join("faultline"), manifest, programs })
+        // The path is in the flags, and crates that share a directory by links are to have the same flags.
+        let target = fs::canonicalize(target).unwrap_or_else(|_| target.into());
+        Ok(Outside { target: target.join("faultline"), manifest, programs })
     }
 
     /// The program to boot: the one that is named, or the only one.
