@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use xtask::row::Row;
 use xtask::workspace::{Workspace, root};
-use xtask::{doc, peers, picture};
+use xtask::{comparison, doc, picture};
 
 /// A document, with its path from the root of the repository.
 struct Document {
@@ -311,8 +311,8 @@ fn the_picture_shows_recorded_costs() {
         Row { id: id.to_owned(), gross, min: gross, max: gross, samples: 1, frames, surcharge: None }
     };
     let rows: Vec<Row> = picture::COSTS.command.split(' ').skip(4).map(row).collect();
-    let peers = peers::load(&Workspace::load().expect("a workspace")).expect("the costs of others");
-    let table = picture::COSTS.part(&peers::table(&peers, &rows));
+    let others = comparison::load(&Workspace::load().expect("a workspace")).expect("the costs of others");
+    let table = picture::COSTS.part(&comparison::table(&others, &rows));
     assert_eq!(table.len(), rows.len() + 1);
     let near = |(shown, word): (&str, &str)| match (shown.parse::<f64>(), word.parse::<f64>()) {
         (Ok(shown), Ok(number)) => (shown - number).abs() <= number / 100.0,
@@ -326,11 +326,12 @@ fn the_picture_shows_recorded_costs() {
 
 #[test]
 fn rows_above_target_are_explained() {
-    let (counts, peers) = (record("tests/counts.json"), record("tests/comparison.json"));
+    let (counts, others) = (record("tests/counts.json"), record("tests/comparison.json"));
     let mut above = BTreeMap::new();
-    for peer in peers.as_array().expect("an array") {
-        let (id, figure) = (peer["row"].as_str().expect("a row"), peer["figure"].as_str().expect("a figure"));
-        let aim = peer["aim"].as_u64().expect("a number");
+    for other in others.as_array().expect("an array") {
+        let (id, figure) =
+            (other["row"].as_str().expect("a row"), other["figure"].as_str().expect("a figure"));
+        let aim = other["aim"].as_u64().expect("a number");
         if recorded(&counts, id, figure).is_some_and(|count| count > aim) {
             above.insert(id.to_owned(), (figure.to_owned(), aim));
         }
