@@ -121,6 +121,24 @@ fn every_call_has_its_heading() {
     assert!(calls.eq(&expected), "headings {headings:?}\nshould have {expected:?}");
 }
 
+/// The tables of each call name its arguments and results, with their registers, as `calls!` states them.
+#[test]
+fn arguments_are_as_stated() {
+    const ARGUMENTS: [&str; 6] = ["rdi", "rsi", "rdx", "r10", "r8", "r9"];
+    const RESULTS: [&str; 2] = ["rax", "rdx"];
+    let document = Document::read("docs/syscalls.md");
+    for call in Call::ALL {
+        let heading = format!("{} ({})", call.name(), *call as u64);
+        // Rows of errors have two cells.
+        let rows = document.table(&heading).into_iter().filter(|cells| cells.len() == 3);
+        let told: Vec<(&str, &str)> = rows.map(|cells| (cells[0], cells[1])).collect();
+        let arguments = ARGUMENTS.into_iter().zip(call.arguments().iter().copied());
+        let results = RESULTS.into_iter().zip(call.results().iter().copied());
+        let stated: Vec<(&str, &str)> = arguments.chain(results).collect();
+        assert_eq!(told, stated, "docs/syscalls.md, {heading}, and lib/abi/src/call.rs");
+    }
+}
+
 #[test]
 fn calls_are_counted() {
     for document in documents() {

@@ -9,8 +9,14 @@
 //! are done, which may be fewer than asked: no kernel entry runs long, and a call returns an error only if it has done
 //! nothing. The caller continues from there.
 
+use crate::register::Register;
+use crate::{EnvId, Error, Perms, Va};
+
 macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $number:literal, $text:literal($($argument:ident: $kind:ty),*) -> ($($result:ident),*);
+    )*) => {
         /// The number of a system call.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u64)]
@@ -39,69 +45,162 @@ macro_rules! calls {
                     $(Call::$name => $text,)*
                 }
             }
+
+            /// The names of the arguments, in the order of the registers.
+            #[inline(always)]
+            #[must_use]
+            pub const fn arguments(self) -> &'static [&'static str] {
+                match self {
+                    $(Call::$name => &[$(stringify!($argument)),*],)*
+                }
+            }
+
+            /// The names of the results, in the order of the registers.
+            #[must_use]
+            pub const fn results(self) -> &'static [&'static str] {
+                match self {
+                    $(Call::$name => &[$(stringify!($result)),*],)*
+                }
+            }
+        }
+
+        /// The arguments of each call by name: a struct for each, with the name of the call.
+        #[allow(missing_docs)] // the names of the fields say it
+        pub mod args {
+            use super::*;
+
+            $(
+                $(#[$doc])*
+                #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+                pub struct $name {
+                    $(pub $argument: $kind,)*
+                }
+
+                impl Arguments for $name {
+                    const CALL: Call = Call::$name;
+
+                    #[inline(always)]
+                    fn from_registers(registers: [u64; 6]) -> Result<$name, Error> {
+                        let [$($argument,)* ..] = registers;
+                        Ok($name { $($argument: Register::from_register($argument)?,)* })
+                    }
+
+                    #[inline(always)]
+                    fn to_registers(self) -> [u64; 6] {
+                        let mut registers = [0; 6];
+                        let [$($argument,)* ..] = &mut registers;
+                        $(*$argument = self.$argument.to_register();)*
+                        registers
+                    }
+                }
+            )*
         }
     };
 }
 
+/// Arguments of a call: one of the structs in [`args`].
+pub trait Arguments: Sized {
+    /// The call.
+    const CALL: Call;
+
+    /// Decodes the arguments.
+    ///
+    /// # Errors
+    /// That of the first argument that is not of its kind.
+    fn from_registers(registers: [u64; 6]) -> Result<Self, Error>;
+
+    /// The argument registers; those that the call does not use are 0.
+    fn to_registers(self) -> [u64; 6];
+}
+
+// Each call: number, name, arguments with their kinds, results. The order of the arguments is that of the registers,
+// and is stated nowhere else.
 calls! {
-    /// `id() -> id`: the caller's own id.
-    Id = 0, "id";
-    /// `alloc(env, va, pages, perms) -> done`: fresh zeroed pages.
-    Alloc = 1, "alloc";
-    /// `map(source, source va, env, va, pages, perms) -> done`: share pages.
-    Map = 2, "map";
-    /// `protect(env, va, pages, perms) -> done`: change permissions.
-    Protect = 3, "protect";
-    /// `unmap(env, va, pages) -> done`: remove pages and marks.
-    Unmap = 4, "unmap";
-    /// `mark(env, va, pages, word) -> done`: store a software word where no page is mapped.
-    Mark = 5, "mark";
-    /// `own(va, pages) -> done`: make pages private to the caller, and writable.
-    Own = 6, "own";
-    /// `copy(source, source va, env, va, pages, perms) -> done`: fresh pages with the contents of others.
-    Copy = 7, "copy";
-    /// `share_tables(source, source va, env, va, tables, level) -> done`: share whole page tables.
-    ShareTables = 8, "share_tables";
-    /// `own_tables(va, tables, level) -> done`: make page tables private to the caller.
-    OwnTables = 9, "own_tables";
-    /// `unmap_tables(env, va, tables, level) -> done`: remove page tables that others have too.
-    UnmapTables = 10, "unmap_tables";
-    /// `page_ops(operations, count) -> done, pages`: many page calls in one.
-    PageOps = 11, "page_ops";
-    /// `write(buffer, bytes) -> written`: console output.
-    Write = 12, "write";
-    /// `read(buffer, bytes) -> count`: console input; waits until there is at least one byte.
-    Read = 13, "read";
-    /// `exofork() -> child | 0`: a child with the caller's registers and no memory, stopped.
-    Exofork = 14, "exofork";
-    /// `destroy(env)`.
-    Destroy = 15, "destroy";
-    /// `exit(status) -> !`.
-    Exit = 16, "exit";
-    /// `set_status(env, status)`: make an environment runnable, or stop it.
-    SetStatus = 17, "set_status";
-    /// `set_regs(env, registers)`: replace the registers of a stopped child, or the caller's own.
-    SetRegs = 18, "set_regs";
-    /// `set_upcall(env, entry, stack, pages)`: set the entry point and the stack for exceptions.
-    SetUpcall = 19, "set_upcall";
-    /// `wait(child | 0, flags) -> id, status`: wait for a child to end, and release its slot.
-    Wait = 20, "wait";
-    /// `yield(env | 0)`: let others run, `env` first.
-    Yield = 21, "yield";
-    /// `send(env, value, va | NO_PAGE, perms)`: a word and perhaps a page to a receiver.
-    Send = 22, "send";
-    /// `recv(va | NO_PAGE, from | 0) -> sender + flags, value`: wait for a message.
-    Recv = 23, "recv";
-    /// `send_recv(env, value, va, perms, recv va, from)`: `send` and `recv`, without a gap between.
-    SendRecv = 24, "send_recv";
-    /// `power_off(status) -> !`: end the machine; first environment only.
-    PowerOff = 25, "power_off";
+    /// The caller's own id.
+    Id = 0, "id"() -> (id);
+    /// Fresh zeroed pages.
+    Alloc = 1, "alloc"(env: EnvId, va: Va, pages: u32, perms: Perms) -> (done);
+    /// Share pages.
+    Map = 2, "map"(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u32, perms: Perms) -> (done);
+    /// Change permissions.
+    Protect = 3, "protect"(env: EnvId, va: Va, pages: u32, perms: Perms) -> (done);
+    /// Remove pages and marks.
+    Unmap = 4, "unmap"(env: EnvId, va: Va, pages: u32) -> (done);
+    /// Store a software word where no page is mapped.
+    Mark = 5, "mark"(env: EnvId, va: Va, pages: u32, word: u64) -> (done);
+    /// Make pages private to the caller, and writable.
+    Own = 6, "own"(va: Va, pages: u32) -> (done);
+    /// Fresh pages with the contents of others.
+    Copy = 7, "copy"(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u32, perms: Perms) -> (done);
+    /// Share whole page tables.
+    ShareTables = 8, "share_tables"(source_env: EnvId, source: Va, env: EnvId, va: Va, tables: u32, level: u64)
+        -> (done);
+    /// Make page tables private to the caller.
+    OwnTables = 9, "own_tables"(va: Va, tables: u32, level: u64) -> (done);
+    /// Remove page tables that others have too.
+    UnmapTables = 10, "unmap_tables"(env: EnvId, va: Va, tables: u32, level: u64) -> (done);
+    /// Many page calls in one: an array of [`PageOp`](crate::PageOp).
+    PageOps = 11, "page_ops"(operations: Va, count: u64) -> (done, pages);
+    /// Console output.
+    Write = 12, "write"(buffer: Va, bytes: u64) -> (written);
+    /// Console input; waits until there is at least one byte.
+    Read = 13, "read"(buffer: Va, bytes: u64) -> (count);
+    /// A child with the caller's registers and no memory, stopped. The child gets 0.
+    Exofork = 14, "exofork"() -> (child);
+    /// End an environment.
+    Destroy = 15, "destroy"(env: EnvId) -> ();
+    /// End the caller. Returns only with an error.
+    Exit = 16, "exit"(status: u64) -> ();
+    /// Make an environment runnable, or stop it.
+    SetStatus = 17, "set_status"(env: EnvId, status: u64) -> ();
+    /// Replace the registers of a stopped child, or the caller's own: [`Registers`](crate::Registers).
+    SetRegs = 18, "set_regs"(env: EnvId, registers: Va) -> ();
+    /// Set the entry point and the stack for exceptions.
+    SetUpcall = 19, "set_upcall"(env: EnvId, entry: u64, stack: Va, pages: u64) -> ();
+    /// Wait for a child (0: any) to end, and release its slot.
+    Wait = 20, "wait"(child: EnvId, flags: u64) -> (id, status);
+    /// Let others run, `env` first.
+    Yield = 21, "yield"(env: EnvId) -> ();
+    /// A word and perhaps a page ([`NO_PAGE`]: none) to a receiver.
+    Send = 22, "send"(env: EnvId, value: u64, va: Va, perms: Perms) -> ();
+    /// Wait for a message from `from` (0: anybody), and for a page at `va` ([`NO_PAGE`]: none).
+    Recv = 23, "recv"(va: Va, from: EnvId) -> (sender, value);
+    /// `send` and `recv`, without a gap between.
+    SendRecv = 24, "send_recv"(env: EnvId, value: u64, va: Va, perms: Perms, recv_va: Va, from: EnvId)
+        -> (sender, value);
+    /// End the machine; first environment only. Returns only with an error.
+    PowerOff = 25, "power_off"(status: u64) -> ();
 }
 
 impl Call {
     /// Calls with a number below this one are *quick*: they never block or switch, and always return. They have the
     /// lowest numbers, so that the kernel knows which registers to save.
     pub const QUICK: u64 = Call::PageOps as u64 + 1;
+
+    /// Where the arguments with these names are, for code that takes only some, and without decoding them.
+    ///
+    /// # Panics
+    /// The call has no argument of this name. In a constant, that does not compile.
+    #[must_use]
+    pub const fn places<const N: usize>(self, names: [&str; N]) -> [usize; N] {
+        let (mut places, mut n) = ([0; N], 0);
+        while n < N {
+            while !is_same(self.arguments()[places[n]].as_bytes(), names[n].as_bytes()) {
+                places[n] += 1;
+            }
+            n += 1;
+        }
+        places
+    }
+}
+
+/// Whether two names are the same. (Constants cannot use `==` for that.)
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    match (one, other) {
+        ([], []) => true,
+        ([a, one @ ..], [b, other @ ..]) => *a == *b && is_same(one, other),
+        _ => false,
+    }
 }
 
 /// The page address for [`Call::Send`] and [`Call::Recv`] that means no page.

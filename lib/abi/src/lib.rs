@@ -6,7 +6,8 @@
 //! | module | what it defines |
 //! | --- | --- |
 //! | [`layout`] | the address space, as a picture and as constants |
-//! | [`call`] | the system calls: numbers and names |
+//! | [`call`] | the system calls: numbers, names, arguments, results |
+//! | [`register`] | the kinds of arguments |
 //! | [`console`] | the encoding of the console's input |
 //! | [`error`] | every error, its cause and the offending value |
 //! | [`page`] | addresses, page frames, permissions, page table entries |
@@ -29,10 +30,11 @@ pub mod fault;
 pub mod layout;
 pub mod ops;
 pub mod page;
+pub mod register;
 pub mod status;
 pub mod window;
 
-pub use call::Call;
+pub use call::{Arguments, Call, args};
 pub use env::{EnvId, ExitStatus, Registers};
 pub use error::Error;
 pub use fault::{Fault, Vector};

@@ -1,6 +1,7 @@
 //! Page operations: the entries of the batched call `page_ops`.
 
 use crate::page::span;
+use crate::register::Register;
 use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va};
 
 /// A page call with its arguments, for [`Call::PageOps`].
@@ -26,7 +27,97 @@ pub struct PageOp {
     pub arg: u64,
 }
 
+/// One value for each field of a [`PageOp`] that is an argument of its call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the names are those of the fields
+pub struct Fields<T> {
+    pub source_env: T,
+    pub source: T,
+    pub env: T,
+    pub va: T,
+    pub count: T,
+    pub arg: T,
+}
+
+/// Where the fields of a [`PageOp`] are among the arguments of its call.
+pub type Places = Fields<usize>;
+
+impl Places {
+    /// The place of a field that the call does not have: behind the last register.
+    const NONE: usize = 6;
+
+    /// The places of every call, computed by the compiler.
+    const ALL: &[Option<Places>; Call::ALL.len()] = &{
+        let mut all = [None; _];
+        let mut n = 0;
+        while n < all.len() {
+            all[n] = Places::find(Call::ALL[n].arguments());
+            n += 1;
+        }
+        all
+    };
+
+    /// Says which argument goes into which field. All arguments of a page call do, and a count is one of them.
+    const fn find(arguments: &[&str]) -> Option<Places> {
+        const NONE: usize = Places::NONE;
+        let mut at = Fields { source_env: NONE, source: NONE, env: NONE, va: NONE, count: NONE, arg: NONE };
+        let mut n = 0;
+        while n < arguments.len() {
+            let field = match arguments[n].as_bytes() {
+                b"source_env" => &mut at.source_env,
+                b"source" => &mut at.source,
+                b"env" => &mut at.env,
+                b"va" => &mut at.va,
+                b"pages" | b"tables" => &mut at.count,
+                b"perms" | b"word" | b"level" => &mut at.arg,
+                _ => return None,
+            };
+            *field = n;
+            n += 1;
+        }
+        if at.count == NONE { None } else { Some(at) }
+    }
+
+    /// The places of this call; `None`: it is not a page call.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(call: Call) -> Option<Places> {
+        Places::ALL[call as usize]
+    }
+
+    /// The arguments in these registers, not checked yet. Those that the call does not have are 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pick(self, [a, b, c, d, e, f]: [u64; 6]) -> Fields<u64> {
+        let registers = [a, b, c, d, e, f, 0];
+        Fields {
+            source_env: registers[self.source_env],
+            source: registers[self.source],
+            env: registers[self.env],
+            va: registers[self.va],
+            count: registers[self.count],
+            arg: registers[self.arg],
+        }
+    }
+
+    /// The registers with the arguments of this operation; those that its call does not use are 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn put(self, op: &PageOp) -> [u64; 6] {
+        let mut registers = [0; 7];
+        registers[self.source_env] = op.source_env.0 as u64;
+        registers[self.source] = op.source.0;
+        registers[self.env] = op.env.0 as u64;
+        registers[self.va] = op.va.0;
+        registers[self.count] = op.count as u64;
+        registers[self.arg] = op.arg;
+        let [registers @ .., _] = registers;
+        registers
+    }
+}
+
 impl PageOp {
+    #[inline]
     const fn new(call: Call, env: EnvId, va: Va, count: u32, arg: u64) -> PageOp {
         let (source_env, source) = (EnvId(0), Va(0));
         PageOp { call: call as u32, count, source_env, env, source, va, arg }
@@ -37,17 +128,24 @@ impl PageOp {
     /// # Errors
     /// [`Error::BadEnv`], [`Error::BadCount`]: more than 32 bits. [`Error::BadCall`]: not a page call.
     #[inline(always)]
-    pub fn from_registers(call: Call, [a, b, c, d, e, f]: [u64; 6]) -> Result<PageOp, Error> {
-        let (source_env, source, env, va, count, arg) = match call {
-            Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::UnmapTables => (0, 0, a, b, c, d),
-            Call::Map | Call::Copy | Call::ShareTables => (a, b, c, d, e, f),
-            Call::Own | Call::OwnTables => (0, 0, 0, a, b, c),
-            _ => return Err(Error::BadCall(call as u64)),
-        };
-        let source_env = EnvId::from_register(source_env)?;
-        let env = EnvId::from_register(env)?;
-        let count = u32::try_from(count).map_err(|_| Error::BadCount(count))?;
-        Ok(PageOp { call: call as u32, count, source_env, env, source: Va(source), va: Va(va), arg })
+    pub fn from_registers(call: Call, registers: [u64; 6]) -> Result<PageOp, Error> {
+        let raw = Places::of(call).ok_or(Error::BadCall(call as u64))?.pick(registers);
+        Ok(PageOp {
+            call: call as u32,
+            source_env: Register::from_register(raw.source_env)?,
+            env: Register::from_register(raw.env)?,
+            count: Register::from_register(raw.count)?,
+            source: Va(raw.source),
+            va: Va(raw.va),
+            arg: raw.arg,
+        })
+    }
+
+    /// The argument registers of the call. `None`: it is not a page call.
+    #[must_use]
+    pub fn to_registers(&self) -> Option<[u64; 6]> {
+        let call = Call::from_number(self.call.into())?;
+        Some(Places::of(call)?.put(self))
     }
 
     /// The level of the tables of a table operation.
@@ -63,12 +161,14 @@ impl PageOp {
     }
 
     /// Maps fresh zeroed pages.
+    #[inline]
     #[must_use]
     pub const fn alloc(env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         PageOp::new(Call::Alloc, env, va, count, perms.bits())
     }
 
     /// Shares the pages at `source` of `source_env`.
+    #[inline]
     #[must_use]
     pub const fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         let op = PageOp::new(Call::Map, env, va, count, perms.bits());
@@ -76,36 +176,42 @@ impl PageOp {
     }
 
     /// Maps fresh pages with the contents of those at `source` of `source_env`.
+    #[inline]
     #[must_use]
     pub const fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         PageOp { call: Call::Copy as u32, ..PageOp::map(source_env, source, env, va, count, perms) }
     }
 
     /// Changes permissions.
+    #[inline]
     #[must_use]
     pub const fn protect(env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
         PageOp::new(Call::Protect, env, va, count, perms.bits())
     }
 
     /// Removes pages and marks.
+    #[inline]
     #[must_use]
     pub const fn unmap(env: EnvId, va: Va, count: u32) -> PageOp {
         PageOp::new(Call::Unmap, env, va, count, 0)
     }
 
     /// Stores a mark, a software word, where no page is mapped.
+    #[inline]
     #[must_use]
     pub const fn mark(env: EnvId, va: Va, count: u32, word: u64) -> PageOp {
         PageOp::new(Call::Mark, env, va, count, word)
     }
 
     /// Makes pages private to the caller, and writable.
+    #[inline]
     #[must_use]
     pub const fn own(va: Va, count: u32) -> PageOp {
         PageOp::new(Call::Own, EnvId(0), va, count, 0)
     }
 
     /// Shares whole tables: entries of this level, from `source` of `source_env` on, with another environment.
+    #[inline]
     #[must_use]
     pub const fn share_tables(
         source_env: EnvId,
@@ -120,18 +226,21 @@ impl PageOp {
     }
 
     /// Makes tables private to the caller.
+    #[inline]
     #[must_use]
     pub const fn own_tables(va: Va, count: u32, level: u32) -> PageOp {
         PageOp::new(Call::OwnTables, EnvId(0), va, count, level as u64)
     }
 
     /// Removes tables that others have too.
+    #[inline]
     #[must_use]
     pub const fn unmap_tables(env: EnvId, va: Va, count: u32, level: u32) -> PageOp {
         PageOp::new(Call::UnmapTables, env, va, count, level as u64)
     }
 
     /// The number of pages of one counted unit: 1, or as many as a table translates.
+    #[inline]
     #[must_use]
     pub const fn step(&self) -> u64 {
         match Call::from_number(self.call as u64) {
@@ -143,6 +252,7 @@ impl PageOp {
     }
 
     /// This operation without the first `done` pages or tables.
+    #[inline]
     #[must_use]
     pub const fn skip(self, done: u32) -> PageOp {
         let pages = done as u64 * self.step();

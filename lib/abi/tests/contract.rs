@@ -5,7 +5,9 @@ use abi::console::{Decoder, ESCAPE, Input, Key};
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
 use abi::page::span;
-use abi::{Call, EnvId, Error, ExitStatus, Frame, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, Vector};
+use abi::{
+    Arguments, Call, EnvId, Error, ExitStatus, Frame, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, Vector, args,
+};
 use std::collections::BTreeSet;
 
 const VALUES: [u64; 4] = [0, 1, 0xdead_beef, u64::MAX];
@@ -238,14 +240,35 @@ fn page_calls_come_in_registers() {
     ];
     for (call, registers, op) in cases {
         assert_eq!(PageOp::from_registers(call, registers), Ok(op), "{call:?}");
+        let is_used = |place| place < call.arguments().len();
+        let used = std::array::from_fn(|place| if is_used(place) { registers[place] } else { 0 });
+        assert_eq!((op.call, op.to_registers()), (call as u32, Some(used)), "{call:?}");
     }
     for call in Call::ALL.iter().filter(|call| cases.iter().all(|case| case.0 != **call)) {
         assert_eq!(PageOp::from_registers(*call, [1; 6]), Err(Error::BadCall(*call as u64)));
+        assert_eq!(PageOp { call: *call as u32, ..PageOp::own(to, 7) }.to_registers(), None);
     }
     let wide = 1 << 32;
     assert_eq!(PageOp::from_registers(Call::Map, [wide, 0, wide + 1, 0, wide, 0]), Err(Error::BadEnv(wide)));
     assert_eq!(PageOp::from_registers(Call::Map, [0, 0, wide + 1, 0, wide, 0]), Err(Error::BadEnv(wide + 1)));
     assert_eq!(PageOp::from_registers(Call::Map, [0, 0, 0, 0, wide, 0]), Err(Error::BadCount(wide)));
+}
+
+/// The arguments of other calls, in the documented order.
+#[test]
+fn arguments_come_in_registers() {
+    let (env, from, perms) = (EnvId(0x1001), EnvId(0x2002), Perms::WRITE | Perms::KEEP);
+    let message = args::SendRecv { env, value: 2, va: Va(3), perms, recv_va: Va(5), from };
+    let registers = [0x1001, 2, 3, perms.bits(), 5, 0x2002];
+    assert_eq!(message.to_registers(), registers);
+    assert_eq!(args::SendRecv::from_registers(registers), Ok(message));
+    let upcall = args::SetUpcall { env, entry: 2, stack: Va(3), pages: 4 };
+    assert_eq!(upcall.to_registers(), [0x1001, 2, 3, 4, 0, 0]);
+    assert_eq!(args::SetUpcall::from_registers([0x1001, 2, 3, 4, 5, 6]), Ok(upcall));
+    assert_eq!(args::Id {}.to_registers(), [0; 6]);
+    let wide = 1 << 32;
+    assert_eq!(args::Wait::from_registers([wide, 1, 0, 0, 0, 0]), Err(Error::BadEnv(wide)));
+    assert_eq!(Call::SendRecv.places(["from", "value"]), [5, 1]);
 }
 
 #[test]
