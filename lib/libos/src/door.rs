@@ -6,32 +6,32 @@
 use abi::PAGE_SIZE;
 use core::arch::asm;
 
-/// Makes the system call with this number; returns `rax` and `rdx`.
+/// Makes the system call with this number; returns `rax` and `rdx`. Loads only the registers of the first `used`
+/// arguments: the function is inlined where `used` is constant.
 #[inline(always)]
-pub fn syscall<const N: usize>(number: u64, args: [u64; N]) -> (u64, u64) {
-    let arg = |n: usize| if n < N { args[n] } else { 0 };
+pub fn syscall(number: u64, [a, b, c, d, e, f]: [u64; 6], used: usize) -> (u64, u64) {
     let (rax, rdx);
-    if N <= 3 {
+    if used <= 3 {
         // SAFETY: the kernel preserves the stack and every register that is not named here. What a call does to memory
         // is up to the caller (see the module's text); the compiler is told that any memory may have changed.
         unsafe {
-            asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
-                inlateout("rdx") arg(2) => rdx, lateout("rcx") _, lateout("r11") _,
+            asm!("syscall", inlateout("rax") number => rax, in("rdi") a, in("rsi") b,
+                inlateout("rdx") c => rdx, lateout("rcx") _, lateout("r11") _,
                 options(nostack));
         }
-    } else if N == 4 {
+    } else if used == 4 {
         // SAFETY: see the first block.
         unsafe {
-            asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
-                inlateout("rdx") arg(2) => rdx, in("r10") arg(3), lateout("rcx") _, lateout("r11") _,
+            asm!("syscall", inlateout("rax") number => rax, in("rdi") a, in("rsi") b,
+                inlateout("rdx") c => rdx, in("r10") d, lateout("rcx") _, lateout("r11") _,
                 options(nostack));
         }
     } else {
         // SAFETY: see the first block.
         unsafe {
-            asm!("syscall", inlateout("rax") number => rax, in("rdi") arg(0), in("rsi") arg(1),
-                inlateout("rdx") arg(2) => rdx, in("r10") arg(3), in("r8") arg(4),
-                in("r9") arg(5), lateout("rcx") _, lateout("r11") _, options(nostack));
+            asm!("syscall", inlateout("rax") number => rax, in("rdi") a, in("rsi") b,
+                inlateout("rdx") c => rdx, in("r10") d, in("r8") e,
+                in("r9") f, lateout("rcx") _, lateout("r11") _, options(nostack));
         }
     }
     (rax, rdx)

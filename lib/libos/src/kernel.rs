@@ -1,7 +1,7 @@
 //! The kernel as regions and pagers see it: system calls, and page tables read as memory.
 
-use crate::{Frame, PageOp, Perms, Pte, Va, console, layout, stats, sys, uvpt, windows};
-use abi::{Call, Error, PAGE_SIZE};
+use crate::{Frame, PageOp, Pte, Va, console, layout, stats, sys, uvpt, windows};
+use abi::{Error, PAGE_SIZE};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use pager::Kernel;
@@ -46,24 +46,9 @@ impl Kernel for Sys {
         uvpt::entries(range)
     }
 
-    /// Makes one call. The function is inlined, so the compiler knows which call it is.
     #[inline(always)]
     fn op(&mut self, op: PageOp) -> Result<(), Error> {
-        let PageOp { call, count, source_env, env, source, va, arg } = op;
-        let (pages, perms) = (count.into(), Perms::from_bits_retain(arg));
-        match Call::from_number(call.into()) {
-            Some(Call::Alloc) => sys::alloc(env, va, pages, perms),
-            Some(Call::Map) => sys::map(source_env, source, env, va, pages, perms),
-            Some(Call::Protect) => sys::protect(env, va, pages, perms),
-            Some(Call::Unmap) => sys::unmap(env, va, pages),
-            Some(Call::Mark) => sys::mark(env, va, pages, arg),
-            Some(Call::Copy) => sys::copy(source_env, source, env, va, pages, perms),
-            Some(Call::Own) => sys::own(va, pages),
-            Some(Call::ShareTables) => sys::share_tables(source_env, source, env, va, pages, arg as u32),
-            Some(Call::OwnTables) => sys::own_tables(va, pages, arg as u32),
-            Some(Call::UnmapTables) => sys::unmap_tables(env, va, pages, arg as u32),
-            _ => Err(Error::BadOp(call.into())),
-        }
+        sys::page_op(op)
     }
 
     #[inline(always)]

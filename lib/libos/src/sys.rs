@@ -15,16 +15,27 @@
 
 use crate::door::{syscall, touch_to_read, touch_to_write};
 use crate::{EnvId, ExitStatus, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
-use abi::call::{CONSOLE_MAX, Call, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
+use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
-use abi::page::span;
+use abi::ops::Places;
+use abi::{Arguments, Call, args};
 
 /// The result of a call.
 pub type Result<T> = core::result::Result<T, Error>;
 
+/// Makes a call; returns `rax` and `rdx`.
 #[inline(always)]
-fn call<const N: usize>(call: Call, args: [u64; N]) -> Result<(u64, u64)> {
-    let (rax, rdx) = syscall(call as u64, args);
+fn enter<A: Arguments>(arguments: A) -> (u64, u64) {
+    syscall(A::CALL as u64, arguments.to_registers(), const { A::CALL.arguments().len() })
+}
+
+#[inline(always)]
+fn call<A: Arguments>(arguments: A) -> Result<(u64, u64)> {
+    results(enter(arguments))
+}
+
+#[inline(always)]
+fn results((rax, rdx): (u64, u64)) -> Result<(u64, u64)> {
     if rax >> 63 == 0 { Ok((rax, rdx)) } else { Err(error(rax, rdx)) }
 }
 
@@ -52,19 +63,62 @@ fn with_buffer<T>(touch: fn(u64), mut call: impl FnMut() -> Result<T>) -> Result
     }
 }
 
-/// Repeat `step(done, left)`, a call on a run of pages, until all pages are done.
-#[inline]
-fn run(pages: u64, step: impl Fn(u64, u64) -> Result<(u64, u64)>) -> Result<()> {
-    let mut done = 0;
+/// Makes the call of a page operation, once. `None`: it is not a page call.
+#[inline(always)]
+fn page_call(op: &PageOp) -> Option<(u64, u64)> {
+    // One arm for each call: there the compiler knows the places of its arguments.
+    macro_rules! page_calls {
+        ($($name:ident)*) => {
+            match Call::from_number(op.call.into())? {
+                $(Call::$name => Some(enter_page_call::<{ Call::$name as usize }>(op)),)*
+                _ => None,
+            }
+        };
+    }
+    page_calls!(Alloc Map Protect Unmap Mark Own Copy ShareTables OwnTables UnmapTables)
+}
+
+#[inline(always)]
+fn enter_page_call<const CALL: usize>(op: &PageOp) -> (u64, u64) {
+    let at = const { Places::of(Call::ALL[CALL]).unwrap() };
+    syscall(CALL as u64, at.put(op), const { Call::ALL[CALL].arguments().len() })
+}
+
+/// Do a page operation, in as many calls as it takes. The function is inlined, so the compiler knows which call it is.
+///
+/// # Errors
+/// Those of the call. `BadOp`: it is not a page call.
+#[inline(always)]
+pub fn page_op(mut op: PageOp) -> Result<()> {
+    if op.call == Call::ShareTables as u32 {
+        // Nearly always done with one call. A loop would take registers from the search around it, in a fork.
+        let (rax, rdx) = page_call(&op).unwrap_or_default();
+        return if rax == op.count.into() { Ok(()) } else { share_rest(PageOp { ..op }, rax, rdx) };
+    }
     loop {
-        match step(done, pages - done) {
-            Ok((more, _)) => done += more,
+        match results(page_call(&op).ok_or(Error::BadOp(op.call.into()))?) {
+            Ok((done, _)) if done >= op.count.into() => return Ok(()),
+            Ok((done, _)) => op = op.skip(done as u32),
             Err(error) => own_shared(error)?,
         }
-        if done >= pages {
-            return Ok(());
-        }
     }
+}
+
+/// Continues to share tables after a call with this answer.
+#[cold]
+#[inline(never)]
+fn share_rest(op: PageOp, rax: u64, rdx: u64) -> Result<()> {
+    let op = PageOp { call: Call::ShareTables as u32, ..op };
+    match results((rax, rdx)) {
+        Ok((done, _)) => page_op(op.skip(done as u32)),
+        Err(error) => own_shared(error).and_then(|()| page_op(op)),
+    }
+}
+
+/// A number of pages for a [`PageOp`].
+#[inline(always)]
+fn count(pages: u64) -> Result<u32> {
+    u32::try_from(pages).map_err(|_| Error::BadCount(pages))
 }
 
 /// Owns the shared table if `error` reports one of the caller's own. (The tables of a child are for the child to own.)
@@ -72,11 +126,11 @@ fn run(pages: u64, step: impl Fn(u64, u64) -> Result<(u64, u64)>) -> Result<()> 
 #[inline(never)]
 fn own_shared(error: Error) -> Result<()> {
     let Error::TableShared(value) = error else { return Err(error) };
-    let (va, level) = (Va(value).page(), Va(value).offset() as u32);
-    if !uvpt::entry(va, level).is_some_and(Pte::is_shared_table) {
+    let (va, level) = (Va(value).page(), Va(value).offset());
+    if !uvpt::entry(va, level as u32).is_some_and(Pte::is_shared_table) {
         return Err(error);
     }
-    call(Call::OwnTables, [va.0, 1, level.into()]).map(drop)
+    call(args::OwnTables { va, tables: 1, level }).map(drop)
 }
 
 /// Makes a call that may change the caller's own pages, and owns the shared tables that are in the way.
@@ -94,7 +148,7 @@ fn with_own_tables<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
 #[inline]
 #[must_use]
 pub fn id() -> EnvId {
-    EnvId(syscall(Call::Id as u64, []).0 as u32)
+    EnvId(enter(args::Id {}).0 as u32)
 }
 
 /// Write to the console; returns the number of bytes written, at most [`CONSOLE_MAX`].
@@ -103,7 +157,8 @@ pub fn id() -> EnvId {
 /// `BadAddress` if the bytes are not in memory that a call may read.
 pub fn write(bytes: &[u8]) -> Result<usize> {
     let count = bytes.len().min(CONSOLE_MAX as usize) as u64;
-    let (done, _) = with_buffer(touch_to_read, || call(Call::Write, [bytes.as_ptr() as u64, count]))?;
+    let buffer = Va(bytes.as_ptr() as u64);
+    let (done, _) = with_buffer(touch_to_read, || call(args::Write { buffer, bytes: count }))?;
     Ok(done as usize)
 }
 
@@ -112,9 +167,9 @@ pub fn write(bytes: &[u8]) -> Result<usize> {
 /// # Errors
 /// `BadAddress` if the buffer is not in memory that a call may write, `BadCount` if it is empty.
 pub fn read(buffer: &mut [u8]) -> Result<usize> {
-    let count = buffer.len().min(CONSOLE_MAX as usize) as u64;
-    let start = buffer.as_mut_ptr() as u64;
-    let (done, _) = with_buffer(touch_to_write, || call(Call::Read, [start, count]))?;
+    let bytes = buffer.len().min(CONSOLE_MAX as usize) as u64;
+    let buffer = Va(buffer.as_mut_ptr() as u64);
+    let (done, _) = with_buffer(touch_to_write, || call(args::Read { buffer, bytes }))?;
     Ok(done as usize)
 }
 
@@ -126,7 +181,7 @@ pub fn read(buffer: &mut [u8]) -> Result<usize> {
 /// # Errors
 /// `NoEnvs`, `NoMemory`.
 pub fn exofork() -> Result<EnvId> {
-    Ok(EnvId(call(Call::Exofork, [])?.0 as u32))
+    Ok(EnvId(call(args::Exofork {})?.0 as u32))
 }
 
 /// End an environment: the caller or one of its children.
@@ -134,14 +189,14 @@ pub fn exofork() -> Result<EnvId> {
 /// # Errors
 /// `BadEnv`, `NotYours`.
 pub fn destroy(env: EnvId) -> Result<()> {
-    call(Call::Destroy, [env.0.into()]).map(drop)
+    call(args::Destroy { env }).map(drop)
 }
 
 /// End the caller at once, without [`env::exit`](crate::env::exit)'s flush of the console. A program may give a status
 /// of at most 63; a greater one becomes 63.
 pub fn exit(status: u8) -> ! {
     loop {
-        let _ = syscall(Call::Exit as u64, [status.min(ExitStatus::PROGRAM_MAX).into()]);
+        let _ = enter(args::Exit { status: status.min(ExitStatus::PROGRAM_MAX).into() });
     }
 }
 
@@ -150,7 +205,7 @@ pub fn exit(status: u8) -> ! {
 /// # Errors
 /// `BadEnv`, `NotYours`, `BadStatus`, `BadState`.
 pub fn set_status(env: EnvId, status: Status) -> Result<()> {
-    call(Call::SetStatus, [env.0.into(), status as u64]).map(drop)
+    call(args::SetStatus { env, status: status as u64 }).map(drop)
 }
 
 /// Replace the registers of a stopped child.
@@ -158,8 +213,8 @@ pub fn set_status(env: EnvId, status: Status) -> Result<()> {
 /// # Errors
 /// `BadEnv`, `NotYours`, `BadState`, `BadAddress` for `rip`.
 pub fn set_regs(env: EnvId, registers: &Registers) -> Result<()> {
-    let registers = core::ptr::from_ref(registers) as u64;
-    with_buffer(touch_to_read, || call(Call::SetRegs, [env.0.into(), registers])).map(drop)
+    let registers = Va(core::ptr::from_ref(registers) as u64);
+    with_buffer(touch_to_read, || call(args::SetRegs { env, registers })).map(drop)
 }
 
 /// Register the entry point for exceptions and the exception stack (lowest address, pages), which becomes pinned.
@@ -169,7 +224,7 @@ pub fn set_regs(env: EnvId, registers: &Registers) -> Result<()> {
 /// `BadEnv`, `NotYours`, `BadAddress`, `Unaligned`, `BadCount`; for a page of the stack `NotMapped`,
 /// `NoRight`, `Shared`.
 pub fn set_upcall(env: EnvId, entry: u64, stack: Va, pages: u64) -> Result<()> {
-    call(Call::SetUpcall, [env.0.into(), entry, stack.0, pages]).map(drop)
+    call(args::SetUpcall { env, entry, stack, pages }).map(drop)
 }
 
 /// Wait until a child (`NONE`: any child) has ended, and release its slot.
@@ -177,7 +232,7 @@ pub fn set_upcall(env: EnvId, entry: u64, stack: Va, pages: u64) -> Result<()> {
 /// # Errors
 /// `NoChild`, `BadEnv`, `NotYours`.
 pub fn wait(child: EnvId) -> Result<(EnvId, ExitStatus)> {
-    let (id, status) = call(Call::Wait, [child.0.into(), 0])?;
+    let (id, status) = call(args::Wait { child, flags: 0 })?;
     Ok((EnvId(id as u32), ExitStatus(status as u8)))
 }
 
@@ -186,13 +241,13 @@ pub fn wait(child: EnvId) -> Result<(EnvId, ExitStatus)> {
 /// # Errors
 /// As [`wait`].
 pub fn try_wait(child: EnvId) -> Result<Option<(EnvId, ExitStatus)>> {
-    let (id, status) = call(Call::Wait, [child.0.into(), WAIT_NO_BLOCK])?;
+    let (id, status) = call(args::Wait { child, flags: WAIT_NO_BLOCK })?;
     Ok((id != 0).then_some((EnvId(id as u32), ExitStatus(status as u8))))
 }
 
 /// Yield: let other environments run.
 pub fn yield_now() {
-    let _ = syscall(Call::Yield as u64, [0]);
+    let _ = enter(args::Yield { env: EnvId::NONE });
 }
 
 /// Yield to `env`: let other environments run, `env` first.
@@ -201,7 +256,7 @@ pub fn yield_now() {
 /// `BadEnv`.
 #[inline]
 pub fn yield_to(env: EnvId) -> Result<()> {
-    call(Call::Yield, [env.0.into()]).map(drop)
+    call(args::Yield { env }).map(drop)
 }
 
 /// Map fresh zeroed pages at `va`, replacing what is mapped there.
@@ -210,7 +265,7 @@ pub fn yield_to(env: EnvId) -> Result<()> {
 /// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `BadPerms`, `Pinned`, `NoMemory`.
 #[inline]
 pub fn alloc(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
-    run(pages, |done, left| call(Call::Alloc, [env.0.into(), va.add_pages(done).0, left, perms.bits()]))
+    page_op(PageOp::alloc(env, va, count(pages)?, perms))
 }
 
 /// Share the pages at `source` of `source_env`: the same frames appear at `va` of `env`.
@@ -219,11 +274,7 @@ pub fn alloc(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
 /// As [`alloc`](fn@alloc), and `NotMapped`, `NoRight`, `TooManyRefs` for the source.
 #[inline]
 pub fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
-    run(pages, |done, left| {
-        let (source, va) = (source.add_pages(done).0, va.add_pages(done).0);
-        let (source_env, env) = (source_env.0.into(), env.0.into());
-        call(Call::Map, [source_env, source, env, va, left, perms.bits()])
-    })
+    page_op(PageOp::map(source_env, source, env, va, count(pages)?, perms))
 }
 
 /// Map fresh pages at `va` of `env`, with the contents of the pages at `source` of `source_env`.
@@ -231,32 +282,15 @@ pub fn map(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms:
 /// # Errors
 /// As [`alloc`](fn@alloc), and `NotMapped` for the source.
 pub fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
-    run(pages, |done, left| {
-        let (source, va) = (source.add_pages(done).0, va.add_pages(done).0);
-        let (source_env, env) = (source_env.0.into(), env.0.into());
-        call(Call::Copy, [source_env, source, env, va, left, perms.bits()])
-    })
+    page_op(PageOp::copy(source_env, source, env, va, count(pages)?, perms))
 }
 
 /// Do a page operation in a single call, for [quick handlers](crate::quick_handler). Returns whether all of it was
 /// done; nothing is repeated, no error is reported, and no function is called.
-///
-/// Table operations and `Mark` are never done here: the result is `false`.
 #[inline(always)]
 #[must_use]
 pub fn once(op: PageOp) -> bool {
-    let PageOp { call, count, source_env, env, source, va, arg } = op;
-    let (pages, env) = (u64::from(count), u64::from(env.0));
-    let (done, _) = match Call::from_number(call.into()) {
-        Some(call @ (Call::Alloc | Call::Protect)) => syscall(call as u64, [env, va.0, pages, arg]),
-        Some(call @ (Call::Map | Call::Copy)) => {
-            syscall(call as u64, [source_env.0.into(), source.0, env, va.0, pages, arg])
-        }
-        Some(Call::Unmap) => syscall(Call::Unmap as u64, [env, va.0, pages]),
-        Some(Call::Own) => syscall(Call::Own as u64, [va.0, pages]),
-        _ => return false,
-    };
-    done == pages
+    page_call(&op).is_some_and(|(done, _)| done == op.count.into())
 }
 
 /// Change the permissions of pages.
@@ -266,7 +300,7 @@ pub fn once(op: PageOp) -> bool {
 /// `Pinned`.
 #[inline]
 pub fn protect(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
-    run(pages, |done, left| call(Call::Protect, [env.0.into(), va.add_pages(done).0, left, perms.bits()]))
+    page_op(PageOp::protect(env, va, count(pages)?, perms))
 }
 
 /// Remove pages and marks.
@@ -275,7 +309,7 @@ pub fn protect(env: EnvId, va: Va, pages: u64, perms: Perms) -> Result<()> {
 /// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `BadCount`, `Pinned`; `NotMapped` where there is neither.
 #[inline]
 pub fn unmap(env: EnvId, va: Va, pages: u64) -> Result<()> {
-    run(pages, |done, left| call(Call::Unmap, [env.0.into(), va.add_pages(done).0, left]))
+    page_op(PageOp::unmap(env, va, count(pages)?))
 }
 
 /// Store a mark, a software word, where no page is mapped; 0 clears it.
@@ -285,7 +319,7 @@ pub fn unmap(env: EnvId, va: Va, pages: u64) -> Result<()> {
 /// mapped.
 #[inline]
 pub fn mark(env: EnvId, va: Va, pages: u64, word: u64) -> Result<()> {
-    run(pages, |done, left| call(Call::Mark, [env.0.into(), va.add_pages(done).0, left, word]))
+    page_op(PageOp::mark(env, va, count(pages)?, word))
 }
 
 /// Make pages private to the caller, and writable: the copy in copy-on-write.
@@ -294,7 +328,7 @@ pub fn mark(env: EnvId, va: Va, pages: u64, word: u64) -> Result<()> {
 /// `Unaligned`, `BadAddress`, `BadCount`, `NotMapped`, `Executable`, `NoMemory`.
 #[inline]
 pub fn own(va: Va, pages: u64) -> Result<()> {
-    run(pages, |done, left| call(Call::Own, [va.add_pages(done).0, left]))
+    page_op(PageOp::own(va, count(pages)?))
 }
 
 /// Share whole page tables of `source_env`: entries of this level (2: 2 MiB, 3: 1 GiB, 4: 512 GiB), from `source` on.
@@ -311,11 +345,7 @@ pub fn share_tables(
     tables: u64,
     level: u32,
 ) -> Result<()> {
-    run(tables, |done, left| {
-        let (source, va) = (source.0 + done * span(level), va.0 + done * span(level));
-        let (source_env, env) = (source_env.0.into(), env.0.into());
-        call(Call::ShareTables, [source_env, source, env, va, left, level.into()])
-    })
+    page_op(PageOp::share_tables(source_env, source, env, va, count(tables)?, level))
 }
 
 /// Make page tables private to the caller. Tables that others have too are copied, and pages that several environments
@@ -324,7 +354,7 @@ pub fn share_tables(
 /// # Errors
 /// `Unaligned`, `BadAddress`, `BadCount`, `BadLevel`, `NotMapped`, `NoMemory`, `TooManyRefs`.
 pub fn own_tables(va: Va, tables: u64, level: u32) -> Result<()> {
-    run(tables, |done, left| call(Call::OwnTables, [va.0 + done * span(level), left, level.into()]))
+    page_op(PageOp::own_tables(va, count(tables)?, level))
 }
 
 /// Remove page tables that other environments have too, and everything below them.
@@ -332,9 +362,7 @@ pub fn own_tables(va: Va, tables: u64, level: u32) -> Result<()> {
 /// # Errors
 /// As [`own_tables`], and `NotShared` if no other environment has the table.
 pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: u32) -> Result<()> {
-    run(tables, |done, left| {
-        call(Call::UnmapTables, [env.0.into(), va.0 + done * span(level), left, level.into()])
-    })
+    page_op(PageOp::unmap_tables(env, va, count(tables)?, level))
 }
 
 /// Do many page operations in as few calls as possible.
@@ -354,8 +382,8 @@ pub fn page_ops(ops: &[PageOp]) -> core::result::Result<(), (usize, Error)> {
                 &rest
             }
         };
-        let start = todo.as_ptr() as u64;
-        let result = with_buffer(touch_to_read, || call(Call::PageOps, [start, todo.len() as u64]));
+        let (operations, count) = (Va(todo.as_ptr() as u64), todo.len() as u64);
+        let result = with_buffer(touch_to_read, || call(args::PageOps { operations, count }));
         let (whole, part) = result.map_err(|error| (done, error))?;
         pages = if whole == 0 { pages + part as u32 } else { part as u32 };
         done += whole as usize;
@@ -380,8 +408,8 @@ fn message((from, value): (u64, u64)) -> Message {
 }
 
 #[inline]
-fn page_args(page: Option<(Va, Perms)>) -> (u64, u64) {
-    page.map_or((NO_PAGE, 0), |(va, perms)| (va.0, perms.bits()))
+fn page_args(page: Option<(Va, Perms)>) -> (Va, Perms) {
+    page.unwrap_or((Va(NO_PAGE), Perms::READ))
 }
 
 /// Send a word, and perhaps a page, to an environment that is waiting for it.
@@ -390,7 +418,7 @@ fn page_args(page: Option<(Va, Perms)>) -> (u64, u64) {
 /// `NotReceiving` if `env` is not waiting (see [`ipc::send`](crate::ipc::send)), `BadEnv`; for the page as [`map`].
 pub fn send(env: EnvId, value: u64, page: Option<(Va, Perms)>) -> Result<()> {
     let (va, perms) = page_args(page);
-    with_own_tables(|| call(Call::Send, [env.0.into(), value, va, perms])).map(drop)
+    with_own_tables(|| call(args::Send { env, value, va, perms })).map(drop)
 }
 
 /// Wait for a message, from `from` or (`NONE`) from any environment; a page in the message is mapped at `page`.
@@ -398,8 +426,8 @@ pub fn send(env: EnvId, value: u64, page: Option<(Va, Perms)>) -> Result<()> {
 /// # Errors
 /// `BadEnv`, `BadAddress`, `Unaligned`, `Pinned`.
 pub fn recv(page: Option<Va>, from: EnvId) -> Result<Message> {
-    let page = page.map_or(NO_PAGE, |va| va.0);
-    with_own_tables(|| call(Call::Recv, [page, from.0.into()])).map(message)
+    let va = page.unwrap_or(Va(NO_PAGE));
+    with_own_tables(|| call(args::Recv { va, from })).map(message)
 }
 
 /// Call [`send`] and then [`recv`] as one atomic call. If the send fails, nothing is done.
@@ -415,9 +443,8 @@ pub fn send_recv(
     from: EnvId,
 ) -> Result<Message> {
     let (va, perms) = page_args(page);
-    let answer = answer.map_or(NO_PAGE, |va| va.0);
-    with_own_tables(|| call(Call::SendRecv, [env.0.into(), value, va, perms, answer, from.0.into()]))
-        .map(message)
+    let recv_va = answer.unwrap_or(Va(NO_PAGE));
+    with_own_tables(|| call(args::SendRecv { env, value, va, perms, recv_va, from })).map(message)
 }
 
 /// End the machine with this exit status; for the first environment only.
@@ -425,5 +452,5 @@ pub fn send_recv(
 /// # Errors
 /// `NotFirst`, `BadStatus`.
 pub fn power_off(status: u8) -> Result<()> {
-    call(Call::PowerOff, [status.into()]).map(drop)
+    call(args::PowerOff { status: status.into() }).map(drop)
 }

@@ -21,7 +21,7 @@ use core::fmt::{self, Write};
 
 /// Makes a system call with any number and any arguments; returns `rax` and `rdx`.
 pub fn syscall(number: u64, args: [u64; 6]) -> (u64, u64) {
-    crate::door::syscall(number, args)
+    crate::door::syscall(number, args, 6)
 }
 
 /// The bytes at any address, mapped or not.
