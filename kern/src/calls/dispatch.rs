@@ -6,7 +6,8 @@ use crate::env::run;
 use crate::env::table::{self, Env, Results};
 use crate::env::user_memory::UserSlice;
 use crate::machine::registers::reg;
-use abi::{Call, EnvId, Error, PageOp, Perms, Va};
+use abi::ops::Places;
+use abi::{Arguments, Call, Error, PageOp, Va, args};
 use sched::Node;
 
 /// The result registers.
@@ -20,16 +21,10 @@ type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Pair;
 pub static HANDLERS: [Handler; Call::ALL.len()] = {
     let mut all = [dispatch as Handler; _];
     all[Call::Id as usize] = id;
-    all[Call::Alloc as usize] = page_call::<{ Call::Alloc as u64 }>;
-    all[Call::Map as usize] = page_call::<{ Call::Map as u64 }>;
-    all[Call::Protect as usize] = page_call::<{ Call::Protect as u64 }>;
-    all[Call::Unmap as usize] = page_call::<{ Call::Unmap as u64 }>;
-    all[Call::Mark as usize] = page_call::<{ Call::Mark as u64 }>;
-    all[Call::Own as usize] = page_call::<{ Call::Own as u64 }>;
-    all[Call::Copy as usize] = page_call::<{ Call::Copy as u64 }>;
-    all[Call::ShareTables as usize] = page_call::<{ Call::ShareTables as u64 }>;
-    all[Call::OwnTables as usize] = page_call::<{ Call::OwnTables as u64 }>;
-    all[Call::UnmapTables as usize] = page_call::<{ Call::UnmapTables as u64 }>;
+    macro_rules! page_calls {
+        ($($name:ident)*) => { $(all[Call::$name as usize] = page_call::<{ Call::$name as usize }>;)* };
+    }
+    page_calls!(Alloc Map Protect Unmap Mark Own Copy ShareTables OwnTables UnmapTables);
     all[Call::PageOps as usize] = page_ops;
     all[Call::SendRecv as usize] = send_receive;
     all
@@ -49,46 +44,48 @@ extern "C" fn id(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
 }
 
 /// Handles a page call. Each page call has a copy of this function, in which the places of its arguments are constant.
-extern "C" fn page_call<const CALL: u64>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+extern "C" fn page_call<const CALL: usize>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
     let entry = Entry::begin();
-    let me = table::current();
-    let done = match (Call::from_number(CALL), a, c) {
-        (Some(call @ (Call::Alloc | Call::Protect)), 0, 1) => fast::page_fast(me, call, Va(b), d),
-        (Some(Call::Unmap), 0, 1) => fast::page_fast(me, Call::Unmap, Va(b), 0),
-        (Some(Call::Own), _, _) if b == 1 => fast::page_fast(me, Call::Own, Va(a), 0),
-        (Some(Call::Map), 0, 0) if e == 1 => fast::map_fast(me, Va(b), Va(d), f),
+    let (me, call) = (table::current(), Call::ALL[CALL]);
+    let raw = const { Places::of(Call::ALL[CALL]).unwrap() }.pick([a, b, c, d, e, f]);
+    let done = match call {
+        _ if raw.env != 0 || raw.count != 1 => None,
+        Call::Alloc | Call::Protect | Call::Unmap | Call::Own => fast::page_fast(me, call, Va(raw.va), raw.arg),
+        Call::Map if raw.source_env == 0 => fast::map_fast(me, Va(raw.source), Va(raw.va), raw.arg),
         _ => None,
     };
     if done.is_some() {
-        return finish(entry, CALL, Ok((1, 0)));
+        return finish(entry, CALL as u64, Ok((1, 0)));
     }
-    long_page_call::<CALL>(entry, a, b, c, d, e, f)
+    page_call_slow::<CALL>(entry, a, b, c, d, e, f)
 }
 
 #[cold]
 #[inline(never)]
-fn long_page_call<const CALL: u64>(entry: Entry, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
-    if CALL == Call::Protect as u64
-        && a == 0
-        && let Some(done) = fast::protect_run_fast(table::current(), Va(b), c, d)
+fn page_call_slow<const CALL: usize>(entry: Entry, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+    let call = Call::ALL[CALL];
+    let raw = const { Places::of(Call::ALL[CALL]).unwrap() }.pick([a, b, c, d, e, f]);
+    if call == Call::Protect
+        && raw.env == 0
+        && let Some(done) = fast::protect_run_fast(table::current(), Va(raw.va), raw.count, raw.arg)
     {
-        return finish(entry, CALL, Ok((done, 0)));
+        return finish(entry, CALL as u64, Ok((done, 0)));
     }
-    let call = Call::from_number(CALL).ok_or(Error::BadCall(CALL));
-    let op = call.and_then(|call| PageOp::from_registers(call, [a, b, c, d, e, f]));
-    finish(entry, CALL, op.and_then(|op| pages::one(table::current(), &op)))
+    let op = PageOp::from_registers(call, [a, b, c, d, e, f]);
+    finish(entry, CALL as u64, op.and_then(|op| pages::one(table::current(), &op)))
 }
 
-extern "C" fn page_ops(list: u64, len: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
+extern "C" fn page_ops(a: u64, b: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
     let entry = Entry::begin();
-    finish(entry, Call::PageOps as u64, pages::many(table::current(), UserSlice::new(list, len)))
+    let many = |a: args::PageOps| pages::many(table::current(), UserSlice::new(a.operations, a.count));
+    finish(entry, Call::PageOps as u64, with([a, b, 0, 0, 0, 0], many))
 }
 
 /// Handles `send_recv`, the most frequent call that may switch. The stub has saved all registers. Returns only if the
 /// caller goes on.
-extern "C" fn send_receive(to: u64, word: u64, page: u64, perms: u64, at: u64, from: u64) -> Pair {
+extern "C" fn send_receive(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
     let entry = Entry::begin();
-    let results = ipc::send_receive(entry, table::current(), [to, word, page, perms, at, from]);
+    let results = ipc::send_receive(entry, table::current(), [a, b, c, d, e, f]);
     finish(entry, Call::SendRecv as u64, results)
 }
 
@@ -97,29 +94,32 @@ pub extern "C" fn dispatch(a: u64, b: u64, c: u64, d: u64, _: u64, _: u64) -> Pa
     let entry = Entry::begin();
     let me = table::current();
     let number = me.frame.saved().general[reg::RAX];
-    finish(entry, number, call(entry, me, number, [a, b, c, d]))
+    finish(entry, number, call(entry, me, number, [a, b, c, d, 0, 0]))
 }
 
-fn call(entry: Entry, me: &'static Env, number: u64, [a, b, c, d]: [u64; 4]) -> Results {
+fn call(entry: Entry, me: &'static Env, number: u64, args: [u64; 6]) -> Results {
     match Call::from_number(number).ok_or(Error::BadCall(number))? {
-        Call::Write => console::write(me, UserSlice::new(a, b)),
-        Call::Read => console::read(entry, me, UserSlice::new(a, b)),
+        Call::Write => with(args, |a: args::Write| console::write(me, UserSlice::new(a.buffer, a.bytes))),
+        Call::Read => with(args, |a: args::Read| console::read(entry, me, UserSlice::new(a.buffer, a.bytes))),
         Call::Exofork => envs::exofork(me),
-        Call::Destroy => envs::destroy(entry, me, EnvId::from_register(a)?),
-        Call::Exit => envs::exit(entry, me, a),
-        Call::SetStatus => envs::set_status(entry, me, EnvId::from_register(a)?, b),
-        Call::SetRegs => envs::set_regs(entry, me, EnvId::from_register(a)?, b),
-        Call::SetUpcall => envs::set_upcall(entry, me, EnvId::from_register(a)?, b, c, d),
-        Call::Wait => envs::wait(entry, me, EnvId::from_register(a)?, b),
-        Call::Yield => run::yield_to(entry, me, EnvId::from_register(a)?),
-        Call::Send => ipc::send(me, EnvId::from_register(a)?, b, c, perms(d)),
-        Call::Recv => ipc::receive(entry, me, a, EnvId::from_register(b)?),
-        Call::PowerOff => envs::power_off(me, a),
+        Call::Destroy => with(args, |a: args::Destroy| envs::destroy(entry, me, a.env)),
+        Call::Exit => with(args, |a: args::Exit| envs::exit(entry, me, a.status)),
+        Call::SetStatus => with(args, |a: args::SetStatus| envs::set_status(entry, me, a.env, a.status)),
+        Call::SetRegs => with(args, |a: args::SetRegs| envs::set_regs(entry, me, a.env, a.registers)),
+        Call::SetUpcall => {
+            with(args, |a: args::SetUpcall| envs::set_upcall(entry, me, a.env, a.entry, a.stack, a.pages))
+        }
+        Call::Wait => with(args, |a: args::Wait| envs::wait(entry, me, a.child, a.flags)),
+        Call::Yield => with(args, |a: args::Yield| run::yield_to(entry, me, a.env)),
+        Call::Send => with(args, |a: args::Send| ipc::send(me, a.env, a.value, a.va.0, a.perms)),
+        Call::Recv => with(args, |a: args::Recv| ipc::receive(entry, me, a.va.0, a.from)),
+        Call::PowerOff => with(args, |a: args::PowerOff| envs::power_off(me, a.status)),
         _ => Err(Error::BadCall(number)),
     }
 }
 
-/// Permission bits as the caller gave them: `ipc` checks them if there is a page.
-fn perms(argument: u64) -> Perms {
-    Perms::from_bits_retain(argument)
+/// Decodes the arguments of a call, and executes it.
+#[inline(always)]
+fn with<A: Arguments>(registers: [u64; 6], execute: impl FnOnce(A) -> Results) -> Results {
+    A::from_registers(registers).and_then(execute)
 }

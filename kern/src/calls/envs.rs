@@ -79,7 +79,7 @@ pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Res
 
 /// `set_regs(env, registers)`: sets the registers of the caller or of a stopped child.
 #[inline(never)]
-pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: u64) -> Results {
+pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: Va) -> Results {
     let env = table::find_own(me, id)?;
     let mut registers = [MaybeUninit::uninit()];
     let registers: &Registers = &UserSlice::new(at, 1).read(me, &mut registers)?[0];
@@ -103,14 +103,7 @@ pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: u64) -> Results {
 /// `set_upcall(env, handler, stack, pages)`: registers an exception handler and its stack, which is pinned from then
 /// on.
 #[inline(never)]
-pub fn set_upcall(
-    entry: Entry,
-    me: &'static Env,
-    id: EnvId,
-    handler: u64,
-    stack: u64,
-    pages: u64,
-) -> Results {
+pub fn set_upcall(entry: Entry, me: &'static Env, id: EnvId, handler: u64, stack: Va, pages: u64) -> Results {
     let env = table::find_own(me, id)?;
     if handler >= USER_LIMIT.0 {
         return Err(Error::BadAddress(handler));
@@ -119,7 +112,7 @@ pub fn set_upcall(
     if pages > most || (pages == 0 && handler != 0) {
         return Err(Error::BadCount(pages));
     }
-    let low = Va(stack).user_run(pages)?;
+    let low = stack.user_run(pages)?;
     let other = !core::ptr::eq(env, me);
     if other {
         switch::keep_off(entry, env)?;

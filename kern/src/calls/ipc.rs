@@ -10,7 +10,7 @@ use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results, with_page_map};
 use crate::machine::cpu::here;
 use abi::call::{GOT_PAGE, NO_PAGE};
-use abi::{EnvId, Error, Perms, Va};
+use abi::{Arguments, Call, EnvId, Error, Perms, Va, args};
 use sched::Node;
 
 /// `recv(va | NO_PAGE, from | 0)`: waits for a message.
@@ -27,7 +27,8 @@ pub fn receive(entry: Entry, me: &'static Env, at: u64, from: EnvId) -> Results 
 /// `send_recv(env, value, va, perms, recv va, from)`: sends a message, and waits for one.
 #[inline(always)]
 pub fn send_receive(entry: Entry, me: &'static Env, arguments: [u64; 6]) -> Results {
-    let [to, word, page, _, at, from] = arguments;
+    const PLACES: [usize; 5] = Call::SendRecv.places(["env", "value", "va", "recv_va", "from"]);
+    let [to, word, page, at, from] = PLACES.map(|place| arguments[place]);
     // Fast path, for most messages: a word for a word, and the receiver waits already.
     if page == NO_PAGE && at == NO_PAGE && (from == to || from == 0) && to <= u32::MAX.into() {
         let (to, from, my_id) = (EnvId(to as u32), EnvId(from as u32), me.id());
@@ -43,12 +44,12 @@ pub fn send_receive(entry: Entry, me: &'static Env, arguments: [u64; 6]) -> Resu
 #[cold]
 #[inline(never)]
 fn send_receive_locked(entry: Entry, me: &'static Env) -> Results {
-    let [to, word, page, perms, at, from] = me.frame.saved().arguments();
-    let (to, from) = (EnvId::from_register(to)?, EnvId::from_register(from)?);
-    check_receive(me, at, from)?;
-    let (receiver, mut locked) = deliver(me, to, word, page, Perms::from_bits_retain(perms), from)?;
-    locked.receive(me, at, from);
-    run::hand_over(entry, receiver, locked, abi::Call::SendRecv)
+    let args::SendRecv { env, value, va, perms, recv_va, from } =
+        Arguments::from_registers(me.frame.saved().arguments())?;
+    check_receive(me, recv_va.0, from)?;
+    let (receiver, mut locked) = deliver(me, env, value, va.0, perms, from)?;
+    locked.receive(me, recv_va.0, from);
+    run::hand_over(entry, receiver, locked, Call::SendRecv)
 }
 
 /// `send(env, value, va | NO_PAGE, perms)`: delivers a message, and makes the receiver runnable.

@@ -35,8 +35,8 @@ unsafe impl Plain for Registers {}
 unsafe impl Plain for PageOp {}
 
 impl UserSlice {
-    pub fn new(at: u64, len: u64) -> UserSlice {
-        UserSlice { at, len }
+    pub fn new(at: Va, len: u64) -> UserSlice {
+        UserSlice { at: at.0, len }
     }
 
     /// Copy from user memory until `out` is full.

@@ -25,15 +25,6 @@ impl EnvId {
     /// The last generation; the first one, 1, follows it.
     pub const MAX_GENERATION: u32 = u32::MAX >> EnvId::SLOT_BITS;
 
-    /// Decodes an argument that names an environment: 32 bits.
-    ///
-    /// # Errors
-    /// [`Error::BadEnv`].
-    #[inline]
-    pub fn from_register(argument: u64) -> Result<EnvId, Error> {
-        u32::try_from(argument).map(EnvId).map_err(|_| Error::BadEnv(argument))
-    }
-
     /// The id of this slot in this generation (at least 1).
     #[inline]
     #[must_use]
