@@ -106,17 +106,7 @@ impl fmt::Display for Arg {
 
 /// The number of arguments of a call.
 fn arguments(number: u64) -> usize {
-    match Call::from_number(number) {
-        None => 6,
-        Some(Call::Id | Call::Exofork) => 0,
-        Some(Call::Exit | Call::Destroy | Call::PowerOff | Call::Yield) => 1,
-        Some(Call::Unmap | Call::OwnTables) => 3,
-        Some(Call::Send | Call::SetUpcall | Call::Alloc | Call::Protect | Call::Mark | Call::UnmapTables) => {
-            4
-        }
-        Some(Call::Map | Call::Copy | Call::ShareTables | Call::SendRecv) => 6,
-        Some(_) => 2,
-    }
+    Call::from_number(number).map_or(6, |call| call.arguments().len())
 }
 
 fn name(number: u64) -> &'static str {

@@ -87,15 +87,7 @@ fn spin() {
 
 /// Makes the call of this operation. Returns how many pages were done.
 fn perform(op: &PageOp) -> Option<u32> {
-    let (source_env, env) = (op.source_env.0.into(), op.env.0.into());
-    let (source, va, count, arg) = (op.source.0, op.va.0, op.count.into(), op.arg);
-    let call = Call::from_number(op.call.into())?;
-    let arguments = match call {
-        Call::Map | Call::Copy | Call::ShareTables => [source_env, source, env, va, count, arg],
-        Call::Own | Call::OwnTables => [va, count, arg, 0, 0, 0],
-        _ => [env, va, count, arg, 0, 0],
-    };
-    let (done, error) = raw::syscall(op.call.into(), arguments);
+    let (done, error) = raw::syscall(op.call.into(), op.to_registers()?);
     (done >> 63 == 0 && error == 0).then_some(done as u32)
 }
 
