@@ -39,7 +39,7 @@ use mem as _; // memcpy and its kin
 use boot::pvh::BootTables;
 use boot::{command_line, first_program, kernel_map, patch, processors};
 use env::bracket::Entry;
-use env::{check, run, scheduler, table};
+use env::{check, run_loop, scheduler, table};
 use firmware::BootInfo;
 use machine::{cpu, power, print};
 use spin::Once;
@@ -70,5 +70,5 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     check::init(&boot.archive);
     first_program::load(boot);
     processors::open();
-    run::switch(Entry::begin(), scheduler::lock())
+    run_loop::switch(Entry::begin(), scheduler::lock())
 }

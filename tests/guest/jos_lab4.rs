@@ -54,7 +54,7 @@ fn on_other_machines() -> Vec<Case> {
 
 fn ungraded() -> Vec<Case> {
     vec![
-        guest("quickhandler").check(|run| {
+        guest("fasthandler").check(|run| {
             run.once("^parent: every register as it was$").once("^child: every register as it was$");
             run.once("^and is gone$");
         }),

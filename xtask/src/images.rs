@@ -187,7 +187,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Refuses a program with a quick handler that changes a vector register: such a handler would now and then corrupt the
+/// Refuses a program with a fast handler that changes a vector register: such a handler would now and then corrupt the
 /// interrupted code.
 ///
 /// # Errors

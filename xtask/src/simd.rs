@@ -9,12 +9,12 @@ use iced_x86::{
 use object::read::elf::{FileHeader as _, SectionHeader as _};
 use object::{LittleEndian, elf::FileHeader64};
 
-/// The prefix of quick handlers. libos has one, and `quick_handler!` makes others.
-const QUICK: &str = "libos_quick_";
+/// The prefix of fast handlers. libos has one, and `fast_handler!` makes others.
+const PREFIX: &str = "libos_fast_";
 /// Prefixes of functions that never return to the interrupted program, so that they may do anything.
 const ENDS: [&str; 2] = ["core::panicking::", "libos::console::unfinished"];
 
-/// The remedy for a quick handler that touches vector registers: copies become vector moves, or calls of `memcpy`.
+/// The remedy for a fast handler that touches vector registers: copies become vector moves, or calls of `memcpy`.
 const REMEDY: &str =
     "copying a structure often does that: copy its fields one by one, or use `upcall::set_handler`";
 
@@ -36,25 +36,25 @@ pub fn touches(instruction: &Instruction, info: &mut InstructionInfoFactory) -> 
     used || x87 || state
 }
 
-/// Checks the quick handlers of a program. They may call one another, and the kernel, and they may end the program.
+/// Checks the fast handlers of a program. They may call one another, and the kernel, and they may end the program.
 ///
 /// # Errors
 /// One of them touches a vector register, or calls a function that might; or there is none.
 pub fn check_program(program: &[u8]) -> Result<()> {
     let functions = symbols::functions(program)?;
-    let quick: Vec<&Function> =
-        functions.iter().filter(|function| function.name.starts_with(QUICK)).collect();
-    if quick.is_empty() {
-        bail!("no function `{QUICK}...`: is this a program of libos?");
+    let fast: Vec<&Function> =
+        functions.iter().filter(|function| function.name.starts_with(PREFIX)).collect();
+    if fast.is_empty() {
+        bail!("no function `{PREFIX}...`: is this a program of libos?");
     }
     let ends = functions.iter().filter(|function| ENDS.iter().any(|start| function.name.starts_with(start)));
-    let callable: Vec<u64> = quick.iter().copied().chain(ends).map(|function| function.address).collect();
-    for function in &quick {
+    let callable: Vec<u64> = fast.iter().copied().chain(ends).map(|function| function.address).collect();
+    for function in &fast {
         let code = code_of(program, function)?;
         if let Some((instruction, why)) = offender(function, code, &callable, &functions) {
-            let name = function.name.strip_prefix(QUICK).unwrap_or_default();
+            let name = function.name.strip_prefix(PREFIX).unwrap_or_default();
             bail!(
-                "the quick handler `{name}` {why}, at {:#x}: {:?}\n  {REMEDY}",
+                "the fast handler `{name}` {why}, at {:#x}: {:?}\n  {REMEDY}",
                 instruction.ip(),
                 instruction.code()
             );
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn found(code: &[u8]) -> Option<String> {
-        let function = Function { name: format!("{QUICK}x"), address: 0x1000, bytes: code.len() as u64 };
+        let function = Function { name: format!("{PREFIX}x"), address: 0x1000, bytes: code.len() as u64 };
         let callee = Function { name: "memcpy".to_owned(), address: 0x3000, bytes: 1 };
         offender(&function, code, &[0x1000, 0x2000], &[callee]).map(|(_, why)| why)
     }

@@ -1,7 +1,7 @@
 //! Slots, parents and children.
 
 use crate::node::{Family, Node};
-use crate::scheduler::Sched;
+use crate::scheduler::Scheduler;
 use crate::sync::Cell;
 use crate::word::change;
 use abi::{EnvId, Error, ExitStatus, Status};
@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 /// One new environment in this many gets a slot that was never used, although others are free.
 const FRESH: u32 = 16;
 
-impl<N: Node> Sched<N> {
+impl<N: Node> Scheduler<N> {
     /// Makes a stopped environment with an id of its own in a free slot. The environment without a parent is the root
     /// of all others.
     pub fn create(&mut self, parent: Option<&'static N>) -> Option<&'static N> {
@@ -140,7 +140,7 @@ impl<N: Node> Sched<N> {
     }
 
     /// Ends the life of a dying environment that has no children and has given back everything. Returns the parent if
-    /// that waits for just this: then the slot is free, and the caller tells the parent and [wakes](Sched::wake) it.
+    /// that waits for just this: then the slot is free, and the caller tells the parent and [wakes](Scheduler::wake) it.
     ///
     /// The environment stays as a zombie only for the parent that made it: no adoptive parent would ever ask for it.
     pub fn bury(&mut self, env: &'static N) -> Option<&'static N> {

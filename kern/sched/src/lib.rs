@@ -17,11 +17,11 @@
 //! Families are a tree. If a parent ends by itself, its children go up to their grandparent; if it is destroyed, all of
 //! its descendants are ended with it ([`Family`]).
 //!
-//! Invariants, whenever no processor has [`Sched`] locked:
+//! Invariants, whenever no processor has [`Scheduler`] locked:
 //! * At most one processor [holds](State) an environment; a `Running` one is held.
 //! * A `Runnable` or `Dying` environment is in the run queue, or a processor holds it, or a processor waits to hold it
-//!   ([`Sched::keep_off`]).
-//! * An environment that is not dying, and has no ancestor that is dying, descends from the [root](Sched::root). So
+//!   ([`Scheduler::keep_off`]).
+//! * An environment that is not dying, and has no ancestor that is dying, descends from the [root](Scheduler::root). So
 //!   every environment but the root has a parent that can end it, or will have one soon.
 //! * If a processor is idle, then for every environment in the run queue that it could take, an idle processor has been
 //!   woken and has not looked yet, or the processor that has just [given the environment back](give_back) is about to
@@ -55,6 +55,6 @@ pub use family::{find, find_own};
 pub use message::{park, take};
 pub use node::{Family, Links, Node};
 pub use queue::give_back;
-pub use scheduler::Sched;
+pub use scheduler::Scheduler;
 pub use sync::{AtomicBool, AtomicU64};
 pub use word::State;

@@ -1,7 +1,7 @@
 //! Messages: which receiver takes a message from which sender, and the end of the wait.
 
 use crate::node::Node;
-use crate::scheduler::Sched;
+use crate::scheduler::Scheduler;
 use crate::word::{State, change, load, replace};
 use abi::call::NO_PAGE;
 use abi::{EnvId, Status};
@@ -23,7 +23,7 @@ pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> 
 
 /// Parks the caller, after [`take`]: it waits for a message without a page, from the environment that was taken or from
 /// anyone, and this processor no longer holds it. The processor has already left it. `false` if another processor has
-/// changed the caller's state: then it has to [wait](Sched::receive) and be [given back](crate::give_back) under the
+/// changed the caller's state: then it has to [wait](Scheduler::receive) and be [given back](crate::give_back) under the
 /// lock.
 ///
 /// The environment that was taken cannot end before this, because it is held here. So when it ends it will find that it
@@ -36,7 +36,7 @@ pub fn park<N: Node>(me: &N, taken: &N, from: EnvId, processor: u32) -> bool {
     replace(me.word(), State::running(me.id(), processor), State::waiting(me.id(), from))
 }
 
-impl<N: Node> Sched<N> {
+impl<N: Node> Scheduler<N> {
     /// Makes the caller wait for a message, from anyone or from one environment alone, which must be alive. `false` if
     /// the caller was ended meanwhile. `at` is the address at which it wants a page.
     pub fn receive(&mut self, me: &'static N, at: u64, from: EnvId) -> bool {
@@ -49,21 +49,21 @@ impl<N: Node> Sched<N> {
     }
 
     /// Claims the environment with this id, if it takes a message from that sender. Returns the address at which it
-    /// wants a page. From now on no other environment sends to it, and its page map [stays](Sched::is_claimed), until
-    /// the message is [delivered](Sched::deliver).
+    /// wants a page. From now on no other environment sends to it, and its page map [stays](Scheduler::is_claimed), until
+    /// the message is [delivered](Scheduler::deliver).
     pub fn claim(&mut self, receiver: &'static N, id: EnvId, sender: EnvId) -> Option<u64> {
         let claimed = change(receiver.word(), |state| state.takes(id, sender).then(|| state.claimed(true)));
         claimed.is_ok().then(|| receiver.links().receive_at.get())
     }
 
-    /// Ends a [claim](Sched::claim) without a message.
+    /// Ends a [claim](Scheduler::claim) without a message.
     pub fn disclaim(&mut self, receiver: &'static N) {
         _ = change(receiver.word(), |state| Some(state.claimed(false)));
     }
 
     /// Ends a claim with a message: the receiver is runnable. Before it gives up the lock, the caller puts the message
-    /// into the receiver's registers, and [runs it here](Sched::hand_over) or [puts it into the run
-    /// queue](Sched::wake). `false` if the receiver was ended meanwhile.
+    /// into the receiver's registers, and [runs it here](Scheduler::hand_over) or [puts it into the run
+    /// queue](Scheduler::wake). `false` if the receiver was ended meanwhile.
     #[must_use]
     pub fn deliver(&mut self, receiver: &'static N) -> bool {
         let before = change(receiver.word(), |state| {

@@ -54,7 +54,7 @@ pub trait Node: Sized + 'static {
     }
 }
 
-/// The links of an environment to others. Only `Sched` looks inside.
+/// The links of an environment to others. Only `Scheduler` looks inside.
 pub struct Links<N: 'static> {
     /// The slot that became free after this one.
     pub(crate) next_free: Cell<Option<&'static N>>,

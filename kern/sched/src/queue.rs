@@ -2,18 +2,18 @@
 
 use crate::message::{AT_ONCE, WOKEN_AT_ONCE};
 use crate::node::Node;
-use crate::scheduler::Sched;
+use crate::scheduler::Scheduler;
 use crate::word::{self, State, change};
 use abi::Status;
 
 /// Stops holding an environment, when no register and no translation of it is left on this processor. Returns whether
-/// it has work to do already: then the caller [offers](crate::Sched::offer) it to idle processors.
+/// it has work to do already: then the caller [offers](crate::Scheduler::offer) it to idle processors.
 #[must_use]
 pub fn give_back<N: Node>(env: &N) -> bool {
     word::give_back(env.word())
 }
 
-impl<N: Node> Sched<N> {
+impl<N: Node> Scheduler<N> {
     /// Puts an environment at the end of the run queue. If a processor holds it, that one will [give it
     /// back](give_back); otherwise it can be taken at once.
     pub(crate) fn enqueue(&mut self, env: &'static N) {
@@ -46,7 +46,7 @@ impl<N: Node> Sched<N> {
     /// Takes the first environment of the run queue that can be taken: this processor holds it now, and it runs from
     /// now on if it is runnable; otherwise it is dying. Environments that are neither any more are removed from the
     /// queue. Those that another processor is just giving up stay. If very many had to be removed, there [may be
-    /// more](Sched::is_cut_short).
+    /// more](Scheduler::is_cut_short).
     #[must_use]
     pub fn dequeue(&mut self, processor: u32) -> Option<&'static N> {
         let (mut before, mut at): (Option<&'static N>, _) = (None, self.first);
@@ -96,7 +96,7 @@ impl<N: Node> Sched<N> {
         env.links().queued.set(false);
     }
 
-    /// Whether the last [`Sched::dequeue`] gave up before the end of the queue.
+    /// Whether the last [`Scheduler::dequeue`] gave up before the end of the queue.
     pub fn is_cut_short(&self) -> bool {
         self.cut_short
     }

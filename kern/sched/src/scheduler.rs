@@ -8,7 +8,7 @@ use abi::Status;
 /// processor that has it locked. Without the lock, a processor may only [`take`](crate::take) a receiver,
 /// [`park`](crate::park) the environment that it runs, and [`give_back`](crate::give_back) what it holds. So even with
 /// the lock, a state is changed only by exchanging the whole word.
-pub struct Sched<N: Node> {
+pub struct Scheduler<N: Node> {
     pub(crate) table: &'static [N],
     pub(crate) first: Option<&'static N>,
     pub(crate) last: Option<&'static N>,
@@ -32,10 +32,10 @@ pub struct Sched<N: Node> {
     pub(crate) idle: u64,
 }
 
-impl<N: Node> Sched<N> {
+impl<N: Node> Scheduler<N> {
     /// A scheduler without slots.
     pub const fn empty() -> Self {
-        Sched {
+        Scheduler {
             table: &[],
             first: None,
             last: None,

@@ -1,12 +1,12 @@
 //! How an environment is started, stopped, kept off its processor, and ended.
 
 use crate::node::{Family, Node};
-use crate::scheduler::Sched;
+use crate::scheduler::Scheduler;
 use crate::word::{State, change};
 use abi::{EnvId, ExitStatus, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
-impl<N: Node> Sched<N> {
+impl<N: Node> Scheduler<N> {
     /// Starts a stopped environment; nothing changes if it is runnable already.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl<N: Node> Sched<N> {
     }
 
     /// Keeps an environment off: makes this processor hold it, although another one may be running it, so that it runs
-    /// nowhere until it is [let go](Sched::let_go). `false`: call again when the other processor has given it up. Until
+    /// nowhere until it is [let go](Scheduler::let_go). `false`: call again when the other processor has given it up. Until
     /// then no other processor can take it.
     ///
     /// This does not stop the environment: if it stops itself just now, it stays stopped.

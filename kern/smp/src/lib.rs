@@ -114,7 +114,7 @@ const MAX_REFS: u32 = 1 << 31;
 /// Adds a reference to an object that has one. `false` if there are too many.
 #[inline]
 #[must_use]
-pub fn share(refs: &AtomicU32) -> bool {
+pub fn add_reference(refs: &AtomicU32) -> bool {
     if refs.fetch_add(1, Relaxed) >= MAX_REFS {
         refs.fetch_sub(1, Relaxed);
         return false;

@@ -135,7 +135,7 @@ fn no_request_is_lost() {
 fn the_last_reference_frees() {
     model(|| {
         let shared = Arc::new((AtomicU32::new(1), UnsafeCell::new(0_u32), AtomicU32::new(0)));
-        assert!(share(&shared.0));
+        assert!(add_reference(&shared.0));
         let drop_one = |shared: &(AtomicU32, UnsafeCell<u32>, AtomicU32)| {
             let (refs, contents, freed) = shared;
             contents.with(|contents| assert!(!contents.is_null()));
@@ -176,8 +176,8 @@ fn too_many_are_refused() {
     model(|| {
         let refs = Arc::new(AtomicU32::new(MAX_REFS));
         let other = Arc::clone(&refs);
-        let thread = thread::spawn(move || assert!(!share(&other)));
-        assert!(!share(&refs));
+        let thread = thread::spawn(move || assert!(!add_reference(&other)));
+        assert!(!add_reference(&refs));
         thread.join().unwrap();
         assert_eq!(refs.load(Relaxed), MAX_REFS);
     });

@@ -1,6 +1,6 @@
 //! The command line: the words in it that are for the kernel.
 
-use crate::env::run;
+use crate::env::run_loop;
 use crate::machine::{apic, control, cpu, power, print, provoke, windows};
 use core::sync::atomic::Ordering::Relaxed;
 use firmware::BootInfo;
@@ -18,7 +18,7 @@ pub fn read(boot: &'static BootInfo) {
         print::SIGNATURE.call_once(|| nonce);
     }
     if let Some(ticks) = boot.word("limit=").and_then(|ticks| ticks.parse().ok()) {
-        run::LIMIT.store(ticks, Relaxed);
+        run_loop::LIMIT.store(ticks, Relaxed);
     }
     if boot.word("hold-twice").is_some() {
         provoke::hold_twice();

@@ -1,7 +1,7 @@
 //! The kernel's final page tables and the metadata of memory, made once at boot.
 
 use crate::boot::pvh::image;
-use crate::env::check::Book;
+use crate::env::check::FrameRecord;
 use crate::env::table::{self, Env};
 use crate::machine::apic;
 use crate::machine::cpu::{self, BOOT_STACKS, Processor, Stacks};
@@ -43,9 +43,9 @@ pub unsafe fn init(boot: &BootInfo) {
     let entries = |base: u64, entry: usize| base..base + (slots * entry) as u64;
     direct.iter().for_each(|range| build.map(DIRECT_MAP.0 + range.start, range.clone(), RW));
     for range in boot.usable.iter() {
-        build.back_books::<FrameInfo>(alias(FRAMES), range, WINDOW);
+        build.back_metadata::<FrameInfo>(alias(FRAMES), range, WINDOW);
         if cfg!(feature = "check") {
-            build.back_books::<Book>(CHECK_TABLE.0, range, RW);
+            build.back_metadata::<FrameRecord>(CHECK_TABLE.0, range, RW);
         }
     }
     build.back(alias(MACHINE)..alias(CPUS) + PAGE_SIZE, WINDOW);

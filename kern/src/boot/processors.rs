@@ -8,7 +8,7 @@
 //! it run), so its `Cpu` is withdrawn: a processor that finds none halts for good.
 
 use crate::env::bracket::Entry;
-use crate::env::{check, run, scheduler};
+use crate::env::{check, run_loop, scheduler};
 use crate::machine::cpu::{self, Cpu, Processor};
 use crate::machine::hardware::kernel_root;
 use crate::machine::windows::{self, PROCESSORS};
@@ -103,5 +103,5 @@ pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
     while !OPEN.load(Relaxed) {
         flush::relax();
     }
-    run::switch(Entry::begin(), scheduler::lock())
+    run_loop::switch(Entry::begin(), scheduler::lock())
 }

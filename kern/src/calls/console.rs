@@ -3,7 +3,7 @@
 use crate::env::bracket::Entry;
 use crate::env::table::{Env, Results};
 use crate::env::user_memory::UserSlice;
-use crate::env::{run, scheduler};
+use crate::env::{run_loop, scheduler};
 use crate::machine::print;
 use abi::{Error, Status, call::CONSOLE_MAX};
 use core::mem::MaybeUninit;
@@ -37,7 +37,7 @@ pub fn read(entry: Entry, me: &'static Env, user: UserSlice) -> Results {
         if locked.block(me, Status::Reading) {
             me.frame.rewind();
         }
-        run::switch(entry, locked);
+        run_loop::switch(entry, locked);
     }
     Ok((len, 0))
 }

@@ -2,7 +2,7 @@
 
 use crate::calls::{console, envs, fast, ipc, pages};
 use crate::env::bracket::Entry;
-use crate::env::run;
+use crate::env::run_loop;
 use crate::env::table::{self, Env, Results};
 use crate::env::user_memory::UserSlice;
 use crate::machine::registers::reg;
@@ -112,7 +112,7 @@ fn call(entry: Entry, me: &'static Env, number: u64, args: [u64; 6]) -> Results 
             with(args, |a: args::SetUpcall| envs::set_upcall(entry, me, a.env, a.entry, a.stack, a.pages))
         }
         Call::Wait => with(args, |a: args::Wait| envs::wait(entry, me, a.child, a.flags)),
-        Call::Yield => with(args, |a: args::Yield| run::yield_to(entry, me, a.env)),
+        Call::Yield => with(args, |a: args::Yield| run_loop::yield_to(entry, me, a.env)),
         Call::Send => with(args, |a: args::Send| ipc::send(me, a.env, a.value, a.va.0, a.perms)),
         Call::Recv => with(args, |a: args::Recv| ipc::receive(entry, me, a.va.0, a.from)),
         Call::PowerOff => with(args, |a: args::PowerOff| envs::power_off(me, a.status)),

@@ -3,7 +3,7 @@
 use crate::env::bracket::Entry;
 use crate::env::table::{self, Env, Results, with_page_map};
 use crate::env::user_memory::UserSlice;
-use crate::env::{life, run, scheduler, switch};
+use crate::env::{life, run_loop, scheduler, switch};
 use crate::machine::print::trace;
 use crate::machine::{power, vectors};
 use abi::call::WAIT_NO_BLOCK;
@@ -31,7 +31,7 @@ pub fn destroy(entry: Entry, me: &'static Env, id: EnvId) -> Results {
         return Err(Error::BadEnv(id.0.into()));
     }
     if core::ptr::eq(env, me) {
-        run::switch(entry, scheduler::lock());
+        run_loop::switch(entry, scheduler::lock());
     }
     Ok((0, 0))
 }
@@ -42,7 +42,7 @@ pub fn exit(entry: Entry, me: &'static Env, status: u64) -> Results {
     let status = ExitStatus::from_register(status)?;
     trace!("[{}] exiting gracefully", me.id());
     life::end(me, status, me.id(), Family::GoesUp);
-    run::switch(entry, scheduler::lock())
+    run_loop::switch(entry, scheduler::lock())
 }
 
 /// `set_status(env, status)`: starts or stops an environment.
@@ -63,7 +63,7 @@ pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Res
             me.frame.set_results((0, 0));
             // Fails if the caller was ended meanwhile.
             _ = locked.stop(me);
-            run::switch(entry, locked);
+            run_loop::switch(entry, locked);
         }
         Some(Status::Stopped) => {
             while locked.stop(env).map_err(refuse)? {
@@ -150,7 +150,7 @@ pub fn wait(entry: Entry, me: &'static Env, id: EnvId, flags: u64) -> Results {
         return Ok((0, 0));
     }
     locked.wait(me, id);
-    run::switch(entry, locked)
+    run_loop::switch(entry, locked)
 }
 
 /// `power_off(status)`: ends the machine, for the first program only.

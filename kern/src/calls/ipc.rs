@@ -3,9 +3,9 @@
 //! A message goes from the sender's registers to the receiver's; nothing is queued. If the receiver is not ready, the
 //! sender gets an error, and libos decides what to do about it.
 
-use crate::calls::pages::{share, unpinned};
+use crate::calls::pages::{grant_page, unpinned};
 use crate::env::bracket::Entry;
-use crate::env::run;
+use crate::env::run_loop;
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results, with_page_map};
 use crate::machine::cpu::here;
@@ -21,7 +21,7 @@ pub fn receive(entry: Entry, me: &'static Env, at: u64, from: EnvId) -> Results 
     // `from` may have ended since: then nobody would wake the caller.
     table::find(me, from)?;
     locked.receive(me, at, from);
-    run::switch(entry, locked)
+    run_loop::switch(entry, locked)
 }
 
 /// `send_recv(env, value, va, perms, recv va, from)`: sends a message, and waits for one.
@@ -35,7 +35,7 @@ pub fn send_receive(entry: Entry, me: &'static Env, arguments: [u64; 6]) -> Resu
         let receiver = table::all().get(to.slot());
         if let Some(receiver) = receiver.filter(|env| sched::take(*env, to, my_id, here())) {
             receiver.frame.set_results((my_id.0.into(), word));
-            run::exchange(entry, me, receiver, from);
+            run_loop::exchange(entry, me, receiver, from);
         }
     }
     send_receive_locked(entry, me)
@@ -49,7 +49,7 @@ fn send_receive_locked(entry: Entry, me: &'static Env) -> Results {
     check_receive(me, recv_va.0, from)?;
     let (receiver, mut locked) = deliver(me, env, value, va.0, perms, from)?;
     locked.receive(me, recv_va.0, from);
-    run::hand_over(entry, receiver, locked, Call::SendRecv)
+    run_loop::hand_over(entry, receiver, locked, Call::SendRecv)
 }
 
 /// `send(env, value, va | NO_PAGE, perms)`: delivers a message, and makes the receiver runnable.
@@ -81,7 +81,7 @@ fn deliver(
     if page != NO_PAGE && at != NO_PAGE {
         flags = GOT_PAGE;
         drop(locked);
-        let shared = share(me, Va(page), receiver, Va(at), perms);
+        let shared = grant_page(me, Va(page), receiver, Va(at), perms);
         locked = scheduler::lock();
         if shared.is_err() {
             locked.disclaim(receiver);

@@ -165,7 +165,13 @@ fn tables(
 }
 
 /// Shares one page of `source` with another environment.
-pub fn share(source: &'static Env, from: Va, env: &'static Env, to: Va, perms: Perms) -> Result<(), Error> {
+pub fn grant_page(
+    source: &'static Env,
+    from: Va,
+    env: &'static Env,
+    to: Va,
+    perms: Perms,
+) -> Result<(), Error> {
     with_page_maps(source, env, |source_map, map| {
         unpinned(env, to, 1)?;
         let frame = source_map.as_deref().unwrap_or(map).grant(from, perms)?;

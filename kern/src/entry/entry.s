@@ -180,12 +180,12 @@ trap_anywhere:
 2:  POP_GENERAL
     iretq
 
-# A system call: rcx is the caller's rip, r11 its rflags. A quick call saves only what a C function may change.
+# A system call: rcx is the caller's rip, r11 its rflags. A call that never blocks saves only what a C function may change.
 syscall_entry:
     swapgs
     mov gs:[{scratch}], rsp
     mov rsp, gs:[{stack_top}]
-    cmp rax, {quick}
+    cmp rax, {first_blocking}
     jae 1f
     push qword ptr gs:[{scratch}]; push r11; push rcx; push r10; push r9; push r8; push rdi; push rsi
     mov rcx, r10                            # the arguments, as C has them

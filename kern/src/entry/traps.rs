@@ -11,9 +11,9 @@
 //!             <------- stub ------>  <-- stub ---> <------- processor ------->
 //! ```
 //!
-//! There are two kinds of system calls. *Quick* ones (`id` and the page calls) never block. Their stub leaves the frame
-//! alone, and saves on the kernel's stack only what a C function may change; the other registers survive in place. The
-//! stub of the others saves the whole frame, because another environment may run next.
+//! There are two kinds of system calls. *Non-blocking* ones (`id` and the page calls) always return at once. Their
+//! stub leaves the frame alone, and saves on the kernel's stack only what a C function may change; the other registers
+//! survive in place. The stub of the others saves the whole frame, because another environment may run next.
 //!
 //! The kernel returns with `sysretq` from a system call (at once, or after others have run) and into an upcall; with
 //! `iretq` everywhere else.
@@ -21,7 +21,7 @@
 use crate::calls::dispatch;
 use crate::env::bracket::Entry;
 use crate::env::table::{self, Env, Upcall};
-use crate::env::{life, run, scheduler};
+use crate::env::{life, run_loop, scheduler};
 use crate::machine::apic::{self, KICK, TIMER};
 use crate::machine::cpu::{self, Cpu};
 use crate::machine::registers::{Saved, USER_CODE, USER_DATA};
@@ -68,7 +68,7 @@ global_asm!(
     red_zone = const Fault::RED_ZONE,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
-    quick = const Call::QUICK,
+    first_blocking = const Call::FIRST_BLOCKING,
     calls = const Call::ALL.len(),
     user_code = const USER_CODE,
     user_data = const USER_DATA,
@@ -88,10 +88,10 @@ extern "C" fn user_trap() {
     match saved.vector {
         0..32 => {
             life::kill(env, &saved);
-            run::switch(entry, scheduler::lock());
+            run_loop::switch(entry, scheduler::lock());
         }
-        TIMER => run::tick(entry, env),
-        KICK => run::kicked(entry, env),
+        TIMER => run_loop::tick(entry, env),
+        KICK => run_loop::kicked(entry, env),
         _ => apic::end_of_interrupt(),
     }
     entry.end(MachineInfo::VECTOR + saved.vector);
@@ -100,8 +100,8 @@ extern "C" fn user_trap() {
 /// Handles exceptions and interrupts that came while the kernel ran.
 extern "C" fn kernel_trap(saved: &mut Saved) {
     match saved.vector {
-        TIMER => run::count_tick(),
-        KICK => run::kick(),
+        TIMER => run_loop::count_tick(),
+        KICK => run_loop::kick(),
         // A debug exception that was pending when the program entered the kernel: not a kernel bug.
         1 => provoke::stopped(saved),
         0..32 => panic::exception(saved),

@@ -21,7 +21,7 @@ use vm::Machine;
 
 /// The metadata of a frame that the checker keeps.
 #[repr(C)]
-pub struct Book {
+pub struct FrameRecord {
     /// Upper half: the number of the last check that met the frame. Lower half: how often entries named it in that
     /// check.
     named: AtomicU64,
@@ -38,9 +38,9 @@ static ARCHIVE: Once<Range<u32>> = Once::new();
 /// How many frames the kernel keeps for good.
 static KERNEL_FRAMES: AtomicU64 = AtomicU64::new(0);
 
-fn book(frame: Frame) -> &'static Book {
+fn record(frame: Frame) -> &'static FrameRecord {
     // SAFETY: `kernel_map::init` made an entry for every usable frame; they are atomic.
-    unsafe { &*(CHECK_TABLE.0 as *const Book).add(frame.0 as usize) }
+    unsafe { &*(CHECK_TABLE.0 as *const FrameRecord).add(frame.0 as usize) }
 }
 
 /// Records the frames of the boot archive, and how many frames are in use now: the kernel keeps those for good.
@@ -154,7 +154,7 @@ impl Check {
     /// Counts an entry that names a frame. Returns whether it is the first one: the entries in a table count once,
     /// however many entries share the table.
     fn name(&mut self, va: Va, level: u32, frame: Frame) -> bool {
-        let (count, refs) = (&book(frame).named, self.refs(frame));
+        let (count, refs) = (&record(frame).named, self.refs(frame));
         let before = count.load(Relaxed);
         let named = before.saturating_sub(self.stamp) + 1;
         count.store(self.stamp + named, Relaxed);
@@ -170,7 +170,7 @@ impl Check {
     }
 
     fn compare(&self, va: Va, level: u32, frame: Frame) {
-        let (named, refs) = (book(frame).named.load(Relaxed) - self.stamp, self.refs(frame));
+        let (named, refs) = (record(frame).named.load(Relaxed) - self.stamp, self.refs(frame));
         let after = after();
         assert!(
             named == refs,
@@ -225,14 +225,14 @@ fn walk_table(
             }
         }
     }
-    assert!(found == known, "table {table:?}: {found} entries, {known} in the books");
+    assert!(found == known, "table {table:?}: {found} entries, {known} in the metadata");
 }
 
 /// The groups of eight entries that are not empty: those of the last look, if all known entries are in them; otherwise
 /// found by looking at all entries.
 fn groups(table: Frame, entries: &[AtomicU64], known: u32) -> u64 {
     let used = |eight: &&[AtomicU64]| eight.iter().filter(|entry| entry.load(Relaxed) != 0).count();
-    let last = &book(table).groups;
+    let last = &record(table).groups;
     let (mut rest, mut found) = (last.load(Relaxed), 0);
     while rest != 0 {
         found += entries.chunks(8).nth(rest.trailing_zeros() as usize).as_ref().map_or(0, used);

@@ -62,7 +62,7 @@ pub fn kill(env: &'static Env, saved: &Saved) {
     end(env, ExitStatus::killed_by(vector), id, Family::GoesUp);
 }
 
-/// Begins the teardown of an environment. If it is the caller, the caller goes on to `run::switch`. Returns `false` if
+/// Begins the teardown of an environment. If it is the caller, the caller goes on to `run_loop::switch`. Returns `false` if
 /// the environment is already ending, or is gone since the caller looked it up.
 pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId, family: Family) -> bool {
     let mut locked = scheduler::lock();

@@ -5,7 +5,7 @@
 pub mod bracket;
 pub mod check;
 pub mod life;
-pub mod run;
+pub mod run_loop;
 pub mod scheduler;
 pub mod switch;
 pub mod table;

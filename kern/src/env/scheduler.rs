@@ -6,12 +6,12 @@
 use crate::env::table::Env;
 use crate::machine::hardware::{Hardware, Lock};
 use abi::window::LockKind;
-use sched::Sched;
+use sched::Scheduler;
 
 /// The locked scheduler: the guard of its lock.
-pub type Locked = vm::Guard<'static, Sched<Env>, Hardware>;
+pub type Locked = vm::Guard<'static, Scheduler<Env>, Hardware>;
 
-static SCHEDULER: Lock<Sched<Env>> = Lock::new(LockKind::Scheduler, Sched::empty());
+static SCHEDULER: Lock<Scheduler<Env>> = Lock::new(LockKind::Scheduler, Scheduler::empty());
 
 /// Locks the scheduler.
 pub fn lock() -> Locked {

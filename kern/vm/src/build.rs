@@ -74,7 +74,7 @@ impl<M: Machine> Builder<M> {
     }
 
     /// Backs the part that describes a range of memory, in a table at `base` with one `T` for every possible frame.
-    pub fn back_books<T>(&mut self, base: u64, memory: &Range<u64>, rights: u64) {
+    pub fn back_metadata<T>(&mut self, base: u64, memory: &Range<u64>, rights: u64) {
         let entry = |physical: u64| base + physical / PAGE_SIZE * size_of::<T>() as u64;
         self.back(entry(memory.start)..entry(memory.end), rights);
     }

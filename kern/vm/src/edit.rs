@@ -1,12 +1,12 @@
 //! Edits of a page map: the TLB invalidations that they need, and the frames that wait for those.
 
 use crate::Machine;
-use crate::page_map::{Editable, Loaded, PARKED, PageMap};
+use crate::page_map::{DEFERRED, Editable, Loaded, PageMap};
 use abi::{Frame, Va};
 use core::ops::{Deref, DerefMut};
 
-/// The cost of parking a frame until other processors have invalidated their translations, and then freeing it.
-pub const PARK: u32 = 75;
+/// The cost of deferring the release of a frame until other processors have invalidated their translations, and then freeing it.
+pub const DEFER: u32 = 75;
 /// The fixed cost of a TLB shootdown, for any number of processors.
 pub const FLUSH: u32 = 60;
 /// The cost of a TLB shootdown for each processor, whether it has to invalidate anything or not.
@@ -65,15 +65,15 @@ impl<M: Machine> Drop for Edit<'_, M> {
 }
 
 impl<M: Machine> Editable<M> {
-    /// Performs all pending TLB invalidations, local and remote, then frees the parked frames.
+    /// Performs all pending TLB invalidations, local and remote, then frees the deferred frames.
     #[cold]
     pub(crate) fn flush(&mut self) {
         if core::mem::take(&mut self.stale_here) {
             M::invalidate_all(self.root);
         }
         self.flush_elsewhere();
-        let parked = core::mem::take(&mut self.parked_len);
-        self.parked[..parked].iter().for_each(|frame| M::memory().release(*frame));
+        let deferred = core::mem::take(&mut self.deferred_len);
+        self.deferred[..deferred].iter().for_each(|frame| M::memory().release(*frame));
     }
 
     /// Performs a pending TLB shootdown on other processors. Frees no frames.
@@ -120,20 +120,20 @@ impl<M: Machine> Editable<M> {
     #[inline]
     pub(crate) fn release(&mut self, frame: Frame) {
         match self.loaded {
-            Loaded::Elsewhere => self.park(frame),
+            Loaded::Elsewhere => self.defer(frame),
             _ => M::memory().release_with(frame, &mut self.work),
         }
     }
 
     #[cold]
     #[inline(never)]
-    pub(crate) fn park(&mut self, frame: Frame) {
-        if self.parked_len == PARKED {
+    pub(crate) fn defer(&mut self, frame: Frame) {
+        if self.deferred_len == DEFERRED {
             self.flush();
         }
         self.owe_shootdown();
-        self.has_worked(PARK);
-        self.parked[self.parked_len] = frame;
-        self.parked_len += 1;
+        self.has_worked(DEFER);
+        self.deferred[self.deferred_len] = frame;
+        self.deferred_len += 1;
     }
 }

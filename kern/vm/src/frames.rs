@@ -139,7 +139,7 @@ impl<M: Machine> Memory<M> {
     /// Allocates a frame with old contents, possibly secrets: the caller overwrites all of them.
     #[inline]
     pub(crate) fn alloc_dirty(&self, work: &mut u32) -> Result<Frame, Error> {
-        self.take().map_or_else(|| self.fetch(work), Ok)
+        self.take().map_or_else(|| self.refill(work), Ok)
     }
 
     /// Takes a frame with old contents, if this processor has one at hand and its lock is free.
@@ -160,7 +160,7 @@ impl<M: Machine> Memory<M> {
     /// Frames move between lists only while both are locked. So a search always finds them.
     #[cold]
     #[inline(never)]
-    fn fetch(&self, work: &mut u32) -> Result<Frame, Error> {
+    fn refill(&self, work: &mut u32) -> Result<Frame, Error> {
         let mut mine = self.mine().lock();
         let mut some = self.pool.lock().cut(BATCH);
         if some.len == 0 {
@@ -201,8 +201,8 @@ impl<M: Machine> Memory<M> {
     /// # Errors
     /// [`Error::TooManyRefs`] with the physical address.
     #[inline]
-    pub fn share(&self, frame: Frame) -> Result<(), Error> {
-        if !smp::share(&M::info(frame).refs) {
+    pub fn add_reference(&self, frame: Frame) -> Result<(), Error> {
+        if !smp::add_reference(&M::info(frame).refs) {
             return Err(Error::TooManyRefs(frame.address()));
         }
         Ok(())
@@ -219,7 +219,7 @@ impl<M: Machine> Memory<M> {
     pub(crate) fn release_with(&self, frame: Frame, work: &mut u32) {
         if smp::release(&M::info(frame).refs) {
             add(work, FREE);
-            self.put(frame);
+            self.push_free(frame);
         }
     }
 
@@ -237,7 +237,7 @@ impl<M: Machine> Memory<M> {
             count::<M>(1);
         } else {
             drop(hand);
-            self.put(frame);
+            self.push_free(frame);
         }
     }
 
@@ -254,7 +254,7 @@ impl<M: Machine> Memory<M> {
 
     /// Puts a frame without references on the free list of this processor.
     #[inline(never)]
-    fn put(&self, frame: Frame) {
+    fn push_free(&self, frame: Frame) {
         M::poison(frame);
         let mut hand = self.mine().lock();
         let any = &mut hand.any;

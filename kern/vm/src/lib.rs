@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod budget;
 mod build;
 mod edit;
 mod entry;
@@ -33,19 +34,18 @@ mod lock;
 mod page_map;
 mod pages;
 mod ranges;
-mod run;
 mod sharing;
 mod teardown;
 mod walk;
 
+pub use budget::{Budget, unpinned};
 pub use build::Builder;
-pub use edit::{Edit, FLUSH, FLUSH_EACH, PARK};
+pub use edit::{DEFER, Edit, FLUSH, FLUSH_EACH};
 pub use frames::{FILL, FREE, Memory};
 pub use lock::{Guard, Lock};
 pub use page_map::{Editable, PageMap};
 pub use pages::Page;
 pub use ranges::Ranges;
-pub use run::{Budget, unpinned};
 
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va, page::TABLE_ENTRIES};

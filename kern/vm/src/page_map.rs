@@ -43,8 +43,8 @@ pub struct Editable<M> {
     /// Whether this processor's TLB needs a full invalidation (too many pages for single ones, or a table changed).
     pub(crate) stale_here: bool,
     /// Frames that wait for the pending TLB shootdown before they are freed.
-    pub(crate) parked: [Frame; PARKED],
-    pub(crate) parked_len: usize,
+    pub(crate) deferred: [Frame; DEFERRED],
+    pub(crate) deferred_len: usize,
     pub(crate) machine: PhantomData<M>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum Loaded {
 }
 
 /// The greatest number of frames that wait for one TLB shootdown.
-pub(crate) const PARKED: usize = 16;
+pub(crate) const DEFERRED: usize = 16;
 
 /// The result of a walk down to a table of level 1: valid for 2 MiB, until a table is freed.
 #[derive(Clone, Copy)]
@@ -123,8 +123,8 @@ impl<M: Machine> PageMap<M> {
             loaded: Loaded::Here,
             stale: false,
             stale_here: false,
-            parked: [Frame(0); PARKED],
-            parked_len: 0,
+            deferred: [Frame(0); DEFERRED],
+            deferred_len: 0,
             machine: PhantomData,
         }))
     }

@@ -72,7 +72,7 @@ impl<M: Machine> Editable<M> {
             self.require_own_tables(&leaf, va)?;
         }
         let frame = leaf.pte.frame();
-        M::memory().share(frame).map(|()| frame)
+        M::memory().add_reference(frame).map(|()| frame)
     }
 
     /// Maps a fresh page of zeros at `va`, replacing a page or mark there.

@@ -46,7 +46,7 @@ impl<M: Machine> Editable<M> {
     pub fn grant_table(&mut self, va: Va, level: u32) -> Result<Frame, Error> {
         let (_, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
-        M::memory().share(pte.frame())?;
+        M::memory().add_reference(pte.frame())?;
         if pte.has(Pte::WRITABLE) {
             entry.fetch_and(!Pte::WRITABLE, Relaxed);
             self.invalidate_all();
@@ -244,7 +244,7 @@ fn copy_tables<M: Machine>(from: &Table, to: &Table, left: Option<u32>) -> usize
     copy_entries(from, to, left, |old, new| {
         let pte = Pte(old.load(Relaxed));
         if pte.is_present() {
-            M::memory().share(pte.frame()).ok()?;
+            M::memory().add_reference(pte.frame()).ok()?;
             take_write(old);
             new.store(pte.0 & !Pte::WRITABLE, Relaxed);
         } else {
@@ -269,7 +269,7 @@ fn copy_leaves<M: Machine>(from: &Table, to: &Table, left: Option<u32>) -> usize
             }
             (beside, change) = (pte & !Pte::FRAME, change_of_leaf(pte));
         }
-        M::memory().share(Pte(pte).frame()).ok()?;
+        M::memory().add_reference(Pte(pte).frame()).ok()?;
         new.store(pte ^ change, Relaxed);
         Some(())
     })

@@ -173,9 +173,9 @@ calls! {
 }
 
 impl Call {
-    /// Calls with a number below this one are *quick*: they never block or switch, and always return. They have the
-    /// lowest numbers, so that the kernel knows which registers to save.
-    pub const QUICK: u64 = Call::PageOps as u64 + 1;
+    /// Calls with a number below this one are *non-blocking*: they never wait or switch, and always return. They have
+    /// the lowest numbers, so that the kernel knows which registers to save.
+    pub const FIRST_BLOCKING: u64 = Call::PageOps as u64 + 1;
 
     /// Where the arguments with these names are, for code that takes only some, and without decoding them.
     ///

@@ -16,11 +16,11 @@
 //! program      all of the old one     libos of the old one   the child's: libos of the new one
 //! ```
 
-use crate::kernel::Sys;
 use crate::layout::{HEAP, SCRATCH, TEXT};
+use crate::page_calls::Sys;
 use crate::spawn::{Command, Made};
 use crate::{EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Va};
-use crate::{console, door, pages, space, stack, sys, upcall, uvpt};
+use crate::{console, door, pages, regions, stack, sys, upcall, uvpt};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use core::ops::Range;
@@ -68,7 +68,7 @@ impl Command {
     /// Makes a stopped child with the new program, and the stage.
     fn prepare(&self) -> Result<Made, Error> {
         // Own the tables in the range of the programs: `exec` is going to change the entries below them.
-        pager::tables::own(&mut Sys, &(TEXT..HEAP))?;
+        pager::unshare::own(&mut Sys, &(TEXT..HEAP))?;
         let made = self.make()?;
         console::flush();
         let staged = pages::fill(STAGE, Perms::EXEC, |page| {
@@ -93,7 +93,7 @@ impl Command {
 /// Removes everything but the memory that this code runs on. No upcall is registered any more, so nothing brings the
 /// removed pages back.
 fn clear() {
-    let program = space::own_program().unwrap_or_else(|| give_up());
+    let program = regions::own_program().unwrap_or_else(|| give_up());
     let mut from = TEXT;
     for segment in program.segments().iter().filter(|segment| segment.resident) {
         // One of the gaps between segments contains the stacks.
@@ -105,7 +105,7 @@ fn clear() {
 }
 
 fn remove(range: Range<Va>) {
-    if range.start < range.end && pager::space::clear(&mut Sys, &range).is_err() {
+    if range.start < range.end && pager::ranges::clear(&mut Sys, &range).is_err() {
         give_up();
     }
 }

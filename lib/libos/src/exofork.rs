@@ -6,7 +6,7 @@
 
 use crate::layout::EXCEPTION_STACK_TOP;
 use crate::resident::{self, STACK_LOW, STACK_PAGES};
-use crate::{Child, EnvId, Error, PAGE_SIZE, Perms, Status, Va, console, space, stats, sys, upcall};
+use crate::{Child, EnvId, Error, PAGE_SIZE, Perms, Status, Va, console, regions, stats, sys, upcall};
 use core::arch::naked_asm;
 
 /// The result of a fork: the caller is the parent or the child.
@@ -22,7 +22,7 @@ pub enum Fork {
 ///
 /// # Errors
 /// `InHandler`, the errors of `exofork`, and those of `fill`: the child then ends.
-pub fn with(fill: Filler) -> Result<Fork, Error> {
+pub fn fork_with(fill: Filler) -> Result<Fork, Error> {
     if resident::in_handler() {
         return Err(Error::InHandler);
     }
@@ -34,7 +34,7 @@ pub fn with(fill: Filler) -> Result<Fork, Error> {
         return made.map(Fork::Parent);
     }
     stats::reset();
-    space::forget_what_is_not_inherited();
+    regions::forget_what_is_not_inherited();
     Ok(Fork::Child)
 }
 

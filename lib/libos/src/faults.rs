@@ -3,12 +3,12 @@
 //! Nothing on this path allocates, takes a lock or writes outside resident memory: the fault may have interrupted the
 //! program in the middle of anything.
 
-use crate::kernel::Sys;
 use crate::layout::USER_LIMIT;
+use crate::page_calls::Sys;
 use crate::resident::Local;
-use crate::{Fault, Va, Vector, env, println, space, stats, windows};
+use crate::{Fault, Va, Vector, env, println, regions, stats, windows};
 use pager::Resolution;
-use pager::quick::{self, Quick};
+use pager::fast::{self, FastResolution};
 
 /// Whether a fault was resolved, for fault handlers of programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,9 +34,9 @@ pub fn on_exhaustion(policy: Policy) {
 
 /// Resolves a page fault if a single page call can, without asking a pager.
 #[inline(always)]
-pub(crate) fn resolve_quickly(fault: &Fault) -> Quick {
-    space::known(|known| {
-        quick::resolve(&mut Sys, known, Va(fault.address), fault.page_fault(), stats::count_quick)
+pub(crate) fn resolve_fast(fault: &Fault) -> FastResolution {
+    regions::known(|known| {
+        fast::resolve_fast(&mut Sys, known, Va(fault.address), fault.page_fault(), stats::count_fast)
     })
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn resolve(fault: &Fault) -> Outcome {
     if fault.vector() != Vector::PAGE_FAULT || va >= USER_LIMIT {
         return Outcome::Unhandled;
     }
-    match pager::resolve(&mut Sys, space::find, va, fault.page_fault()) {
+    match pager::resolve(&mut Sys, regions::find, va, fault.page_fault()) {
         Ok(Resolution::Resume(cause)) => {
             stats::count(cause);
             Outcome::Resume
@@ -66,7 +66,7 @@ fn no_page(va: Va, error: abi::Error) -> Outcome {
     {
         return Outcome::Resume;
     }
-    let region = space::find(va).map_or("memory", |region| region.pager.name());
+    let region = regions::find(va).map_or("memory", |region| region.pager.name());
     println!("[{}] no page for {va} ({region}): {error}; {} frames free", env::id(), windows::free_frames());
     Outcome::Unhandled
 }

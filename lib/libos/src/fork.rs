@@ -3,10 +3,10 @@
 //! [`pager::fork`] decides what is shared and in which order; the tests run it on the host too. This module adds what
 //! a real program needs: the memory that cannot be shared.
 
-pub use crate::exofork::{Filler, Fork, with};
-use crate::kernel::Sys;
+pub use crate::exofork::{Filler, Fork, fork_with};
 use crate::layout::{PRIVATE, STACK_TOP};
-use crate::{EnvId, Error, Perms, Va, door, resident, space, stack, sys};
+use crate::page_calls::Sys;
+use crate::{EnvId, Error, Perms, Va, door, regions, resident, stack, sys};
 use abi::page::span;
 use pager::fork::Plan;
 
@@ -15,7 +15,7 @@ use pager::fork::Plan;
 /// # Errors
 /// `NoEnvs`, `NoMemory`: there is no child, and the caller goes on as before. `InHandler`.
 pub fn fork() -> Result<Fork, Error> {
-    with(|child, rsp| copy_on_write(child, rsp, pager::fork::share))
+    fork_with(|child, rsp| copy_on_write(child, rsp, pager::fork::share_tables))
 }
 
 /// Forks as [`fork`] does, but shares page by page instead of whole tables: the algorithm at its simplest, and the
@@ -24,7 +24,7 @@ pub fn fork() -> Result<Fork, Error> {
 /// # Errors
 /// As [`fork`].
 pub fn by_page() -> Result<Fork, Error> {
-    with(|child, rsp| copy_on_write(child, rsp, pager::fork::share_pages))
+    fork_with(|child, rsp| copy_on_write(child, rsp, pager::fork::share_pages))
 }
 
 /// A function that gives the child all memory that can be shared.
@@ -40,9 +40,9 @@ type Share = fn(&mut Sys, &Plan<Sys>) -> Result<(), pager::Error>;
 fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     // No table may be added while tables are counted.
     door::touch_stack::<0>();
-    pager::fork::fill_shared(&mut Sys, space::regions())?;
+    pager::fork::fill_shared(&mut Sys, regions::all())?;
     let resident = resident::range();
-    let table = space::table_pages();
+    let table = regions::table_pages();
     let stack = rsp.page()..rsp.page().add_pages(1);
     let in_stack = (stack::low()..STACK_TOP).contains(&rsp);
     let below = if in_stack { stack::low() } else { stack.start }..stack.start;
@@ -52,5 +52,5 @@ fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     }
     let private = PRIVATE..Va(PRIVATE.0 + span(2));
     let except = [below, stack, STACK_TOP..private.end, table];
-    Ok(share(&mut Sys, &Plan { child, regions: space::regions(), except: &except, private })?)
+    Ok(share(&mut Sys, &Plan { child, regions: regions::all(), except: &except, private })?)
 }

@@ -12,8 +12,8 @@
 //! resident memory, where nothing faults.
 
 use crate::layout::{HEAP, HEAP_END};
+use crate::regions::{self, Region};
 use crate::resident::Local;
-use crate::space::{self, Region};
 use crate::{Error, PAGE_SIZE, Perms, Va};
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
@@ -74,7 +74,7 @@ impl Allocator {
         }
         // Extend the region first: the allocator writes into its new room at once.
         let now = HEAP..if old == HEAP { HEAP.add_pages(1) } else { old };
-        if space::resize(&now, &(HEAP..Va(old.0 + by))).is_err() {
+        if regions::resize(&now, &(HEAP..Va(old.0 + by))).is_err() {
             return false;
         }
         self.end.set(Va(old.0 + by));
@@ -124,7 +124,7 @@ fn large(memory: *mut u8, bytes: usize) -> Range<Va> {
 /// Makes a region for a large allocation.
 fn alloc_large(bytes: usize, align: usize) -> *mut u8 {
     let region = |range| Region::new(range, Perms::WRITE, &PAGER);
-    let range = space::add_anywhere(bytes as u64, align as u64, region);
+    let range = regions::add_anywhere(bytes as u64, align as u64, region);
     range.map_or(null_mut(), |range| range.start.0 as *mut u8)
 }
 
@@ -132,9 +132,9 @@ fn alloc_large(bytes: usize, align: usize) -> *mut u8 {
 fn resize_large(memory: *mut u8, old: Layout, bytes: usize) -> Result<*mut u8, Error> {
     let (old, new) = (large(memory, old.size()), large(memory, bytes));
     if new.end < old.end {
-        space::unmap(&(new.end..old.end))?;
+        regions::unmap(&(new.end..old.end))?;
     } else if new.end > old.end {
-        space::resize(&old, &new)?;
+        regions::resize(&old, &new)?;
     }
     Ok(memory)
 }
@@ -148,8 +148,8 @@ fn move_large(memory: *mut u8, layout: Layout, bytes: usize) -> Result<*mut u8, 
     }
     // The new region served to find the place; remove it, since the old region moves there.
     let new = large(room, bytes);
-    space::unmap(&new)?;
-    space::relocate(&old, &new)?;
+    regions::unmap(&new)?;
+    regions::relocate(&old, &new)?;
     Ok(room)
 }
 
@@ -205,7 +205,7 @@ unsafe impl GlobalAlloc for Allocator {
         if layout.size() >= LARGE {
             // Fails if the table has no slot for the two pieces of a region that was joined with its neighbours, or if
             // a shared table cannot be copied. Then the memory and its addresses are lost, and nothing else.
-            let _ = space::unmap(&large(memory, layout.size()));
+            let _ = regions::unmap(&large(memory, layout.size()));
         } else if self.is_spare(memory) {
             // SAFETY: the caller got it from `alloc_spare`, with this layout.
             unsafe { (*self.spare.get()).deallocate(pointer, layout) }

@@ -7,7 +7,7 @@
 //! | [`start`] | the first instruction, arguments, `main`, the panic message |
 //! | [`sys`] | one safe function for each system call |
 //! | [`upcall`] | exception delivery: into user space and back to the interrupted instruction, without the kernel |
-//! | [`space`], [`pager`] | the regions of the address space, and the pagers that serve their faults |
+//! | [`regions`], [`pager`] | the regions of the address regions, and the pagers that serve their faults |
 //! | [`mmap`], [`heap`](mod@heap), [`stack`] | memory: mappings, the allocator, the stack |
 //! | [`faults`] | dispatch of a page fault to its pager; what happens when memory is exhausted |
 //! | [`uvpt`], [`pagemap`] | the page tables, read as memory and printed |
@@ -50,13 +50,13 @@ pub mod faults;
 pub mod fork;
 pub mod heap;
 pub mod ipc;
-mod kernel;
 pub mod mmap;
+mod page_calls;
 pub mod pagemap;
 pub mod pages;
 pub mod raw;
+pub mod regions;
 mod resident;
-pub mod space;
 pub mod spawn;
 pub mod stack;
 pub mod start;
@@ -76,8 +76,8 @@ pub use env::{Child, exit};
 pub use error::Error;
 pub use executable;
 pub use fork::{Fork, fork};
-pub use kernel::Sys;
-pub use pager::{self, Access, Cause, Inherit, Kernel, Pager, Resolution, Touch};
-pub use space::Region;
+pub use page_calls::Sys;
+pub use pager::{self, Access, Cause, Inherit, PageCalls, Pager, Resolution, Touch};
+pub use regions::Region;
 pub use spawn::Command;
 pub use start::{Args, ExitCode};

@@ -13,7 +13,7 @@
 
 use crate::archive::File;
 use crate::layout::SCRATCH;
-use crate::space::{self, Advice, Region};
+use crate::regions::{self, Advice, Region};
 use crate::{Error, Perms, Sys, Va};
 use core::ops::{Deref, DerefMut, Range};
 use core::sync::atomic::AtomicU64;
@@ -139,13 +139,13 @@ impl MmapOptions {
 
     fn map_region(self, bytes: usize, make: &dyn Fn(Range<Va>) -> Region) -> Result<Mmap, Error> {
         let range = match self.at {
-            None => space::add_anywhere(bytes as u64, 1, make)?,
+            None => regions::add_anywhere(bytes as u64, 1, make)?,
             Some(start) => {
                 let end = start.0.checked_add(bytes as u64).filter(|&end| end <= SCRATCH.0);
                 // References must not be null; and libos uses the addresses from `SCRATCH` on itself.
                 let end = end.filter(|_| start.0 != 0).ok_or(pager::Error::OutsideUser(start))?;
                 let range = start..Va(end).page_up();
-                space::add(make(range.clone()))?;
+                regions::add(make(range.clone()))?;
                 range
             }
         };
@@ -174,7 +174,7 @@ impl Mmap {
     /// Gives advice about the future use of the pages.
     ///
     /// # Errors
-    /// See [`space::advise`]; [`NotSupported`](pager::Error::NotSupported) for [`Advice::DontNeed`]: that may change
+    /// See [`regions::advise`]; [`NotSupported`](pager::Error::NotSupported) for [`Advice::DontNeed`]: that may change
     /// the bytes, and so needs [`discard`](Mmap::discard), which takes the value exclusively.
     pub fn advise(&self, advice: Advice) -> Result<(), Error> {
         self.advise_range(advice, 0..self.whole())
@@ -187,7 +187,7 @@ impl Mmap {
     pub fn advise_range(&self, advice: Advice, part: Range<usize>) -> Result<(), Error> {
         match advice {
             Advice::DontNeed => Err(pager::Error::NotSupported(self.start).into()),
-            advice => space::advise(&self.part(part)?, advice),
+            advice => regions::advise(&self.part(part)?, advice),
         }
     }
 
@@ -195,9 +195,9 @@ impl Mmap {
     /// again: zeros, or the file.
     ///
     /// # Errors
-    /// See [`space::advise`]; [`PastEnd`](pager::Error::PastEnd) if the part reaches beyond the mapping.
+    /// See [`regions::advise`]; [`PastEnd`](pager::Error::PastEnd) if the part reaches beyond the mapping.
     pub fn discard(&mut self, part: Range<usize>) -> Result<(), Error> {
-        space::advise(&self.part(part)?, Advice::DontNeed)
+        regions::advise(&self.part(part)?, Advice::DontNeed)
     }
 
     /// The length in bytes, rounded up to pages.
@@ -233,9 +233,9 @@ impl Mmap {
     /// Make the mapping writable. Shared pages are copied when they are written.
     ///
     /// # Errors
-    /// See [`space::protect`].
+    /// See [`regions::protect`].
     pub fn make_mut(self) -> Result<MmapMut, Error> {
-        space::protect(&self.range(), Perms::WRITE)?;
+        regions::protect(&self.range(), Perms::WRITE)?;
         Ok(MmapMut(self))
     }
 }
@@ -255,7 +255,7 @@ impl Drop for Mmap {
         if self.bytes > 0 {
             // Fails if the table of regions has no free slot, or a shared table cannot be copied: then the memory is
             // lost, and its addresses with it.
-            let _ = space::unmap(&self.range());
+            let _ = regions::unmap(&self.range());
         }
     }
 }
@@ -298,18 +298,18 @@ impl MmapMut {
     /// Make the mapping read-only.
     ///
     /// # Errors
-    /// See [`space::protect`].
+    /// See [`regions::protect`].
     pub fn make_read_only(self) -> Result<Mmap, Error> {
-        space::protect(&self.0.range(), Perms::READ)?;
+        regions::protect(&self.0.range(), Perms::READ)?;
         Ok(self.0)
     }
 
     /// Make the mapping executable and not writable.
     ///
     /// # Errors
-    /// See [`space::protect`].
+    /// See [`regions::protect`].
     pub fn make_exec(self) -> Result<Mmap, Error> {
-        space::protect(&self.0.range(), Perms::EXEC)?;
+        regions::protect(&self.0.range(), Perms::EXEC)?;
         Ok(self.0)
     }
 }

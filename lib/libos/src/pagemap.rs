@@ -1,7 +1,7 @@
 //! A printed map of this environment's address space: its regions, and the pages and marks in them. Reads only UVPT
 //! and the frame table.
 
-use crate::space;
+use crate::regions;
 use crate::{Frame, PAGE_SIZE, Perms, Pte, Va, layout, print, println, uvpt, windows};
 use core::ops::Range;
 
@@ -48,7 +48,7 @@ fn is_shared(entry: Pte) -> bool {
 pub fn print(pages: bool) {
     println!("from             to                   pages rights  resident   shared    dirty  pager");
     let mut from = Va(0);
-    for region in space::regions() {
+    for region in regions::all() {
         print_stray(from..region.start, pages);
         print_range(region.range(), region.perms, region.pager.name(), pages);
         from = region.end;

@@ -1,8 +1,8 @@
 //! The stack: it grows when it is touched, down to a limit, and a guard lies below that.
 
 use crate::layout::STACK_TOP;
-pub use crate::space::DEFAULT_STACK_BYTES as DEFAULT_BYTES;
-use crate::space::{self, FIRST_STACK, Region};
+pub use crate::regions::DEFAULT_STACK_BYTES as DEFAULT_BYTES;
+use crate::regions::{self, FIRST_STACK, Region};
 use crate::{Error, Fault, PAGE_SIZE, Perms, Va, Vector, door, env, println, resident};
 use core::ops::Range;
 use executable::{STACK_GUARD_BYTES, STACKS};
@@ -22,7 +22,7 @@ const fn guard_below(low: Va) -> Range<Va> {
 
 /// The region of the stack.
 fn region() -> Region {
-    space::find(Va(STACK_TOP.0 - 1)).expect("there is a stack")
+    regions::find(Va(STACK_TOP.0 - 1)).expect("there is a stack")
 }
 
 // The executable format keeps segments away from the stack and its guard.
@@ -30,7 +30,7 @@ const _: () =
     assert!(STACKS.start.0 <= guard_below(FIRST_STACK.start).start.0 && STACK_TOP.0 <= STACKS.end.0);
 
 pub(crate) fn init() -> Result<(), Error> {
-    space::add(Region::new(guard_below(FIRST_STACK.start), Perms::READ, &GUARD))
+    regions::add(Region::new(guard_below(FIRST_STACK.start), Perms::READ, &GUARD))
 }
 
 /// Let the stack grow to this many bytes (rounded up to pages), at most [`MAX_BYTES`], and not less than is in use; a
@@ -46,11 +46,11 @@ pub fn set_limit(bytes: u64) -> Result<(), Error> {
     let (old, low) = (low(), Va(STACK_TOP.0 - bytes).page());
     // Each step keeps the stack and its guard apart.
     if low < old {
-        space::resize(&guard_below(old), &guard_below(low))?;
-        space::resize(&(old..STACK_TOP), &(low..STACK_TOP))
+        regions::resize(&guard_below(old), &guard_below(low))?;
+        regions::resize(&(old..STACK_TOP), &(low..STACK_TOP))
     } else if low > old {
-        space::unmap(&(old..low))?;
-        space::resize(&guard_below(old), &guard_below(low))
+        regions::unmap(&(old..low))?;
+        regions::resize(&guard_below(old), &guard_below(low))
     } else {
         Ok(())
     }
@@ -71,7 +71,7 @@ pub(crate) fn is_exception_guard(fault: &Fault) -> bool {
 /// Prints an explanation if the fault address is in a guard.
 pub(crate) fn explain(fault: &Fault) {
     let va = Va(fault.address);
-    let Some(region) = space::find(va) else { return };
+    let Some(region) = regions::find(va) else { return };
     let name = region.pager.name();
     if !name.ends_with("guard") {
         return;

@@ -5,8 +5,8 @@
 //! itself, in this module.
 
 use crate::layout::{EXCEPTION_STACK_TOP, HEAP, STACK_TOP};
+use crate::regions::{self, Region};
 use crate::resident::Local;
-use crate::space::{self, Region};
 use crate::{
     Error, Perms, Va, archive, backtrace, env, heap, println, resident, stack, symbols, upcall, windows,
 };
@@ -215,10 +215,10 @@ fn add_first_regions(file: archive::File) -> Result<(), Error> {
     static EXCEPTION_GUARD: Guard = Guard("exception stack guard");
     static ABOVE: Guard = Guard("exception stack");
     let program = Program::parse(file.data).map_err(Error::BadElf)?;
-    program.segments().iter().try_for_each(|segment| space::add(of_segment(segment, file)))?;
-    space::add(Region::new(HEAP..HEAP.add_pages(1), Perms::WRITE, &heap::PAGER))?;
-    space::add(Region::new(STACK_TOP..resident::STACK_LOW, Perms::READ, &EXCEPTION_GUARD))?;
-    space::add(Region::new(resident::STACK_LOW..EXCEPTION_STACK_TOP, Perms::WRITE, &ABOVE))?;
+    program.segments().iter().try_for_each(|segment| regions::add(of_segment(segment, file)))?;
+    regions::add(Region::new(HEAP..HEAP.add_pages(1), Perms::WRITE, &heap::PAGER))?;
+    regions::add(Region::new(STACK_TOP..resident::STACK_LOW, Perms::READ, &EXCEPTION_GUARD))?;
+    regions::add(Region::new(resident::STACK_LOW..EXCEPTION_STACK_TOP, Perms::WRITE, &ABOVE))?;
     stack::init()
 }
 

@@ -36,18 +36,18 @@ const TABLES: usize = Cause::COUNT + 2;
 #[unsafe(link_section = ".resident")]
 static COUNTS: [Local<u64>; Cause::COUNT + 3] = [const { Local::new(0) }; Cause::COUNT + 3];
 
-/// Faults that were resolved on the fast path: one addition each. The last count is for the program's quick handler.
+/// Faults that were resolved on the fast path: one addition each. The last count is for the program's fast handler.
 #[unsafe(link_section = ".resident")]
-static QUICK: [Local<u64>; Cause::COUNT + 1] = [const { Local::new(0) }; Cause::COUNT + 1];
-const QUICK_BY_PROGRAM: usize = Cause::COUNT;
+static FAST: [Local<u64>; Cause::COUNT + 1] = [const { Local::new(0) }; Cause::COUNT + 1];
+const FAST_BY_PROGRAM: usize = Cause::COUNT;
 
 /// The counts so far.
 #[must_use]
 pub fn get() -> Stats {
-    let of = |cause: Cause| COUNTS[cause as usize].get() + QUICK[cause as usize].get();
-    let quick: u64 = QUICK.iter().map(Local::get).sum();
+    let of = |cause: Cause| COUNTS[cause as usize].get() + FAST[cause as usize].get();
+    let fast: u64 = FAST.iter().map(Local::get).sum();
     Stats {
-        upcalls: COUNTS[UPCALLS].get() + quick,
+        upcalls: COUNTS[UPCALLS].get() + fast,
         zero_maps: of(Cause::ZeroMap),
         zero_fills: of(Cause::ZeroFill),
         copies: of(Cause::Copy),
@@ -55,14 +55,14 @@ pub fn get() -> Stats {
         file_pages: of(Cause::FilePage),
         stack_pages: of(Cause::StackGrowth),
         by_pager: of(Cause::Custom),
-        by_program: COUNTS[BY_PROGRAM].get() + QUICK[QUICK_BY_PROGRAM].get(),
+        by_program: COUNTS[BY_PROGRAM].get() + FAST[FAST_BY_PROGRAM].get(),
         tables: COUNTS[TABLES].get(),
     }
 }
 
 /// Resets all counts, as a forked child does.
 pub fn reset() {
-    COUNTS.iter().chain(&QUICK).for_each(|count| count.set(0));
+    COUNTS.iter().chain(&FAST).for_each(|count| count.set(0));
 }
 
 #[inline]
@@ -91,14 +91,14 @@ pub(crate) fn count(cause: Cause) {
     add_one(cause as usize);
 }
 
-/// Counts a fault that the program's quick handler resolved.
+/// Counts a fault that the program's fast handler resolved.
 #[inline(always)]
-pub(crate) fn count_quick_program() {
-    QUICK[QUICK_BY_PROGRAM].update(|count| *count += 1);
+pub(crate) fn count_fast_program() {
+    FAST[FAST_BY_PROGRAM].update(|count| *count += 1);
 }
 
 /// Counts a fault that was resolved on the fast path.
 #[inline(always)]
-pub(crate) fn count_quick(cause: Cause) {
-    QUICK[cause as usize].update(|count| *count += 1);
+pub(crate) fn count_fast(cause: Cause) {
+    FAST[cause as usize].update(|count| *count += 1);
 }

@@ -176,7 +176,7 @@ pub fn read(buffer: &mut [u8]) -> Result<usize> {
 /// Make a child with the caller's registers and no memory, stopped.
 ///
 /// A child that is started in this state returns from this call without memory to return to. Use
-/// [`fork::with`](crate::fork::with), which gives the child memory, or [`set_regs`].
+/// [`fork::fork_with`](crate::fork::fork_with), which gives the child memory, or [`set_regs`].
 ///
 /// # Errors
 /// `NoEnvs`, `NoMemory`.
@@ -285,11 +285,11 @@ pub fn copy(source_env: EnvId, source: Va, env: EnvId, va: Va, pages: u64, perms
     page_op(PageOp::copy(source_env, source, env, va, count(pages)?, perms))
 }
 
-/// Do a page operation in a single call, for [quick handlers](crate::quick_handler). Returns whether all of it was
+/// Do a page operation in a single call, for [fast handlers](crate::fast_handler). Returns whether all of it was
 /// done; nothing is repeated, no error is reported, and no function is called.
 #[inline(always)]
 #[must_use]
-pub fn once(op: PageOp) -> bool {
+pub fn op_fast(op: PageOp) -> bool {
     page_call(&op).is_some_and(|(done, _)| done == op.count.into())
 }
 

@@ -1,4 +1,4 @@
-//! Exception delivery: from the kernel into user space, to a handler, and back to the interrupted instruction without
+//! Exception delivery: from the kernel into user regions, to a handler, and back to the interrupted instruction without
 //! entering the kernel again.
 //!
 //! On an exception the kernel writes a [`Fault`] on the exception stack and jumps to `enter`. The interrupted code
@@ -15,7 +15,7 @@ use crate::{EnvId, Fault, Perms, Registers, Va, Vector};
 use crate::{backtrace, console, door, faults, stack, stats, sys};
 use core::arch::naked_asm;
 use core::mem::offset_of;
-use pager::quick::Quick;
+use pager::fast::FastResolution;
 
 /// A handler for faults that libos did not resolve. It may change the interrupted registers.
 pub type Handler = fn(&mut Fault) -> Outcome;
@@ -25,13 +25,13 @@ static HANDLER: Local<Option<Handler>> = Local::new(None);
 
 /// The first function to handle a fault, with the vector registers as the interrupted program left them.
 #[unsafe(link_section = ".resident")]
-static QUICK: Local<Look> = Local::new(quick);
+static FAST: Local<Look> = Local::new(handle_fast);
 
 /// The fault that ends the program, while its report is printed; otherwise null.
 #[unsafe(link_section = ".resident")]
 static REPORTING: Local<*const Fault> = Local::new(core::ptr::null());
 
-/// Ask this handler about every exception that libos does not resolve itself (see [`space`](crate::space)).
+/// Ask this handler about every exception that libos does not resolve itself (see [`regions`](crate::regions)).
 ///
 /// The handler runs on the exception stack, which has 16 KiB. It may allocate, print, make calls and fault; it may not
 /// [`fork`](crate::fork()). If it returns [`Outcome::Unhandled`], the program ends as if there were no handler.
@@ -51,25 +51,25 @@ pub(crate) fn replace_handler(handler: Option<Handler>) -> Option<Handler> {
     before
 }
 
-/// A handler that touches no vector register, made by [`quick_handler!`](crate::quick_handler).
+/// A handler that touches no vector register, made by [`fast_handler!`](crate::fast_handler).
 #[derive(Clone, Copy)]
-pub struct QuickHandler(Look);
+pub struct FastHandler(Look);
 
 /// Ask this handler about every exception, before libos and before the handler of [`set_handler`]. An exception that
 /// it answers with [`Outcome::Unhandled`] is handled as usual.
 ///
 /// Meant for handlers whose work is a system call or two: saving the sixteen vector registers is half the cost of a
 /// fault.
-pub fn set_quick_handler(handler: QuickHandler) {
-    QUICK.set(handler.0);
+pub fn set_fast_handler(handler: FastHandler) {
+    FAST.set(handler.0);
 }
 
-/// Removes the program's quick handler.
-pub fn clear_quick_handler() {
-    QUICK.set(quick);
+/// Removes the program's fast handler.
+pub fn clear_fast_handler() {
+    FAST.set(handle_fast);
 }
 
-/// Make a [`QuickHandler`](crate::upcall::QuickHandler), a constant: its code may change the interrupted registers
+/// Make a [`FastHandler`](crate::upcall::FastHandler), a constant: its code may change the interrupted registers
 /// and make system calls.
 ///
 /// The code may call no function that the compiler does not inline (but it may panic), and it may use no vector
@@ -78,9 +78,9 @@ pub fn clear_quick_handler() {
 ///
 /// ```no_run
 /// use libos::upcall::{self, Outcome};
-/// use libos::{Fault, quick_handler};
+/// use libos::{Fault, fast_handler};
 ///
-/// quick_handler! {
+/// fast_handler! {
 ///     /// Steps over `ud2`.
 ///     fn SKIP(fault: &mut Fault) -> Outcome {
 ///         if fault.vector() != libos::Vector::INVALID_OPCODE {
@@ -91,49 +91,49 @@ pub fn clear_quick_handler() {
 ///     }
 /// }
 ///
-/// upcall::set_quick_handler(SKIP);
+/// upcall::set_fast_handler(SKIP);
 /// ```
 #[macro_export]
-macro_rules! quick_handler {
+macro_rules! fast_handler {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($fault:ident: $argument:ty) -> $outcome:ty $body:block) => {
         $(#[$meta])*
-        $vis const $name: $crate::upcall::QuickHandler = {
+        $vis const $name: $crate::upcall::FastHandler = {
             #[inline(always)]
             fn body($fault: $argument) -> $outcome $body
             // `cargo xtask` finds and decodes the function by this name.
-            #[unsafe(export_name = concat!("libos_quick_", stringify!($name)))]
+            #[unsafe(export_name = concat!("libos_fast_", stringify!($name)))]
             extern "C" fn look(fault: &mut $crate::Fault) -> $crate::upcall::Next {
                 let outcome = body(fault);
-                $crate::upcall::after_quick_handler(fault, outcome)
+                $crate::upcall::after_fast_handler(fault, outcome)
             }
             // SAFETY: no program goes into an archive before `cargo xtask` has decoded this function.
-            unsafe { $crate::upcall::QuickHandler::new(look) }
+            unsafe { $crate::upcall::FastHandler::new(look) }
         };
     };
 }
 
-impl QuickHandler {
+impl FastHandler {
     /// Wraps a function; called by the macro.
     ///
     /// # Safety
     /// The function does not change the vector registers.
     #[doc(hidden)]
     #[must_use]
-    pub const unsafe fn new(look: Look) -> QuickHandler {
-        QuickHandler(look)
+    pub const unsafe fn new(look: Look) -> FastHandler {
+        FastHandler(look)
     }
 }
 
-/// Continues after the program's quick handler: counts its success, or calls the quick handler of libos.
+/// Continues after the program's fast handler: counts its success, or calls the fast handler of libos.
 #[doc(hidden)]
 #[inline(always)]
-pub fn after_quick_handler(fault: &mut Fault, outcome: Outcome) -> Next {
+pub fn after_fast_handler(fault: &mut Fault, outcome: Outcome) -> Next {
     match outcome {
         Outcome::Resume => {
-            stats::count_quick_program();
+            stats::count_fast_program();
             Next::Resume
         }
-        Outcome::Unhandled => quick(fault),
+        Outcome::Unhandled => handle_fast(fault),
     }
 }
 
@@ -178,7 +178,7 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 /// The entry point of the upcall: the kernel jumps to it on an exception. `rsp` points at the [`Fault`], a multiple of
 /// 16.
 ///
-/// First [`quick`] runs, or the program's [quick handler](set_quick_handler); both leave the vector registers alone.
+/// First [`handle_fast`] runs, or the program's [fast handler](set_fast_handler); both leave the vector registers alone.
 /// They resolve most faults; [`handle`] resolves the others, with the vector registers saved.
 ///
 /// The way back has to load sixteen registers, the flags and the instruction pointer; and the instruction that loads
@@ -227,7 +227,7 @@ pub(crate) unsafe extern "C" fn enter() {
     naked_asm!(
         "mov rdi, rsp",
         "xor ebp, ebp", // a backtrace of the handler ends here
-        "call [rip + {QUICK}]",
+        "call [rip + {FAST}]",
         "test eax, eax",
         "jnz 3f",
         "2:",
@@ -271,7 +271,7 @@ pub(crate) unsafe extern "C" fn enter() {
         "mov eax, {SET_REGS}",
         "syscall",
         "ud2", // the handler left registers that the kernel refuses
-        QUICK = sym QUICK,
+        FAST = sym FAST,
         VECTORS = const VECTORS,
         DEFAULT_MXCSR = sym DEFAULT_MXCSR,
         handle = sym handle,
@@ -309,15 +309,15 @@ pub enum Next {
 
 /// The fast path: resolves the fault if that takes little work. The vector registers still hold the interrupted
 /// program's values, so nothing in this function may touch them: `cargo xtask` checks the compiled code.
-#[unsafe(export_name = "libos_quick_fault")]
-extern "C" fn quick(fault: &mut Fault) -> Next {
+#[unsafe(export_name = "libos_fast_fault")]
+extern "C" fn handle_fast(fault: &mut Fault) -> Next {
     if fault.vector() != Vector::PAGE_FAULT {
         return Next::AskProgram;
     }
-    match faults::resolve_quickly(fault) {
-        Quick::Resume => Next::Resume,
-        Quick::NotOurs => Next::AskProgram,
-        Quick::Unknown => Next::Resolve,
+    match faults::resolve_fast(fault) {
+        FastResolution::Resume => Next::Resume,
+        FastResolution::NotOurs => Next::AskProgram,
+        FastResolution::Unknown => Next::Resolve,
     }
 }
 

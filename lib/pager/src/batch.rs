@@ -1,6 +1,6 @@
 //! Batching: adjacent pages that are treated alike become one operation, and many operations one call.
 
-use crate::{Error, Kernel, ME};
+use crate::{Error, ME, PageCalls};
 use abi::{PageOp, Va};
 
 /// The number of operations in one call to the kernel.
@@ -24,7 +24,7 @@ impl<T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2]> Batch<T, F> 
     }
 
     #[inline]
-    pub(crate) fn add<K: Kernel>(&mut self, kernel: &mut K, va: Va, how: T) -> Result<(), Error> {
+    pub(crate) fn add<K: PageCalls>(&mut self, kernel: &mut K, va: Va, how: T) -> Result<(), Error> {
         if let Some((first, count, same)) = &mut self.run
             && *same == how
             && first.add_pages(u64::from(*count)) == va
@@ -38,7 +38,7 @@ impl<T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2]> Batch<T, F> 
         Ok(())
     }
 
-    fn end_run<K: Kernel>(&mut self, kernel: &mut K) -> Result<(), Error> {
+    fn end_run<K: PageCalls>(&mut self, kernel: &mut K) -> Result<(), Error> {
         let Some((va, count, how)) = self.run.take() else { return Ok(()) };
         for op in (self.emit)(va, count, how).into_iter().flatten() {
             if self.used == SIZE {
@@ -50,13 +50,13 @@ impl<T: PartialEq + Copy, F: Fn(Va, u32, T) -> [Option<PageOp>; 2]> Batch<T, F> 
         Ok(())
     }
 
-    fn flush<K: Kernel>(&mut self, kernel: &mut K) -> Result<(), Error> {
+    fn flush<K: PageCalls>(&mut self, kernel: &mut K) -> Result<(), Error> {
         let used = core::mem::take(&mut self.used);
         if used == 0 { Ok(()) } else { Ok(kernel.ops(&self.ops[..used])?) }
     }
 
     /// Executes the remaining operations.
-    pub(crate) fn finish<K: Kernel>(mut self, kernel: &mut K) -> Result<(), Error> {
+    pub(crate) fn finish<K: PageCalls>(mut self, kernel: &mut K) -> Result<(), Error> {
         self.end_run(kernel)?;
         self.flush(kernel)
     }

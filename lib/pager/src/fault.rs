@@ -1,15 +1,15 @@
 //! Handling of a page fault: the slow path.
 
 use crate::touch::{Access, Cause, Resolution, Touch};
-use crate::{Kernel, Region, tables};
+use crate::{PageCalls, Region, unshare};
 use abi::fault::PageFaultCode;
 use abi::{Perms, Pte, Va};
 
 /// Owns the tables above a page that is writable and still could not be written: one of them is shared since a fork.
 /// Returns the entry of the page afterwards.
 #[inline(never)]
-fn unshare<K: Kernel>(kernel: &mut K, va: Va) -> Result<Pte, abi::Error> {
-    tables::own_above(kernel, va)?;
+fn unshare<K: PageCalls>(kernel: &mut K, va: Va) -> Result<Pte, abi::Error> {
+    unshare::own_above(kernel, va)?;
     Ok(kernel.present(va))
 }
 
@@ -19,7 +19,7 @@ fn unshare<K: Kernel>(kernel: &mut K, va: Va) -> Result<Pte, abi::Error> {
 /// Those of the kernel, above all `NoMemory`. Then nothing has changed that a repetition would not repair.
 #[inline]
 // exercise 4 of fork: a write to a page that is copy-on-write
-pub fn resolve<K: Kernel>(
+pub fn resolve<K: PageCalls>(
     kernel: &mut K,
     find: impl FnOnce(Va) -> Option<Region<K>>,
     va: Va,

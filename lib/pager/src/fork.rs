@@ -10,7 +10,7 @@
 //! and a table has at most 512 entries.
 
 use crate::batch::Batch;
-use crate::{Access, Error, Inherit, Kernel, ME, Region, region, space, tables};
+use crate::{Access, Error, Inherit, ME, PageCalls, Region, ranges, region, unshare};
 use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
 use abi::page::span;
 use abi::{EnvId, PageOp, Perms, Pte, Va};
@@ -94,8 +94,8 @@ impl<K> Plan<'_, K> {
 ///
 /// # Errors
 /// Those of the kernel. The child is useless then; the caller's own memory has its old contents.
-pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
-    tables::own(kernel, &(Va(0)..USER_LIMIT))?;
+pub fn share_pages<K: PageCalls>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
+    unshare::own(kernel, &(Va(0)..USER_LIMIT))?;
     let mut sharing = Sharing::new(plan);
     sharing.pages(kernel, Va(0)..USER_LIMIT)?;
     sharing.batch.finish(kernel)
@@ -105,7 +105,7 @@ pub fn share_pages<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Erro
 ///
 /// # Errors
 /// As [`share_pages`].
-pub fn share<K: Kernel>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
+pub fn share_tables<K: PageCalls>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     let mut sharing = Sharing::new(plan);
     let top = kernel.count_entries(kernel.table(UVPT, 4).frame());
     sharing.tables(kernel, Va(0), 4, top)?;
@@ -122,7 +122,7 @@ struct Sharing<'a, K: 'static, F> {
     run: (Va, u32, u32),
 }
 
-impl<'a, K: Kernel> Sharing<'a, K, ()> {
+impl<'a, K: PageCalls> Sharing<'a, K, ()> {
     fn new(plan: &'a Plan<'a, K>) -> Sharing<'a, K, impl Fn(Va, u32, Share) -> [Option<PageOp>; 2]> {
         let child = plan.child;
         let batch = Batch::new(move |va, count, share: Share| share.ops(child, va, count));
@@ -131,7 +131,7 @@ impl<'a, K: Kernel> Sharing<'a, K, ()> {
     }
 }
 
-impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> {
+impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> {
     /// Shares the addresses that a table translates, from `start` on; `level` is that of its entries, and `left` the
     /// number of nonempty ones. Most tables are nearly empty: the search ends when that many were found.
     fn tables(&mut self, kernel: &mut K, start: Va, level: u32, mut left: u32) -> Result<(), Error> {
@@ -144,9 +144,9 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
             left -= 1;
         }
         while at < end && left > 0 {
-            let (entry, covered) = (kernel.table(at, level), tables::around(at, level));
+            let (entry, covered) = (kernel.table(at, level), unshare::around(at, level));
             if !entry.is_present() {
-                at = tables::behind_empty(kernel, at, level);
+                at = unshare::behind_empty(kernel, at, level);
                 continue;
             }
             if covered != *private {
@@ -232,10 +232,10 @@ impl<K: Kernel, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> 
 ///
 /// # Errors
 /// Those of the pagers.
-pub fn fill_shared<K: Kernel>(kernel: &mut K, regions: &[Region<K>]) -> Result<(), Error> {
+pub fn fill_shared<K: PageCalls>(kernel: &mut K, regions: &[Region<K>]) -> Result<(), Error> {
     for region in regions.iter().filter(|region| region.pager.on_fork() == Inherit::Shared) {
         let access = if region.is_writable() { Access::Write } else { Access::Read };
-        space::bring_in(kernel, region, region.range(), access)?;
+        ranges::bring_in(kernel, region, region.range(), access)?;
     }
     Ok(())
 }

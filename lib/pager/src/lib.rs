@@ -9,13 +9,13 @@
 //! | --- | --- |
 //! | [`region`] | ranges and their pagers: a sorted table with binary search |
 //! | [`fault`] | the slow path of a fault: copy-on-write, then the pager of the region |
-//! | [`quick`] | the fast path, for frequent and simple faults |
+//! | [`fast`] | the fast path, for frequent and simple faults |
 //! | [`pagers`] | zeros, shared memory, files, guards |
-//! | [`space`] | changes to ranges: unmap, protect, advise, move |
+//! | [`ranges`] | changes to ranges: unmap, protect, advise, move |
 //! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
-//! | [`tables`] | tables that are shared since a fork: made private or given up |
+//! | [`unshare`] | tables that are shared since a fork: made private or given up |
 //!
-//! This crate calls the kernel only through the trait [`Kernel`]. libos implements it with system calls; the tests
+//! This crate calls the kernel only through the trait [`PageCalls`]. libos implements it with system calls; the tests
 //! implement it with a simulated machine whose processor has a TLB.
 
 #![no_std]
@@ -24,14 +24,14 @@
 
 mod batch;
 pub mod error;
+pub mod fast;
 pub mod fault;
 pub mod fork;
 pub mod pagers;
-pub mod quick;
+pub mod ranges;
 pub mod region;
-pub mod space;
-pub mod tables;
 mod touch;
+pub mod unshare;
 
 pub use error::Error;
 pub use fault::resolve;
@@ -46,8 +46,8 @@ use core::ops::Range;
 ///
 /// Errors are those of the calls: see [`abi::Error`]. Addresses are the caller's own unless an operation names another
 /// environment.
-pub trait Kernel: 'static {
-    /// See [`Kernel::entries`].
+pub trait PageCalls: 'static {
+    /// See [`PageCalls::entries`].
     type Entries: Iterator<Item = (Va, Pte)>;
 
     /// The entry at `va`: a page, a mark, or nothing.
@@ -82,9 +82,9 @@ pub trait Kernel: 'static {
     fn op(&mut self, op: PageOp) -> Result<(), abi::Error>;
 
     /// Carries out a page operation with one call, and returns whether all of it is done. If nothing was done,
-    /// [`Kernel::op`] can repeat the operation and tells the reason.
+    /// [`PageCalls::op`] can repeat the operation and tells the reason.
     #[inline]
-    fn once(&mut self, op: PageOp) -> bool {
+    fn op_fast(&mut self, op: PageOp) -> bool {
         self.op(op).is_ok()
     }
 
@@ -108,7 +108,7 @@ pub trait Kernel: 'static {
     /// Maps fresh zeroed pages.
     ///
     /// # Errors
-    /// As [`Kernel::op`].
+    /// As [`PageCalls::op`].
     #[inline]
     fn alloc(&mut self, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
         self.op(PageOp::alloc(ME, va, count(pages)?, perms))
@@ -117,7 +117,7 @@ pub trait Kernel: 'static {
     /// Maps pages of the caller, or of the boot archive, at another place too.
     ///
     /// # Errors
-    /// As [`Kernel::op`].
+    /// As [`PageCalls::op`].
     #[inline]
     fn map(&mut self, source: Va, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
         self.op(PageOp::map(ME, source, ME, va, count(pages)?, perms))
@@ -126,7 +126,7 @@ pub trait Kernel: 'static {
     /// Changes the permissions of pages.
     ///
     /// # Errors
-    /// As [`Kernel::op`].
+    /// As [`PageCalls::op`].
     #[inline]
     fn protect(&mut self, va: Va, pages: u64, perms: Perms) -> Result<(), abi::Error> {
         self.op(PageOp::protect(ME, va, count(pages)?, perms))
@@ -135,7 +135,7 @@ pub trait Kernel: 'static {
     /// Removes pages and marks. Each address must have one.
     ///
     /// # Errors
-    /// As [`Kernel::op`].
+    /// As [`PageCalls::op`].
     #[inline]
     fn unmap(&mut self, va: Va, pages: u64) -> Result<(), abi::Error> {
         self.op(PageOp::unmap(ME, va, count(pages)?))
@@ -144,7 +144,7 @@ pub trait Kernel: 'static {
     /// Stores a mark, a word of 40 bits, where no page is mapped.
     ///
     /// # Errors
-    /// As [`Kernel::op`].
+    /// As [`PageCalls::op`].
     #[inline]
     fn mark(&mut self, va: Va, word: u64) -> Result<(), abi::Error> {
         self.op(PageOp::mark(ME, va, 1, word))
@@ -153,7 +153,7 @@ pub trait Kernel: 'static {
     /// Makes a page private and writable, by a copy if it has other users.
     ///
     /// # Errors
-    /// As [`Kernel::op`].
+    /// As [`PageCalls::op`].
     #[inline]
     fn own(&mut self, va: Va) -> Result<(), abi::Error> {
         self.op(PageOp::own(va, 1))

@@ -1,6 +1,6 @@
 //! The built-in pagers: zeros, shared memory, files, guards.
 
-use crate::Kernel;
+use crate::PageCalls;
 use crate::region::{Inherit, Pager, Region};
 use crate::touch::{Cause, Fill, Resolution, Touch};
 use abi::{Error, PAGE_SIZE, Perms, Va};
@@ -13,7 +13,7 @@ pub const AROUND: u64 = 16;
 /// entries are empty, and not beyond `end`.
 #[inline]
 // exercise 4 of pagers: how many pages to bring in at once
-fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
+fn around<K: PageCalls>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
     if !region.sequential {
         return 1;
     }
@@ -25,7 +25,7 @@ fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
 /// brought in may find memory when they are touched.
 #[cold]
 #[inline(never)]
-fn unless_there<K: Kernel>(kernel: &K, page: Va, error: Error) -> Result<(), Error> {
+fn unless_there<K: PageCalls>(kernel: &K, page: Va, error: Error) -> Result<(), Error> {
     if kernel.pte(page).is_present() { Ok(()) } else { Err(error) }
 }
 
@@ -49,7 +49,7 @@ impl Zeros {
 /// Brings in a page of zeros for `touch`.
 #[inline]
 // exercise 1 of pagers: memory that begins as zeros
-fn zeros<K: Kernel>(
+fn zeros<K: PageCalls>(
     kernel: &mut K,
     touch: &Touch,
     region: &Region<K>,
@@ -72,7 +72,7 @@ fn zeros<K: Kernel>(
 
 /// Brings in several pages of zeros, in a sequential region.
 #[inline(never)]
-fn upwards<K: Kernel>(
+fn upwards<K: PageCalls>(
     kernel: &mut K,
     page: Va,
     region: &Region<K>,
@@ -83,7 +83,7 @@ fn upwards<K: Kernel>(
     Ok(Resolution::Resume(fresh))
 }
 
-impl<K: Kernel> Pager<K> for Zeros {
+impl<K: PageCalls> Pager<K> for Zeros {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -104,7 +104,7 @@ impl<K: Kernel> Pager<K> for Zeros {
 /// A page that was never touched has no frame, so it could not be shared later: fork fills the whole region first.
 pub struct Shared;
 
-impl<K: Kernel> Pager<K> for Shared {
+impl<K: PageCalls> Pager<K> for Shared {
     fn name(&self) -> &'static str {
         "shared"
     }
@@ -145,7 +145,7 @@ impl File {
     /// A region of this pager: `bytes` bytes at `source`, then zeros. `source` is as far from a page boundary as the
     /// start of the range is (so, on one).
     #[must_use]
-    pub fn region<K: Kernel>(
+    pub fn region<K: PageCalls>(
         &'static self,
         range: Range<Va>,
         perms: Perms,
@@ -158,7 +158,7 @@ impl File {
 
     /// Brings in pages that do not exist yet.
     // exercise 2 of pagers: pages of a file
-    fn page_in<K: Kernel>(kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
+    fn page_in<K: PageCalls>(kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
         let [bias, file_end] = region.data;
         let page = touch.va.page();
         let source = Va(page.0.wrapping_add(bias));
@@ -184,7 +184,7 @@ impl File {
     }
 }
 
-impl<K: Kernel> Pager<K> for File {
+impl<K: PageCalls> Pager<K> for File {
     fn name(&self) -> &'static str {
         self.name
     }

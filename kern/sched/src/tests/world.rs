@@ -73,7 +73,7 @@ impl Env {
 }
 
 pub struct World {
-    pub sched: Mutex<Sched<Env>>,
+    pub sched: Mutex<Scheduler<Env>>,
     pub bells: &'static [Bell; 2],
     pub table: &'static [Env],
 }
@@ -83,7 +83,7 @@ impl World {
     pub fn new(count: usize) -> Arc<World> {
         let bells: &'static [Bell; 2] = Box::leak(Box::new(array::from_fn(|_| Bell::default())));
         let table = World::table(count, bells);
-        let mut sched = Sched::empty();
+        let mut sched = Scheduler::empty();
         sched.init(table);
         let first = sched.create(None);
         (1..count).for_each(|_| assert!(sched.create(first).is_some()));
@@ -107,7 +107,7 @@ impl World {
     pub fn of_generations(count: usize) -> Arc<World> {
         let world = World::new(1);
         let table = World::table(count, world.bells);
-        let mut sched = Sched::empty();
+        let mut sched = Scheduler::empty();
         sched.init(table);
         (0..count).fold(None, |parent, _| sched.create(parent));
         Arc::new(World { sched: Mutex::new(sched), bells: world.bells, table })
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Sched<Env>> {
+    pub fn lock(&self) -> MutexGuard<'_, Scheduler<Env>> {
         self.sched.lock().unwrap()
     }
 
@@ -188,7 +188,7 @@ impl World {
     }
 
     /// Locks the scheduler at a moment when no processor holds this environment in the status `Stopped`.
-    pub fn lock_free(&self, env: &Env) -> MutexGuard<'_, Sched<Env>> {
+    pub fn lock_free(&self, env: &Env) -> MutexGuard<'_, Scheduler<Env>> {
         loop {
             let sched = self.lock();
             if env.status() != Status::Stopped || env.holder().is_none() {

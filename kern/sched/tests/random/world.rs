@@ -4,7 +4,7 @@ use crate::env::Env;
 use crate::op::{PROCESSORS, SLOTS};
 use abi::Status;
 use abi::window::EnvInfo;
-use sched::{AtomicU64, Links, Sched};
+use sched::{AtomicU64, Links, Scheduler};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,7 +27,7 @@ pub struct Model {
 }
 
 pub struct World {
-    pub sched: Sched<Env>,
+    pub sched: Scheduler<Env>,
     pub table: &'static [Env],
     pub woken: &'static AtomicU64,
     /// The environment that runs on each processor.
@@ -48,7 +48,7 @@ impl World {
         let woken: &'static AtomicU64 = Box::leak(Box::default());
         let env = |slot| Env { slot, links: Links::default(), info: EnvInfo::default(), woken };
         let table: &'static [Env] = Box::leak((0..slots).map(env).collect());
-        let mut sched = Sched::empty();
+        let mut sched = Scheduler::empty();
         sched.init(table);
         let free = Model {
             status: Status::Free,

@@ -140,8 +140,8 @@ fn tables_are_for_users_if_a_page_below_is() {
 fn the_books_about_a_range_are_there() {
     let mut builder = builder();
     // A page has 256 entries of 16 bytes; these are numbers 0x100 to 0x17f, and 0x1f0 to 0x20f.
-    builder.back_books::<[u64; 2]>(span(3), &(0x10_0000..0x18_0000), RW);
-    builder.back_books::<[u64; 2]>(span(3), &(0x1f_0000..0x21_0000), RW);
+    builder.back_metadata::<[u64; 2]>(span(3), &(0x10_0000..0x18_0000), RW);
+    builder.back_metadata::<[u64; 2]>(span(3), &(0x1f_0000..0x21_0000), RW);
     let (_, pages) = contents(&builder);
     assert!(pages.into_keys().eq([1, 2].map(|page| span(3) + page * PAGE_SIZE)));
 }

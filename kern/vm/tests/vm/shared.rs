@@ -121,7 +121,7 @@ fn a_missing_frame_loses_no_table() {
     let mut taken: Vec<_> = std::iter::from_fn(|| memory.alloc().ok()).collect();
     // The target needs two tables.
     for _ in 0..2 {
-        memory.share(table).unwrap();
+        memory.add_reference(table).unwrap();
         assert_eq!(maps[1].edit().accept_table(PAGE, 2, table), Err(Error::NoMemory(0)));
         assert_eq!(refs(table), 2);
         memory.release(taken.pop().unwrap());

@@ -5,9 +5,9 @@ use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::{TABLE_ENTRIES, span};
 use abi::{Call, EnvId, Error, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use pager::fork::{self, Plan};
+use pager::ranges::Table;
 use pager::region::Filled;
-use pager::space::Table;
-use pager::{Guard, Kernel, Region, Regions};
+use pager::{Guard, PageCalls, Region, Regions};
 use sim::machine::{self, Sim, entry, processor};
 use sim::processor::Access;
 use std::array;
@@ -179,7 +179,7 @@ fn user_va(va: Va) -> Result<(), Error> {
     }
 }
 
-impl Kernel for Host {
+impl PageCalls for Host {
     type Entries = Entries;
 
     fn pte(&self, va: Va) -> Pte {
@@ -309,7 +309,7 @@ pub fn share(
     let plan = Plan { child: id(child), regions, except: &except, private };
     match by {
         By::Pages => fork::share_pages(host, &plan),
-        By::Tables(_) => fork::share(host, &plan),
+        By::Tables(_) => fork::share_tables(host, &plan),
     }
 }
 

@@ -6,9 +6,9 @@ use crate::rig::{Rig, page, region};
 use abi::fault::PageFaultCode;
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::quick::{self, Known, Quick};
-use pager::space::Advice;
-use pager::{File, Guard, Kernel, Region, Resolution, Shared, Zeros};
+use pager::fast::{self, FastResolution, Known};
+use pager::ranges::Advice;
+use pager::{File, Guard, PageCalls, Region, Resolution, Shared, Zeros};
 
 static ZEROS: Zeros = Zeros::named("zeros");
 static FILE: File = File { name: "file" };
@@ -57,10 +57,10 @@ fn targets(pages: &[u64]) -> Vec<Va> {
 /// Handles a fault as libos does: by the known facts first, then by the regions; the look-up renews the facts.
 fn fault(host: &mut Host, regions: &[Region<Host>], known: &mut Known<Host>, va: Va, code: u64) -> bool {
     let code = PageFaultCode(code);
-    match quick::resolve(host, known, va, code, |_| {}) {
-        Quick::Resume => return true,
-        Quick::NotOurs => return false,
-        Quick::Unknown => {}
+    match fast::resolve_fast(host, known, va, code, |_| {}) {
+        FastResolution::Resume => return true,
+        FastResolution::NotOurs => return false,
+        FastResolution::Unknown => {}
     }
     let find = |va| {
         if known.at(va).is_none() {
@@ -113,5 +113,5 @@ fn only_what_a_region_allows_brings_a_page_in() {
 
 /// Removes all pages.
 fn clear(host: &mut Host) {
-    pager::space::clear(host, &(page(0)..page(UPWARDS + PAGES))).expect("pages can always go");
+    pager::ranges::clear(host, &(page(0)..page(UPWARDS + PAGES))).expect("pages can always go");
 }

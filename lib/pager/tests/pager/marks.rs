@@ -3,8 +3,8 @@
 use crate::host::{By, Host};
 use crate::rig::{OTHER_GIB, Rig, page, range, region};
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::space::Advice;
-use pager::{Cause, Error, File, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
+use pager::ranges::Advice;
+use pager::{Cause, Error, File, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros};
 use proptest::prelude::*;
 use sim::machine::{contents, put};
 use sim::processor::Access;
@@ -174,7 +174,7 @@ fn a_pager_hears_nothing_of_what_stays() {
     let filler: Vec<_> = (10..24).map(|n| region(2 * n..2 * n + 1, &ZEROS)).collect();
     let (_, book) = rig.parts();
     for region in &filler {
-        pager::space::Table::edit(book, |regions| regions.add(*region)).expect("room");
+        pager::ranges::Table::edit(book, |regions| regions.add(*region)).expect("room");
     }
     assert_eq!(rig.unmap(1..3), Err(Error::TooManyRegions(16)));
     assert_eq!((swap.discarded(), rig.read(0)), (vec![], Some(1)));
@@ -293,7 +293,7 @@ fn play(rig: &mut Rig, swap: &'static Swap, seen: &mut Vec<Seen>, step: Step) {
         Step::Add(pages) => {
             let new = region(pages.clone(), swap);
             let (_, book) = rig.parts();
-            if pager::space::Table::edit(book, |regions| regions.add(new)).is_ok() {
+            if pager::ranges::Table::edit(book, |regions| regions.add(new)).is_ok() {
                 mine.extend(pages.map(|number| (number, 0)));
             }
         }

@@ -7,7 +7,7 @@ use crate::op::{Cover, Kind, Op, Outcome, pages, pages_of};
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::{PAGE_SIZE, Perms, Va};
 use pager::pagers::AROUND;
-use pager::space::Advice;
+use pager::ranges::Advice;
 use pager::{Cause, Error};
 use sim::processor::Access;
 use std::cell::RefCell;

@@ -3,8 +3,8 @@
 use crate::host::{Book, Host};
 use abi::layout::USER_LIMIT;
 use abi::{PAGE_SIZE, Perms, Va};
+use pager::ranges::Table;
 use pager::region::Filled;
-use pager::space::Table;
 use pager::{Error, Guard, Region, Regions, region};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -4,8 +4,8 @@ use crate::host::{ALL, Book, By, Host, share};
 use crate::world::{byte, touch};
 use abi::page::span;
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::space::{Advice, Table};
-use pager::{Error, Kernel, Pager, Region, space};
+use pager::ranges::{Advice, Table};
+use pager::{Error, PageCalls, Pager, Region, ranges};
 use sim::machine::{self, free_frames, processor};
 use sim::processor::Access;
 use std::ops::Range;
@@ -86,22 +86,22 @@ impl Rig {
 
     pub fn unmap(&mut self, pages: Range<u64>) -> Result<(), Error> {
         let (host, book) = self.parts();
-        space::unmap(host, book, &range(pages))
+        ranges::unmap(host, book, &range(pages))
     }
 
     pub fn protect(&mut self, pages: Range<u64>, perms: Perms) -> Result<(), Error> {
         let (host, book) = self.parts();
-        space::protect(host, book, &range(pages), perms)
+        ranges::protect(host, book, &range(pages), perms)
     }
 
     pub fn advise(&mut self, pages: Range<u64>, advice: Advice) -> Result<(), Error> {
         let (host, book) = self.parts();
-        space::advise(host, book, &range(pages), advice)
+        ranges::advise(host, book, &range(pages), advice)
     }
 
     pub fn relocate(&mut self, old: Range<u64>, new: Range<u64>) -> Result<(), Error> {
         let (host, book) = self.parts();
-        space::relocate(host, book, &range(old), &range(new))
+        ranges::relocate(host, book, &range(old), &range(new))
     }
 
     /// The pages that have a page or mark.

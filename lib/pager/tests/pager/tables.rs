@@ -5,8 +5,8 @@ use crate::rig::{OTHER_GIB, Rig, SAME_GIB, page, range, region};
 use crate::world::{Secret, touch};
 use abi::{Perms, Pte};
 use pager::fork::{self, Plan};
-use pager::space::Advice;
-use pager::{Cause, Kernel, Region, Shared, Zeros};
+use pager::ranges::Advice;
+use pager::{Cause, PageCalls, Region, Shared, Zeros};
 use sim::machine::free_frames;
 use sim::processor::Access;
 
@@ -85,7 +85,7 @@ fn what_is_private_is_shared_page_by_page() {
         let (host, book) = rig.parts();
         let (except, private) = ([range(1..2), range(3..TABLE)], range(0..TABLE));
         let plan = Plan { child: id(1), regions: &book.regions(), except: &except, private };
-        fork::share(host, &plan).expect("memory");
+        fork::share_tables(host, &plan).expect("memory");
         let inherited = book.inherited();
         rig.books.push(inherited);
         1

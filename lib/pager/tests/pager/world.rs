@@ -7,9 +7,9 @@ use crate::op::{Kind, OFFSETS, Op, Outcome, pages};
 use abi::fault::PageFaultCode;
 use abi::layout::USER_LIMIT;
 use abi::{Frame, Perms, Pte, Va};
-use pager::quick::{self, Known, Quick};
-use pager::space::{self, Table};
-use pager::{Cause, Error, File, Guard, Inherit, Kernel, Pager, Region, Resolution, Shared, Touch, Zeros};
+use pager::fast::{self, FastResolution, Known};
+use pager::ranges::{self, Table};
+use pager::{Cause, Error, File, Guard, Inherit, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros};
 use sim::machine::{self, Sim, entry, free_frames, processor, refs};
 use sim::processor::Access;
 use std::array;
@@ -78,13 +78,13 @@ pub fn touch(
         return Ok((None, None));
     }
     let (code, counted) = (PageFaultCode(code), Cell::new(None));
-    let quick = quick::resolve(host, &Known::of(regions, va), va, code, |cause| counted.set(Some(cause)));
-    assert_eq!(quick == Quick::Resume, counted.get().is_some(), "{access:?} at {va}");
+    let fast = fast::resolve_fast(host, &Known::of(regions, va), va, code, |cause| counted.set(Some(cause)));
+    assert_eq!(fast == FastResolution::Resume, counted.get().is_some(), "{access:?} at {va}");
     let resolution = match counted.get() {
         Some(cause) => Resolution::Resume(cause),
         None => pager::resolve(host, |va| pager::region::find(regions, va).copied(), va, code)?,
     };
-    if quick == Quick::NotOurs {
+    if fast == FastResolution::NotOurs {
         assert_eq!(resolution, Resolution::Unhandled, "{access:?} at {va}");
     }
     match resolution {
@@ -218,16 +218,16 @@ impl World {
                 let region = region_of((range.clone(), &page));
                 book.edit(|regions| regions.add(region))
             }
-            Op::Unmap { range } => space::unmap(host, book, range),
+            Op::Unmap { range } => ranges::unmap(host, book, range),
             Op::Protect { range, rights, cover } => {
-                space::protect(host, book, &self.model.aim(range, *cover), *rights)
+                ranges::protect(host, book, &self.model.aim(range, *cover), *rights)
             }
             Op::Advise { range, advice, cover } => {
-                space::advise(host, book, &self.model.aim(range, *cover), *advice)
+                ranges::advise(host, book, &self.model.aim(range, *cover), *advice)
             }
             Op::Relocate { page, to } => match self.model.move_of(*page, *to) {
                 None => return Outcome::Skipped,
-                Some((old, new)) => space::relocate(host, book, &old, &new),
+                Some((old, new)) => ranges::relocate(host, book, &old, &new),
             },
             Op::Fork => return self.fork(),
             Op::Exit => return self.exit(),

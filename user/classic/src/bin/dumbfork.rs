@@ -26,7 +26,7 @@ fn say(who: &str, times: u32) {
 }
 
 fn main() -> Result<(), Error> {
-    match fork::with(copy_everything)? {
+    match fork::fork_with(copy_everything)? {
         Fork::Child => say("child", 20),
         Fork::Parent(child) => {
             say("parent", 10);

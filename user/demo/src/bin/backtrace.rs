@@ -5,7 +5,7 @@
 
 use core::fmt;
 use core::hint::black_box;
-use libos::{Error, Fork, Va, fork, println, raw, space};
+use libos::{Error, Fork, Va, fork, println, raw, regions};
 
 libos::entry!(main);
 
@@ -62,8 +62,8 @@ fn overwrite(from: u64, word: u64) {
 fn lose_code(_: u64) {
     let here = lose_code as fn(u64) as usize as u64;
     println!("this is lost: {here:#x}");
-    let code = space::find(Va(here)).expect("code is in a region");
-    space::unmap(&code.range()).expect("a whole region");
+    let code = regions::find(Va(here)).expect("code is in a region");
+    regions::unmap(&code.range()).expect("a whole region");
     black_box(here);
 }
 

@@ -8,8 +8,10 @@ extern crate alloc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::windows::free_frames;
-use libos::{Cause, EnvId, Error, Kernel, PAGE_SIZE, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va};
-use libos::{println, raw, space, stats, symbols, sys, uvpt};
+use libos::{
+    Cause, EnvId, Error, PAGE_SIZE, PageCalls, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va,
+};
+use libos::{println, raw, regions, stats, symbols, sys, uvpt};
 
 libos::entry!(main);
 
@@ -96,7 +98,7 @@ fn set_first(block: u64) {
 }
 
 fn main() -> Result<(), Error> {
-    space::add(Region::new(ARENA..ARENA.add_pages(ARENA_PAGES), Perms::WRITE, &Fence))?;
+    regions::add(Region::new(ARENA..ARENA.add_pages(ARENA_PAGES), Perms::WRITE, &Fence))?;
 
     // A program without mistakes notices nothing.
     let before = free_frames();

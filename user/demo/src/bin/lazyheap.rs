@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::faults::{self, Outcome};
 use libos::mmap::MmapOptions;
 use libos::windows::free_frames;
-use libos::{Error, ExitStatus, Fork, PAGE_SIZE, Va, Vector, fork, println, space, stats};
+use libos::{Error, ExitStatus, Fork, PAGE_SIZE, Va, Vector, fork, println, regions, stats};
 
 libos::entry!(main);
 
@@ -115,7 +115,7 @@ fn a_policy() -> Result<(), Error> {
             return Outcome::Unhandled;
         }
         println!("no page for {va} ({error}): giving up the cache");
-        match space::advise(&range, space::Advice::DontNeed) {
+        match regions::advise(&range, regions::Advice::DontNeed) {
             Ok(()) => Outcome::Resume,
             Err(_) => Outcome::Unhandled,
         }

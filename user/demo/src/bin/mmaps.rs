@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use libos::layout::SCRATCH;
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::pager::Error as Wrong;
-use libos::space::Advice;
+use libos::regions::Advice;
 use libos::windows::free_frames;
 use libos::{Error, Fork, PAGE_SIZE, Perms, Va, archive, fork, ipc, println, raw, stats, uvpt};
 
@@ -191,7 +191,7 @@ fn errors() -> Result<(), Error> {
     let second = FIXED.add_pages(1);
     let past = |offset| Error::Memory(Wrong::PastEnd(offset));
     let cases = [
-        ("no length", anon(new()), Error::Memory(Wrong::Empty(libos::space::MAPPINGS.start))),
+        ("no length", anon(new()), Error::Memory(Wrong::Empty(libos::regions::MAPPINGS.start))),
         ("more than all", anon(new().len(1 << 47)), Error::Memory(Wrong::NoSpace(1 << 47))),
         ("taken", anon(new().at(second).len(1)), Error::Memory(Wrong::Overlap(second))),
         ("not a page", anon(new().at(Va(0x1001)).len(1)), Error::Memory(Wrong::Unaligned(0x1001))),
@@ -212,7 +212,7 @@ fn errors() -> Result<(), Error> {
         ("write and execute", rights_of(Perms::WRITE | Perms::EXEC), {
             Error::Memory(Wrong::BadProtection(FIXED))
         }),
-        ("a hole", libos::space::protect(&(second..second.add_pages(2)), Perms::READ).unwrap_err(), {
+        ("a hole", libos::regions::protect(&(second..second.add_pages(2)), Perms::READ).unwrap_err(), {
             Error::Memory(Wrong::NoRegion(second.add_pages(1)))
         }),
     ];
@@ -224,5 +224,5 @@ fn errors() -> Result<(), Error> {
 }
 
 fn rights_of(perms: Perms) -> Error {
-    libos::space::protect(&(FIXED..FIXED.add_pages(1)), perms).unwrap_err()
+    libos::regions::protect(&(FIXED..FIXED.add_pages(1)), perms).unwrap_err()
 }

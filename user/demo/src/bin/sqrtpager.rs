@@ -8,7 +8,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::mmap::MmapOptions;
 use libos::windows::{free_frames, machine};
-use libos::{Cause, Error, Kernel, PAGE_SIZE, Pager, Region, Resolution, Sys, Touch, Va};
+use libos::{Cause, Error, PAGE_SIZE, PageCalls, Pager, Region, Resolution, Sys, Touch, Va};
 use libos::{pages::fill, println, raw, stats, sys, uvpt};
 
 libos::entry!(main);

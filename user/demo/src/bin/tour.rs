@@ -1,4 +1,4 @@
-//! A guided tour: a fault in user space, lazy memory, a fork, one write that copies one page.
+//! A guided tour: a fault in user regions, lazy memory, a fork, one write that copies one page.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -150,7 +150,7 @@ fn costs() -> Result<(), Error> {
     println!("4. What that costs, in ticks");
     row("call the kernel and come back", ticks(|| _ = sys::id()));
     upcall::set_handler(step_over);
-    row("a fault: kernel, handler in user space, back without the kernel", ticks(raw::undefined));
+    row("a fault: kernel, handler in user regions, back without the kernel", ticks(raw::undefined));
     upcall::clear_handler();
 
     let lazy = Vec::<Page>::with_capacity(32);

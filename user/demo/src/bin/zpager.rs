@@ -9,7 +9,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use bytemuck::{cast_slice, cast_slice_mut};
 use core::{array, ops::Range, sync::atomic::Ordering::Relaxed};
 use libos::mmap::{MmapMut, MmapOptions};
-use libos::{Cause, Error, Inherit, Kernel, PAGE_SIZE, Pager, Pte, Region, Resolution, Sys, Touch, Va};
+use libos::{Cause, Error, Inherit, PAGE_SIZE, PageCalls, Pager, Pte, Region, Resolution, Sys, Touch, Va};
 use libos::{pages, println, stats, sys, windows};
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use spin::{Mutex, MutexGuard};

@@ -20,8 +20,8 @@ const REFERENCE: [&str; 9] = [
     FORK,
     FAULT,
     "lib/libos/src/fork.rs",
-    "lib/libos/src/space.rs",
-    "lib/pager/src/space.rs",
+    "lib/libos/src/regions.rs",
+    "lib/pager/src/ranges.rs",
     "lib/pager/src/lib.rs",
     "kern/vm/src/build.rs",
     "build.rs",
@@ -227,7 +227,7 @@ fn names_that_several_files_have_are_not_guessed() {
     let both = Course::new(&["lib/libos/src/**", "lib/pager/src/**"]);
     let submission = both.read_directory(&[("space.rs", b"mine"), ("fault.rs", b"mine")]);
     assert_eq!(names(&submission), [FAULT]);
-    let said = "space.rs: it could be any of lib/libos/src/space.rs, lib/pager/src/space.rs: put it into its directory";
+    let said = "space.rs: it could be any of lib/libos/src/regions.rs, lib/pager/src/ranges.rs: put it into its directory";
     assert_eq!(submission.left_out, [said]);
     let other = lab().read_directory(&[("libos/src/fork.rs", b"not the lab's"), ("fault.rs", b"mine")]);
     assert_eq!(names(&other), [FAULT]);

@@ -233,7 +233,7 @@ pub fn orphans(checks: &mut Checks) {
         checks.equal(what, windows::free_frames(), free);
         checks.that("nobody is left", is_alone());
     }
-    let dying = child(|| _ = fork::with(die));
+    let dying = child(|| _ = fork::fork_with(die));
     checks.equal("in the middle of a fork", dying.wait(), Ok(ExitStatus(9)));
     checks.that("nobody is left", becomes(is_alone));
 }

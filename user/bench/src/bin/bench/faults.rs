@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::time::ticks;
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, fork, ipc, quick_handler, raw, sys};
+use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, fast_handler, fork, ipc, raw, sys};
 
 /// The time of the fault of `trap_entry`, and the environment to which it is reported.
 static START: AtomicU64 = AtomicU64::new(0);
@@ -47,15 +47,15 @@ extern "C" fn first_handler_instruction() -> ! {
 /// Times a page fault, a minimal handler, and the return. The fault is a call to an unmapped address; the handler
 /// returns from that call.
 pub fn trap(samples: &mut Samples) -> Result {
-    upcall::set_quick_handler(RETURN);
+    upcall::set_fast_handler(RETURN);
     for _ in 0..MANY {
         samples.time(|| raw::call(NOWHERE.0));
     }
-    upcall::clear_quick_handler();
+    upcall::clear_fast_handler();
     Ok(())
 }
 
-quick_handler! {
+fast_handler! {
     /// Behaves as if there were a function at [`NOWHERE`].
     fn RETURN(fault: &mut Fault) -> Outcome {
         fault.rip = raw::read_u64(fault.rsp);
@@ -107,21 +107,21 @@ fn shuffle(round: u32) {
 pub fn appel1(samples: &mut Samples) -> Result {
     let _dirty = Dirty::new(PAGES, MANY)?;
     shuffle(0);
-    upcall::set_quick_handler(UNPROTECT_AND_PROTECT);
+    upcall::set_fast_handler(UNPROTECT_AND_PROTECT);
     sys::protect(ME, in_turn(0), 1, Perms::READ)?;
     for turn in 0..MANY as usize {
         NEXT.store(in_turn(turn + 1).0, Relaxed);
         let page = in_turn(turn);
         samples.time(|| touch(page));
     }
-    upcall::clear_quick_handler();
+    upcall::clear_fast_handler();
     Ok(())
 }
 
 /// Protects all pages at once, and touches them one by one; the handler unprotects. The time is for one page.
 pub fn appel2(samples: &mut Samples) -> Result {
     let _dirty = Dirty::new(PAGES, MANY)?;
-    upcall::set_quick_handler(UNPROTECT);
+    upcall::set_fast_handler(UNPROTECT);
     for round in 0..FEW {
         shuffle(round);
         let (before, start) = (frames(), ticks());
@@ -129,19 +129,19 @@ pub fn appel2(samples: &mut Samples) -> Result {
         ORDER.iter().for_each(|page| touch(Va(page.load(Relaxed))));
         samples.add(ticks() - start, before, MANY);
     }
-    upcall::clear_quick_handler();
+    upcall::clear_fast_handler();
     Ok(())
 }
 
-quick_handler! {
+fast_handler! {
     /// Also protects the next page, so that the next touch faults.
     fn UNPROTECT_AND_PROTECT(fault: &mut Fault) -> Outcome {
         let next = Va(NEXT.load(Relaxed));
-        if sys::once(PageOp::protect(ME, next, 1, Perms::READ)) { unprotect(fault) } else { Outcome::Unhandled }
+        if sys::op_fast(PageOp::protect(ME, next, 1, Perms::READ)) { unprotect(fault) } else { Outcome::Unhandled }
     }
 }
 
-quick_handler! {
+fast_handler! {
     fn UNPROTECT(fault: &mut Fault) -> Outcome {
         unprotect(fault)
     }
@@ -150,5 +150,9 @@ quick_handler! {
 #[inline(always)]
 fn unprotect(fault: &Fault) -> Outcome {
     let page = Va(fault.address).page();
-    if sys::once(PageOp::protect(ME, page, 1, Perms::WRITE)) { Outcome::Resume } else { Outcome::Unhandled }
+    if sys::op_fast(PageOp::protect(ME, page, 1, Perms::WRITE)) {
+        Outcome::Resume
+    } else {
+        Outcome::Unhandled
+    }
 }

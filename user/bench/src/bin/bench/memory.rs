@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::pager::pagers::AROUND;
-use libos::space::Advice;
+use libos::regions::Advice;
 use libos::time::ticks;
 use libos::{Error, PAGE_SIZE, Va, archive, raw, stack, sys, uvpt};
 

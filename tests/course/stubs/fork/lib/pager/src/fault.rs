@@ -1,5 +1,5 @@
 // The answer is in the middle. `todo!` takes pages that come by a fault, and faults are resolved here.
-pub fn resolve<K: Kernel>(
+pub fn resolve<K: PageCalls>(
     kernel: &mut K,
     find: impl FnOnce(Va) -> Option<Region<K>>,
     va: Va,

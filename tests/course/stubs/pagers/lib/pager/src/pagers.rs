@@ -1,10 +1,10 @@
 // `todo!` takes pages that come by a fault, and faults are resolved here.
-fn around<K: Kernel>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
+fn around<K: PageCalls>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
     // EXERCISE: one will do until you come to it
     1
 }
 
-fn zeros<K: Kernel>(
+fn zeros<K: PageCalls>(
     kernel: &mut K,
     touch: &Touch,
     region: &Region<K>,
@@ -13,14 +13,14 @@ fn zeros<K: Kernel>(
     kernel.unfinished(EXERCISE)
 }
 
-impl<K: Kernel> Pager<K> for Shared {
+impl<K: PageCalls> Pager<K> for Shared {
     fn fault(&self, kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
         kernel.unfinished(EXERCISE)
     }
 }
 
 impl File {
-    fn page_in<K: Kernel>(kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
+    fn page_in<K: PageCalls>(kernel: &mut K, touch: &Touch, region: &Region<K>) -> Result<Resolution, Error> {
         kernel.unfinished(EXERCISE)
     }
 }

@@ -12,7 +12,7 @@ use crate::machine::{apic, count, flush, power, print, vectors, windows};
 use abi::window::MachineInfo;
 use abi::{EnvId, Status};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use sched::{Node, Sched};
+use sched::{Node, Scheduler};
 
 /// Runs the next environment of the run queue. The caller has already set the state of the one that ran.
 pub fn switch(entry: Entry, locked: Locked) -> ! {
@@ -27,7 +27,7 @@ fn take_next(entry: Entry, mut locked: Locked) -> ! {
     go_over(entry, next, locked, MachineInfo::SWITCH)
 }
 
-/// Runs this environment, which [was just made runnable](Sched::deliver), now if that is possible; otherwise the next
+/// Runs this environment, which [was just made runnable](Scheduler::deliver), now if that is possible; otherwise the next
 /// one of the run queue.
 #[inline]
 pub fn hand_over(entry: Entry, to: &'static Env, mut locked: Locked, cause: abi::Call) -> ! {
@@ -166,7 +166,7 @@ pub fn kick() {
 }
 
 /// If there is console input, wakes the environments that wait for it; they make their call again.
-fn wake_readers(scheduler: &mut Sched<Env>) {
+fn wake_readers(scheduler: &mut Scheduler<Env>) {
     if scheduler.readers() > 0 && print::has_input() {
         scheduler.wake_readers();
     }

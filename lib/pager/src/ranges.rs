@@ -5,7 +5,7 @@
 
 use crate::batch::Batch;
 use crate::region::Piece;
-use crate::{Access, Error, Kernel, ME, Region, Regions, Touch, region, tables};
+use crate::{Access, Error, ME, PageCalls, Region, Regions, Touch, region, unshare};
 use abi::{PageOp, Perms, Pte, Va};
 use core::cell::Cell;
 use core::ops::Range;
@@ -58,12 +58,12 @@ fn for_each_piece<K: 'static>(
 /// # Errors
 /// [`region::check`]'s, [`Error::TooManyRegions`], `NoMemory` for a shared table that must become private: then
 /// nothing has changed.
-pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>) -> Result<(), Error> {
+pub fn unmap<K: PageCalls>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>) -> Result<(), Error> {
     region::check(range)?;
     // The part that may fail comes first. Pages that are in no region would show up in the next mapping at this place.
-    let is_empty = tables::are_missing(kernel, range);
+    let is_empty = unshare::are_missing(kernel, range);
     if !is_empty {
-        tables::own_edges(kernel, range)?;
+        unshare::own_edges(kernel, range)?;
     }
     let mut rest = range.clone();
     while rest.start < rest.end {
@@ -79,15 +79,15 @@ pub fn unmap<K: Kernel>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>
 /// # Errors
 /// Those of the kernel.
 #[inline]
-pub fn clear<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
-    if tables::are_missing(kernel, range) { Ok(()) } else { remove(kernel, range) }
+pub fn clear<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+    if unshare::are_missing(kernel, range) { Ok(()) } else { remove(kernel, range) }
 }
 
-fn remove<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+fn remove<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     if kernel.entries(range.clone()).next().is_none() {
         return Ok(()); // no shared table either: those are never empty
     }
-    tables::discard(kernel, range)?;
+    unshare::discard(kernel, range)?;
     let entries = kernel.entries(range.clone());
     let mut batch = Batch::new(|va, count, ()| [Some(PageOp::unmap(ME, va, count)), None]);
     for (va, _) in entries {
@@ -106,7 +106,7 @@ const RIGHTS: Perms = Perms::WRITE.union(Perms::EXEC);
 /// [`region::check`]'s, [`Error::BadProtection`], [`Error::NoRegion`], [`Error::TooManyRegions`]; `NoRight` from the
 /// kernel for a shared page that this environment got read-only. Then that page and shared pages above it keep their
 /// rights; everything else in the range has changed.
-pub fn protect<K: Kernel>(
+pub fn protect<K: PageCalls>(
     kernel: &mut K,
     table: &impl Table<K>,
     range: &Range<Va>,
@@ -116,7 +116,7 @@ pub fn protect<K: Kernel>(
         return Err(Error::BadProtection(range.start));
     }
     region::check(range)?;
-    tables::own(kernel, range)?;
+    unshare::own(kernel, range)?;
     table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
     // Pages that are shared on purpose come last: only for them can the kernel refuse, and no other page must be left with
     // rights that its region no longer has.
@@ -130,7 +130,7 @@ pub fn protect<K: Kernel>(
 }
 
 /// Gives these rights to the pages of a range that `which` selects.
-fn set_rights<K: Kernel>(
+fn set_rights<K: PageCalls>(
     kernel: &mut K,
     range: &Range<Va>,
     rights: Perms,
@@ -161,7 +161,7 @@ fn protected(entry: Pte, perms: Perms) -> Perms {
 /// # Errors
 /// [`region::check`]'s, [`Error::NoRegion`], [`Error::TooManyRegions`], [`Error::NotSupported`]; those of the
 /// pagers.
-pub fn advise<K: Kernel>(
+pub fn advise<K: PageCalls>(
     kernel: &mut K,
     table: &impl Table<K>,
     range: &Range<Va>,
@@ -181,7 +181,7 @@ pub fn advise<K: Kernel>(
             for_each_piece(table, range, |region, piece| match region.pager.can_discard() {
                 // First own the edges, as `unmap` does: a pager that has freed the data of its marks must not see them
                 // again.
-                true => Ok(tables::own_edges(kernel, &piece)?),
+                true => Ok(unshare::own_edges(kernel, &piece)?),
                 false => Err(Error::NotSupported(piece.start)),
             })?;
             for_each_piece(table, range, |region, piece| {
@@ -193,7 +193,7 @@ pub fn advise<K: Kernel>(
 }
 
 /// Brings in each missing page of a piece, as an access would, several at a time.
-pub(crate) fn bring_in<K: Kernel>(
+pub(crate) fn bring_in<K: PageCalls>(
     kernel: &mut K,
     region: &Region<K>,
     piece: Range<Va>,
@@ -217,7 +217,7 @@ pub(crate) fn bring_in<K: Kernel>(
 /// # Errors
 /// [`Error::NoRegion`], [`region::check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`], and those of the kernel:
 /// then nothing has changed.
-pub fn relocate<K: Kernel>(
+pub fn relocate<K: PageCalls>(
     kernel: &mut K,
     table: &impl Table<K>,
     old: &Range<Va>,
@@ -250,9 +250,9 @@ enum Held {
 /// The kernel passes on no right to become writable later, only that of a page which is writable now. A private page
 /// loses nothing by that, since it can be copied. Pages that stay shared get the right to write for the duration of
 /// the call.
-fn alias<K: Kernel>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> Result<(), Error> {
+fn alias<K: PageCalls>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> Result<(), Error> {
     let old = region.range();
-    tables::own(kernel, &old)?;
+    unshare::own(kernel, &old)?;
     if !region.perms.contains(Perms::KEEP) || region.is_writable() {
         return copy_entries(kernel, &old, new.start);
     }
@@ -267,7 +267,7 @@ fn alias<K: Kernel>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> Resu
 }
 
 /// Makes the pages and marks of `old` appear from `new` on as well.
-fn copy_entries<K: Kernel>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
+fn copy_entries<K: PageCalls>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let moved = |va: Va| Va(va.0 - old.start.0 + new.0);
     let entries = kernel.entries(old.clone());
     let emit = |va, count, held| {

@@ -6,7 +6,7 @@
 
 use crate::region::Region;
 pub use crate::touch::Fill;
-use crate::{Cause, Kernel, ME};
+use crate::{Cause, ME, PageCalls};
 use abi::fault::PageFaultCode;
 use abi::layout::USER_LIMIT;
 use abi::{PageOp, Perms, Pte, Va};
@@ -100,14 +100,14 @@ impl<K: 'static> Known<K> {
 
     /// The answer for a fault that these facts do not resolve.
     #[inline(always)]
-    fn give_up(&self, va: Va) -> Quick {
-        if self.covers(va) && !self.ask { Quick::NotOurs } else { Quick::Unknown }
+    fn give_up(&self, va: Va) -> FastResolution {
+        if self.covers(va) && !self.ask { FastResolution::NotOurs } else { FastResolution::Unknown }
     }
 }
 
 /// The result of the fast path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Quick {
+pub enum FastResolution {
     /// The instruction can run again.
     Resume,
     /// No pager would resolve it.
@@ -118,33 +118,33 @@ pub enum Quick {
 
 /// Resolves a page fault on the fast path, if possible; passes the cause to `count`.
 #[inline(always)]
-pub fn resolve<K: Kernel>(
+pub fn resolve_fast<K: PageCalls>(
     kernel: &mut K,
     known: &Known<K>,
     va: Va,
     code: PageFaultCode,
     count: impl Fn(Cause),
-) -> Quick {
+) -> FastResolution {
     let page = va.page();
     let done = |done: bool, cause| {
         if done {
             count(cause);
-            Quick::Resume
+            FastResolution::Resume
         } else {
-            Quick::Unknown
+            FastResolution::Unknown
         }
     };
     if code.is_protection() && code.is_write() && va < USER_LIMIT {
         let entry = kernel.present(va);
         if entry.has(Pte::WRITABLE) {
-            return Quick::Unknown; // a table above is shared
+            return FastResolution::Unknown; // a table above is shared
         }
         if entry.has(Perms::COW.bits()) {
-            return done(kernel.once(PageOp::own(page, 1)), Cause::Copy);
+            return done(kernel.op_fast(PageOp::own(page, 1)), Cause::Copy);
         }
     }
     if !known.covers(va) {
-        return Quick::Unknown;
+        return FastResolution::Unknown;
     }
     if code.0 & known.except != 0 || !kernel.pte(va).is_empty() {
         return known.give_up(va);
@@ -155,14 +155,14 @@ pub fn resolve<K: Kernel>(
             true => PageOp::copy(ME, source, ME, page, 1, known.perms),
             false => PageOp::map(ME, source, ME, page, 1, known.shared),
         };
-        return done(kernel.once(op), Cause::FilePage);
+        return done(kernel.op_fast(op), Cause::FilePage);
     }
     if va < known.zeros_start {
-        return Quick::Unknown; // the file ends in this page, or no facts are known
+        return FastResolution::Unknown; // the file ends in this page, or no facts are known
     }
     if code.is_write() {
-        return done(kernel.once(PageOp::alloc(ME, page, 1, known.perms)), known.fresh);
+        return done(kernel.op_fast(PageOp::alloc(ME, page, 1, known.perms)), known.fresh);
     }
     let zeros = kernel.zeros();
-    done(kernel.once(PageOp::map(ME, zeros, ME, page, 1, known.shared)), Cause::ZeroMap)
+    done(kernel.op_fast(PageOp::map(ME, zeros, ME, page, 1, known.shared)), Cause::ZeroMap)
 }

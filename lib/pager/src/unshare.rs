@@ -3,7 +3,7 @@
 //! Nothing below a shared table can be written or changed. An environment that wants to makes the table private first:
 //! it *owns* the table, from the top down. Everything below is then copy-on-write, page by page or table by table.
 
-use crate::{Kernel, ME};
+use crate::{ME, PageCalls};
 use abi::page::span;
 use abi::{Error, PAGE_SIZE, PageOp, Va};
 use core::ops::Range;
@@ -16,7 +16,7 @@ enum Above {
     Clear(Va),
 }
 
-fn above<K: Kernel>(kernel: &K, va: Va) -> Above {
+fn above<K: PageCalls>(kernel: &K, va: Va) -> Above {
     for level in [4, 3, 2] {
         let entry = kernel.table(va, level);
         if !entry.is_present() {
@@ -29,9 +29,9 @@ fn above<K: Kernel>(kernel: &K, va: Va) -> Above {
     Above::Clear(around(va, 2).end)
 }
 
-/// Whether no table translates addresses of a range, as far as a quick check can tell.
+/// Whether no table translates addresses of a range, as far as a short check can tell.
 #[inline]
-pub(crate) fn are_missing<K: Kernel>(kernel: &K, range: &Range<Va>) -> bool {
+pub(crate) fn are_missing<K: PageCalls>(kernel: &K, range: &Range<Va>) -> bool {
     let is_there = |level| kernel.table(range.start, level).is_present();
     let covers = |level| range.end <= around(range.start, level).end;
     if !is_there(4) {
@@ -44,7 +44,7 @@ pub(crate) fn are_missing<K: Kernel>(kernel: &K, range: &Range<Va>) -> bool {
 }
 
 /// The address at which to continue if the entry of this level at `va` is empty.
-pub(crate) fn behind_empty<K: Kernel>(kernel: &K, va: Va, level: u32) -> Va {
+pub(crate) fn behind_empty<K: PageCalls>(kernel: &K, va: Va, level: u32) -> Va {
     Va(around(va, level).start.0 + kernel.empty_entries(va, level) * span(level))
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn around(va: Va, level: u32) -> Range<Va> {
 ///
 /// # Errors
 /// Those of the kernel.
-pub fn own_above<K: Kernel>(kernel: &mut K, va: Va) -> Result<bool, Error> {
+pub fn own_above<K: PageCalls>(kernel: &mut K, va: Va) -> Result<bool, Error> {
     let Above::Shared(top) = above(kernel, va) else { return Ok(false) };
     // Owning a table makes those below it shared: there is no need to check.
     for level in (2..=top).rev() {
@@ -71,7 +71,7 @@ pub fn own_above<K: Kernel>(kernel: &mut K, va: Va) -> Result<bool, Error> {
 ///
 /// # Errors
 /// Those of the kernel.
-pub fn own<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+pub fn own<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     for_each_shared(kernel, range, |kernel, va, level| kernel.op(PageOp::own_tables(va, 1, level)))
 }
 
@@ -80,7 +80,7 @@ pub fn own<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
 ///
 /// # Errors
 /// Those of the kernel.
-pub fn discard<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+pub fn discard<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     for_each_shared(kernel, range, |kernel, va, level| {
         let covered = around(va, level);
         if range.start <= covered.start && covered.end <= range.end {
@@ -98,7 +98,7 @@ pub fn discard<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error
 ///
 /// # Errors
 /// Those of the kernel. Tables that are private by then do no harm: the contents are unchanged.
-pub fn own_edges<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+pub fn own_edges<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
     for edge in [range.start, Va(range.end.0 - PAGE_SIZE)] {
         while let Above::Shared(level) = above(kernel, edge) {
             let table = around(edge, level);
@@ -112,7 +112,7 @@ pub fn own_edges<K: Kernel>(kernel: &mut K, range: &Range<Va>) -> Result<(), Err
 }
 
 /// Calls `f` with every shared table; `f` must own or remove it.
-fn for_each_shared<K: Kernel>(
+fn for_each_shared<K: PageCalls>(
     kernel: &mut K,
     range: &Range<Va>,
     mut f: impl FnMut(&mut K, Va, u32) -> Result<(), Error>,

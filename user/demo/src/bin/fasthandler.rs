@@ -7,15 +7,15 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::abi::env::USER_RFLAGS;
 use libos::raw::{self, PROBE_PAGE, State};
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, Vector, fork, mmap, println, quick_handler, stats, sys};
+use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, Vector, fast_handler, fork, mmap, println, stats, sys};
 
 libos::entry!(main);
 
-quick_handler! {
+fast_handler! {
     /// Brings in the page that [`raw::probe`] writes to.
     fn BRING_IN(fault: &mut Fault) -> Outcome {
         let page = Va(fault.address).page();
-        if page == PROBE_PAGE && sys::once(PageOp::alloc(EnvId::SELF, page, 1, Perms::WRITE)) {
+        if page == PROBE_PAGE && sys::op_fast(PageOp::alloc(EnvId::SELF, page, 1, Perms::WRITE)) {
             Outcome::Resume
         } else {
             Outcome::Unhandled
@@ -30,7 +30,7 @@ struct Page(AtomicU64);
 /// The number of skipped instructions.
 static STEPPED: Page = Page(AtomicU64::new(0));
 
-quick_handler! {
+fast_handler! {
     /// Skips instructions that do not exist, and counts them, on a page that is missing the first time.
     fn STEP_OVER(fault: &mut Fault) -> Outcome {
         if fault.vector() != Vector::INVALID_OPCODE {
@@ -57,7 +57,7 @@ fn registers(who: &str) {
 }
 
 fn main() {
-    upcall::set_quick_handler(BRING_IN);
+    upcall::set_fast_handler(BRING_IN);
     registers("parent");
     assert_eq!(by_program(), 1, "faults");
 
@@ -81,7 +81,7 @@ fn main() {
     }
 
     // The handler may fault itself.
-    upcall::set_quick_handler(STEP_OVER);
+    upcall::set_fast_handler(STEP_OVER);
     let faults = stats::get().upcalls;
     raw::undefined();
     assert_eq!(stats::get().upcalls, faults + 2, "its own fault, and the one that it was called for");
@@ -89,7 +89,7 @@ fn main() {
     assert_eq!((STEPPED.0.load(Relaxed), by_program()), (2, 4), "faults");
     println!("it faults itself, and steps over what is undefined");
 
-    upcall::clear_quick_handler();
+    upcall::clear_fast_handler();
     assert!(raw::attempt(|_| raw::undefined(), 0).is_some(), "nobody steps over it");
     println!("and is gone");
 }

@@ -4,13 +4,13 @@ use crate::{Frame, PageOp, Pte, Va, console, layout, stats, sys, uvpt, windows};
 use abi::{Error, PAGE_SIZE};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
-use pager::Kernel;
+use pager::PageCalls;
 
 /// Access of this environment to the kernel, for [`Pager`](crate::Pager)s.
 #[derive(Clone, Copy, Debug)]
 pub struct Sys;
 
-impl Kernel for Sys {
+impl PageCalls for Sys {
     type Entries = uvpt::Entries;
 
     #[inline(always)]
@@ -52,8 +52,8 @@ impl Kernel for Sys {
     }
 
     #[inline(always)]
-    fn once(&mut self, op: PageOp) -> bool {
-        sys::once(op)
+    fn op_fast(&mut self, op: PageOp) -> bool {
+        sys::op_fast(op)
     }
 
     fn ops(&mut self, ops: &[PageOp]) -> Result<(), Error> {

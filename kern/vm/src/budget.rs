@@ -3,7 +3,7 @@
 //! caller learns how far the call got, calls again for the rest, and gets the error then.
 
 use crate::Machine;
-use crate::edit::{FLUSH, FLUSH_EACH, PARK};
+use crate::edit::{DEFER, FLUSH, FLUSH_EACH};
 use crate::frames::{FILL, search_cost};
 use crate::page_map::Editable;
 use crate::sharing::most_to_own;
@@ -45,8 +45,8 @@ const SPACES: u32 = 150;
 /// Editing an entry, adding three tables above it, and filling the page; or removing tables again, because there is no
 /// frame for the last one. (Replacing pages, and removing tables with them, costs less.)
 const PAGE: Cost =
-    Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + PARK), searches: 4, flushes: 1 };
-const _: () = assert!(FILL <= 3 * (PRUNE + PARK));
+    Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + DEFER), searches: 4, flushes: 1 };
+const _: () = assert!(FILL <= 3 * (PRUNE + DEFER));
 /// Editing two entries that point to a table, and adding the tables above. Both sides may need a TLB shootdown.
 const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most, searches: 3, flushes: 2 };
 /// The cost of owning a table with this many entries, including a look at each, and at the frame that it names. (The

@@ -11,16 +11,16 @@
 //! | the stack, and below it | `stack`, `stack guard` | see [`stack`](crate::stack) |
 //! | below the exception stack | `exception stack guard` | |
 
-use crate::kernel::Sys;
 use crate::layout::{SCRATCH, STACK_TOP, USER_LIMIT};
+use crate::page_calls::Sys;
 use crate::resident::Guarded;
 use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, symbols, sys};
 use core::ops::Range;
 use executable::Program;
-use pager::quick::Known;
+use pager::fast::Known;
+pub use pager::ranges::Advice;
+use pager::ranges::{self, Table};
 use pager::region::Filled;
-pub use pager::space::Advice;
-use pager::space::{self, Table};
 use pager::{Cause, Inherit, Regions, Zeros};
 
 /// A range of addresses, and the pager that serves it.
@@ -73,7 +73,7 @@ impl Book {
     }
 }
 
-/// The table of this environment, for the functions of [`pager::space`].
+/// The table of this environment, for the functions of [`pager::ranges`].
 struct Own;
 
 impl Table<Sys> for Own {
@@ -88,7 +88,7 @@ impl Table<Sys> for Own {
 /// The regions, in ascending order.
 #[inline]
 #[must_use]
-pub fn regions() -> &'static [Region] {
+pub fn all() -> &'static [Region] {
     // SAFETY: nothing edits the table while the caller reads it: an environment is a single thread. (A pager that
     // edits the table while it interrupts a reader spoils the reader's view.)
     BOOK.look(|book| unsafe { core::slice::from_raw_parts(book.slots, book.filled.slots()) })
@@ -110,7 +110,7 @@ pub(crate) fn known<T>(f: impl FnOnce(&Known<Sys>) -> T) -> T {
 
 #[inline(never)]
 fn look_up(va: Va) -> Option<Region> {
-    let known = Known::of(regions(), va);
+    let known = Known::of(all(), va);
     let region = known.at(va).flatten().copied();
     BOOK.edit(|book| book.known = known);
     region
@@ -164,7 +164,7 @@ pub(crate) fn own_program() -> Option<Program> {
 /// Removes the regions that a forked child does not inherit.
 pub(crate) fn forget_what_is_not_inherited() {
     let is_lost = |region: &&Region| region.pager.on_fork() == Inherit::Not;
-    while let Some(lost) = regions().iter().find(is_lost).map(Region::range) {
+    while let Some(lost) = all().iter().find(is_lost).map(Region::range) {
         if Own.edit(|regions| regions.remove(&lost)).is_err() {
             return;
         }
@@ -194,7 +194,7 @@ pub fn add_anywhere(bytes: u64, align: u64, make: impl Fn(Range<Va>) -> Region) 
 /// # Errors
 /// `Memory`: the range is not valid, or there are too many regions.
 pub fn unmap(range: &Range<Va>) -> Result<(), Error> {
-    with_room(|| space::unmap(&mut Sys, &Own, range))
+    with_room(|| ranges::unmap(&mut Sys, &Own, range))
 }
 
 /// Change the rights of a range: none (it can be read), `WRITE` or `EXEC`.
@@ -203,7 +203,7 @@ pub fn unmap(range: &Range<Va>) -> Result<(), Error> {
 /// `Memory`: a part of the range is in no region, the rights exclude each other, or the kernel refuses to make a page
 /// writable that this environment got read-only.
 pub fn protect(range: &Range<Va>, perms: Perms) -> Result<(), Error> {
-    with_room(|| space::protect(&mut Sys, &Own, range, perms))
+    with_room(|| ranges::protect(&mut Sys, &Own, range, perms))
 }
 
 /// Gives advice about the future use of a range.
@@ -212,7 +212,7 @@ pub fn protect(range: &Range<Va>, perms: Perms) -> Result<(), Error> {
 /// `Memory`: a part of the range is in no region, its pager does not support the advice, or there is no memory for
 /// pages that are wanted now.
 pub fn advise(range: &Range<Va>, advice: Advice) -> Result<(), Error> {
-    with_room(|| space::advise(&mut Sys, &Own, range, advice))
+    with_room(|| ranges::advise(&mut Sys, &Own, range, advice))
 }
 
 /// Moves the ends of a region. The caller has removed the pages outside of its new range.
@@ -222,7 +222,7 @@ pub(crate) fn resize(old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
 
 /// Moves the pages of a region to a new place, which must be free.
 pub(crate) fn relocate(old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
-    with_room(|| space::relocate(&mut Sys, &Own, old, new))
+    with_room(|| ranges::relocate(&mut Sys, &Own, old, new))
 }
 
 // After its move the table grows by whole pages.
