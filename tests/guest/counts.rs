@@ -15,9 +15,9 @@ pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     ]
 }
 
-/// Upcalls without a kernel complete, whatever time they take.
+/// Upcalls without a kernel complete, whatever time they take: so nothing is compiled with optimisation.
 fn time(testbed: &Testbed) -> anyhow::Result<()> {
-    let status = bench::native(&testbed.workspace, testbed.program("bench")?)?;
+    let status = bench::native(&testbed.workspace, &[], testbed.program("bench")?)?;
     anyhow::ensure!(status == ExitStatus::SUCCESS, "timing ended with {status}");
     Ok(())
 }

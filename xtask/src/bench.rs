@@ -104,7 +104,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     let builder = Builder::of(&workspace);
     if args.native {
         let images = builder.build(&[])?;
-        return native(&workspace, &images.program("bench")?.path);
+        return native(&workspace, &["--release"], &images.program("bench")?.path);
     }
     let source = &workspace.program("bench")?.source;
     let source =
@@ -152,12 +152,12 @@ fn check_names(wanted: &[String], known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Times the code of this program on the host, by the package `native`.
+/// Times the code of this program on the host, by the package `native`. `options` are for cargo.
 ///
 /// # Errors
 /// Cargo cannot be run.
-pub fn native(workspace: &Workspace, program: &Path) -> Result<ExitStatus> {
-    let status = workspace.run_package("native", &["--release"], &[program.into()])?;
+pub fn native(workspace: &Workspace, options: &[&str], program: &Path) -> Result<ExitStatus> {
+    let status = workspace.run_binary("native", options, &[program.into()])?;
     Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::TOOL_FAILED })
 }
 

@@ -35,7 +35,7 @@ pub fn grade(args: &Args) -> ExitStatus {
 /// Cargo cannot be run.
 pub fn main(subcommand: &str, args: &Args) -> Result<ExitStatus> {
     let words: Vec<OsString> = [subcommand.into()].into_iter().chain(args.words.iter().cloned()).collect();
-    let status = Workspace::load()?.run_package("grade", &[], &words)?;
+    let status = Workspace::load()?.run_binary("grade", &[], &words)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitStatus::TOOL_FAILED, ExitStatus))
 }

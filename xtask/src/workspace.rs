@@ -67,18 +67,16 @@ impl Workspace {
         Ok(Workspace { target: path("target_directory")?, program_packages, programs, root })
     }
 
-    /// Runs a package of this workspace on the host. The package is built when it is first needed, so that a first run
-    /// does not wait for code that few use. `options` are for cargo.
+    /// Runs a program of this workspace on the host. It is built when it is first needed, so that a first run does not
+    /// wait for code that few use. `options` are for cargo. (It is not named by its package, for which cargo would
+    /// compile dependencies with other features than those of the tests.)
     ///
     /// # Errors
     /// Cargo cannot be run.
-    pub fn run_package(&self, package: &str, options: &[&str], words: &[OsString]) -> Result<ExitStatus> {
+    pub fn run_binary(&self, name: &str, options: &[&str], words: &[OsString]) -> Result<ExitStatus> {
         let mut command = Command::new(cargo());
-        command.args(["run", "--quiet", "--target", HOST]).args(options).args([
-            "--package",
-            package,
-            "--manifest-path",
-        ]);
+        command.args(["run", "--quiet", "--target", HOST]).args(options);
+        command.args(["--bin", name, "--manifest-path"]);
         command.arg(self.root.join("Cargo.toml")).arg("--").args(words);
         command.status().context("cannot run cargo")
     }
