@@ -9,7 +9,7 @@ use crate::machine::hardware::{Hardware, KERNEL_ROOT, MEMORY};
 use crate::machine::windows::{self, CHECK_TABLE, ENV_TABLE, LOCAL_APIC, PROCESSORS, alias};
 use abi::layout::{ARCHIVE, CPUS, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
-use abi::{PAGE_SIZE, Pte, Va};
+use abi::{Level, PAGE_SIZE, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 use firmware::BootInfo;
 use vm::{Builder, Machine};
@@ -57,9 +57,9 @@ pub unsafe fn init(boot: &BootInfo) {
     map_image(&mut build);
 
     let root = Hardware::table(build.root());
-    let windows = root[KERNEL_WINDOWS.index(4)].load(Relaxed);
-    root[WINDOWS.index(4)].store(windows & !Pte::WRITABLE | Pte::NO_EXEC, Relaxed);
-    root[KERNEL_WINDOWS.index(4)].store(windows & !Pte::USER, Relaxed);
+    let windows = root[KERNEL_WINDOWS.index(Level::L4)].load(Relaxed);
+    root[WINDOWS.index(Level::L4)].store(windows & !Pte::WRITABLE | Pte::NO_EXEC, Relaxed);
+    root[KERNEL_WINDOWS.index(Level::L4)].store(windows & !Pte::USER, Relaxed);
     KERNEL_ROOT.store(build.root().0, Relaxed);
     // SAFETY: the tables map everything that is in use: image, stack, direct map.
     unsafe { cpu::load_root(cpu::this(), build.root()) };

@@ -8,7 +8,7 @@ use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
 use crate::env::user_memory::UserSlice;
 use crate::machine::hardware::Editable;
 use abi::call::PAGE_OPS_MAX;
-use abi::{Call, Error, Frame, PageOp, Perms, Va};
+use abi::{Call, Error, Frame, Level, PageOp, Perms, Va};
 use core::mem::MaybeUninit;
 use vm::Budget;
 
@@ -184,7 +184,7 @@ pub fn grant_page(
 /// # Errors
 /// [`Error::Pinned`] if the first one is.
 pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
-    vm::unpinned(env.upcall.stack(), va, count, 1)
+    vm::unpinned(env.upcall.stack(), va, count, Level::L1)
 }
 
 /// Calls [`unpinned`] again, with the page map locked: an environment that runs on another processor may have

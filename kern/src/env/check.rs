@@ -12,7 +12,7 @@ use crate::machine::provoke::holds_twice;
 use crate::machine::windows::{self, CHECK_TABLE};
 use crate::machine::{apic, control, cpu, flush};
 use abi::layout::{UVPT_SLOT, WINDOWS};
-use abi::{EnvId, Frame, Pte, Status, Va};
+use abi::{EnvId, Frame, Level, Pte, Status, Va};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use sched::Node;
@@ -153,7 +153,7 @@ impl Check {
 
     /// Counts an entry that names a frame. Returns whether it is the first one: the entries in a table count once,
     /// however many entries share the table.
-    fn name(&mut self, va: Va, level: u32, frame: Frame) -> bool {
+    fn name(&mut self, va: Va, level: Option<Level>, frame: Frame) -> bool {
         let (count, refs) = (&record(frame).named, self.refs(frame));
         let before = count.load(Relaxed);
         let named = before.saturating_sub(self.stamp) + 1;
@@ -169,34 +169,34 @@ impl Check {
         named == 1
     }
 
-    fn compare(&self, va: Va, level: u32, frame: Frame) {
+    fn compare(&self, va: Va, level: Option<Level>, frame: Frame) {
         let (named, refs) = (record(frame).named.load(Relaxed) - self.stamp, self.refs(frame));
         let after = after();
         assert!(
             named == refs,
-            "{frame:?} at {va} level {level}: {refs} references, {named} entries, after a call of {after}"
+            "{frame:?} at {va} {level:?}: {refs} references, {named} entries, after a call of {after}"
         );
     }
 }
 
-/// Calls `f` with every frame that a page map names, and the level of the entry (5: the root). Checks the entries, and
+/// Calls `f` with every frame that a page map names, and the level of the entry (none: the root). Checks the entries, and
 /// that the metadata of every table has the right number of entries. `f` returns whether to look into a table.
-fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, u32, Frame) -> bool) {
+fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, Option<Level>, Frame) -> bool) {
     let map = env.page_map.lock();
     let Some(root) = map.as_ref().map(|map| map.root()) else { return };
     check_root(root);
-    f(Va(0), 5, root);
-    walk_table(root, 4, 0, archive, &mut f);
+    f(Va(0), None, root);
+    walk_table(root, Level::L4, Va(0), archive, &mut f);
 }
 
 fn walk_table(
     table: Frame,
-    level: u32,
-    base: u64,
+    level: Level,
+    base: Va,
     archive: &Range<u32>,
-    f: &mut impl FnMut(Va, u32, Frame) -> bool,
+    f: &mut impl FnMut(Va, Option<Level>, Frame) -> bool,
 ) {
-    let entries = &Hardware::table(table)[..if level == 4 { WINDOWS.index(4) } else { 512 }];
+    let entries = &Hardware::table(table)[..if level == Level::L4 { WINDOWS.index(Level::L4) } else { 512 }];
     let known = Hardware::info(table).word.load(Relaxed);
     let mut groups = groups(table, entries, known);
     let mut found = 0;
@@ -205,23 +205,23 @@ fn walk_table(
         groups &= groups - 1;
         for (index, entry) in entries.iter().enumerate().skip(first).take(8) {
             let pte = Pte(entry.load(Relaxed));
-            let va = base + ((index as u64) << (12 + 9 * (level - 1)));
+            let va = base.entry(index, level);
             found += u32::from(!pte.is_empty());
             if !pte.is_present() {
-                assert!(pte == Pte::mark(pte.word()), "mark at {va:#x}: {:#x}", pte.0);
+                assert!(pte == Pte::mark(pte.word()), "mark at {va}: {:#x}", pte.0);
                 continue;
             }
-            let is_new = f(Va(va), level, pte.frame());
-            if level == 1 {
-                check_page(Va(va), pte, archive);
-            } else {
+            let is_new = f(va, Some(level), pte.frame());
+            if let Some(below) = level.below() {
                 let rights = pte.0 & !Pte::FRAME & !Pte::ACCESSED;
-                assert!(rights & !Pte::WRITABLE == Pte::PRESENT | Pte::USER, "table at {va:#x}: {pte:?}");
+                assert!(rights & !Pte::WRITABLE == Pte::PRESENT | Pte::USER, "table at {va}: {pte:?}");
                 let refs = Hardware::info(pte.frame()).refs.load(Relaxed);
-                assert!(pte.is_shared_table() || refs == 1, "table at {va:#x}: {pte:?}, {refs} references");
+                assert!(pte.is_shared_table() || refs == 1, "table at {va}: {pte:?}, {refs} references");
                 if is_new {
-                    walk_table(pte.frame(), level - 1, va, archive, f);
+                    walk_table(pte.frame(), below, va, archive, f);
                 }
+            } else {
+                check_page(va, pte, archive);
             }
         }
     }
@@ -250,8 +250,11 @@ fn check_root(root: Frame) {
     let (table, template) = (Hardware::table(root), Hardware::table(kernel_root()));
     let own = Pte(table[UVPT_SLOT as usize].load(Relaxed));
     assert!(own.frame() == root && !own.has(Pte::WRITABLE), "self map: {own:?}");
-    let windows = Pte(table[WINDOWS.index(4)].load(Relaxed));
-    assert!(windows.frame() == Pte(template[WINDOWS.index(4)].load(Relaxed)).frame(), "windows: {windows:?}");
+    let windows = Pte(table[WINDOWS.index(Level::L4)].load(Relaxed));
+    assert!(
+        windows.frame() == Pte(template[WINDOWS.index(Level::L4)].load(Relaxed)).frame(),
+        "windows: {windows:?}"
+    );
     assert!(!windows.has(Pte::WRITABLE), "windows: {windows:?}");
 }
 

@@ -11,7 +11,7 @@ use crate::walk::{MAKE, PRUNE};
 use abi::call::PAGE_OPS_MAX;
 use abi::page::{TABLE_ENTRIES, span};
 use abi::window::CpuInfo;
-use abi::{Call, EnvId, Error, PageOp, Va};
+use abi::{Call, EnvId, Error, Level, PageOp, Va};
 use core::ops::Range;
 
 /// The work that a kernel entry may still do, in instructions, roughly: less than
@@ -187,7 +187,7 @@ impl<M: Machine> Editable<M> {
     fn own_each(
         &mut self,
         at: impl Fn(u32) -> Va,
-        level: u32,
+        level: Level,
         count: u32,
         budget: &mut Budget,
     ) -> Result<u32, Error> {
@@ -212,7 +212,7 @@ impl<M: Machine> Editable<M> {
 ///
 /// # Errors
 /// [`Error::Pinned`] if the first one does.
-pub fn unpinned(pinned: Range<u64>, va: Va, count: u32, level: u32) -> Result<u32, Error> {
+pub fn unpinned(pinned: Range<u64>, va: Va, count: u32, level: Level) -> Result<u32, Error> {
     if pinned.is_empty() || va.0 >= pinned.end {
         return Ok(count);
     }

@@ -2,13 +2,13 @@
 
 use crate::{Machine, Ranges};
 use abi::page::span;
-use abi::{Frame, PAGE_SIZE, Pte, Va};
+use abi::{Frame, Level, PAGE_SIZE, Pte, Va};
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The level at which a large page is mapped.
-const LARGE_LEVEL: u32 = 2;
+const LARGE_LEVEL: Level = Level::L2;
 
 /// The kernel's page tables under construction.
 ///
@@ -51,7 +51,7 @@ impl<M: Machine> Builder<M> {
             let (from, to) = (physical.start + done, va + done);
             let large = span(LARGE_LEVEL);
             let fits = (from | to) % large == 0 && from + large <= physical.end && rights & Pte::USER == 0;
-            let (level, flag) = if fits { (LARGE_LEVEL, Pte::LARGE) } else { (1, 0) };
+            let (level, flag) = if fits { (LARGE_LEVEL, Pte::LARGE) } else { (Level::L1, 0) };
             self.entry(Va(to), level, rights).store(from | rights | flag, Relaxed);
             done += span(level);
         }
@@ -66,9 +66,9 @@ impl<M: Machine> Builder<M> {
     pub fn back_around(&mut self, va: Range<u64>, holes: &[usize], rights: u64) {
         for page in (Va(va.start).page().0..va.end).step_by(PAGE_SIZE as usize) {
             let is_hole = holes.iter().any(|hole| va.start + *hole as u64 == page);
-            if !is_hole && self.entry(Va(page), 1, rights).load(Relaxed) == 0 {
+            if !is_hole && self.entry(Va(page), Level::L1, rights).load(Relaxed) == 0 {
                 let frame = self.take().address();
-                self.entry(Va(page), 1, rights).store(frame | rights, Relaxed);
+                self.entry(Va(page), Level::L1, rights).store(frame | rights, Relaxed);
             }
         }
     }
@@ -81,7 +81,7 @@ impl<M: Machine> Builder<M> {
 
     /// Unmaps a page that was mapped as a small page.
     pub fn unmap(&mut self, va: Va) {
-        self.entry(va, 1, 0).store(0, Relaxed);
+        self.entry(va, Level::L1, 0).store(0, Relaxed);
     }
 
     /// Takes a frame of zeros. (Not with [`Machine::zero`]: the counters do not exist yet.)
@@ -97,9 +97,9 @@ impl<M: Machine> Builder<M> {
 
     /// The entry for `va` at `level`; missing tables above it are made.
     // exercise 1 of page-tables: the way to an entry in the kernel's own tables
-    fn entry(&mut self, va: Va, level: u32, rights: u64) -> &'static AtomicU64 {
+    fn entry(&mut self, va: Va, level: Level, rights: u64) -> &'static AtomicU64 {
         let mut table = self.root;
-        for above in (level + 1..=4).rev() {
+        for above in level.all_above() {
             let entry = &M::table(table)[va.index(above)];
             if entry.load(Relaxed) == 0 {
                 entry.store(self.take().address() | Pte::PRESENT | Pte::WRITABLE, Relaxed);

@@ -2,7 +2,7 @@
 
 use crate::{Machine, Table};
 use abi::layout::WINDOWS;
-use abi::{Frame, Perms, Pte};
+use abi::{Frame, Level, Perms, Pte};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The flags of an entry that points to a table of this page map alone. It allows everything: the leaf decides the
@@ -58,9 +58,9 @@ pub(crate) fn count<M: Machine>(table: Frame, change: i32) {
 }
 
 /// The entries of a table that belong to the user.
-pub(crate) fn user_entries<M: Machine>(table: Frame, level: u32) -> &'static [AtomicU64] {
+pub(crate) fn user_entries<M: Machine>(table: Frame, level: Level) -> &'static [AtomicU64] {
     let entries: &Table = M::table(table);
-    if level == 4 { &entries[..WINDOWS.index(4)] } else { entries }
+    if level == Level::L4 { &entries[..WINDOWS.index(Level::L4)] } else { entries }
 }
 
 /// Entries in a cache line. Most tables are nearly empty: a search through a table checks one line at a time.

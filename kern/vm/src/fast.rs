@@ -9,7 +9,7 @@
 use crate::Machine;
 use crate::entry::{count, granted, may_have, owned, owned_copy, with_perms};
 use crate::page_map::{Editable, Leaf, PageMap, SPAN, Walk};
-use abi::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use abi::{EnvId, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -128,7 +128,7 @@ impl<M: Machine> Editable<M> {
             true => (table.start, table.end.min(pinned.start)),
             false => (table.start.max(pinned.end), table.end),
         };
-        let Some(entries) = walk.entries.get(Va(start).index(1)..) else { return 0 };
+        let Some(entries) = walk.entries.get(Va(start).index(Level::L1)..) else { return 0 };
         let Some(entries) = entries.get(..(end.saturating_sub(start) / PAGE_SIZE) as usize) else { return 0 };
         let usual = PageOp::protect(EnvId::SELF, Va(0), 1, perms);
         let needs = Pte::PRESENT | if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
@@ -155,7 +155,7 @@ impl<M: Machine> Editable<M> {
         if !self.look_up(&self.last[0], va) || self.last[0].get().span & Walk::READ_ONLY != 0 {
             return None;
         }
-        let entries = &self.last[0].get().entries[va.index(1)..];
+        let entries = &self.last[0].get().entries[va.index(Level::L1)..];
         let entries = &entries[..entries.len().min(count)];
         let mut left = entries;
         while let Some((entry, rest)) = left.split_first()

@@ -4,7 +4,7 @@ use crate::entry::user_entries;
 use crate::frames::{Emptied, FILL, add};
 use crate::{Machine, Table};
 use abi::layout::UVPT_SLOT;
-use abi::{Error, Frame, PAGE_SIZE, Pte, Va};
+use abi::{Error, Frame, Level, PAGE_SIZE, Pte, Va};
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -114,7 +114,7 @@ impl<M: Machine> PageMap<M> {
     /// [`Error::NoMemory`].
     pub fn new(template: Frame) -> Result<Self, Error> {
         let root = M::memory().take_emptied(Emptied::Root).map_or_else(|| new_root::<M>(template), Ok)?;
-        M::expect_zeros(user_entries::<M>(root, 4));
+        M::expect_zeros(user_entries::<M>(root, Level::L4));
         Ok(PageMap(Editable {
             root,
             last: [0, 1].map(|_| Cell::new(Walk::none::<M>(root))),

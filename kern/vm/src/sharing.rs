@@ -34,7 +34,7 @@ use crate::entry::{LINE, TABLE, count, is_line_empty};
 use crate::page_map::Editable;
 use crate::{Machine, Table};
 use abi::page::TABLE_ENTRIES;
-use abi::{Error, Frame, Perms, Pte, Va};
+use abi::{Error, Frame, Level, Perms, Pte, Va};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl<M: Machine> Editable<M> {
@@ -43,7 +43,7 @@ impl<M: Machine> Editable<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::TooManyRefs`].
-    pub fn grant_table(&mut self, va: Va, level: u32) -> Result<Frame, Error> {
+    pub fn grant_table(&mut self, va: Va, level: Level) -> Result<Frame, Error> {
         let (_, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
         M::memory().add_reference(pte.frame())?;
@@ -57,12 +57,12 @@ impl<M: Machine> Editable<M> {
     }
 
     /// Whether the entry of this level at `va` points to a table of this page map alone, which may be changed.
-    pub(crate) fn has_own_table(&self, va: Va, level: u32) -> bool {
+    pub(crate) fn has_own_table(&self, va: Va, level: Level) -> bool {
         self.table_entry(va, level).is_ok_and(|(_, entry)| Pte(entry.load(Relaxed)).has(Pte::WRITABLE))
     }
 
     /// Undoes [`grant_table`](Self::grant_table) for a table that was private and that no page map has accepted.
-    pub(crate) fn reopen_table(&mut self, va: Va, level: u32) {
+    pub(crate) fn reopen_table(&mut self, va: Va, level: Level) {
         if let Ok((_, entry)) = self.table_entry(va, level) {
             entry.fetch_or(Pte::WRITABLE, Relaxed);
             self.invalidate_all();
@@ -74,14 +74,14 @@ impl<M: Machine> Editable<M> {
     ///
     /// # Errors
     /// [`Error::Mapped`] if there is a table already, [`Error::TableShared`], [`Error::NoMemory`].
-    pub fn accept_table(&mut self, va: Va, level: u32, frame: Frame) -> Result<(), Error> {
+    pub fn accept_table(&mut self, va: Va, level: Level, frame: Frame) -> Result<(), Error> {
         self.put_table(va, level, frame).inspect_err(|_| {
             // Not the last reference: the page map that granted the table still has one.
             M::memory().release_shared(frame);
         })
     }
 
-    fn put_table(&mut self, va: Va, level: u32, frame: Frame) -> Result<(), Error> {
+    fn put_table(&mut self, va: Va, level: Level, frame: Frame) -> Result<(), Error> {
         let table = self.make_table(va, level)?;
         let entry = &M::table(table)[va.index(level)];
         if entry.load(Relaxed) != 0 {
@@ -93,7 +93,7 @@ impl<M: Machine> Editable<M> {
     }
 
     /// The number of nonempty entries of the table, on which the cost of [owning](Self::own_table) it depends.
-    pub(crate) fn entries_of_table(&self, va: Va, level: u32) -> u32 {
+    pub(crate) fn entries_of_table(&self, va: Va, level: Level) -> u32 {
         self.table_entry(va, level)
             .map_or(0, |(_, entry)| M::info(Pte(entry.load(Relaxed)).frame()).word.load(Relaxed))
     }
@@ -103,7 +103,7 @@ impl<M: Machine> Editable<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NoMemory`], [`Error::TooManyRefs`].
-    pub fn own_table(&mut self, va: Va, level: u32) -> Result<bool, Error> {
+    pub fn own_table(&mut self, va: Va, level: Level) -> Result<bool, Error> {
         let (_, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
         let table = pte.frame();
@@ -113,7 +113,7 @@ impl<M: Machine> Editable<M> {
         let entries = M::info(table).word.load(Relaxed);
         if M::memory().is_sole(table) {
             self.has_worked(cost_to_keep(entries));
-            if level > 2 {
+            if level > Level::L2 {
                 each_entry::<M>(table, take_write);
             } else {
                 keep_leaves::<M>(table);
@@ -138,15 +138,18 @@ impl<M: Machine> Editable<M> {
     /// Copies a shared table. Each entry then exists twice, and the copy has the rights that both may have. Pages in
     /// the old table stay as they are: nobody can write them, and the page map that keeps the table looks at each of
     /// them.
-    fn copy_table(&mut self, table: Frame, level: u32) -> Result<Frame, Error> {
+    fn copy_table(&mut self, table: Frame, level: Level) -> Result<Frame, Error> {
         let len = M::info(table).word.load(Relaxed);
         // In a nearly empty table only lines with nonempty entries are copied.
         let is_sparse = len <= SPARSE;
         let work = &mut self.work;
         let copy = if is_sparse { M::memory().alloc_table(work)? } else { M::memory().alloc_dirty(work)? };
         let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
-        let copied =
-            if level > 2 { copy_tables::<M>(from, to, left) } else { copy_leaves::<M>(from, to, left) };
+        let copied = if level > Level::L2 {
+            copy_tables::<M>(from, to, left)
+        } else {
+            copy_leaves::<M>(from, to, left)
+        };
         if copied < TABLE_ENTRIES {
             let refused = Pte(from[copied].load(Relaxed)).frame();
             for pte in
@@ -165,7 +168,7 @@ impl<M: Machine> Editable<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NotShared`] if nobody else has it.
-    pub fn unmap_table(&mut self, va: Va, level: u32) -> Result<(), Error> {
+    pub fn unmap_table(&mut self, va: Va, level: Level) -> Result<(), Error> {
         let (above, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
         if pte.has(Pte::WRITABLE) || M::memory().is_sole(pte.frame()) {

@@ -4,7 +4,7 @@ use crate::Machine;
 use crate::entry::{LINE, count, is_line_empty, user_entries};
 use crate::frames::Emptied;
 use crate::page_map::PageMap;
-use abi::{Frame, Pte, Va};
+use abi::{Frame, Level, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The costs of skipping an empty line, of looking at each entry of another line, and of clearing an entry, in
@@ -19,7 +19,7 @@ impl<M: Machine> PageMap<M> {
     /// be [freed](Self::free).
     pub fn tear_down(&mut self, budget: &mut u32) -> bool {
         self.drop_walks();
-        let rest = clear::<M>(self.root, 4, Va(0), self.torn_down, budget);
+        let rest = clear::<M>(self.root, Level::L4, Va(0), self.torn_down, budget);
         self.0.torn_down = rest.unwrap_or(self.torn_down);
         rest.is_none()
     }
@@ -32,8 +32,8 @@ impl<M: Machine> PageMap<M> {
 
 /// Clears a table that translates addresses from `base` on, beginning at the entry for `from`: the entries before it
 /// are empty. Returns the address at which to continue when the budget is spent.
-fn clear<M: Machine>(table: Frame, level: u32, base: Va, from: Va, budget: &mut u32) -> Option<Va> {
-    let left = &M::info(table).word;
+fn clear<M: Machine>(table: Frame, level: Level, base: Va, from: Va, budget: &mut u32) -> Option<Va> {
+    let (left, below) = (&M::info(table).word, level.below());
     let entries = user_entries::<M>(table, level);
     let first = from.index(level);
     let mut index = first;
@@ -54,10 +54,11 @@ fn clear<M: Machine>(table: Frame, level: u32, base: Va, from: Va, budget: &mut 
             continue;
         }
         // Private tables are entered even with no budget left: the first nonempty leaf below returns the address.
-        if *budget == 0 && (level == 1 || pte.is_shared_table()) {
+        if *budget == 0 && (below.is_none() || pte.is_shared_table()) {
             return Some(va);
         }
-        let goes_on_elsewhere = level > 1 && pte.is_shared_table() && M::memory().release_shared(pte.frame());
+        let goes_on_elsewhere =
+            below.is_some() && pte.is_shared_table() && M::memory().release_shared(pte.frame());
         if goes_on_elsewhere {
             // Another page map has the table, and everything below it.
             *budget = budget.saturating_sub(CLEAR_COST);
@@ -65,16 +66,18 @@ fn clear<M: Machine>(table: Frame, level: u32, base: Va, from: Va, budget: &mut 
             count::<M>(table, -1);
             continue;
         }
-        if pte.is_present() && level > 1 {
+        if pte.is_present()
+            && let Some(below) = below
+        {
             let from = if index - 1 == first { from } else { va };
-            if let Some(rest) = clear::<M>(pte.frame(), level - 1, va, from, budget) {
+            if let Some(rest) = clear::<M>(pte.frame(), below, va, from, budget) {
                 return Some(rest);
             }
         }
         *budget = budget.saturating_sub(CLEAR_COST);
         entries[index - 1].store(0, Relaxed);
         count::<M>(table, -1);
-        if pte.is_present() && level > 1 {
+        if pte.is_present() && below.is_some() {
             M::memory().release_emptied(pte.frame(), Emptied::Table);
         } else if pte.is_present() {
             M::memory().release(pte.frame());

@@ -6,7 +6,7 @@ use crate::frames::Emptied;
 use crate::page_map::{Editable, Leaf, Loaded, SPAN, Walk};
 use abi::layout::{WINDOWS, uvpt};
 use abi::page::span;
-use abi::{Error, Frame, Pte, Va};
+use abi::{Error, Frame, Level, Pte, Va};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -29,10 +29,10 @@ impl<M: Machine> Editable<M> {
             return Error::NoRight(va.0);
         }
         let mut table = self.root;
-        for level in [4, 3, 2] {
+        for level in Level::TABLES {
             let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
             if pte.is_shared_table() {
-                return Error::TableShared((va.0 & !(span(level) - 1)) | u64::from(level));
+                return Error::TableShared((va.0 & !(span(level) - 1)) | level as u64);
             }
             table = pte.frame();
         }
@@ -44,7 +44,7 @@ impl<M: Machine> Editable<M> {
     /// # Errors
     /// [`Error::TableShared`].
     pub fn is_open(&self, va: Va) -> Result<(), Error> {
-        match self.table_entry(va, 2) {
+        match self.table_entry(va, Level::L2) {
             Err(error @ Error::TableShared(_)) => Err(error),
             Ok((_, entry)) if Pte(entry.load(Relaxed)).is_shared_table() => Err(self.shared_above(va)),
             _ => Ok(()),
@@ -78,7 +78,7 @@ impl<M: Machine> Editable<M> {
     #[inline(always)]
     pub(crate) fn leaf(&self, last: &Cell<Walk>, va: Va) -> Leaf {
         let walk = last.get();
-        let entry = &walk.entries[va.index(1)];
+        let entry = &walk.entries[va.index(Level::L1)];
         let pte = Pte(entry.load(Relaxed));
         Leaf { entry, pte, table: walk.table, writable_above: walk.span & Walk::READ_ONLY == 0 }
     }
@@ -89,7 +89,7 @@ impl<M: Machine> Editable<M> {
     pub(crate) fn walk(&self, va: Va) -> Option<Walk> {
         let mut table = self.root;
         let mut above = TABLE;
-        for level in [4, 3, 2] {
+        for level in Level::TABLES {
             let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
             if !pte.is_present() {
                 return None;
@@ -122,7 +122,7 @@ impl<M: Machine> Editable<M> {
 
     #[inline(never)]
     pub(crate) fn make_tables(&mut self, va: Va) -> Result<(), Error> {
-        let table = self.make_table(va, 1)?;
+        let table = self.make_table(va, Level::L1)?;
         self.last[0].set(Walk::new::<M>(va, table, true));
         Ok(())
     }
@@ -130,9 +130,9 @@ impl<M: Machine> Editable<M> {
     /// The table of a level (1 to 3) that translates `va`. Missing tables are made; a caller that does not fill the
     /// entry must call [`prune`](Self::prune).
     // exercise 3 of page-tables: the kernel makes the tables that are missing
-    pub(crate) fn make_table(&mut self, va: Va, level: u32) -> Result<Frame, Error> {
+    pub(crate) fn make_table(&mut self, va: Va, level: Level) -> Result<Frame, Error> {
         let mut table = self.root;
-        for above in (level + 1..=4).rev() {
+        for above in level.all_above() {
             let entry = &M::table(table)[va.index(above)];
             let mut pte = Pte(entry.load(Relaxed));
             if pte.is_shared_table() {
@@ -154,9 +154,9 @@ impl<M: Machine> Editable<M> {
     /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that contains the
     /// entry, which belongs to this page map alone.
     // exercise 2 of page-tables: the same, down to any level
-    pub(crate) fn table_entry(&self, va: Va, level: u32) -> Result<(Frame, &'static AtomicU64), Error> {
+    pub(crate) fn table_entry(&self, va: Va, level: Level) -> Result<(Frame, &'static AtomicU64), Error> {
         let mut table = self.root;
-        for above in (level..=4).rev() {
+        for above in Level::DOWN {
             let entry = &M::table(table)[va.index(above)];
             let pte = Pte(entry.load(Relaxed));
             if !pte.is_present() {
@@ -187,7 +187,7 @@ impl<M: Machine> Editable<M> {
         let mut path = [self.root; 4];
         let mut depth = 0;
         while depth < 3 {
-            let entry = &M::table(path[depth])[va.index(4 - depth as u32)];
+            let entry = &M::table(path[depth])[va.index(Level::DOWN[depth])];
             let pte = Pte(entry.load(Relaxed));
             if !pte.has(Pte::PRESENT | Pte::WRITABLE) {
                 break; // a shared table is not empty
@@ -196,10 +196,10 @@ impl<M: Machine> Editable<M> {
             path[depth] = pte.frame();
         }
         while depth > 0 && M::info(path[depth]).word.load(Relaxed) == 0 {
-            let level = 4 - depth as u32;
+            let level = Level::DOWN[depth];
             depth -= 1;
             self.has_worked(PRUNE);
-            M::table(path[depth])[va.index(level + 1)].store(0, Relaxed);
+            M::table(path[depth])[va.index(Level::DOWN[depth])].store(0, Relaxed);
             count::<M>(path[depth], -1);
             // The table was visible in the self map, as the page that holds the entry of `va`.
             self.invalidate(uvpt(va, level).page());

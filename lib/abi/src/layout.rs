@@ -47,7 +47,7 @@
 //! frames).
 
 use crate::Error;
-use crate::page::{PAGE_SIZE, Va, span};
+use crate::page::{Level, PAGE_SIZE, Va, span};
 use core::ops::Range;
 
 /// Bytes covered by one entry of the top-level table: 512 GiB.
@@ -122,7 +122,7 @@ impl Va {
     /// [`Error::Unaligned`], [`Error::BadAddress`].
     #[inline]
     pub fn user_run(self, pages: u64) -> Result<Va, Error> {
-        self.run(pages, 1, Va(0)..USER_LIMIT)
+        self.run(pages, Level::L1, Va(0)..USER_LIMIT)
     }
 
     /// Whether this is the start of a page that calls may name.
@@ -139,21 +139,21 @@ impl Va {
     /// [`Error::Unaligned`], [`Error::BadAddress`].
     #[inline]
     pub fn source_run(self, pages: u64) -> Result<Va, Error> {
-        self.run(pages, 1, if self < ARCHIVE { Va(0)..USER_LIMIT } else { ARCHIVE..ARCHIVE_END })
+        self.run(pages, Level::L1, if self < ARCHIVE { Va(0)..USER_LIMIT } else { ARCHIVE..ARCHIVE_END })
     }
 
-    /// This address, if a call may name this many tables from it on, which entries of this level (2 to 4) point to:
+    /// This address, if a call may name this many tables from it on, which entries of this level point to:
     /// those of slot 253 cannot be named.
     ///
     /// # Errors
     /// [`Error::Unaligned`], [`Error::BadAddress`].
     #[inline]
-    pub fn table_run(self, tables: u64, level: u32) -> Result<Va, Error> {
+    pub fn table_run(self, tables: u64, level: Level) -> Result<Va, Error> {
         self.run(tables, level, Va(0)..SCRATCH)
     }
 
     #[inline]
-    fn run(self, count: u64, level: u32, within: Range<Va>) -> Result<Va, Error> {
+    fn run(self, count: u64, level: Level, within: Range<Va>) -> Result<Va, Error> {
         if !self.0.is_multiple_of(span(level)) {
             return Err(Error::Unaligned(self.0));
         }
@@ -168,26 +168,23 @@ impl Va {
 /// be read only if the entries above it are present: read level 4 first, then 3, 2, 1.
 ///
 /// ```
-/// use abi::{Va, layout::{UVPT, uvpt}};
-/// assert_eq!(uvpt(Va(0), 1), UVPT); // uvpt[0] is the entry of page 0
-/// assert_eq!(uvpt(Va(0x5000), 1), Va(UVPT.0 + 5 * 8));
+/// use abi::{Level, Va, layout::{UVPT, uvpt}};
+/// assert_eq!(uvpt(Va(0), Level::L1), UVPT); // uvpt[0] is the entry of page 0
+/// assert_eq!(uvpt(Va(0x5000), Level::L1), Va(UVPT.0 + 5 * 8));
 /// ```
 #[inline(always)]
 #[must_use]
-pub const fn uvpt(va: Va, level: u32) -> Va {
+pub const fn uvpt(va: Va, level: Level) -> Va {
     let user = va.0 & (256 * SLOT_SIZE - 1);
-    match level {
-        0 => Va(user),
-        _ => Va(first_entry(level) + (user >> (3 + 9 * level)) * 8),
-    }
+    Va(first_entry(level) + user / span(level) * 8)
 }
 
 /// Where the entry of address 0 is read.
-const fn first_entry(level: u32) -> u64 {
+const fn first_entry(level: Level) -> u64 {
     // Each step up the tree replaces the page with the page that holds its entry.
     let mut at = 0;
     let mut step = 0;
-    while step < level {
+    while step < level as u32 {
         at = UVPT.0 + (at / PAGE_SIZE) * 8;
         step += 1;
     }

@@ -39,5 +39,5 @@ pub use env::{EnvId, ExitStatus, Registers};
 pub use error::Error;
 pub use fault::{Fault, Vector};
 pub use ops::PageOp;
-pub use page::{Frame, PAGE_SIZE, Perms, Pte, Va};
+pub use page::{Frame, Level, PAGE_SIZE, Perms, Pte, Va};
 pub use status::Status;

@@ -1,6 +1,6 @@
 //! Page operations: the entries of the batched call `page_ops`.
 
-use crate::page::span;
+use crate::page::{Level, span};
 use crate::register::Register;
 use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va};
 
@@ -153,11 +153,9 @@ impl PageOp {
     /// # Errors
     /// [`Error::BadLevel`]: neither 2, 3 nor 4.
     #[inline]
-    pub fn level(&self) -> Result<u32, Error> {
-        match self.arg {
-            2..=4 => Ok(self.arg as u32),
-            _ => Err(Error::BadLevel(self.arg)),
-        }
+    pub fn level(&self) -> Result<Level, Error> {
+        let level = Level::from_number(self.arg).filter(|level| *level > Level::L1);
+        level.ok_or(Error::BadLevel(self.arg))
     }
 
     /// Maps fresh zeroed pages.
@@ -219,7 +217,7 @@ impl PageOp {
         env: EnvId,
         va: Va,
         count: u32,
-        level: u32,
+        level: Level,
     ) -> PageOp {
         let op = PageOp::new(Call::ShareTables, env, va, count, level as u64);
         PageOp { source_env, source, ..op }
@@ -228,14 +226,14 @@ impl PageOp {
     /// Makes tables private to the caller.
     #[inline]
     #[must_use]
-    pub const fn own_tables(va: Va, count: u32, level: u32) -> PageOp {
+    pub const fn own_tables(va: Va, count: u32, level: Level) -> PageOp {
         PageOp::new(Call::OwnTables, EnvId(0), va, count, level as u64)
     }
 
     /// Removes tables that others have too.
     #[inline]
     #[must_use]
-    pub const fn unmap_tables(env: EnvId, va: Va, count: u32, level: u32) -> PageOp {
+    pub const fn unmap_tables(env: EnvId, va: Va, count: u32, level: Level) -> PageOp {
         PageOp::new(Call::UnmapTables, env, va, count, level as u64)
     }
 
@@ -243,9 +241,9 @@ impl PageOp {
     #[inline]
     #[must_use]
     pub const fn step(&self) -> u64 {
-        match Call::from_number(self.call as u64) {
-            Some(Call::ShareTables | Call::OwnTables | Call::UnmapTables) if self.arg <= 4 => {
-                span(self.arg as u32) / PAGE_SIZE
+        match (Call::from_number(self.call as u64), Level::from_number(self.arg)) {
+            (Some(Call::ShareTables | Call::OwnTables | Call::UnmapTables), Some(level)) => {
+                span(level) / PAGE_SIZE
             }
             _ => 1,
         }

@@ -10,11 +10,90 @@ pub const PAGE_SIZE: u64 = 4096;
 /// Entries in a table of any level.
 pub const TABLE_ENTRIES: usize = 512;
 
-/// Bytes that an entry of this level (1 to 4) translates: 4 KiB, 2 MiB, 1 GiB, 512 GiB.
+/// A level of page tables: an entry of level 1 points to a page, an entry of another level to a table of the level
+/// below. The top-level table has entries of level 4.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[repr(u32)]
+pub enum Level {
+    /// An entry translates 4 KiB: a page.
+    L1 = 1,
+    /// An entry translates 2 MiB.
+    L2,
+    /// An entry translates 1 GiB.
+    L3,
+    /// An entry translates 512 GiB.
+    L4,
+}
+
+impl Level {
+    /// All levels, from the top down, as a walk takes them.
+    pub const DOWN: [Level; 4] = [Level::L4, Level::L3, Level::L2, Level::L1];
+    /// The levels whose entries point to tables, from the top down.
+    pub const TABLES: [Level; 3] = [Level::L4, Level::L3, Level::L2];
+
+    /// The level with this number.
+    #[inline]
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Level> {
+        match number {
+            1 => Some(Level::L1),
+            2 => Some(Level::L2),
+            3 => Some(Level::L3),
+            4 => Some(Level::L4),
+            _ => None,
+        }
+    }
+
+    /// The level of the entries in the tables that entries of this level point to; none below level 1.
+    #[inline]
+    #[must_use]
+    pub const fn below(self) -> Option<Level> {
+        Level::from_number(self as u64 - 1)
+    }
+
+    /// The level of the entries that point to tables of entries of this level; none above level 4.
+    #[inline]
+    #[must_use]
+    pub const fn above(self) -> Option<Level> {
+        match self {
+            Level::L1 => Some(Level::L2),
+            Level::L2 => Some(Level::L3),
+            Level::L3 => Some(Level::L4),
+            Level::L4 => None,
+        }
+    }
+
+    /// All levels above this one, from the top down.
+    #[inline]
+    pub fn all_above(self) -> impl Iterator<Item = Level> {
+        Level::DOWN.into_iter().take_while(move |above| *above > self)
+    }
+
+    /// This level and those below it whose entries point to tables, from the top down.
+    #[inline]
+    pub fn tables_down(self) -> impl DoubleEndedIterator<Item = Level> {
+        Level::TABLES.into_iter().filter(move |level| *level <= self)
+    }
+
+    /// The number of low bits of an address that an entry of this level does not translate.
+    #[inline]
+    #[must_use]
+    const fn shift(self) -> u32 {
+        3 + 9 * self as u32
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", *self as u32)
+    }
+}
+
+/// Bytes that an entry of this level translates.
 #[inline]
 #[must_use]
-pub const fn span(level: u32) -> u64 {
-    PAGE_SIZE << (9 * (level.saturating_sub(1)))
+pub const fn span(level: Level) -> u64 {
+    1 << level.shift()
 }
 
 /// A virtual address from any source: it need not be valid.
@@ -58,19 +137,19 @@ impl Va {
         self.offset() == 0
     }
 
-    /// The first address that entry `index` translates, in a table of this level (1 to 4) that translates addresses
-    /// from this one on.
+    /// The first address that entry `index` translates, in a table with entries of this level that translates
+    /// addresses from this one on.
     #[inline]
     #[must_use]
-    pub const fn entry(self, index: usize, level: u32) -> Va {
-        Va(self.0 + ((index as u64) << (12 + 9 * (level - 1))))
+    pub const fn entry(self, index: usize, level: Level) -> Va {
+        Va(self.0 + ((index as u64) << level.shift()))
     }
 
-    /// The index of the entry that translates the address, in a table of this level (1 to 4).
+    /// The index of the entry that translates the address, in a table with entries of this level.
     #[inline]
     #[must_use]
-    pub const fn index(self, level: u32) -> usize {
-        ((self.0 >> (12 + 9 * (level - 1))) & 0x1ff) as usize
+    pub const fn index(self, level: Level) -> usize {
+        ((self.0 >> level.shift()) & 0x1ff) as usize
     }
 }
 

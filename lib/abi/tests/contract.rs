@@ -6,7 +6,8 @@ use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
 use abi::page::span;
 use abi::{
-    Arguments, Call, EnvId, Error, ExitStatus, Frame, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, Vector, args,
+    Arguments, Call, EnvId, Error, ExitStatus, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Status, Va,
+    Vector, args,
 };
 use std::collections::BTreeSet;
 
@@ -82,9 +83,10 @@ fn calls_have_names_of_their_own() {
 }
 
 /// The address of an entry, by the picture: slot 255, then the indices shifted down by a level.
-fn uvpt_by_indices(va: Va, level: u32) -> u64 {
+fn uvpt_by_indices(va: Va, level: Level) -> u64 {
     let mut path: Vec<u64> = vec![255; level as usize];
-    path.extend((level..=4).rev().map(|level| va.index(level) as u64));
+    let down = Level::DOWN.into_iter().filter(|other| *other >= level);
+    path.extend(down.map(|level| va.index(level) as u64));
     let pages = path[..4].iter().fold(0, |address, index| address << 9 | index);
     pages << 12 | path[4] << 3
 }
@@ -93,12 +95,12 @@ fn uvpt_by_indices(va: Va, level: u32) -> u64 {
 fn the_self_map_has_an_entry_for_every_page_and_level() {
     let last = Va(USER_LIMIT.0 - 0x1000);
     for va in [Va(0), Va(0x1000), Va(0x1234_5678_9000), Va(SLOT_SIZE), last, UVPT] {
-        for level in 1..=4 {
+        for level in Level::DOWN {
             assert_eq!(uvpt(va, level).0, uvpt_by_indices(va, level), "{va} level {level}");
         }
     }
-    assert_eq!(uvpt(Va(8 * 0x1000), 1), Va(UVPT.0 + 64));
-    assert_eq!(uvpt(UVPT, 4).0 % 4096, 255 * 8);
+    assert_eq!(uvpt(Va(8 * 0x1000), Level::L1), Va(UVPT.0 + 64));
+    assert_eq!(uvpt(UVPT, Level::L4).0 % 4096, 255 * 8);
 }
 
 #[test]
@@ -233,10 +235,10 @@ fn page_calls_come_in_registers() {
         (
             Call::ShareTables,
             [0x1001, 0x5000, 0x2002, 0x9000, 7, 3],
-            PageOp::share_tables(a, from, b, to, 7, 3),
+            PageOp::share_tables(a, from, b, to, 7, Level::L3),
         ),
-        (Call::OwnTables, [0x9000, 7, 2, 7, 8, 9], PageOp::own_tables(to, 7, 2)),
-        (Call::UnmapTables, [0x1001, 0x9000, 7, 4, 8, 9], PageOp::unmap_tables(a, to, 7, 4)),
+        (Call::OwnTables, [0x9000, 7, 2, 7, 8, 9], PageOp::own_tables(to, 7, Level::L2)),
+        (Call::UnmapTables, [0x1001, 0x9000, 7, 4, 8, 9], PageOp::unmap_tables(a, to, 7, Level::L4)),
     ];
     for (call, registers, op) in cases {
         assert_eq!(PageOp::from_registers(call, registers), Ok(op), "{call:?}");
@@ -273,8 +275,8 @@ fn arguments_come_in_registers() {
 
 #[test]
 fn tables_have_levels() {
-    let level = |level| PageOp { arg: level, ..PageOp::own_tables(Va(0), 1, 0) }.level();
-    assert_eq!([2, 3, 4].map(level), [Ok(2), Ok(3), Ok(4)]);
+    let level = |level| PageOp { arg: level, ..PageOp::own_tables(Va(0), 1, Level::L2) }.level();
+    assert_eq!([2, 3, 4].map(level), [Ok(Level::L2), Ok(Level::L3), Ok(Level::L4)]);
     assert!([0, 1, 5, 1 << 32, u64::MAX].iter().all(|bad| level(*bad) == Err(Error::BadLevel(*bad))));
 }
 
@@ -294,7 +296,7 @@ fn calls_name_what_is_theirs_to_name() {
     assert_eq!(end(ARCHIVE_END, 2).source_run(3), Err(Error::BadAddress(end(ARCHIVE_END, 2).0)));
     assert_eq!(ARCHIVE_END.source_run(1), Err(Error::BadAddress(ARCHIVE_END.0)));
     assert_eq!(Va(0x1001).user_run(u64::MAX), Err(Error::Unaligned(0x1001)));
-    for level in 2..=4 {
+    for level in Level::TABLES {
         let last = Va(SCRATCH.0 - span(level));
         assert_eq!(last.table_run(1, level), Ok(last));
         assert_eq!(last.table_run(2, level), Err(Error::BadAddress(last.0)));

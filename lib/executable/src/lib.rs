@@ -9,7 +9,7 @@
 
 use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
 use abi::page::span;
-use abi::{PAGE_SIZE, Perms, Va};
+use abi::{Level, PAGE_SIZE, Perms, Va};
 use core::fmt;
 use core::ops::Range;
 use elf::ElfBytes;
@@ -300,7 +300,7 @@ fn segment(header: &ProgramHeader, file_bytes: u64, free_from: Va) -> Result<Seg
     perms.set(Perms::EXEC, p_flags & PF_X != 0);
     let (offset, bytes) = if p_filesz == 0 { (0, 0) } else { (p_offset - skip, skip + p_filesz) };
     let segment = Segment { start, end, offset, bytes, perms, resident: p_flags & PF_RESIDENT != 0 };
-    let in_place = start >= RESIDENT && end <= Va(PRIVATE.0 + span(2));
+    let in_place = start >= RESIDENT && end <= Va(PRIVATE.0 + span(Level::L2));
     require(!segment.is_resident_data() || in_place, BadElf::ResidentData)?;
     require(!segment.resident || segment.is_resident_data() || p_filesz == p_memsz, BadElf::Sparse)?;
     Ok(segment)

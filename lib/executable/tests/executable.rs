@@ -2,7 +2,7 @@
 
 use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
 use abi::page::span;
-use abi::{PAGE_SIZE, Perms, Va};
+use abi::{Level, PAGE_SIZE, Perms, Va};
 use elf::abi::{
     ELFOSABI_FREEBSD, ELFOSABI_GNU, EM_386, EM_AARCH64, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, PF_R,
     PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_NOTE, PT_PHDR, PT_TLS,
@@ -147,7 +147,7 @@ fn segments_may_fill_all_that_programs_have() {
     let blank =
         |start: Va, end: Va| Part { va: start.0, memory: end.0 - start.0, file: 0, offset: 0, ..DATA };
     let low = blank(TEXT.add_pages(2), STACKS.start);
-    let private_end = Va(PRIVATE.0 + span(2));
+    let private_end = Va(PRIVATE.0 + span(Level::L2));
     let own = Part { flags: OWN_DATA.flags, ..blank(RESIDENT, private_end) };
     let parts = vec![CODE, low, own, blank(private_end, HEAP)];
     let program =
@@ -254,7 +254,7 @@ fn programs_without_what_libos_needs_are_refused() {
     let elsewhere = Part { va: TEXT.0 + 0x10_0000, ..CODE };
     assert_eq!(refused(&[code, elsewhere, OWN_DATA]), Some(BadElf::NotResident(entry)));
     // Where fork would share the table above.
-    let end = PRIVATE.0 + span(2);
+    let end = PRIVATE.0 + span(Level::L2);
     for (va, memory) in [(TEXT.0 + 0x10_0000, 1), (end, 1), (end - 1, 2), (STACKS.start.0 - 1, 1)] {
         let own = Part { va, memory, ..OWN_DATA };
         assert_eq!(refused(&[CODE, own]), Some(BadElf::ResidentData(va)), "{va:#x}");

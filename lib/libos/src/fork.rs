@@ -6,7 +6,7 @@
 pub use crate::exofork::{Filler, Fork, fork_with};
 use crate::layout::{PRIVATE, STACK_TOP};
 use crate::page_calls::Sys;
-use crate::{EnvId, Error, Perms, Va, door, regions, resident, stack, sys};
+use crate::{EnvId, Error, Level, Perms, Va, door, regions, resident, stack, sys};
 use abi::page::span;
 use pager::fork::Plan;
 
@@ -50,7 +50,7 @@ fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     for copied in [&resident, &table, &stack].into_iter().filter(|range| !range.is_empty()) {
         sys::copy(EnvId::SELF, copied.start, child, copied.start, pager::pages(copied), Perms::WRITE)?;
     }
-    let private = PRIVATE..Va(PRIVATE.0 + span(2));
+    let private = PRIVATE..Va(PRIVATE.0 + span(Level::L2));
     let except = [below, stack, STACK_TOP..private.end, table];
     Ok(share(&mut Sys, &Plan { child, regions: regions::all(), except: &except, private })?)
 }

@@ -1,6 +1,6 @@
 //! The kernel as regions and pagers see it: system calls, and page tables read as memory.
 
-use crate::{Frame, PageOp, Pte, Va, console, layout, stats, sys, uvpt, windows};
+use crate::{Frame, Level, PageOp, Pte, Va, console, layout, stats, sys, uvpt, windows};
 use abi::{Error, PAGE_SIZE};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
@@ -15,7 +15,7 @@ impl PageCalls for Sys {
 
     #[inline(always)]
     fn pte(&self, va: Va) -> Pte {
-        uvpt::entry(va, 1).unwrap_or_else(|| {
+        uvpt::entry(va, Level::L1).unwrap_or_else(|| {
             stats::count_table();
             Pte::default()
         })
@@ -27,12 +27,12 @@ impl PageCalls for Sys {
     }
 
     #[inline]
-    fn table(&self, va: Va, level: u32) -> Pte {
+    fn table(&self, va: Va, level: Level) -> Pte {
         uvpt::table(va, level)
     }
 
     #[inline]
-    fn empty_entries(&self, va: Va, level: u32) -> u64 {
+    fn empty_entries(&self, va: Va, level: Level) -> u64 {
         uvpt::empty_entries(va, level)
     }
 

@@ -14,7 +14,7 @@
 //!   itself only.
 
 use crate::door::{syscall, touch_to_read, touch_to_write};
-use crate::{EnvId, ExitStatus, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
+use crate::{EnvId, ExitStatus, Level, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
 use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
 use abi::ops::Places;
@@ -127,7 +127,8 @@ fn count(pages: u64) -> Result<u32> {
 fn own_shared(error: Error) -> Result<()> {
     let Error::TableShared(value) = error else { return Err(error) };
     let (va, level) = (Va(value).page(), Va(value).offset());
-    if !uvpt::entry(va, level as u32).is_some_and(Pte::is_shared_table) {
+    let entry = Level::from_number(level).and_then(|level| uvpt::entry(va, level));
+    if !entry.is_some_and(Pte::is_shared_table) {
         return Err(error);
     }
     call(args::OwnTables { va, tables: 1, level }).map(drop)
@@ -331,7 +332,7 @@ pub fn own(va: Va, pages: u64) -> Result<()> {
     page_op(PageOp::own(va, count(pages)?))
 }
 
-/// Share whole page tables of `source_env`: entries of this level (2: 2 MiB, 3: 1 GiB, 4: 512 GiB), from `source` on.
+/// Share whole page tables of `source_env`: entries of this level, from `source` on.
 /// Neither environment can then write or change what is below, until it [owns](own_tables) the tables.
 ///
 /// # Errors
@@ -343,7 +344,7 @@ pub fn share_tables(
     env: EnvId,
     va: Va,
     tables: u64,
-    level: u32,
+    level: Level,
 ) -> Result<()> {
     page_op(PageOp::share_tables(source_env, source, env, va, count(tables)?, level))
 }
@@ -353,7 +354,7 @@ pub fn share_tables(
 ///
 /// # Errors
 /// `Unaligned`, `BadAddress`, `BadCount`, `BadLevel`, `NotMapped`, `NoMemory`, `TooManyRefs`.
-pub fn own_tables(va: Va, tables: u64, level: u32) -> Result<()> {
+pub fn own_tables(va: Va, tables: u64, level: Level) -> Result<()> {
     page_op(PageOp::own_tables(va, count(tables)?, level))
 }
 
@@ -361,7 +362,7 @@ pub fn own_tables(va: Va, tables: u64, level: u32) -> Result<()> {
 ///
 /// # Errors
 /// As [`own_tables`], and `NotShared` if no other environment has the table.
-pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: u32) -> Result<()> {
+pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: Level) -> Result<()> {
     page_op(PageOp::unmap_tables(env, va, count(tables)?, level))
 }
 

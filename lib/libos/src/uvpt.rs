@@ -6,21 +6,21 @@
 //! inside it:
 //!
 //! ```text
-//! level 1: the entry of a page          uvpt(va, 1) = UVPT + 8 * (va / 4 KiB)
-//! level 2: the entry of a table         uvpt(va, 2) = uvpt(uvpt(va, 1), 1)
+//! level 1: the entry of a page          uvpt(va, L1) = UVPT + 8 * (va / 4 KiB)
+//! level 2: the entry of a table         uvpt(va, L2) = uvpt(uvpt(va, L1), L1)
 //! level 3, level 4                      ... once more each
 //! ```
 //!
 //! Reading costs a load and no system call. But where a table is missing there is a hole in the array: level 4 is
 //! always present, each of the others only if the entry above it is present.
 
-use crate::{PAGE_SIZE, Pte, Va, layout};
-use abi::page::TABLE_ENTRIES;
+use crate::{Level, Pte, Va, layout};
+use abi::page::{TABLE_ENTRIES, span};
 use core::ops::Range;
 
 /// Reads an entry, whose table must be present.
 #[inline(always)]
-fn read(va: Va, level: u32) -> Pte {
+fn read(va: Va, level: Level) -> Pte {
     let entry = layout::uvpt(va, level).0 as *const Pte;
     // SAFETY: every address that `uvpt` returns is in slot 255, which holds only page tables: any 64-bit word there is
     // a valid `Pte`. Volatile, because calls change it. If the table is missing, the read faults, which harms only
@@ -28,33 +28,33 @@ fn read(va: Va, level: u32) -> Pte {
     unsafe { entry.read_volatile() }
 }
 
-/// The entry that translates `va` at this level, 1 (the page) to 4 (the top-level table).
+/// The entry that translates `va` at this level.
 ///
 /// `None` if there is no table that would hold the entry. `va` is an address in the user's half.
 #[inline(always)]
 #[must_use]
 // exercise 4 of page-tables: the entry of an address, if there is a table for it
-pub fn entry(va: Va, level: u32) -> Option<Pte> {
+pub fn entry(va: Va, level: Level) -> Option<Pte> {
     let is_there = |above| level >= above || read(va, above).is_present();
-    (is_there(4) && is_there(3) && is_there(2)).then(|| read(va, level))
+    (is_there(Level::L4) && is_there(Level::L3) && is_there(Level::L2)).then(|| read(va, level))
 }
 
 /// The entry of the page at `va`: a page, a mark, or nothing (the empty entry, also if a table is missing).
 #[inline]
 #[must_use]
 pub fn pte(va: Va) -> Pte {
-    entry(va, 1).unwrap_or_default()
+    entry(va, Level::L1).unwrap_or_default()
 }
 
 /// The entry of the page at `va`, whose tables are known to be present, as after a protection fault.
 #[inline(always)]
 pub(crate) fn leaf(va: Va) -> Pte {
-    read(va, 1)
+    read(va, Level::L1)
 }
 
 /// The entry of a level above 1, for an address whose tables further up are known to be present.
 #[inline]
-pub(crate) fn table(va: Va, level: u32) -> Pte {
+pub(crate) fn table(va: Va, level: Level) -> Pte {
     read(va, level)
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn table(va: Va, level: u32) -> Pte {
 pub fn top(slot: usize) -> Pte {
     assert!(slot < TABLE_ENTRIES, "no slot {slot}");
     // The level-4 entry of UVPT itself lies in the same page.
-    let own = layout::uvpt(layout::UVPT, 4);
+    let own = layout::uvpt(layout::UVPT, Level::L4);
     let entry = Va(own.page().0 + slot as u64 * 8);
     // SAFETY: the top-level table is always present, and the slot is inside it.
     unsafe { (entry.0 as *const Pte).read_volatile() }
@@ -78,7 +78,7 @@ pub fn top(slot: usize) -> Pte {
 /// Changes that are made during the iteration may be seen or not.
 #[must_use]
 pub fn entries(range: Range<Va>) -> Entries {
-    Entries { at: range.start.page(), end: range.end, level: 4 }
+    Entries { at: range.start.page(), end: range.end, level: Level::L4 }
 }
 
 /// The runs of adjacent pages and marks in a range that are `wanted`: start, and number of pages.
@@ -99,7 +99,7 @@ pub struct Entries {
     at: Va,
     end: Va,
     /// The tables for `at` are known to be present down to the one of this level.
-    level: u32,
+    level: Level,
 }
 
 impl Iterator for Entries {
@@ -109,7 +109,7 @@ impl Iterator for Entries {
     // exercise 6 of page-tables: the next page or mark, and over everything that is empty
     fn next(&mut self) -> Option<(Va, Pte)> {
         while self.at < self.end {
-            if self.level == 1 {
+            if self.level == Level::L1 {
                 let (here, entry) = (self.at, leaf(self.at));
                 if !entry.is_empty() {
                     self.step(here.add_pages(1));
@@ -126,13 +126,13 @@ impl Entries {
     /// Descends into the table for the next page, or skips empty entries at this level.
     fn search(&mut self) {
         if read(self.at, self.level).is_empty() {
-            let covered = PAGE_SIZE << (9 * (self.level - 1));
+            let covered = span(self.level);
             let first = self.at.0 & !(covered - 1);
             let is_last = self.end.0 - first <= covered;
             let empty = if is_last { 1 } else { empty_entries(self.at, self.level) };
             self.step(Va(first + empty * covered));
-        } else if self.level > 1 {
-            self.level -= 1;
+        } else if let Some(below) = self.level.below() {
+            self.level = below;
         }
     }
 
@@ -140,8 +140,10 @@ impl Entries {
     #[inline]
     fn step(&mut self, va: Va) {
         self.at = va;
-        while self.at.index(self.level) == 0 && self.level < 4 {
-            self.level += 1;
+        while self.at.index(self.level) == 0
+            && let Some(above) = self.level.above()
+        {
+            self.level = above;
         }
     }
 }
@@ -150,7 +152,7 @@ impl Entries {
 /// of its table at most.
 ///
 /// Most tables are nearly empty, so a walk spends its time in this function: it looks at eight entries at once.
-pub(crate) fn empty_entries(va: Va, level: u32) -> u64 {
+pub(crate) fn empty_entries(va: Va, level: Level) -> u64 {
     let (first, end) = (va.index(level), TABLE_ENTRIES);
     let table = layout::uvpt(va, level).page().0 as *const Pte;
     // SAFETY: the table is present, since the caller has read an entry of it, and `n` is an index.

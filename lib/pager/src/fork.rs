@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::{Access, Error, Inherit, ME, PageCalls, Region, ranges, region, unshare};
 use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
 use abi::page::span;
-use abi::{EnvId, PageOp, Perms, Pte, Va};
+use abi::{EnvId, Level, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
 /// The child's replacement for an entry of the parent.
@@ -107,11 +107,14 @@ pub fn share_pages<K: PageCalls>(kernel: &mut K, plan: &Plan<K>) -> Result<(), E
 /// As [`share_pages`].
 pub fn share_tables<K: PageCalls>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     let mut sharing = Sharing::new(plan);
-    let top = kernel.count_entries(kernel.table(UVPT, 4).frame());
-    sharing.tables(kernel, Va(0), 4, top)?;
+    let top = kernel.count_entries(kernel.table(UVPT, Level::L4).frame());
+    sharing.tables(kernel, Va(0), Level::L4, top)?;
     sharing.end_run(kernel)?;
     sharing.batch.finish(kernel)
 }
+
+/// No tables.
+const NO_RUN: (Va, u32, Level) = (Va(0), 0, Level::L2);
 
 /// The pages and tables to share, collected so that neighbours take one operation, and the operations few calls.
 struct Sharing<'a, K: 'static, F> {
@@ -119,7 +122,7 @@ struct Sharing<'a, K: 'static, F> {
     all_inherit: bool,
     batch: Batch<Share, F>,
     /// The current run of tables: the first, their number, and the level of the entries that point to them.
-    run: (Va, u32, u32),
+    run: (Va, u32, Level),
 }
 
 impl<'a, K: PageCalls> Sharing<'a, K, ()> {
@@ -127,19 +130,19 @@ impl<'a, K: PageCalls> Sharing<'a, K, ()> {
         let child = plan.child;
         let batch = Batch::new(move |va, count, share: Share| share.ops(child, va, count));
         let all_inherit = plan.regions.iter().all(Plan::inherits);
-        Sharing { plan, all_inherit, batch, run: (Va(0), 0, 0) }
+        Sharing { plan, all_inherit, batch, run: NO_RUN }
     }
 }
 
 impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> {
     /// Shares the addresses that a table translates, from `start` on; `level` is that of its entries, and `left` the
     /// number of nonempty ones. Most tables are nearly empty: the search ends when that many were found.
-    fn tables(&mut self, kernel: &mut K, start: Va, level: u32, mut left: u32) -> Result<(), Error> {
+    fn tables(&mut self, kernel: &mut K, start: Va, level: Level, mut left: u32) -> Result<(), Error> {
         let private = &self.plan.private;
         let mut at = start;
-        let end = Va(start.0 + span(level + 1)).min(USER_LIMIT);
-        let is_here = level == 2 && !private.is_empty() && (at..end).contains(&private.start);
-        if is_here && kernel.table(private.start, 2).is_present() {
+        let end = level.above().map_or(USER_LIMIT, |above| unshare::around(start, above).end.min(USER_LIMIT));
+        let is_here = level == Level::L2 && !private.is_empty() && (at..end).contains(&private.start);
+        if is_here && kernel.table(private.start, Level::L2).is_present() {
             self.pages(kernel, private.clone())?;
             left -= 1;
         }
@@ -163,7 +166,7 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
         &mut self,
         kernel: &mut K,
         covered: &Range<Va>,
-        level: u32,
+        level: Level,
         mut entry: Pte,
     ) -> Result<(), Error> {
         if covered.end <= SCRATCH && self.has_all(covered) {
@@ -174,9 +177,9 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
             // Most likely the table was copied, and the old one may have been reused since.
             entry = kernel.table(covered.start, level);
         }
-        match level {
-            2 => self.pages(kernel, covered.clone()),
-            _ => self.tables(kernel, covered.start, level - 1, kernel.count_entries(entry.frame())),
+        match level.below() {
+            None | Some(Level::L1) => self.pages(kernel, covered.clone()),
+            Some(below) => self.tables(kernel, covered.start, below, kernel.count_entries(entry.frame())),
         }
     }
 
@@ -188,7 +191,7 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
         !self.plan.except.iter().any(meets) && (self.all_inherit || !self.plan.regions.iter().any(is_lost))
     }
 
-    fn add_table(&mut self, kernel: &mut K, va: Va, level: u32) -> Result<(), Error> {
+    fn add_table(&mut self, kernel: &mut K, va: Va, level: Level) -> Result<(), Error> {
         let (first, count, same) = self.run;
         if same != level || first.0 + u64::from(count) * span(level) != va.0 {
             self.end_run(kernel)?;
@@ -199,7 +202,7 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
     }
 
     fn end_run(&mut self, kernel: &mut K) -> Result<(), Error> {
-        let (first, count, level) = core::mem::take(&mut self.run);
+        let (first, count, level) = core::mem::replace(&mut self.run, NO_RUN);
         if count == 0 {
             return Ok(());
         }

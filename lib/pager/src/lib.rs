@@ -39,7 +39,7 @@ pub use pagers::{File, Guard, Shared, Zeros};
 pub use region::{Inherit, Pager, Region, Regions};
 pub use touch::{Access, Cause, Resolution, Touch};
 
-use abi::{EnvId, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use abi::{EnvId, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 
 /// The kernel, as this crate uses it.
@@ -60,11 +60,11 @@ pub trait PageCalls: 'static {
     }
 
     /// The entry of a level above 1 that translates `va`. The tables above are known to be present.
-    fn table(&self, va: Va, level: u32) -> Pte;
+    fn table(&self, va: Va, level: Level) -> Pte;
 
     /// The number of consecutive empty entries from this one, which is empty, to the end of its table at most. (A
     /// smaller number is correct, too, and slower.)
-    fn empty_entries(&self, _va: Va, _level: u32) -> u64 {
+    fn empty_entries(&self, _va: Va, _level: Level) -> u64 {
         1
     }
 

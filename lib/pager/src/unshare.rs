@@ -5,19 +5,19 @@
 
 use crate::{ME, PageCalls};
 use abi::page::span;
-use abi::{Error, PAGE_SIZE, PageOp, Va};
+use abi::{Error, Level, PAGE_SIZE, PageOp, Va};
 use core::ops::Range;
 
 /// The state of the tables above an address.
 enum Above {
     /// A table is shared: the level of the entry that points to the topmost shared one.
-    Shared(u32),
+    Shared(Level),
     /// No table is shared, up to this address.
     Clear(Va),
 }
 
 fn above<K: PageCalls>(kernel: &K, va: Va) -> Above {
-    for level in [4, 3, 2] {
+    for level in Level::TABLES {
         let entry = kernel.table(va, level);
         if !entry.is_present() {
             return Above::Clear(behind_empty(kernel, va, level));
@@ -26,7 +26,7 @@ fn above<K: PageCalls>(kernel: &K, va: Va) -> Above {
             return Above::Shared(level);
         }
     }
-    Above::Clear(around(va, 2).end)
+    Above::Clear(around(va, Level::L2).end)
 }
 
 /// Whether no table translates addresses of a range, as far as a short check can tell.
@@ -34,22 +34,17 @@ fn above<K: PageCalls>(kernel: &K, va: Va) -> Above {
 pub(crate) fn are_missing<K: PageCalls>(kernel: &K, range: &Range<Va>) -> bool {
     let is_there = |level| kernel.table(range.start, level).is_present();
     let covers = |level| range.end <= around(range.start, level).end;
-    if !is_there(4) {
-        covers(4)
-    } else if !is_there(3) {
-        covers(3)
-    } else {
-        !is_there(2) && covers(2)
-    }
+    let missing = Level::TABLES.into_iter().find(|level| !is_there(*level));
+    missing.is_some_and(covers)
 }
 
 /// The address at which to continue if the entry of this level at `va` is empty.
-pub(crate) fn behind_empty<K: PageCalls>(kernel: &K, va: Va, level: u32) -> Va {
+pub(crate) fn behind_empty<K: PageCalls>(kernel: &K, va: Va, level: Level) -> Va {
     Va(around(va, level).start.0 + kernel.empty_entries(va, level) * span(level))
 }
 
 /// The addresses that one entry of this level translates, around `va`.
-pub(crate) fn around(va: Va, level: u32) -> Range<Va> {
+pub(crate) fn around(va: Va, level: Level) -> Range<Va> {
     let start = va.0 & !(span(level) - 1);
     Va(start)..Va(start + span(level))
 }
@@ -61,7 +56,7 @@ pub(crate) fn around(va: Va, level: u32) -> Range<Va> {
 pub fn own_above<K: PageCalls>(kernel: &mut K, va: Va) -> Result<bool, Error> {
     let Above::Shared(top) = above(kernel, va) else { return Ok(false) };
     // Owning a table makes those below it shared: there is no need to check.
-    for level in (2..=top).rev() {
+    for level in top.tables_down() {
         kernel.op(PageOp::own_tables(around(va, level).start, 1, level))?;
     }
     Ok(true)
@@ -115,7 +110,7 @@ pub fn own_edges<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), 
 fn for_each_shared<K: PageCalls>(
     kernel: &mut K,
     range: &Range<Va>,
-    mut f: impl FnMut(&mut K, Va, u32) -> Result<(), Error>,
+    mut f: impl FnMut(&mut K, Va, Level) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut at = range.start;
     while at < range.end {

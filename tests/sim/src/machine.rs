@@ -5,7 +5,7 @@ use crate::processor::{Access, Processor};
 use abi::layout::{ARCHIVE, KERNEL_HALF, MACHINE, WINDOWS};
 use abi::page::TABLE_ENTRIES;
 use abi::window::{CpuInfo, FrameInfo};
-use abi::{Frame, Pte, Va};
+use abi::{Frame, Level, Pte, Va};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{
@@ -175,11 +175,11 @@ pub fn template() -> (Frame, Frame) {
     let set = |table: Frame, index: usize, frame: Frame, flags: u64| {
         Sim::table(table)[index].store(frame.address() | flags, SeqCst);
     };
-    set(root, MACHINE.index(4), level3, Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
-    set(level3, MACHINE.index(3), level2, all);
-    set(level2, MACHINE.index(2), level1, all);
-    set(level1, MACHINE.index(1), page, all | Pte::NO_EXEC);
-    set(root, KERNEL_HALF.index(4), kernel, Pte::PRESENT | Pte::WRITABLE);
+    set(root, MACHINE.index(Level::L4), level3, Pte::PRESENT | Pte::USER | Pte::NO_EXEC);
+    set(level3, MACHINE.index(Level::L3), level2, all);
+    set(level2, MACHINE.index(Level::L2), level1, all);
+    set(level1, MACHINE.index(Level::L1), page, all | Pte::NO_EXEC);
+    set(root, KERNEL_HALF.index(Level::L4), kernel, Pte::PRESENT | Pte::WRITABLE);
     (root, page)
 }
 
@@ -198,9 +198,9 @@ pub fn archive(template: Frame, pages: usize) -> Vec<Frame> {
     own.iter().for_each(|&frame| Sim::zero(frame));
     let (tables, pages) = own.split_at(ARCHIVE_TABLES);
     let all = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
-    let level3 = Pte(Sim::table(template)[ARCHIVE.index(4)].load(SeqCst)).frame();
-    Sim::table(level3)[ARCHIVE.index(3)].store(tables[0].address() | all, SeqCst);
-    Sim::table(tables[0])[ARCHIVE.index(2)].store(tables[1].address() | all, SeqCst);
+    let level3 = Pte(Sim::table(template)[ARCHIVE.index(Level::L4)].load(SeqCst)).frame();
+    Sim::table(level3)[ARCHIVE.index(Level::L3)].store(tables[0].address() | all, SeqCst);
+    Sim::table(tables[0])[ARCHIVE.index(Level::L2)].store(tables[1].address() | all, SeqCst);
     for (entry, page) in Sim::table(tables[1]).iter().zip(pages) {
         entry.store(page.address() | Pte::PRESENT | Pte::USER | Pte::NO_EXEC, SeqCst);
     }
@@ -210,7 +210,7 @@ pub fn archive(template: Frame, pages: usize) -> Vec<Frame> {
 /// The leaf entry of an address; empty if a page table is missing. The processor is not involved.
 pub fn entry(root: Frame, va: Va) -> Pte {
     let mut pte = Pte(root.address() | Pte::PRESENT);
-    for level in (1..=4).rev() {
+    for level in Level::DOWN {
         if !pte.is_present() {
             return Pte(0);
         }
@@ -221,12 +221,13 @@ pub fn entry(root: Frame, va: Va) -> Pte {
 
 /// Calls `f` with every nonempty entry of the user's part of a page map, its address and its level: tables first, then
 /// their contents.
-pub fn for_each_entry(root: Frame, f: &mut dyn FnMut(Va, u32, Pte)) {
-    visit(root, 4, Va(0), f);
+pub fn for_each_entry(root: Frame, f: &mut dyn FnMut(Va, Level, Pte)) {
+    visit(root, Level::L4, Va(0), f);
 }
 
-fn visit(table: Frame, level: u32, base: Va, f: &mut dyn FnMut(Va, u32, Pte)) {
-    let entries = &Sim::table(table)[..if level == 4 { WINDOWS.index(4) } else { TABLE_ENTRIES }];
+fn visit(table: Frame, level: Level, base: Va, f: &mut dyn FnMut(Va, Level, Pte)) {
+    let entries =
+        &Sim::table(table)[..if level == Level::L4 { WINDOWS.index(Level::L4) } else { TABLE_ENTRIES }];
     for (index, entry) in entries.iter().enumerate() {
         let pte = Pte(entry.load(Relaxed));
         if pte.is_empty() {
@@ -234,8 +235,8 @@ fn visit(table: Frame, level: u32, base: Va, f: &mut dyn FnMut(Va, u32, Pte)) {
         }
         let va = base.entry(index, level);
         f(va, level, pte);
-        if level > 1 && pte.is_present() {
-            visit(pte.frame(), level - 1, va, f);
+        if let Some(below) = level.below().filter(|_| pte.is_present()) {
+            visit(pte.frame(), below, va, f);
         }
     }
 }

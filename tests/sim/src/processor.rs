@@ -1,7 +1,8 @@
 //! The part of a processor that translates addresses: it walks the page tables like the hardware, and caches the result
 //! until it is invalidated.
 
-use abi::{Frame, Pte, Va};
+use abi::page::span;
+use abi::{Frame, Level, Pte, Va};
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::SeqCst;
@@ -60,7 +61,7 @@ struct Cached {
 pub struct Processor<M> {
     root: Option<Frame>,
     pages: HashMap<Va, Cached>,
-    tables: HashMap<(u32, u64), (Frame, Rights)>,
+    tables: HashMap<(Level, u64), (Frame, Rights)>,
     machine: PhantomData<M>,
 }
 
@@ -71,8 +72,8 @@ impl<M> Default for Processor<M> {
 }
 
 /// The bits of an address that select the entry at a level.
-fn prefix(va: Va, level: u32) -> u64 {
-    va.0 >> (12 + 9 * (level - 1))
+fn prefix(va: Va, level: Level) -> u64 {
+    va.0 / span(level)
 }
 
 impl<M: Machine> Processor<M> {
@@ -104,10 +105,8 @@ impl<M: Machine> Processor<M> {
     /// An address for which the processor still caches this frame.
     pub fn knows(&self, frame: Frame) -> Option<Va> {
         let pages = self.pages.iter().map(|(va, cached)| (*va, cached.frame));
-        let tables = self
-            .tables
-            .iter()
-            .map(|((level, prefix), (table, _))| (Va(prefix << (12 + 9 * (level - 1))), *table));
+        let tables =
+            self.tables.iter().map(|((level, prefix), (table, _))| (Va(prefix * span(*level)), *table));
         pages.chain(tables).find(|(_, known)| *known == frame).map(|(va, _)| va)
     }
 
@@ -142,12 +141,12 @@ impl<M: Machine> Processor<M> {
     }
 
     fn walk(&mut self, va: Va, access: Access) -> Option<Frame> {
-        let cached = [2, 3, 4]
-            .into_iter()
-            .find_map(|level| self.tables.get(&(level, prefix(va, level))).map(|found| (level - 1, *found)));
-        let (top, (mut table, mut rights)) = cached.unwrap_or((4, (self.root?, Rights::ALL)));
+        let known = |level| Some((level, *self.tables.get(&(level, prefix(va, level)))?));
+        let cached = Level::TABLES.into_iter().rev().find_map(known);
+        let (mut table, mut rights) = cached.map_or((self.root?, Rights::ALL), |(_, found)| found);
+        let is_below = |level: &Level| cached.is_none_or(|(known, _)| *level < known);
         let mut visited = Vec::new();
-        for level in (1..=top).rev() {
+        for level in Level::DOWN.into_iter().filter(is_below) {
             let entry = &M::table(table)[va.index(level)];
             let pte = Pte(entry.load(SeqCst));
             if !pte.is_present() {
@@ -162,9 +161,9 @@ impl<M: Machine> Processor<M> {
         }
         let dirty = access == Access::Write;
         for (level, entry, frame, rights) in visited {
-            let leaf_dirty = if dirty && level == 1 { Pte::DIRTY } else { 0 };
+            let leaf_dirty = if dirty && level == Level::L1 { Pte::DIRTY } else { 0 };
             entry.fetch_or(Pte::ACCESSED | leaf_dirty, SeqCst);
-            if level > 1 {
+            if level > Level::L1 {
                 self.tables.insert((level, prefix(va, level)), (frame, rights));
             }
         }

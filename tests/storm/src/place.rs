@@ -9,7 +9,7 @@ use abi::layout::{
     SLOT_SIZE, TEXT, USER_LIMIT, UVPT, uvpt,
 };
 use abi::page::span;
-use abi::{PAGE_SIZE, Va};
+use abi::{Level, PAGE_SIZE, Va};
 
 /// Pages of a range at which operations start.
 pub const STARTS: u64 = 8;
@@ -65,7 +65,7 @@ pub fn is_stack(at: u64) -> bool {
 }
 
 /// The last bytes that the self map shows of a page table: a live table if they could be named.
-const TABLE: u64 = uvpt(Va(3 * SLOT_SIZE), 1).0;
+const TABLE: u64 = uvpt(Va(3 * SLOT_SIZE), Level::L1).0;
 
 /// Addresses that no call may name, or only as a source.
 pub const BAD: [u64; 20] = [
@@ -95,10 +95,10 @@ pub const BAD: [u64; 20] = [
 pub const WORDS: [u64; 4] = [0, 8, 2048, 4088];
 
 /// Entries that point to the page tables of the ranges, by their first address and level, each once.
-pub fn tables() -> impl Iterator<Item = (u64, u32)> {
+pub fn tables() -> impl Iterator<Item = (u64, Level)> {
     let ends = || RANGES.iter().flat_map(|&start| [start, start + (REACH - 1) * PAGE_SIZE]);
     let above = move |level| ends().filter(|&va| va < SCRATCH.0).map(move |va| va - va % span(level));
-    [4, 3, 2].into_iter().flat_map(move |level| {
+    Level::TABLES.into_iter().flat_map(move |level| {
         let earlier = move |place: usize, va| above(level).take(place).any(|other| other == va);
         above(level)
             .enumerate()

@@ -6,7 +6,7 @@ use crate::plan::{Mode, Plan, SPARE_SLOTS};
 use crate::puppet::{self, CALL, GO, OPERATIONS, PARKED, REGISTERS, RESULTS, corner};
 use crate::{EPISODE, draw};
 use abi::call::{NO_PAGE, WAIT_NO_BLOCK};
-use abi::{Call, Error, PAGE_SIZE, PageOp, Perms, Status};
+use abi::{Call, Error, Level, PAGE_SIZE, PageOp, Perms, Status};
 use core::fmt;
 
 /// Where operations are carried out: the real kernel, or the model.
@@ -27,7 +27,7 @@ pub trait World {
     /// All entries of the hostile program's page map in a range that are not empty.
     fn entries(&self, start: u64, end: u64, f: &mut dyn FnMut(Entry));
     /// The hostile program's page table to which the entry of this level that translates `va` points.
-    fn table(&self, va: u64, level: u32) -> Option<Table>;
+    fn table(&self, va: u64, level: Level) -> Option<Table>;
     /// The number of free page frames.
     fn free(&self) -> u64;
     /// The number of slots for environments.
@@ -436,7 +436,7 @@ impl<W: World> Stage<'_, W> {
         }
         for (va, level) in tables() {
             let Some(Table { open, refs }) = self.world.table(va, level) else { continue };
-            self.fold(va ^ u64::from(level) ^ u64::from(open) << 48 ^ u64::from(refs) << 50);
+            self.fold(va ^ level as u64 ^ u64::from(open) << 48 ^ u64::from(refs) << 50);
             if show && !open {
                 self.world
                     .print(format_args!("  {va:#x}: entry of level {level} to a table that {refs} have"));

@@ -1,7 +1,7 @@
 //! The kernel's own page tables: the mappings are those that were asked for, and no frame has two uses.
 
 use abi::page::span;
-use abi::{Frame, PAGE_SIZE, Pte, Va};
+use abi::{Frame, Level, PAGE_SIZE, Pte, Va};
 use proptest::prelude::*;
 use sim::machine::{self, FRAMES, Sim, frames, free_frames, refs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use vm::{Builder, Machine, Ranges};
 
 const RW: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC;
-const LARGE: u64 = span(2);
+const LARGE: u64 = span(Level::L2);
 /// A limit with memory of the simulated machine on both sides of it.
 const LIMIT: u64 = 1 << 32;
 
@@ -33,16 +33,16 @@ fn builder() -> Builder<Sim> {
 }
 
 /// The frames that are in use as tables, and the mappings: entry and level.
-fn contents(builder: &Builder<Sim>) -> (BTreeSet<Frame>, BTreeMap<u64, (Pte, u32)>) {
+fn contents(builder: &Builder<Sim>) -> (BTreeSet<Frame>, BTreeMap<u64, (Pte, Level)>) {
     let (mut tables, mut pages) = (BTreeSet::new(), BTreeMap::new());
-    let mut todo = vec![(builder.root(), 4, Va(0))];
+    let mut todo = vec![(builder.root(), Level::L4, Va(0))];
     while let Some((table, level, base)) = todo.pop() {
         assert!(tables.insert(table), "{table:?} is two tables");
         for (index, entry) in Sim::table(table).iter().enumerate() {
             let (pte, va) = (Pte(entry.load(SeqCst)), base.entry(index, level));
-            match level {
+            match level.below() {
                 _ if pte.is_empty() => {}
-                2..=4 if !pte.has(Pte::LARGE) => todo.push((pte.frame(), level - 1, va)),
+                Some(below) if !pte.has(Pte::LARGE) => todo.push((pte.frame(), below, va)),
                 _ => _ = pages.insert(va.0, (pte, level)),
             }
         }
@@ -76,7 +76,7 @@ proptest! {
         for (va, (pte, level)) in mapped {
             let physical = from + (va - to);
             let fits = !for_users && physical % LARGE == 0 && va % LARGE == 0 && physical + LARGE <= end;
-            prop_assert_eq!((va, level), (next, if fits { 2 } else { 1 }));
+            prop_assert_eq!((va, level), (next, if fits { Level::L2 } else { Level::L1 }));
             prop_assert_eq!(pte.0, physical | rights | if fits { Pte::LARGE } else { 0 });
             next += span(level);
         }
@@ -126,24 +126,25 @@ fn what_users_may_read_has_no_large_page() {
 fn tables_are_for_users_if_a_page_below_is() {
     let mut builder = builder();
     builder.back(0..PAGE_SIZE, RW);
-    let entry = |builder: &Builder<Sim>, va: Va| Pte(Sim::table(builder.root())[va.index(4)].load(SeqCst));
+    let entry =
+        |builder: &Builder<Sim>, va: Va| Pte(Sim::table(builder.root())[va.index(Level::L4)].load(SeqCst));
     assert!(
         entry(&builder, Va(0)).has(Pte::PRESENT | Pte::WRITABLE) && !entry(&builder, Va(0)).has(Pte::USER)
     );
-    builder.back(span(2)..span(2) + PAGE_SIZE, RW | Pte::USER);
+    builder.back(span(Level::L2)..span(Level::L2) + PAGE_SIZE, RW | Pte::USER);
     assert!(entry(&builder, Va(0)).has(Pte::USER));
     assert!(!machine::entry(builder.root(), Va(0)).has(Pte::USER));
-    assert!(machine::entry(builder.root(), Va(span(2))).has(Pte::USER));
+    assert!(machine::entry(builder.root(), Va(span(Level::L2))).has(Pte::USER));
 }
 
 #[test]
 fn the_books_about_a_range_are_there() {
     let mut builder = builder();
     // A page has 256 entries of 16 bytes; these are numbers 0x100 to 0x17f, and 0x1f0 to 0x20f.
-    builder.back_metadata::<[u64; 2]>(span(3), &(0x10_0000..0x18_0000), RW);
-    builder.back_metadata::<[u64; 2]>(span(3), &(0x1f_0000..0x21_0000), RW);
+    builder.back_metadata::<[u64; 2]>(span(Level::L3), &(0x10_0000..0x18_0000), RW);
+    builder.back_metadata::<[u64; 2]>(span(Level::L3), &(0x1f_0000..0x21_0000), RW);
     let (_, pages) = contents(&builder);
-    assert!(pages.into_keys().eq([1, 2].map(|page| span(3) + page * PAGE_SIZE)));
+    assert!(pages.into_keys().eq([1, 2].map(|page| span(Level::L3) + page * PAGE_SIZE)));
 }
 
 #[test]

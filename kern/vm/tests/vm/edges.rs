@@ -3,7 +3,7 @@
 use crate::case::{MOST, OTHER, PAGE, set_refs};
 use crate::world::{ALL, World};
 use abi::layout::{KERNEL_HALF, MACHINE, UVPT_SLOT, WINDOWS};
-use abi::{Error, Frame, Perms, Pte, Va};
+use abi::{Error, Frame, Level, Perms, Pte, Va};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::collections::BTreeSet;
@@ -76,10 +76,10 @@ fn a_new_page_map_has_the_kernels_half_the_windows_and_itself() {
     let map = PageMap::<Sim>::new(template).unwrap();
     let (from, to) = (Sim::table(template), Sim::table(map.root()));
     let entry = |table: &vm::Table, slot: usize| Pte(table[slot].load(SeqCst));
-    for slot in 0..WINDOWS.index(4) {
+    for slot in 0..WINDOWS.index(Level::L4) {
         assert_eq!(entry(to, slot), Pte(0), "slot {slot}");
     }
-    for slot in [WINDOWS.index(4)].into_iter().chain(KERNEL_HALF.index(4)..512) {
+    for slot in [WINDOWS.index(Level::L4)].into_iter().chain(KERNEL_HALF.index(Level::L4)..512) {
         assert_eq!(entry(to, slot), entry(from, slot), "slot {slot}");
     }
     let own = entry(to, UVPT_SLOT as usize);
@@ -156,7 +156,7 @@ fn protecting_keeps_the_accessed_and_dirty_bits_and_mapping_again_clears_them() 
     let flags = |world: &World| {
         let mut found = Pte(0);
         machine::for_each_entry(world.maps[0].root(), &mut |_, level, pte| {
-            if level == 1 {
+            if level == Level::L1 {
                 found = pte;
             }
         });
@@ -192,12 +192,12 @@ fn a_freed_table_is_not_seen_through_the_self_map() {
     maps[0].edit().alloc(OTHER, Perms::WRITE).unwrap();
     maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
     let entry = |level| uvpt(PAGE, level);
-    assert!((1..=4).all(|level| load(entry(level), Access::Read).is_some()));
+    assert!(Level::DOWN.into_iter().all(|level| load(entry(level), Access::Read).is_some()));
     maps[0].edit().unmap(PAGE).unwrap();
-    for level in [1, 2, 3] {
+    for level in [Level::L1, Level::L2, Level::L3] {
         assert_eq!(load(entry(level), Access::Read), None, "level {level}");
     }
-    assert_eq!(load(entry(4), Access::Read), Some(0));
+    assert_eq!(load(entry(Level::L4), Access::Read), Some(0));
     let frame = frame_at(&world, OTHER);
     assert_eq!(refs(frame), 1);
     let World { maps, .. } = &mut world;
@@ -228,7 +228,7 @@ fn what_the_kernel_writes_for_a_user_is_dirty() {
     let leaf = |map: &PageMap<Sim>| {
         let mut found = Pte(0);
         machine::for_each_entry(map.root(), &mut |va, level, pte| {
-            found = if (va, level) == (PAGE, 1) { pte } else { found }
+            found = if (va, level) == (PAGE, Level::L1) { pte } else { found }
         });
         found
     };

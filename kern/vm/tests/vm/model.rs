@@ -5,7 +5,7 @@
 use crate::op::{Op, Outcome};
 use abi::layout::USER_LIMIT;
 use abi::page::span;
-use abi::{Error, PAGE_SIZE, Perms, Pte, Va};
+use abi::{Error, Level, PAGE_SIZE, Perms, Pte, Va};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A page, in any number of page maps.
@@ -100,15 +100,18 @@ impl Model {
     /// Every page of a page map, and whether every level above allows writing.
     pub fn pages(&self, map: usize) -> Vec<(Va, Held, bool)> {
         let mut found = Vec::new();
-        self.visit(self.roots[map], 4, Va(0), true, &mut found);
+        self.visit(self.roots[map], Level::L4, Va(0), true, &mut found);
         found
     }
 
-    fn visit(&self, table: TableId, level: u32, base: Va, open: bool, found: &mut Vec<(Va, Held, bool)>) {
+    fn visit(&self, table: TableId, level: Level, base: Va, open: bool, found: &mut Vec<(Va, Held, bool)>) {
         for (index, entry) in &self.tables[&table] {
             let va = base.entry(*index, level);
             match *entry {
-                Entry::Table(below, writable) => self.visit(below, level - 1, va, open && writable, found),
+                Entry::Table(table, writable) => {
+                    let below = level.below().expect("a table has entries of the level below");
+                    self.visit(table, below, va, open && writable, found);
+                }
                 Entry::Page(held) => found.push((va, held, open)),
                 Entry::Mark(_) => {}
             }
@@ -116,9 +119,9 @@ impl Model {
     }
 
     /// The entry of a level that translates an address, if its table is there.
-    fn find(&self, map: usize, va: Va, level: u32) -> Option<Place> {
-        let mut place = Place { table: self.roots[map], index: va.index(4), open: true };
-        for below in (level..4).rev() {
+    fn find(&self, map: usize, va: Va, level: Level) -> Option<Place> {
+        let mut place = Place { table: self.roots[map], index: va.index(Level::L4), open: true };
+        for below in Level::DOWN.into_iter().skip(1).take_while(|below| *below >= level) {
             let Some(Entry::Table(table, writable)) = self.entry(place) else { return None };
             place = Place { table, index: va.index(below), open: place.open && writable };
         }
@@ -139,11 +142,11 @@ impl Model {
 
     /// Checks that no entry above this level that translates the address points to a shared table. Otherwise the error
     /// names the topmost one that does.
-    pub fn require_open(&self, map: usize, va: Va, level: u32) -> Result<(), Error> {
-        for above in (level + 1..=4).rev() {
+    pub fn require_open(&self, map: usize, va: Va, level: Level) -> Result<(), Error> {
+        for above in level.all_above() {
             let entry = self.find(map, va, above).and_then(|place| self.entry(place));
             if let Some(Entry::Table(_, false)) = entry {
-                return Err(Error::TableShared((va.0 & !(span(above) - 1)) | u64::from(above)));
+                return Err(Error::TableShared((va.0 & !(span(above) - 1)) | above as u64));
             }
         }
         Ok(())
@@ -155,14 +158,15 @@ impl Model {
     }
 
     /// The number of frames that an operation takes, including the missing tables above an entry of this level.
-    fn need_tables(&self, map: usize, va: Va, level: u32, frames: usize) -> Result<(), Error> {
-        let missing = (level..4).filter(|level| self.find(map, va, *level).is_none()).count();
+    fn need_tables(&self, map: usize, va: Va, level: Level, frames: usize) -> Result<(), Error> {
+        let lacks = |other: &Level| *other >= level && self.find(map, va, *other).is_none();
+        let missing = Level::DOWN.into_iter().filter(lacks).count();
         self.need(frames + missing)
     }
 
     /// The entry of a level; missing tables are made.
-    fn make(&mut self, map: usize, va: Va, level: u32) -> Place {
-        for above in (level + 1..=4).rev() {
+    fn make(&mut self, map: usize, va: Va, level: Level) -> Place {
+        for above in level.all_above() {
             let place = self.find(map, va, above).expect("made a moment ago");
             if self.entry(place).is_none() {
                 let table = self.new_table(Table::new());
@@ -173,8 +177,8 @@ impl Model {
     }
 
     /// Removes the tables that are empty, from this level up.
-    fn prune(&mut self, map: usize, va: Va, level: u32) {
-        for above in level + 1..=4 {
+    fn prune(&mut self, map: usize, va: Va, level: Level) {
+        for above in Level::TABLES.into_iter().rev().filter(|above| *above > level) {
             let Some(place) = self.find(map, va, above) else { continue };
             if let Some(Entry::Table(table, true)) = self.entry(place)
                 && self.tables[&table].is_empty()
@@ -207,7 +211,7 @@ impl Model {
     }
 
     fn held(&self, map: usize, va: Va) -> Result<(Place, Held), Error> {
-        let place = self.find(map, va, 1).ok_or(Error::NotMapped(va.0))?;
+        let place = self.find(map, va, Level::L1).ok_or(Error::NotMapped(va.0))?;
         match self.entry(place) {
             Some(Entry::Page(held)) => Ok((place, held)),
             _ => Err(Error::NotMapped(va.0)),
@@ -260,10 +264,10 @@ impl Model {
 
     fn alloc(&mut self, map: usize, va: Va, perms: Perms) -> Result<(), Error> {
         self.need(1)?;
-        self.require_open(map, va, 1)?;
-        self.need_tables(map, va, 1, 1)?;
+        self.require_open(map, va, Level::L1)?;
+        self.need_tables(map, va, Level::L1, 1)?;
         let page = self.new_page(vec![0; WORDS]);
-        let place = self.make(map, va, 1);
+        let place = self.make(map, va, Level::L1);
         self.set(place, Some(Entry::Page(Held { page, perms, may: true, accessed: false, dirty: false })));
         Ok(())
     }
@@ -280,11 +284,11 @@ impl Model {
             return Err(Error::NoRight(source.0));
         }
         if write {
-            self.require_open(from, source, 1)?;
+            self.require_open(from, source, Level::L1)?;
         }
-        self.require_open(to, va, 1)?;
-        self.need_tables(to, va, 1, 0)?;
-        let place = self.make(to, va, 1);
+        self.require_open(to, va, Level::L1)?;
+        self.need_tables(to, va, Level::L1, 0)?;
+        let place = self.make(to, va, Level::L1);
         let held = Held { page: held.page, perms, may: write, accessed: false, dirty: false };
         self.set(place, Some(Entry::Page(held)));
         Ok(())
@@ -292,7 +296,7 @@ impl Model {
 
     fn protect(&mut self, map: usize, va: Va, perms: Perms) -> Result<(), Error> {
         let (place, held) = self.held(map, va)?;
-        self.require_open(map, va, 1)?;
+        self.require_open(map, va, Level::L1)?;
         if perms.contains(Perms::WRITE) && !held.may {
             return Err(Error::NoRight(va.0));
         }
@@ -301,11 +305,11 @@ impl Model {
     }
 
     fn unmap(&mut self, map: usize, va: Va) -> Result<(), Error> {
-        let place = self.find(map, va, 1).filter(|place| self.entry(*place).is_some());
+        let place = self.find(map, va, Level::L1).filter(|place| self.entry(*place).is_some());
         let place = place.ok_or(Error::NotMapped(va.0))?;
-        self.require_open(map, va, 1)?;
+        self.require_open(map, va, Level::L1)?;
         self.set(place, None);
-        self.prune(map, va, 1);
+        self.prune(map, va, Level::L1);
         Ok(())
     }
 
@@ -316,20 +320,20 @@ impl Model {
         if self.held(map, va).is_ok() {
             return Err(Error::Mapped(va.0));
         }
-        if word == 0 && self.find(map, va, 1).is_none() {
+        if word == 0 && self.find(map, va, Level::L1).is_none() {
             return Ok(());
         }
-        self.require_open(map, va, 1)?;
-        self.need_tables(map, va, 1, 0)?;
-        let place = self.make(map, va, 1);
+        self.require_open(map, va, Level::L1)?;
+        self.need_tables(map, va, Level::L1, 0)?;
+        let place = self.make(map, va, Level::L1);
         self.set(place, (word != 0).then_some(Entry::Mark(word)));
-        self.prune(map, va, 1);
+        self.prune(map, va, Level::L1);
         Ok(())
     }
 
     fn own(&mut self, map: usize, va: Va) -> Result<bool, Error> {
         let (place, mut held) = self.held(map, va)?;
-        self.require_open(map, va, 1)?;
+        self.require_open(map, va, Level::L1)?;
         if held.perms.contains(Perms::EXEC) {
             return Err(Error::Executable(va.0));
         }
@@ -345,7 +349,7 @@ impl Model {
     }
 
     /// The entry that points to a table, and the table.
-    fn table(&self, map: usize, va: Va, level: u32) -> Result<(Place, TableId, bool), Error> {
+    fn table(&self, map: usize, va: Va, level: Level) -> Result<(Place, TableId, bool), Error> {
         self.require_open(map, va, level)?;
         let place = self.find(map, va, level).ok_or(Error::NotMapped(va.0))?;
         match self.entry(place) {
@@ -358,7 +362,7 @@ impl Model {
         &mut self,
         (from, source): (usize, Va),
         (to, va): (usize, Va),
-        level: u32,
+        level: Level,
     ) -> Result<(), Error> {
         let (place, table, _) = self.table(from, source, level)?;
         // Even if this fails, the page map that shares can write nothing below any more.
@@ -373,7 +377,7 @@ impl Model {
         Ok(())
     }
 
-    fn own_table(&mut self, map: usize, va: Va, level: u32) -> Result<bool, Error> {
+    fn own_table(&mut self, map: usize, va: Va, level: Level) -> Result<bool, Error> {
         let (place, table, writable) = self.table(map, va, level)?;
         if writable {
             return Ok(false);
@@ -393,7 +397,7 @@ impl Model {
             other => other,
         };
         let new: Table = self.tables[&table].iter().map(|(index, entry)| (*index, lowered(entry))).collect();
-        if !copied || level > 2 {
+        if !copied || level > Level::L2 {
             // Pages in a table that was copied stay as they are: nobody can write them through it.
             self.tables.insert(table, new.clone());
         }
@@ -402,7 +406,7 @@ impl Model {
         Ok(copied)
     }
 
-    fn unmap_table(&mut self, map: usize, va: Va, level: u32) -> Result<(), Error> {
+    fn unmap_table(&mut self, map: usize, va: Va, level: Level) -> Result<(), Error> {
         let (place, table, writable) = self.table(map, va, level)?;
         if writable || self.table_refs(table) == 1 {
             return Err(Error::NotShared(va.0));
@@ -426,6 +430,6 @@ impl Model {
 }
 
 /// The number of entries of a table of this level that belong to the user.
-pub fn user_entries(level: u32) -> usize {
-    if level == 4 { USER_LIMIT.index(4) } else { 512 }
+pub fn user_entries(level: Level) -> usize {
+    if level == Level::L4 { USER_LIMIT.index(Level::L4) } else { 512 }
 }

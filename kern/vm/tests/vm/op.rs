@@ -2,7 +2,7 @@
 
 use abi::layout::USER_LIMIT;
 use abi::page::span;
-use abi::{Error, Perms, Pte, Va};
+use abi::{Error, Level, Perms, Pte, Va};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -61,17 +61,17 @@ pub enum Op {
         source: Va,
         to: usize,
         va: Va,
-        level: u32,
+        level: Level,
     },
     OwnTable {
         map: usize,
         va: Va,
-        level: u32,
+        level: Level,
     },
     UnmapTable {
         map: usize,
         va: Va,
-        level: u32,
+        level: Level,
     },
     /// Tear everything down, this many instructions at a time, and begin anew.
     TearDown {
@@ -97,7 +97,7 @@ pub enum Op {
     /// Read the entry of `va` in the self map, and try to write and to execute it.
     Uvpt {
         va: Va,
-        level: u32,
+        level: Level,
     },
 }
 
@@ -152,9 +152,9 @@ fn marks() -> impl Strategy<Value = u64> {
 }
 
 /// A table is named by the first address that it translates; mostly a small one is chosen.
-fn table() -> impl Strategy<Value = (Va, u32)> {
-    let at = |(va, level): (Va, u32)| (Va(va.0 & !(span(level) - 1)), level);
-    (page(), select(vec![2, 2, 2, 3, 3, 4])).prop_map(at)
+fn table() -> impl Strategy<Value = (Va, Level)> {
+    let at = |(va, level): (Va, Level)| (Va(va.0 & !(span(level) - 1)), level);
+    (page(), select(vec![Level::L2, Level::L2, Level::L2, Level::L3, Level::L3, Level::L4])).prop_map(at)
 }
 
 fn share_table() -> impl Strategy<Value = Op> {
@@ -192,6 +192,6 @@ pub fn op() -> impl Strategy<Value = Op> {
         6 => (page(), word()).prop_map(|(va, word)| Op::Read { va, word }),
         6 => (page(), word(), any::<u64>()).prop_map(|(va, word, value)| Op::Write { va, word, value }),
         2 => page().prop_map(|va| Op::Fetch { va }),
-        8 => (page(), 1..5_u32).prop_map(|(va, level)| Op::Uvpt { va, level }),
+        8 => (page(), select(Level::DOWN.to_vec())).prop_map(|(va, level)| Op::Uvpt { va, level }),
     ]
 }

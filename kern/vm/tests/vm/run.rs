@@ -2,7 +2,7 @@
 
 use crate::world::take_cost;
 use abi::page::span;
-use abi::{Call, EnvId, Error, PAGE_SIZE, PageOp, Perms, Va};
+use abi::{Call, EnvId, Error, Level, PAGE_SIZE, PageOp, Perms, Va};
 use proptest::prelude::*;
 use sim::machine::{self, FRAMES, KERNEL_FRAMES, Sim};
 use std::ops::Range;
@@ -203,22 +203,22 @@ fn what_was_protected_the_short_way_is_forgotten() {
 fn tables_are_shared_owned_and_unmapped() {
     let mut world = World::new();
     for table in 0..3 {
-        world.finish(PageOp::alloc(ME, Va(THERE.0 + table * span(2)), 1, Perms::WRITE));
+        world.finish(PageOp::alloc(ME, Va(THERE.0 + table * span(Level::L2)), 1, Perms::WRITE));
     }
-    assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 5, 2)), Ok(3));
+    assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 5, Level::L2)), Ok(3));
     let table = |map: &PageMap<Sim>, va: Va| map.page(va).map(|page| (page.frame, page.writable));
     for number in 0..3 {
-        let (from, to) = (Va(THERE.0 + number * span(2)), Va(HERE.0 + number * span(2)));
+        let (from, to) = (Va(THERE.0 + number * span(Level::L2)), Va(HERE.0 + number * span(Level::L2)));
         assert_eq!(table(&world.here, from), table(&world.there, to));
         assert!(table(&world.here, from).is_some_and(|(_, writable)| !writable));
     }
-    assert_eq!(world.run_tables(PageOp::own_tables(THERE, 1, 2)), Ok(1));
-    let rest = PageOp::unmap_tables(ME, Va(THERE.0 + span(2)), 2, 2);
+    assert_eq!(world.run_tables(PageOp::own_tables(THERE, 1, Level::L2)), Ok(1));
+    let rest = PageOp::unmap_tables(ME, Va(THERE.0 + span(Level::L2)), 2, Level::L2);
     assert_eq!(world.run_tables(rest), Ok(2));
     assert_eq!(world.run_tables(rest), Err(Error::NotMapped(rest.va.0)));
     assert_eq!(world.run_tables(PageOp { arg: 5, ..rest }), Err(Error::BadLevel(5)));
     // Within one page map.
-    let again = PageOp::share_tables(ME, THERE, ME, HERE, 1, 2);
+    let again = PageOp::share_tables(ME, THERE, ME, HERE, 1, Level::L2);
     assert_eq!(world.run_tables(again), Ok(1));
     assert_eq!(world.run_tables(again), Err(Error::Mapped(HERE.0)));
 }
@@ -231,15 +231,15 @@ fn tables_are_owned_within_an_entry() {
         let mut world = World::new();
         for table in 0..3 {
             // One page everywhere: there are not enough frames for separate ones.
-            let first = Va(THERE.0 + table * span(2));
+            let first = Va(THERE.0 + table * span(Level::L2));
             world.finish(PageOp::alloc(ME, first, 1, Perms::WRITE));
             for page in 1..pages {
                 let frame = world.here.grant(first, Perms::WRITE).expect("a page");
                 world.here.edit().accept(first.add_pages(page), frame, Perms::WRITE).expect("room");
             }
         }
-        assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 3, 2)), Ok(3));
-        assert_eq!(world.run_tables(PageOp::own_tables(THERE, 3, 2)), Ok(owned), "{pages} pages");
+        assert_eq!(world.run_over(PageOp::share_tables(ME, THERE, ME, HERE, 3, Level::L2)), Ok(3));
+        assert_eq!(world.run_tables(PageOp::own_tables(THERE, 3, Level::L2)), Ok(owned), "{pages} pages");
     }
 }
 
@@ -253,10 +253,10 @@ fn a_table_with_pages_apart_is_paid_for() {
             let va = THERE.add_pages(page * 512 / pages);
             world.here.edit().mark(va, 7).expect("room");
         }
-        let table = PageOp::share_tables(ME, THERE, ME, THERE, 1, 2);
+        let table = PageOp::share_tables(ME, THERE, ME, THERE, 1, Level::L2);
         assert_eq!(world.run_over(table), Ok(1));
         let mut budget = Budget::of_entry();
-        let own = PageOp::own_tables(THERE, 1, 2);
+        let own = PageOp::own_tables(THERE, 1, Level::L2);
         let owned = world.here.edit().run_tables(None, Call::OwnTables, &own, 1, &mut budget);
         assert_eq!(owned, Ok(1));
         let alloc = PageOp::alloc(ME, HERE, 100, Perms::WRITE);
@@ -353,8 +353,10 @@ fn a_table_that_nobody_took_is_as_it_was() {
         world.finish(PageOp::alloc(ME, va, 1, Perms::WRITE));
     }
     let writable = |map: &PageMap<Sim>, va: Va| map.page(va).is_some_and(|page| page.writable);
-    let (within, over) =
-        (PageOp::share_tables(ME, HERE, ME, THERE, 1, 2), PageOp::share_tables(ME, HERE, ME, HERE, 1, 2));
+    let (within, over) = (
+        PageOp::share_tables(ME, HERE, ME, THERE, 1, Level::L2),
+        PageOp::share_tables(ME, HERE, ME, HERE, 1, Level::L2),
+    );
     assert_eq!(world.run_tables(within), Err(Error::Mapped(THERE.0)));
     assert!(writable(&world.here, HERE));
     assert_eq!(world.run_over(over), Ok(1));
@@ -362,14 +364,14 @@ fn a_table_that_nobody_took_is_as_it_was() {
     assert_eq!(world.run_tables(within), Err(Error::Mapped(THERE.0)));
     assert!(!writable(&world.here, HERE) && !writable(&world.there, HERE));
     // The table has become private again: then it is private after an error, too.
-    assert_eq!(world.run_tables(PageOp::own_tables(HERE, 1, 2)), Ok(1));
+    assert_eq!(world.run_tables(PageOp::own_tables(HERE, 1, Level::L2)), Ok(1));
     assert_eq!(world.run_over(over), Err(Error::Mapped(HERE.0)));
-    assert_eq!(world.run_tables(PageOp::unmap_tables(ME, HERE, 1, 2)), Err(Error::NotShared(HERE.0)));
+    assert_eq!(world.run_tables(PageOp::unmap_tables(ME, HERE, 1, Level::L2)), Err(Error::NotShared(HERE.0)));
     assert_eq!(world.run(PageOp::protect(ME, HERE, 1, Perms::READ)), Ok(1));
 }
 
 /// Page by page, as the reference.
-fn unpinned_slowly(pinned: &Range<u64>, va: u64, count: u32, level: u32) -> Result<u32, Error> {
+fn unpinned_slowly(pinned: &Range<u64>, va: u64, count: u32, level: Level) -> Result<u32, Error> {
     let met = |at: u64| (at..at + span(level)).step_by(PAGE_SIZE as usize).find(|page| pinned.contains(page));
     for done in 0..count {
         match met(va + u64::from(done) * span(level)) {
@@ -386,7 +388,7 @@ proptest! {
 
     #[test]
     fn a_run_ends_before_pinned_pages(
-        (level, count) in prop_oneof![(Just(1), 1..2000_u32), (Just(2), 1..4_u32)],
+        (level, count) in prop_oneof![(Just(Level::L1), 1..2000_u32), (Just(Level::L2), 1..4_u32)],
         start in 0..1500_u64, low in 0..1500_u64, pages in 0..16_u64,
     ) {
         let va = (start * PAGE_SIZE) & !(span(level) - 1);
@@ -398,5 +400,5 @@ proptest! {
 
 #[test]
 fn pinned_pages_that_are_far_away_do_not_matter() {
-    assert_eq!(unpinned(1 << 46..(1 << 46) + PAGE_SIZE, Va(0), u32::MAX, 1), Ok(u32::MAX));
+    assert_eq!(unpinned(1 << 46..(1 << 46) + PAGE_SIZE, Va(0), u32::MAX, Level::L1), Ok(u32::MAX));
 }

@@ -3,7 +3,7 @@
 use crate::case::{MOST, OTHER, PAGE, set_refs};
 use crate::world::{ALL, World};
 use abi::layout::MACHINE;
-use abi::{Error, Frame, Perms, Pte, Va};
+use abi::{Error, Frame, Level, Perms, Pte, Va};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::sync::atomic::Ordering::SeqCst;
@@ -13,13 +13,13 @@ use vm::{Machine, PageMap};
 const NEXT: Va = Va(PAGE.0 + 0x1000);
 const NEAR: Va = Va(PAGE.0 + 0x20_0000);
 
-const fn shared(va: Va, level: u32) -> Error {
+const fn shared(va: Va, level: Level) -> Error {
     Error::TableShared((va.0 & !(abi::page::span(level) - 1)) | level as u64)
 }
 
 impl World {
     /// Shares a table of the first page map with the second one, at the same place.
-    fn share_table(&mut self, level: u32) {
+    fn share_table(&mut self, level: Level) {
         let World { maps, .. } = self;
         let table = maps[0].edit().grant_table(PAGE, level).expect("a table to share");
         maps[1].edit().accept_table(PAGE, level, table).expect("room for it");
@@ -43,7 +43,7 @@ fn leaf(map: &PageMap<Sim>, va: Va) -> Pte {
 
 #[test]
 fn nothing_below_a_shared_table_is_changed_by_any_call() {
-    for level in [2, 3, 4] {
+    for level in Level::TABLES {
         let mut world = World::new(ALL);
         let World { maps, .. } = &mut world;
         maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
@@ -70,7 +70,7 @@ fn nothing_below_a_shared_table_is_changed_by_any_call() {
             assert_eq!(map.is_private(PAGE), Err(Error::NoRight(PAGE.0)), "{end}");
             assert_eq!(map.is_open(PAGE), Err(no), "{end}");
             assert_eq!(map.page(PAGE).map(|page| page.writable), Some(false), "{end}");
-            for below in 2..level {
+            for below in level.tables_down().skip(1) {
                 assert_eq!(map.edit().grant_table(PAGE, below), Err(no), "{end}");
                 assert_eq!(map.edit().own_table(PAGE, below), Err(no), "{end}");
                 assert_eq!(map.edit().unmap_table(PAGE, below), Err(no), "{end}");
@@ -93,22 +93,22 @@ fn a_table_is_not_put_below_a_shared_one_nor_where_something_is() {
     maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
     maps[2].edit().alloc(NEAR, Perms::WRITE).unwrap();
     maps[2].edit().alloc(PAGE, Perms::WRITE).unwrap();
-    world.share_table(3);
+    world.share_table(Level::L3);
     let World { maps, .. } = &mut world;
     let free = free_frames();
-    for (to, error) in [(1, shared(PAGE, 3)), (2, Error::Mapped(PAGE.0))] {
-        let table = maps[2].edit().grant_table(NEAR, 2).unwrap();
+    for (to, error) in [(1, shared(PAGE, Level::L3)), (2, Error::Mapped(PAGE.0))] {
+        let table = maps[2].edit().grant_table(NEAR, Level::L2).unwrap();
         assert_eq!(refs(table), 2);
-        assert_eq!(maps[to].edit().accept_table(PAGE, 2, table), Err(error));
+        assert_eq!(maps[to].edit().accept_table(PAGE, Level::L2, table), Err(error));
         assert_eq!((refs(table), free_frames()), (1, free));
         // The page map that wanted to share has lost the right to write, and nothing else.
-        assert_eq!(maps[2].edit().own(NEAR), Err(shared(NEAR, 2)));
-        assert_eq!(maps[2].edit().own_table(NEAR, 2), Ok(false));
+        assert_eq!(maps[2].edit().own(NEAR), Err(shared(NEAR, Level::L2)));
+        assert_eq!(maps[2].edit().own_table(NEAR, Level::L2), Ok(false));
         assert_eq!(maps[2].edit().own(NEAR), Ok(false));
     }
-    assert_eq!(maps[2].edit().grant_table(OTHER, 2), Err(Error::NotMapped(OTHER.0)));
-    assert_eq!(maps[2].edit().own_table(OTHER, 4), Err(Error::NotMapped(OTHER.0)));
-    assert_eq!(maps[2].edit().unmap_table(OTHER, 3), Err(Error::NotMapped(OTHER.0)));
+    assert_eq!(maps[2].edit().grant_table(OTHER, Level::L2), Err(Error::NotMapped(OTHER.0)));
+    assert_eq!(maps[2].edit().own_table(OTHER, Level::L4), Err(Error::NotMapped(OTHER.0)));
+    assert_eq!(maps[2].edit().unmap_table(OTHER, Level::L3), Err(Error::NotMapped(OTHER.0)));
     world.just_end();
 }
 
@@ -117,21 +117,21 @@ fn a_missing_frame_loses_no_table() {
     let mut world = World::new(ALL);
     let World { memory, maps, .. } = &mut world;
     maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
-    let table = maps[0].edit().grant_table(PAGE, 2).unwrap();
+    let table = maps[0].edit().grant_table(PAGE, Level::L2).unwrap();
     let mut taken: Vec<_> = std::iter::from_fn(|| memory.alloc().ok()).collect();
     // The target needs two tables.
     for _ in 0..2 {
         memory.add_reference(table).unwrap();
-        assert_eq!(maps[1].edit().accept_table(PAGE, 2, table), Err(Error::NoMemory(0)));
+        assert_eq!(maps[1].edit().accept_table(PAGE, Level::L2, table), Err(Error::NoMemory(0)));
         assert_eq!(refs(table), 2);
         memory.release(taken.pop().unwrap());
     }
-    maps[1].edit().accept_table(PAGE, 2, table).unwrap();
+    maps[1].edit().accept_table(PAGE, Level::L2, table).unwrap();
     assert_eq!(free_frames(), 0);
-    assert_eq!(maps[1].edit().own_table(PAGE, 2), Err(Error::NoMemory(0)));
+    assert_eq!(maps[1].edit().own_table(PAGE, Level::L2), Err(Error::NoMemory(0)));
     assert_eq!((refs(table), refs(leaf(&maps[0], PAGE).frame())), (2, 1));
     memory.release(taken.pop().unwrap());
-    assert_eq!(maps[1].edit().own_table(PAGE, 2), Ok(true));
+    assert_eq!(maps[1].edit().own_table(PAGE, Level::L2), Ok(true));
     taken.iter().for_each(|frame| memory.release(*frame));
     world.just_end();
 }
@@ -144,24 +144,24 @@ fn a_table_that_has_too_many_references_or_names_what_has_stays_as_it_is() {
     maps[0].edit().mark(NEXT, 7).unwrap();
     let last = Va(PAGE.0 + 0x1f_f000);
     maps[0].edit().alloc(last, Perms::WRITE).unwrap();
-    world.share_table(2);
+    world.share_table(Level::L2);
     let World { memory, maps, .. } = &mut world;
-    let table = maps[0].edit().grant_table(PAGE, 2).unwrap();
+    let table = maps[0].edit().grant_table(PAGE, Level::L2).unwrap();
     memory.release(table);
     set_refs(table, MOST);
     let many = |frame: Frame| Error::TooManyRefs(frame.address());
-    assert_eq!(maps[0].edit().grant_table(PAGE, 2), Err(many(table)));
+    assert_eq!(maps[0].edit().grant_table(PAGE, Level::L2), Err(many(table)));
     set_refs(table, 2);
 
     let (first, last_frame) = (leaf(&maps[0], PAGE).frame(), leaf(&maps[0], last).frame());
     let (before, free) = ([leaf(&maps[0], PAGE), leaf(&maps[0], last)], free_frames());
     set_refs(last_frame, MOST);
-    assert_eq!(maps[1].edit().own_table(PAGE, 2), Err(many(last_frame)));
+    assert_eq!(maps[1].edit().own_table(PAGE, Level::L2), Err(many(last_frame)));
     assert_eq!((refs(first), refs(last_frame), refs(table), free_frames()), (1, MOST, 2, free));
     assert_eq!([leaf(&maps[0], PAGE), leaf(&maps[0], last)], before);
-    assert_eq!(maps[1].edit().own(PAGE), Err(shared(PAGE, 2)));
+    assert_eq!(maps[1].edit().own(PAGE), Err(shared(PAGE, Level::L2)));
     set_refs(last_frame, 1);
-    assert_eq!(maps[1].edit().own_table(PAGE, 2), Ok(true));
+    assert_eq!(maps[1].edit().own_table(PAGE, Level::L2), Ok(true));
     world.just_end();
 }
 
@@ -173,7 +173,7 @@ fn a_table_of_ones_own_is_owned_at_no_cost_and_gives_up_nothing() {
     let frame = maps[0].grant(PAGE, Perms::WRITE).unwrap();
     maps[0].edit().accept(NEXT, frame, Perms::WRITE).unwrap();
     let (before, free) = (leaf(&maps[0], PAGE), free_frames());
-    for level in [2, 3, 4] {
+    for level in Level::TABLES {
         assert_eq!(maps[0].edit().own_table(PAGE, level), Ok(false));
         assert_eq!(maps[0].edit().unmap_table(PAGE, level), Err(Error::NotShared(PAGE.0)));
     }
@@ -204,7 +204,7 @@ fn owning_lowers_what_two_have_and_keeps_the_rest() {
     }
     let mark = at(100);
     maps[0].edit().mark(mark, Pte::MARK_MAX).unwrap();
-    world.share_table(2);
+    world.share_table(Level::L2);
     let check = |map: &PageMap<Sim>, who: &str| {
         for (n, (before, after)) in (0..).zip(kinds) {
             let pte = leaf(map, at(n));
@@ -216,10 +216,10 @@ fn owning_lowers_what_two_have_and_keeps_the_rest() {
         assert_eq!(leaf(map, mark), Pte::mark(Pte::MARK_MAX), "{who}");
     };
     let World { maps, .. } = &mut world;
-    assert_eq!(maps[1].edit().own_table(PAGE, 2), Ok(true));
+    assert_eq!(maps[1].edit().own_table(PAGE, Level::L2), Ok(true));
     check(&maps[1], "the copy");
     assert!(!store(PAGE, 1), "the other one's is shared as far as it knows");
-    assert_eq!(maps[0].edit().own_table(PAGE, 2), Ok(false));
+    assert_eq!(maps[0].edit().own_table(PAGE, Level::L2), Ok(false));
     check(&maps[0], "the original");
     // A protected page stays protected, and both can write a kept page.
     assert_eq!(maps[1].edit().protect(at(1), Perms::WRITE), Err(Error::NoRight(at(1).0)));
@@ -232,7 +232,7 @@ fn owning_lowers_what_two_have_and_keeps_the_rest() {
 /// The pages have no other user any more: they have their old rights again.
 #[test]
 fn the_last_one_that_has_a_table_has_its_rights_back() {
-    for level in [2, 3, 4] {
+    for level in Level::TABLES {
         let mut world = World::new(ALL);
         let World { maps, .. } = &mut world;
         maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
@@ -246,7 +246,7 @@ fn the_last_one_that_has_a_table_has_its_rights_back() {
         assert_eq!(maps[1].page(PAGE), None);
         assert_eq!(maps[0].edit().unmap_table(PAGE, level), Err(Error::NotShared(PAGE.0)));
         assert_eq!(maps[0].edit().own(PAGE), Err(shared(PAGE, level)), "it does not know yet");
-        for owned in (2..=level).rev() {
+        for owned in level.tables_down() {
             assert_eq!(maps[0].edit().own_table(PAGE, owned), Ok(false));
         }
         assert_eq!(leaf(&maps[0], PAGE), before);
@@ -262,10 +262,10 @@ fn removing_a_table_prunes_as_far_as_tables_are_empty() {
     let World { maps, .. } = &mut world;
     maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
     maps[1].edit().alloc(NEAR, Perms::WRITE).unwrap();
-    world.share_table(2);
+    world.share_table(Level::L2);
     let World { maps, .. } = &mut world;
     let free = free_frames();
-    maps[1].edit().unmap_table(PAGE, 2).unwrap();
+    maps[1].edit().unmap_table(PAGE, Level::L2).unwrap();
     assert_eq!(free_frames(), free);
     maps[1].edit().unmap(NEAR).unwrap();
     assert_eq!(free_frames(), free + 4);
@@ -275,8 +275,8 @@ fn removing_a_table_prunes_as_far_as_tables_are_empty() {
 /// A chain of forks: each parent ends before its child, in small steps, and the last one has everything.
 #[test]
 fn nested_shared_tables_are_torn_down_once() {
-    for level in [2, 3, 4] {
-        for owned in 1..=level {
+    for level in Level::TABLES {
+        for owned in [Level::L1].into_iter().chain(level.tables_down().rev()) {
             let mut world = World::new(ALL);
             let World { maps, .. } = &mut world;
             for va in [PAGE, NEXT, NEAR] {
@@ -288,7 +288,7 @@ fn nested_shared_tables_are_torn_down_once() {
             let table = maps[1].edit().grant_table(PAGE, level).unwrap();
             maps[2].edit().accept_table(PAGE, level, table).unwrap();
             // The middle one owns some of them.
-            for level in (owned + 1..=level).rev() {
+            for level in level.tables_down().filter(|above| *above > owned) {
                 assert_eq!(maps[1].edit().own_table(PAGE, level), Ok(true));
             }
             processor(|processor| processor.load(None));
@@ -298,9 +298,9 @@ fn nested_shared_tables_are_torn_down_once() {
                 assert_eq!(Sim::table(last.frame)[0].load(SeqCst), 42);
             }
             processor(|processor| processor.load(Some(maps[2].root())));
-            let pages = if level == 2 { &[PAGE, NEXT][..] } else { &[PAGE, NEXT, NEAR] };
+            let pages = if level == Level::L2 { &[PAGE, NEXT][..] } else { &[PAGE, NEXT, NEAR] };
             for va in pages {
-                for owned in (2..=level).rev() {
+                for owned in level.tables_down() {
                     assert_eq!(maps[2].edit().own_table(*va, owned), Ok(false), "nobody else has it");
                 }
                 assert!(store(*va, 1), "nobody else has the page at {va}");
@@ -316,10 +316,10 @@ fn a_page_map_can_share_a_table_with_itself() {
     let mut world = World::new(ALL);
     let World { maps, .. } = &mut world;
     maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
-    let table = maps[0].edit().grant_table(PAGE, 2).unwrap();
-    maps[0].edit().accept_table(NEAR, 2, table).unwrap();
+    let table = maps[0].edit().grant_table(PAGE, Level::L2).unwrap();
+    maps[0].edit().accept_table(NEAR, Level::L2, table).unwrap();
     assert!(!store(NEAR, 1));
-    assert_eq!(maps[0].edit().own_table(NEAR, 2), Ok(true));
+    assert_eq!(maps[0].edit().own_table(NEAR, Level::L2), Ok(true));
     assert_eq!(maps[0].edit().own(NEAR), Ok(true));
     assert!(store(NEAR, 9));
     assert_eq!(load(PAGE, Access::Read), Some(0));
@@ -334,11 +334,11 @@ fn shared_tables_are_given_up_in_slices() {
     let World { maps, .. } = &mut world;
     maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
     for name in 1..NAMES {
-        let table = maps[0].edit().grant_table(PAGE, 2).unwrap();
-        let va = Va(PAGE.0 + name * abi::page::span(2));
-        maps[0].edit().accept_table(va, 2, table).unwrap();
+        let table = maps[0].edit().grant_table(PAGE, Level::L2).unwrap();
+        let va = Va(PAGE.0 + name * abi::page::span(Level::L2));
+        maps[0].edit().accept_table(va, Level::L2, table).unwrap();
     }
-    world.share_table(2);
+    world.share_table(Level::L2);
     processor(|processor| processor.load(None));
     let mut slices = 1;
     while !world.maps[0].tear_down(&mut 1000) {

@@ -3,7 +3,7 @@
 use crate::model::{Entry, Held, Model, PageId, TableId, user_entries};
 use crate::op::{MAPS, Op, Outcome, PAGES};
 use abi::layout::uvpt;
-use abi::{Error, Frame, Perms, Pte, Va};
+use abi::{Error, Frame, Level, Perms, Pte, Va};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::collections::{BTreeSet, HashMap};
@@ -210,11 +210,12 @@ impl World {
 
     /// Checks that every table has the right number of nonempty entries, even half-way through a teardown.
     fn assert_counts(&self, map: usize) {
-        let mut todo = vec![(self.maps[map].root(), 4)];
+        let mut todo = vec![(self.maps[map].root(), Level::L4)];
         while let Some((table, level)) = todo.pop() {
             let used = used(table, level);
             assert_eq!(entries(table), used.len(), "entries of {table:?}");
-            todo.extend(used.iter().filter(|_| level > 1).map(|(_, pte)| (pte.frame(), level - 1)));
+            let below = |(_, pte): &(usize, Pte)| Some((pte.frame(), level.below()?));
+            todo.extend(used.iter().filter_map(below));
         }
     }
 
@@ -222,7 +223,7 @@ impl World {
     fn compare(&self) {
         let mut seen = Seen::default();
         for (map, root) in self.model.roots.iter().enumerate() {
-            self.compare_table(self.maps[map].root(), *root, 4, &mut seen);
+            self.compare_table(self.maps[map].root(), *root, Level::L4, &mut seen);
             self.compare_rights(map, &seen);
         }
         let frames: BTreeSet<_> = seen.pages.values().chain(seen.tables.values()).collect();
@@ -238,7 +239,7 @@ impl World {
     }
 
     /// Compares a table and everything below.
-    fn compare_table(&self, frame: Frame, table: TableId, level: u32, seen: &mut Seen) {
+    fn compare_table(&self, frame: Frame, table: TableId, level: Level, seen: &mut Seen) {
         if let Some(before) = seen.tables.insert(table, frame) {
             return assert_eq!(before, frame, "one table in two frames");
         }
@@ -251,7 +252,8 @@ impl World {
                 Entry::Table(below, writable) => {
                     let flags = Pte::PRESENT | Pte::USER | if writable { Pte::WRITABLE } else { 0 };
                     assert_eq!(pte.0 & !Pte::FRAME & !Pte::ACCESSED, flags, "entry {index} of level {level}");
-                    self.compare_table(pte.frame(), below, level - 1, seen);
+                    let level = level.below().expect("a table has entries of the level below");
+                    self.compare_table(pte.frame(), below, level, seen);
                 }
                 Entry::Mark(word) => assert_eq!(pte, Pte(word << 12), "entry {index}"),
                 Entry::Page(held) => {
@@ -277,7 +279,7 @@ impl World {
             assert_eq!(real.is_private(va), private);
         }
         for va in PAGES {
-            assert_eq!(real.is_open(va), self.model.require_open(map, va, 1), "map {map}, {va}");
+            assert_eq!(real.is_open(va), self.model.require_open(map, va, Level::L1), "map {map}, {va}");
         }
     }
 }
@@ -290,7 +292,7 @@ struct Seen {
 }
 
 /// The entries of a table that are in use.
-fn used(table: Frame, level: u32) -> Vec<(usize, Pte)> {
+fn used(table: Frame, level: Level) -> Vec<(usize, Pte)> {
     let entries = Sim::table(table)[..user_entries(level)].iter().map(|entry| Pte(entry.load(SeqCst)));
     entries.enumerate().filter(|(_, pte)| !pte.is_empty()).collect()
 }

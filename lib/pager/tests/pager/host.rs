@@ -3,7 +3,7 @@
 
 use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::{TABLE_ENTRIES, span};
-use abi::{Call, EnvId, Error, Frame, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use abi::{Call, EnvId, Error, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use pager::fork::{self, Plan};
 use pager::ranges::Table;
 use pager::region::Filled;
@@ -109,7 +109,8 @@ impl Host {
         loop {
             match self.page(call, op) {
                 Err(Error::TableShared(value)) => {
-                    let (va, level) = (Va(value).page(), Va(value).offset() as u32);
+                    let (va, level) =
+                        (Va(value).page(), Level::from_number(Va(value).offset()).expect("a level"));
                     assert!(self.table(va, level).is_shared_table(), "{va} at level {level}, for {op:?}");
                     self.page(Call::OwnTables, PageOp::own_tables(va, 1, level))?;
                 }
@@ -122,13 +123,13 @@ impl Host {
     fn page(&mut self, call: Call, op: PageOp) -> Result<(), Error> {
         user_va(op.va)?;
         let (source, env) = (self.env(op.source_env), self.env(op.env));
-        let level = op.arg as u32;
+        let level = || op.level().expect("a level of tables");
         let frame = match call {
             Call::Map => self.grant(source, op)?,
             Call::Copy => self.page_map(source).source(op.source)?,
             Call::ShareTables => {
                 let map = self.maps[source].as_mut().expect("the environment exists");
-                let table = map.edit().grant_table(op.source, level);
+                let table = map.edit().grant_table(op.source, level());
                 table?
             }
             _ => Frame(0),
@@ -143,9 +144,9 @@ impl Host {
             Call::Mark => map.edit().mark(op.va, op.arg),
             Call::Own if env != self.current => Err(Error::NotYours(op.env.0.into())),
             Call::Own => map.edit().own(op.va).map(|_copied| ()),
-            Call::ShareTables => map.edit().accept_table(op.va, level, frame),
-            Call::OwnTables => map.edit().own_table(op.va, level).map(|_copied| ()),
-            Call::UnmapTables => map.edit().unmap_table(op.va, level),
+            Call::ShareTables => map.edit().accept_table(op.va, level(), frame),
+            Call::OwnTables => map.edit().own_table(op.va, level()).map(|_copied| ()),
+            Call::UnmapTables => map.edit().unmap_table(op.va, level()),
             _ => Err(Error::BadOp(op.call.into())),
         }
     }
@@ -162,9 +163,9 @@ impl Host {
 }
 
 /// The entry of a level, whose table must be present.
-fn table_entry(root: Frame, va: Va, level: u32) -> Pte {
+fn table_entry(root: Frame, va: Va, level: Level) -> Pte {
     let mut pte = Pte(root.address() | Pte::PRESENT);
-    for level in (level..=4).rev() {
+    for level in Level::DOWN.into_iter().take_while(|other| *other >= level) {
         assert!(pte.is_present(), "no table of level {level} at {va}");
         pte = Pte(Sim::table(pte.frame())[va.index(level)].load(SeqCst));
     }
@@ -192,7 +193,7 @@ impl PageCalls for Host {
         pte
     }
 
-    fn table(&self, va: Va, level: u32) -> Pte {
+    fn table(&self, va: Va, level: Level) -> Pte {
         table_entry(self.root(self.current), va, level)
     }
 
@@ -272,10 +273,10 @@ impl Entries {
     /// The leaf entry of an address, or the size of the empty part around it.
     fn look(&self, va: Va) -> (u64, Pte) {
         let mut table = self.root;
-        for level in (1..=4).rev() {
+        for level in Level::DOWN {
             let pte = Pte(Sim::table(table)[va.index(level)].load(SeqCst));
-            if level == 1 || !pte.is_present() {
-                return (PAGE_SIZE << (9 * (level - 1)), pte);
+            if level == Level::L1 || !pte.is_present() {
+                return (span(level), pte);
             }
             table = pte.frame();
         }
@@ -302,7 +303,7 @@ pub fn share(
 ) -> Result<(), pager::Error> {
     fork::fill_shared(host, regions)?;
     let private = match by {
-        By::Tables(Some(start)) => start..Va(start.0 + span(2)),
+        By::Tables(Some(start)) => start..Va(start.0 + span(Level::L2)),
         _ => Va(0)..Va(0),
     };
     let except = [except, std::slice::from_ref(&private)].concat();

@@ -3,7 +3,7 @@
 use crate::host::{ALL, Book, By, Host, share};
 use crate::world::{byte, touch};
 use abi::page::span;
-use abi::{PAGE_SIZE, Perms, Va};
+use abi::{Level, PAGE_SIZE, Perms, Va};
 use pager::ranges::{Advice, Table};
 use pager::{Error, PageCalls, Pager, Region, ranges};
 use sim::machine::{self, free_frames, processor};
@@ -14,8 +14,8 @@ use std::ops::Range;
 pub const BASE: Va = Va(0x4000_0000);
 
 /// Two spans of a table of level 1 with no pages.
-pub const OTHER_GIB: Va = Va(BASE.0 - 300 * span(2));
-pub const SAME_GIB: Va = Va(BASE.0 + 300 * span(2));
+pub const OTHER_GIB: Va = Va(BASE.0 - 300 * span(Level::L2));
+pub const SAME_GIB: Va = Va(BASE.0 + 300 * span(Level::L2));
 
 /// The range of these pages, counted from [`BASE`].
 pub fn range(pages: Range<u64>) -> Range<Va> {

@@ -3,7 +3,7 @@
 use crate::host::{By, Host, id};
 use crate::rig::{OTHER_GIB, Rig, SAME_GIB, page, range, region};
 use crate::world::{Secret, touch};
-use abi::{Perms, Pte};
+use abi::{Level, Perms, Pte};
 use pager::fork::{self, Plan};
 use pager::ranges::Advice;
 use pager::{Cause, PageCalls, Region, Shared, Zeros};
@@ -20,7 +20,7 @@ fn rig(regions: &[Region<Host>]) -> Rig {
     Rig { by: By::Tables(Some(OTHER_GIB)), ..Rig::new(regions) }
 }
 
-fn is_shared(rig: &Rig, number: u64, level: u32) -> bool {
+fn is_shared(rig: &Rig, number: u64, level: Level) -> bool {
     rig.host.table(page(number), level).is_shared_table()
 }
 
@@ -39,7 +39,7 @@ fn a_fork_takes_as_many_frames_as_the_top_has_tables() {
     let free = free_frames();
     let child = rig.fork(&[]).expect("memory");
     assert_eq!(free - free_frames(), 2, "its root, and the table of level 3");
-    assert!(is_shared(&rig, 0, 3) && rig.host.table(page(0), 4).has(Pte::WRITABLE));
+    assert!(is_shared(&rig, 0, Level::L3) && rig.host.table(page(0), Level::L4).has(Pte::WRITABLE));
     for env in [0, child] {
         rig.host.switch(env);
         assert!((0..4 * TABLE).step_by(100).all(|number| rig.read(number) == Some(number as u8)));
@@ -48,13 +48,17 @@ fn a_fork_takes_as_many_frames_as_the_top_has_tables() {
     // A write makes the two tables above the page and the page private.
     assert_eq!(cause_of_write(&mut rig, 100), Some(Cause::Copy));
     assert_eq!(free - free_frames(), 5);
-    assert!(!is_shared(&rig, 100, 3) && !is_shared(&rig, 100, 2) && is_shared(&rig, 600, 2));
+    assert!(
+        !is_shared(&rig, 100, Level::L3)
+            && !is_shared(&rig, 100, Level::L2)
+            && is_shared(&rig, 600, Level::L2)
+    );
     rig.end();
 }
 
 #[test]
 fn the_largest_table_is_shared_that_may_be() {
-    for (private, level) in [(Some(SAME_GIB), 2), (Some(OTHER_GIB), 3), (None, 4)] {
+    for (private, level) in [(Some(SAME_GIB), Level::L2), (Some(OTHER_GIB), Level::L3), (None, Level::L4)] {
         let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
         rig.by = By::Tables(private);
         assert!(rig.write(0, 1) && rig.write(TABLE, 2));
@@ -62,14 +66,14 @@ fn the_largest_table_is_shared_that_may_be() {
         for env in [0, child] {
             rig.host.switch(env);
             assert_eq!(
-                [2, 3, 4].map(|other| is_shared(&rig, 0, other)),
-                [2, 3, 4].map(|other| other == level)
+                Level::TABLES.map(|other| is_shared(&rig, 0, other)),
+                Level::TABLES.map(|other| other == level)
             );
         }
         // A write makes all tables above the page private, and no others.
         assert_eq!(cause_of_write(&mut rig, 0), Some(Cause::Copy));
-        assert_eq!([2, 3, 4].map(|other| is_shared(&rig, 0, other)), [false; 3]);
-        assert!(is_shared(&rig, TABLE, 2));
+        assert_eq!(Level::TABLES.map(|other| is_shared(&rig, 0, other)), [false; 3]);
+        assert!(is_shared(&rig, TABLE, Level::L2));
         rig.end();
     }
 }
@@ -90,7 +94,7 @@ fn what_is_private_is_shared_page_by_page() {
         rig.books.push(inherited);
         1
     };
-    assert!(!is_shared(&rig, 0, 2) && is_shared(&rig, TABLE, 2));
+    assert!(!is_shared(&rig, 0, Level::L2) && is_shared(&rig, TABLE, Level::L2));
     rig.host.switch(child);
     assert_eq!(numbers.map(|number| rig.read(number)), [Some(7), Some(0), Some(7), Some(0), Some(7)]);
     rig.end();
@@ -129,7 +133,7 @@ fn regions_that_are_not_inherited_are_not_there() {
     let except = [range(TABLE + 1..TABLE + 2)];
     assert!(rig.write(TABLE + 1, 7));
     let child = rig.fork(&except).expect("memory");
-    assert!(!is_shared(&rig, 0, 2) && !is_shared(&rig, TABLE, 2), "page by page");
+    assert!(!is_shared(&rig, 0, Level::L2) && !is_shared(&rig, TABLE, Level::L2), "page by page");
     rig.host.switch(child);
     assert_eq!([0, 4, TABLE, TABLE + 1].map(|number| rig.read(number)), [Some(7), None, Some(7), Some(0)]);
     rig.end();

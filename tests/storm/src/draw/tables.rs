@@ -4,20 +4,26 @@ use super::Draw;
 use crate::op::{Arg, ITEMS, Item, What};
 use crate::place::{BAD, TEXT_TABLE};
 use abi::Call;
+use abi::Level;
 use abi::page::span;
 
 /// Levels that do not exist, or that have no page tables.
 const BAD_LEVELS: [u64; 6] = [0, 1, 5, 12, 1 << 32 | 2, u64::MAX];
 
+/// The bytes that a page table with entries of the level below translates, if it is a level of tables.
+fn bytes(level: u64) -> Option<u64> {
+    Level::from_number(level).filter(|level| *level > Level::L1).map(span)
+}
+
 /// The first address that the page table around a page translates.
 fn around(page: u64, level: u64) -> u64 {
-    if (2..=4).contains(&level) { page - page % span(level as u32) } else { page }
+    bytes(level).map_or(page, |bytes| page - page % bytes)
 }
 
 /// Whether one of these page tables translates the program's own text and data: a program that shares those cannot go
 /// on.
 fn is_vital(va: u64, count: u64, level: u64) -> bool {
-    let size = if (2..=4).contains(&level) { span(level as u32) } else { 0 };
+    let size = bytes(level).unwrap_or(0);
     va <= TEXT_TABLE && va.saturating_add(count.saturating_mul(size)) > TEXT_TABLE
 }
 

@@ -1,13 +1,13 @@
 //! The system calls. The order of the checks is the order in which errors are reported.
 
 use super::env::Context;
-use super::space::{Pages, Slot, Space};
+use super::page_map::{PageMap, Pages, Slot};
 use super::{Model, code};
 use crate::puppet::page_op;
 use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, PAGE_OPS_MAX, WAIT_NO_BLOCK};
 use abi::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_MAX_PAGES, SCRATCH, SLOT_SIZE, USER_LIMIT};
 use abi::page::span;
-use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status};
+use abi::{Call, EnvId, Error, ExitStatus, Level, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status};
 use alloc::vec::Vec;
 
 type Results = Result<(u64, u64), Error>;
@@ -113,7 +113,7 @@ impl Model {
             let page = self.archive.get(((va - ARCHIVE.0) / PAGE_SIZE) as usize)?;
             return Some(Slot::shared(*page, Perms::READ));
         }
-        self.envs[slot].space?.page(&self.pages, va)
+        self.envs[slot].map?.page(&self.pages, va)
     }
 
     /// Reads bytes of user memory.
@@ -143,11 +143,11 @@ impl Model {
         if at >= USER_LIMIT.0 || len > USER_LIMIT.0 - at {
             return Err(Error::BadAddress(at.max(USER_LIMIT.0)));
         }
-        let space = self.envs[me].space.ok_or(Error::Fault(at))?;
+        let map = self.envs[me].map.ok_or(Error::Fault(at))?;
         for at in at..at + len {
-            space.page(&self.pages, at).filter(|slot| slot.has(Pte::WRITABLE)).ok_or(Error::Fault(at))?;
-            space.require_open(&self.pages, at, 1)?;
-            space.change(&mut self.pages, at, |bits| bits | Pte::ACCESSED | Pte::DIRTY);
+            map.page(&self.pages, at).filter(|slot| slot.has(Pte::WRITABLE)).ok_or(Error::Fault(at))?;
+            map.require_open(&self.pages, at, Level::L1)?;
+            map.change(&mut self.pages, at, |bits| bits | Pte::ACCESSED | Pte::DIRTY);
         }
         self.envs[me].status = Status::Reading;
         Ok(Way::Away)
@@ -212,7 +212,7 @@ impl Model {
         user_va(stack, pages)?;
         for va in (0..pages).map(|page| stack + page * PAGE_SIZE) {
             let page = self.page(slot, va).ok_or(Error::NotMapped(va))?;
-            if !self.envs[slot].space.is_some_and(|space| space.is_writable(&self.pages, va)) {
+            if !self.envs[slot].map.is_some_and(|map| map.is_writable(&self.pages, va)) {
                 return Err(Error::NoRight(va));
             }
             if self.pages.all[page.page].refs != 1 {
@@ -289,30 +289,30 @@ impl Model {
         if matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables) {
             return self.tables(me, env, call, op);
         }
-        let step: fn(Space, &mut Pages, u64, u64) -> Result<(), Error> = match call {
+        let step: fn(PageMap, &mut Pages, u64, u64) -> Result<(), Error> = match call {
             Call::Map | Call::Copy => return self.map(me, env, call, op),
-            Call::Alloc => |space, pages, va, arg| space.alloc(pages, va, Perms::checked(arg)?),
-            Call::Protect => |space, pages, va, arg| space.protect(pages, va, Perms::checked(arg)?),
-            Call::Unmap => |space, pages, va, _| space.unmap(pages, va),
-            Call::Mark => |space, pages, va, arg| space.mark(pages, va, arg),
+            Call::Alloc => |map, pages, va, arg| map.alloc(pages, va, Perms::checked(arg)?),
+            Call::Protect => |map, pages, va, arg| map.protect(pages, va, Perms::checked(arg)?),
+            Call::Unmap => |map, pages, va, _| map.unmap(pages, va),
+            Call::Mark => |map, pages, va, arg| map.mark(pages, va, arg),
             Call::Own if env != me => return Err(Error::NotYours(op.env.0.into())),
-            Call::Own => |space, pages, va, _| space.own(pages, va),
+            Call::Own => |map, pages, va, _| map.own(pages, va),
             _ => return Err(Error::BadOp(op.call.into())),
         };
         let count = self.target(env, op)?;
-        let space = self.space(env)?;
+        let map = self.page_map(env)?;
         let pages = &mut self.pages;
-        each(count, |page| step(space, pages, op.va.add_pages(page).0, op.arg))
+        each(count, |page| step(map, pages, op.va.add_pages(page).0, op.arg))
     }
 
     /// How many pages of a run may be changed.
     fn target(&self, env: usize, op: &PageOp) -> Result<u64, Error> {
         user_va(op.va.0, op.count.into())?;
-        self.unpinned(env, op.va.0, op.count.into(), 1)
+        self.unpinned(env, op.va.0, op.count.into(), Level::L1)
     }
 
-    fn space(&self, slot: usize) -> Result<Space, Error> {
-        self.envs[slot].space.ok_or(Error::BadEnv(self.envs[slot].id.into()))
+    fn page_map(&self, slot: usize) -> Result<PageMap, Error> {
+        self.envs[slot].map.ok_or(Error::BadEnv(self.envs[slot].id.into()))
     }
 
     fn map(&mut self, me: usize, env: usize, call: Call, op: &PageOp) -> Results {
@@ -320,14 +320,14 @@ impl Model {
         let perms = Perms::checked(op.arg)?;
         let source = self.find_own(me, op.source_env.0)?;
         source_va(op.source.0, op.count.into())?;
-        let count = self.unpinned(source, op.source.0, count, 1)?;
+        let count = self.unpinned(source, op.source.0, count, Level::L1)?;
         each(count, |page| {
             let (from, to) = (op.source.add_pages(page).0, op.va.add_pages(page).0);
             if call == Call::Map {
                 return self.share(source, from, env, to, perms);
             }
             let page = self.page(source, from).ok_or(Error::NotMapped(from))?.page;
-            self.space(env)?.copy(&mut self.pages, to, page, perms)
+            self.page_map(env)?.copy(&mut self.pages, to, page, perms)
         })
     }
 
@@ -339,17 +339,17 @@ impl Model {
             }
             slot.page
         } else {
-            self.space(source)?.grant(&self.pages, from, perms)?
+            self.page_map(source)?.grant(&self.pages, from, perms)?
         };
-        self.space(env)?.accept(&mut self.pages, to, page, perms)
+        self.page_map(env)?.accept(&mut self.pages, to, page, perms)
     }
 
     /// A call on page tables: like one on pages, but fewer addresses are permitted.
     fn tables(&mut self, me: usize, env: usize, call: Call, op: &PageOp) -> Results {
         let level = match op.arg {
-            2 => 2,
-            3 => 3,
-            4 => 4,
+            2 => Level::L2,
+            3 => Level::L3,
+            4 => Level::L4,
             other => return Err(Error::BadLevel(other)),
         };
         let shares = call == Call::ShareTables;
@@ -364,19 +364,19 @@ impl Model {
             count = self.unpinned(source, op.source.0, count, level)?;
             count = self.unpinned(env, op.va.0, count, level)?;
         }
-        let (source, space, pages) = (self.space(source)?, self.space(env)?, &mut self.pages);
+        let (source, map, pages) = (self.page_map(source)?, self.page_map(env)?, &mut self.pages);
         each(count, |table| {
             let to = op.va.0 + table * span(level);
             match call {
-                Call::OwnTables => space.own_table(pages, to, level),
-                Call::UnmapTables => space.unmap_table(pages, to, level),
-                _ => source.share_table(pages, op.source.0 + table * span(level), (space, to), level),
+                Call::OwnTables => map.own_table(pages, to, level),
+                Call::UnmapTables => map.unmap_table(pages, to, level),
+                _ => source.share_table(pages, op.source.0 + table * span(level), (map, to), level),
             }
         })
     }
 
     /// How many pages or page tables of a run come before the exception stack.
-    fn unpinned(&self, slot: usize, va: u64, count: u64, level: u32) -> Result<u64, Error> {
+    fn unpinned(&self, slot: usize, va: u64, count: u64, level: Level) -> Result<u64, Error> {
         let stack = &self.envs[slot].stack;
         if stack.is_empty() || va >= stack.end {
             Ok(count)
@@ -392,7 +392,7 @@ impl Model {
         if page != NO_PAGE {
             Perms::checked(bits)?;
             source_va(page, 1)?;
-            self.unpinned(me, page, 1, 1)?;
+            self.unpinned(me, page, 1, Level::L1)?;
         }
         let id = self.envs[me].id;
         let env = &self.envs[receiver];
@@ -402,7 +402,7 @@ impl Model {
         let at = env.receive_at;
         let with_page = page != NO_PAGE && at != NO_PAGE;
         if with_page {
-            self.unpinned(receiver, at, 1, 1)?;
+            self.unpinned(receiver, at, 1, Level::L1)?;
             self.share(me, page, receiver, at, Perms::checked(bits)?)?;
         }
         let flags = if with_page { GOT_PAGE } else { 0 };
@@ -414,8 +414,8 @@ impl Model {
     fn check_receive(&self, me: usize, at: u64, from: u32) -> Result<(), Error> {
         if at != NO_PAGE {
             user_va(at, 1)?;
-            self.unpinned(me, at, 1, 1)?;
-            self.space(me)?.require_open(&self.pages, at, 1)?;
+            self.unpinned(me, at, 1, Level::L1)?;
+            self.page_map(me)?.require_open(&self.pages, at, Level::L1)?;
         }
         if from != 0 {
             self.find(me, from)?;

@@ -1,6 +1,6 @@
 //! An environment in the model.
 
-use super::space::Space;
+use super::page_map::PageMap;
 use crate::place::CODE;
 use crate::puppet::GO;
 use abi::{Registers, Status};
@@ -17,7 +17,7 @@ pub struct Env {
     /// Whether its end also ends all its descendants.
     pub takes_all: bool,
     pub exit: u8,
-    pub space: Option<Space>,
+    pub map: Option<PageMap>,
     /// The registered exception stack.
     pub stack: Range<u64>,
     /// Slots of the children; ended children in the order of their ends, latest first.
@@ -57,7 +57,7 @@ impl Default for Env {
             adopted: false,
             takes_all: false,
             exit: 0,
-            space: None,
+            map: None,
             stack: 0..0,
             children: Vec::new(),
             awaits: 0,

@@ -2,7 +2,7 @@
 
 use super::Model;
 use super::env::{At, Context, Env};
-use super::space::Space;
+use super::page_map::PageMap;
 use crate::place::{CODE, DESK};
 use crate::puppet::{CALL, GO, PARKED, RESULTS};
 use abi::call::NO_PAGE;
@@ -11,16 +11,16 @@ use abi::{EnvId, Error, ExitStatus, Pte, Status, Vector};
 impl Model {
     /// Creates a stopped child without memory.
     pub fn create(&mut self, parent: usize) -> Result<u32, Error> {
-        let space = Space::new(&mut self.pages)?;
+        let map = PageMap::new(&mut self.pages)?;
         let Some(slot) = self.take_slot() else {
-            space.tear_down(&mut self.pages);
+            map.tear_down(&mut self.pages);
             return Err(Error::NoEnvs(self.envs.len() as u64));
         };
         let generation = EnvId(self.envs[slot].id).generation() % EnvId::MAX_GENERATION + 1;
         let id = EnvId::new(generation, slot).0;
         let parent_id = self.envs[parent].id;
         self.envs[slot] =
-            Env { id, status: Status::Stopped, parent: parent_id, space: Some(space), ..Env::default() };
+            Env { id, status: Status::Stopped, parent: parent_id, map: Some(map), ..Env::default() };
         self.envs[parent].children.insert(0, slot);
         Ok(id)
     }
@@ -66,8 +66,8 @@ impl Model {
         for child in core::mem::take(&mut self.envs[slot].children) {
             self.part(slot, child);
         }
-        if let Some(space) = self.envs[slot].space.take() {
-            space.tear_down(&mut self.pages);
+        if let Some(map) = self.envs[slot].map.take() {
+            map.tear_down(&mut self.pages);
         }
         let (id, parent) = (self.envs[slot].id, self.envs[slot].parent);
         for receiver in 0..self.envs.len() {
@@ -157,9 +157,9 @@ impl Model {
 
     /// Whether the code and the desk of puppets are mapped.
     fn has_strings(&self, slot: usize) -> bool {
-        let (Some(space), pages) = (self.envs[slot].space, &self.pages) else { return false };
-        let code = space.page(pages, CODE);
-        code.is_some_and(|code| !code.has(Pte::NO_EXEC)) && space.is_writable(pages, DESK)
+        let (Some(map), pages) = (self.envs[slot].map, &self.pages) else { return false };
+        let code = map.page(pages, CODE);
+        code.is_some_and(|code| !code.has(Pte::NO_EXEC)) && map.is_writable(pages, DESK)
     }
 
     /// Advances a puppet to the next position in its loop; see [`crate::puppet`].

@@ -6,20 +6,20 @@
 mod calls;
 mod env;
 mod envs;
-mod space;
+mod page_map;
 mod tables;
 
 use crate::place::{DESK, FIXTURES};
 use crate::play::{Entry, Env as Public, Table, World};
 use abi::layout::ARCHIVE;
-use abi::{Call, Error, PAGE_SIZE, Perms, Pte, Status, Va};
+use abi::{Call, Error, Level, PAGE_SIZE, Perms, Pte, Status, Va};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::{format, vec::Vec};
 use core::fmt;
 use core::ops::Range;
 use env::Env;
-use space::{Pages, Space};
+use page_map::{PageMap, Pages};
 
 /// The machine of the contract.
 pub struct Model {
@@ -113,25 +113,25 @@ impl Model {
             lines: Vec::new(),
             reached: BTreeMap::new(),
         };
-        let space = Space::new(&mut model.pages).expect("there is enough");
+        let map = PageMap::new(&mut model.pages).expect("there is enough");
         for &(first, pages) in &start.ranges {
             for va in (0..pages).map(|page| first + page * PAGE_SIZE) {
                 let page = model.pages.add();
                 if va == DESK {
                     model.desk = page;
                 }
-                let _ = space.put(&mut model.pages, va, space::Slot::own(page, Perms::WRITE));
+                let _ = map.put(&mut model.pages, va, page_map::Slot::own(page, Perms::WRITE));
             }
         }
         for (at, refs, words) in &start.fixtures {
-            let page = space.page(&model.pages, *at).map_or_else(|| model.pages.add(), |slot| slot.page);
+            let page = map.page(&model.pages, *at).map_or_else(|| model.pages.add(), |slot| slot.page);
             let contents = &mut model.pages.all[page];
             contents.refs = *refs;
             words.iter().for_each(|&(offset, word)| contents.write(offset, word));
             if *at >= ARCHIVE.0 {
                 model.archive.push(page);
             } else {
-                space.change(&mut model.pages, *at, |_| space::Slot::text(page).bits);
+                map.change(&mut model.pages, *at, |_| page_map::Slot::text(page).bits);
             }
         }
         model.pages.free = start.free;
@@ -139,28 +139,31 @@ impl Model {
         env.id = start.me;
         env.status = Status::Running;
         env.stack = start.stack.0..start.stack.1;
-        env.space = Some(space);
+        env.map = Some(map);
         model
     }
 
-    fn my_space(&self) -> Space {
-        self.envs[self.me].space.expect("the hostile program runs")
+    fn my_page_map(&self) -> PageMap {
+        self.envs[self.me].map.expect("the hostile program runs")
     }
 
     /// Whether the hostile program can write to a page, after its libos has done what it can: libos owns the page
     /// tables above, from the top down, and then copies a copy-on-write page.
-    fn may_write(&mut self, space: Space, at: u64) -> bool {
-        let page = space.page(&self.pages, at);
+    fn may_write(&mut self, map: PageMap, at: u64) -> bool {
+        let page = map.page(&self.pages, at);
         if !page.is_some_and(|page| page.has(Pte::WRITABLE) || page.has(Perms::COW.bits())) {
             return false;
         }
-        while let Err(Error::TableShared(table)) = space.require_open(&self.pages, at, 1) {
-            let (va, level) = (table - table % PAGE_SIZE, (table % PAGE_SIZE) as u32);
-            if space.own_table(&mut self.pages, va, level).is_err() {
+        while let Err(Error::TableShared(table)) = map.require_open(&self.pages, at, Level::L1) {
+            let (va, level) = (
+                table - table % PAGE_SIZE,
+                Level::from_number(table % PAGE_SIZE).expect("the error names a level"),
+            );
+            if map.own_table(&mut self.pages, va, level).is_err() {
                 return false;
             }
         }
-        space.is_writable(&self.pages, at) || space.own(&mut self.pages, at).is_ok()
+        map.is_writable(&self.pages, at) || map.own(&mut self.pages, at).is_ok()
     }
 
     /// How often this page call, alone or in a batch, had this error, or none.
@@ -198,17 +201,17 @@ impl World for Model {
 
     fn access(&mut self, at: u64, write: Option<u64>) -> Result<u64, (u64, u64)> {
         const USER: u64 = 4;
-        let space = self.my_space();
+        let map = self.my_page_map();
         let code = USER | if write.is_some() { 2 } else { 0 };
-        if space.page(&self.pages, at).is_none() {
+        if map.page(&self.pages, at).is_none() {
             return Err((code, at));
         }
-        if write.is_some() && !self.may_write(space, at) {
+        if write.is_some() && !self.may_write(map, at) {
             return Err((code | 1, at));
         }
         let dirty = if write.is_some() { Pte::DIRTY } else { 0 };
-        space.change(&mut self.pages, at, |bits| bits | Pte::ACCESSED | dirty);
-        let page = space.page(&self.pages, at).expect("it was there").page;
+        map.change(&mut self.pages, at, |bits| bits | Pte::ACCESSED | dirty);
+        let page = map.page(&self.pages, at).expect("it was there").page;
         let page = &mut self.pages.all[page];
         if let Some(word) = write {
             page.write(at % PAGE_SIZE, word);
@@ -230,20 +233,29 @@ impl World for Model {
     }
 
     fn entries(&self, start: u64, end: u64, f: &mut dyn FnMut(Entry)) {
-        Space::visit(&self.pages, self.my_space().root, 4, Va(0), &(start..end), &mut |va, slot| {
-            let (refs, frame) = if slot.is_present() {
-                (self.pages.all[slot.page].refs, slot.page as u64)
-            } else {
-                (0, u64::MAX)
-            };
-            f(Entry { va, bits: slot.bits, refs, frame });
-        });
+        PageMap::visit(
+            &self.pages,
+            self.my_page_map().root,
+            Level::L4,
+            Va(0),
+            &(start..end),
+            &mut |va, slot| {
+                let (refs, frame) = if slot.is_present() {
+                    (self.pages.all[slot.page].refs, slot.page as u64)
+                } else {
+                    (0, u64::MAX)
+                };
+                f(Entry { va, bits: slot.bits, refs, frame });
+            },
+        );
     }
 
-    fn table(&self, va: u64, level: u32) -> Option<Table> {
-        match self.my_space().entry(&self.pages, va, level)? {
-            space::Entry::Table { table, open } => Some(Table { open, refs: self.pages.table_refs(table) }),
-            space::Entry::Slot(_) => None,
+    fn table(&self, va: u64, level: Level) -> Option<Table> {
+        match self.my_page_map().entry(&self.pages, va, level)? {
+            page_map::Entry::Table { table, open } => {
+                Some(Table { open, refs: self.pages.table_refs(table) })
+            }
+            page_map::Entry::Slot(_) => None,
         }
     }
 

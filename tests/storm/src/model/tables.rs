@@ -1,8 +1,8 @@
 //! Page tables: how they are walked, and how they are shared.
 
-use super::space::{Entry, Pages, Slot, Space, Table};
+use super::page_map::{Entry, PageMap, Pages, Slot, Table};
 use abi::page::span;
-use abi::{Error, Perms, Pte, Va};
+use abi::{Error, Level, Perms, Pte, Va};
 use core::ops::Range;
 
 impl Pages {
@@ -38,29 +38,29 @@ impl Pages {
     }
 }
 
-impl Space {
+impl PageMap {
     /// The page table that holds the entry of this level which translates `va`.
-    fn table(self, pages: &Pages, va: u64, level: u32) -> Option<usize> {
+    fn table(self, pages: &Pages, va: u64, level: Level) -> Option<usize> {
         let above = |table: usize, level| match pages.tables[&table].entries.get(&Va(va).index(level)) {
             Some(Entry::Table { table, .. }) => Some(*table),
             _ => None,
         };
-        (level + 1..=4).rev().try_fold(self.root, above)
+        level.all_above().try_fold(self.root, above)
     }
 
     /// Whether the page table with the entry of this level for `va` exists.
-    pub fn has_table(self, pages: &Pages, va: u64, level: u32) -> bool {
+    pub fn has_table(self, pages: &Pages, va: u64, level: Level) -> bool {
         self.table(pages, va, level).is_some()
     }
 
     /// The entry of this level for `va`.
-    pub fn entry(self, pages: &Pages, va: u64, level: u32) -> Option<Entry> {
+    pub fn entry(self, pages: &Pages, va: u64, level: Level) -> Option<Entry> {
         let table = self.table(pages, va, level)?;
         pages.tables[&table].entries.get(&Va(va).index(level)).copied()
     }
 
     /// Changes the entry; its page table must exist.
-    pub fn set(self, pages: &mut Pages, va: u64, level: u32, entry: Option<Entry>) {
+    pub fn set(self, pages: &mut Pages, va: u64, level: Level, entry: Option<Entry>) {
         let table = self.table(pages, va, level).expect("it was made");
         let entries = &mut pages.table(table).entries;
         match entry {
@@ -71,21 +71,23 @@ impl Space {
 
     /// Checks that every page table above the entry of this level is open. The error is about the topmost one that is
     /// not.
-    pub fn require_open(self, pages: &Pages, va: u64, level: u32) -> Result<(), Error> {
+    pub fn require_open(self, pages: &Pages, va: u64, level: Level) -> Result<(), Error> {
         let is_closed =
-            |above: &u32| matches!(self.entry(pages, va, *above), Some(Entry::Table { open: false, .. }));
-        match (level + 1..=4).rev().find(is_closed) {
-            Some(above) => Err(Error::TableShared(va - va % span(above) + u64::from(above))),
+            |above: &Level| matches!(self.entry(pages, va, *above), Some(Entry::Table { open: false, .. }));
+        match level.all_above().find(is_closed) {
+            Some(above) => Err(Error::TableShared(va - va % span(above) + above as u64)),
             None => Ok(()),
         }
     }
 
     /// Makes the page tables above an entry of this level: all that are missing, or none.
-    pub fn make(self, pages: &mut Pages, va: u64, level: u32) -> Result<(), Error> {
+    pub fn make(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
         self.require_open(pages, va, level)?;
-        let missing = (level..4).filter(|&level| !self.has_table(pages, va, level)).count();
+        let lacks = |level: &Level| !self.has_table(pages, va, *level);
+        let missing =
+            Level::DOWN.into_iter().filter(|other| (level..Level::L4).contains(other)).filter(lacks).count();
         pages.take(missing as u64)?;
-        for above in (level + 1..=4).rev() {
+        for above in level.all_above() {
             if self.entry(pages, va, above).is_none() {
                 let table = pages.add_table(Table::default());
                 self.set(pages, va, above, Some(Entry::Table { table, open: true }));
@@ -96,7 +98,7 @@ impl Space {
 
     /// Frees the empty page tables above an address.
     pub fn prune(self, pages: &mut Pages, va: u64) {
-        for level in 2..=4 {
+        for level in Level::TABLES.into_iter().rev() {
             if let Some(Entry::Table { table, .. }) = self.entry(pages, va, level)
                 && pages.tables[&table].entries.is_empty()
             {
@@ -110,7 +112,7 @@ impl Space {
     pub fn visit(
         pages: &Pages,
         table: usize,
-        level: u32,
+        level: Level,
         base: Va,
         range: &Range<u64>,
         f: &mut dyn FnMut(u64, Slot),
@@ -120,15 +122,18 @@ impl Space {
             match *entry {
                 _ if va.0 + span(level) <= range.start || va.0 >= range.end => {}
                 Entry::Slot(slot) => f(va.0, slot),
-                Entry::Table { table, .. } => Space::visit(pages, table, level - 1, va, range, f),
+                Entry::Table { table, .. } => {
+                    let below = level.below().expect("a table has entries of the level below");
+                    PageMap::visit(pages, table, below, va, range, f)
+                }
             }
         }
     }
 }
 
 /// The effects of the calls on page tables on one page table: the one to which the entry of a level at `va` points.
-impl Space {
-    fn named(self, pages: &Pages, va: u64, level: u32) -> Result<(usize, bool), Error> {
+impl PageMap {
+    fn named(self, pages: &Pages, va: u64, level: Level) -> Result<(usize, bool), Error> {
         self.require_open(pages, va, level)?;
         match self.entry(pages, va, level) {
             Some(Entry::Table { table, open }) => Ok((table, open)),
@@ -140,8 +145,8 @@ impl Space {
         self,
         pages: &mut Pages,
         va: u64,
-        (target, to): (Space, u64),
-        level: u32,
+        (target, to): (PageMap, u64),
+        level: Level,
     ) -> Result<(), Error> {
         let (table, _) = self.named(pages, va, level)?;
         target.require_open(pages, to, level)?;
@@ -150,13 +155,13 @@ impl Space {
         }
         target.make(pages, to, level)?;
         pages.table(table).refs += 1;
-        for (space, va) in [(self, va), (target, to)] {
-            space.set(pages, va, level, Some(Entry::Table { table, open: false }));
+        for (map, va) in [(self, va), (target, to)] {
+            map.set(pages, va, level, Some(Entry::Table { table, open: false }));
         }
         Ok(())
     }
 
-    pub fn own_table(self, pages: &mut Pages, va: u64, level: u32) -> Result<(), Error> {
+    pub fn own_table(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
         let (mut table, open) = self.named(pages, va, level)?;
         if open {
             return Ok(());
@@ -172,7 +177,7 @@ impl Space {
         Ok(())
     }
 
-    pub fn unmap_table(self, pages: &mut Pages, va: u64, level: u32) -> Result<(), Error> {
+    pub fn unmap_table(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
         let (table, open) = self.named(pages, va, level)?;
         if open || pages.table_refs(table) == 1 {
             return Err(Error::NotShared(va));

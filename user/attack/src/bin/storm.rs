@@ -12,7 +12,8 @@ use libos::abi::window::EnvInfo;
 use libos::layout::{EXCEPTION_STACK_TOP, USER_LIMIT};
 use libos::upcall::{self, Outcome};
 use libos::{
-    EnvId, ExitCode, Fault, PAGE_SIZE, Perms, Status, Va, Vector, env, println, raw, sys, uvpt, windows,
+    EnvId, ExitCode, Fault, Level, PAGE_SIZE, Perms, Status, Va, Vector, env, println, raw, sys, uvpt,
+    windows,
 };
 use storm::place::{BALLAST, CODE, DESK, FIXTURES};
 use storm::play::{Entry, Env, Table};
@@ -167,7 +168,7 @@ impl World for Kernel {
         }
     }
 
-    fn table(&self, va: u64, level: u32) -> Option<Table> {
+    fn table(&self, va: u64, level: Level) -> Option<Table> {
         let entry = uvpt::entry(Va(va), level).filter(|entry| entry.is_present())?;
         Some(Table { open: !entry.is_shared_table(), refs: windows::refs(entry.frame()).unwrap_or(0) })
     }

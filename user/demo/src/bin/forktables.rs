@@ -10,7 +10,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 use libos::mmap::MmapOptions;
 use libos::windows::free_frames;
-use libos::{Args, Child, Command, Error, Fork, PAGE_SIZE, Va, fork, println, raw, sys, uvpt};
+use libos::{Args, Child, Command, Error, Fork, Level, PAGE_SIZE, Va, fork, println, raw, sys, uvpt};
 
 libos::entry!(main);
 
@@ -75,7 +75,7 @@ fn generations() -> Result<(), Error> {
         fill(1);
         second.is_ok_and(|second| expect(second, "grandchild").is_ok()) && holds(1)
     })?;
-    let above = [4, 3, 2].map(|level| uvpt::entry(MEMORY, level));
+    let above = Level::TABLES.map(|level| uvpt::entry(MEMORY, level));
     assert!(
         above.iter().flatten().any(|entry| entry.is_shared_table()),
         "the fork shared a table: {above:?}"

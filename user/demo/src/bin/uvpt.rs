@@ -6,7 +6,7 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
-use libos::{PAGE_SIZE, Va, layout, println, raw, upcall, uvpt};
+use libos::{Level, PAGE_SIZE, Va, layout, println, raw, upcall, uvpt};
 
 libos::entry!(main);
 
@@ -22,7 +22,7 @@ fn main() {
     // The entry of address 0. Nothing is mapped there; programs begin at 2 MiB, under the next page table, so even the
     // page table may be missing. Level 2 shows that, and must be read first.
     println!("uvpt[0] is at {}", layout::UVPT);
-    match uvpt::entry(Va(0), 1) {
+    match uvpt::entry(Va(0), Level::L1) {
         Some(entry) => println!("uvpt[0] = {:#x}: {entry:?}", entry.0),
         None => println!("uvpt[0] is not there: no table covers the first 2 MiB"),
     }
@@ -36,7 +36,7 @@ fn main() {
 /// The four entries that translate an address.
 fn show(what: &str, va: Va) {
     println!("{what}: {va}");
-    for level in (1..=4).rev() {
+    for level in Level::DOWN {
         let at = layout::uvpt(va, level);
         match uvpt::entry(va, level) {
             Some(entry) => println!("  level {level}, entry {:3} at {at}: {entry:?}", va.index(level)),
@@ -44,6 +44,6 @@ fn show(what: &str, va: Va) {
         }
     }
     // The window of level 1 and an explicit walk must agree.
-    let expected = uvpt::entry(va, 1).unwrap_or_default();
+    let expected = uvpt::entry(va, Level::L1).unwrap_or_default();
     assert_eq!(uvpt::pte(va), expected);
 }

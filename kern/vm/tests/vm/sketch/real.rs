@@ -4,7 +4,7 @@ use super::op::{At, Mode, Op, Refused, Shape};
 use super::rule::RULE;
 use super::state::{Entry, State, Table};
 use crate::world::ALL;
-use abi::{Error, Perms, Pte, Va};
+use abi::{Error, Level, Perms, Pte, Va};
 use sim::machine::{self, Sim, free_frames, refs};
 use std::collections::{BTreeMap, BTreeSet};
 use vm::PageMap;
@@ -60,14 +60,14 @@ impl Real {
             Op::Own(at) => self.maps[at.0].edit().own(page(at)).map(drop),
             Op::ShareTable(level, from, to) => {
                 let (source, target) = (va(shape, level, from.1), va(shape, level, to.1));
-                let table = self.maps[from.0].edit().grant_table(source, level as u32);
-                table.and_then(|table| self.maps[to.0].edit().accept_table(target, level as u32, table))
+                let table = self.maps[from.0].edit().grant_table(source, name(level));
+                table.and_then(|table| self.maps[to.0].edit().accept_table(target, name(level), table))
             }
             Op::OwnTable(level, at) => {
-                self.maps[at.0].edit().own_table(va(shape, level, at.1), level as u32).map(drop)
+                self.maps[at.0].edit().own_table(va(shape, level, at.1), name(level)).map(drop)
             }
             Op::UnmapTable(level, at) => {
-                self.maps[at.0].edit().unmap_table(va(shape, level, at.1), level as u32)
+                self.maps[at.0].edit().unmap_table(va(shape, level, at.1), name(level))
             }
             Op::Exit(_) => unreachable!("done already"),
         };
@@ -116,7 +116,7 @@ impl Real {
                         state.tables[table] = Table { refs: refs(pte.frame()) as usize, entries };
                     }
                 }
-                state.tables[way[level]].entries[va.index(level as u32)] = entry;
+                state.tables[way[level]].entries[va.index(name(level))] = entry;
             });
         }
         state.frames = vec![0; frames.len()];
@@ -150,6 +150,11 @@ impl Real {
         assert_eq!(counts(&found), counts(&state), "{op:?} after {way:?}");
         (0..self.shape.maps).for_each(|map| self.end(map));
     }
+}
+
+/// The level with this number.
+fn name(level: usize) -> Level {
+    Level::from_number(level as u64).expect("a level")
 }
 
 fn perms(mode: Mode) -> Perms {

@@ -7,7 +7,7 @@ use crate::longest::Longest;
 use crate::search;
 use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::Call;
-use libos::{EnvId, Fork, PageOp, Perms, Status, Va, fork, ipc, println, sys, windows};
+use libos::{EnvId, Fork, Level, PageOp, Perms, Status, Va, fork, ipc, println, sys, windows};
 
 const BASE: Va = Va(0x2000_0000_0000);
 const SLOT: u64 = 1 << 39;
@@ -87,8 +87,8 @@ fn tables() {
         let _ = sys::protect(me, BASE.add_pages(page), 1, Perms::READ);
     }
     let other = sys::exofork().expect("a child");
-    let _ = sys::share_tables(me, BASE, other, BASE, 1, 2);
-    let _ = sys::own_tables(BASE, 1, 2);
+    let _ = sys::share_tables(me, BASE, other, BASE, 1, Level::L2);
+    let _ = sys::own_tables(BASE, 1, Level::L2);
     family::end(other);
     let _ = sys::unmap(me, BASE, 512);
 }
@@ -123,11 +123,11 @@ fn own_spread(pages: u64, in_line: u64, alternating: bool, is_kept: bool, fills:
         }
     }
     let other = sys::exofork().expect("a child");
-    let _ = sys::share_tables(me, BASE, other, BASE, 1, 2);
+    let _ = sys::share_tables(me, BASE, other, BASE, 1, Level::L2);
     if is_kept {
         family::end(other);
     }
-    let own = PageOp::own_tables(BASE, 1, 2);
+    let own = PageOp::own_tables(BASE, 1, Level::L2);
     if fills {
         let _ = sys::page_ops(&[own, PageOp::alloc(me, others[0], 200, Perms::WRITE)]);
     } else {
@@ -141,8 +141,8 @@ fn many_tables() {
         let _ = sys::alloc(me, BASE.add_pages(512 * table), 1, Perms::WRITE);
     }
     let other = sys::exofork().expect("a child");
-    let _ = sys::share_tables(me, BASE, other, BASE, 100, 2);
-    let _ = sys::unmap_tables(me, BASE, 100, 2);
+    let _ = sys::share_tables(me, BASE, other, BASE, 100, Level::L2);
+    let _ = sys::unmap_tables(me, BASE, 100, Level::L2);
     family::end(other);
 }
 
@@ -171,7 +171,8 @@ fn here_and_there() {
 
 /// The other environment has copied the page table, and so has references to all of its pages.
 fn kept() {
-    let own = |va, lowest| (lowest..=4).rev().for_each(|level| _ = sys::own_tables(va, 1, level));
+    let from = |lowest| Level::TABLES.into_iter().filter(move |level| *level >= lowest);
+    let own = |va, lowest| from(lowest).for_each(|level| _ = sys::own_tables(va, 1, level));
     let pages = [SLOT, 2 * SLOT].map(|offset| Va(BASE.0 + offset));
     for va in pages {
         let _ = sys::alloc(EnvId::SELF, va, 1, Perms::WRITE);
@@ -179,14 +180,14 @@ fn kept() {
     let _ = sys::alloc(EnvId::SELF, BASE, 512, Perms::WRITE);
     let fork = fork::fork().expect("a child");
     let Fork::Parent(other) = fork else {
-        own(BASE, 2);
+        own(BASE, Level::L2);
         family::listen();
         sys::exit(0)
     };
     let _ = reaches(other.id(), Status::Receiving);
-    own(BASE, 3);
-    pages.into_iter().for_each(|va| own(va, 2));
-    and_then(PageOp::own_tables(BASE, 1, 2), pages);
+    own(BASE, Level::L3);
+    pages.into_iter().for_each(|va| own(va, Level::L2));
+    and_then(PageOp::own_tables(BASE, 1, Level::L2), pages);
     family::end(other.id());
     let _ = sys::unmap(EnvId::SELF, BASE, 512);
     pages.into_iter().for_each(|va| _ = sys::unmap(EnvId::SELF, va, 1));
@@ -247,10 +248,10 @@ fn exhausted() {
     let me = EnvId::SELF;
     let _ = sys::alloc(me, BASE, 512, Perms::WRITE);
     let other = sys::exofork().expect("a child");
-    let _ = sys::share_tables(me, BASE, other, BASE, 1, 2);
+    let _ = sys::share_tables(me, BASE, other, BASE, 1, Level::L2);
     exhaust::make_private();
     let (pages, _) = exhaust::take_all();
-    let own = PageOp::own_tables(BASE, 1, 2);
+    let own = PageOp::own_tables(BASE, 1, Level::L2);
     let alloc = |number: usize| PageOp::alloc(me, slot(number + 1), 1, Perms::WRITE);
     let unmap = |number: usize| PageOp::unmap(me, slot(number + 1), 1);
     for left in 0..40 {

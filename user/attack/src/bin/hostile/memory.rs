@@ -9,7 +9,7 @@ use libos::layout::{
     ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, TEXT, USER_LIMIT,
 };
 use libos::layout::{STACK_TOP, UVPT, uvpt};
-use libos::{EnvId, ExitStatus, PAGE_SIZE, Perms, Pte, Va, Vector, raw, sys, uvpt as tables};
+use libos::{EnvId, ExitStatus, Level, PAGE_SIZE, Perms, Pte, Va, Vector, raw, sys, uvpt as tables};
 
 /// A page that is alone in its part of the address space: its page tables come and go with it.
 const PAGE: Va = Va(0x2000_0000_0000);
@@ -103,10 +103,10 @@ pub fn access(checks: &mut Checks) {
         ("environments", ENVS.0 + 64 * me.slot() as u64),
         ("frames", FRAMES.0 + 8 * u64::from(tables::pte(Va(STACK_TOP.0 - 1)).frame().0)),
         ("archive", ARCHIVE.0),
-        ("entry of a page", uvpt(TEXT, 1).0),
-        ("entry of a table", uvpt(TEXT, 2).0),
-        ("top-level entry", uvpt(TEXT, 4).0),
-        ("the self map's own", uvpt(UVPT, 4).0),
+        ("entry of a page", uvpt(TEXT, Level::L1).0),
+        ("entry of a table", uvpt(TEXT, Level::L2).0),
+        ("top-level entry", uvpt(TEXT, Level::L4).0),
+        ("the self map's own", uvpt(UVPT, Level::L4).0),
     ];
     for (what, address) in shown {
         checks.equal(what, fault(read, address), None);
@@ -158,19 +158,19 @@ pub fn stale(checks: &mut Checks) {
 
 /// The page tables of a page, seen through the self map, disappear with it.
 fn freed_tables(checks: &mut Checks) {
-    for level in 1..=4 {
+    for level in Level::DOWN {
         checks.equal("a table is there", fault(read, uvpt(PAGE, level).0), None);
     }
     sys::unmap(ME, PAGE, 1).expect("unmapped");
-    for level in 1..=3 {
+    for level in [Level::L1, Level::L2, Level::L3] {
         let entry = uvpt(PAGE, level).0;
         checks.equal("a freed table", fault(read, entry), Some(entry));
     }
-    checks.equal("no entry at the top", raw::read_u64(uvpt(PAGE, 4).0), 0);
+    checks.equal("no entry at the top", raw::read_u64(uvpt(PAGE, Level::L4).0), 0);
     // The frames are reused at once; the old windows must not show their new content.
     sys::alloc(ME, Va(NOWHERE), 1, Perms::WRITE).expect("a page");
     write(NOWHERE);
-    for level in 1..=3 {
+    for level in [Level::L1, Level::L2, Level::L3] {
         checks.that("what came after it", fault(read, uvpt(PAGE, level).0).is_some());
     }
     sys::unmap(ME, Va(NOWHERE), 1).expect("unmapped");

@@ -8,7 +8,7 @@ use crate::family::{self, child};
 use crate::longest::Longest;
 use core::sync::atomic::Ordering::Relaxed;
 use libos::abi::Call;
-use libos::{EnvId, PageOp, Perms, Status, Va, raw, sys, windows};
+use libos::{EnvId, Level, PageOp, Perms, Status, Va, raw, sys, windows};
 
 const ME: EnvId = EnvId::SELF;
 /// More pages than one entry can process.
@@ -236,9 +236,9 @@ impl Chance {
             7 | 8 => PageOp::unmap(env, to, count),
             9 => PageOp::mark(env, to, count, 3),
             10 => PageOp::own(to, count),
-            11 => PageOp::share_tables(from, source_table, env, to_table, 1, 2),
-            12 => PageOp::own_tables(to_table, 1, 2),
-            _ => PageOp::unmap_tables(env, to_table, 1, 2),
+            11 => PageOp::share_tables(from, source_table, env, to_table, 1, Level::L2),
+            12 => PageOp::own_tables(to_table, 1, Level::L2),
+            _ => PageOp::unmap_tables(env, to_table, 1, Level::L2),
         }
     }
 }
@@ -253,8 +253,8 @@ fn random(longest: &mut Longest, family: &Family) {
     let tables = TABLES as u32 + 1;
     for env in family.all() {
         // Shared pages cannot be unmapped by page, and the others not by page table. (Children end with all they have.)
-        finish(PageOp::own_tables(ARENA, tables, 2));
-        finish(PageOp::unmap_tables(*env, ARENA, tables, 2));
+        finish(PageOp::own_tables(ARENA, tables, Level::L2));
+        finish(PageOp::unmap_tables(*env, ARENA, tables, Level::L2));
         finish(PageOp::unmap(*env, ARENA, 512 * tables));
     }
     longest.look(&"after the lists");

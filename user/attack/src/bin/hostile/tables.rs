@@ -6,14 +6,14 @@ use crate::values::BAD_COUNTS;
 use libos::abi::page::span;
 use libos::abi::{Call, Error};
 use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, SCRATCH, TEXT, USER_LIMIT, UVPT};
-use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Status, Va, env, raw, sys, uvpt};
+use libos::{EnvId, Level, PAGE_SIZE, PageOp, Perms, Status, Va, env, raw, sys, uvpt};
 
 /// An address that is alone in its part of the address space.
 const BASE: u64 = 0x2000_0000_0000;
 /// An address in the same page table, and one in the next.
 const SECOND: u64 = BASE + PAGE_SIZE;
 const MARK: u64 = BASE + 2 * PAGE_SIZE;
-const NEXT: u64 = BASE + span(2);
+const NEXT: u64 = BASE + span(Level::L2);
 /// An address where nothing is mapped.
 const TARGET: u64 = 0x3000_0000_0000;
 /// An address under page tables of its own.
@@ -46,7 +46,7 @@ pub fn refusals(checks: &mut Checks) {
         arguments(checks, &family, table_call);
     }
     let child = u64::from(family.child.0);
-    let theirs = PageOp { env: family.child, ..PageOp::own_tables(Va(BASE), 1, 2) };
+    let theirs = PageOp { env: family.child, ..PageOp::own_tables(Va(BASE), 1, Level::L2) };
     let error = Error::NotYours(child);
     checks.refuse("a child's to own", Call::PageOps, &[&raw const theirs as u64, 1], error);
     drop(family);
@@ -85,11 +85,14 @@ fn arguments(checks: &mut Checks, family: &Family, of: &TableCall) {
         }
     }
     for &at in of.addresses {
-        for (level, va) in [(2, BASE + 1), (2, SECOND), (3, NEXT), (4, BASE + span(3)), (2, u64::MAX)] {
+        for (level, va) in [(2, BASE + 1), (2, SECOND), (3, NEXT), (4, BASE + span(Level::L3)), (2, u64::MAX)]
+        {
             refuse("unaligned", &[(at, va), (of.level, level)], Error::Unaligned(va));
         }
-        let last = SCRATCH.0 - span(2);
-        for va in [SCRATCH.0, SCRATCH.0 + span(3), USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47] {
+        let last = SCRATCH.0 - span(Level::L2);
+        for va in
+            [SCRATCH.0, SCRATCH.0 + span(Level::L3), USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47]
+        {
             refuse("not for users", &[(at, va)], Error::BadAddress(va));
         }
         refuse("the kernel", &[(at, KERNEL_HALF.0), (of.level, 4)], Error::BadAddress(KERNEL_HALF.0));
@@ -118,8 +121,8 @@ fn what_is_there(checks: &mut Checks) {
     // How many page tables fit into an entry is not promised, but progress is.
     let done = checks::call(Call::OwnTables, &[BASE, 9, 2]);
     checks.that("at least one for an entry, and no more than there are", matches!(done, Ok((1 | 2, 0))));
-    let error = Error::NotMapped(BASE + 2 * span(2));
-    checks.refuse("nothing is there", Call::OwnTables, &[BASE + 2 * span(2), 7, 2], error);
+    let error = Error::NotMapped(BASE + 2 * span(Level::L2));
+    checks.refuse("nothing is there", Call::OwnTables, &[BASE + 2 * span(Level::L2), 7, 2], error);
 }
 
 /// Makes everything private, from the top down.
@@ -190,14 +193,15 @@ fn below(checks: &mut Checks) {
         checks.allow("it can be read", Call::Write, &[BASE, 0], (0, 0));
         checks.allow("and given on to be read", Call::Map, &[id, BASE, 0, TARGET, 1, R], (1, 0));
         sys::unmap(ME, Va(TARGET), 1).expect("a page");
-        let again = sys::share_tables(ME, Va(BASE), env, Va(BASE), 1, level as u32);
+        let again =
+            sys::share_tables(ME, Va(BASE), env, Va(BASE), 1, Level::from_number(level).expect("a level"));
         checks.equal("the same once more", again, Err(Error::Mapped(BASE)));
         checks.allow("the child's goes", Call::UnmapTables, &[id, BASE, 1, level], (1, 0));
         checks.refuse("one's own", Call::UnmapTables, &[0, BASE, 1, level], Error::NotShared(BASE));
         // libos owns the page tables that are in the way.
         checks.equal("protect", sys::protect(ME, Va(BASE), 1, Perms::WRITE), Ok(()));
         raw::write_u64(BASE, 1);
-        checks.that("owned", uvpt::entry(Va(BASE), 2).is_some_and(|entry| !entry.is_shared_table()));
+        checks.that("owned", uvpt::entry(Va(BASE), Level::L2).is_some_and(|entry| !entry.is_shared_table()));
         own_all(checks);
         family::end(env);
     }

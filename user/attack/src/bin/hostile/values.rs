@@ -5,7 +5,7 @@ use libos::abi::layout::{
 };
 use libos::abi::{Call, Error, Pte};
 use libos::layout::{TEXT, USER_LIMIT};
-use libos::{PAGE_SIZE, Perms, Va};
+use libos::{Level, PAGE_SIZE, Perms, Va};
 
 /// Addresses of pages that no call may name.
 const NOT_FOR_USERS: [u64; 18] = [
@@ -16,8 +16,8 @@ const NOT_FOR_USERS: [u64; 18] = [
     ARCHIVE_END.0,
     UVPT.0 - PAGE_SIZE,
     UVPT.0,
-    uvpt(Va(0), 2).0,
-    uvpt(Va(0), 4).0,
+    uvpt(Va(0), Level::L2).0,
+    uvpt(Va(0), Level::L4).0,
     0x8000_0000_0000,
     // Mapped pages, but with bits set that a page walk ignores.
     TEXT.0 | 1 << 48,

@@ -1,5 +1,5 @@
 // `todo!` takes pages that come by a fault, and faults are looked up here.
-pub fn entry(va: Va, level: u32) -> Option<Pte> {
+pub fn entry(va: Va, level: Level) -> Option<Pte> {
     crate::console::unfinished(EXERCISE)
 }
 

@@ -1,6 +1,6 @@
 //! Pages and page maps. A page map is a tree of page tables; some page tables are in several trees.
 
-use abi::{Error, PAGE_SIZE, Perms, Pte};
+use abi::{Error, Level, PAGE_SIZE, Perms, Pte};
 use alloc::collections::BTreeMap;
 use alloc::{boxed::Box, vec::Vec};
 
@@ -145,19 +145,19 @@ impl Slot {
 
 /// A page map, by its table of level 4.
 #[derive(Clone, Copy)]
-pub struct Space {
+pub struct PageMap {
     pub root: usize,
 }
 
-impl Space {
-    pub fn new(pages: &mut Pages) -> Result<Space, Error> {
+impl PageMap {
+    pub fn new(pages: &mut Pages) -> Result<PageMap, Error> {
         pages.take(1)?;
-        Ok(Space { root: pages.add_table(Table::default()) })
+        Ok(PageMap { root: pages.add_table(Table::default()) })
     }
 
     /// The page or mark at this address.
     pub fn slot(self, pages: &Pages, va: u64) -> Option<Slot> {
-        match self.entry(pages, va, 1)? {
+        match self.entry(pages, va, Level::L1)? {
             Entry::Slot(slot) => Some(slot),
             Entry::Table { .. } => None,
         }
@@ -170,23 +170,23 @@ impl Space {
     /// Whether the page can be written now: the page itself and all levels above allow that.
     pub fn is_writable(self, pages: &Pages, va: u64) -> bool {
         let page = self.page(pages, va);
-        page.is_some_and(|page| page.has(Pte::WRITABLE)) && self.require_open(pages, va, 1).is_ok()
+        page.is_some_and(|page| page.has(Pte::WRITABLE)) && self.require_open(pages, va, Level::L1).is_ok()
     }
 
     /// Fills an entry, and replaces its old content. It takes over a reference to its page.
     pub fn put(self, pages: &mut Pages, va: u64, new: Slot) -> Result<(), Error> {
-        self.make(pages, va, 1)?;
+        self.make(pages, va, Level::L1)?;
         if let Some(old) = self.page(pages, va) {
             pages.release(old.page);
         }
-        self.set(pages, va, 1, Some(Entry::Slot(new)));
+        self.set(pages, va, Level::L1, Some(Entry::Slot(new)));
         Ok(())
     }
 
     /// Changes the bits of a present page.
     pub fn change(self, pages: &mut Pages, va: u64, f: impl FnOnce(u64) -> u64) {
         if let Some(slot) = self.page(pages, va) {
-            self.set(pages, va, 1, Some(Entry::Slot(Slot { bits: f(slot.bits), ..slot })));
+            self.set(pages, va, Level::L1, Some(Entry::Slot(Slot { bits: f(slot.bits), ..slot })));
         }
     }
 
@@ -195,7 +195,7 @@ impl Space {
         if let Some(old) = self.page(pages, va) {
             pages.release(old.page);
         }
-        self.set(pages, va, 1, None);
+        self.set(pages, va, Level::L1, None);
         self.prune(pages, va);
     }
 
@@ -206,7 +206,7 @@ impl Space {
 }
 
 /// The effects of the page calls on one page.
-impl Space {
+impl PageMap {
     pub fn alloc(self, pages: &mut Pages, va: u64, perms: Perms) -> Result<(), Error> {
         let page = pages.alloc()?;
         let put = self.put(pages, va, Slot::own(page, perms));
@@ -227,7 +227,7 @@ impl Space {
             if !slot.has(Pte::WRITABLE) {
                 return Err(Error::NoRight(va));
             }
-            self.require_open(pages, va, 1)?;
+            self.require_open(pages, va, Level::L1)?;
         }
         Ok(slot.page)
     }
@@ -240,7 +240,7 @@ impl Space {
 
     pub fn protect(self, pages: &mut Pages, va: u64, perms: Perms) -> Result<(), Error> {
         let slot = self.page(pages, va).ok_or(Error::NotMapped(va))?;
-        self.require_open(pages, va, 1)?;
+        self.require_open(pages, va, Level::L1)?;
         if perms.contains(Perms::WRITE) && !slot.has(Pte::MAY) {
             return Err(Error::NoRight(va));
         }
@@ -251,7 +251,7 @@ impl Space {
 
     pub fn unmap(self, pages: &mut Pages, va: u64) -> Result<(), Error> {
         self.slot(pages, va).ok_or(Error::NotMapped(va))?;
-        self.require_open(pages, va, 1)?;
+        self.require_open(pages, va, Level::L1)?;
         self.clear(pages, va);
         Ok(())
     }
@@ -266,8 +266,8 @@ impl Space {
         if word != 0 {
             return self.put(pages, va, Slot::mark(word));
         }
-        if self.has_table(pages, va, 1) {
-            self.require_open(pages, va, 1)?;
+        if self.has_table(pages, va, Level::L1) {
+            self.require_open(pages, va, Level::L1)?;
             self.clear(pages, va);
         }
         Ok(())
@@ -275,7 +275,7 @@ impl Space {
 
     pub fn own(self, pages: &mut Pages, va: u64) -> Result<(), Error> {
         let mut slot = self.page(pages, va).ok_or(Error::NotMapped(va))?;
-        self.require_open(pages, va, 1)?;
+        self.require_open(pages, va, Level::L1)?;
         if !slot.has(Pte::NO_EXEC) {
             return Err(Error::Executable(va));
         }
@@ -286,7 +286,7 @@ impl Space {
             slot.bits &= !(Pte::ACCESSED | Pte::DIRTY);
         }
         slot.bits = (slot.bits & !Perms::COW.bits()) | Pte::WRITABLE | Pte::MAY;
-        self.set(pages, va, 1, Some(Entry::Slot(slot)));
+        self.set(pages, va, Level::L1, Some(Entry::Slot(slot)));
         Ok(())
     }
 }
