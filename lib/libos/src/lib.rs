@@ -7,7 +7,7 @@
 //! | [`start`] | the first instruction, arguments, `main`, the panic message |
 //! | [`sys`] | one safe function for each system call |
 //! | [`upcall`] | exception delivery: into user space and back to the interrupted instruction, without the kernel |
-//! | [`regions`], [`pager`] | the regions of the address regions, and the pagers that serve their faults |
+//! | [`regions`], [`pager`] | the regions of the address space, and the pagers that serve their faults |
 //! | [`mmap`], [`heap`](mod@heap), [`stack`] | memory: mappings, the allocator, the stack |
 //! | [`faults`] | dispatch of a page fault to its pager; what happens when memory is exhausted |
 //! | [`uvpt`], [`pagemap`] | the page tables, read as memory and printed |

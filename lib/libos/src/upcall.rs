@@ -1,4 +1,4 @@
-//! Exception delivery: from the kernel into user regions, to a handler, and back to the interrupted instruction without
+//! Exception delivery: from the kernel into user space, to a handler, and back to the interrupted instruction without
 //! entering the kernel again.
 //!
 //! On an exception the kernel writes a [`Fault`] on the exception stack and jumps to `enter`. The interrupted code

@@ -5,7 +5,7 @@
 //! which way, and in which order.
 //!
 //! [`share_pages`] shares page by page: it is fork at its simplest, and its time grows with the number of pages.
-//! [`share`] gives the child whole tables, the largest that it may have: its time grows with the number of things that
+//! [`share_tables`] gives the child whole tables, the largest that it may have: its time grows with the number of things that
 //! the child may not have. The first writer pays for that, if there is one: the tables above its page become private,
 //! and a table has at most 512 entries.
 
@@ -68,10 +68,10 @@ pub struct Plan<'a, K: 'static> {
     pub child: EnvId,
     /// The regions of the caller. Some are not inherited.
     pub regions: &'a [Region<K>],
-    /// Ranges that the caller of [`share`] handles itself.
+    /// Ranges that the caller of [`share_tables`] handles itself.
     pub except: &'a [Range<Va>],
     /// The addresses that one table of level 1 translates, most of which the caller handles itself; or nothing.
-    /// [`share`] looks there first, and then need not search for them.
+    /// [`share_tables`] looks there first, and then need not search for them.
     pub private: Range<Va>,
 }
 

@@ -191,7 +191,7 @@ pub const fn kernel_frames(archive_pages: usize) -> usize {
     KERNEL_FRAMES + ARCHIVE_TABLES + archive_pages
 }
 
-/// Makes a boot archive of this many pages (at most what one page table translates), in all spaces that have or will
+/// Makes a boot archive of this many pages (at most what one page table translates), in all page maps that have or will
 /// have the windows of this [`template`]. Its pages are zeros until something is [`put`] there.
 pub fn archive(template: Frame, pages: usize) -> Vec<Frame> {
     let own: Vec<_> = frames().rev().skip(KERNEL_FRAMES).take(ARCHIVE_TABLES + pages).collect();

@@ -1,8 +1,8 @@
 //! Children that make calls on command, so that there are several hostile environments at once: children of children,
 //! receivers of messages, owners of pages that others map.
 //!
-//! A puppet parks in `recv`. On the message [`GO`] it takes the registers of a call from its corner of the desk, a page
-//! that it shares with the hostile program, makes the call, writes down the results, and parks again. Its code is a
+//! A puppet waits in `recv`. On the message [`GO`] it takes the registers of a call from its corner of the desk, a page
+//! that it shares with the hostile program, makes the call, writes down the results, and waits again. Its code is a
 //! shared page, too.
 
 use crate::place::{CODE, DESK};
@@ -15,7 +15,7 @@ pub const GO: u64 = 0x5354_4f52_4d00_4c47;
 pub const CORNER: u64 = 128;
 /// In a corner: number and six arguments of the call.
 pub const CALL: u64 = 0;
-/// In a corner: 1 while the puppet is parked.
+/// In a corner: 1 while the puppet waits.
 pub const PARKED: u64 = 64;
 /// In a corner: the results, and whether they are valid.
 pub const RESULTS: u64 = 72;

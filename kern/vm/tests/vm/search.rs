@@ -1,7 +1,7 @@
 //! Every short sequence of operations on shared tables, tried.
 //!
 //! A [`State`] is a simplified set of page maps: a few page maps of one page or two, three levels of tables, and
-//! rights. A [`Rule`] has a switch for each part of the rule that `vm::tables` follows. With all of them on, no
+//! rights. A [`Rule`] has a switch for each part of the rule that `vm::sharing` follows. With all of them on, no
 //! sequence of operations leads to a wrong state (`fault.rs` defines that); with any one of them off, one does, and
 //! the test prints it: this proves that the part is needed.
 //!

@@ -8,7 +8,7 @@
 //! | [`world`] | both side by side |
 //! | [`regions`] | the table of regions by itself |
 //! | [`rig`] | environments without a model, for single cases |
-//! | [`unshare`] | forks that share tables: single cases |
+//! | [`tables`] | forks that share tables: single cases |
 //! | [`marks`] | pagers that keep data in the page table |
 //! | [`known`] | the facts about the addresses around the last fault |
 //! | [`edges`] | single cases that random tests would not find |

@@ -1,4 +1,4 @@
-//! A guided tour: a fault in user regions, lazy memory, a fork, one write that copies one page.
+//! A guided tour: a fault in user space, lazy memory, a fork, one write that copies one page.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

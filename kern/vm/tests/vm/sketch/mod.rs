@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`rule`] | the parts of the rule that `vm::tables` follows, each with a switch |
+//! | [`rule`] | the parts of the rule that `vm::sharing` follows, each with a switch |
 //! | [`op`] | the operations, their operands, and the reasons for a refusal |
 //! | [`state`] | tables, pages, and authority over pages |
 //! | [`act`] | the effect of each operation on a state, and the list of operations |
