@@ -1,12 +1,9 @@
 //! Exception delivery: from the kernel into user space, to a handler, and back to the interrupted instruction without
 //! entering the kernel again.
 //!
-//! On an exception the kernel writes a [`Fault`] on the exception stack and jumps to `enter`. The interrupted code
-//! must find unchanged afterwards: every general register, the flags, the vector registers, `mxcsr`, and the 128 bytes
-//! below its stack pointer (its red zone). The handler is compiled code and changes any of them but the red zone.
-//!
-//! Faults nest. The handler itself may fault; then the kernel puts another frame 128 bytes below the handler's stack
-//! pointer, and the delivery starts again.
+//! `docs/tour.md` follows a fault through the code, from the kernel to `enter` and back. The interrupted code must find
+//! unchanged afterwards: every general register, the flags, the vector registers, `mxcsr`, and the 128 bytes below its
+//! stack pointer (its red zone). The handler is compiled code, changes any of them but the red zone, and may fault.
 
 pub use crate::faults::Outcome;
 use crate::resident::{DEPTH, Local};
