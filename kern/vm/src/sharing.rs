@@ -1,34 +1,11 @@
 //! Sharing of whole tables: it makes the cost of fork independent of the amount of memory.
 //!
 //! A table of level 1 translates 2 MiB, one of level 2 translates 1 GiB, one of level 3 translates 512 GiB. The entry
-//! that points to a table can be given to another page map: then both have this table, and with it everything below.
-//! Neither may change it, so the entry loses W on both sides, and because rights are the AND over the levels, nothing
-//! below can be written any more. Nothing else changes, no matter how much memory is below.
+//! that points to a table can be given to another page map, which then has everything below it. `docs/fork.md` draws
+//! that, has the rule for the rights of both sides, and gives the reason for each part of it.
 //!
-//! ```text
-//!      parent   child              parent   child                parent   child
-//!      level 2  level 2            level 2  level 2              level 2  level 2
-//!      | RW |   |    |             | R- |   | R- |               | RW |   | R- |
-//!        |                           |        |                    |        |
-//!        v                           +---+----+                    v        v
-//!      table                           table                     copy     table
-//!      | RW | | RW |                   | RW | | RW |             | RC | | RC |  | RW | | RW |
-//!        |      |                        |      |                  +------|-------+      |
-//!        v      v                        v      v                         +--------------+
-//!      page   page                     page   page                      page   page
-//!
-//!         before                share_table(2)                   own_table(2) by the parent
-//! ```
-//!
-//! An environment that wants to write *owns* the table first, from the top down, and then the page. The last
-//! environment that has a table keeps it; the others copy it. A copy duplicates every entry, so every entry in it
-//! loses the rights that only a sole user may have: tables below lose W, writable pages become copy-on-write, and
-//! pages that could have been made writable cannot be any more. (Except kept pages: they are shared for writing.) In
-//! the old table the pages stay as they are, since nobody can write them through it. The last environment makes these
-//! changes when it keeps the table, for the pages that others have then.
-//!
-//! Rights of a leaf are therefore those of every environment that has the table, at the time when the table was
-//! shared; and nobody gets more rights out of a table than were in it then.
+//! Invariant: the entries that point to a shared table lack W in every page map, and nobody gets more rights out of a
+//! table than were in it when it was shared.
 
 use crate::entry::{LINE, TABLE, count, is_line_empty};
 use crate::page_map::Editable;

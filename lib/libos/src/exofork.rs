@@ -1,8 +1,7 @@
 //! One call that returns twice: a child that begins at the same instruction as its parent.
 //!
-//! The kernel's `exofork` makes an environment with the caller's registers and no memory. A [`Filler`] gives it
-//! memory: [`fork`](crate::fork()) shares memory copy-on-write, a simple program may just copy it. This module holds
-//! the common part.
+//! This module makes the call `exofork`, and lets a [`Filler`] give the child its memory: [`fork`](crate::fork())
+//! shares memory copy-on-write, a simple program may just copy it. `docs/fork.md` follows a fork through the code.
 
 use crate::layout::EXCEPTION_STACK_TOP;
 use crate::resident::{self, STACK_LOW, STACK_PAGES};

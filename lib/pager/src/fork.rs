@@ -1,13 +1,8 @@
 //! `fork`, copy-on-write.
 //!
-//! The kernel does not know fork. It can make an environment with the caller's registers and no memory, and it can
-//! share a page between two environments, or a whole table. Everything else is in this module: what is shared, in
-//! which way, and in which order.
-//!
-//! [`share_pages`] shares page by page: it is fork at its simplest, and its time grows with the number of pages.
-//! [`share_tables`] gives the child whole tables, the largest that it may have: its time grows with the number of things that
-//! the child may not have. The first writer pays for that, if there is one: the tables above its page become private,
-//! and a table has at most 512 entries.
+//! This module decides what a child gets of its parent's memory, in which way, and in which order. [`share_pages`]
+//! shares page by page, [`share_tables`] shares whole tables where it may. `docs/fork.md` explains both, and follows a
+//! fork through the code.
 
 use crate::batch::Batch;
 use crate::{Access, Error, Inherit, ME, PageCalls, Region, ranges, region, unshare};

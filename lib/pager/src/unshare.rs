@@ -1,7 +1,7 @@
 //! Tables that are shared with other environments since a fork.
 //!
-//! Nothing below a shared table can be written or changed. An environment that wants to makes the table private first:
-//! it *owns* the table, from the top down. Everything below is then copy-on-write, page by page or table by table.
+//! Nothing below a shared table can be written or changed: an environment that wants to *owns* the table first, from
+//! the top down. `docs/fork.md` explains why.
 
 use crate::{ME, PageCalls};
 use abi::page::span;
