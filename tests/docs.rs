@@ -392,3 +392,35 @@ fn costs_of_other_systems_are_as_recorded() {
         assert!(counted.contains(&row), "tests/comparison.json: {row} is not counted");
     }
 }
+
+/// Lines of the picture are an address and, in some, the name of the constant for it.
+#[test]
+fn the_picture_of_memory_is_right() {
+    use abi::layout;
+    let constants = [
+        ("DEVICES", layout::DEVICES),
+        ("KERNEL_IMAGE", layout::KERNEL_IMAGE),
+        ("KERNEL_WINDOWS", layout::KERNEL_WINDOWS),
+        ("DIRECT_MAP", layout::DIRECT_MAP),
+        ("UVPT", layout::UVPT),
+        ("USER_LIMIT", layout::USER_LIMIT),
+        ("SCRATCH", layout::SCRATCH),
+        ("HEAP_END", layout::HEAP_END),
+        ("HEAP", layout::HEAP),
+        ("RESIDENT", layout::RESIDENT),
+        ("STACK_TOP", layout::STACK_TOP),
+        ("PRIVATE", layout::PRIVATE),
+        ("TEXT", layout::TEXT),
+    ];
+    let memory = Document::read("docs/memory.md");
+    let line = Regex::new(r"(?m)^([0-9a-f_]{19}) \+-+ ([A-Z_]+) --\+").expect("a pattern");
+    let drawn: Vec<(String, u64)> = line
+        .captures_iter(&memory.text)
+        .map(|found| {
+            let digits = found[1].replace('_', "");
+            (found[2].to_owned(), u64::from_str_radix(&digits, 16).expect("an address"))
+        })
+        .collect();
+    let expected = constants.map(|(name, va)| (name.to_owned(), va.0));
+    assert_eq!(drawn, expected, "docs/memory.md and lib/abi/src/layout.rs");
+}

@@ -1,50 +1,7 @@
 //! The address space layout, which is equal in all environments.
 //!
-//! ```text
-//!                                                                        rights
-//!                                                                     kernel  user
-//! ffff_ffff_ffff_ffff +-------------------------------------------+
-//!                     | local APIC                  (DEVICES)     |   RW      -
-//! ffff_ffff_c000_0000 +-------------------------------------------+
-//!                     | kernel image, stacks   (KERNEL_IMAGE)     |   RX/R/RW -     W^X, guard pages
-//! ffff_ffff_8000_0000 +-------------------------------------------+
-//!                     :                                           :
-//!                     | the windows, writable (KERNEL_WINDOWS)    |   RW      -
-//! ffff_c000_0000_0000 +-------------------------------------------+
-//!                     | all physical memory      (DIRECT_MAP)     |   RW      -     large pages
-//! ffff_8000_0000_0000 +-------------------------------------------+
-//!                     |            non-canonical hole             |
-//! 0000_8000_0000_0000 +-------------------------------------------+
-//!                     | page tables: PML4 slot 255 is the PML4    |   R       R     never writable
-//! 0000_7f80_0000_0000 +------------------------------- (UVPT) ----+
-//!                     | boot archive               (ARCHIVE)      |   R       R
-//!                     | frame table                (FRAMES)       |   R       R
-//!                     | environment table          (ENVS)         |   R       R
-//!                     | processors                 (CPUS)         |   R       R
-//!                     | machine page               (MACHINE)      |   R       R
-//! 0000_7f00_0000_0000 +------------------------- (USER_LIMIT) ----+   calls name addresses below only
-//!                     | what libos puts together      (SCRATCH)   |           RW    tables not shared
-//! 0000_7e80_0000_0000 +------------------------------ (SCRATCH) --+
-//!                     | free: mappings, shared memory, files      |
-//! 0000_1000_0000_0000 +------------------------- (HEAP_END) ------+
-//!                     | heap, reserved and touched lazily         |           RW
-//! 0000_0010_0000_0000 +----------------------------- (HEAP) ------+
-//!                     |                                           |
-//! 0000_0000_4000_0000 +-------------------------------------------+
-//!                     | resident data of libos     (RESIDENT)     |           RW
-//!                     | exception stack (EXCEPTION_STACK_TOP)     |           RW    guard below
-//!                     | user stack, growing down from STACK_TOP   |           RW    guard below
-//! 0000_0000_3fe0_0000 +------------------------------ (PRIVATE) --+   one table of level 1
-//!                     | program: text, rodata, data, bss          |           RX/R/RW
-//! 0000_0000_0020_0000 +----------------------------- (TEXT) ------+
-//!                     | never mapped by libos                     |
-//! 0000_0000_0000_0000 +-------------------------------------------+
-//! ```
-//!
-//! Everything from [`USER_LIMIT`] up belongs to the kernel. The windows and the page tables can be *read* at their
-//! addresses, but they cannot be *named* in a call: naming slot 255 would hand out a live page table. The only
-//! exception is the boot archive, which may be named as the source of a read-only mapping (its pages are ordinary page
-//! frames).
+//! `docs/memory.md` draws it, with the rights to each part. Everything from [`USER_LIMIT`] up belongs to the kernel:
+//! calls cannot name it, except the boot archive as a source.
 
 use crate::Error;
 use crate::page::{Level, PAGE_SIZE, Va, span};

@@ -241,23 +241,7 @@ impl Perms {
     }
 }
 
-/// A page table entry, as the processor and UVPT show it.
-///
-/// ```text
-///  63  62..59  58..52   51 ....... 12   11   10    9    8  7  6  5  4  3  2  1  0
-/// +---+-------+-------+---------------+----+----+----+---+--+--+--+--+--+--+--+--+
-/// | NX|   0   | SOFT  | frame number  |MAY |KEEP|COW | 0 | 0| D| A| 0| 0| U| W| P|   a page
-/// +---+-------+-------+---------------+----+----+----+---+--+--+--+--+--+--+--+--+
-/// |         0         | 40-bit word   |             0                         | 0|   a mark
-/// +-------------------+---------------+-----------------------------------------+
-/// |         0         | frame number  |                   0                1  W 1|   a table
-/// +-------------------+---------------+-----------------------------------------+
-/// |                                 0                                           |   nothing
-/// +-----------------------------------------------------------------------------+
-/// ```
-///
-/// An entry that points to a table, at a level above 1, has W if the table belongs to this environment alone. Without
-/// W the table may be shared, and nothing below it can be changed or written.
+/// A page table entry, as the processor and UVPT show it. `docs/memory.md` draws its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Pte(pub u64);

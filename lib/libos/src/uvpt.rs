@@ -1,18 +1,8 @@
 //! The page tables, read as memory.
 //!
-//! Slot 255 of the top-level table points at the table itself. An address in that slot therefore passes through the
-//! tables one level less than others, and the page that it shows *is* a table: the entry of page `n` is the 64-bit
-//! word number `n` of a huge array that starts at [`UVPT`](crate::layout::UVPT). The array of tables, and so on, lie
-//! inside it:
-//!
-//! ```text
-//! level 1: the entry of a page          uvpt(va, L1) = UVPT + 8 * (va / 4 KiB)
-//! level 2: the entry of a table         uvpt(va, L2) = uvpt(uvpt(va, L1), L1)
-//! level 3, level 4                      ... once more each
-//! ```
-//!
-//! Reading costs a load and no system call. But where a table is missing there is a hole in the array: level 4 is
-//! always present, each of the others only if the entry above it is present.
+//! `docs/memory.md` explains the self map: the entry of page `n` is word `n` of an array at
+//! [`UVPT`](crate::layout::UVPT). Reading it costs a load and no system call. But where a table is missing there is a
+//! hole in the array: level 4 is always present, each of the others only if the entry above it is present.
 
 use crate::{Level, Pte, Va, layout};
 use abi::page::{TABLE_ENTRIES, span};
