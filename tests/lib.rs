@@ -9,9 +9,7 @@
 //! });
 //! ```
 //!
-//! Every run must also end with the expected status, confirmed by the kernel's report, and with as many free page
-//! frames as it started with. A verdict never depends on a line that a program could print. Every test runs under the
-//! normal kernel, and under the checking kernel as `check::NAME`.
+//! `docs/testing.md` says what every run must show besides, and on which kernels and machines a test runs.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

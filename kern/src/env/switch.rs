@@ -1,9 +1,8 @@
 //! Context switches: save the registers of one environment, load the page map and the registers of another.
 //!
-//! The states of environments and the run queue are in the crate `sched`. A processor *holds* an environment while it
-//! runs it, and a little longer: until its registers are saved and its page map is no longer loaded ([`give_back`]).
-//! Only then can another processor take the environment. A call that changes an environment held elsewhere first makes
-//! that processor give it up: it changes the status and sends an interrupt.
+//! The states of environments and the run queue are in the crate `sched`. A processor holds an environment until
+//! [`give_back`]: `docs/decisions.md` (Several processors) explains what that protects, and how a call changes an
+//! environment that another processor holds.
 
 use crate::env::bracket::Entry;
 use crate::env::check;

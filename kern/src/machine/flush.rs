@@ -1,10 +1,8 @@
 //! TLB shootdown: makes other processors invalidate what they have cached of a page map.
 //!
-//! A processor that takes a page or a right away from a page map which another processor has loaded asks that processor
-//! to flush its TLB, and waits until it has, before the frame can get another owner. The asking processor holds the
-//! lock of the page map, and the other one may be waiting for just that lock with interrupts off: so a processor that
-//! waits in the kernel, for anything, [serves](serve) such requests. The crate `smp` has the protocol, where the tests
-//! try every order of events.
+//! `docs/decisions.md` (Several processors) explains when that is necessary. A processor that waits in the kernel, for
+//! anything, [serves](serve) such requests: the one that asks may hold the lock that it waits for. The crate `smp` has
+//! the protocol, where the tests try every order of events.
 
 use crate::machine::cpu::load_root;
 use crate::machine::{count, cpu};

@@ -1,13 +1,7 @@
 //! The system calls.
 //!
-//! Number in `rax`, arguments in `rdi rsi rdx r10 r8 r9`, then the instruction `syscall`. Results are returned in
-//! `rax` and `rdx`; the instruction overwrites `rcx` and `r11`; every other register is preserved. If bit 63 of `rax`
-//! is clear the call succeeded and `rax`, `rdx` are its results; otherwise they are an [`Error`](crate::Error): see
-//! [`Error::decode`](crate::Error::decode).
-//!
-//! An environment argument of 0 means the caller. Calls that work on a run of pages return the number of pages that
-//! are done, which may be fewer than asked: no kernel entry runs long, and a call returns an error only if it has done
-//! nothing. The caller continues from there.
+//! The macro `calls` states their numbers, names, arguments and results; nothing else does. `docs/syscalls.md` says how
+//! a call is made, and describes each. [`Error::decode`](crate::Error::decode) reads the results of a call that failed.
 
 use crate::register::Register;
 use crate::{EnvId, Error, Perms, Va};

@@ -1,14 +1,4 @@
-//! The markers in the solution's source that say what students write.
-//!
-//! A marker is a comment that has its line to itself, directly above the line in which the signature of a function
-//! begins, below the documentation and the attributes of the function:
-//!
-//! ```text
-//! /// What becomes of this entry.
-//! #[inline]
-//! // exercise 1 of fork: what the child gets in place of an entry
-//! fn of(entry: Pte) -> Share {
-//! ```
+//! The markers in the solution's source that say what students write. `docs/labs/README.md` has their form.
 
 use anyhow::{Result, bail};
 

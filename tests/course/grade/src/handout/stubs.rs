@@ -1,8 +1,6 @@
 //! What stands in handouts in place of an answer, where `todo!` does not do.
 //!
-//! `tests/course/stubs/LAB/PATH` belongs to the file PATH of the solution. It is Rust, but is only parsed: a function of
-//! the same name there, inside an `impl` of the same type if it is a method, has the body that students get. The word
-//! `EXERCISE` in it becomes the title of the exercise, in quotes.
+//! `docs/labs/README.md` says how stubs are written. They are parsed, and never compiled.
 
 use super::code;
 use super::tree::{self, File};
