@@ -1,7 +1,6 @@
 //! The scheduler's lock: it guards the run queue of all processors, the free slots, and the links between environments.
 //!
-//! Locks, in the order in which they are taken: the scheduler's, page maps in the order of their slots, page
-//! frames, the console.
+//! `docs/decisions.md` (Several processors) has the order of all locks.
 
 use crate::env::table::Env;
 use crate::machine::hardware::{Hardware, Lock};
