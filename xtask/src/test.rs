@@ -47,7 +47,8 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     if let Some(jobs) = args.jobs {
         harness.push(format!("--test-threads={jobs}"));
     }
-    // Without `--package`, dependencies have the features that they have for the host tests, and are not compiled again.
+    // Without `--package`, dependencies have the features that they have for the host tests, and are not compiled
+    // again.
     let guest = ["--quiet", "--test", "guest"];
     let guest = cargo_test(&workspace, args, &guest, &harness)?;
     for (outcome, which) in [(&host, "host"), (&guest, "guest")] {

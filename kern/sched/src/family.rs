@@ -140,7 +140,8 @@ impl<N: Node> Scheduler<N> {
     }
 
     /// Ends the life of a dying environment that has no children and has given back everything. Returns the parent if
-    /// that waits for just this: then the slot is free, and the caller tells the parent and [wakes](Scheduler::wake) it.
+    /// that waits for just this: then the slot is free, and the caller tells the parent and [wakes](Scheduler::wake)
+    /// it.
     ///
     /// The environment stays as a zombie only for the parent that made it: no adoptive parent would ever ask for it.
     pub fn bury(&mut self, env: &'static N) -> Option<&'static N> {

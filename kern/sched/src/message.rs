@@ -23,8 +23,8 @@ pub fn take<N: Node>(receiver: &N, id: EnvId, sender: EnvId, processor: u32) -> 
 
 /// Parks the caller, after [`take`]: it waits for a message without a page, from the environment that was taken or from
 /// anyone, and this processor no longer holds it. The processor has already left it. `false` if another processor has
-/// changed the caller's state: then it has to [wait](Scheduler::receive) and be [given back](crate::give_back) under the
-/// lock.
+/// changed the caller's state: then it has to [wait](Scheduler::receive) and be [given back](crate::give_back) under
+/// the lock.
 ///
 /// The environment that was taken cannot end before this, because it is held here. So when it ends it will find that it
 /// is awaited.
@@ -49,8 +49,8 @@ impl<N: Node> Scheduler<N> {
     }
 
     /// Claims the environment with this id, if it takes a message from that sender. Returns the address at which it
-    /// wants a page. From now on no other environment sends to it, and its page map [stays](Scheduler::is_claimed), until
-    /// the message is [delivered](Scheduler::deliver).
+    /// wants a page. From now on no other environment sends to it, and its page map [stays](Scheduler::is_claimed),
+    /// until the message is [delivered](Scheduler::deliver).
     pub fn claim(&mut self, receiver: &'static N, id: EnvId, sender: EnvId) -> Option<u64> {
         let claimed = change(receiver.word(), |state| state.takes(id, sender).then(|| state.claimed(true)));
         claimed.is_ok().then(|| receiver.links().receive_at.get())

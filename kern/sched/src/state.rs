@@ -36,8 +36,8 @@ impl<N: Node> Scheduler<N> {
     }
 
     /// Keeps an environment off: makes this processor hold it, although another one may be running it, so that it runs
-    /// nowhere until it is [let go](Scheduler::let_go). `false`: call again when the other processor has given it up. Until
-    /// then no other processor can take it.
+    /// nowhere until it is [let go](Scheduler::let_go). `false`: call again when the other processor has given it up.
+    /// Until then no other processor can take it.
     ///
     /// This does not stop the environment: if it stops itself just now, it stays stopped.
     #[must_use]

@@ -13,32 +13,19 @@ use loom::sync::atomic;
 use atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use atomic::{AtomicU32, AtomicU64};
 
-/// Defines a function that is `const`, except in the tests, where atomics cannot be constants.
-macro_rules! constant {
-    ($(#[$doc:meta])* $name:ident() -> $type:ty $body:block) => {
-        $(#[$doc])*
-        #[cfg(not(test))]
-        pub const fn $name() -> $type $body
-        $(#[$doc])*
-        #[cfg(test)]
-        pub fn $name() -> $type $body
-    };
-}
-
 /// Requests to a processor to flush its TLB: how many there were, and how many were served. Counters, not a flag: a
 /// request that comes while another one is being served must not be lost.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Flushes {
     asked: AtomicU64,
     done: AtomicU64,
 }
 
 impl Flushes {
-    constant! {
-        /// No requests.
-        none() -> Flushes {
-            Flushes { asked: AtomicU64::new(0), done: AtomicU64::new(0) }
-        }
+    /// No requests. (In the tests, whose atomics cannot be constants: the default.)
+    #[cfg(not(test))]
+    pub const fn none() -> Flushes {
+        Flushes { asked: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
     /// Requests a flush of everything that changed before. Returns the ticket for [`Flushes::is_done`].
@@ -63,18 +50,17 @@ impl Flushes {
 }
 
 /// The page map that a processor has loaded, for other processors to see; during a switch from one to another, both.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Loaded {
     now: AtomicU32,
     next: AtomicU32,
 }
 
 impl Loaded {
-    constant! {
-        /// No page map.
-        none() -> Loaded {
-            Loaded { now: AtomicU32::new(0), next: AtomicU32::new(0) }
-        }
+    /// No page map.
+    #[cfg(not(test))]
+    pub const fn none() -> Loaded {
+        Loaded { now: AtomicU32::new(0), next: AtomicU32::new(0) }
     }
 
     /// The page map, as the processor itself knows it.

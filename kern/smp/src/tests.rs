@@ -31,8 +31,8 @@ impl Space {
     fn new() -> Space {
         Space {
             entry: AtomicU64::new(FRAME),
-            loaded: Loaded::none(),
-            flushes: Flushes::none(),
+            loaded: Loaded::default(),
+            flushes: Flushes::default(),
             reused: AtomicU32::new(0),
             finished: AtomicU32::new(0),
         }
@@ -101,7 +101,7 @@ struct Change {
 #[test]
 fn no_request_is_lost() {
     model(|| {
-        let shared = Arc::new((Flushes::none(), [Change::default(), Change::default()]));
+        let shared = Arc::new((Flushes::default(), [Change::default(), Change::default()]));
         let serve = |shared: &(Flushes, [Change; 2])| {
             shared.0.serve(|| {
                 for change in &shared.1 {

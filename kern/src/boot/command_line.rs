@@ -20,16 +20,12 @@ pub fn read(boot: &'static BootInfo) {
     if let Some(ticks) = boot.word("limit=").and_then(|ticks| ticks.parse().ok()) {
         run_loop::LIMIT.store(ticks, Relaxed);
     }
-    if boot.word("hold-twice").is_some() {
-        provoke::hold_twice();
-    }
+    provoke::TWICE.store(boot.word("hold-twice").is_some(), Relaxed);
     if boot.word("break-entries").is_some() {
-        provoke::break_entries();
+        provoke::BREAKS.store(true, Relaxed);
         control::set(cpu::this());
     }
-    if let Some(id) = boot.word("late=").and_then(|id| id.parse().ok()) {
-        provoke::be_late(id);
-    }
+    provoke::LATE.store(boot.word("late=").and_then(|id| id.parse().ok()).unwrap_or(u32::MAX), Relaxed);
     // So that tests see what a panic looks like.
     assert!(boot.word("panic").is_none(), "the command line asked for it");
 }

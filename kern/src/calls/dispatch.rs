@@ -113,7 +113,7 @@ fn call(entry: Entry, me: &'static Env, number: u64, args: [u64; 6]) -> Results 
         }
         Call::Wait => with(args, |a: args::Wait| envs::wait(entry, me, a.child, a.flags)),
         Call::Yield => with(args, |a: args::Yield| run_loop::yield_to(entry, me, a.env)),
-        Call::Send => with(args, |a: args::Send| ipc::send(me, a.env, a.value, a.va.0, a.perms)),
+        Call::Send => with(args, |a| ipc::send(me, a)),
         Call::Recv => with(args, |a: args::Recv| ipc::receive(entry, me, a.va.0, a.from)),
         Call::PowerOff => with(args, |a: args::PowerOff| envs::power_off(me, a.status)),
         _ => Err(Error::BadCall(number)),

@@ -27,13 +27,11 @@ pub fn exofork(me: &'static Env) -> Results {
 pub fn destroy(entry: Entry, me: &'static Env, id: EnvId) -> Results {
     let env = table::find_own(me, id)?;
     trace!("[{}] destroying {}", me.id(), env.id());
-    if !life::end(env, ExitStatus::DESTROYED, me.id(), Family::Ends) && !core::ptr::eq(env, me) {
-        return Err(Error::BadEnv(id.0.into()));
-    }
+    let ended = life::end(env, ExitStatus::DESTROYED, me.id(), Family::Ends);
     if core::ptr::eq(env, me) {
         run_loop::switch(entry, scheduler::lock());
     }
-    Ok((0, 0))
+    if ended { Ok((0, 0)) } else { Err(Error::BadEnv(id.0.into())) }
 }
 
 /// `exit(status)`: ends the caller. Its children go up to its parent.

@@ -1,7 +1,7 @@
 //! The fast path of the page calls: the calls of which fault handling consists, on the caller's own pages.
 //!
-//! A function in this file may refuse more than the slow path ([`pages`](crate::calls::pages)), never less. `None` means
-//! that nothing was done: then the slow path does the work, or reports the error.
+//! A function in this file may refuse more than the slow path ([`pages`](crate::calls::pages)), never less. `None`
+//! means that nothing was done: then the slow path does the work, or reports the error.
 
 use crate::env::table::Env;
 use abi::{Call, PageOp, Perms, Va};

@@ -3,11 +3,11 @@
 //! A message goes from the sender's registers to the receiver's; nothing is queued. If the receiver is not ready, the
 //! sender gets an error, and libos decides what to do about it.
 
-use crate::calls::pages::{grant_page, unpinned};
+use crate::calls::pages::unpinned;
 use crate::env::bracket::Entry;
 use crate::env::run_loop;
 use crate::env::scheduler::{self, Locked};
-use crate::env::table::{self, Env, Results, with_page_map};
+use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
 use crate::machine::cpu::here;
 use abi::call::{GOT_PAGE, NO_PAGE};
 use abi::{Arguments, Call, EnvId, Error, Perms, Va, args};
@@ -47,41 +47,39 @@ fn send_receive_locked(entry: Entry, me: &'static Env) -> Results {
     let args::SendRecv { env, value, va, perms, recv_va, from } =
         Arguments::from_registers(me.frame.saved().arguments())?;
     check_receive(me, recv_va.0, from)?;
-    let (receiver, mut locked) = deliver(me, env, value, va.0, perms, from)?;
+    let (receiver, mut locked) = deliver(me, args::Send { env, value, va, perms }, from)?;
     locked.receive(me, recv_va.0, from);
     run_loop::hand_over(entry, receiver, locked, Call::SendRecv)
 }
 
 /// `send(env, value, va | NO_PAGE, perms)`: delivers a message, and makes the receiver runnable.
 #[inline(never)]
-pub fn send(me: &'static Env, to: EnvId, value: u64, page: u64, perms: Perms) -> Results {
-    let (receiver, mut locked) = deliver(me, to, value, page, perms, EnvId::ANY)?;
+pub fn send(me: &'static Env, message: args::Send) -> Results {
+    let (receiver, mut locked) = deliver(me, message, EnvId::ANY)?;
     locked.wake(receiver);
     Ok((0, 0))
 }
 
 /// Delivers a message, if `from` is still alive for the caller to wait for. The caller of this function puts the
 /// receiver into the run queue, or runs it.
-fn deliver(
-    me: &'static Env,
-    to: EnvId,
-    value: u64,
-    page: u64,
-    perms: Perms,
-    from: EnvId,
-) -> Result<(&'static Env, Locked), Error> {
+fn deliver(me: &'static Env, message: args::Send, from: EnvId) -> Result<(&'static Env, Locked), Error> {
+    let args::Send { env: to, value, va, perms } = message;
     let receiver = table::find(me, to)?;
-    if page != NO_PAGE {
+    if va.0 != NO_PAGE {
         Perms::checked(perms.bits())?;
-        unpinned(me, Va(page).source_run(1)?, 1)?;
+        unpinned(me, va.source_run(1)?, 1)?;
     }
     let mut locked = scheduler::lock();
     let at = locked.claim(receiver, to, me.id()).ok_or(Error::NotReceiving(to.0.into()))?;
     let mut flags = 0;
-    if page != NO_PAGE && at != NO_PAGE {
+    if va.0 != NO_PAGE && at != NO_PAGE {
         flags = GOT_PAGE;
         drop(locked);
-        let shared = grant_page(me, Va(page), receiver, Va(at), perms);
+        let shared = with_page_maps(me, receiver, |source, map| {
+            unpinned(receiver, Va(at), 1)?;
+            let frame = source.as_deref().unwrap_or(map).grant(va, perms)?;
+            map.accept(Va(at), frame, perms)
+        });
         locked = scheduler::lock();
         if shared.is_err() {
             locked.disclaim(receiver);

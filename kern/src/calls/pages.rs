@@ -164,21 +164,6 @@ fn tables(
     })
 }
 
-/// Shares one page of `source` with another environment.
-pub fn grant_page(
-    source: &'static Env,
-    from: Va,
-    env: &'static Env,
-    to: Va,
-    perms: Perms,
-) -> Result<(), Error> {
-    with_page_maps(source, env, |source_map, map| {
-        unpinned(env, to, 1)?;
-        let frame = source_map.as_deref().unwrap_or(map).grant(from, perms)?;
-        map.accept(to, frame, perms)
-    })
-}
-
 /// How many pages at the start of a run are not on a registered exception stack.
 ///
 /// # Errors

@@ -180,7 +180,8 @@ trap_anywhere:
 2:  POP_GENERAL
     iretq
 
-# A system call: rcx is the caller's rip, r11 its rflags. A call that never blocks saves only what a C function may change.
+# A system call: rcx is the caller's rip, r11 its rflags. A call that never blocks saves only what a C function may
+# change.
 syscall_entry:
     swapgs
     mov gs:[{scratch}], rsp

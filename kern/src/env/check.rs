@@ -124,14 +124,14 @@ pub fn all() {
     let total = machine.total_frames.load(Relaxed);
     assert!(
         used + free == total,
-        "{used} frames used, {free} free, {total} in all, after a call of {}",
+        "{used} frames used, {free} free, {total} in all, loaded here: {:?}",
         after()
     );
 }
 
 /// The environment whose entry this check follows: what is wrong now was right when that entry began.
-fn after() -> EnvId {
-    table::loaded(cpu::this()).map_or(EnvId::NONE, Env::id)
+fn after() -> Option<EnvId> {
+    table::loaded(cpu::this()).map(Env::id)
 }
 
 struct Check {
@@ -174,13 +174,13 @@ impl Check {
         let after = after();
         assert!(
             named == refs,
-            "{frame:?} at {va} {level:?}: {refs} references, {named} entries, after a call of {after}"
+            "{frame:?} at {va} {level:?}: {refs} references, {named} entries, loaded here: {after:?}"
         );
     }
 }
 
-/// Calls `f` with every frame that a page map names, and the level of the entry (none: the root). Checks the entries, and
-/// that the metadata of every table has the right number of entries. `f` returns whether to look into a table.
+/// Calls `f` with every frame that a page map names, and the level of the entry (none: the root). Checks the entries,
+/// and that the metadata of every table has the right number of entries. `f` returns whether to look into a table.
 fn walk(env: &Env, archive: &Range<u32>, mut f: impl FnMut(Va, Option<Level>, Frame) -> bool) {
     let map = env.page_map.lock();
     let Some(root) = map.as_ref().map(|map| map.root()) else { return };

@@ -62,8 +62,8 @@ pub fn kill(env: &'static Env, saved: &Saved) {
     end(env, ExitStatus::killed_by(vector), id, Family::GoesUp);
 }
 
-/// Begins the teardown of an environment. If it is the caller, the caller goes on to `run_loop::switch`. Returns `false` if
-/// the environment is already ending, or is gone since the caller looked it up.
+/// Begins the teardown of an environment. If it is the caller, the caller goes on to `run_loop::switch`. Returns
+/// `false` if the environment is already ending, or is gone since the caller looked it up.
 pub fn end(env: &'static Env, exit: ExitStatus, by: EnvId, family: Family) -> bool {
     let mut locked = scheduler::lock();
     if table::still_own(env).is_err() || !locked.condemn(env, exit, by, family) {

@@ -27,8 +27,8 @@ fn take_next(entry: Entry, mut locked: Locked) -> ! {
     go_over(entry, next, locked, MachineInfo::SWITCH)
 }
 
-/// Runs this environment, which [was just made runnable](Scheduler::deliver), now if that is possible; otherwise the next
-/// one of the run queue.
+/// Runs this environment, which [was just made runnable](Scheduler::deliver), now if that is possible; otherwise the
+/// next one of the run queue.
 #[inline]
 pub fn hand_over(entry: Entry, to: &'static Env, mut locked: Locked, cause: abi::Call) -> ! {
     if locked.hand_over(to, here()) {

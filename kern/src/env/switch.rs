@@ -15,6 +15,7 @@ use abi::{EnvId, Error, Status};
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
 use sched::Node;
+use x86_64::instructions::segmentation::{DS, ES, FS, GS, Segment};
 
 /// Gives up the environment that ran here, so that another processor can take it. With one processor the environment
 /// stays loaded: no other can take it.
@@ -68,11 +69,8 @@ pub fn turn_to(cpu: &Cpu, last: Option<&'static Env>, env: &'static Env) {
 /// Clears the segment selectors if another environment left any: this one must not see them. Their bases are 0.
 #[inline]
 fn reset_selectors() {
-    // SAFETY: only reads selectors. The jump is to the block below.
-    unsafe {
-        asm!("mov {0:e}, ds", "mov {1:e}, es", "or {0:e}, {1:e}", "mov {1:e}, fs", "or {0:e}, {1:e}",
-            "mov {1:e}, gs", "or {0:e}, {1:e}", "jnz {2}", out(reg) _, out(reg) _, label { clear_selectors() },
-            options(nostack, nomem));
+    if DS::get_reg().0 | ES::get_reg().0 | FS::get_reg().0 | GS::get_reg().0 != 0 {
+        clear_selectors();
     }
 }
 

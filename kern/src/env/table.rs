@@ -28,7 +28,7 @@ pub struct Env {
     pub upcall: Upcall,
     /// The public part.
     info: &'static EnvInfo,
-    /// The page map; `None` while the slot is free.
+    /// The page map; `None` once it is torn down: the environment is a zombie, or the slot is free.
     pub page_map: Lock<Option<PageMap>>,
     /// Root frame of the page map. Constant while the environment exists, so it can be loaded without the lock of the
     /// map.

@@ -9,12 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 pub const DEFAULT_TICK_US: u64 = abi::boot::DEFAULT_TICK_US * if cfg!(feature = "check") { 10 } else { 1 };
 
 /// Whether processors take environments that others hold (`hold-twice`): tests see that the checks find it.
-static TWICE: AtomicBool = AtomicBool::new(false);
-
-/// Injects the fault `hold-twice`.
-pub fn hold_twice() {
-    TWICE.store(cfg!(feature = "check"), Relaxed);
-}
+pub static TWICE: AtomicBool = AtomicBool::new(false);
 
 /// Whether the fault `hold-twice` is injected.
 pub fn holds_twice() -> bool {
@@ -23,12 +18,7 @@ pub fn holds_twice() -> bool {
 
 /// The local APIC of a processor that is to start too late (`late=`), so that tests see the consequences; [`u32::MAX`]:
 /// none.
-static LATE: AtomicU32 = AtomicU32::new(u32::MAX);
-
-/// The command line asks for that.
-pub fn be_late(apic_id: u32) {
-    LATE.store(apic_id, Relaxed);
-}
+pub static LATE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Whether this processor is to start too late.
 pub fn is_late(apic_id: u8) -> bool {
@@ -37,16 +27,11 @@ pub fn is_late(apic_id: u8) -> bool {
 
 /// Whether a debug exception interrupts every system call before its first instruction (`break-entries`), so that tests
 /// see that the kernel finds its data there.
-static BREAKS: AtomicBool = AtomicBool::new(false);
-
-/// The command line asks for that.
-pub fn break_entries() {
-    BREAKS.store(cfg!(feature = "check"), Relaxed);
-}
+pub static BREAKS: AtomicBool = AtomicBool::new(false);
 
 /// The address of the breakpoint, if one was requested; otherwise 0.
 pub fn breakpoint() -> u64 {
-    if BREAKS.load(Relaxed) { vectors::syscall_address().as_u64() } else { 0 }
+    if cfg!(feature = "check") && BREAKS.load(Relaxed) { vectors::syscall_address().as_u64() } else { 0 }
 }
 
 /// Handles a debug exception that came while the kernel ran. At the requested breakpoint, GS must be the kernel's by

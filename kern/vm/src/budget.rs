@@ -20,7 +20,7 @@ use core::ops::Range;
 pub struct Budget(u32);
 
 /// The cost of a step: the fixed part, when every table and frame is at hand and nothing is replaced, and the most
-/// that a step can cost. A page map [reports](crate::PageMap::take_work) the work beyond the fixed part.
+/// that a step can cost. A page map [reports](Editable::take_work) the work beyond the fixed part.
 #[derive(Clone, Copy)]
 struct Cost {
     step: u32,

@@ -5,7 +5,8 @@ use crate::page_map::{DEFERRED, Editable, Loaded, PageMap};
 use abi::{Frame, Va};
 use core::ops::{Deref, DerefMut};
 
-/// The cost of deferring the release of a frame until other processors have invalidated their translations, and then freeing it.
+/// The cost of deferring the release of a frame until other processors have invalidated their translations, and then
+/// freeing it.
 pub const DEFER: u32 = 75;
 /// The fixed cost of a TLB shootdown, for any number of processors.
 pub const FLUSH: u32 = 60;
@@ -34,6 +35,7 @@ impl<M: Machine> PageMap<M> {
     /// Begins an edit by the processor that has this page map loaded, and no other has.
     #[inline(always)]
     pub fn edit_here(&mut self) -> Edit<'_, M> {
+        debug_assert!(!M::is_elsewhere(self.root), "the page map is loaded elsewhere");
         Edit(self)
     }
 }
@@ -115,8 +117,8 @@ impl<M: Machine> Editable<M> {
         }
     }
 
-    /// Drops the reference of an entry whose translation has been [invalidated](Self::invalidate): at once, or after the
-    /// pending shootdown.
+    /// Drops the reference of an entry whose translation has been [invalidated](Self::invalidate): at once, or after
+    /// the pending shootdown.
     #[inline]
     pub(crate) fn release(&mut self, frame: Frame) {
         match self.loaded {

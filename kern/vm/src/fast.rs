@@ -4,7 +4,8 @@
 //! little work remains. `X_fast` does what [`Editable`](crate::Editable)`::X` does, or, if any of these conditions
 //! fails, nothing: it may refuse more, never less, and `None` means that nothing was done. Then the caller takes the
 //! slow path, which checks again and reports the error. Without errors to report and without waiting, the fast path
-//! takes a tenth of the instructions. For one page it needs no [`Edit`](crate::Edit): it leaves no invalidation pending.
+//! takes a tenth of the instructions. For one page it needs no [`Edit`](crate::Edit): it leaves no invalidation
+//! pending.
 
 use crate::Machine;
 use crate::entry::{count, granted, may_have, owned, owned_copy, with_perms};
@@ -38,6 +39,7 @@ impl<M: Machine> PageMap<M> {
     /// The entry of a page, if it can be changed and is in the table of the last walk.
     #[inline(always)]
     fn leaf_at_hand(&self, va: Va) -> Option<Leaf> {
+        debug_assert!(!M::is_elsewhere(self.root), "the page map is loaded elsewhere");
         self.walked_last(va).then(|| self.leaf(&self.last[0], va))
     }
 

@@ -54,7 +54,7 @@ use core::sync::atomic::AtomicU64;
 /// The entries of a table.
 pub type Table = [AtomicU64; TABLE_ENTRIES];
 
-/// The machine, as page maps need it. The kernel and the tests each implement it once.
+/// The machine, as page maps need it. The kernel implements it once, the tests for each kind of simulation.
 pub trait Machine: Sized + 'static {
     /// The entries of a frame that is used as a table.
     fn table(frame: Frame) -> &'static Table;
@@ -71,28 +71,22 @@ pub trait Machine: Sized + 'static {
     /// Copies a whole frame.
     fn copy(from: Frame, to: Frame);
     /// Called when a frame is freed: checking kernels fill the frame with a pattern.
-    fn poison(_frame: Frame) {}
+    fn poison(frame: Frame);
     /// Called for words that should be zero: checking kernels check them.
-    fn expect_zeros(_words: &[AtomicU64]) {}
+    fn expect_zeros(words: &[AtomicU64]);
     /// Invalidates this processor's cached translations of one page of the page map with this root.
     fn invalidate(root: Frame, page: Va);
     /// Invalidates all of this processor's cached translations of the page map with this root.
     fn invalidate_all(root: Frame);
     /// Whether this processor has the page map with this root loaded.
-    fn is_here(_root: Frame) -> bool {
-        true
-    }
+    fn is_here(root: Frame) -> bool;
     /// Whether another processor may have the page map with this root loaded, or may load it at any time.
-    fn is_elsewhere(_root: Frame) -> bool {
-        false
-    }
+    fn is_elsewhere(root: Frame) -> bool;
     /// TLB shootdown: makes every other processor that has the page map loaded invalidate its cached translations.
     /// Returns when all of them have done so.
-    fn flush_elsewhere(_root: Frame) {}
+    fn flush_elsewhere(root: Frame);
     /// All page frames.
     fn memory() -> &'static Memory<Self>;
     /// Called repeatedly while a processor waits for a lock.
-    fn relax() {
-        core::hint::spin_loop();
-    }
+    fn relax();
 }

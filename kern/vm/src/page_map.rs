@@ -14,8 +14,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 ///
 /// Access to the value implies holding the lock of the environment that it belongs to.
 ///
-/// It can be read as it is, and the [fast path](crate::fast) works on it. Every other change is made through an
-/// [`Edit`](crate::Edit).
+/// It can be read as it is. Calls change it through an [`Edit`](crate::Edit), except for the fast path on one page, and
+/// except for teardown: then no processor has it loaded.
 pub struct PageMap<M>(pub(crate) Editable<M>);
 
 impl<M> Deref for PageMap<M> {

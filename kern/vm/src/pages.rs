@@ -6,7 +6,7 @@ use crate::page_map::{Editable, Leaf};
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// A mapped page, as [`PageMap::page`] finds it.
+/// A mapped page, as [`Editable::page`] finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
     /// The frame of the page.

@@ -129,11 +129,7 @@ impl<M: Machine> Editable<M> {
         };
         if copied < TABLE_ENTRIES {
             let refused = Pte(from[copied].load(Relaxed)).frame();
-            for pte in
-                to[..copied].iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present())
-            {
-                M::memory().release_shared(pte.frame());
-            }
+            release_all::<M>(&to[..copied]);
             M::memory().release(copy);
             return Err(Error::TooManyRefs(refused.address()));
         }
@@ -349,10 +345,15 @@ fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
 /// that the table names: none of that is freed now.
 #[cold]
 fn drop_table<M: Machine>(table: Frame) {
-    for pte in M::table(table).iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present()) {
+    release_all::<M>(M::table(table));
+    M::info(table).word.store(0, Relaxed);
+    M::memory().release(table);
+}
+
+/// Drops the references of entries that exist in another table, too: none of them is the last one.
+fn release_all<M: Machine>(entries: &[AtomicU64]) {
+    for pte in entries.iter().map(|entry| Pte(entry.load(Relaxed))).filter(|pte| pte.is_present()) {
         let was_last = smp::release(&M::info(pte.frame()).refs);
         debug_assert!(!was_last, "{:?} is in no copy", pte.frame());
     }
-    M::info(table).word.store(0, Relaxed);
-    M::memory().release(table);
 }

@@ -57,18 +57,9 @@ fn clear<M: Machine>(table: Frame, level: Level, base: Va, from: Va, budget: &mu
         if *budget == 0 && (below.is_none() || pte.is_shared_table()) {
             return Some(va);
         }
-        let goes_on_elsewhere =
-            below.is_some() && pte.is_shared_table() && M::memory().release_shared(pte.frame());
-        if goes_on_elsewhere {
-            // Another page map has the table, and everything below it.
-            *budget = budget.saturating_sub(CLEAR_COST);
-            entries[index - 1].store(0, Relaxed);
-            count::<M>(table, -1);
-            continue;
-        }
-        if pte.is_present()
-            && let Some(below) = below
-        {
+        // If another page map has the table, it keeps everything below.
+        let goes_on = below.is_some() && pte.is_shared_table() && M::memory().release_shared(pte.frame());
+        if let Some(below) = below.filter(|_| pte.is_present() && !goes_on) {
             let from = if index - 1 == first { from } else { va };
             if let Some(rest) = clear::<M>(pte.frame(), below, va, from, budget) {
                 return Some(rest);
@@ -77,10 +68,10 @@ fn clear<M: Machine>(table: Frame, level: Level, base: Va, from: Va, budget: &mu
         *budget = budget.saturating_sub(CLEAR_COST);
         entries[index - 1].store(0, Relaxed);
         count::<M>(table, -1);
-        if pte.is_present() && below.is_some() {
-            M::memory().release_emptied(pte.frame(), Emptied::Table);
-        } else if pte.is_present() {
-            M::memory().release(pte.frame());
+        match below {
+            _ if goes_on || !pte.is_present() => {}
+            None => M::memory().release(pte.frame()),
+            Some(_) => M::memory().release_emptied(pte.frame(), Emptied::Table),
         }
     }
     None

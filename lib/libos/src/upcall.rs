@@ -175,8 +175,8 @@ static RESUME: Local<[u64; 2]> = Local::new([0; 2]);
 /// The entry point of the upcall: the kernel jumps to it on an exception. `rsp` points at the [`Fault`], a multiple of
 /// 16.
 ///
-/// First [`handle_fast`] runs, or the program's [fast handler](set_fast_handler); both leave the vector registers alone.
-/// They resolve most faults; [`handle`] resolves the others, with the vector registers saved.
+/// First [`handle_fast`] runs, or the program's [fast handler](set_fast_handler); both leave the vector registers
+/// alone. They resolve most faults; [`handle`] resolves the others, with the vector registers saved.
 ///
 /// The way back has to load sixteen registers, the flags and the instruction pointer; and the instruction that loads
 /// the last of them can use none of the others. Alternatives:

@@ -118,8 +118,8 @@ pub fn protect<K: PageCalls>(
     region::check(range)?;
     unshare::own(kernel, range)?;
     table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
-    // Pages that are shared on purpose come last: only for them can the kernel refuse, and no other page must be left with
-    // rights that its region no longer has.
+    // Pages that are shared on purpose come last: only for them can the kernel refuse, and no other page must be left
+    // with rights that its region no longer has.
     let is_shared = |entry: Pte| entry.has(Perms::KEEP.bits());
     let found_shared = Cell::new(false);
     set_rights(kernel, range, perms, |entry| {

@@ -103,7 +103,8 @@ impl Run {
         Some(Unmet { expected: expected.to_owned(), seen: vec![clip(line)] })
     }
 
-    /// Demands that the machine ended with this status, and that no program printed a line that looks like the kernel's.
+    /// Demands that the machine ended with this status, and that no program printed a line that looks like the
+    /// kernel's.
     pub fn ends(&self, wanted: ExitStatus) -> &Run {
         let mut unmet = self.unmet.borrow_mut();
         if self.end != End::Status(wanted) {

@@ -320,6 +320,14 @@ impl Machine for Sim {
         }
     }
 
+    fn is_here(_: Frame) -> bool {
+        true
+    }
+
+    fn relax() {
+        std::hint::spin_loop();
+    }
+
     fn is_elsewhere(root: Frame) -> bool {
         sim().elsewhere.load(SeqCst) && processor(|processor| processor.has(root))
     }

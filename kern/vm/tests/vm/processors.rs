@@ -65,6 +65,20 @@ impl Machine for Threads {
 
     fn invalidate_all(_: Frame) {}
 
+    fn poison(_: Frame) {}
+
+    fn expect_zeros(_: &[std::sync::atomic::AtomicU64]) {}
+
+    fn is_here(_: Frame) -> bool {
+        true
+    }
+
+    fn is_elsewhere(_: Frame) -> bool {
+        false
+    }
+
+    fn flush_elsewhere(_: Frame) {}
+
     fn relax() {
         thread::yield_now();
     }

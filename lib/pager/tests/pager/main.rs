@@ -77,8 +77,8 @@ proptest! {
     }
 }
 
-/// A shared page that this environment got read-only cannot become writable. Pages above it must not keep rights that their
-/// region has lost.
+/// A shared page that this environment got read-only cannot become writable. Pages above it must not keep rights that
+/// their region has lost.
 #[test]
 fn protect_goes_on_behind_a_page_that_is_refused() {
     let steps = [

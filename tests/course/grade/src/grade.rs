@@ -69,8 +69,8 @@ pub struct Args {
     /// How many submissions are graded at the same time [default: as many as there are processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
-    /// Where the results of --submissions are written, and an interrupted run finds them [default: grades in the directory
-    /// of the build]
+    /// Where the results of --submissions are written, and an interrupted run finds them [default: grades in the
+    /// directory of the build]
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Only each N-th submission, beginning with the I-th: `1/4` to `4/4` are all

@@ -227,7 +227,8 @@ fn names_that_several_files_have_are_not_guessed() {
     let both = Course::new(&["lib/libos/src/**", "lib/pager/src/**"]);
     let submission = both.read_directory(&[("fork.rs", b"mine"), ("fault.rs", b"mine")]);
     assert_eq!(names(&submission), [FAULT]);
-    let said = "fork.rs: it could be any of lib/libos/src/fork.rs, lib/pager/src/fork.rs: put it into its directory";
+    let said =
+        "fork.rs: it could be any of lib/libos/src/fork.rs, lib/pager/src/fork.rs: put it into its directory";
     assert_eq!(submission.left_out, [said]);
     let other = lab().read_directory(&[("libos/src/fork.rs", b"not the lab's"), ("fault.rs", b"mine")]);
     assert_eq!(names(&other), [FAULT]);
