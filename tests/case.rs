@@ -70,8 +70,7 @@ pub fn graded_with(name: &str, test: &str, values: &[(&str, String)]) -> Case {
     from_rubric(name, &test.filled(&values))
 }
 
-static RUBRIC: LazyLock<Rubric> =
-    LazyLock::new(|| Rubric::load(root()).unwrap_or_else(|error| panic!("{error:#}")));
+static RUBRIC: LazyLock<Rubric> = LazyLock::new(|| Rubric::load(root()).unwrap_or_else(|error| panic!("{error:#}")));
 
 fn from_rubric(name: &str, test: &Test) -> Case {
     let Request { line, machine, .. } = test.request();
@@ -230,9 +229,7 @@ impl Case {
         let mut trials: Vec<Trial> = self.flavors.iter().map(trial).collect();
         if self.anywhere && self.request.machine.cpus == 1 && !self.request.machine.icount {
             let (case, testbed) = (self.clone().cpus(CPUS), Arc::clone(testbed));
-            trials.push(Trial::test(format!("smp::{}", self.name), move || {
-                case.judge(&testbed, Flavor::Plain)
-            }));
+            trials.push(Trial::test(format!("smp::{}", self.name), move || case.judge(&testbed, Flavor::Plain)));
         }
         trials
     }
@@ -250,9 +247,9 @@ impl Case {
     /// # Errors
     /// There is no verdict.
     pub fn boot(&self, testbed: &Testbed, flavor: Flavor) -> Result<Run, Failed> {
-        testbed.boot(flavor, &self.request).map_err(|error| {
-            format!("{error:#}\nthis repeats it:\n  {}", self.request.command(flavor)).into()
-        })
+        testbed
+            .boot(flavor, &self.request)
+            .map_err(|error| format!("{error:#}\nthis repeats it:\n  {}", self.request.command(flavor)).into())
     }
 
     /// Boots the test once, and checks everything.

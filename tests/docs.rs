@@ -44,13 +44,11 @@ impl Document {
 
     /// The anchors of its headings, as links name them.
     fn anchors(&self) -> impl Iterator<Item = String> {
-        let headings = self.prose().filter_map(|line| {
-            line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))
-        });
+        let headings = self
+            .prose()
+            .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
         let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
-        headings.map(move |heading| {
-            heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
-        })
+        headings.map(move |heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
     }
 
     /// The cells of the table rows in a section that begin with a name in backquotes.
@@ -58,8 +56,7 @@ impl Document {
         let section = self.sections().into_iter().find(|(other, _)| *other == heading);
         let (_, text) = section.unwrap_or_else(|| panic!("{} has no {heading}", self.path.display()));
         let rows = text.lines().filter(|line| line.starts_with("| `"));
-        rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
-            .collect()
+        rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect()).collect()
     }
 
     /// The sections under `## `: heading and text.
@@ -101,8 +98,7 @@ fn sources() -> Vec<String> {
 
 /// The ids of the counted rows.
 fn rows() -> Vec<String> {
-    let bench =
-        fs::read_to_string(root().join("user/bench/src/bin/bench/main.rs")).expect("the measuring program");
+    let bench = fs::read_to_string(root().join("user/bench/src/bin/bench/main.rs")).expect("the measuring program");
     xtask::bench::row_names(&bench).into_iter().map(str::to_owned).collect()
 }
 
@@ -116,8 +112,7 @@ fn every_call_has_its_heading() {
     let document = Document::read("docs/syscalls.md");
     let headings: Vec<_> = document.sections().into_iter().map(|(heading, _)| heading).collect();
     let calls = headings.iter().filter(|heading| heading.ends_with(')'));
-    let expected: Vec<_> =
-        Call::ALL.iter().map(|call| format!("{} ({})", call.name(), *call as u64)).collect();
+    let expected: Vec<_> = Call::ALL.iter().map(|call| format!("{} ({})", call.name(), *call as u64)).collect();
     assert!(calls.eq(&expected), "headings {headings:?}\nshould have {expected:?}");
 }
 
@@ -163,8 +158,7 @@ fn every_error_is_explained() {
 fn every_word_of_the_command_line_is_explained() {
     let read = |path| fs::read_to_string(root().join(path)).expect("a source file");
     let (kernel, contract) = (read("kern/src/boot/command_line.rs"), read("lib/abi/src/boot.rs"));
-    let words: Vec<&str> =
-        kernel.split("word(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let words: Vec<&str> = kernel.split("word(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(words.len() > 5, "{words:?}");
     for word in words {
         assert!(contract.contains(&format!("`{word}")), "lib/abi/src/boot.rs does not tell of {word}");
@@ -227,9 +221,7 @@ fn named_programs_exist() {
                 let ends = |c: char| !c.is_ascii_alphanumeric() && c != '-';
                 rest.split(ends).next().filter(|word| !word.is_empty() && !word.starts_with('-'))
             });
-            for name in
-                words.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
-            {
+            for name in words.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())) {
                 let exists = programs.iter().any(|program| program.name == name);
                 assert!(exists, "{}: there is no program {name}", document.path.display());
             }
@@ -247,8 +239,7 @@ fn named_functions_exist() {
             let [name, between, path] = triple else { continue };
             if between.trim() == "in" && path.contains('/') {
                 let source = fs::read_to_string(root().join(path)).unwrap_or_default();
-                let known =
-                    source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name);
+                let known = source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name);
                 assert!(known, "{}: there is no {name} in {path}", document.path.display());
             }
         }
@@ -347,8 +338,7 @@ fn rows_above_target_are_explained() {
     let (counts, others) = (record("tests/counts.json"), record("tests/comparison.json"));
     let mut above = BTreeMap::new();
     for other in others.as_array().expect("an array") {
-        let (id, figure) =
-            (other["row"].as_str().expect("a row"), other["figure"].as_str().expect("a figure"));
+        let (id, figure) = (other["row"].as_str().expect("a row"), other["figure"].as_str().expect("a figure"));
         let aim = other["aim"].as_u64().expect("a number");
         if recorded(&counts, id, figure).is_some_and(|count| count > aim) {
             above.insert(id.to_owned(), (figure.to_owned(), aim));
@@ -356,10 +346,8 @@ fn rows_above_target_are_explained() {
     }
     let costs = Document::read("docs/costs.md");
     let sections = costs.sections();
-    let (_, section) =
-        sections.iter().find(|(heading, _)| *heading == "Rows above target").expect("a section");
-    let title =
-        Regex::new(r"\*\*[^`*]*`([a-z0-9-]+)`( gross)? [\d,]+ instead of ([\d,]+)\.\*\*").expect("a pattern");
+    let (_, section) = sections.iter().find(|(heading, _)| *heading == "Rows above target").expect("a section");
+    let title = Regex::new(r"\*\*[^`*]*`([a-z0-9-]+)`( gross)? [\d,]+ instead of ([\d,]+)\.\*\*").expect("a pattern");
     let explained: BTreeMap<_, _> = title
         .captures_iter(section)
         .map(|found| {

@@ -48,16 +48,12 @@ fn backtrace(run: &Run) {
     run.expect(run.matching("^.0000.001. in ").len() < 60, "a backtrace is too long");
     // Where a backtrace is impossible, the kernel still reports the fault that ended the program.
     let hex = |pattern: &str| {
-        let line =
-            run.matching(pattern).first().map_or("", |line| line.rsplit(' ').next().unwrap_or_default());
+        let line = run.matching(pattern).first().map_or("", |line| line.rsplit(' ').next().unwrap_or_default());
         let line = line.trim_start_matches("0x");
         u64::from_str_radix(line, 16).unwrap_or_default()
     };
     let (code, fault) = (hex("^this is lost: "), hex("^.0000a001. user fault va "));
-    run.expect(
-        (code + 1..code + 0x100).contains(&fault),
-        format!("code at {code:#x} is lost, {fault:#x} faulted"),
-    );
+    run.expect((code + 1..code + 0x100).contains(&fault), format!("code at {code:#x} is lost, {fault:#x} faulted"));
     run.once("^a child that loses its code: killed by exception 14 ");
 }
 
@@ -108,9 +104,8 @@ fn sqrtpager(run: &Run) {
 
 /// Every page is compressed once after a write, and not after reads.
 fn zpager(run: &Run) {
-    let counts = |what: &str| {
-        numbers(run, &format!("^{what}: ([0-9]+) faults, ([0-9]+) pages evicted, ([0-9]+) compressed$"))
-    };
+    let counts =
+        |what: &str| numbers(run, &format!("^{what}: ([0-9]+) faults, ([0-9]+) pages evicted, ([0-9]+) compressed$"));
     let size = numbers(run, "^([0-9]+) pages, ([0-9]+) KiB, on a machine of ([0-9]+) KiB$");
     let &[pages, memory, machine] = &size[..] else { return };
     run.expect(memory == 4 * pages && memory == 2 * machine, "twice the machine's memory");

@@ -39,10 +39,7 @@ fn read(path: &str) -> String {
 
 /// A line without addresses and numbers of frames: they differ with every build.
 fn masked(line: &str) -> String {
-    Regex::new(r"0x[0-9a-f]+|[0-9a-f]*[0-9][0-9a-f]{4,}")
-        .expect("a pattern")
-        .replace_all(line, "#")
-        .into_owned()
+    Regex::new(r"0x[0-9a-f]+|[0-9a-f]*[0-9][0-9a-f]{4,}").expect("a pattern").replace_all(line, "#").into_owned()
 }
 
 /// The output in README.md that follows the command for the program.

@@ -29,8 +29,7 @@ fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
     // A directory for each lab: to cargo, their crates are the same.
     let target = solution.target.join("handout").join(name);
     let handout = Workspace { root, target, ..solution.clone() };
-    let testbed =
-        Testbed::build(handout, &[Flavor::Plain], true).context("the handout must build without warnings")?;
+    let testbed = Testbed::build(handout, &[Flavor::Plain], true).context("the handout must build without warnings")?;
     ensure!(!tests.is_empty(), "no test is graded");
     for test in tests {
         let run = testbed.boot(Flavor::Plain, &Request::of(test))?;

@@ -31,10 +31,7 @@ pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
 /// A kernel that panics names the place, and powers off with its status; its backtrace has symbols.
 fn panic_says_where(testbed: &Testbed) -> Result<(), Failed> {
     let run = guest("hello").panics("panic").boot(testbed, Flavor::Plain)?;
-    run.in_order(&[
-        r"^kernel panic: panicked at kern/src/boot/command_line\.rs:\d+",
-        r"^  backtrace 0xffffffff8",
-    ]);
+    run.in_order(&[r"^kernel panic: panicked at kern/src/boot/command_line\.rs:\d+", r"^  backtrace 0xffffffff8"]);
     let frames = symbols::symbolise(testbed.kernel(Flavor::Plain), &symbols::backtrace(&run.console))?;
     run.ends(ExitStatus::KERNEL_PANIC);
     run.expect(frames.contains("kern/src/main.rs:"), format!("no line of main.rs in:\n{frames}"));

@@ -23,12 +23,7 @@ fn killed() -> Vec<Case> {
         guest("faultreadkernel").killed_by(Vector::PAGE_FAULT).check(|run| kernel_touched(run, 5, "read")),
         guest("faultwritekernel").killed_by(Vector::PAGE_FAULT).check(|run| kernel_touched(run, 7, "write")),
         guest("testbss").killed_by(Vector::PAGE_FAULT).check(|run| {
-            run.in_order(&[
-                "^Making sure bss works right...$",
-                "^Yes, good.",
-                "user fault va ",
-                "err  0x00000006",
-            ]);
+            run.in_order(&["^Making sure bss works right...$", "^Yes, good.", "user fault va ", "err  0x00000006"]);
             run.never("isn't cleared").never("didn't hold").never("SHOULD HAVE TRAPPED");
         }),
     ]
@@ -37,11 +32,9 @@ fn killed() -> Vec<Case> {
 fn refused() -> Vec<Case> {
     vec![
         guest("buggyhello").check(|run| said_only(run, r"write\(1, 1\): Err\(Fault\(1\)\)")),
-        guest("buggyhello2")
-            .check(|run| said_only(run, r"write\(.., 1048576\): Err\(Fault\([0-9a-f]*000\)\)")),
-        guest("evilhello").check(|run| {
-            said_only(run, r"write\(0xffff[0-9a-f]+, 100\): Err\(BadAddress\(ffff[0-9a-f]+\)\)")
-        }),
+        guest("buggyhello2").check(|run| said_only(run, r"write\(.., 1048576\): Err\(Fault\([0-9a-f]*000\)\)")),
+        guest("evilhello")
+            .check(|run| said_only(run, r"write\(0xffff[0-9a-f]+, 100\): Err\(BadAddress\(ffff[0-9a-f]+\)\)")),
     ]
 }
 

@@ -62,8 +62,7 @@ fn ungraded() -> Vec<Case> {
         guest("yield").check(|run| {
             for id in [FIRST, CHILD, "00001002"] {
                 run.once(&format!("^Hello, I am environment {id}.$"));
-                let rounds: Vec<_> =
-                    (0..5).map(|i| format!("^Back in environment {id}, iteration {i}.$")).collect();
+                let rounds: Vec<_> = (0..5).map(|i| format!("^Back in environment {id}, iteration {i}.$")).collect();
                 run.in_order(&rounds).once(&format!("^All done in environment {id}.$"));
             }
             run.count("^Back in", 15);

@@ -45,11 +45,7 @@ fn program(_: &Path, crate_: &Path) -> Result<()> {
     ensure!(!text(&checked.stderr).contains("warning"), "{}", text(&checked.stderr));
     let ran = succeed(cargo_in(crate_, &["run", "--offline", "--quiet", "--", "one", "two three"]))?;
     for line in ["hello, world", "argument: one", "argument: two three"] {
-        ensure!(
-            text(&ran.stdout).lines().any(|found| found == line),
-            "no `{line}` in:\n{}",
-            text(&ran.stdout)
-        );
+        ensure!(text(&ran.stdout).lines().any(|found| found == line), "no `{line}` in:\n{}", text(&ran.stdout));
     }
     Ok(())
 }
@@ -94,8 +90,7 @@ fn cargo_in(directory: &Path, words: &[&str]) -> Command {
 
 /// `cargo xtask run` in the checkout.
 fn run_in(checkout: &Path, words: &[std::ffi::OsString]) -> Command {
-    let mut command =
-        cargo_in(checkout, &["run", "--quiet", "--package", "xtask", "--target", HOST, "--", "run"]);
+    let mut command = cargo_in(checkout, &["run", "--quiet", "--package", "xtask", "--target", HOST, "--", "run"]);
     command.args(words);
     command
 }

@@ -41,18 +41,12 @@ fn input() -> Vec<Case> {
                 r#"line 4: "\xc3\xa4\xff""#,
             ],
         ),
-        lines(
-            "input-long",
-            &long,
-            &["line 1: 10000 bytes, 10000 of them `x`", "line 2: 300 bytes, 0 of them `x`"],
-        ),
+        lines("input-long", &long, &["line 1: 10000 bytes, 10000 of them `x`", "line 2: 300 bytes, 0 of them `x`"]),
         ends(named("input-late", "input").args(&["late"]).pipes(&long)).check(|run| {
             run.once("^line 1: 10000 bytes, 10000 of them `x`$").once("^line 2: 300 bytes").once("^2 lines$");
         }),
         ends(named("input-bytes", "input").args(&["bytes"]).pipes(&every)).check(|run| {
-            run.once(
-                "^2048 bytes, 2048 of them one more than the one before; each value .*8.* to .*8.* times$",
-            );
+            run.once("^2048 bytes, 2048 of them one more than the one before; each value .*8.* to .*8.* times$");
         }),
         // Input that one program leaves is read by the next one.
         named("sh-input", "sh").types("hello\ninput\none\ntwo").check(|run| {
@@ -98,13 +92,12 @@ fn shell() -> Vec<Case> {
                 run.in_order(&["^text: not a program: it is not an ELF file$", "^hello, world"]);
                 run.never("user (fault|exception)");
             }),
-        named("first-foreign", "linux")
-            .file("linux", &static_for_linux())
-            .exits(ExitStatus::TOOL_FAILED.0)
-            .check(|run| {
+        named("first-foreign", "linux").file("linux", &static_for_linux()).exits(ExitStatus::TOOL_FAILED.0).check(
+            |run| {
                 let refused = "not a program: it is not linked with libos: .* [(]0x401000[)]$";
                 run.once(&format!("^cannot start the first program, \"linux\": {refused}"));
-            }),
+            },
+        ),
         guest("tour").icount().check(|run| {
             run.in_order(&["^1[.] ", "^2[.] ", "^3[.] ", "^4[.] ", "^That was the tour"]);
             let lines = run.lines().count();

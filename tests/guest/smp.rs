@@ -114,9 +114,7 @@ fn soak(seed: u64) -> Case {
 
 /// Whether a line is `a line of N letters: ` followed by N letters.
 fn is_whole(line: &str) -> bool {
-    let Some((count, letters)) =
-        line.strip_prefix("a line of ").and_then(|rest| rest.split_once(" letters: "))
-    else {
+    let Some((count, letters)) = line.strip_prefix("a line of ").and_then(|rest| rest.split_once(" letters: ")) else {
         return false;
     };
     count.parse() == Ok(letters.len()) && letters.bytes().all(|letter| letter == b'a')
@@ -175,9 +173,8 @@ fn lines(run: &Run) {
     };
     for child in 0..children {
         let letter = char::from(b'a' + child as u8);
-        let whole: Vec<String> = (0..lines)
-            .map(|line| format!("^child {child} of {children}, line {line}: {letter}{{120}}$"))
-            .collect();
+        let whole: Vec<String> =
+            (0..lines).map(|line| format!("^child {child} of {children}, line {line}: {letter}{{120}}$")).collect();
         run.in_order(&whole);
     }
     let all = children * lines * summaries.len();

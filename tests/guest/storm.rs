@@ -22,9 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 
 pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     let trials = PLANS.into_iter().flat_map(|(mode, machines, episodes, least)| {
-        (1..=machines).map(move |seed| {
-            (Plan { mode, seed, first: 0, episodes, verbose: false, keep: Keep::ALL }, least)
-        })
+        (1..=machines)
+            .map(move |seed| (Plan { mode, seed, first: 0, episodes, verbose: false, keep: Keep::ALL }, least))
     });
     trials
         .map(|(plan, least)| {

@@ -40,12 +40,8 @@ impl Graph {
     fn add(&mut self, name: Name, file: &Path) {
         let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let mut module = Module {
-            file: file.to_owned(),
-            children: BTreeSet::new(),
-            exports: BTreeMap::new(),
-            paths: Vec::new(),
-        };
+        let mut module =
+            Module { file: file.to_owned(), children: BTreeSet::new(), exports: BTreeMap::new(), paths: Vec::new() };
         for item in syntax.items {
             self.add_item(&mut module, &name, file, item);
         }
@@ -115,11 +111,7 @@ pub fn cycle<'a>(edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Option<Vec<&
 }
 
 /// The shortest path from one file to another, along at least one edge.
-fn way<'a>(
-    edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>,
-    from: &'a Path,
-    to: &Path,
-) -> Option<Vec<&'a Path>> {
+fn way<'a>(edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>, from: &'a Path, to: &Path) -> Option<Vec<&'a Path>> {
     let mut before: BTreeMap<&Path, &Path> = BTreeMap::new();
     let mut next = VecDeque::from([from]);
     while let Some(at) = next.pop_front() {
@@ -142,16 +134,15 @@ fn way<'a>(
 fn file_of(parent: &Path, child: &str) -> PathBuf {
     let stem = parent.file_stem().expect("a file has a name").to_string_lossy();
     let directory = parent.parent().expect("a file is in a directory");
-    let below =
-        if ["main", "lib", "mod"].contains(&&*stem) { directory.to_owned() } else { directory.join(&*stem) };
+    let below = if ["main", "lib", "mod"].contains(&&*stem) { directory.to_owned() } else { directory.join(&*stem) };
     let flat = below.join(format!("{child}.rs"));
     if flat.exists() { flat } else { below.join(child).join("mod.rs") }
 }
 
 fn is_for_tests(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg") && attribute.to_token_stream().to_string().contains("test")
-    })
+    attributes
+        .iter()
+        .any(|attribute| attribute.path().is_ident("cfg") && attribute.to_token_stream().to_string().contains("test"))
 }
 
 /// The names that a `pub use` defines, with the paths to which they refer.
@@ -179,8 +170,7 @@ fn paths(tokens: TokenStream, found: &mut Vec<Name>) {
 }
 
 fn collect(tokens: &[TokenTree], before: &Name, found: &mut Vec<Name>) {
-    let is_colon =
-        |index: usize| matches!(tokens.get(index), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
+    let is_colon = |index: usize| matches!(tokens.get(index), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
     let (mut path, outside) = (before.clone(), Name::new());
     let mut index = 0;
     while let Some(token) = tokens.get(index) {

@@ -23,10 +23,7 @@ const WORDS: [(&str, &str); 6] = [
 
 /// The text of a line, if that is a doc comment.
 fn doc(line: &str) -> Option<&str> {
-    line.trim_start()
-        .strip_prefix("//")
-        .filter(|rest| rest.starts_with(['/', '!']))
-        .map(|rest| rest[1..].trim())
+    line.trim_start().strip_prefix("//").filter(|rest| rest.starts_with(['/', '!'])).map(|rest| rest[1..].trim())
 }
 
 /// The doc comments of a file: the line where each begins, and its first line.
@@ -71,23 +68,18 @@ fn comments_use_the_words_of_the_field() {
             let comment = comment.to_lowercase();
             // (`for every` is fine.)
             let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric());
-            let is_there =
-                |word: &str| comment.match_indices(word).any(|(at, _)| ends(&comment[at + word.len()..]));
+            let is_there = |word: &str| comment.match_indices(word).any(|(at, _)| ends(&comment[at + word.len()..]));
             let words = WORDS.iter().filter(|(word, _)| is_there(word));
             found.extend(words.map(|(word, better)| format!("{path}:{line}: `{word}`: {better}")));
         }
     }
-    assert!(
-        found.is_empty(),
-        "{} comments with words that nobody else uses:\n{}",
-        found.len(),
-        found.join("\n")
-    );
+    assert!(found.is_empty(), "{} comments with words that nobody else uses:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
 fn openings_are_found() {
-    let text = "/// The same for two.\n/// It is second.\nfn a() {}\n//! Whose it is.\n    /// Whether it is.\n/// So many.\n";
+    let text =
+        "/// The same for two.\n/// It is second.\nfn a() {}\n//! Whose it is.\n    /// Whether it is.\n/// So many.\n";
     let found: Vec<_> = summaries(text).collect();
     assert_eq!(found, [(1, "The same for two."), (4, "Whose it is.")]);
     let bad = Regex::new(OPENINGS).expect("a regular expression");
@@ -107,9 +99,7 @@ fn is_word(word: &str) -> bool {
 /// The pairs of module and function that stand in backquotes in a comment.
 fn pairs(comment: &str) -> impl Iterator<Item = (&str, &str)> {
     let quoted = comment.split('`').skip(1).step_by(2);
-    quoted.filter_map(move |name| {
-        name.split_once("::").filter(|(module, name)| is_word(module) && is_word(name))
-    })
+    quoted.filter_map(move |name| name.split_once("::").filter(|(module, name)| is_word(module) && is_word(name)))
 }
 
 #[test]
@@ -119,18 +109,14 @@ fn functions_named_in_comments_exist() {
     let sources = sources();
     let exists = |module: &str, name: &str| {
         let word = Regex::new(&format!(r"\b{name}\b")).expect("a regular expression");
-        let is_code =
-            |text: &str| text.lines().any(|line| !line.trim_start().starts_with("//") && word.is_match(line));
+        let is_code = |text: &str| text.lines().any(|line| !line.trim_start().starts_with("//") && word.is_match(line));
         sources.iter().any(|(path, text)| is_in_module(Path::new(path), module) && is_code(text))
     };
     let mut missing = Vec::new();
     for (path, text) in &sources {
         for (line, comment) in comments(text) {
-            let absent =
-                pairs(comment).filter(|(module, name)| !FOREIGN.contains(module) && !exists(module, name));
-            missing.extend(
-                absent.map(|(module, name)| format!("{path}:{line}: there is no `{module}::{name}`")),
-            );
+            let absent = pairs(comment).filter(|(module, name)| !FOREIGN.contains(module) && !exists(module, name));
+            missing.extend(absent.map(|(module, name)| format!("{path}:{line}: there is no `{module}::{name}`")));
         }
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));

@@ -56,8 +56,7 @@ fn no_files_use_each_other_in_a_circle() {
     let circles = roots.iter().filter_map(|root| {
         let graph = Graph::read(root);
         let edges = graph.edges();
-        graph::cycle(&edges)
-            .map(|circle| circle.into_iter().map(shown).collect::<Vec<_>>().join("\n    uses "))
+        graph::cycle(&edges).map(|circle| circle.into_iter().map(shown).collect::<Vec<_>>().join("\n    uses "))
     });
     let circles: Vec<String> = circles.collect();
     assert!(circles.is_empty(), "files that use each other:\n{}", circles.join("\n"));

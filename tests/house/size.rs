@@ -99,8 +99,7 @@ impl<'ast> Visit<'ast> for Functions {
 #[test]
 fn no_function_is_long() {
     let (mut lengths, mut long) = (Vec::new(), Vec::new());
-    for path in files().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-    {
+    for path in files().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
         let mut functions = Functions::default();
         functions.visit_file(&syn::parse_file(&text(&path)).expect("the compiler reads it, too"));
         for (lines, name) in functions.0 {

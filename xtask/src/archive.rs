@@ -34,8 +34,7 @@ impl Archive {
     pub fn of(programs: &[Executable]) -> Result<Archive> {
         let mut archive = Archive::default();
         for program in programs {
-            let data =
-                fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
+            let data = fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
             let data = strip(data).with_context(|| format!("{}", program.path.display()))?;
             archive.add(&program.name, &data)?;
         }
@@ -48,10 +47,7 @@ impl Archive {
     /// The name does not fit into the index, or is taken.
     pub fn add(&mut self, name: &str, data: &[u8]) -> Result<()> {
         ensure!((1..=IndexEntry::NAME_MAX).contains(&name.len()), "bad file name `{name}`");
-        ensure!(
-            self.files.insert(name.to_owned(), data.to_vec()).is_none(),
-            "two files have the name `{name}`"
-        );
+        ensure!(self.files.insert(name.to_owned(), data.to_vec()).is_none(), "two files have the name `{name}`");
         Ok(())
     }
 
@@ -212,10 +208,8 @@ mod tests {
         let elf = fs::read(std::env::current_exe().unwrap()).unwrap();
         let stripped = strip(elf.clone()).unwrap();
         let file = object::File::parse(stripped.as_slice()).unwrap();
-        let found: Vec<_> = file
-            .symbols()
-            .map(|symbol| (symbol.address(), symbol.size(), symbol.name().unwrap().to_owned()))
-            .collect();
+        let found: Vec<_> =
+            file.symbols().map(|symbol| (symbol.address(), symbol.size(), symbol.name().unwrap().to_owned())).collect();
         let expected = symbols::functions(&elf).unwrap();
         assert!(expected.iter().any(|function| function.name.ends_with("functions_keep_their_names")));
         let expected: Vec<_> = expected.into_iter().map(|f| (f.address, f.bytes, f.name)).collect();

@@ -77,8 +77,7 @@ impl Results {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
-        let longest =
-            self.longest.as_ref().map(|(count, what)| json!({"instructions": count, "entry": what}));
+        let longest = self.longest.as_ref().map(|(count, what)| json!({"instructions": count, "entry": what}));
         json!({"rows": rows, "longest": longest})
     }
 }
@@ -107,8 +106,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         return native(&workspace, &["--release"], &images.program("bench")?.path);
     }
     let source = &workspace.program("bench")?.source;
-    let source =
-        std::fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
+    let source = std::fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
     check_names(&args.rows, &row_names(&source))?;
     let qemu = install::qemu()?;
     let images = builder.build(&[Flavor::Plain, Flavor::Count])?;
@@ -240,13 +238,7 @@ impl Bench {
         receiver.recv().context("the thread that reads the trace ended early")
     }
 
-    fn boot(
-        &self,
-        kernel: usize,
-        rows: &[String],
-        extra: Vec<String>,
-        listener: Option<Listener>,
-    ) -> Result<Outcome> {
+    fn boot(&self, kernel: usize, rows: &[String], extra: Vec<String>, listener: Option<Listener>) -> Result<Outcome> {
         let scratch = scratch()?;
         let archive = scratch.path().join("archive.tar");
         Archive::of(&self.images.programs)?.write(&archive)?;
@@ -329,10 +321,7 @@ fn extend(id: &str, traced: &[Row]) -> Option<u64> {
 }
 
 fn print(results: &Results) {
-    println!(
-        "{:22} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}",
-        "", "net", "gross", "cycles", "min", "max", "samples"
-    );
+    println!("{:22} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}", "", "net", "gross", "cycles", "min", "max", "samples");
     for row in &results.rows {
         let cycles = row.cycles().map_or_else(|| "-".to_owned(), |cycles| cycles.to_string());
         println!(
@@ -361,9 +350,8 @@ fn write(path: &Path, results: &Results) -> Result<()> {
 /// # Errors
 /// The record cannot be read.
 pub fn grown(record: &Path, results: &Results) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(record).with_context(|| {
-        format!("cannot read {}; `cargo xtask bench --update` writes it", record.display())
-    })?;
+    let text = std::fs::read_to_string(record)
+        .with_context(|| format!("cannot read {}; `cargo xtask bench --update` writes it", record.display()))?;
     let recorded: Value = serde_json::from_str(&text).context("the record is not JSON")?;
     let Some(rows) = recorded["rows"].as_array() else { bail!("no rows in {}", record.display()) };
     let mut grown = Vec::new();
@@ -380,9 +368,7 @@ pub fn grown(record: &Path, results: &Results) -> Result<Vec<String>> {
         }
     }
     let is_recorded = |row: &&Row| rows.iter().any(|old| old["id"] == row.id);
-    grown.extend(
-        results.rows.iter().filter(|row| !is_recorded(row)).map(|row| format!("{}: not recorded", row.id)),
-    );
+    grown.extend(results.rows.iter().filter(|row| !is_recorded(row)).map(|row| format!("{}: not recorded", row.id)));
     Ok(grown)
 }
 
@@ -414,10 +400,8 @@ mod tests {
 
     #[test]
     fn long_rows_are_extended() {
-        let traced =
-            |id: &str, surcharge| Row { id: id.into(), surcharge: Some(surcharge), ..rows()[0].clone() };
-        let known =
-            [traced("fork-16", 999), traced("fork-256", 1000), traced("fork-128", 600), traced("x-1", 1)];
+        let traced = |id: &str, surcharge| Row { id: id.into(), surcharge: Some(surcharge), ..rows()[0].clone() };
+        let known = [traced("fork-16", 999), traced("fork-256", 1000), traced("fork-128", 600), traced("x-1", 1)];
         assert_eq!(extend("fork-1024", &known), Some(1000 + 400 * 6));
         assert_eq!(extend("x-2", &known), None);
         assert_eq!(extend("ipc", &known), None);
@@ -439,17 +423,13 @@ mod tests {
         worse.rows[1].gross += 1;
         assert_eq!(grown(record.path(), &worse).unwrap().len(), 2);
         worse.rows[1].id = "c".to_owned();
-        assert_eq!(
-            grown(record.path(), &worse).unwrap(),
-            ["b: recorded, but not counted", "c: not recorded"]
-        );
+        assert_eq!(grown(record.path(), &worse).unwrap(), ["b: recorded, but not counted", "c: not recorded"]);
     }
 
     #[test]
     fn names_are_checked() {
-        let known = row_names(
-            "const ROWS: &[Row] = &[\n    (\"trap\", trap),\n    (\"yield\", there),\n];\n    (\"x\", 1)\n",
-        );
+        let known =
+            row_names("const ROWS: &[Row] = &[\n    (\"trap\", trap),\n    (\"yield\", there),\n];\n    (\"x\", 1)\n");
         assert_eq!(known, ["trap", "yield"]);
         assert!(check_names(&["yield".to_owned()], &known).is_ok());
         let error = check_names(&["trip".to_owned()], &known).unwrap_err().to_string();

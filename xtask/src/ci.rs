@@ -51,10 +51,7 @@ fn command_line(step: Step) -> String {
 }
 
 /// Runs steps in order. Returns the first one that fails, with its index; later ones are not run.
-fn first_failure(
-    steps: &[Step],
-    mut passes: impl FnMut(Step) -> Result<bool>,
-) -> Result<Option<(usize, Step)>> {
+fn first_failure(steps: &[Step], mut passes: impl FnMut(Step) -> Result<bool>) -> Result<Option<(usize, Step)>> {
     for (index, &step) in steps.iter().enumerate() {
         if !passes(step)? {
             return Ok(Some((index, step)));

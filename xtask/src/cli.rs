@@ -1,8 +1,6 @@
 //! The command line: what can be typed, and the exit code that comes back.
 
-use crate::{
-    bench, ci, clippy, doc, doctor, gdb, grade, interrupt, kill_on_exit, list, new, picture, run, say, test,
-};
+use crate::{bench, ci, clippy, doc, doctor, gdb, grade, interrupt, kill_on_exit, list, new, picture, run, say, test};
 use abi::ExitStatus;
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -14,8 +14,7 @@ use anyhow::Result;
 pub fn main() -> Result<ExitStatus> {
     let workspace = Workspace::load()?;
     let builder = Builder::of(&workspace);
-    let mut runs: Vec<Cargo> =
-        Flavor::ALL.into_iter().map(|flavor| builder.kernel("clippy", flavor)).collect();
+    let mut runs: Vec<Cargo> = Flavor::ALL.into_iter().map(|flavor| builder.kernel("clippy", flavor)).collect();
     runs.push(builder.programs("clippy"));
     runs.push(Cargo { packages: vec!["libos".to_owned()], ..builder.programs("clippy") });
     // Linting compiles nothing to the end: all runs share one directory, apart from the real ones.

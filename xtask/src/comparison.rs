@@ -35,8 +35,7 @@ impl Figures {
 
     fn line(&self, row: &Row) -> String {
         let ours = if self.gross { row.gross } else { row.net() };
-        let times =
-            |text| count(text).map_or("-".to_owned(), |theirs| format!("{:.1}", theirs / ours as f64));
+        let times = |text| count(text).map_or("-".to_owned(), |theirs| format!("{:.1}", theirs / ours as f64));
         format!(
             "{:22} {:>26} {:>16} {ours:>10} {:5} {:>10} {:>8} {:>8}",
             self.row,
@@ -65,9 +64,7 @@ pub fn load(workspace: &Workspace) -> Result<Vec<Figures>> {
     let path = workspace.root.join("tests/comparison.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let rows: Vec<Value> = serde_json::from_str(&text).context("the comparison is not a JSON array")?;
-    rows.iter()
-        .map(|row| Figures::parse(row).with_context(|| format!("not a row of the comparison: {row}")))
-        .collect()
+    rows.iter().map(|row| Figures::parse(row).with_context(|| format!("not a row of the comparison: {row}"))).collect()
 }
 
 /// The rows that other systems have too, as lines; empty if there are none.
@@ -114,18 +111,12 @@ mod tests {
 
     #[test]
     fn rows_stand_beside_ours() {
-        let others = [
-            figures("fault", "net", "1,000 (slow)", "-"),
-            figures("fork", "gross", "about 3 million", "500"),
-        ];
+        let others = [figures("fault", "net", "1,000 (slow)", "-"), figures("fork", "gross", "about 3 million", "500")];
         let rows = [row("fork", 1000, 1), row("other", 7, 0), row("fault", 1012, 1)];
         let table = table(&others, &rows);
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["fault", "1,000", "(slow)", "-", "500", "net", "2.0", "-", "90"]);
-        assert_eq!(
-            lines[2],
-            ["fork", "about", "3", "million", "500", "1000", "gross", "3000.0", "0.5", "90"]
-        );
+        assert_eq!(lines[2], ["fork", "about", "3", "million", "500", "1000", "gross", "3000.0", "0.5", "90"]);
         assert_eq!(lines.len(), 3);
     }
 
@@ -141,9 +132,6 @@ mod tests {
         for figure in others.iter().flat_map(|other| [&other.linux, &other.jos]) {
             assert!(figure == "-" || count(figure).is_some(), "{figure}");
         }
-        assert_eq!(
-            Figures::parse(&json!({"row": "x", "figure": "mean", "linux": "", "jos": "", "aim": 1})),
-            None
-        );
+        assert_eq!(Figures::parse(&json!({"row": "x", "figure": "mean", "linux": "", "jos": "", "aim": 1})), None);
     }
 }

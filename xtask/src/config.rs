@@ -21,8 +21,7 @@ use toml::{Table, Value};
 /// Tables that say where packages come from, and how to fetch them.
 const HONOURED: [&str; 6] = ["credential-alias", "http", "net", "registries", "registry", "source"];
 /// Tables that change nothing that is built.
-const HARMLESS: [&str; 7] =
-    ["alias", "cache", "cargo-new", "doc", "future-incompat-report", "install", "term"];
+const HARMLESS: [&str; 7] = ["alias", "cache", "cargo-new", "doc", "future-incompat-report", "install", "term"];
 /// Prefixes of variables of the caller on which images might depend. Variables of rustup, of [`HONOURED`] tables, and
 /// [`KEPT`] ones are kept.
 const FOREIGN: [&str; 5] = ["CARGO", "__CARGO", "RUST", "LLD_", "LLVM_"];
@@ -88,8 +87,7 @@ impl Home {
     /// A directory cannot be read.
     pub fn remaps(&self) -> Result<Vec<String>> {
         let registries = entries(&self.path.join("registry/src"))?;
-        let mut remaps: Vec<_> =
-            registries.into_iter().map(|registry| (registry, PACKAGES.to_owned())).collect();
+        let mut remaps: Vec<_> = registries.into_iter().map(|registry| (registry, PACKAGES.to_owned())).collect();
         let sources = self.config.get("source").and_then(Value::as_table);
         for source in sources.into_iter().flat_map(Table::values) {
             if let Some(directory) = source.get("directory").and_then(Value::as_str) {
@@ -313,8 +311,7 @@ mod tests {
             assert!(fs::read_link(home.join("registry")).is_ok(), "a link to the user's");
             let mode = fs::metadata(home.join("config.toml")).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "there may be tokens in it");
-            let mut names: Vec<_> =
-                fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let mut names: Vec<_> = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             names.retain(|name| !SHARED.iter().any(|shared| *name == *shared.trim_end_matches('/')));
             assert_eq!(names, ["config.toml"], "nothing is left over");
         }
@@ -398,11 +395,7 @@ mod tests {
         let keys: Vec<&str> = found.keys().map(String::as_str).collect();
         assert_eq!(keys, ["build", "http", "net", "registry", "source"]);
         assert_eq!(found["build"], Table::from_iter([("jobs".to_owned(), Value::from(5))]).into());
-        assert_eq!(
-            found["net"]["retry"].as_integer(),
-            Some(2),
-            "the nearer file, and what it includes comes first"
-        );
+        assert_eq!(found["net"]["retry"].as_integer(), Some(2), "the nearer file, and what it includes comes first");
         assert_eq!(found["registry"]["global-credential-providers"].as_array().unwrap().len(), 2);
         assert_eq!(found["source"]["crates-io"]["replace-with"].as_str(), Some("mirror"));
         let absolute = |name: &str| files.path().join("a/b").join(name).to_string_lossy().into_owned();

@@ -33,16 +33,8 @@ pub const COSTS: &[Cost] = &[
     Cost { name: "iretq", bytes: &[&[0x48, 0xcf]], cycles: 100 },
     Cost { name: "swapgs", bytes: &[&[0x0f, 0x01, 0xf8]], cycles: 20 },
     Cost { name: "stac, clac", bytes: &[&[0x0f, 0x01, 0xcb], &[0x0f, 0x01, 0xca]], cycles: 10 },
-    Cost {
-        name: "mov cr3",
-        bytes: &[&[0x0f, 0x22, 0xd8], &[0x0f, 0x22, 0xd9], &[0x0f, 0x22, 0xda]],
-        cycles: 200,
-    },
-    Cost {
-        name: "mov cr3",
-        bytes: &[&[0x0f, 0x22, 0xdb], &[0x0f, 0x22, 0xde], &[0x0f, 0x22, 0xdf]],
-        cycles: 200,
-    },
+    Cost { name: "mov cr3", bytes: &[&[0x0f, 0x22, 0xd8], &[0x0f, 0x22, 0xd9], &[0x0f, 0x22, 0xda]], cycles: 200 },
+    Cost { name: "mov cr3", bytes: &[&[0x0f, 0x22, 0xdb], &[0x0f, 0x22, 0xde], &[0x0f, 0x22, 0xdf]], cycles: 200 },
     Cost { name: "wrmsr", bytes: &[&[0x0f, 0x30]], cycles: 100 },
     Cost { name: "mfence", bytes: &[&[0x0f, 0xae, 0xf0]], cycles: 35 },
 ];
@@ -90,8 +82,7 @@ impl Sites {
             let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             let code = Code::parse(&bytes).with_context(|| format!("{}", path.display()))?;
             for (start, text) in &code.sections {
-                let sites = (0..text.len())
-                    .filter_map(|at| Some((start + at as u64, site(&text[at..], is_program)?)));
+                let sites = (0..text.len()).filter_map(|at| Some((start + at as u64, site(&text[at..], is_program)?)));
                 costs.extend(sites);
             }
             if !is_program {

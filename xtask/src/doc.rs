@@ -52,8 +52,7 @@ pub fn main() -> Result<ExitStatus> {
     for file in files {
         let to = directory.join(&file);
         create_parent(&to)?;
-        fs::copy(workspace.root.join(&file), &to)
-            .with_context(|| format!("cannot write {}", to.display()))?;
+        fs::copy(workspace.root.join(&file), &to).with_context(|| format!("cannot write {}", to.display()))?;
     }
     println!("{}", directory.join("index.html").display());
     Ok(ExitStatus::SUCCESS)
@@ -159,9 +158,7 @@ fn list_of_crates() -> String {
     let link = |name: &&str| format!("[`{name}`]({name}/index.html)");
     let libraries = LIBRARIES.iter().map(link).collect::<Vec<_>>().join(", ");
     let kernel = link(&KERNEL);
-    format!(
-        "\n## API documentation\n\nLibraries: {libraries}.\n\nThe kernel, with its private items: {kernel}.\n"
-    )
+    format!("\n## API documentation\n\nLibraries: {libraries}.\n\nThe kernel, with its private items: {kernel}.\n")
 }
 
 /// The pieces of a page: text and link targets, alternating, text first. Links in code blocks are text.
@@ -248,13 +245,9 @@ let x = table[0](docs/code.md);
     #[test]
     fn links_in_code_are_left_out() {
         let links: Vec<_> = links(PAGE).collect();
-        let expected =
-            ["docs/a.md", "docs/b.md#c", "../README.md#d", "#e", "https://example.org/x.md", "user/x.rs"];
+        let expected = ["docs/a.md", "docs/b.md#c", "../README.md#d", "#e", "https://example.org/x.md", "user/x.rs"];
         assert_eq!(links, expected);
-        assert_eq!(
-            links.into_iter().map(is_local).collect::<Vec<_>>(),
-            [true, true, true, false, false, true]
-        );
+        assert_eq!(links.into_iter().map(is_local).collect::<Vec<_>>(), [true, true, true, false, false, true]);
     }
 
     #[test]

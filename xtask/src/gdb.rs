@@ -121,8 +121,7 @@ fn gdb_command(gdb: &Path, images: &Images, program: &str, socket: &Path, args: 
 
 /// Drains the console while gdb runs. Ctrl-C is for gdb, which gets it from the terminal.
 fn accompany(mut session: Session, mut gdb: Child, transcript: &Path) -> Result<ExitStatus> {
-    let mut console =
-        File::create(transcript).with_context(|| format!("cannot write {}", transcript.display()))?;
+    let mut console = File::create(transcript).with_context(|| format!("cannot write {}", transcript.display()))?;
     let mut ended = false;
     loop {
         interrupt::forget(signal_hook::consts::SIGINT);

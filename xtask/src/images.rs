@@ -117,13 +117,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn cargo(
-        &self,
-        command: &'static str,
-        packages: Vec<String>,
-        profile: &'static str,
-        directory: &str,
-    ) -> Cargo {
+    fn cargo(&self, command: &'static str, packages: Vec<String>, profile: &'static str, directory: &str) -> Cargo {
         Cargo {
             command,
             manifest: self.workspace.root.join("Cargo.toml"),
@@ -131,12 +125,7 @@ impl<'a> Builder<'a> {
             profile,
             features: Vec::new(),
             target_dir: self.workspace.target.join(directory),
-            flags: BARE_METAL
-                .iter()
-                .copied()
-                .chain(self.strict.then_some("-Dwarnings"))
-                .map(str::to_owned)
-                .collect(),
+            flags: BARE_METAL.iter().copied().chain(self.strict.then_some("-Dwarnings")).map(str::to_owned).collect(),
             root: self.workspace.root.clone(),
             verbose: self.verbose,
         }
@@ -165,8 +154,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Images> {
         thread::scope(|scope| {
             let programs = scope.spawn(programs);
-            let kernels: Result<Vec<PathBuf>> =
-                flavors.iter().map(|&flavor| self.build_kernel(flavor)).collect();
+            let kernels: Result<Vec<PathBuf>> = flavors.iter().map(|&flavor| self.build_kernel(flavor)).collect();
             let mut programs = programs.join().map_err(|_| anyhow!("building the programs panicked"))??;
             // Cargo reports them in the order in which it happened to finish them. The archive must be the same every
             // time, since looking up a file in it is part of what is counted.

@@ -69,14 +69,7 @@ const MANAGERS: &[Manager] = &[
         gdb: "gdb",
         needs_root: true,
     },
-    Manager {
-        program: "brew",
-        refresh: None,
-        install: "brew install",
-        qemu: "qemu",
-        gdb: "gdb",
-        needs_root: false,
-    },
+    Manager { program: "brew", refresh: None, install: "brew install", qemu: "qemu", gdb: "gdb", needs_root: false },
 ];
 
 /// The emulator. Installs it if needed.
@@ -180,9 +173,7 @@ impl Manager {
         say!("{QEMU} is missing; installing it: {line}");
         let status = run(&line)?;
         if !status.success() {
-            bail!(
-                "{QEMU} is missing, and installing it failed ({status}). This should install it:\n  {line}"
-            );
+            bail!("{QEMU} is missing, and installing it failed ({status}). This should install it:\n  {line}");
         }
         Ok(())
     }
@@ -193,8 +184,7 @@ impl Manager {
             let _ = write!(stderr(), "xtask: {QEMU} is missing. Run `{line}`? [Y/n] ");
             let mut answer = String::new();
             let _ = stdin().lock().read_line(&mut answer);
-            return matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes")
-                && !answer.is_empty();
+            return matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes") && !answer.is_empty();
         }
         !self.needs_root || is_root() || can_sudo()
     }
@@ -275,8 +265,7 @@ mod tests {
 
     #[test]
     fn the_newest_source_counts_if_it_isolates() {
-        let stable =
-            "qemu-system-x86 | 1:7.2+dfsg-7 | http://deb.debian.org/debian bookworm/main amd64 Packages\n";
+        let stable = "qemu-system-x86 | 1:7.2+dfsg-7 | http://deb.debian.org/debian bookworm/main amd64 Packages\n";
         let newer = "qemu-system-x86 | 1:9.2.0+ds-2~bpo12+1 | http://deb.debian.org/debian bookworm-backports/main amd64 Packages\n";
         assert_eq!(newest_suite(&format!("{stable}{newer}")).as_deref(), Some("bookworm-backports"));
         assert_eq!(newest_suite(&format!("{newer}{stable}")).as_deref(), Some("bookworm-backports"));

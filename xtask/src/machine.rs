@@ -296,19 +296,9 @@ mod tests {
         assert_eq!("32M".parse::<Memory>().unwrap(), Memory(32 << 20));
         assert_eq!("1g".parse::<Memory>().unwrap().to_string(), "1024M");
         assert_eq!("16384KiB".parse::<Memory>().unwrap(), Memory(16 << 20));
-        for bad in [
-            "",
-            "128",
-            "M",
-            "12X",
-            "-5M",
-            "1M",
-            "16385K",
-            "1001G",
-            "1T",
-            "99999999999G",
-            "99999999999999999999T",
-        ] {
+        for bad in
+            ["", "128", "M", "12X", "-5M", "1M", "16385K", "1001G", "1T", "99999999999G", "99999999999999999999T"]
+        {
             let error = bad.parse::<Memory>().expect_err(bad).to_string();
             assert!(error.contains("16M to 1000G"), "{bad}: {error}");
         }
@@ -317,8 +307,7 @@ mod tests {
 
     fn text(args: &[&str]) -> Result<String> {
         let args = args.iter().map(ToString::to_string).collect();
-        let line =
-            CommandLine { init: "hello".into(), args, trace: true, tick_us: Some(5), ..Default::default() };
+        let line = CommandLine { init: "hello".into(), args, trace: true, tick_us: Some(5), ..Default::default() };
         line.text("n")
     }
 

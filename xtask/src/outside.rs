@@ -70,11 +70,9 @@ impl Outside {
         let names: Vec<&str> = self.programs.iter().map(String::as_str).collect();
         match (wanted, &names[..]) {
             (Some(wanted), _) if names.contains(&wanted) => Ok(wanted.to_owned()),
-            (Some(wanted), _) => bail!(
-                "the crate has no program `{wanted}`{}; it has: {}",
-                near(wanted, &names),
-                names.join(", ")
-            ),
+            (Some(wanted), _) => {
+                bail!("the crate has no program `{wanted}`{}; it has: {}", near(wanted, &names), names.join(", "))
+            }
             (None, [only]) => Ok((*only).to_owned()),
             (None, _) => {
                 bail!("the crate has several programs: {}; --bin NAME says which to boot", names.join(", "))

@@ -25,8 +25,7 @@ pub struct Scene {
 }
 
 /// A fault, lazy memory and a fork, without the costs in ticks.
-pub const TOUR: Scene =
-    Scene { command: "cargo xtask run", begin: "Faultline is", end: "4. What that costs" };
+pub const TOUR: Scene = Scene { command: "cargo xtask run", begin: "Faultline is", end: "4. What that costs" };
 
 /// Counted instructions beside those of other systems.
 pub const COSTS: Scene = Scene {
@@ -92,8 +91,7 @@ impl Scene {
     #[must_use]
     pub fn part(&self, output: &str) -> Vec<String> {
         let lines = output.lines().skip_while(|line| !line.trim_start().starts_with(self.begin));
-        let part: Vec<&str> =
-            lines.take_while(|line| !line.starts_with(self.end)).map(str::trim_end).collect();
+        let part: Vec<&str> = lines.take_while(|line| !line.starts_with(self.end)).map(str::trim_end).collect();
         part.join("\n").trim_end().lines().map(str::to_owned).collect()
     }
 

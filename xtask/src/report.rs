@@ -85,11 +85,7 @@ pub fn verdict(exit: HostStatus, report: &str, nonce: &str) -> Result<(ExitStatu
         return Ok((status, None));
     }
     let report = Report::parse(report).context("the kernel did not report")?;
-    ensure!(
-        report.nonce == nonce,
-        "the report belongs to another run: nonce {}, expected {nonce}",
-        report.nonce
-    );
+    ensure!(report.nonce == nonce, "the report belongs to another run: nonce {}, expected {nonce}", report.nonce);
     ensure!(
         report.status == status.0,
         "the emulator returned status {}, the kernel reported {}",

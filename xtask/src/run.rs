@@ -279,11 +279,7 @@ impl<'a> Kit<'a> {
             self.explain_panic(&outcome);
         }
         if let (true, Some(report)) = (self.args.verbose, &outcome.report) {
-            say!(
-                "{name}: {seconds:.2} s, {} page frames free before, {} after",
-                report.free_start,
-                report.free_end
-            );
+            say!("{name}: {seconds:.2} s, {} page frames free before, {} after", report.free_start, report.free_end);
         }
         Ok(outcome.status)
     }
@@ -301,15 +297,11 @@ impl<'a> Kit<'a> {
 fn time_up(outcome: &Outcome, limit: Option<u64>) -> String {
     match (limit, &outcome.report) {
         (Some(ticks), Some(_)) => {
-            format!(
-                "ended because it was not finished after {ticks} ticks (--limit TICKS sets another limit)"
-            )
+            format!("ended because it was not finished after {ticks} ticks (--limit TICKS sets another limit)")
         }
         _ => {
             let seconds = outcome.elapsed.as_secs_f32();
-            format!(
-                "ended because it was not finished after {seconds:.0} s (--timeout SECONDS sets another limit)"
-            )
+            format!("ended because it was not finished after {seconds:.0} s (--timeout SECONDS sets another limit)")
         }
     }
 }

@@ -68,9 +68,8 @@ impl Measurement {
     }
 
     fn to_json(&self) -> Value {
-        let contended = LockKind::ALL
-            .into_iter()
-            .map(|kind| (kind.name().to_owned(), self.contended[kind as usize].into()));
+        let contended =
+            LockKind::ALL.into_iter().map(|kind| (kind.name().to_owned(), self.contended[kind as usize].into()));
         json!({
             "kind": self.kind, "cpus": self.cpus, "worked": self.worked, "operations": self.operations,
             "seconds": self.ticks as f64 / self.hz as f64, "per_second": self.rate(),
@@ -111,12 +110,7 @@ fn measure(qemu: &Path, images: &Images, cpus: u32) -> Result<Vec<Measurement>> 
     let options = Options { timeout: Some(TIMEOUT), verbose: false };
     let outcome = Session::start(qemu, &machine, &boot, &options)?.run(|_| Ok(()))?;
     let console = String::from_utf8_lossy(&outcome.console);
-    ensure!(
-        outcome.status.is_success(),
-        "the program `scale` failed: {}\n{}",
-        outcome.status,
-        console.trim_end()
-    );
+    ensure!(outcome.status.is_success(), "the program `scale` failed: {}\n{}", outcome.status, console.trim_end());
     let measurements: Vec<Measurement> = console.lines().filter_map(Measurement::parse).collect();
     for found in &measurements {
         ensure!(found.hz != 0 && found.ticks != 0, "no time was measured: {found:?}");

@@ -141,13 +141,7 @@ impl Session {
         Ok(session)
     }
 
-    fn around(
-        mut child: Child,
-        scratch: TempDir,
-        nonce: String,
-        options: &Options,
-        memory: Memory,
-    ) -> Result<Session> {
+    fn around(mut child: Child, scratch: TempDir, nonce: String, options: &Options, memory: Memory) -> Result<Session> {
         let (notify, events) = channel();
         let stdout = child.stdout.take().context("the emulator has no stdout")?;
         let stdin = child.stdin.take().context("the emulator has no stdin")?;
@@ -318,9 +312,8 @@ fn meminfo(text: &str, name: &str) -> Option<u64> {
 /// The directory cannot be made.
 pub fn scratch() -> Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("faultline-").tempdir();
-    directory.with_context(|| {
-        format!("cannot make a directory in {}; TMPDIR names another", std::env::temp_dir().display())
-    })
+    directory
+        .with_context(|| format!("cannot make a directory in {}; TMPDIR names another", std::env::temp_dir().display()))
 }
 
 /// Starts the command in a process group of its own, so that Ctrl-C reaches the tool first.

@@ -3,9 +3,7 @@
 
 use crate::symbols::{self, Function};
 use anyhow::{Context, Result, bail};
-use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, Register,
-};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, Register};
 use object::read::elf::{FileHeader as _, SectionHeader as _};
 use object::{LittleEndian, elf::FileHeader64};
 
@@ -15,8 +13,7 @@ const PREFIX: &str = "libos_fast_";
 const ENDS: [&str; 2] = ["core::panicking::", "libos::console::unfinished"];
 
 /// The remedy for a fast handler that touches vector registers: copies become vector moves, or calls of `memcpy`.
-const REMEDY: &str =
-    "copying a structure often does that: copy its fields one by one, or use `upcall::set_handler`";
+const REMEDY: &str = "copying a structure often does that: copy its fields one by one, or use `upcall::set_handler`";
 
 /// Whether an instruction touches a register of the vector unit or of the x87. Instructions that save and load all of
 /// them do not count.
@@ -24,9 +21,8 @@ pub fn touches(instruction: &Instruction, info: &mut InstructionInfoFactory) -> 
     if matches!(instruction.code(), Code::Fxsave64_m512byte | Code::Fxrstor64_m512byte) {
         return false;
     }
-    let vector = |register: Register| {
-        register.is_vector_register() || register.is_st() || register.is_mm() || register.is_k()
-    };
+    let vector =
+        |register: Register| register.is_vector_register() || register.is_st() || register.is_mm() || register.is_k();
     let used = info.info(instruction).used_registers().iter().any(|used| vector(used.register()));
     let x87 = instruction.fpu_stack_increment_info().writes_top();
     let state = format!("{:?}", instruction.mnemonic()).to_lowercase();
@@ -42,8 +38,7 @@ pub fn touches(instruction: &Instruction, info: &mut InstructionInfoFactory) -> 
 /// One of them touches a vector register, or calls a function that might; or there is none.
 pub fn check_program(program: &[u8]) -> Result<()> {
     let functions = symbols::functions(program)?;
-    let fast: Vec<&Function> =
-        functions.iter().filter(|function| function.name.starts_with(PREFIX)).collect();
+    let fast: Vec<&Function> = functions.iter().filter(|function| function.name.starts_with(PREFIX)).collect();
     if fast.is_empty() {
         bail!("no function `{PREFIX}...`: is this a program of libos?");
     }
@@ -53,22 +48,13 @@ pub fn check_program(program: &[u8]) -> Result<()> {
         let code = code_of(program, function)?;
         if let Some((instruction, why)) = offender(function, code, &callable, &functions) {
             let name = function.name.strip_prefix(PREFIX).unwrap_or_default();
-            bail!(
-                "the fast handler `{name}` {why}, at {:#x}: {:?}\n  {REMEDY}",
-                instruction.ip(),
-                instruction.code()
-            );
+            bail!("the fast handler `{name}` {why}, at {:#x}: {:?}\n  {REMEDY}", instruction.ip(), instruction.code());
         }
     }
     Ok(())
 }
 
-fn offender(
-    function: &Function,
-    code: &[u8],
-    callable: &[u64],
-    all: &[Function],
-) -> Option<(Instruction, String)> {
+fn offender(function: &Function, code: &[u8], callable: &[u64], all: &[Function]) -> Option<(Instruction, String)> {
     let own = function.address..function.address + function.bytes;
     let may_go_to = |address| own.contains(&address) || callable.contains(&address);
     let mut info = InstructionInfoFactory::new();
@@ -107,8 +93,7 @@ fn code_of<'a>(program: &'a [u8], function: &Function) -> Result<&'a [u8]> {
         .find_map(|section| Some((section, within(section.sh_addr(endian), section.sh_size(endian))?)))
         .with_context(|| format!("`{}` is in no section", function.name))?;
     let code = section.data(endian, program)?.get(at as usize..);
-    code.and_then(|code| code.get(..function.bytes as usize))
-        .with_context(|| format!("`{}` is cut off", function.name))
+    code.and_then(|code| code.get(..function.bytes as usize)).with_context(|| format!("`{}` is cut off", function.name))
 }
 
 #[cfg(test)]

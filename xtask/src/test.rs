@@ -69,12 +69,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
 
 fn cargo_test(workspace: &Workspace, args: &Args, words: &[&str], harness: &[String]) -> Result<Outcome> {
     let mut command = Command::new(workspace::cargo());
-    command
-        .args(["test", "--target", workspace::HOST])
-        .args(words)
-        .arg("--")
-        .args(harness)
-        .args(&args.filter);
+    command.args(["test", "--target", workspace::HOST]).args(words).arg("--").args(harness).args(&args.filter);
     if args.list {
         command.arg("--list");
     }
@@ -125,9 +120,7 @@ mod tests {
         for line in ["running 1 test", "running 10 tests", "test::tests::suites_that_ran_are_shown: test"] {
             assert!(tells_of_tests(line), "{line}");
         }
-        for line in
-            ["running 0 tests", "", "test result: ok. 0 passed; 0 failed; 0 ignored", "0 tests, 0 benchmarks"]
-        {
+        for line in ["running 0 tests", "", "test result: ok. 0 passed; 0 failed; 0 ignored", "0 tests, 0 benchmarks"] {
             assert!(!tells_of_tests(line), "{line}");
         }
     }

@@ -88,10 +88,7 @@ impl Workspace {
     pub fn program(&self, name: &str) -> Result<&Program> {
         match self.programs.iter().find(|program| program.name == name) {
             Some(program) => Ok(program),
-            None => bail!(
-                "there is no program `{name}`{}\n  `cargo xtask list` shows all of them",
-                self.hint(name)
-            ),
+            None => bail!("there is no program `{name}`{}\n  `cargo xtask list` shows all of them", self.hint(name)),
         }
     }
 

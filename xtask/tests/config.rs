@@ -114,10 +114,7 @@ fn workspace(root: &Path) {
     let pinned = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust-toolchain.toml");
     fs::copy(pinned, root.join("rust-toolchain.toml")).unwrap();
     let package = |name: &str| format!("[package]\nname = '{name}'\nedition = '2024'\n");
-    put(
-        &root.join("kern/Cargo.toml"),
-        &format!("{}[dependencies]\npart.path = '../part'\n", package("kern")),
-    );
+    put(&root.join("kern/Cargo.toml"), &format!("{}[dependencies]\npart.path = '../part'\n", package("kern")));
     put(&root.join("kern/src/main.rs"), KERN);
     put(&root.join("part/Cargo.toml"), &package("part"));
     put(&root.join("part/src/lib.rs"), PART);

@@ -116,11 +116,7 @@ fn background() {
     assert!(!terminal::is_attended() && !terminal::is_interactive());
     assert!(terminal::Raw::enter().is_none());
     let ended = input::stdin().recv_timeout(TIMEOUT);
-    assert_eq!(
-        ended,
-        Err(RecvTimeoutError::Disconnected),
-        "what is typed is not for a job in the background"
-    );
+    assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "what is typed is not for a job in the background");
 }
 
 fn is_raw() -> bool {

@@ -56,8 +56,7 @@ impl Processors {
         while at < length(memory, table) {
             let entry = table.wrapping_add(at);
             let [kind, bytes, _, id] = memory.word(entry).to_le_bytes();
-            if kind == LOCAL_APIC && memory.word(entry.wrapping_add(4)) & ENABLED != 0 && self.len < Self::MAX
-            {
+            if kind == LOCAL_APIC && memory.word(entry.wrapping_add(4)) & ENABLED != 0 && self.len < Self::MAX {
                 self.ids[self.len] = id;
                 self.len += 1;
             }

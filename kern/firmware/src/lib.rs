@@ -140,8 +140,7 @@ fn archive(memory: &impl Physical, start_info: u64) -> Range<u64> {
 
 fn usable(memory: &impl Physical, start_info: u64) -> Ranges {
     let mut usable = Ranges::empty();
-    let (map, count) =
-        (memory.long(start_info + at::MEMORY_MAP), memory.word(start_info + at::MEMORY_MAP_ENTRIES));
+    let (map, count) = (memory.long(start_info + at::MEMORY_MAP), memory.word(start_info + at::MEMORY_MAP_ENTRIES));
     for index in 0..u64::from(count).min(Ranges::MAX as u64) {
         let entry = map.wrapping_add(index * at::MEMORY_MAP_ENTRY);
         let (address, bytes, kind) =

@@ -84,10 +84,7 @@ fn all_is_found() {
         let info = BootInfo::read(&memory, start_info).unwrap();
         assert_eq!(ids(&info), [0, 7, 3]);
         assert_eq!(info.command_line(), "init=hello trace -- \x1fa");
-        assert_eq!(
-            (info.word("init="), info.word("trace"), info.word("tick=")),
-            (Some("hello"), Some(""), None)
-        );
+        assert_eq!((info.word("init="), info.word("trace"), info.word("tick=")), (Some("hello"), Some(""), None));
         assert_eq!((info.word("\x1fa"), info.arguments()), (None, "\x1fa"));
         assert_eq!(info.archive, 0x20_0000..0x20_0000 + 12345);
         // Only memory above 1 MiB, in whole pages.

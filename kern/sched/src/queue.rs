@@ -107,8 +107,7 @@ impl<N: Node> Scheduler<N> {
     pub fn hand_over(&mut self, env: &'static N, processor: u32) -> bool {
         let taken = change(env.word(), |state| {
             let wants = state.status() == Status::Runnable && !state.is_reserved();
-            (wants && env.is_free_for(state, processor))
-                .then(|| state.with(Status::Running).held_by(processor))
+            (wants && env.is_free_for(state, processor)).then(|| state.with(Status::Running).held_by(processor))
         });
         taken.is_ok()
     }

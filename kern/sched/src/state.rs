@@ -58,8 +58,7 @@ impl<N: Node> Scheduler<N> {
 
     /// Makes this processor hold an environment, if no other does. Returns whether it holds it.
     pub fn hold(&mut self, env: &'static N, processor: u32) -> bool {
-        change(env.word(), |state| env.is_free_for(state, processor).then(|| state.held_by(processor)))
-            .is_ok()
+        change(env.word(), |state| env.is_free_for(state, processor).then(|| state.held_by(processor))).is_ok()
     }
 
     /// Condemns an environment: from now on processors only perform slices of its teardown. `false` if it is ending

@@ -50,9 +50,7 @@ extern "C" fn page_call<const CALL: usize>(a: u64, b: u64, c: u64, d: u64, e: u6
     let raw = const { Places::of(Call::ALL[CALL]).unwrap() }.pick([a, b, c, d, e, f]);
     let done = match call {
         _ if raw.env != 0 || raw.count != 1 => None,
-        Call::Alloc | Call::Protect | Call::Unmap | Call::Own => {
-            fast::page_fast(me, call, Va(raw.va), raw.arg)
-        }
+        Call::Alloc | Call::Protect | Call::Unmap | Call::Own => fast::page_fast(me, call, Va(raw.va), raw.arg),
         Call::Map if raw.source_env == 0 => fast::map_fast(me, Va(raw.source), Va(raw.va), raw.arg),
         _ => None,
     };

@@ -65,8 +65,7 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
             let argument = checked(call, op.arg)?;
             with_page_map(env, |map| {
                 let count = still_unpinned(env, va, count)?;
-                budget
-                    .each_page(map, count, |map, page| change(map, call, va.add_pages(page.into()), argument))
+                budget.each_page(map, count, |map, page| change(map, call, va.add_pages(page.into()), argument))
             })
         }
         _ => Err(Error::BadOp(op.call.into())),
@@ -96,13 +95,7 @@ fn change(map: &mut Editable, call: Call, va: Va, argument: u64) -> Result<(), E
 }
 
 /// Shares pages with `env`, or copies them to it, from another environment or from another address.
-fn map(
-    me: &'static Env,
-    env: &'static Env,
-    call: Call,
-    op: &PageOp,
-    budget: &mut Budget,
-) -> Result<u32, Error> {
+fn map(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
     let to = op.va.user_run(op.count.into())?;
     let count = unpinned(env, to, op.count)?;
     let perms = Perms::checked(op.arg)?;
@@ -110,9 +103,8 @@ fn map(
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
     let at = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
-    let accept = |map: &mut Editable, to, frame: Result<Frame, Error>| {
-        frame.and_then(|frame| map.accept(to, frame, perms))
-    };
+    let accept =
+        |map: &mut Editable, to, frame: Result<Frame, Error>| frame.and_then(|frame| map.accept(to, frame, perms));
     with_page_maps(source, env, |source_map, map| {
         let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
         match source_map {
@@ -136,13 +128,7 @@ fn map(
 
 /// Executes an operation on a run of whole tables.
 #[inline(never)]
-fn tables(
-    me: &'static Env,
-    env: &'static Env,
-    call: Call,
-    op: &PageOp,
-    budget: &mut Budget,
-) -> Result<u32, Error> {
+fn tables(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
     let (level, shares) = (op.level()?, call == Call::ShareTables);
     let source = if shares { table::find_own(me, op.source_env)? } else { env };
     op.va.table_run(op.count.into(), level)?;

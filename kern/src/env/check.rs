@@ -87,10 +87,7 @@ pub fn check_holders() {
         let (id, here, holder) = (env.id(), cpu.number.get(), env.holder());
         // Read again: the processor may have left the environment since.
         let runs = table::is_loaded(cpu, env);
-        assert!(
-            holder == Some(here) || !runs,
-            "environment {id} runs on processor {here}, and {holder:?} holds it"
-        );
+        assert!(holder == Some(here) || !runs, "environment {id} runs on processor {here}, and {holder:?} holds it");
     }
 }
 
@@ -122,11 +119,7 @@ pub fn all() {
     let machine = windows::machine();
     let (used, free) = (check.used, MEMORY.free_frames());
     let total = machine.total_frames.load(Relaxed);
-    assert!(
-        used + free == total,
-        "{used} frames used, {free} free, {total} in all, loaded here: {:?}",
-        after()
-    );
+    assert!(used + free == total, "{used} frames used, {free} free, {total} in all, loaded here: {:?}", after());
 }
 
 /// The environment whose entry this check follows: what is wrong now was right when that entry began.
@@ -251,10 +244,7 @@ fn check_root(root: Frame) {
     let own = Pte(table[UVPT_SLOT as usize].load(Relaxed));
     assert!(own.frame() == root && !own.has(Pte::WRITABLE), "self map: {own:?}");
     let windows = Pte(table[WINDOWS.index(Level::L4)].load(Relaxed));
-    assert!(
-        windows.frame() == Pte(template[WINDOWS.index(Level::L4)].load(Relaxed)).frame(),
-        "windows: {windows:?}"
-    );
+    assert!(windows.frame() == Pte(template[WINDOWS.index(Level::L4)].load(Relaxed)).frame(), "windows: {windows:?}");
     assert!(!windows.has(Pte::WRITABLE), "windows: {windows:?}");
 }
 

@@ -86,8 +86,7 @@ fn clear_selectors() {
 /// Locks the scheduler at a moment when no other processor holds this environment in the status `Stopped`. (In another
 /// status, it may be held for long.)
 pub fn lock_free(entry: Entry, env: &Env) -> Locked {
-    let is_leaving =
-        || env.status() == Status::Stopped && env.holder().is_some_and(|holder| holder != here());
+    let is_leaving = || env.status() == Status::Stopped && env.holder().is_some_and(|holder| holder != here());
     loop {
         let locked = scheduler::lock();
         if !is_leaving() {

@@ -161,10 +161,7 @@ pub type Results = Result<(u64, u64), Error>;
 
 /// Calls `f` with the page map of a living environment, locked and in an edit.
 #[inline(always)]
-pub fn with_page_map<T>(
-    env: &'static Env,
-    f: impl FnOnce(&mut Editable) -> Result<T, Error>,
-) -> Result<T, Error> {
+pub fn with_page_map<T>(env: &'static Env, f: impl FnOnce(&mut Editable) -> Result<T, Error>) -> Result<T, Error> {
     let mut map = env.page_map.lock();
     let ended = || Error::BadEnv(env.id().0.into());
     let map = map.as_mut().ok_or_else(ended)?;

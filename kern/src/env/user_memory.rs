@@ -43,11 +43,7 @@ impl UserSlice {
     ///
     /// # Errors
     /// [`Error::Fault`] with the first address that cannot be read, [`Error::BadAddress`].
-    pub fn read<'a, T: Plain>(
-        &self,
-        env: &'static Env,
-        out: &'a mut [MaybeUninit<T>],
-    ) -> Result<&'a [T], Error> {
+    pub fn read<'a, T: Plain>(&self, env: &'static Env, out: &'a mut [MaybeUninit<T>]) -> Result<&'a [T], Error> {
         let len = size_of_val(out);
         let to: *mut u8 = out.as_mut_ptr().cast();
         self.check_range(len as u64, HALF)?;
@@ -72,12 +68,7 @@ impl UserSlice {
     /// # Errors
     /// [`Error::Fault`] with the first address that cannot be written, [`Error::TableShared`],
     /// [`Error::BadAddress`].
-    pub fn fill<'a>(
-        &self,
-        env: &'static Env,
-        most: u64,
-        get: impl FnOnce() -> &'a [u8],
-    ) -> Result<u64, Error> {
+    pub fn fill<'a>(&self, env: &'static Env, most: u64, get: impl FnOnce() -> &'a [u8]) -> Result<u64, Error> {
         self.check_range(most, USER_LIMIT.0)?;
         with_page_map(env, |map| {
             self.pieces(most, |va, _, _| map.dirty(va).map(drop))?;

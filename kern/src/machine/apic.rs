@@ -88,10 +88,7 @@ fn state() -> impl Iterator<Item = (u64, u32)> {
 pub fn compare() {
     for (register, expected) in state() {
         let (found, id) = (read(register), id());
-        assert!(
-            found == expected,
-            "register {register:#x} of local APIC {id}: {found:#x}, expected {expected:#x}"
-        );
+        assert!(found == expected, "register {register:#x} of local APIC {id}: {found:#x}, expected {expected:#x}");
     }
 }
 

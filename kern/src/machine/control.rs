@@ -32,16 +32,8 @@ const NO_BREAKPOINTS: u64 = 0x400;
 const MEMORY_TYPES: u64 = 0x0007_0406_0007_0406;
 
 /// Features that the kernel and its programs use and `boot.s` has not checked: bits of edx of leaves 1 and 0x8000_0001.
-const WANTED: [(u32, &str); 8] = [
-    (0, "FPU"),
-    (4, "TSC"),
-    (8, "CX8"),
-    (9, "APIC"),
-    (15, "CMOV"),
-    (24, "FXSR"),
-    (26, "SSE2"),
-    (32 + 11, "SYSCALL"),
-];
+const WANTED: [(u32, &str); 8] =
+    [(0, "FPU"), (4, "TSC"), (8, "CX8"), (9, "APIC"), (15, "CMOV"), (24, "FXSR"), (26, "SSE2"), (32 + 11, "SYSCALL")];
 
 /// Registers that can be read and written, and how.
 macro_rules! registers {
@@ -163,10 +155,7 @@ pub fn compare(cpu: &Cpu) {
     for (register, expected) in registers(cpu) {
         if let Some(expected) = expected {
             let (found, number) = (register.read(), cpu.number.get());
-            assert!(
-                found == expected,
-                "{register:x?} of processor {number}: {found:#x}, expected {expected:#x}"
-            );
+            assert!(found == expected, "{register:x?} of processor {number}: {found:#x}, expected {expected:#x}");
         }
     }
 }

@@ -104,8 +104,7 @@ impl TrapFrame {
         let r = registers;
         *self.saved() = Saved {
             general: [
-                r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx, r.rcx,
-                r.rbx, r.rax,
+                r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx, r.rcx, r.rbx, r.rax,
             ],
             rip: r.rip,
             rflags: (r.rflags & USER_RFLAGS) | FIXED_RFLAGS,

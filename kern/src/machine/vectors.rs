@@ -83,8 +83,7 @@ fn make_idt() -> [Entry<HandlerFunc>; 256] {
 /// Loads the interrupt table.
 pub fn load_interrupt_table() {
     let idt = IDT.call_once(make_idt);
-    let pointer =
-        DescriptorTablePointer { limit: size_of_val(idt) as u16 - 1, base: VirtAddr::from_ptr(idt) };
+    let pointer = DescriptorTablePointer { limit: size_of_val(idt) as u16 - 1, base: VirtAddr::from_ptr(idt) };
     // SAFETY: the table is complete and lives forever.
     unsafe { x86_64::instructions::tables::lidt(&pointer) };
 }

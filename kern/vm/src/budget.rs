@@ -44,8 +44,7 @@ const OPERATION: u32 = SHORT_ROUND + 250;
 const SPACES: u32 = 150;
 /// Editing an entry, adding three tables above it, and filling the page; or removing tables again, because there is no
 /// frame for the last one. (Replacing pages, and removing tables with them, costs less.)
-const PAGE: Cost =
-    Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + DEFER), searches: 4, flushes: 1 };
+const PAGE: Cost = Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + DEFER), searches: 4, flushes: 1 };
 const _: () = assert!(FILL <= 3 * (PRUNE + DEFER));
 /// Editing two entries that point to a table, and adding the tables above. Both sides may need a TLB shootdown.
 const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most, searches: 3, flushes: 2 };
@@ -66,9 +65,7 @@ const ENTRY: u32 = 18_600;
 const _: () = {
     let (left, processors) = (ENTRY - OPERATION - SPACES, CpuInfo::MAX as u32);
     let own_table = own_table(TABLE_ENTRIES as u32, processors);
-    assert!(
-        left >= PAGE.most(processors) && left >= TABLE.most(processors) && left >= own_table.most(processors)
-    );
+    assert!(left >= PAGE.most(processors) && left >= TABLE.most(processors) && left >= own_table.most(processors));
 };
 
 impl Budget {

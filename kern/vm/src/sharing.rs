@@ -71,8 +71,7 @@ impl<M: Machine> Editable<M> {
 
     /// The number of nonempty entries of the table, on which the cost of [owning](Self::own_table) it depends.
     pub(crate) fn entries_of_table(&self, va: Va, level: Level) -> u32 {
-        self.table_entry(va, level)
-            .map_or(0, |(_, entry)| M::info(Pte(entry.load(Relaxed)).frame()).word.load(Relaxed))
+        self.table_entry(va, level).map_or(0, |(_, entry)| M::info(Pte(entry.load(Relaxed)).frame()).word.load(Relaxed))
     }
 
     /// Makes the table that the entry of this level (2 to 4) at `va` points to private to this page map. Returns
@@ -122,11 +121,8 @@ impl<M: Machine> Editable<M> {
         let work = &mut self.work;
         let copy = if is_sparse { M::memory().alloc_table(work)? } else { M::memory().alloc_dirty(work)? };
         let (from, to, left) = (M::table(table), M::table(copy), is_sparse.then_some(len));
-        let copied = if level > Level::L2 {
-            copy_tables::<M>(from, to, left)
-        } else {
-            copy_leaves::<M>(from, to, left)
-        };
+        let copied =
+            if level > Level::L2 { copy_tables::<M>(from, to, left) } else { copy_leaves::<M>(from, to, left) };
         if copied < TABLE_ENTRIES {
             let refused = Pte(from[copied].load(Relaxed)).frame();
             release_all::<M>(&to[..copied]);

@@ -211,14 +211,7 @@ impl PageOp {
     /// Shares whole tables: entries of this level, from `source` of `source_env` on, with another environment.
     #[inline]
     #[must_use]
-    pub const fn share_tables(
-        source_env: EnvId,
-        source: Va,
-        env: EnvId,
-        va: Va,
-        count: u32,
-        level: Level,
-    ) -> PageOp {
+    pub const fn share_tables(source_env: EnvId, source: Va, env: EnvId, va: Va, count: u32, level: Level) -> PageOp {
         let op = PageOp::new(Call::ShareTables, env, va, count, level as u64);
         PageOp { source_env, source, ..op }
     }
@@ -242,9 +235,7 @@ impl PageOp {
     #[must_use]
     pub const fn step(&self) -> u64 {
         match (Call::from_number(self.call as u64), Level::from_number(self.arg)) {
-            (Some(Call::ShareTables | Call::OwnTables | Call::UnmapTables), Some(level)) => {
-                span(level) / PAGE_SIZE
-            }
+            (Some(Call::ShareTables | Call::OwnTables | Call::UnmapTables), Some(level)) => span(level) / PAGE_SIZE,
             _ => 1,
         }
     }
@@ -254,11 +245,6 @@ impl PageOp {
     #[must_use]
     pub const fn skip(self, done: u32) -> PageOp {
         let pages = done as u64 * self.step();
-        PageOp {
-            count: self.count - done,
-            source: self.source.add_pages(pages),
-            va: self.va.add_pages(pages),
-            ..self
-        }
+        PageOp { count: self.count - done, source: self.source.add_pages(pages), va: self.va.add_pages(pages), ..self }
     }
 }

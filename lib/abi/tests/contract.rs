@@ -6,8 +6,7 @@ use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
 use abi::page::span;
 use abi::{
-    Arguments, Call, EnvId, Error, ExitStatus, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Status, Va,
-    Vector, args,
+    Arguments, Call, EnvId, Error, ExitStatus, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, Vector, args,
 };
 use std::collections::BTreeSet;
 
@@ -179,13 +178,8 @@ fn exit_codes_of_the_emulator_stand_for_statuses() {
 
 #[test]
 fn exit_statuses_do_not_overlap() {
-    assert_eq!(
-        [0, 63].map(ExitStatus::from_register),
-        [Ok(ExitStatus(0)), Ok(ExitStatus(ExitStatus::PROGRAM_MAX))]
-    );
-    assert!(
-        [64, 256, u64::MAX].iter().all(|bad| ExitStatus::from_register(*bad) == Err(Error::BadStatus(*bad)))
-    );
+    assert_eq!([0, 63].map(ExitStatus::from_register), [Ok(ExitStatus(0)), Ok(ExitStatus(ExitStatus::PROGRAM_MAX))]);
+    assert!([64, 256, u64::MAX].iter().all(|bad| ExitStatus::from_register(*bad) == Err(Error::BadStatus(*bad))));
     let killed: Vec<_> = (0..32).map(|vector| ExitStatus::killed_by(Vector(vector))).collect();
     for (vector, status) in (0..).zip(&killed) {
         assert_eq!(status.vector(), Some(Vector(vector)));
@@ -232,11 +226,7 @@ fn page_calls_come_in_registers() {
         (Call::Own, [0x9000, 7, 0, 7, 8, 9], PageOp::own(to, 7)),
         (Call::Map, [0x1001, 0x5000, 0x2002, 0x9000, 7, bits], PageOp::map(a, from, b, to, 7, perms)),
         (Call::Copy, [0x1001, 0x5000, 0x2002, 0x9000, 7, bits], PageOp::copy(a, from, b, to, 7, perms)),
-        (
-            Call::ShareTables,
-            [0x1001, 0x5000, 0x2002, 0x9000, 7, 3],
-            PageOp::share_tables(a, from, b, to, 7, Level::L3),
-        ),
+        (Call::ShareTables, [0x1001, 0x5000, 0x2002, 0x9000, 7, 3], PageOp::share_tables(a, from, b, to, 7, Level::L3)),
         (Call::OwnTables, [0x9000, 7, 2, 7, 8, 9], PageOp::own_tables(to, 7, Level::L2)),
         (Call::UnmapTables, [0x1001, 0x9000, 7, 4, 8, 9], PageOp::unmap_tables(a, to, 7, Level::L4)),
     ];
@@ -328,10 +318,7 @@ fn input_is_read_as_it_was_written() {
         assert_eq!(decoded(both.flat_map(Input::encode)), (expected, false));
     }
     // Piped input is all data; of the typed bytes, only those of the keys are not data.
-    assert!(
-        (0..=255)
-            .all(|byte| matches!(decoded(Input::Byte(byte).encode()).0[..], [Input::Byte(b)] if b == byte))
-    );
+    assert!((0..=255).all(|byte| matches!(decoded(Input::Byte(byte).encode()).0[..], [Input::Byte(b)] if b == byte)));
     let is_key = |byte: &u8| !matches!(Input::typed(*byte), Input::Byte(_));
     assert!((0..=255).filter(is_key).eq([0x04, 0x08, 0x15, 0x7f]));
     assert!(keys.into_iter().all(|key| matches!(key, Input::Key(code) if Input::typed(code.byte()) == key)));

@@ -13,9 +13,7 @@ use abi::{Level, PAGE_SIZE, Perms, Va};
 use core::fmt;
 use core::ops::Range;
 use elf::ElfBytes;
-use elf::abi::{
-    ELFOSABI_GNU, ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS,
-};
+use elf::abi::{ELFOSABI_GNU, ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS};
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader};
 use elf::parse::ParseError;
@@ -136,14 +134,10 @@ impl BadElf {
             BadElf::ByteOrder(_) => "it is not little-endian",
             BadElf::Machine(_) => "it is for another processor than x86-64",
             BadElf::OsAbi(_) => "it is for another operating system",
-            BadElf::Type(_) => {
-                "it is not linked to fixed addresses, but position-independent, a library or an object"
-            }
+            BadElf::Type(_) => "it is not linked to fixed addresses, but position-independent, a library or an object",
             BadElf::Interpreter(_) => "it is for another operating system, and asks for a dynamic linker",
             BadElf::Dynamic(_) => "it is for another operating system, and asks for dynamic linking",
-            BadElf::ThreadLocal(_) => {
-                "it is for another operating system, and asks for thread-local variables"
-            }
+            BadElf::ThreadLocal(_) => "it is for another operating system, and asks for thread-local variables",
             BadElf::Segments(_) => "it has no segments, or too many",
             BadElf::CutOff(_) => "a segment is cut off",
             BadElf::TooLarge(_) => "a segment is larger in the file than in memory",
@@ -259,9 +253,7 @@ fn check_kind(header: &FileHeader<LittleEndian>) -> Result<(), BadElf> {
         (Class::ELF32, ..) => Err(BadElf::Class(1)),
         (.., machine, _) if machine != EM_X86_64 => Err(BadElf::Machine(machine.into())),
         // Linkers write `ELFOSABI_GNU` if a file has sections that must be retained, for any system.
-        (_, system, ..) if ![ELFOSABI_SYSV, ELFOSABI_GNU].contains(&system) => {
-            Err(BadElf::OsAbi(system.into()))
-        }
+        (_, system, ..) if ![ELFOSABI_SYSV, ELFOSABI_GNU].contains(&system) => Err(BadElf::OsAbi(system.into())),
         (.., kind) if kind != ET_EXEC => Err(BadElf::Type(kind.into())),
         _ => Ok(()),
     }

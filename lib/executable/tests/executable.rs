@@ -4,8 +4,8 @@ use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
 use abi::page::span;
 use abi::{Level, PAGE_SIZE, Perms, Va};
 use elf::abi::{
-    ELFOSABI_FREEBSD, ELFOSABI_GNU, EM_386, EM_AARCH64, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, PF_R,
-    PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_NOTE, PT_PHDR, PT_TLS,
+    ELFOSABI_FREEBSD, ELFOSABI_GNU, EM_386, EM_AARCH64, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, PF_R, PF_W, PF_X,
+    PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_NOTE, PT_PHDR, PT_TLS,
 };
 use executable::{BadElf, MAX_SEGMENTS, PF_RESIDENT, Program, STACKS, Segment};
 use proptest::prelude::*;
@@ -66,32 +66,14 @@ impl Image {
     }
 }
 
-const CODE: Part = Part {
-    kind: PT_LOAD,
-    flags: PF_R | PF_X | PF_RESIDENT,
-    offset: 0x1000,
-    va: TEXT.0,
-    file: 0x1800,
-    memory: 0x1800,
-};
-const DATA: Part = Part {
-    kind: PT_LOAD,
-    flags: PF_R | PF_W,
-    offset: 0x2800,
-    va: TEXT.0 + 0x2800,
-    file: 0x900,
-    memory: 0x5000,
-};
+const CODE: Part =
+    Part { kind: PT_LOAD, flags: PF_R | PF_X | PF_RESIDENT, offset: 0x1000, va: TEXT.0, file: 0x1800, memory: 0x1800 };
+const DATA: Part =
+    Part { kind: PT_LOAD, flags: PF_R | PF_W, offset: 0x2800, va: TEXT.0 + 0x2800, file: 0x900, memory: 0x5000 };
 
 /// The segment that libos writes when it serves a fault.
-const OWN_DATA: Part = Part {
-    kind: PT_LOAD,
-    flags: PF_R | PF_W | PF_RESIDENT,
-    offset: 0,
-    va: RESIDENT.0,
-    file: 0,
-    memory: 0x1001,
-};
+const OWN_DATA: Part =
+    Part { kind: PT_LOAD, flags: PF_R | PF_W | PF_RESIDENT, offset: 0, va: RESIDENT.0, file: 0, memory: 0x1001 };
 
 /// A program with code, data that begins in the middle of a page, and constants that are not in the file.
 fn good() -> Image {
@@ -144,14 +126,12 @@ fn a_good_program_is_what_its_headers_say() {
 
 #[test]
 fn segments_may_fill_all_that_programs_have() {
-    let blank =
-        |start: Va, end: Va| Part { va: start.0, memory: end.0 - start.0, file: 0, offset: 0, ..DATA };
+    let blank = |start: Va, end: Va| Part { va: start.0, memory: end.0 - start.0, file: 0, offset: 0, ..DATA };
     let low = blank(TEXT.add_pages(2), STACKS.start);
     let private_end = Va(PRIVATE.0 + span(Level::L2));
     let own = Part { flags: OWN_DATA.flags, ..blank(RESIDENT, private_end) };
     let parts = vec![CODE, low, own, blank(private_end, HEAP)];
-    let program =
-        Image { parts, ..good() }.parse().expect("it leaves room for the stacks, and ends at the heap");
+    let program = Image { parts, ..good() }.parse().expect("it leaves room for the stacks, and ends at the heap");
     let ends: Vec<_> = program.segments().iter().map(|segment| segment.end).collect();
     assert_eq!(ends, [TEXT.add_pages(2), STACKS.start, private_end, HEAP]);
 }
@@ -164,9 +144,7 @@ fn segments_where_the_stacks_are_are_refused() {
     };
     let (start, end) = (STACKS.start.0, STACKS.end.0);
     assert_eq!(data(start - 1, start), None);
-    for (from, to) in
-        [(start - 1, start + 1), (start, end), (start - 1, end + 1), (end - 1, end), (end - 1, end + 1)]
-    {
+    for (from, to) in [(start - 1, start + 1), (start, end), (start - 1, end + 1), (end - 1, end), (end - 1, end + 1)] {
         assert_eq!(data(from, to), Some(BadElf::Stacks(from)), "{from:#x}..{to:#x}");
     }
 }
@@ -214,14 +192,10 @@ fn other_kinds_of_files_are_refused() {
 /// Programs as linkers make them for Linux, laid out as `readelf` shows them.
 #[test]
 fn programs_for_linux_are_refused() {
-    let load =
-        |flags, va: u64, file| Part { kind: PT_LOAD, flags, offset: va % PAGE_SIZE, va, file, memory: file };
+    let load = |flags, va: u64, file| Part { kind: PT_LOAD, flags, offset: va % PAGE_SIZE, va, file, memory: file };
     let other = |kind, va| Part { kind, ..load(PF_R, va, 0x10) };
-    let parts = [
-        load(PF_R, 0x40_0000, 0x500),
-        load(PF_R | PF_X, 0x40_1000, 0x800),
-        load(PF_R | PF_W, 0x40_2e00, 0x100),
-    ];
+    let parts =
+        [load(PF_R, 0x40_0000, 0x500), load(PF_R | PF_X, 0x40_1000, 0x800), load(PF_R | PF_W, 0x40_2e00, 0x100)];
     let linux = |more: &[Part]| Image { entry: 0x40_1040, parts: [more, &parts].concat(), ..good() }.parse();
     assert_eq!(linux(&[]), Err(BadElf::NotResident(0x40_1040)), "static, without the C library");
     let (headers, stack) = (other(PT_PHDR, 0x40_0040), other(PT_GNU_STACK, 0));
@@ -245,10 +219,7 @@ fn programs_without_what_libos_needs_are_refused() {
     let entry = good().entry;
     assert_eq!(refused(&[code, DATA, OWN_DATA]), Some(BadElf::NotResident(entry)));
     assert_eq!(refused(&[CODE, DATA]), Some(BadElf::NoResidentData(entry)));
-    assert_eq!(
-        refused(&[CODE, Part { flags: PF_R | PF_W, ..OWN_DATA }]),
-        Some(BadElf::NoResidentData(entry))
-    );
+    assert_eq!(refused(&[CODE, Part { flags: PF_R | PF_W, ..OWN_DATA }]), Some(BadElf::NoResidentData(entry)));
     assert_eq!(refused(&[CODE, OWN_DATA]), None);
     // Resident code elsewhere does not help.
     let elsewhere = Part { va: TEXT.0 + 0x10_0000, ..CODE };
@@ -368,8 +339,7 @@ fn every_reason_says_what_it_means() {
         BadElf::NoResidentData,
     ];
     let reasons: Vec<_> = with_value.iter().map(|reason| reason(77)).collect();
-    let value =
-        |reason: &BadElf| reason.to_string().contains("(0x4d)") || reason.to_string().contains("(77;");
+    let value = |reason: &BadElf| reason.to_string().contains("(0x4d)") || reason.to_string().contains("(77;");
     assert!(reasons.iter().all(value), "the offending value is missing");
     let reasons = [reasons, vec![BadElf::NotElf, BadElf::Headers]].concat();
     let mut texts: Vec<_> = reasons.iter().map(BadElf::to_string).collect();
@@ -407,19 +377,16 @@ fn number() -> impl Strategy<Value = u64> {
 
 /// The offsets and sizes of the numbers in a file.
 fn field() -> impl Strategy<Value = (usize, usize)> {
-    let header =
-        [(16, 2), (18, 2), (20, 4), (24, 8), (32, 8), (40, 8), (52, 2), (54, 2), (56, 2), (58, 2), (60, 2)];
+    let header = [(16, 2), (18, 2), (20, 4), (24, 8), (32, 8), (40, 8), (52, 2), (54, 2), (56, 2), (58, 2), (60, 2)];
     let part = [(0, 4), (4, 4), (8, 8), (16, 8), (32, 8), (40, 8)];
-    let in_part =
-        (0..6_usize, select(part.to_vec())).prop_map(|(n, (at, size))| (HEADER + n * ENTRY + at, size));
+    let in_part = (0..6_usize, select(part.to_vec())).prop_map(|(n, (at, size))| (HEADER + n * ENTRY + at, size));
     prop_oneof![1 => select(header.to_vec()), 4 => in_part]
 }
 
 /// Segments that are nearly in order.
 fn part() -> impl Strategy<Value = Part> {
     let read = PF_R | PF_RESIDENT;
-    let flags =
-        select(vec![PF_R, read, PF_R | PF_W, PF_R | PF_X, PF_X | PF_RESIDENT, read | PF_X, PF_W | PF_X]);
+    let flags = select(vec![PF_R, read, PF_R | PF_W, PF_R | PF_X, PF_X | PF_RESIDENT, read | PF_X, PF_W | PF_X]);
     (flags, 0..4_u64, 0..0x3000_u64, 0..0x2000_u64, prop_oneof![Just(0), 0..0x3000_u64]).prop_map(
         |(flags, gap, at, file, more)| Part {
             kind: PT_LOAD,

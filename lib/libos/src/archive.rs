@@ -29,8 +29,7 @@ fn index() -> Result<&'static [[u8; IndexEntry::SIZE]], Error> {
     let (header, rest) = archive.split_at_checked(INDEX_OFFSET as usize).ok_or(Error::NoArchive)?;
     let header = &header[header.len() - TAR_HEADER..];
     let digits = header.get(TAR_SIZE).filter(|_| header.starts_with(INDEX.as_bytes()));
-    let bytes =
-        digits.ok_or(Error::NoArchive)?.iter().fold(0, |size, digit| size * 8 + usize::from(digit & 7));
+    let bytes = digits.ok_or(Error::NoArchive)?.iter().fold(0, |size, digit| size * 8 + usize::from(digit & 7));
     Ok(rest.get(..bytes).ok_or(Error::NoArchive)?.as_chunks().0)
 }
 

@@ -51,9 +51,7 @@ fn word(address: u64) -> Option<u64> {
 pub(crate) fn print_panic() {
     let here = Place { rip: 0, rbp: door::frame_pointer(), is_return: true };
     let is_on_the_way = |place: &Place| {
-        place
-            .function()
-            .is_some_and(|function| WAY_OF_A_PANIC.iter().any(|way| function.name.starts_with(way)))
+        place.function().is_some_and(|function| WAY_OF_A_PANIC.iter().any(|way| function.name.starts_with(way)))
     };
     // The caller of this function is the panic handler.
     let mut next = here.caller().and_then(|handler| handler.caller());

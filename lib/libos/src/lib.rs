@@ -69,8 +69,7 @@ pub mod uvpt;
 pub mod windows;
 
 pub use abi::{
-    self, EnvId, ExitStatus, Fault, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, Va,
-    Vector, layout,
+    self, EnvId, ExitStatus, Fault, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, Va, Vector, layout,
 };
 pub use env::{Child, exit};
 pub use error::Error;

@@ -8,9 +8,7 @@
 use crate::layout::STACK_TOP;
 use crate::pages::{MAX_PAGES, NewPages};
 use crate::start::{ArgBlock, check_arg};
-use crate::{
-    Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, archive, resident, sys,
-};
+use crate::{Child, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, archive, resident, sys};
 use abi::boot::ARG_SEPARATOR;
 use alloc::string::String;
 use core::ops::Range;
@@ -164,8 +162,7 @@ fn copy(file: archive::File, child: EnvId, segment: &Segment) -> Result<(), Erro
     if whole > 0 {
         sys::copy(EnvId::SELF, source, child, segment.start, whole, Perms::WRITE)?;
     }
-    let mut data =
-        &file.data[segment.offset as usize..][..segment.bytes as usize][(whole * PAGE_SIZE) as usize..];
+    let mut data = &file.data[segment.offset as usize..][..segment.bytes as usize][(whole * PAGE_SIZE) as usize..];
     let mut va = segment.start.add_pages(whole);
     while va < segment.end {
         let pages = pager::pages(&(va..segment.end)).min(MAX_PAGES);

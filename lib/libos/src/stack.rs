@@ -26,8 +26,7 @@ fn region() -> Region {
 }
 
 // The executable format keeps segments away from the stack and its guard.
-const _: () =
-    assert!(STACKS.start.0 <= guard_below(FIRST_STACK.start).start.0 && STACK_TOP.0 <= STACKS.end.0);
+const _: () = assert!(STACKS.start.0 <= guard_below(FIRST_STACK.start).start.0 && STACK_TOP.0 <= STACKS.end.0);
 
 pub(crate) fn init() -> Result<(), Error> {
     regions::add(Region::new(guard_below(FIRST_STACK.start), Perms::READ, &GUARD))

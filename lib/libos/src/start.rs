@@ -7,9 +7,7 @@
 use crate::layout::{EXCEPTION_STACK_TOP, HEAP, STACK_TOP};
 use crate::regions::{self, Region};
 use crate::resident::Local;
-use crate::{
-    Error, Perms, Va, archive, backtrace, env, heap, println, resident, stack, symbols, upcall, windows,
-};
+use crate::{Error, Perms, Va, archive, backtrace, env, heap, println, resident, stack, symbols, upcall, windows};
 use abi::ExitStatus;
 use abi::boot::ARG_SEPARATOR;
 use core::arch::naked_asm;

@@ -338,14 +338,7 @@ pub fn own(va: Va, pages: u64) -> Result<()> {
 /// # Errors
 /// As [`alloc`](fn@alloc), and `BadLevel`, `NotMapped` where there is no table to share, `Mapped` where the target has
 /// entries already, `TooManyRefs`; `Pinned` if an exception stack is below; `TableShared` for a table of a child.
-pub fn share_tables(
-    source_env: EnvId,
-    source: Va,
-    env: EnvId,
-    va: Va,
-    tables: u64,
-    level: Level,
-) -> Result<()> {
+pub fn share_tables(source_env: EnvId, source: Va, env: EnvId, va: Va, tables: u64, level: Level) -> Result<()> {
     page_op(PageOp::share_tables(source_env, source, env, va, count(tables)?, level))
 }
 

@@ -63,8 +63,7 @@ impl<K: 'static> Known<K> {
         let (Range { start, end }, index) = crate::region::locate(regions, va);
         let known = Known { start, bytes: end.0 - start.0, ..Known::NOTHING };
         let Some(region) = index.map(|index| regions[index]) else { return known };
-        let known =
-            Known { region: Some(region), perms: region.perms, shared: region.copy_on_write(), ..known };
+        let known = Known { region: Some(region), perms: region.perms, shared: region.copy_on_write(), ..known };
         let refused = |right, bit| if region.perms.contains(right) { 0 } else { bit };
         let except = PROTECTION | refused(Perms::WRITE, WRITE) | refused(Perms::EXEC, FETCH);
         match region.pager.fill() {

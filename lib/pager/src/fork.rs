@@ -49,10 +49,9 @@ impl Share {
         match self {
             Share::Page(perms) => [Some(PageOp::map(ME, va, child, va, count, perms)), None],
             Share::Mark(word) => [Some(PageOp::mark(child, va, count, word)), None],
-            Share::CopyOnWrite(perms) => [
-                Some(PageOp::map(ME, va, child, va, count, perms)),
-                Some(PageOp::protect(ME, va, count, perms)),
-            ],
+            Share::CopyOnWrite(perms) => {
+                [Some(PageOp::map(ME, va, child, va, count, perms)), Some(PageOp::protect(ME, va, count, perms))]
+            }
         }
     }
 }
@@ -157,13 +156,7 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
     }
 
     /// Shares the addresses of one entry that points to a table: the table itself, or its contents.
-    fn table(
-        &mut self,
-        kernel: &mut K,
-        covered: &Range<Va>,
-        level: Level,
-        mut entry: Pte,
-    ) -> Result<(), Error> {
+    fn table(&mut self, kernel: &mut K, covered: &Range<Va>, level: Level, mut entry: Pte) -> Result<(), Error> {
         if covered.end <= SCRATCH && self.has_all(covered) {
             return self.add_table(kernel, covered.start, level);
         }
@@ -180,8 +173,7 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
 
     /// Whether the child gets everything in a range.
     fn has_all(&self, range: &Range<Va>) -> bool {
-        let meets =
-            |other: &Range<Va>| other.start < range.end && range.start < other.end && !other.is_empty();
+        let meets = |other: &Range<Va>| other.start < range.end && range.start < other.end && !other.is_empty();
         let is_lost = |region: &Region<K>| !Plan::inherits(region) && meets(&region.range());
         !self.plan.except.iter().any(meets) && (self.all_inherit || !self.plan.regions.iter().any(is_lost))
     }

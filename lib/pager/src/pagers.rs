@@ -49,12 +49,7 @@ impl Zeros {
 /// Brings in a page of zeros for `touch`.
 #[inline]
 // exercise 1 of pagers: memory that begins as zeros
-fn zeros<K: PageCalls>(
-    kernel: &mut K,
-    touch: &Touch,
-    region: &Region<K>,
-    fresh: Cause,
-) -> Result<Resolution, Error> {
+fn zeros<K: PageCalls>(kernel: &mut K, touch: &Touch, region: &Region<K>, fresh: Cause) -> Result<Resolution, Error> {
     let page = touch.va.page();
     if !touch.entry.is_empty() {
         return Ok(Resolution::Unhandled);
@@ -72,12 +67,7 @@ fn zeros<K: PageCalls>(
 
 /// Brings in several pages of zeros, in a sequential region.
 #[inline(never)]
-fn upwards<K: PageCalls>(
-    kernel: &mut K,
-    page: Va,
-    region: &Region<K>,
-    fresh: Cause,
-) -> Result<Resolution, Error> {
+fn upwards<K: PageCalls>(kernel: &mut K, page: Va, region: &Region<K>, fresh: Cause) -> Result<Resolution, Error> {
     let pages = around(kernel, region, page, region.end);
     kernel.alloc(page, pages.into(), region.perms).or_else(|error| unless_there(kernel, page, error))?;
     Ok(Resolution::Resume(fresh))
@@ -145,13 +135,7 @@ impl File {
     /// A region of this pager: `bytes` bytes at `source`, then zeros. `source` is as far from a page boundary as the
     /// start of the range is (so, on one).
     #[must_use]
-    pub fn region<K: PageCalls>(
-        &'static self,
-        range: Range<Va>,
-        perms: Perms,
-        source: Va,
-        bytes: u64,
-    ) -> Region<K> {
+    pub fn region<K: PageCalls>(&'static self, range: Range<Va>, perms: Perms, source: Va, bytes: u64) -> Region<K> {
         let data = [source.0.wrapping_sub(range.start.0), range.start.0 + bytes];
         Region { data, ..Region::new(range, perms, self) }
     }

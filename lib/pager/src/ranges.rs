@@ -174,9 +174,7 @@ pub fn advise<K: PageCalls>(
             let sequential = advice == Advice::Sequential;
             table.edit(|regions| regions.change(range, |region| region.sequential = sequential))
         }
-        Advice::WillNeed => {
-            for_each_piece(table, range, |region, piece| bring_in(kernel, region, piece, Access::Read))
-        }
+        Advice::WillNeed => for_each_piece(table, range, |region, piece| bring_in(kernel, region, piece, Access::Read)),
         Advice::DontNeed => {
             for_each_piece(table, range, |region, piece| match region.pager.can_discard() {
                 // First own the edges, as `unmap` does: a pager that has freed the data of its marks must not see them

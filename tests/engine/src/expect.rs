@@ -216,9 +216,8 @@ impl Expect {
         let one = |pattern: &Pattern| Pattern(change(&pattern.0));
         let list = |patterns: &Vec<Pattern>| patterns.iter().map(one).collect::<Vec<_>>();
         let lists = |all: &Vec<Vec<Pattern>>| all.iter().map(list).collect();
-        let counts = |all: &BTreeMap<Pattern, usize>| {
-            all.iter().map(|(pattern, times)| (one(pattern), *times)).collect()
-        };
+        let counts =
+            |all: &BTreeMap<Pattern, usize>| all.iter().map(|(pattern, times)| (one(pattern), *times)).collect();
         Expect {
             exactly: self.exactly.as_ref().map(list),
             order: lists(&self.order),
@@ -227,11 +226,7 @@ impl Expect {
             at_least: counts(&self.at_least),
             never: list(&self.never),
             same: lists(&self.same),
-            each: self
-                .each
-                .iter()
-                .map(|each| Each { line: one(&each.line), order: list(&each.order) })
-                .collect(),
+            each: self.each.iter().map(|each| Each { line: one(&each.line), order: list(&each.order) }).collect(),
             alike: self.alike.iter().map(|alike| Alike { line: one(&alike.line), ..*alike }).collect(),
             primes: self.primes.as_ref().map(|primes| Primes { line: one(&primes.line), ..*primes }),
         }
@@ -246,13 +241,9 @@ fn at_least(lines: &[&str], pattern: &str, least: usize) -> Option<Unmet> {
 fn same(lines: &[&str], patterns: &[Pattern]) -> Option<Unmet> {
     let counts: Vec<usize> = patterns.iter().map(|pattern| matching(lines, &pattern.0).len()).collect();
     let alike = counts.iter().all(|&count| count > 0 && count == counts[0]);
-    let told =
-        || patterns.iter().zip(&counts).map(|(pattern, count)| format!("{count} lines /{}/", pattern.0));
+    let told = || patterns.iter().zip(&counts).map(|(pattern, count)| format!("{count} lines /{}/", pattern.0));
     (!alike).then(|| {
-        Unmet::new(format!(
-            "equally many lines of each expected, found {}",
-            told().collect::<Vec<_>>().join(", ")
-        ))
+        Unmet::new(format!("equally many lines of each expected, found {}", told().collect::<Vec<_>>().join(", ")))
     })
 }
 
@@ -277,8 +268,7 @@ impl Alike {
         let found = groups(lines, &self.line);
         let found = found.get(self.skip..).unwrap_or_default();
         let alike = found.first().is_some_and(|first| found.iter().all(|other| other == first));
-        (!alike)
-            .then(|| Unmet::new(format!("the same in all lines /{}/ expected, found {found:?}", self.line.0)))
+        (!alike).then(|| Unmet::new(format!("the same in all lines /{}/ expected, found {found:?}", self.line.0)))
     }
 }
 
@@ -297,10 +287,7 @@ impl Primes {
             }
             None => return None,
         };
-        Some(Unmet::seeing(
-            text,
-            &matching(lines, &self.line.0).into_iter().rev().take(1).collect::<Vec<_>>(),
-        ))
+        Some(Unmet::seeing(text, &matching(lines, &self.line.0).into_iter().rev().take(1).collect::<Vec<_>>()))
     }
 }
 
@@ -345,10 +332,7 @@ mod tests {
             (r#"count = { "c" = 2 }"#, "2 lines /c/ expected, 0 found"),
             (r#"at_least = { "^a" = 3 }"#, "at least 3 lines /^a/ expected, 2 found"),
             (r#"never = ["b"]"#, "no line /b/ expected\n  seen: b 2"),
-            (
-                r#"same = [["^a", "^b"]]"#,
-                "equally many lines of each expected, found 2 lines /^a/, 1 lines /^b/",
-            ),
+            (r#"same = [["^a", "^b"]]"#, "equally many lines of each expected, found 2 lines /^a/, 1 lines /^b/"),
             (r#"same = [["c"]]"#, "equally many lines of each expected, found 0 lines /c/"),
             (
                 r#"each = [{ line = "^p (.)", order = ["p 3", "<1>$"] }]"#,

@@ -117,10 +117,7 @@ impl Run {
     /// Demands that all page frames were free when the machine ended with this status.
     pub fn frees_frames(&self, wanted: ExitStatus) -> &Run {
         let lost = self.lost_frames(wanted);
-        self.expect(
-            lost == 0,
-            format!("all page frames expected to be free at the end; {lost} frames are missing"),
-        )
+        self.expect(lost == 0, format!("all page frames expected to be free at the end; {lost} frames are missing"))
     }
 
     /// Demands that a condition holds.
@@ -196,18 +193,14 @@ mod tests {
     #[test]
     fn demands_that_are_not_met() {
         let run = run("a 1\nb 2\na 3\n");
-        run.count("^a", 1)
-            .once("c")
-            .never("b")
-            .in_order(&["2", "1"])
-            .exactly(&["a 1", "b 2"])
-            .exactly(&["a"]);
+        run.count("^a", 1).once("c").never("b").in_order(&["2", "1"]).exactly(&["a 1", "b 2"]).exactly(&["a"]);
         assert_eq!(run.unmet().len(), 6, "{:?}", run.unmet());
     }
 
     #[test]
     fn signatures_tell_who_wrote_a_line() {
-        let console = "ab12[00000000] new env 00001000\r\nhello\n  mine\nab12[00001000] user fault va 1 ip 2\n  trap 0xe\nend\n";
+        let console =
+            "ab12[00000000] new env 00001000\r\nhello\n  mine\nab12[00001000] user fault va 1 ip 2\n  trap 0xe\nend\n";
         let run = signed(console, FINE);
         let kernels: Vec<bool> = run.signed_lines().map(|(signed, _)| signed).collect();
         assert_eq!(kernels, [true, false, false, true, true, false]);

@@ -42,8 +42,6 @@ fn main() -> Result<()> {
         ns = ns.min(spent.as_nanos() as f64 / ROUNDS as f64);
         ticks = ticks.min(spent_tsc as f64 / ROUNDS as f64);
     }
-    println!(
-        "upcall, user's half (save, dispatch, empty handler, restore, return): {ns:.1} ns, {ticks:.0} TSC ticks"
-    );
+    println!("upcall, user's half (save, dispatch, empty handler, restore, return): {ns:.1} ns, {ticks:.0} TSC ticks");
     Ok(())
 }

@@ -226,8 +226,7 @@ pub fn for_each_entry(root: Frame, f: &mut dyn FnMut(Va, Level, Pte)) {
 }
 
 fn visit(table: Frame, level: Level, base: Va, f: &mut dyn FnMut(Va, Level, Pte)) {
-    let entries =
-        &Sim::table(table)[..if level == Level::L4 { WINDOWS.index(Level::L4) } else { TABLE_ENTRIES }];
+    let entries = &Sim::table(table)[..if level == Level::L4 { WINDOWS.index(Level::L4) } else { TABLE_ENTRIES }];
     for (index, entry) in entries.iter().enumerate() {
         let pte = Pte(entry.load(Relaxed));
         if pte.is_empty() {

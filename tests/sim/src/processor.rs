@@ -105,8 +105,7 @@ impl<M: Machine> Processor<M> {
     /// An address for which the processor still caches this frame.
     pub fn knows(&self, frame: Frame) -> Option<Va> {
         let pages = self.pages.iter().map(|(va, cached)| (*va, cached.frame));
-        let tables =
-            self.tables.iter().map(|((level, prefix), (table, _))| (Va(prefix * span(*level)), *table));
+        let tables = self.tables.iter().map(|((level, prefix), (table, _))| (Va(prefix * span(*level)), *table));
         pages.chain(tables).find(|(_, known)| *known == frame).map(|(va, _)| va)
     }
 

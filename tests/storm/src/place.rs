@@ -5,8 +5,8 @@
 //! surroundings of the exception stack.
 
 use abi::layout::{
-    ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SCRATCH,
-    SLOT_SIZE, TEXT, USER_LIMIT, UVPT, uvpt,
+    ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SCRATCH, SLOT_SIZE,
+    TEXT, USER_LIMIT, UVPT, uvpt,
 };
 use abi::page::span;
 use abi::{Level, PAGE_SIZE, Va};
@@ -100,10 +100,7 @@ pub fn tables() -> impl Iterator<Item = (u64, Level)> {
     let above = move |level| ends().filter(|&va| va < SCRATCH.0).map(move |va| va - va % span(level));
     Level::TABLES.into_iter().flat_map(move |level| {
         let earlier = move |place: usize, va| above(level).take(place).any(|other| other == va);
-        above(level)
-            .enumerate()
-            .filter(move |&(place, va)| !earlier(place, va))
-            .map(move |(_, va)| (va, level))
+        above(level).enumerate().filter(move |&(place, va)| !earlier(place, va)).map(move |(_, va)| (va, level))
     })
 }
 

@@ -266,9 +266,7 @@ impl<W: World> Stage<'_, W> {
             _ => &[],
         };
         match *run {
-            [count, ref addresses @ ..] => {
-                self.in_one(by, |stage| stage.finish(by, number, args, count, addresses))
-            }
+            [count, ref addresses @ ..] => self.in_one(by, |stage| stage.finish(by, number, args, count, addresses)),
             [] => Outcome { last: self.act(by, number, args), ..Outcome::default() },
         }
     }
@@ -286,14 +284,7 @@ impl<W: World> Stage<'_, W> {
     }
 
     /// Calls until all of a run is done: `count` and `addresses` are the indices of these arguments.
-    fn finish(
-        &mut self,
-        by: By,
-        number: u64,
-        mut args: [u64; 6],
-        count: usize,
-        addresses: &[usize],
-    ) -> Outcome {
+    fn finish(&mut self, by: By, number: u64, mut args: [u64; 6], count: usize, addresses: &[usize]) -> Outcome {
         let mut outcome = Outcome::default();
         loop {
             outcome.last = self.act(by, number, args);
@@ -438,8 +429,7 @@ impl<W: World> Stage<'_, W> {
             let Some(Table { open, refs }) = self.world.table(va, level) else { continue };
             self.fold(va ^ level as u64 ^ u64::from(open) << 48 ^ u64::from(refs) << 50);
             if show && !open {
-                self.world
-                    .print(format_args!("  {va:#x}: entry of level {level} to a table that {refs} have"));
+                self.world.print(format_args!("  {va:#x}: entry of level {level} to a table that {refs} have"));
             }
         }
         for name in 0..NAMES {
@@ -539,7 +529,7 @@ fn size(number: u64, args: &[u64; 6]) -> u64 {
 /// Registers, in their order in memory.
 fn words(r: &abi::Registers) -> [u64; 18] {
     [
-        r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx, r.rcx, r.rbx,
-        r.rax, r.rsp, r.rflags, r.rip,
+        r.r15, r.r14, r.r13, r.r12, r.r11, r.r10, r.r9, r.r8, r.rbp, r.rdi, r.rsi, r.rdx, r.rcx, r.rbx, r.rax, r.rsp,
+        r.rflags, r.rip,
     ]
 }

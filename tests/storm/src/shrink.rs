@@ -130,12 +130,7 @@ fn report(plan: &Plan, played: &Comparison) -> String {
     }
     let expected = played.expected[line].trim();
     let plan = Plan { keep, ..*plan };
-    let _ = write!(
-        text,
-        "  expected: {expected}\n  actual:   {}\n  to repeat: {}",
-        actual.trim(),
-        command(&plan)
-    );
+    let _ = write!(text, "  expected: {expected}\n  actual:   {}\n  to repeat: {}", actual.trim(), command(&plan));
     text
 }
 

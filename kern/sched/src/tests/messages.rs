@@ -223,9 +223,7 @@ fn a_receiver_ends_or_is_taken() {
                     world.slice(world.next(0));
                 }
             },
-            move |world| {
-                assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp))
-            },
+            move |world| assert!(world.lock().condemn(receiver, ExitStatus::DESTROYED, EnvId::NONE, Family::GoesUp)),
         );
         assert_eq!((receiver.status(), sender.status()), (Status::Zombie, Status::Running));
     });

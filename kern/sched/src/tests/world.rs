@@ -209,11 +209,7 @@ impl World {
 }
 
 /// Runs two functions on two processors at the same time.
-pub fn together(
-    world: &Arc<World>,
-    first: impl FnOnce(&World) + 'static,
-    second: impl FnOnce(&World) + 'static,
-) {
+pub fn together(world: &Arc<World>, first: impl FnOnce(&World) + 'static, second: impl FnOnce(&World) + 'static) {
     let other = Arc::clone(world);
     let thread = thread::spawn(move || second(&other));
     first(world);

@@ -33,9 +33,8 @@ impl World {
             assert_eq!(env.holder(), model.holder, "holder of {slot}");
             let used = self.sched.child(env, EnvId::ANY);
             let children = || {
-                (0..SLOTS).filter(|&child| {
-                    self.model[child].parent == Some(slot) && self.model[child].status != Status::Free
-                })
+                (0..SLOTS)
+                    .filter(|&child| self.model[child].parent == Some(slot) && self.model[child].status != Status::Free)
             };
             let ended = children().any(|child| self.status(child) == Status::Zombie);
             assert_eq!(used.is_some(), children().next().is_some(), "children of {slot}");

@@ -94,8 +94,7 @@ impl World {
     }
 
     fn hand_over(&mut self, cpu: u32, to: usize) {
-        let can =
-            self.status(to) == Status::Runnable && self.model[to].holder.is_none_or(|holder| holder == cpu);
+        let can = self.status(to) == Status::Runnable && self.model[to].holder.is_none_or(|holder| holder == cpu);
         let before = self.runs[cpu as usize];
         if before == Some(to) {
             return;
@@ -153,8 +152,7 @@ impl World {
 
     fn receive(&mut self, cpu: u32, from: Option<usize>) {
         let Some(me) = self.runs[cpu as usize] else { return };
-        let from =
-            from.filter(|&from| !matches!(self.status(from), Status::Free | Status::Zombie | Status::Dying));
+        let from = from.filter(|&from| !matches!(self.status(from), Status::Free | Status::Zombie | Status::Dying));
         let id = from.map_or(EnvId::ANY, |from| self.table[from].id());
         let waits = self.sched.receive(&self.table[me], me as u64, id);
         assert_eq!(waits, self.status(me) != Status::Dying);

@@ -212,9 +212,8 @@ impl World {
     /// Parts a dying environment from its children. The youngest comes first.
     fn part(&mut self, slot: usize) {
         let mut children: Vec<_> = (0..SLOTS).filter(|&child| self.is_child(child, slot)).collect();
-        children.sort_by_key(|&child| {
-            (self.status(child) != Status::Zombie, std::cmp::Reverse(self.model[child].born))
-        });
+        children
+            .sort_by_key(|&child| (self.status(child) != Status::Zombie, std::cmp::Reverse(self.model[child].born)));
         for child in children {
             let status = self.status(child);
             self.model[child].parent = None;

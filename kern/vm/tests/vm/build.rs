@@ -126,11 +126,8 @@ fn what_users_may_read_has_no_large_page() {
 fn tables_are_for_users_if_a_page_below_is() {
     let mut builder = builder();
     builder.back(0..PAGE_SIZE, RW);
-    let entry =
-        |builder: &Builder<Sim>, va: Va| Pte(Sim::table(builder.root())[va.index(Level::L4)].load(SeqCst));
-    assert!(
-        entry(&builder, Va(0)).has(Pte::PRESENT | Pte::WRITABLE) && !entry(&builder, Va(0)).has(Pte::USER)
-    );
+    let entry = |builder: &Builder<Sim>, va: Va| Pte(Sim::table(builder.root())[va.index(Level::L4)].load(SeqCst));
+    assert!(entry(&builder, Va(0)).has(Pte::PRESENT | Pte::WRITABLE) && !entry(&builder, Va(0)).has(Pte::USER));
     builder.back(span(Level::L2)..span(Level::L2) + PAGE_SIZE, RW | Pte::USER);
     assert!(entry(&builder, Va(0)).has(Pte::USER));
     assert!(!machine::entry(builder.root(), Va(0)).has(Pte::USER));
@@ -171,9 +168,7 @@ fn memory_that_was_not_used_is_free_and_the_lowest_goes_first() {
     let memory = machine::start(0);
     memory.init(&usable(), builder.free());
     assert_eq!(free_frames(), FRAMES - tables.len() - pages.len());
-    assert!(
-        tables.into_iter().chain(pages.values().map(|(pte, _)| pte.frame())).all(|frame| refs(frame) == 1)
-    );
+    assert!(tables.into_iter().chain(pages.values().map(|(pte, _)| pte.frame())).all(|frame| refs(frame) == 1));
     let expected: BTreeSet<_> = frames().filter(|frame| is_free(&builder, *frame)).collect();
     let first = memory.alloc().ok();
     assert_eq!(first.as_ref(), expected.first());

@@ -60,8 +60,7 @@ struct Place {
 impl Model {
     /// A model with this many empty page maps and frames.
     pub fn new(maps: usize, frames: usize) -> Model {
-        let mut model =
-            Model { roots: Vec::new(), tables: BTreeMap::new(), contents: HashMap::new(), next: 0, frames };
+        let mut model = Model { roots: Vec::new(), tables: BTreeMap::new(), contents: HashMap::new(), next: 0, frames };
         model.roots = (0..maps).map(|_| model.new_table(Table::new())).collect();
         model
     }
@@ -234,9 +233,7 @@ impl Model {
             Op::Unmap { map, va } => done(self.unmap(map, va)),
             Op::Mark { map, va, word } => done(self.mark(map, va, word)),
             Op::Own { map, va } => Outcome::Call(self.own(map, va)),
-            Op::ShareTable { from, source, to, va, level } => {
-                done(self.share_table((from, source), (to, va), level))
-            }
+            Op::ShareTable { from, source, to, va, level } => done(self.share_table((from, source), (to, va), level)),
             Op::OwnTable { map, va, level } => Outcome::Call(self.own_table(map, va, level)),
             Op::UnmapTable { map, va, level } => done(self.unmap_table(map, va, level)),
             Op::TearDown { map, .. } => {
@@ -272,12 +269,7 @@ impl Model {
         Ok(())
     }
 
-    fn share(
-        &mut self,
-        (from, source): (usize, Va),
-        (to, va): (usize, Va),
-        perms: Perms,
-    ) -> Result<(), Error> {
+    fn share(&mut self, (from, source): (usize, Va), (to, va): (usize, Va), perms: Perms) -> Result<(), Error> {
         let (_, held) = self.held(from, source)?;
         let write = perms.contains(Perms::WRITE);
         if write && !held.perms.contains(Perms::WRITE) {
@@ -358,12 +350,7 @@ impl Model {
         }
     }
 
-    fn share_table(
-        &mut self,
-        (from, source): (usize, Va),
-        (to, va): (usize, Va),
-        level: Level,
-    ) -> Result<(), Error> {
+    fn share_table(&mut self, (from, source): (usize, Va), (to, va): (usize, Va), level: Level) -> Result<(), Error> {
         let (place, table, _) = self.table(from, source, level)?;
         // Even if this fails, the page map that shares can write nothing below any more.
         self.set(place, Some(Entry::Table(table, false)));

@@ -105,10 +105,7 @@ impl Op {
     /// Whether this may need a frame.
     pub fn allocates(self) -> bool {
         use Op::{Alloc, Mark, Own, OwnTable, Share, ShareTable};
-        matches!(
-            self,
-            Alloc { .. } | Share { .. } | Mark { .. } | Own { .. } | ShareTable { .. } | OwnTable { .. }
-        )
+        matches!(self, Alloc { .. } | Share { .. } | Mark { .. } | Own { .. } | ShareTable { .. } | OwnTable { .. })
     }
 }
 
@@ -159,13 +156,8 @@ fn table() -> impl Strategy<Value = (Va, Level)> {
 
 fn share_table() -> impl Strategy<Value = Op> {
     // Mostly to the same place of another page map, as in a fork.
-    let same = (map(), table(), map()).prop_map(|(from, (va, level), to)| Op::ShareTable {
-        from,
-        source: va,
-        to,
-        va,
-        level,
-    });
+    let same =
+        (map(), table(), map()).prop_map(|(from, (va, level), to)| Op::ShareTable { from, source: va, to, va, level });
     let other = (map(), table(), map(), page()).prop_map(|(from, (source, level), to, va)| {
         let va = Va(va.0 & !(span(level) - 1));
         Op::ShareTable { from, source, to, va, level }

@@ -16,8 +16,7 @@ const HELD: usize = 40;
 /// Frames without contents, and processors that are threads.
 struct Threads;
 
-static METADATA: LazyLock<Vec<FrameInfo>> =
-    LazyLock::new(|| (0..=FRAMES).map(|_| FrameInfo::default()).collect());
+static METADATA: LazyLock<Vec<FrameInfo>> = LazyLock::new(|| (0..=FRAMES).map(|_| FrameInfo::default()).collect());
 static COUNTS: LazyLock<Vec<CpuInfo>> = LazyLock::new(|| (0..CPUS).map(|_| CpuInfo::default()).collect());
 /// The owner of each frame: the number of the processor plus one.
 static OWNERS: [AtomicU32; FRAMES + 1] = [const { AtomicU32::new(0) }; FRAMES + 1];

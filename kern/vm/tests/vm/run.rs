@@ -154,9 +154,8 @@ fn a_list_is_done_as_far_as_all_is_usual() {
     let protect = |number| PageOp::protect(ME, HERE.add_pages(number), 1, Perms::READ);
     let ops: Vec<_> = (0..40).map(protect).collect();
     let pinned = HERE.add_pages(10).0..HERE.add_pages(12).0;
-    let short = |world: &mut World, ops: &[PageOp], pinned| {
-        world.here.edit().protect_list_fast(ops, Perms::READ, pinned)
-    };
+    let short =
+        |world: &mut World, ops: &[PageOp], pinned| world.here.edit().protect_list_fast(ops, Perms::READ, pinned);
     for (from, done) in [(0, 10), (10, 0), (11, 0), (12, 28)] {
         assert_eq!(short(&mut world, &ops[from..], pinned.clone()), done, "from {from}");
     }
@@ -191,10 +190,7 @@ fn what_was_protected_the_short_way_is_forgotten() {
         machine::processor(|processor| processor.load(Some(world.here.root())));
         let pages = || (0..u64::from(count)).map(|number| HERE.add_pages(number));
         assert!(pages().all(|page| machine::store(page, 1)));
-        assert_eq!(
-            world.here.edit().protect_run_fast(HERE, count as usize, Perms::READ),
-            Some(count as usize)
-        );
+        assert_eq!(world.here.edit().protect_run_fast(HERE, count as usize, Perms::READ), Some(count as usize));
         assert!(!pages().any(|page| machine::store(page, 2)), "{count} pages");
     }
 }
@@ -337,10 +333,7 @@ fn no_entry_costs_more_than_its_budget() {
 }
 
 /// All pairs, here and elsewhere.
-fn situations<'a>(
-    befores: &'a [Before],
-    calls: &'a [Call],
-) -> impl Iterator<Item = (bool, Before, Call)> + 'a {
+fn situations<'a>(befores: &'a [Before], calls: &'a [Call]) -> impl Iterator<Item = (bool, Before, Call)> + 'a {
     let pairs = befores.iter().flat_map(|before| calls.iter().map(move |call| (*before, *call)));
     pairs.flat_map(|(before, call)| [(false, before, call), (true, before, call)])
 }

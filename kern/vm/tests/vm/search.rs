@@ -71,8 +71,7 @@ const SHAPES: [Shape; 3] = [
 
 #[test]
 fn no_sequence_of_operations_leads_to_a_state_that_is_wrong() {
-    for (shape, depth, most) in SHAPES.into_iter().zip([6, 7, 6]).map(|(shape, depth)| (shape, depth, 20_000))
-    {
+    for (shape, depth, most) in SHAPES.into_iter().zip([6, 7, 6]).map(|(shape, depth)| (shape, depth, 20_000)) {
         let found = search(shape, RULE, depth, most);
         assert_eq!(found.wrong, None, "{shape:?}");
         let deepest = found.ways.iter().map(Vec::len).max();

@@ -68,10 +68,7 @@ impl World {
             // The fast path, and a call that fails, frees one frame at most that is not counted as work.
             assert!(work + vm::FREE >= cost, "{op:x?} took {cost}, and says {work}");
             let owns_table = matches!(op, Op::OwnTable { .. });
-            assert!(
-                work < cost + if owns_table { TABLE } else { PAGE },
-                "{op:x?} took {cost}, and says {work}"
-            );
+            assert!(work < cost + if owns_table { TABLE } else { PAGE }, "{op:x?} took {cost}, and says {work}");
         }
         self.compare();
     }

@@ -24,9 +24,8 @@ pub struct State {
 
 impl State {
     /// The names of [`State::general`].
-    pub const NAMES: [&str; 15] = [
-        "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax",
-    ];
+    pub const NAMES: [&str; 15] =
+        ["r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax"];
 
     /// A different value in each register. `flags` sets or clears all flags that a user may set, except TF; `mxcsr`
     /// rounds towards zero and has every exception flag set.
@@ -163,8 +162,8 @@ unsafe extern "C" fn probe_asm(before: &State, after: &mut State, stack: u64) {
 impl From<&Fault> for State {
     fn from(fault: &Fault) -> State {
         let general = [
-            fault.r15, fault.r14, fault.r13, fault.r12, fault.r11, fault.r10, fault.r9, fault.r8, fault.rbp,
-            fault.rdi, fault.rsi, fault.rdx, fault.rcx, fault.rbx, fault.rax,
+            fault.r15, fault.r14, fault.r13, fault.r12, fault.r11, fault.r10, fault.r9, fault.r8, fault.rbp, fault.rdi,
+            fault.rsi, fault.rdx, fault.rcx, fault.rbx, fault.rax,
         ];
         let (rsp, rflags) = (fault.rsp, fault.rflags);
         State { general, rsp, rflags, ..State::pattern(false) }

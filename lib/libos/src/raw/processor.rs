@@ -132,9 +132,7 @@ pub fn read_by_segments(address: u64) -> [u64; 2] {
 pub fn x87_pointers() -> [u32; 3] {
     let mut image = [0u32; 7];
     // SAFETY: stores 28 bytes, and loads them again.
-    unsafe {
-        asm!("fnstenv [{0}]", "fldenv [{0}]", in(reg) &raw mut image, options(nostack, preserves_flags))
-    };
+    unsafe { asm!("fnstenv [{0}]", "fldenv [{0}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
     let [_, _, _, instruction, selector_and_opcode, operand, _] = image;
     [instruction, operand, selector_and_opcode >> 16]
 }
@@ -142,9 +140,7 @@ pub fn x87_pointers() -> [u32; 3] {
 /// Loads a number from an address with x87, so that the x87 pointers name this address.
 pub fn x87_load(address: u64) {
     // SAFETY: see the text of [`raw`](super). The register stack is empty again afterwards.
-    unsafe {
-        asm!("fninit", "fild dword ptr [{}]", "ffree st(0)", "fincstp", in(reg) address, options(nostack))
-    }
+    unsafe { asm!("fninit", "fild dword ptr [{}]", "ffree st(0)", "fincstp", in(reg) address, options(nostack)) }
 }
 
 /// Resets all x87 state, the pointers included.

@@ -92,20 +92,14 @@ fn a_child_does_not_get_what_is_not_inherited() {
         fn name(&self) -> &'static str {
             "mine"
         }
-        fn fault(
-            &self,
-            host: &mut Host,
-            touch: &Touch,
-            region: &Region<Host>,
-        ) -> Result<Resolution, abi::Error> {
+        fn fault(&self, host: &mut Host, touch: &Touch, region: &Region<Host>) -> Result<Resolution, abi::Error> {
             ZEROS.fault(host, touch, region)
         }
         fn on_fork(&self) -> Inherit {
             Inherit::Not
         }
     }
-    let mut rig =
-        Rig::new(&[region(0..2, &ZEROS), region(2..4, &Mine), region(4..6, &Mine), region(6..8, &ZEROS)]);
+    let mut rig = Rig::new(&[region(0..2, &ZEROS), region(2..4, &Mine), region(4..6, &Mine), region(6..8, &ZEROS)]);
     assert!((0..8).filter(|number| *number != 3).all(|number| rig.write(number, 7)));
     rig.host.mark(page(3), 5).expect("room");
     let child = rig.fork(&[]).expect("memory");

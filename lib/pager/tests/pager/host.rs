@@ -109,8 +109,7 @@ impl Host {
         loop {
             match self.page(call, op) {
                 Err(Error::TableShared(value)) => {
-                    let (va, level) =
-                        (Va(value).page(), Level::from_number(Va(value).offset()).expect("a level"));
+                    let (va, level) = (Va(value).page(), Level::from_number(Va(value).offset()).expect("a level"));
                     assert!(self.table(va, level).is_shared_table(), "{va} at level {level}, for {op:?}");
                     self.page(Call::OwnTables, PageOp::own_tables(va, 1, level))?;
                 }

@@ -141,9 +141,8 @@ impl Env {
 
     /// Cuts regions at the ends of a range.
     fn cut(&mut self, range: &Range<Va>) -> Result<(), Error> {
-        let cuts = [range.start, range.end]
-            .into_iter()
-            .filter(|at| self.pages.contains_key(at) && !self.starts.contains(at));
+        let cuts =
+            [range.start, range.end].into_iter().filter(|at| self.pages.contains_key(at) && !self.starts.contains(at));
         let cuts: Vec<_> = cuts.collect();
         self.room(cuts.len())?;
         self.starts.extend(cuts);
@@ -230,8 +229,7 @@ impl Model {
     }
 
     pub fn free(&self) -> usize {
-        let given: BTreeSet<_> =
-            self.frames_in_use().filter(|frame| matches!(frame, FrameId::Given(_))).collect();
+        let given: BTreeSet<_> = self.frames_in_use().filter(|frame| matches!(frame, FrameId::Given(_))).collect();
         let tables: usize = self.all().map(|env| 1 + env.tables().len()).sum();
         self.frames - given.len() - tables
     }

@@ -179,8 +179,11 @@ fn add() -> impl Strategy<Value = Op> {
 
 fn touch() -> impl Strategy<Value = Op> {
     let access = select(vec![Access::Read, Access::Write, Access::Write, Access::Fetch]);
-    (page(), select(OFFSETS.to_vec()), access, any::<u8>())
-        .prop_map(|(page, offset, access, byte)| Op::Touch { va: Va(page.0 + offset), access, byte })
+    (page(), select(OFFSETS.to_vec()), access, any::<u8>()).prop_map(|(page, offset, access, byte)| Op::Touch {
+        va: Va(page.0 + offset),
+        access,
+        byte,
+    })
 }
 
 /// A random step.

@@ -161,10 +161,7 @@ fn changing_is_for_covered_ranges_only() {
     let book = book(8, &[2..4, 4..6, 8..10]);
     for (pages, hole) in [(0..3, 0), (3..7, 6), (2..10, 6), (9..11, 10), (20..21, 20)] {
         assert_eq!(allow_writing(&book, pages.clone()), Err(Error::NoRegion(at(hole))));
-        assert_eq!(
-            book.edit(|regions| regions.require_covered(&range(pages))),
-            Err(Error::NoRegion(at(hole)))
-        );
+        assert_eq!(book.edit(|regions| regions.require_covered(&range(pages))), Err(Error::NoRegion(at(hole))));
     }
     allow_writing(&book, 3..5).expect("room");
     let writable: Vec<_> = book.regions().iter().map(Region::is_writable).collect();
@@ -214,8 +211,7 @@ fn gaps_are_the_lowest_that_fit() {
 #[test]
 fn the_ends_of_a_region_move_as_far_as_its_neighbours() {
     let book = book(8, &[2..4, 6..8, 10..12]);
-    let resize =
-        |old: Range<u64>, new: Range<u64>| book.edit(|regions| regions.resize(&range(old), &range(new)));
+    let resize = |old: Range<u64>, new: Range<u64>| book.edit(|regions| regions.resize(&range(old), &range(new)));
     assert_eq!(resize(6..8, 3..8), Err(Error::Overlap(at(3))));
     assert_eq!(resize(6..8, 6..11), Err(Error::Overlap(at(10))));
     assert_eq!(resize(6..8, 20..22), Err(Error::Overlap(at(10))), "not over a neighbour either");

@@ -48,11 +48,7 @@ fn a_fork_takes_as_many_frames_as_the_top_has_tables() {
     // A write makes the two tables above the page and the page private.
     assert_eq!(cause_of_write(&mut rig, 100), Some(Cause::Copy));
     assert_eq!(free - free_frames(), 5);
-    assert!(
-        !is_shared(&rig, 100, Level::L3)
-            && !is_shared(&rig, 100, Level::L2)
-            && is_shared(&rig, 600, Level::L2)
-    );
+    assert!(!is_shared(&rig, 100, Level::L3) && !is_shared(&rig, 100, Level::L2) && is_shared(&rig, 600, Level::L2));
     rig.end();
 }
 
@@ -65,10 +61,7 @@ fn the_largest_table_is_shared_that_may_be() {
         let child = rig.fork(&[]).expect("memory");
         for env in [0, child] {
             rig.host.switch(env);
-            assert_eq!(
-                Level::TABLES.map(|other| is_shared(&rig, 0, other)),
-                Level::TABLES.map(|other| other == level)
-            );
+            assert_eq!(Level::TABLES.map(|other| is_shared(&rig, 0, other)), Level::TABLES.map(|other| other == level));
         }
         // A write makes all tables above the page private, and no others.
         assert_eq!(cause_of_write(&mut rig, 0), Some(Cause::Copy));

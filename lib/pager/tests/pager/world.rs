@@ -222,9 +222,7 @@ impl World {
             Op::Protect { range, rights, cover } => {
                 ranges::protect(host, book, &self.model.aim(range, *cover), *rights)
             }
-            Op::Advise { range, advice, cover } => {
-                ranges::advise(host, book, &self.model.aim(range, *cover), *advice)
-            }
+            Op::Advise { range, advice, cover } => ranges::advise(host, book, &self.model.aim(range, *cover), *advice),
             Op::Relocate { page, to } => match self.model.move_of(*page, *to) {
                 None => return Outcome::Skipped,
                 Some((old, new)) => ranges::relocate(host, book, &old, &new),
@@ -306,14 +304,7 @@ impl World {
         assert_eq!(processor(|processor| processor.stale()), None, "a stale translation");
     }
 
-    fn compare_page(
-        &self,
-        env: usize,
-        va: Va,
-        pte: Pte,
-        page: &Page,
-        frame_of: &mut BTreeMap<FrameId, Frame>,
-    ) {
+    fn compare_page(&self, env: usize, va: Va, pte: Pte, page: &Page, frame_of: &mut BTreeMap<FrameId, Frame>) {
         let id = page.held.expect("the page is there").frame;
         let expected = match id {
             FrameId::Zeros => *self.host.archive.last().expect("it has pages"),
@@ -367,8 +358,7 @@ fn held(archive: &[Frame], pte: Pte) -> Held {
 
 /// All properties of regions, for comparison.
 fn details(regions: &[Region<Host>]) -> Vec<impl PartialEq + std::fmt::Debug> {
-    let each = |region: &Region<Host>| {
-        (region.range(), region.perms, region.sequential, region.pager.name(), region.data)
-    };
+    let each =
+        |region: &Region<Host>| (region.range(), region.perms, region.sequential, region.pager.name(), region.data);
     regions.iter().map(each).collect()
 }

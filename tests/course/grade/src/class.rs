@@ -56,9 +56,7 @@ fn one(grader: &Grader, output: &Path, handed_in: &HandedIn, dir: &BuildDir) -> 
     let submission = handed_in.read(&grader.wanted());
     let key = grader.key(name, &submission);
     let options = format!(" --submission {}", shell_word(handed_in.path().as_os_str()));
-    kept(&results_in(output).join(file_of(name, "json")), &key, || {
-        grader.grade(name, &options, &submission, dir, 1)
-    })
+    kept(&results_in(output).join(file_of(name, "json")), &key, || grader.grade(name, &options, &submission, dir, 1))
 }
 
 /// The result in this file if it has this key, else a new one, which is written there.
@@ -85,9 +83,7 @@ pub fn merge(args: &Args) -> Result<bool> {
         let results = results_in(directory);
         let results = if results.is_dir() { results } else { directory.clone() };
         let entries = fs::read_dir(&results).with_context(|| format!("cannot list {}", results.display()))?;
-        for path in
-            entries.map(|entry| Ok(entry.context("a directory entry")?.path())).collect::<Result<Vec<_>>>()?
-        {
+        for path in entries.map(|entry| Ok(entry.context("a directory entry")?.path())).collect::<Result<Vec<_>>>()? {
             if path.extension().is_none_or(|end| end != "json") {
                 continue;
             }
@@ -96,12 +92,7 @@ pub fn merge(args: &Args) -> Result<bool> {
                 .with_context(|| format!("{} is not a result of the grader", path.display()))?;
             if let Some(other) = merged.insert(graded.name.clone(), graded.clone()) {
                 let alike = other.key == graded.key && other.score() == graded.score();
-                ensure!(
-                    alike,
-                    "{} was graded twice, with different results; one is {}",
-                    graded.name,
-                    path.display()
-                );
+                ensure!(alike, "{} was graded twice, with different results; one is {}", graded.name, path.display());
             }
         }
     }
@@ -218,13 +209,11 @@ fn csv(class: &[Graded]) -> Result<Vec<u8>> {
     for graded in class {
         let (score, points) = graded.score();
         let builds = if graded.broken.is_none() { "yes" } else { "no" };
-        let of = |name: &&str| {
-            graded.tests.iter().find(|test| test.name == **name).map(|test| test.score().to_string())
-        };
+        let of =
+            |name: &&str| graded.tests.iter().find(|test| test.name == **name).map(|test| test.score().to_string());
         let (score, points) = (score.to_string(), points.to_string());
         let fields = [&graded.name, &score, &points, builds, graded.status().word()].map(str::to_owned);
-        writer
-            .write_record(fields.into_iter().chain(tests.iter().map(|name| of(name).unwrap_or_default())))?;
+        writer.write_record(fields.into_iter().chain(tests.iter().map(|name| of(name).unwrap_or_default())))?;
     }
     writer.into_inner().context("cannot write CSV")
 }
@@ -270,11 +259,8 @@ mod tests {
     }
 
     fn class() -> Vec<Graded> {
-        let without = |name: &str, status: Status| Graded {
-            broken: Some("no".to_owned()),
-            status,
-            ..graded(name, [false; 2])
-        };
+        let without =
+            |name: &str, status: Status| Graded { broken: Some("no".to_owned()), status, ..graded(name, [false; 2]) };
         let broken = without("cid", Status::NotBuilt);
         let damaged = without("dan", Status::Unreadable);
         vec![graded("ann", [true; 2]), graded("bob", [true, false]), broken, damaged]
@@ -343,13 +329,9 @@ dan,0,10,no,unreadable,0,0
     fn shards_are_put_together() {
         let directory = tempfile::tempdir().unwrap();
         let places = ["a", "b", "all"].map(|place| directory.path().join(place));
-        let keep =
-            |place: &Path, graded: &Graded| {
-                kept(&results_in(place).join(format!("{}.json", graded.name)), &graded.key, || {
-                    Ok(graded.clone())
-                })
-                .unwrap();
-            };
+        let keep = |place: &Path, graded: &Graded| {
+            kept(&results_in(place).join(format!("{}.json", graded.name)), &graded.key, || Ok(graded.clone())).unwrap();
+        };
         keep(&places[0], &graded("ann", [true; 2]));
         keep(&places[1], &graded("bob", [true, false]));
         let [a, b, all] = places.each_ref().map(|place| place.to_str().unwrap());

@@ -203,8 +203,7 @@ fn foreign(root: &Path, directory: &Path) -> Result<Option<String>> {
     for entry in entries {
         let path = entry.context("a directory entry")?.path();
         if path.extension().is_some_and(|end| end == "d") {
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let sources: Vec<String> = dependencies(&text).collect();
             let is_ours = sources.iter().any(|path| path.starts_with("lib/"));
             let found = sources.into_iter().find(|path| !stays(root, Path::new(path)));
@@ -230,16 +229,13 @@ mod tests {
     fn files_of_others_are_noticed() {
         let root = Path::new("/r/tree");
         assert!(stays(root, Path::new("lib/libos/src/lib.rs")) && stays(root, Path::new("/r/tree/lib/a")));
-        for out in [
-            "/etc/passwd",
-            "lib/libos/src/../../../../x",
-            "tests/course/rubric.toml",
-            "/r/tree2/lib/a",
-            "Cargo.toml",
-        ] {
+        for out in
+            ["/etc/passwd", "lib/libos/src/../../../../x", "tests/course/rubric.toml", "/r/tree2/lib/a", "Cargo.toml"]
+        {
             assert!(!stays(root, Path::new(out)), "{out}");
         }
-        let text = "/t/libos-1.d: lib/libos/src/lib.rs /etc/a\\ b\n\nlib/libos/src/lib.rs:\n/etc/a\\ b:\n\n# env-dep:X=y\n";
+        let text =
+            "/t/libos-1.d: lib/libos/src/lib.rs /etc/a\\ b\n\nlib/libos/src/lib.rs:\n/etc/a\\ b:\n\n# env-dep:X=y\n";
         assert_eq!(dependencies(text).collect::<Vec<_>>(), ["lib/libos/src/lib.rs", "/etc/a b"]);
     }
 
@@ -247,13 +243,10 @@ mod tests {
     fn errors_do_not_show_files_of_others() {
         let error_in = |name: &str| {
             let span = json!({"file_name": "lib/a.rs", "expansion": {"span": {"file_name": name}}});
-            let message =
-                json!({"level": "error", "message": "bad", "rendered": "error: SECRET\n", "spans": [span]});
+            let message = json!({"level": "error", "message": "bad", "rendered": "error: SECRET\n", "spans": [span]});
             error(&json!({"message": message}), Path::new("/r/tree")).unwrap()
         };
-        for fine in
-            ["lib/b.rs", "/rustc/1/library/core/src/lib.rs", "/c/registry/src/x/y.rs", "<println macros>"]
-        {
+        for fine in ["lib/b.rs", "/rustc/1/library/core/src/lib.rs", "/c/registry/src/x/y.rs", "<println macros>"] {
             assert_eq!(error_in(fine), "error: SECRET");
         }
         assert!(!error_in("/c/registry/src/../../secret").contains("SECRET"));

@@ -101,10 +101,8 @@ fn json_of(graded: &Graded) -> Result<Value> {
     value["status"] = graded.status().word().into();
     value["score"] = score.into();
     value["points"] = points.into();
-    let parts = graded
-        .parts()
-        .into_iter()
-        .map(|(part, (score, points))| json!({"id": part, "score": score, "points": points}));
+    let parts =
+        graded.parts().into_iter().map(|(part, (score, points))| json!({"id": part, "score": score, "points": points}));
     value["parts"] = parts.collect();
     Ok(value)
 }
@@ -158,15 +156,13 @@ fn classroom50(graded: &Graded, now: SystemTime, variable: impl Fn(&str) -> Opti
 fn junit(graded: &Graded) -> Result<String> {
     let failed = graded.tests.iter().filter(|test| !test.passed && test.error.is_none()).count();
     let errors = graded.tests.iter().filter(|test| test.error.is_some()).count();
-    let counts = [("tests", graded.tests.len()), ("failures", failed), ("errors", errors)]
-        .map(|(key, n)| (key, n.to_string()));
+    let counts =
+        [("tests", graded.tests.len()), ("failures", failed), ("errors", errors)].map(|(key, n)| (key, n.to_string()));
     let counts = counts.iter().map(|(key, n)| (*key, n.as_str()));
     let seconds = format!("{:.3}", graded.seconds);
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-    let suite = writer
-        .create_element("testsuite")
-        .with_attribute(("name", graded.name.as_str()))
-        .with_attributes(counts);
+    let suite =
+        writer.create_element("testsuite").with_attribute(("name", graded.name.as_str())).with_attributes(counts);
     suite.with_attribute(("time", seconds.as_str())).write_inner_content(|writer| {
         let status = [("name", "status"), ("value", graded.status().word())];
         writer.create_element("properties").write_inner_content(|writer| {
@@ -176,10 +172,9 @@ fn junit(graded: &Graded) -> Result<String> {
             junit_test(writer, graded, test)?;
         }
         match &graded.broken {
-            Some(broken) => writer
-                .create_element("system-err")
-                .write_text_content(BytesText::new(&clean(broken)))
-                .map(drop),
+            Some(broken) => {
+                writer.create_element("system-err").write_text_content(BytesText::new(&clean(broken))).map(drop)
+            }
             None => Ok(()),
         }
     })?;
@@ -190,8 +185,7 @@ fn junit(graded: &Graded) -> Result<String> {
 fn junit_test(writer: &mut Writer<Vec<u8>>, graded: &Graded, test: &TestResult) -> std::io::Result<()> {
     let class = format!("{}.{}", graded.lab.as_deref().unwrap_or("faultline"), test.part);
     let seconds = format!("{:.3}", test.seconds);
-    let attributes =
-        [("classname", class.as_str()), ("name", test.name.as_str()), ("time", seconds.as_str())];
+    let attributes = [("classname", class.as_str()), ("name", test.name.as_str()), ("time", seconds.as_str())];
     let element = writer.create_element("testcase").with_attributes(attributes);
     let kind = match (test.passed, &test.error) {
         (true, _) => return element.write_empty().map(drop),
@@ -231,10 +225,7 @@ mod tests {
             error: None,
         };
         let failure = Failure {
-            unmet: vec![Unmet {
-                expected: "a line /<b>/ expected".to_owned(),
-                seen: vec!["x & y\u{1b}".to_owned()],
-            }],
+            unmet: vec![Unmet { expected: "a line /<b>/ expected".to_owned(), seen: vec!["x & y\u{1b}".to_owned()] }],
             hints: vec!["look".to_owned()],
             places: Vec::new(),
             console: vec!["x & y".to_owned()],
@@ -325,10 +316,7 @@ Score: 5/15
         let value = gradescope(&graded());
         assert_eq!((&value["score"], &value["execution_time"]), (&json!(5), &json!(5)));
         let test = &value["tests"][0];
-        assert_eq!(
-            (&test["score"], &test["max_score"], &test["status"]),
-            (&json!(5), &json!(5), &json!("passed"))
-        );
+        assert_eq!((&test["score"], &test["max_score"], &test["status"]), (&json!(5), &json!(5), &json!("passed")));
         assert_eq!(value["tests"][2]["visibility"], "hidden");
         assert!(value["tests"][1]["output"].as_str().unwrap().contains("hint: look"));
     }
@@ -336,8 +324,7 @@ Score: 5/15
     #[test]
     fn results_for_classroom50() {
         let variable = |name: &str| Some(format!("the {name}"));
-        let value =
-            classroom50(&graded(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), variable);
+        let value = classroom50(&graded(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), variable);
         let tests = json!([
             {"test-name": "dumbfork", "passed": true, "score": 5, "max-score": 5},
             {"test-name": "spin", "passed": false, "score": 0, "max-score": 5},

@@ -148,15 +148,13 @@ impl Grader {
                 workspace.program(name).with_context(|| format!("the test `{}`", test.name))?;
             }
         }
-        let theirs =
-            if args.files.is_empty() { lab.map_or(&rubric.files, |lab| &lab.files) } else { &args.files };
+        let theirs = if args.files.is_empty() { lab.map_or(&rubric.files, |lab| &lab.files) } else { &args.files };
         let permitted = Permitted::new(theirs)?;
         let others = [args.submission.is_some(), args.submissions.is_some()].contains(&true);
         let reference = if others { tree::reference(&workspace.root)? } else { Files::new() };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let own_kernel = !others || permitted.changes_kernel(&reference)?;
-        let kernel =
-            if own_kernel { PathBuf::new() } else { Builder::of(&workspace).build_kernel(Flavor::Plain)? };
+        let kernel = if own_kernel { PathBuf::new() } else { Builder::of(&workspace).build_kernel(Flavor::Plain)? };
         Ok(Grader {
             qemu: install::qemu()?,
             kernel,
@@ -197,8 +195,7 @@ impl Grader {
     #[must_use]
     pub fn key(&self, name: &str, submission: &Submission) -> String {
         let tests = format!("{:?}{:?}{:?}", self.tests, self.permitted.patterns, self.rules);
-        let options =
-            format!("{} {:?} {:?}", self.partial, self.lab, self.vary.as_ref().map(|word| (word, name)));
+        let options = format!("{} {:?} {:?}", self.partial, self.lab, self.vary.as_ref().map(|word| (word, name)));
         let Submission { refused, read_as, left_out, problem, .. } = submission;
         let read = format!("{FORM} {refused:?} {read_as:?} {left_out:?} {problem:?}");
         let ours = [tests.as_bytes(), options.as_bytes(), read.as_bytes()];
@@ -243,8 +240,7 @@ impl Grader {
         let mut graded = self.test(&workspace, name, options, built, jobs, start)?;
         if graded.status == Status::NotBuilt && !laid.missing.is_empty() {
             let broken = graded.broken.unwrap_or_default();
-            graded.broken =
-                Some(format!("{}\nit does not build without them:\n{broken}", laid.missing.join("\n")));
+            graded.broken = Some(format!("{}\nit does not build without them:\n{broken}", laid.missing.join("\n")));
             graded.status = Status::FilesMissing;
         }
         self.describe(&mut graded, submission);
@@ -419,10 +415,7 @@ mod tests {
     #[test]
     fn work_keeps_its_order() {
         let items: Vec<u32> = (0..50).collect();
-        assert_eq!(
-            in_parallel(4, &items, |item| item * 2),
-            items.iter().map(|item| item * 2).collect::<Vec<_>>()
-        );
+        assert_eq!(in_parallel(4, &items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
     }
 
     #[test]

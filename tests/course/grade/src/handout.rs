@@ -92,8 +92,7 @@ impl Handout {
         course.left_out.check_files(solution)?;
         let parts = solution.iter().map(|file| course.parts(file)).collect::<Result<Vec<_>>>()?;
         let all = || solution.iter().zip(&parts);
-        let each: Vec<Missing> =
-            all().flat_map(|(file, parts)| parts.iter().map(move |part| (file, part))).collect();
+        let each: Vec<Missing> = all().flat_map(|(file, parts)| parts.iter().map(move |part| (file, part))).collect();
         let marked: Vec<_> = each.iter().filter_map(|(file, part)| part.marked(file)).collect();
         course.stubs.check_all_used(&marked)?;
         let missing: Vec<Missing> = each.into_iter().filter(|(_, part)| part.is_missing_in(name)).collect();
@@ -102,8 +101,7 @@ impl Handout {
         let files = files.map(|(file, parts)| parts::without(file, parts, name));
         let mut files = files.collect::<Result<Vec<File>>>()?;
         leak::check(&missing, &files)?;
-        let roots: BTreeSet<String> =
-            exercises_of(&missing).map(|(file, _)| crate_root(&file.path, &files)).collect();
+        let roots: BTreeSet<String> = exercises_of(&missing).map(|(file, _)| crate_root(&file.path, &files)).collect();
         files.iter_mut().filter(|file| roots.contains(&file.path)).for_each(File::allow_unused);
         files.push(File::new("README.md", readme(lab, &missing)));
         Ok(Handout { files, exercises })
@@ -141,8 +139,7 @@ fn check_numbers(missing: &[Missing], lab: &Lab) -> Result<u32> {
     let Some(&last) = numbers.last() else {
         bail!("no marker in {} names the lab `{}`", lab.files.join(", "), lab.name);
     };
-    let mut places =
-        missing.iter().filter_map(|(_, part)| Some((&part.place, part.exercise.as_ref()?.number)));
+    let mut places = missing.iter().filter_map(|(_, part)| Some((&part.place, part.exercise.as_ref()?.number)));
     if let Some(wanted) = (1..last).find(|wanted| !numbers.contains(wanted))
         && let Some((place, number)) = places.find(|(_, number)| *number > wanted)
     {

@@ -93,8 +93,7 @@ fn of_end(signs: &Signs) -> Option<String> {
     let status = match signs.end {
         End::Reset => {
             return Some(
-                "a triple fault: the processor could not deliver an exception. That is a kernel bug"
-                    .to_owned(),
+                "a triple fault: the processor could not deliver an exception. That is a kernel bug".to_owned(),
             );
         }
         End::Stuck(_) => {
@@ -134,10 +133,7 @@ mod tests {
     fn what_is_seen_is_told() {
         let fine = End::Status(ExitStatus::SUCCESS);
         let todo = "[00001000] panicked at lib/pager/src/fork.rs:9:5: not yet implemented: exercise 2";
-        assert_eq!(
-            hints(fine, &[todo], &[]),
-            ["this code is not written yet: exercise 2 (lib/pager/src/fork.rs:9:5)"]
-        );
+        assert_eq!(hints(fine, &[todo], &[]), ["this code is not written yet: exercise 2 (lib/pager/src/fork.rs:9:5)"]);
         let todo = ["kernel panic: panicked at kern/vm/src/build.rs:9:5:", "not yet implemented: exercise 1"];
         assert_eq!(hints(fine, &todo, &[]), ["this code is not written yet: exercise 1"]);
         assert!(hints(fine, &["round 3: 7 frames are missing"], &[])[0].starts_with("7 page frames"));
@@ -157,8 +153,7 @@ mod tests {
 
     #[test]
     fn rules_of_the_rubric_come_first() {
-        let rule: Rule =
-            toml::from_str("when = 'x is ([0-9]+)'\nsay = 'not $1'\ntests = ['forktree']").unwrap();
+        let rule: Rule = toml::from_str("when = 'x is ([0-9]+)'\nsay = 'not $1'\ntests = ['forktree']").unwrap();
         let other = Rule { tests: vec!["spin".to_owned()], ..rule.clone() };
         let lines = ["x is 7", "MISMATCH"];
         let told = hints(End::Status(ExitStatus::SUCCESS), &lines, &[other, rule]);

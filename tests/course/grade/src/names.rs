@@ -143,9 +143,7 @@ pub fn made(name: &str) -> Option<&'static str> {
 
 /// Additions of browsers, file managers and platforms to a name that is taken: `fork (1)`, `fork - Copy`, `fork-1`.
 static ADDED: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"^(?:copy of )?(.+?)(?: ?\([0-9]+\)| - copy(?: \([0-9]+\))?|[ _-]copy(?: [0-9]+)?|[ _-][0-9]+)?$",
-    )
+    pattern(r"^(?:copy of )?(.+?)(?: ?\([0-9]+\)| - copy(?: \([0-9]+\))?|[ _-]copy(?: [0-9]+)?|[ _-][0-9]+)?$")
 });
 /// Names by Moodle: `Ann Lee_123_assignsubmission_file_fork.zip`, or a directory without the last part.
 static MOODLE: LazyLock<Regex> =
@@ -154,8 +152,7 @@ static MOODLE: LazyLock<Regex> =
 static BLACKBOARD: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^(?<who>.+_attempt_[0-9]{4}(?:-[0-9]{2}){5})(?:_(?<file>.+)|\.txt)?$"));
 /// Names by Canvas: `leeann_123_456_fork.rs`, with `LATE` behind the name of students who were late.
-static CANVAS: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"^(?<who>[^_ ]+(?:_LATE)?_[0-9]+)_[0-9]+_(?<file>.+)$"));
+static CANVAS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(?<who>[^_ ]+(?:_LATE)?_[0-9]+)_[0-9]+_(?<file>.+)$"));
 
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern of this file is right")

@@ -72,13 +72,10 @@ mod tests {
 
     #[test]
     fn modules_are_not_build_scripts() {
-        let permitted =
-            Permitted::new(&["kern/vm/src/*.rs".to_owned(), "kern/vm/build.rs".to_owned()]).unwrap();
+        let permitted = Permitted::new(&["kern/vm/src/*.rs".to_owned(), "kern/vm/build.rs".to_owned()]).unwrap();
         assert!(permitted.allows("kern/vm/src/build.rs"));
         assert!(!permitted.allows("kern/vm/build.rs") && !permitted.allows("kern/vm/src/deep/a.rs"));
         assert!(permitted.changes_kernel(&files(&[("kern/vm/src/a.rs", "")])).unwrap());
-        assert!(
-            !permitted.changes_kernel(&files(&[("kern/vm/README", ""), ("kern/src/main.rs", "")])).unwrap()
-        );
+        assert!(!permitted.changes_kernel(&files(&[("kern/vm/README", ""), ("kern/src/main.rs", "")])).unwrap());
     }
 }

@@ -85,9 +85,7 @@ impl<'a> Wanted<'a> {
     fn is_built(&self, parts: &[&str]) -> bool {
         let Some(at) = parts.iter().position(|part| *part == "target") else { return false };
         let below = |start: usize| format!("{}/x.rs", parts[start..].join("/"));
-        !(0..at).any(|start| {
-            self.permitted.allows(&below(start)) || self.permitted.allows(&parts[start..].join("/"))
-        })
+        !(0..at).any(|start| self.permitted.allows(&below(start)) || self.permitted.allows(&parts[start..].join("/")))
     }
 
     /// The longest end of a path that students may hand in.
@@ -112,9 +110,7 @@ impl<'a> Wanted<'a> {
         let parts: Vec<&str> = path.split('/').collect();
         let known = self.by_name.get(&file_name(path).to_ascii_lowercase()).into_iter().flatten();
         let mut found: Vec<Match> = known.map(|target| common(&parts, target)).collect();
-        if let Some((_, end)) =
-            self.permitted_end(&parts).filter(|(_, end)| !self.reference.contains_key(end))
-        {
+        if let Some((_, end)) = self.permitted_end(&parts).filter(|(_, end)| !self.reference.contains_key(end)) {
             found.push(common(&parts, &end));
         }
         let most = found.iter().map(|one| one.shared).max();
@@ -177,8 +173,7 @@ impl<'a> Wanted<'a> {
                 placed.choose(target, candidates, found, &mut trees);
             } else {
                 // Kept only to report that it is different.
-                let path =
-                    candidates.iter().min_by_key(|(_, one)| one.front.len()).map_or("", |(path, _)| path);
+                let path = candidates.iter().min_by_key(|(_, one)| one.front.len()).map_or("", |(path, _)| path);
                 placed.files.insert(target, found[path].clone());
             }
         }
@@ -201,8 +196,7 @@ impl<'a> Wanted<'a> {
             let above = path.match_indices('/').map(|(at, _)| &path[..at]).find(|above| is_there(above));
             found.extend(above.map(|above| format!("{path}: {above} is a file, not a directory")));
             let front = format!("{path}/");
-            let below =
-                self.reference.range(front.clone()..).next().filter(|(below, _)| below.starts_with(&front));
+            let below = self.reference.range(front.clone()..).next().filter(|(below, _)| below.starts_with(&front));
             found.extend(below.map(|(below, _)| format!("{below}: {path} is a file, not a directory")));
         }
         found
@@ -284,15 +278,12 @@ impl Placed {
         found: &Files,
         trees: &mut BTreeSet<String>,
     ) {
-        let rank =
-            |one: &Match| (std::cmp::Reverse(one.shared), !one.is_exact, one.front.matches('/').count());
-        candidates.sort_by(|(a, one), (b, other)| {
-            (rank(one), one.front.len(), a).cmp(&(rank(other), other.front.len(), b))
-        });
+        let rank = |one: &Match| (std::cmp::Reverse(one.shared), !one.is_exact, one.front.matches('/').count());
+        candidates
+            .sort_by(|(a, one), (b, other)| (rank(one), one.front.len(), a).cmp(&(rank(other), other.front.len(), b)));
         let (first, one) = candidates[0].clone();
         let is_rival = |other: &Match| (other.shared, other.is_exact) == (one.shared, one.is_exact);
-        let is_below =
-            |other: &Match| one.front.is_empty() || other.front.starts_with(&format!("{}/", one.front));
+        let is_below = |other: &Match| one.front.is_empty() || other.front.starts_with(&format!("{}/", one.front));
         let differ = candidates.iter().filter(|(path, _)| found[*path] != found[first]);
         let (rivals, others): (Vec<_>, Vec<_>) =
             differ.partition(|(_, other)| is_rival(other) && (other.front == one.front || !is_below(other)));

@@ -50,9 +50,7 @@ impl Status {
             Status::FilesMissing => "Files are missing, so nothing could be run:",
             Status::Refused => "It cannot be accepted like this, so nothing could be run:",
             Status::Unreadable => "It cannot be read, so nothing could be run:",
-            Status::GraderError => {
-                "The grader failed, so nothing could be run; that is not the submission's fault:"
-            }
+            Status::GraderError => "The grader failed, so nothing could be run; that is not the submission's fault:",
         }
     }
 }
@@ -143,10 +141,7 @@ impl Graded {
     pub fn parts(&self) -> Vec<(&str, (u32, u32))> {
         let mut parts: Vec<&str> = self.tests.iter().map(|test| test.part.as_str()).collect();
         parts.dedup();
-        parts
-            .into_iter()
-            .map(|part| (part, total(self.tests.iter().filter(|test| test.part == part))))
-            .collect()
+        parts.into_iter().map(|part| (part, total(self.tests.iter().filter(|test| test.part == part)))).collect()
     }
 
     /// Whether all points were reached.

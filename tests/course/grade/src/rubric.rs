@@ -208,14 +208,12 @@ impl Rubric {
         let in_lab = |test: &Test| lab.is_none_or(|lab| test.hidden || lab.tests.contains(&test.name));
         let offered: Vec<_> = self.tests().filter(|(_, test)| in_lab(test)).collect();
         let is_name = |word: &String| offered.iter().any(|(_, test)| test.name == *word);
-        let fits =
-            |test: &Test, word: &String| test.name == *word || !is_name(word) && test.name.contains(word);
+        let fits = |test: &Test, word: &String| test.name == *word || !is_name(word) && test.name.contains(word);
         if let Some(word) = words.iter().find(|word| !offered.iter().any(|(_, test)| fits(test, word))) {
             let names: Vec<&str> = offered.iter().map(|(_, test)| test.name.as_str()).collect();
             bail!(self.refusal(word, &names));
         }
-        let chosen =
-            offered.iter().filter(|(_, test)| words.is_empty() || words.iter().any(|w| fits(test, w)));
+        let chosen = offered.iter().filter(|(_, test)| words.is_empty() || words.iter().any(|w| fits(test, w)));
         let chosen: Vec<_> = chosen.map(|(part, test)| (part.id.clone(), Test::clone(test))).collect();
         ensure!(!chosen.is_empty(), "{} has no tests", lab.map_or("the rubric", |lab| &lab.name));
         Ok(chosen)
@@ -252,11 +250,7 @@ impl Rubric {
         }
         for lab in &self.labs {
             if let Some(name) = lab.tests.iter().find(|name| !names.contains(name)) {
-                bail!(
-                    "{}the lab `{}` names a test `{name}`: there is none",
-                    line_of(text, &lab.name),
-                    lab.name
-                );
+                bail!("{}the lab `{}` names a test `{name}`: there is none", line_of(text, &lab.name), lab.name);
             }
         }
         Ok(())
@@ -392,9 +386,7 @@ points = 3
         let lab = "[[lab]]\nname = \"x\"\ntitle = \"\"\ntext = \"\"\nfiles = []\ntests = [\"another\"]\n";
         let mut rubric = Rubric::parse(&format!("{lab}{TWO}")).unwrap();
         rubric
-            .add_hidden(
-                Rubric::parse("[[part]]\nid = \"A\"\n[[part.test]]\nname = \"secret\"\npoints = 1").unwrap(),
-            )
+            .add_hidden(Rubric::parse("[[part]]\nid = \"A\"\n[[part.test]]\nname = \"secret\"\npoints = 1").unwrap())
             .unwrap();
         let chosen = rubric.select(Some(&rubric.labs[0]), &[]).unwrap();
         let names: Vec<_> =

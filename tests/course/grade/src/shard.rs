@@ -37,8 +37,8 @@ mod tests {
 
     #[test]
     fn shards_are_all_together() {
-        let shares = ["1/3", "2/3", "3/3"]
-            .map(|shard| shard.parse::<Shard>().unwrap().share((0..7).collect::<Vec<_>>()));
+        let shares =
+            ["1/3", "2/3", "3/3"].map(|shard| shard.parse::<Shard>().unwrap().share((0..7).collect::<Vec<_>>()));
         assert_eq!(shares, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
         for bad in ["0/3", "4/3", "1", "a/b", "1/0"] {
             assert!(bad.parse::<Shard>().is_err(), "{bad}");

@@ -168,8 +168,7 @@ impl Submission {
     fn of_changes(found: &Files, placed: &Placed, wanted: &Wanted) -> Option<Submission> {
         let patches: Vec<&str> = found.keys().map(String::as_str).filter(|path| is_patch(path)).collect();
         let [path] = patches[..] else {
-            let refused =
-                || Submission::without(Status::Refused, format!("{ONLY_ALONE}: {}", patches.join(", ")));
+            let refused = || Submission::without(Status::Refused, format!("{ONLY_ALONE}: {}", patches.join(", ")));
             return (!patches.is_empty()).then(refused);
         };
         let sources = found.keys().filter(|path| is_source(path));
@@ -215,18 +214,14 @@ impl Submission {
     pub(crate) fn of_patch(text: &str, reference: &Files) -> Result<Submission> {
         let start = text.find("--- ").filter(|&at| at == 0 || text.as_bytes()[at - 1] == b'\n');
         let mut submission = Submission { partial: true, ..Submission::default() };
-        for patch in
-            PatchSet::parse(&text[start.context("there is no unified diff")?..], ParseOptions::unidiff())
-        {
+        for patch in PatchSet::parse(&text[start.context("there is no unified diff")?..], ParseOptions::unidiff()) {
             let patch = patch.context("not a unified diff")?;
             let FileOperation::Modify { modified, .. } = patch.operation().strip_prefix(1) else {
                 bail!("it makes or removes a file: hand in a directory");
             };
-            let old =
-                reference.get(&*modified).with_context(|| format!("the reference has no {modified}"))?;
+            let old = reference.get(&*modified).with_context(|| format!("the reference has no {modified}"))?;
             let old = std::str::from_utf8(old).with_context(|| format!("{modified} is not text"))?;
-            let patch =
-                patch.patch().as_text().with_context(|| format!("the patch for {modified} is not text"))?;
+            let patch = patch.patch().as_text().with_context(|| format!("the patch for {modified} is not text"))?;
             let new = diffy::apply(old, patch).with_context(|| format!("it does not fit {modified}"))?;
             submission.files.insert(modified.into_owned(), new.into_bytes());
         }
@@ -248,8 +243,7 @@ fn problem(unpacker: &Unpacker, placed: &Placed, wanted: &Wanted) -> Option<Prob
     }
     let looked_for: Vec<&str> = wanted.changeable().take(SHOWN).collect();
     let more = if wanted.changeable().nth(SHOWN).is_some() { ", ..." } else { "" };
-    let found =
-        if unpacker.names() == 0 { "there is no file in it" } else { "none of its files is one of these" };
+    let found = if unpacker.names() == 0 { "there is no file in it" } else { "none of its files is one of these" };
     let why = format!("{found}: {}{more}", looked_for.join(", "));
     Some(Problem { status: Status::FilesMissing, why })
 }

@@ -120,12 +120,8 @@ mod tests {
         Permitted::new(&["lib/libos/**".to_owned()]).unwrap()
     }
 
-    const REFERENCE: [(&str, &str); 4] = [
-        ("Cargo.toml", "m"),
-        ("kern/a.rs", "k"),
-        ("lib/libos/a.rs", "solution"),
-        ("lib/libos/Cargo.toml", "m"),
-    ];
+    const REFERENCE: [(&str, &str); 4] =
+        [("Cargo.toml", "m"), ("kern/a.rs", "k"), ("lib/libos/a.rs", "solution"), ("lib/libos/Cargo.toml", "m")];
 
     #[test]
     fn only_permitted_files_are_laid_over() {
@@ -139,12 +135,8 @@ mod tests {
             ("lib/libos/a.rs", "mine"),
             ("lib/libos/new.rs", "mine"),
         ]);
-        let laid = lay(
-            &files(&REFERENCE),
-            &Submission { files: handed_in, ..Submission::default() },
-            &permitted(),
-            false,
-        );
+        let laid =
+            lay(&files(&REFERENCE), &Submission { files: handed_in, ..Submission::default() }, &permitted(), false);
         let expected = files(&[
             ("Cargo.toml", "m"),
             ("kern/a.rs", "k"),

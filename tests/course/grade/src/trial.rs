@@ -84,8 +84,7 @@ mod tests {
     #[test]
     fn commands_can_be_typed() {
         let test: Test =
-            toml::from_str("name = 'a'\nprogram = 'p'\nargs = ['x y']\npoints = 1\ntick = 50\nticks = 9")
-                .unwrap();
+            toml::from_str("name = 'a'\nprogram = 'p'\nargs = ['x y']\npoints = 1\ntick = 50\nticks = 9").unwrap();
         let expected = [
             "cargo xtask grade --submission s a",
             "cargo xtask run --icount --tick 50 --limit 9 p 'x y'",

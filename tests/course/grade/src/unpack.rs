@@ -150,13 +150,7 @@ impl<'a> Unpacker<'a> {
     ///
     /// # Errors
     /// The submission is too large.
-    pub fn archive_at(
-        &mut self,
-        front: &str,
-        name: &str,
-        mut source: impl Read + Seek,
-        depth: u32,
-    ) -> Result<()> {
+    pub fn archive_at(&mut self, front: &str, name: &str, mut source: impl Read + Seek, depth: u32) -> Result<()> {
         if depth > DEEPEST {
             self.refuse(name, "an archive in an archive in an archive: pack it once", Refused::Archive);
             return Ok(());
@@ -166,11 +160,8 @@ impl<'a> Unpacker<'a> {
             if error.is::<TooMuch>() {
                 return Err(error);
             }
-            let what = if error.is::<Foreign>() || error.is::<OnlyGzip>() {
-                Refused::Archive
-            } else {
-                Refused::Unreadable
-            };
+            let what =
+                if error.is::<Foreign>() || error.is::<OnlyGzip>() { Refused::Archive } else { Refused::Unreadable };
             self.refuse(name, &format!("{error:#}"), what);
         }
         Ok(())
@@ -187,13 +178,7 @@ impl<'a> Unpacker<'a> {
         self.names
     }
 
-    fn archive(
-        &mut self,
-        front: &str,
-        name: &str,
-        source: &mut (impl Read + Seek),
-        depth: u32,
-    ) -> Result<()> {
+    fn archive(&mut self, front: &str, name: &str, source: &mut (impl Read + Seek), depth: u32) -> Result<()> {
         let mut head = Vec::new();
         source.by_ref().take(HEAD as u64).read_to_end(&mut head).context("cannot be read")?;
         source.seek(SeekFrom::Start(0)).context("cannot be read")?;
@@ -220,8 +205,7 @@ impl<'a> Unpacker<'a> {
         let mut archive = tar::Archive::new(source);
         let mut entries = archive.entries().context("not a TAR archive")?;
         let mib = HEADER_MOST >> 20;
-        let too_large =
-            || TooMuch(format!("a name in an archive, or what belongs to it, takes more than {mib} MiB"));
+        let too_large = || TooMuch(format!("a name in an archive, or what belongs to it, takes more than {mib} MiB"));
         let mut most = HEADER_MOST;
         loop {
             left.set(most);
@@ -263,8 +247,7 @@ impl<'a> Unpacker<'a> {
         let is_large = zips::has_more_than(NAMES_MOST as u64, source).context("cannot be read")?;
         ensure!(!is_large, TooMuch(format!("more than {NAMES_MOST} names")));
         if let Some(twice) = zips::twice(source).context(broken)? {
-            self.notes
-                .push(format!("{own}: {twice} of its files have the name of another one; the last counts"));
+            self.notes.push(format!("{own}: {twice} of its files have the name of another one; the last counts"));
         }
         let mut archive = zips::open(source, &search).context(broken)?;
         search.set(u64::MAX);
@@ -283,9 +266,7 @@ impl<'a> Unpacker<'a> {
                 Err(zip::result::ZipError::UnsupportedArchive(why)) => {
                     self.refuse(&name, &format!("cannot be unpacked: {why}"), Refused::File);
                 }
-                Err(error) => {
-                    self.refuse(&name, &format!("cannot be unpacked: {error}"), Refused::Unreadable)
-                }
+                Err(error) => self.refuse(&name, &format!("cannot be unpacked: {error}"), Refused::Unreadable),
             }
         }
         Ok(())

@@ -74,8 +74,7 @@ impl Draw {
 
     /// The arguments, and the number of page tables; the count in the item is not set.
     fn tables(&mut self, call: Call) -> (Item, u64) {
-        let level =
-            if self.rng.percent(4) { self.rng.pick(&BAD_LEVELS) } else { self.rng.pick(&[2, 2, 2, 3, 3, 4]) };
+        let level = if self.rng.percent(4) { self.rng.pick(&BAD_LEVELS) } else { self.rng.pick(&[2, 2, 2, 3, 3, 4]) };
         let own = call == Call::OwnTables && self.rng.percent(90);
         let env = if own {
             Arg::Word(0)
@@ -94,11 +93,7 @@ impl Draw {
             95..97 => 1 << 32,
             _ => self.rng.pick(&[3, 512, 0xffff_ffff]),
         };
-        if self.is_me()
-            && self.is_self(source_env)
-            && call == Call::ShareTables
-            && is_vital(source, count, level)
-        {
+        if self.is_me() && self.is_self(source_env) && call == Call::ShareTables && is_vital(source, count, level) {
             count = 0;
         }
         (Item { call: call as u32, count: 0, source_env, env, source, va, arg: level }, count)
@@ -127,12 +122,8 @@ impl Draw {
             return What::Batch([own(page, 4), own(page, 3), own(page, 2), last], ITEMS);
         }
         let (child, level) = (self.own_child(), self.rng.pick(&[2, 3, 4]));
-        let share = Item {
-            call: Call::ShareTables as u32,
-            env: child,
-            source: around(page, level),
-            ..own(page, level)
-        };
+        let share =
+            Item { call: Call::ShareTables as u32, env: child, source: around(page, level), ..own(page, level) };
         let unmap = Item { call: Call::UnmapTables as u32, ..own(page, level) };
         let next = self.rng.pick(&[own(page, level), unmap, Item { env: child, ..unmap }]);
         let below = own(page, self.rng.pick(&[2, 3]));

@@ -19,8 +19,7 @@ impl Model {
         let generation = EnvId(self.envs[slot].id).generation() % EnvId::MAX_GENERATION + 1;
         let id = EnvId::new(generation, slot).0;
         let parent_id = self.envs[parent].id;
-        self.envs[slot] =
-            Env { id, status: Status::Stopped, parent: parent_id, map: Some(map), ..Env::default() };
+        self.envs[slot] = Env { id, status: Status::Stopped, parent: parent_id, map: Some(map), ..Env::default() };
         self.envs[parent].children.insert(0, slot);
         Ok(id)
     }

@@ -155,10 +155,8 @@ impl Model {
             return false;
         }
         while let Err(Error::TableShared(table)) = map.require_open(&self.pages, at, Level::L1) {
-            let (va, level) = (
-                table - table % PAGE_SIZE,
-                Level::from_number(table % PAGE_SIZE).expect("the error names a level"),
-            );
+            let (va, level) =
+                (table - table % PAGE_SIZE, Level::from_number(table % PAGE_SIZE).expect("the error names a level"));
             if map.own_table(&mut self.pages, va, level).is_err() {
                 return false;
             }
@@ -233,28 +231,16 @@ impl World for Model {
     }
 
     fn entries(&self, start: u64, end: u64, f: &mut dyn FnMut(Entry)) {
-        PageMap::visit(
-            &self.pages,
-            self.my_page_map().root,
-            Level::L4,
-            Va(0),
-            &(start..end),
-            &mut |va, slot| {
-                let (refs, frame) = if slot.is_present() {
-                    (self.pages.all[slot.page].refs, slot.page as u64)
-                } else {
-                    (0, u64::MAX)
-                };
-                f(Entry { va, bits: slot.bits, refs, frame });
-            },
-        );
+        PageMap::visit(&self.pages, self.my_page_map().root, Level::L4, Va(0), &(start..end), &mut |va, slot| {
+            let (refs, frame) =
+                if slot.is_present() { (self.pages.all[slot.page].refs, slot.page as u64) } else { (0, u64::MAX) };
+            f(Entry { va, bits: slot.bits, refs, frame });
+        });
     }
 
     fn table(&self, va: u64, level: Level) -> Option<Table> {
         match self.my_page_map().entry(&self.pages, va, level)? {
-            page_map::Entry::Table { table, open } => {
-                Some(Table { open, refs: self.pages.table_refs(table) })
-            }
+            page_map::Entry::Table { table, open } => Some(Table { open, refs: self.pages.table_refs(table) }),
             page_map::Entry::Slot(_) => None,
         }
     }

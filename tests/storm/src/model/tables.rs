@@ -72,8 +72,7 @@ impl PageMap {
     /// Checks that every page table above the entry of this level is open. The error is about the topmost one that is
     /// not.
     pub fn require_open(self, pages: &Pages, va: u64, level: Level) -> Result<(), Error> {
-        let is_closed =
-            |above: &Level| matches!(self.entry(pages, va, *above), Some(Entry::Table { open: false, .. }));
+        let is_closed = |above: &Level| matches!(self.entry(pages, va, *above), Some(Entry::Table { open: false, .. }));
         match level.all_above().find(is_closed) {
             Some(above) => Err(Error::TableShared(va - va % span(above) + above as u64)),
             None => Ok(()),
@@ -84,8 +83,7 @@ impl PageMap {
     pub fn make(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
         self.require_open(pages, va, level)?;
         let lacks = |level: &Level| !self.has_table(pages, va, *level);
-        let missing =
-            Level::DOWN.into_iter().filter(|other| (level..Level::L4).contains(other)).filter(lacks).count();
+        let missing = Level::DOWN.into_iter().filter(|other| (level..Level::L4).contains(other)).filter(lacks).count();
         pages.take(missing as u64)?;
         for above in level.all_above() {
             if self.entry(pages, va, above).is_none() {

@@ -12,8 +12,7 @@ use libos::abi::window::EnvInfo;
 use libos::layout::{EXCEPTION_STACK_TOP, USER_LIMIT};
 use libos::upcall::{self, Outcome};
 use libos::{
-    EnvId, ExitCode, Fault, Level, PAGE_SIZE, Perms, Status, Va, Vector, env, println, raw, sys, uvpt,
-    windows,
+    EnvId, ExitCode, Fault, Level, PAGE_SIZE, Perms, Status, Va, Vector, env, println, raw, sys, uvpt, windows,
 };
 use storm::place::{BALLAST, CODE, DESK, FIXTURES};
 use storm::play::{Entry, Env, Table};

@@ -73,9 +73,8 @@ fn heirs() -> Result<(), Error> {
         sys::alloc(me, BASE, TABLE, Perms::WRITE)?;
         for _ in 0..HEIRS {
             let heir = sys::exofork()?;
-            (0..TABLES).try_for_each(|table| {
-                sys::map(me, BASE, heir, BASE.add_pages(TABLE * table), TABLE, Perms::READ)
-            })?;
+            (0..TABLES)
+                .try_for_each(|table| sys::map(me, BASE, heir, BASE.add_pages(TABLE * table), TABLE, Perms::READ))?;
         }
         libos::exit(0)
     };

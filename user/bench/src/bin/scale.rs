@@ -17,9 +17,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use libos::abi::window::{CpuInfo, LockKind};
 use libos::mmap::{MmapOptions, MmapShared};
 use libos::time::ticks;
-use libos::{
-    Args, EnvId, Error, ExitCode, Fork, PAGE_SIZE, Perms, Va, env, fork, ipc, print, println, sys, windows,
-};
+use libos::{Args, EnvId, Error, ExitCode, Fork, PAGE_SIZE, Perms, Va, env, fork, ipc, print, println, sys, windows};
 
 libos::entry!(main);
 
@@ -29,11 +27,8 @@ type Work = Box<dyn FnMut(u64) -> Result<(), Error>>;
 /// A kind of operation: its name, the number of operations in a round, and the preparation of a worker.
 struct Kind(&'static str, u64, fn() -> Result<Work, Error>);
 
-const KINDS: [Kind; 3] = [
-    Kind("faults", 20_000, faults),
-    Kind("page-calls", 40_000, page_calls),
-    Kind("round-trips", 10_000, round_trips),
-];
+const KINDS: [Kind; 3] =
+    [Kind("faults", 20_000, faults), Kind("page-calls", 40_000, page_calls), Kind("round-trips", 10_000, round_trips)];
 
 const ROUNDS: usize = 9;
 const PAGE: Va = Va(0x2000_0000_0000);
@@ -217,10 +212,7 @@ impl Board {
         let times = (0..ROUNDS).map(|round| self.word(TIMES + round).load(SeqCst));
         // A disturbance makes a round longer, never shorter.
         let (all, least) = (cpus() * operations, times.min().unwrap_or(0));
-        print!(
-            "scale {name} cpus {} worked {worked} operations {all} ticks {least} hz {hz} contended",
-            cpus()
-        );
+        print!("scale {name} cpus {} worked {worked} operations {all} ticks {least} hz {hz} contended", cpus());
         (0..LockKind::COUNT).for_each(|kind| print!(" {}", self.word(CONTENDED + kind).load(SeqCst)));
         println!();
     }

@@ -7,9 +7,7 @@ extern crate alloc;
 
 use alloc::vec;
 use libos::mmap::MmapOptions;
-use libos::{
-    Cause, EnvId, Error, PAGE_SIZE, PageCalls, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va,
-};
+use libos::{Cause, EnvId, Error, PAGE_SIZE, PageCalls, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va};
 use libos::{println, stats, sys, uvpt};
 
 libos::entry!(main);
@@ -91,9 +89,7 @@ fn main() -> Result<(), Error> {
     }
     let new = uvpt::entries(memory.range()).count() as u64 - pages;
     let by_faults = stats::get().by_pager - faults - new;
-    println!(
-        "meanwhile {steps} writes: {swept} pages saved by the sweep, {by_faults} by faults, {new} are new"
-    );
+    println!("meanwhile {steps} writes: {swept} pages saved by the sweep, {by_faults} by faults, {new} are new");
     assert!(swept + by_faults == pages && by_faults > 0);
     assert_eq!(uvpt::entries(snapshot.range()).count() as u64, pages);
 

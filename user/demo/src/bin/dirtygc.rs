@@ -157,19 +157,13 @@ fn main() -> Result<(), Error> {
             }
         }
         let Collection { scanned, old_pages, promoted, young } = heap.collect()?;
-        println!(
-            "round {round}: {scanned} of {old_pages} old pages scanned, {promoted} of {young} young objects live"
-        );
+        println!("round {round}: {scanned} of {old_pages} old pages scanned, {promoted} of {young} young objects live");
         assert_eq!(scanned, written.len(), "the pages that were written, and no others");
         assert!((0..LISTS).all(|n| list(&heap, YOUNG + n) == expected[n]), "something was lost");
     }
     let old = &heap.objects()[YOUNG..heap.next_old];
     assert!(old.iter().flat_map(|object| &object[NEXT..=TAG]).all(|&to| to == 0 || to >= YOUNG as u64));
     let values: usize = expected.iter().map(Vec::len).sum();
-    println!(
-        "{} old objects: {LISTS} heads, {values} in lists, {} tags",
-        old.len(),
-        old.len() - LISTS - values
-    );
+    println!("{} old objects: {LISTS} heads, {values} in lists, {} tags", old.len(), old.len() - LISTS - values);
     Ok(())
 }

@@ -8,9 +8,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::windows::free_frames;
-use libos::{
-    Cause, EnvId, Error, PAGE_SIZE, PageCalls, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va,
-};
+use libos::{Cause, EnvId, Error, PAGE_SIZE, PageCalls, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va};
 use libos::{println, raw, regions, stats, symbols, sys, uvpt};
 
 libos::entry!(main);
@@ -76,10 +74,7 @@ fn catch(access: fn(u64), block: u64, bytes: u64) {
         entry => panic!("{entry:?} should not fault"),
     };
     let offset = fault.address - block;
-    println!(
-        "{function}, at {:#x}, {how} {:#x}, byte {offset} of {bytes}: {place}",
-        fault.rip, fault.address
-    );
+    println!("{function}, at {:#x}, {how} {:#x}, byte {offset} of {bytes}: {place}", fault.rip, fault.address);
 }
 
 /// Copies a text as C programs do, with a zero byte at its end.

@@ -76,10 +76,7 @@ fn generations() -> Result<(), Error> {
         second.is_ok_and(|second| expect(second, "grandchild").is_ok()) && holds(1)
     })?;
     let above = Level::TABLES.map(|level| uvpt::entry(MEMORY, level));
-    assert!(
-        above.iter().flatten().any(|entry| entry.is_shared_table()),
-        "the fork shared a table: {above:?}"
-    );
+    assert!(above.iter().flatten().any(|entry| entry.is_shared_table()), "the fork shared a table: {above:?}");
     println!("a fork of {PAGES} pages took {} frames", free.saturating_sub(free_frames()).min(PAGES));
     fill(3);
     expect(first, "child")?;
@@ -99,8 +96,7 @@ fn generations() -> Result<(), Error> {
 /// Memory that is shared on purpose stays shared.
 fn shared() -> Result<(), Error> {
     const WORDS: usize = 64;
-    let memory =
-        MmapOptions::new().at(Va(0x3100_0000_0000)).len(WORDS * PAGE_SIZE as usize).map_shared_anon()?;
+    let memory = MmapOptions::new().at(Va(0x3100_0000_0000)).len(WORDS * PAGE_SIZE as usize).map_shared_anon()?;
     let start = memory.range().start;
     let place = |n: usize| start.add_pages(n as u64).0;
     (0..WORDS).for_each(|n| raw::write_u64(place(n), n as u64));

@@ -39,10 +39,9 @@ fn show_lines() -> Result<(), Error> {
         lines += 1;
         match line.len() {
             ..100 => println!("line {lines}: \"{}\"", line.escape_ascii()),
-            bytes => println!(
-                "line {lines}: {bytes} bytes, {} of them `x`",
-                line.iter().filter(|&&b| b == b'x').count()
-            ),
+            bytes => {
+                println!("line {lines}: {bytes} bytes, {} of them `x`", line.iter().filter(|&&b| b == b'x').count())
+            }
         }
     }
     println!("{lines} lines");
@@ -58,8 +57,6 @@ fn count_bytes() -> Result<(), Error> {
         (bytes, last) = (bytes + 1, byte);
     }
     let (least, most) = (counts.iter().min(), counts.iter().max());
-    println!(
-        "{bytes} bytes, {ascending} of them one more than the one before; each value {least:?} to {most:?} times"
-    );
+    println!("{bytes} bytes, {ascending} of them one more than the one before; each value {least:?} to {most:?} times");
     Ok(())
 }

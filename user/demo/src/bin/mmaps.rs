@@ -41,10 +41,7 @@ fn files() -> Result<(), Error> {
     let end = bytes.range().end.0 - 1;
     let mut behind = bytes.range().start.0 + bytes.len() as u64..=end;
     assert!(behind.all(|va| raw::read_u8(va) == 0), "what follows in the archive is not to be seen");
-    assert!(
-        raw::attempt(|va| raw::write_u8(va, 1), end).is_some(),
-        "the last page is read-only like the others"
-    );
+    assert!(raw::attempt(|va| raw::write_u8(va, 1), end).is_some(), "the last page is read-only like the others");
 
     let mut copy = MmapOptions::new().offset(PAGE_SIZE).len(2 * PAGE).map_copy(&file)?;
     copy[0] = !copy[0];
@@ -199,9 +196,7 @@ fn errors() -> Result<(), Error> {
             Error::Memory(Wrong::OutsideUser(Va(0x7f00_0000_0000)))
         }),
         ("null", anon(new().at(Va(0)).len(1)), Error::Memory(Wrong::OutsideUser(Va(0)))),
-        ("what libos uses itself", anon(new().at(SCRATCH).len(1)), {
-            Error::Memory(Wrong::OutsideUser(SCRATCH))
-        }),
+        ("what libos uses itself", anon(new().at(SCRATCH).len(1)), { Error::Memory(Wrong::OutsideUser(SCRATCH)) }),
         ("the middle of a page", of_file(new().offset(5)), Error::Memory(Wrong::Unaligned(5))),
         ("too long", of_file(new().len(size as usize + 1)), past(size + 1)),
         ("behind the end", of_file(new().offset(1 << 40)), past(1 << 40)),
@@ -209,9 +204,7 @@ fn errors() -> Result<(), Error> {
         ("somebody may be reading", bytes.advise(Advice::DontNeed).unwrap_err(), {
             Error::Memory(Wrong::NotSupported(bytes.range().start))
         }),
-        ("write and execute", rights_of(Perms::WRITE | Perms::EXEC), {
-            Error::Memory(Wrong::BadProtection(FIXED))
-        }),
+        ("write and execute", rights_of(Perms::WRITE | Perms::EXEC), { Error::Memory(Wrong::BadProtection(FIXED)) }),
         ("a hole", libos::regions::protect(&(second..second.add_pages(2)), Perms::READ).unwrap_err(), {
             Error::Memory(Wrong::NoRegion(second.add_pages(1)))
         }),

@@ -65,9 +65,7 @@ fn run(words: &[&str]) -> Option<ExitCode> {
 }
 
 fn help() {
-    println!(
-        "help, ps, free, pagemap [pages], echo [TEXT], exec PROGRAM, exit [STATUS], or one of these programs:"
-    );
+    println!("help, ps, free, pagemap [pages], echo [TEXT], exec PROGRAM, exit [STATUS], or one of these programs:");
     let mut column = 0;
     let listed = archive::each(|name, _| {
         if name.starts_with('.') {

@@ -79,10 +79,7 @@ fn main() -> Result<(), Error> {
         most = most.max(uvpt::entries(table.range()).count());
     }
     let computed = stats::get().by_pager;
-    println!(
-        "{computed} pages computed, at most {most} there at a time, {} frames taken",
-        free - free_frames()
-    );
+    println!("{computed} pages computed, at most {most} there at a time, {} frames taken", free - free_frames());
     println!("the square of a root is wrong by {worst:.1e} of it at most");
     // The roots of 2 and of 144 are in the same page.
     assert!(taken < 4 && computed == 3 + 1000 && most == RESIDENT && worst < 1e-15);

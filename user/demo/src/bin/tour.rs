@@ -84,9 +84,7 @@ fn show(when: &str, page: &Page) -> Pte {
 
 fn a_fork() -> Result<(), Error> {
     println!();
-    println!(
-        "3. fork, page by page, shares every page, and a write copies one (C: copy-on-write, W: writable)"
-    );
+    println!("3. fork, page by page, shares every page, and a write copies one (C: copy-on-write, W: writable)");
     let mut page = Box::new(Page([1; 512]));
     let before = show("before the fork:", &page);
     let child = match fork::by_page()? {
@@ -113,11 +111,7 @@ fn write_as_child(page: &mut Page, before: Pte) {
     let copies = stats::get().copies;
     write(page, 2);
     let after = show("child, after writing 2:", page);
-    println!(
-        "   the write faulted; the child's handler copied the page: {:?} to {:?}",
-        shared.frame(),
-        after.frame()
-    );
+    println!("   the write faulted; the child's handler copied the page: {:?} to {:?}", shared.frame(), after.frame());
     assert!(after.frame() != before.frame() && page.0[0] == 2);
     assert_eq!(stats::get().copies, copies + 1);
 }

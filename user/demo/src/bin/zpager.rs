@@ -53,8 +53,7 @@ impl Store {
         // A page that was only read is already in its slot, or it is still all zeros.
         if kernel.pte(page).has(Pte::DIRTY) {
             let compress = |bytes: &pages::Page| {
-                compress_into_with_table(bytes, &mut self.buffer, &mut self.table)
-                    .expect("the buffer is large")
+                compress_into_with_table(bytes, &mut self.buffer, &mut self.table).expect("the buffer is large")
             };
             let size = pages::look(page, compress);
             if slot == NONE {

@@ -102,9 +102,7 @@ impl State {
         {
             return Err(no);
         }
-        place.and_then(
-            |place| if self.entry(place) == Entry::Empty { Err(Refused::NotMapped) } else { Ok(place) },
-        )
+        place.and_then(|place| if self.entry(place) == Entry::Empty { Err(Refused::NotMapped) } else { Ok(place) })
     }
 
     fn share_table(&mut self, level: usize, from: At, to: At) -> Result<(), Refused> {
@@ -159,9 +157,7 @@ impl State {
                 let old = self.tables[table].entries[index];
                 let new = match old {
                     Entry::Table { .. } if self.rule.keep_takes_w => self.lowered(old),
-                    Entry::Page { frame, .. } if self.frames[frame] > 1 && self.rule.keep_lowers => {
-                        self.lowered(old)
-                    }
+                    Entry::Page { frame, .. } if self.frames[frame] > 1 && self.rule.keep_lowers => self.lowered(old),
                     other => other,
                 };
                 self.tables[table].entries[index] = new;

@@ -17,8 +17,7 @@ impl State {
         let all = (0..self.shape.maps).flat_map(|map| (0..self.shape.pages()).map(move |page| (map, page)));
         let name = |at: At| {
             let place = self.find(1, at)?;
-            matches!(self.entry(place), Entry::Page { .. })
-                .then(|| (at.0, at.1, self.entry(place), place.open))
+            matches!(self.entry(place), Entry::Page { .. }).then(|| (at.0, at.1, self.entry(place), place.open))
         };
         all.filter_map(name).collect()
     }
@@ -76,9 +75,8 @@ impl State {
         }
         for (map, page, entry, open) in names {
             let Entry::Page { frame, w, may, .. } = *entry else { continue };
-            let shared = names
-                .iter()
-                .filter(|name| matches!(name.2, Entry::Page { frame: other, .. } if other == frame));
+            let shared =
+                names.iter().filter(|name| matches!(name.2, Entry::Page { frame: other, .. } if other == frame));
             let authority = self.authority[*map][*page];
             if *open && (w || may) && !authority && shared.count() > 1 {
                 return Some("a page can be written that others have");

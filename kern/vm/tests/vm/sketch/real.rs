@@ -63,12 +63,8 @@ impl Real {
                 let table = self.maps[from.0].edit().grant_table(source, name(level));
                 table.and_then(|table| self.maps[to.0].edit().accept_table(target, name(level), table))
             }
-            Op::OwnTable(level, at) => {
-                self.maps[at.0].edit().own_table(va(shape, level, at.1), name(level)).map(drop)
-            }
-            Op::UnmapTable(level, at) => {
-                self.maps[at.0].edit().unmap_table(va(shape, level, at.1), name(level))
-            }
+            Op::OwnTable(level, at) => self.maps[at.0].edit().own_table(va(shape, level, at.1), name(level)).map(drop),
+            Op::UnmapTable(level, at) => self.maps[at.0].edit().unmap_table(va(shape, level, at.1), name(level)),
             Op::Exit(_) => unreachable!("done already"),
         };
         result.map_err(|error| match error {
@@ -135,14 +131,9 @@ impl Real {
         assert_eq!(self.act(op), state.step(op).0, "{op:?} after {way:?}");
         let order: Vec<_> = (0..self.shape.maps).collect();
         let found = self.state(&state);
-        assert_eq!(
-            found.key_of(&order),
-            state.key_of(&order),
-            "{op:?} after {way:?}: {found:?}, not {state:?}"
-        );
+        assert_eq!(found.key_of(&order), state.key_of(&order), "{op:?} after {way:?}: {found:?}, not {state:?}");
         let counts = |state: &State| {
-            let mut counts: Vec<_> =
-                state.tables.iter().map(|table| table.refs).filter(|refs| *refs > 0).collect();
+            let mut counts: Vec<_> = state.tables.iter().map(|table| table.refs).filter(|refs| *refs > 0).collect();
             counts.extend(state.frames.iter().filter(|refs| **refs > 0));
             counts.sort_unstable();
             counts

@@ -41,8 +41,7 @@ pub fn list(directory: &Path, wanted: &Wanted) -> Result<Listed> {
     let mut units: BTreeMap<(bool, OsString), Unit> = BTreeMap::new();
     let unlisted = || format!("cannot list {}", directory.display());
     let entries = fs::read_dir(directory).with_context(unlisted)?;
-    let mut paths =
-        entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>().with_context(unlisted)?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>().with_context(unlisted)?;
     paths.sort();
     for path in paths {
         let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -178,17 +177,8 @@ mod tests {
 
     #[test]
     fn every_entry_is_a_row_or_left_out() {
-        let entries = [
-            "ann/x",
-            "bob.zip",
-            "cid.7z",
-            "dan.patch",
-            "eve.rs",
-            "notes.txt",
-            ".DS_Store",
-            ".git/x",
-            "bob.zip~",
-        ];
+        let entries =
+            ["ann/x", "bob.zip", "cid.7z", "dan.patch", "eve.rs", "notes.txt", ".DS_Store", ".git/x", "bob.zip~"];
         let entries = entries.map(|name| (name, "data"));
         let (rows, left_out) = of(&entries, |directory| symlink("nowhere", directory.join("fay")).unwrap());
         assert_eq!(names(&rows), ["ann", "bob", "cid", "dan", "eve"]);
@@ -223,14 +213,11 @@ mod tests {
     #[test]
     fn entries_that_a_platform_took_apart() {
         let moodle = "Ann Lee_77_assignsubmission";
-        let (file, text) =
-            (format!("{moodle}_file_/fork.rs"), format!("{moodle}_onlinetext_/onlinetext.html"));
-        let (rows, _) =
-            of(&[(&file, "ann"), (&text, "<p>"), ("Bob_8_assignsubmission_file_/fork.rs", "bob")], |_| ());
+        let (file, text) = (format!("{moodle}_file_/fork.rs"), format!("{moodle}_onlinetext_/onlinetext.html"));
+        let (rows, _) = of(&[(&file, "ann"), (&text, "<p>"), ("Bob_8_assignsubmission_file_/fork.rs", "bob")], |_| ());
         assert_eq!(names(&rows), ["Ann Lee_77", "Bob_8_assignsubmission_file_"]);
         assert_eq!([data(&rows[0].1, FORK), data(&rows[1].1, FORK)], ["ann", "bob"]);
-        let canvas =
-            [("leeann_1_22_fork.rs", "1"), ("leeann_1_23_fault-1.rs", "2"), ("bob_LATE_2_24_fork.rs", "3")];
+        let canvas = [("leeann_1_22_fork.rs", "1"), ("leeann_1_23_fault-1.rs", "2"), ("bob_LATE_2_24_fork.rs", "3")];
         let (rows, _) = of(&canvas, |_| ());
         assert_eq!(names(&rows), ["bob_LATE_2_24_fork", "leeann_1"]);
         assert_eq!([data(&rows[1].1, FORK), data(&rows[1].1, FAULT)], ["1", "2"]);
@@ -238,8 +225,7 @@ mod tests {
         let (rows, _) = of(&[("lab_3_2026_ann.zip", ""), ("lab_3_2026_bob.zip", "")], |_| ());
         assert_eq!(names(&rows), ["lab_3_2026_ann", "lab_3_2026_bob"]);
         let attempt = "Lab_ann_attempt_2026-01-31-23-59-00";
-        let (rows, _) =
-            of(&[(&format!("{attempt}_fork.rs"), "1"), (&format!("{attempt}.txt"), "Name: Ann")], |_| ());
+        let (rows, _) = of(&[(&format!("{attempt}_fork.rs"), "1"), (&format!("{attempt}.txt"), "Name: Ann")], |_| ());
         assert_eq!(names(&rows), [format!("{attempt}_fork")]);
     }
 
@@ -254,8 +240,7 @@ mod tests {
             }
         });
         let row = |name: &str| rows.iter().find(|(known, _)| known.contains(name)).map(|(_, row)| row);
-        let problem =
-            row("Ann").and_then(|row| row.problem.clone()).expect("two directories are two submissions");
+        let problem = row("Ann").and_then(|row| row.problem.clone()).expect("two directories are two submissions");
         assert!(problem.why.starts_with("several submissions have the name Ann"), "{problem:?}");
     }
 }

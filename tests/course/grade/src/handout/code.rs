@@ -30,8 +30,7 @@ pub struct Function {
 /// # Errors
 /// It is not Rust; the message begins with the line.
 pub fn items(text: &str) -> Result<Vec<Item>> {
-    let file =
-        syn::parse_file(text).map_err(|error| anyhow!("{}: {error}", error.span().start().line.max(1)))?;
+    let file = syn::parse_file(text).map_err(|error| anyhow!("{}: {error}", error.span().start().line.max(1)))?;
     let mut found = Found { text, items: Vec::new() };
     file.items.iter().for_each(|item| found.item(item, ""));
     Ok(found.items)

@@ -26,8 +26,7 @@ pub fn of(file: &File, stubs: &Stubs) -> Result<Vec<Part>> {
 fn part(file: &File, text: &str, items: &[Item], marker: &Marker, stubs: &Stubs) -> Result<Part> {
     let place = format!("{}:{}", file.path, marker.line);
     let below = |item: &Item| item.function.clone().filter(|function| function.line == marker.line + 1);
-    let Some((name, Function { body, .. })) = items.iter().find_map(|item| Some((&item.name, below(item)?)))
-    else {
+    let Some((name, Function { body, .. })) = items.iter().find_map(|item| Some((&item.name, below(item)?))) else {
         bail!("{place}: no function begins directly below this marker");
     };
     let title = format!("\"{}\"", marker.title());

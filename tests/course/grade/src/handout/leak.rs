@@ -37,11 +37,7 @@ pub fn check(missing: &[Missing], handout: &[File]) -> Result<()> {
             if let Some((path, place)) = answers.get(text)
                 && weight(text) >= least
             {
-                found.push(format!(
-                    "  {}:{line} has what is missing near {path}:{place}: {}",
-                    file.path,
-                    bare(text)
-                ));
+                found.push(format!("  {}:{line} has what is missing near {path}:{place}: {}", file.path, bare(text)));
             }
         }
     }

@@ -109,9 +109,7 @@ impl Entry {
     fn lines_of(&self, text: &str, lines: &str) -> Result<Part> {
         let place = format!("{PATH}: {}: `{}`", self.file, lines.lines().next().unwrap_or_default().trim());
         let found: Vec<usize> = text.match_indices(lines).map(|(start, _)| start).collect();
-        let [start] = found[..] else {
-            bail!("{place}: the file has this text {} times, not once", found.len())
-        };
+        let [start] = found[..] else { bail!("{place}: the file has this text {} times, not once", found.len()) };
         let cut = start..start + lines.len();
         let is_whole = lines.ends_with('\n') && (start == 0 || text[..start].ends_with('\n'));
         ensure!(is_whole, "{place}: these are not whole lines");

@@ -58,10 +58,7 @@ impl Stubs {
                 let name = &item.name;
                 let Some(function) = item.function else {
                     let is_frame = ["impl ", "trait ", "mod "].iter().any(|kind| name.starts_with(kind));
-                    ensure!(
-                        is_frame,
-                        "{path}:{line}: `{name}` is not a function: handouts would not have it"
-                    );
+                    ensure!(is_frame, "{path}:{line}: `{name}` is not a function: handouts would not have it");
                     continue;
                 };
                 let place = format!("{path}:{}", function.line);
@@ -89,8 +86,7 @@ impl Stubs {
     /// # Errors
     /// One is for nothing.
     pub fn check_all_used(&self, marked: &[(&str, &str, &str)]) -> Result<()> {
-        let is_used =
-            |stub: &Stub| marked.iter().any(|(lab, file, function)| stub.is_for(lab, file, function));
+        let is_used = |stub: &Stub| marked.iter().any(|(lab, file, function)| stub.is_for(lab, file, function));
         match self.0.iter().find(|stub| !is_used(stub)) {
             None => Ok(()),
             Some(Stub { place, lab, file, function, .. }) => {

@@ -103,10 +103,7 @@ fn something_else_than_todo() {
     let stub = source("tests/course/stubs/one/one.rs", &stub);
     let made = handout(&[source("one.rs", &ONE), stub], "one").unwrap();
     let text = text(&made, "one.rs");
-    assert!(
-        text.ends_with("fn f() -> u32 {\n    say(\"exercise 1 of one: the first\");\n    3\n}\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("fn f() -> u32 {\n    say(\"exercise 1 of one: the first\");\n    3\n}\n"), "{text}");
     assert!(!made.files.iter().any(|file| file.path.contains("stubs")));
 }
 
@@ -158,19 +155,11 @@ fn wrong_stubs_are_told() {
             "fn f() {}",
             "tests/course/stubs/two/one.rs:1: one.rs has no `fn f` that is an exercise of `two`",
         ),
-        (
-            "one/no.rs",
-            "fn f() {}",
-            "tests/course/stubs/one/no.rs:1: no.rs has no `fn f` that is an exercise of `one`",
-        ),
+        ("one/no.rs", "fn f() {}", "tests/course/stubs/one/no.rs:1: no.rs has no `fn f` that is an exercise of `one`"),
         ("one/one.rs", "fn f() {}\n\nfn f( {\n", "tests/course/stubs/one/one.rs:3: "),
         ("one/one.rs", "fn f() {}\nfn f() {}", "tests/course/stubs/one/one.rs:2: `fn f` is there twice"),
         ("one/one.rs", "// none\n", "tests/course/stubs/one/one.rs: there is no function in it"),
-        (
-            "one/one.rs",
-            "fn f() {}\nconst X: u32 = 1;",
-            "tests/course/stubs/one/one.rs:2: `const X` is not a function",
-        ),
+        ("one/one.rs", "fn f() {}\nconst X: u32 = 1;", "tests/course/stubs/one/one.rs:2: `const X` is not a function"),
     ];
     for (path, text, expected) in cases {
         let stub = File::new(&format!("tests/course/stubs/{path}"), text.to_owned());
@@ -227,8 +216,7 @@ fn what_a_lab_does_without_others_have() {
         of_two.ends_with("impl A {\n    fn g() {\n        todo!(\"exercise 1 of two: x\")\n    }\n}\n"),
         "{of_two}"
     );
-    let expected: Vec<&str> =
-        lines.into_iter().filter(|line| !line.contains("exercise")).chain([""]).collect();
+    let expected: Vec<&str> = lines.into_iter().filter(|line| !line.contains("exercise")).chain([""]).collect();
     assert_eq!(text(&handout_without(&files, list, "one").unwrap(), "two.rs"), expected.join("\n"));
 }
 
@@ -239,25 +227,13 @@ fn a_wrong_list_is_told() {
         (r#"file = "one.rs", items = ["fn g"]"#, "one.rs has no `fn g`"),
         (r#"file = "twice.rs", items = ["fn f"]"#, "twice.rs has several `fn f`"),
         (r#"file = "one.rs""#, "a part of one.rs has either `items` or a `text`"),
-        (
-            r#"file = "one.rs", items = ["fn f"], text = "f""#,
-            "a part of one.rs has either `items` or a `text`",
-        ),
+        (r#"file = "one.rs", items = ["fn f"], text = "f""#, "a part of one.rs has either `items` or a `text`"),
         (r#"file = "one.rs", text = "g();\n""#, "one.rs: `g();`: the file has this text 0 times, not once"),
-        (
-            r#"file = "twice.rs", text = "fn f() {}\n""#,
-            "twice.rs: `fn f() {}`: the file has this text 2 times",
-        ),
-        (
-            r#"file = "one.rs", text = "fn f() -> u32 {""#,
-            "one.rs: `fn f() -> u32 {`: these are not whole lines",
-        ),
+        (r#"file = "twice.rs", text = "fn f() {}\n""#, "twice.rs: `fn f() {}`: the file has this text 2 times"),
+        (r#"file = "one.rs", text = "fn f() -> u32 {""#, "one.rs: `fn f() -> u32 {`: these are not whole lines"),
         (r#"file = "one.rs", text = "inline]\n""#, "one.rs: `inline]`: these are not whole lines"),
         (r#"file = "one.rs", lab = "three", items = ["fn f"]"#, "one.rs: `fn f`: there is no lab `three`"),
-        (
-            r#"file = "one.rs", lab = "two", items = ["fn f"]"#,
-            "one.rs: `fn f`: tests/course/rubric.toml does not",
-        ),
+        (r#"file = "one.rs", lab = "two", items = ["fn f"]"#, "one.rs: `fn f`: tests/course/rubric.toml does not"),
     ];
     let files = [source("one.rs", &ONE), source("twice.rs", &["fn f() {}", "fn f() {}"])];
     for (part, expected) in cases {
@@ -341,10 +317,7 @@ fn wrong_markers_are_told() {
         (&["// exercise for the reader"], "one.rs:1: `exercise for the reader`: a marker reads"),
         (&["// exercise 1 of one"], "one.rs:1: `exercise 1 of one`: a marker reads"),
         (&["// exercise 1 of one: \"y\"", "fn f() {}"], "one.rs:1: `\"y\"` becomes a message"),
-        (
-            &["// exercise 1 of three: y", "fn f() {}"],
-            "one.rs:1: there is no lab `three` in tests/course/rubric.toml",
-        ),
+        (&["// exercise 1 of three: y", "fn f() {}"], "one.rs:1: there is no lab `three` in tests/course/rubric.toml"),
         (
             &["// exercise 1 of two: y", "fn f() {}"],
             "one.rs:1: tests/course/rubric.toml does not name this file for the lab `two`",
@@ -400,8 +373,7 @@ fn items_are_called_by_kind_and_name() {
 #[test]
 fn numbers_have_no_gaps() {
     let exercise = |number: u32| format!("// exercise {number} of one: x\nfn f() {{}}\n");
-    let file =
-        |numbers: &[u32]| File::new("one.rs", numbers.iter().map(|&number| exercise(number)).collect());
+    let file = |numbers: &[u32]| File::new("one.rs", numbers.iter().map(|&number| exercise(number)).collect());
     assert_eq!(handout(&[file(&[2, 1, 3, 1])], "one").unwrap().exercises, 3);
     let message = message(handout(&[file(&[1, 3])], "one"));
     assert_eq!(message, "one.rs:3: this is exercise 3, but there is no exercise 2");
@@ -413,7 +385,8 @@ fn numbers_have_no_gaps() {
 
 #[test]
 fn a_line_is_a_marker_only_by_itself() {
-    let lines = "f(); // exercise 1 of one: x\n/// exercise 1 of one: x\n//! exercise 1\n// exercises\n// the exercise 1\n";
+    let lines =
+        "f(); // exercise 1 of one: x\n/// exercise 1 of one: x\n//! exercise 1\n// exercises\n// the exercise 1\n";
     assert_eq!(markers::find(lines).unwrap(), []);
 }
 
@@ -460,22 +433,12 @@ fn the_texts_of_the_labs_fit_their_handouts() {
         assert_eq!(headings, numbers, "{}", lab.text);
 
         for link in xtask::doc::links(&lab_text).filter_map(|link| link.split('#').next()) {
-            let path = link
-                .strip_prefix("../")
-                .map_or_else(|| format!("docs/labs/{link}"), |up| format!("docs/{up}"));
-            assert!(
-                made.files.iter().any(|file| file.path == path),
-                "{}: the handout has no {path}",
-                lab.text
-            );
+            let path = link.strip_prefix("../").map_or_else(|| format!("docs/labs/{link}"), |up| format!("docs/{up}"));
+            assert!(made.files.iter().any(|file| file.path == path), "{}: the handout has no {path}", lab.text);
         }
         let named = lab_text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
         for name in named.filter(|name| name.contains('/')) {
-            assert!(
-                made.files.iter().any(|file| file.path == name),
-                "{}: the handout has no {name}",
-                lab.text
-            );
+            assert!(made.files.iter().any(|file| file.path == name), "{}: the handout has no {name}", lab.text);
         }
     }
 }

@@ -31,8 +31,7 @@ impl File {
     /// Let the compiler not complain of what is not used in this crate.
     pub fn allow_unused(&mut self) {
         let text = self.text().unwrap_or_default();
-        let head: usize =
-            text.split_inclusive('\n').take_while(|line| line.starts_with("//!")).map(str::len).sum();
+        let head: usize = text.split_inclusive('\n').take_while(|line| line.starts_with("//!")).map(str::len).sum();
         let text = format!("{}\n{ALLOW}\n{}", &text[..head], &text[head..]);
         self.content = text.into_bytes();
     }
@@ -95,8 +94,7 @@ fn walked(root: &Path, directory: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// There is something at `directory` already, or it cannot be written.
 pub fn write(root: &Path, directory: &Path, files: &[File]) -> Result<()> {
-    let is_free =
-        !directory.exists() || fs::read_dir(directory).is_ok_and(|mut inside| inside.next().is_none());
+    let is_free = !directory.exists() || fs::read_dir(directory).is_ok_and(|mut inside| inside.next().is_none());
     ensure!(is_free, "{} exists already, and is not empty: name another directory", directory.display());
     for file in files {
         let path = directory.join(&file.path);

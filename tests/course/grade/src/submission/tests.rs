@@ -188,11 +188,9 @@ fn archives_of_powershell() {
     assert_eq!(submission.read_as, ["read as the whole tree: work/"]);
     // Some tools unpack that into files with such names, where a backslash is a letter.
     is_whole(&lab().read_directory(&[("lib\\pager\\src\\fork.rs", BOTH[0].1), BOTH[1]]));
-    for evil in [
-        &b"..\\..\\lib\\pager\\src\\fork.rs"[..],
-        b"\\lib\\pager\\src\\fork.rs",
-        b"C:\\lib\\pager\\src\\fork.rs",
-    ] {
+    for evil in
+        [&b"..\\..\\lib\\pager\\src\\fork.rs"[..], b"\\lib\\pager\\src\\fork.rs", b"C:\\lib\\pager\\src\\fork.rs"]
+    {
         let submission = lab().read_file("ann.zip", &raw_zip(&[(evil, b"evil"), (fault, BOTH[1].1)], 0));
         assert_eq!((names(&submission), status(&submission)), (vec![FAULT], Some(Status::Refused)));
     }
@@ -204,10 +202,7 @@ fn files_without_their_directories() {
     for submission in [
         lab().read_directory(&flat),
         lab().read_file("ann.zip", &zip_of(&flat)),
-        lab().read_file(
-            "ann.tar",
-            &tar_of(&[("./pager/src/fork.rs", BOTH[0].1), ("./src/fault.rs", BOTH[1].1)]),
-        ),
+        lab().read_file("ann.tar", &tar_of(&[("./pager/src/fork.rs", BOTH[0].1), ("./src/fault.rs", BOTH[1].1)])),
     ] {
         is_whole(&submission);
         assert!(submission.read_as[1].starts_with("read as lib/pager/src/fork.rs: "), "{submission:#?}");
@@ -227,14 +222,12 @@ fn names_that_several_files_have_are_not_guessed() {
     let both = Course::new(&["lib/libos/src/**", "lib/pager/src/**"]);
     let submission = both.read_directory(&[("fork.rs", b"mine"), ("fault.rs", b"mine")]);
     assert_eq!(names(&submission), [FAULT]);
-    let said =
-        "fork.rs: it could be any of lib/libos/src/fork.rs, lib/pager/src/fork.rs: put it into its directory";
+    let said = "fork.rs: it could be any of lib/libos/src/fork.rs, lib/pager/src/fork.rs: put it into its directory";
     assert_eq!(submission.left_out, [said]);
     let other = lab().read_directory(&[("libos/src/fork.rs", b"not the lab's"), ("fault.rs", b"mine")]);
     assert_eq!(names(&other), [FAULT]);
     assert_eq!(other.left_out, ["libos/src/fork.rs: lib/libos/src/fork.rs may not be changed"]);
-    let copies =
-        lab().read_directory(&[("libos/fork.rs", b"1"), ("pager/fork.rs", b"2"), ("fault.rs", b"3")]);
+    let copies = lab().read_directory(&[("libos/fork.rs", b"1"), ("pager/fork.rs", b"2"), ("fault.rs", b"3")]);
     assert_eq!(status(&copies), Some(Status::Refused));
     assert!(why(&copies).ends_with("there are several, and they differ: libos/fork.rs, pager/fork.rs"));
 }
@@ -264,8 +257,7 @@ fn trees_below_other_directories() {
         is_whole(&lab().read_directory(&all));
     }
     assert!(lab().read_directory(&BOTH).read_as.is_empty());
-    let other =
-        behind("Work/").into_iter().map(|(name, data)| (name.to_uppercase(), data)).collect::<Vec<_>>();
+    let other = behind("Work/").into_iter().map(|(name, data)| (name.to_uppercase(), data)).collect::<Vec<_>>();
     let submission = lab().read_directory(&members(&other));
     is_whole(&submission);
     assert_eq!(submission.read_as[1], format!("read as {FORK}: WORK/LIB/PAGER/SRC/FORK.RS"));
@@ -322,8 +314,7 @@ fn names_that_something_was_added_to() {
     let two = lab().read_directory(&[("fork (1).rs", b"1"), ("fork (2).rs", b"2"), ("fault.rs", b"3")]);
     assert_eq!(status(&two), Some(Status::Refused));
     assert!(why(&two).ends_with("they differ: fork (1).rs, fork (2).rs"), "{two:#?}");
-    let own =
-        lab().read_directory(&[("fork.rs", BOTH[0].1), ("fork (1).rs", b"other"), ("fault.rs", BOTH[1].1)]);
+    let own = lab().read_directory(&[("fork.rs", BOTH[0].1), ("fork (1).rs", b"other"), ("fault.rs", BOTH[1].1)]);
     assert_eq!((&own.files[FORK][..], status(&own)), (BOTH[0].1, None));
     assert_eq!(own.left_out, [format!("fork (1).rs: there is a file with the name {FORK}")]);
     // Where new files are permitted, it would be one.
@@ -352,8 +343,7 @@ fn texts_of_windows() {
     let utf16 = |text: &str| -> Vec<u8> {
         [0xfe_ff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
     };
-    let submission =
-        lab().read_directory(&[("fork.rs", &utf16("fn f() {}\r\n")), ("fault.rs", b"\xef\xbb\xbfx\r\n")]);
+    let submission = lab().read_directory(&[("fork.rs", &utf16("fn f() {}\r\n")), ("fault.rs", b"\xef\xbb\xbfx\r\n")]);
     assert_eq!(submission.files[FORK], b"fn f() {}\r\n");
     assert_eq!(submission.files[FAULT], b"\xef\xbb\xbfx\r\n", "the compiler reads that");
     assert!(submission.read_as.iter().any(|note| note == "read as UTF-8: fork.rs, which is UTF-16"));
@@ -367,8 +357,7 @@ fn texts_of_windows() {
 
 #[test]
 fn paths_that_lead_elsewhere_are_refused() {
-    let bad: [Member; 4] =
-        [("../up.rs", b"1"), ("/etc/x.rs", b"2"), ("lib/../../x.rs", b"3"), ("C:/x.rs", b"4")];
+    let bad: [Member; 4] = [("../up.rs", b"1"), ("/etc/x.rs", b"2"), ("lib/../../x.rs", b"3"), ("C:/x.rs", b"4")];
     let all = [&bad[..], &[("./lib/pager/src/fork.rs", BOTH[0].1), BOTH[1]]].concat();
     let submission = lab().read_file("s.tar", &tar_of(&all));
     assert_eq!((names(&submission), submission.refused.len()), (vec![FAULT, FORK], 4), "{submission:#?}");
@@ -439,15 +428,12 @@ fn archives_that_are_damaged_or_strange() {
         assert_eq!(status(&submission), Some(Status::Unreadable), "{submission:#?}");
         assert!(!why(&submission).is_empty());
     }
-    for (name, data, kind) in [
-        ("s.7z", &b"7z\xbc\xaf\x27\x1c"[..], "7z"),
-        ("s.tar.xz", b"\xfd7zXZ\0", "xz"),
-        ("s.zip", b"Rar!", "RAR"),
-    ] {
+    for (name, data, kind) in
+        [("s.7z", &b"7z\xbc\xaf\x27\x1c"[..], "7z"), ("s.tar.xz", b"\xfd7zXZ\0", "xz"), ("s.zip", b"Rar!", "RAR")]
+    {
         let submission = course.read_file(name, data);
         assert_eq!(status(&submission), Some(Status::Refused));
-        let said =
-            format!("{name}: packed by {kind}, which the grader does not read: pack it as .zip or .tar.gz");
+        let said = format!("{name}: packed by {kind}, which the grader does not read: pack it as .zip or .tar.gz");
         assert_eq!(why(&submission), said);
         assert_eq!(why(&course.read_directory(&[(name, data)])), said);
     }
@@ -461,19 +447,14 @@ fn archives_that_are_damaged_or_strange() {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     archive.start_file(FORK, encrypted).unwrap();
     let submission = course.read_file("s.zip", &archive.finish().unwrap().into_inner());
-    assert!(
-        status(&submission) == Some(Status::Refused) && why(&submission).contains("Password"),
-        "{submission:?}"
-    );
+    assert!(status(&submission) == Some(Status::Refused) && why(&submission).contains("Password"), "{submission:?}");
 }
 
 #[test]
 fn nothing_is_there() {
-    for submission in [
-        lab().read_directory(&[]),
-        lab().read_file("s.zip", &zip_of(&[])),
-        lab().read_file("s.tar", &tar_of(&[])),
-    ] {
+    for submission in
+        [lab().read_directory(&[]), lab().read_file("s.zip", &zip_of(&[])), lab().read_file("s.tar", &tar_of(&[]))]
+    {
         assert_eq!(status(&submission), Some(Status::FilesMissing));
         assert_eq!(why(&submission), format!("there is no file in it: {FAULT}, {FORK}"));
     }
@@ -518,8 +499,7 @@ fn zips_with_other_names_and_methods() {
 fn patches_are_changes() {
     let course = Course { partial: true, ..lab() };
     let of = |path: &str, line: &str| {
-        let text =
-            format!("What it does.\n\n--- a/{path}\n+++ b/{path}\n@@ -1,2 +1,2 @@\n {line}\n-two\n+three\n");
+        let text = format!("What it does.\n\n--- a/{path}\n+++ b/{path}\n@@ -1,2 +1,2 @@\n {line}\n-two\n+three\n");
         course.read_file("s.patch", text.as_bytes())
     };
     let submission = of(FORK, "one");

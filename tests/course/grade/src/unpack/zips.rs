@@ -16,10 +16,7 @@ const END64_LEN: usize = 56;
 const WINDOW: usize = 1 << 16;
 
 /// Reads the directory of an archive. Afterwards `left` holds how much may still be read.
-pub fn open<'a, R: Read + Seek>(
-    source: &'a mut R,
-    left: &Rc<Cell<u64>>,
-) -> Result<ZipArchive<Budget<&'a mut R>>> {
+pub fn open<'a, R: Read + Seek>(source: &'a mut R, left: &Rc<Cell<u64>>) -> Result<ZipArchive<Budget<&'a mut R>>> {
     Ok(ZipArchive::new(Budget::new(source, left)?)?)
 }
 

@@ -5,9 +5,7 @@ use crate::family::{self, QUIT, becomes, child, reaches};
 use core::sync::atomic::Ordering::Relaxed;
 use libos::abi;
 use libos::upcall::{self, Outcome};
-use libos::{
-    EnvId, Error, ExitStatus, Fault, PageOp, Perms, Status, Va, Vector, env, fork, ipc, raw, sys, windows,
-};
+use libos::{EnvId, Error, ExitStatus, Fault, PageOp, Perms, Status, Va, Vector, env, fork, ipc, raw, sys, windows};
 
 const PAGE: Va = Va(0x2000_0000_0000);
 const NOWHERE: u64 = 0x3000_0000_0000;
@@ -84,11 +82,7 @@ fn waiting(checks: &mut Checks) {
     checks.that("waiting", reaches(victim.id(), Status::Waiting));
     family::end(victim.id());
     checks.that("its child is ended too", reaches(grandchild, Status::Free));
-    checks.equal(
-        "it takes no message",
-        ipc::send(grandchild, QUIT),
-        Err(abi::Error::BadEnv(grandchild.0.into())),
-    );
+    checks.equal("it takes no message", ipc::send(grandchild, QUIT), Err(abi::Error::BadEnv(grandchild.0.into())));
 }
 
 /// The children of environments that end: who can act on them afterwards, and whom they outlive.

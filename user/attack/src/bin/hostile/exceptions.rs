@@ -192,8 +192,8 @@ fn simd(checks: &mut Checks) {
     // push 0x1d80; ldmxcsr [rsp]; pop rax; xorps xmm0, xmm0; mov eax, 0x3f800000; movd xmm1, eax;
     // divss xmm1, xmm0; push 0x1f80; ldmxcsr [rsp]; pop rax; ret
     let fault = run(&[
-        0x68, 0x80, 0x1d, 0, 0, 0x0f, 0xae, 0x14, 0x24, 0x58, 0x0f, 0x57, 0xc0, 0xb8, 0, 0, 0x80, 0x3f, 0x66,
-        0x0f, 0x6e, 0xc8, 0xf3, 0x0f, 0x5e, 0xc8, 0x68, 0x80, 0x1f, 0, 0, 0x0f, 0xae, 0x14, 0x24, 0x58, 0xc3,
+        0x68, 0x80, 0x1d, 0, 0, 0x0f, 0xae, 0x14, 0x24, 0x58, 0x0f, 0x57, 0xc0, 0xb8, 0, 0, 0x80, 0x3f, 0x66, 0x0f,
+        0x6e, 0xc8, 0xf3, 0x0f, 0x5e, 0xc8, 0x68, 0x80, 0x1f, 0, 0, 0x0f, 0xae, 0x14, 0x24, 0x58, 0xc3,
     ]);
     let vector = fault.map_or(Vector::SIMD, |fault| fault.vector());
     checks.equal("SIMD", vector, Vector::SIMD);
@@ -227,8 +227,7 @@ fn page_faults(checks: &mut Checks) {
     ];
     for (what, access, address, place, error) in cases {
         let found = raw::attempt(access, address);
-        let found =
-            found.map(|fault| (fault.vector(), fault.error, fault.address, fault.rflags & FIXED_RFLAGS));
+        let found = found.map(|fault| (fault.vector(), fault.error, fault.address, fault.rflags & FIXED_RFLAGS));
         checks.equal(what, found, Some((Vector::PAGE_FAULT, error, place, FIXED_RFLAGS)));
     }
     sys::unmap(EnvId::SELF, Va(HERE), 1).expect("the page");

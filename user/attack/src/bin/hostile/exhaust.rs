@@ -7,9 +7,7 @@ use core::hint::black_box;
 use libos::abi::call::GOT_PAGE;
 use libos::abi::{Call, Error};
 use libos::layout::USER_LIMIT;
-use libos::{
-    EnvId, ExitStatus, PAGE_SIZE, PageOp, Perms, Status, Va, Vector, fork, raw, sys, upcall, uvpt, windows,
-};
+use libos::{EnvId, ExitStatus, PAGE_SIZE, PageOp, Perms, Status, Va, Vector, fork, raw, sys, upcall, uvpt, windows};
 
 const ME: EnvId = EnvId::SELF;
 /// The address to which everything free is mapped.
@@ -67,18 +65,15 @@ pub fn memory(checks: &mut Checks) {
 /// A child begins with one page of exception stack, and gets the others at its first exception. If no frames are free
 /// for them, one page must suffice until there are.
 fn first_fault(checks: &mut Checks) {
-    let touch =
-        || raw::attempt(|address| _ = black_box(raw::read_u8(address)), NOWHERE).map(|fault| fault.address);
-    let has_all =
-        || (0..upcall::STACK_PAGES).all(|page| uvpt::pte(upcall::STACK_LOW.add_pages(page)).is_present());
+    let touch = || raw::attempt(|address| _ = black_box(raw::read_u8(address)), NOWHERE).map(|fault| fault.address);
+    let has_all = || (0..upcall::STACK_PAGES).all(|page| uvpt::pte(upcall::STACK_LOW.add_pages(page)).is_present());
     let child = child(|| {
         let (hoard, extra) = take_all();
         let poor = (touch(), touch(), has_all());
         sys::unmap(ME, HOARD, hoard).expect("the hoard");
         sys::unmap(ME, LEFT_OVER, extra.max(1)).ok();
         let rich = (touch(), touch(), has_all());
-        let fine =
-            poor == (Some(NOWHERE), Some(NOWHERE), false) && rich == (Some(NOWHERE), Some(NOWHERE), true);
+        let fine = poor == (Some(NOWHERE), Some(NOWHERE), false) && rich == (Some(NOWHERE), Some(NOWHERE), true);
         sys::exit(if fine { 7 } else { 1 })
     });
     checks.equal("first faults without memory, and with", child.wait(), Ok(ExitStatus(7)));

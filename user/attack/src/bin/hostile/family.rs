@@ -74,9 +74,8 @@ impl Family {
         });
         let child = child.id();
         let foreign = EnvId(ipc::recv().expect("the id").value as u32);
-        let there = reaches(zombie, Status::Zombie)
-            && reaches(child, Status::Receiving)
-            && reaches(foreign, Status::Receiving);
+        let there =
+            reaches(zombie, Status::Zombie) && reaches(child, Status::Receiving) && reaches(foreign, Status::Receiving);
         assert!(there, "the family did not settle");
         Family { child, foreign, zombie, dead }
     }

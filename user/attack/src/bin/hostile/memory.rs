@@ -5,9 +5,7 @@ use crate::checks::Checks;
 use crate::family::child;
 use core::hint::black_box;
 use libos::abi::{Call, Error};
-use libos::layout::{
-    ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, TEXT, USER_LIMIT,
-};
+use libos::layout::{ARCHIVE, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, TEXT, USER_LIMIT};
 use libos::layout::{STACK_TOP, UVPT, uvpt};
 use libos::{EnvId, ExitStatus, Level, PAGE_SIZE, Perms, Pte, Va, Vector, raw, sys, uvpt as tables};
 
@@ -91,10 +89,7 @@ pub fn access(checks: &mut Checks) {
     ];
     for (what, address) in hidden {
         let met = fault(read, address);
-        checks.that(
-            what,
-            met.is_some_and(|met| met & !7 == address & !7) || what == "table of the kernel's half",
-        );
+        checks.that(what, met.is_some_and(|met| met & !7 == address & !7) || what == "table of the kernel's half");
         checks.that(what, fault(write, address).is_some());
     }
     let me = sys::id();

@@ -219,11 +219,7 @@ pub fn batches(checks: &mut Checks) {
     refuse("wraps", &[u64::MAX - 7, u64::MAX], Error::BadAddress(u64::MAX - 7));
     let stack = (EXCEPTION_STACK_TOP.0 - PAGE_SIZE) | 1 << 48;
     let unpinned = PageOp::protect(EnvId::SELF, Va(stack), 1, Perms::READ);
-    refuse(
-        "the exception stack, by another name",
-        &[&raw const unpinned as u64, 1],
-        Error::BadAddress(stack),
-    );
+    refuse("the exception stack, by another name", &[&raw const unpinned as u64, 1], Error::BadAddress(stack));
     let word = raw::read_u64(MACHINE.0) as u32;
     refuse("a window is no array", &[MACHINE.0, 1], Error::BadOp(word.into()));
 

@@ -51,8 +51,7 @@ fn write_gate(at: u64, code: u16, place: u64) {
 
 /// The content of address 0 is not a local descriptor table: none exists.
 fn local(checks: &mut Checks) {
-    let names =
-        MADE_UP.map(|(name, _)| name).into_iter().chain(["call gate", "nothing", "an index without a table"]);
+    let names = MADE_UP.map(|(name, _)| name).into_iter().chain(["call gate", "nothing", "an index without a table"]);
     for (name, slot) in names.zip((0..MADE_UP.len() as u16).chain([GATE, GATE + 2, SELECTORS - 1])) {
         for privilege in [0, 3] {
             let selector = slot << 3 | LOCAL | privilege;
@@ -85,8 +84,7 @@ fn global(checks: &mut Checks) {
         }
     }
     // The kernel's segments, the task state segment, and selectors behind the end.
-    for selector in [0x08, 0x10, 0x28, 0x30, 0x38, 0x40, 0xfff8].into_iter().flat_map(|bare| [bare, bare | 3])
-    {
+    for selector in [0x08, 0x10, 0x28, 0x30, 0x38, 0x40, 0xfff8].into_iter().flat_map(|bare| [bare, bare | 3]) {
         refuse_all(checks, "global", selector);
     }
     // A segment that can be entered is entered: so these instructions do work.

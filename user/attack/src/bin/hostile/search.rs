@@ -42,8 +42,7 @@ enum Before {
     Mixed,
 }
 
-const ALL: [Before; 6] =
-    [Before::Nothing, Before::Sole, Before::Shared, Before::Same, Before::Marks, Before::Mixed];
+const ALL: [Before; 6] = [Before::Nothing, Before::Sole, Before::Shared, Before::Same, Before::Marks, Before::Mixed];
 
 /// The environments that take part: the caller, a child without a program, and running children if there are processors
 /// for them.

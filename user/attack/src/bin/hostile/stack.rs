@@ -36,8 +36,7 @@ fn registration(checks: &mut Checks) {
     let mut refuse = |what: &str, args: [u64; 3], error| {
         checks.refuse(what, Call::SetUpcall, &[id, args[0], args[1], args[2]], error);
     };
-    let wild =
-        [USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47, KERNEL_HALF.0 - 1, KERNEL_HALF.0, u64::MAX];
+    let wild = [USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47, KERNEL_HALF.0 - 1, KERNEL_HALF.0, u64::MAX];
     wild.into_iter().for_each(|entry| refuse("entry", [entry, STACK, 1], Error::BadAddress(entry)));
     for pages in [0, EXCEPTION_STACK_MAX_PAGES + 1, 1 << 32, u64::MAX] {
         refuse("pages", [ENTRY, STACK, pages], Error::BadCount(pages));

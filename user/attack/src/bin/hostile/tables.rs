@@ -85,14 +85,11 @@ fn arguments(checks: &mut Checks, family: &Family, of: &TableCall) {
         }
     }
     for &at in of.addresses {
-        for (level, va) in [(2, BASE + 1), (2, SECOND), (3, NEXT), (4, BASE + span(Level::L3)), (2, u64::MAX)]
-        {
+        for (level, va) in [(2, BASE + 1), (2, SECOND), (3, NEXT), (4, BASE + span(Level::L3)), (2, u64::MAX)] {
             refuse("unaligned", &[(at, va), (of.level, level)], Error::Unaligned(va));
         }
         let last = SCRATCH.0 - span(Level::L2);
-        for va in
-            [SCRATCH.0, SCRATCH.0 + span(Level::L3), USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47]
-        {
+        for va in [SCRATCH.0, SCRATCH.0 + span(Level::L3), USER_LIMIT.0, MACHINE.0, ARCHIVE.0, UVPT.0, 1 << 47] {
             refuse("not for users", &[(at, va)], Error::BadAddress(va));
         }
         refuse("the kernel", &[(at, KERNEL_HALF.0), (of.level, 4)], Error::BadAddress(KERNEL_HALF.0));
@@ -183,18 +180,15 @@ fn below(checks: &mut Checks) {
         for inner in 2..level {
             checks.refuse("own below", Call::OwnTables, &[BASE, 1, inner], shared);
         }
-        for op in [
-            PageOp::alloc(ME, Va(BASE), 1, Perms::WRITE),
-            PageOp::own(Va(BASE), 1),
-            PageOp::unmap(env, Va(BASE), 1),
-        ] {
+        for op in
+            [PageOp::alloc(ME, Va(BASE), 1, Perms::WRITE), PageOp::own(Va(BASE), 1), PageOp::unmap(env, Va(BASE), 1)]
+        {
             checks.refuse("in a batch", Call::PageOps, &[&raw const op as u64, 1], shared);
         }
         checks.allow("it can be read", Call::Write, &[BASE, 0], (0, 0));
         checks.allow("and given on to be read", Call::Map, &[id, BASE, 0, TARGET, 1, R], (1, 0));
         sys::unmap(ME, Va(TARGET), 1).expect("a page");
-        let again =
-            sys::share_tables(ME, Va(BASE), env, Va(BASE), 1, Level::from_number(level).expect("a level"));
+        let again = sys::share_tables(ME, Va(BASE), env, Va(BASE), 1, Level::from_number(level).expect("a level"));
         checks.equal("the same once more", again, Err(Error::Mapped(BASE)));
         checks.allow("the child's goes", Call::UnmapTables, &[id, BASE, 1, level], (1, 0));
         checks.refuse("one's own", Call::UnmapTables, &[0, BASE, 1, level], Error::NotShared(BASE));

@@ -130,8 +130,7 @@ fn talk(family: &Family) {
         fresh(OTHER, question);
         let mut answer = None;
         until("the server listens", || {
-            match sys::send_recv(server.id(), question, Some((OTHER, Perms::WRITE)), Some(PAGE), server.id())
-            {
+            match sys::send_recv(server.id(), question, Some((OTHER, Perms::WRITE)), Some(PAGE), server.id()) {
                 Ok(message) => answer = Some(message),
                 Err(Error::NotReceiving(_)) => {}
                 Err(error) => fail!("question {question}: {error:?}"),
@@ -411,11 +410,7 @@ const GOOD: u64 = 0x600d_600d_600d_600d;
 fn taken(family: &Family) {
     let read = family.word(0);
     let reader = child(|| {
-        upcall::set_handler(
-            |fault| {
-                if fault.address == PAGE.0 { Outcome::Resume } else { Outcome::Unhandled }
-            },
-        );
+        upcall::set_handler(|fault| if fault.address == PAGE.0 { Outcome::Resume } else { Outcome::Unhandled });
         loop {
             let value = raw::read_u64(PAGE.0);
             if value != GOOD {

@@ -69,8 +69,7 @@ fn grow(memory: &mut MmapMut, depth: u32, width: u64, round: u64) {
     for page in 0..PAGES {
         let bytes = &memory[page * SIZE..][..16];
         // The values of the ancestors are there, and no others.
-        let good =
-            bytes[0] == round as u8 && bytes[10] == number as u8 && bytes[11..].iter().all(|b| *b == 0);
+        let good = bytes[0] == round as u8 && bytes[10] == number as u8 && bytes[11..].iter().all(|b| *b == 0);
         let above = bytes[1..10].iter().filter(|byte| **byte != 0).count();
         if !good || (page >= half && above != 0) {
             fail!("page {page} of number {number}: {bytes:?}");

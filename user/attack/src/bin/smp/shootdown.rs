@@ -146,9 +146,7 @@ impl Plan {
         let (me, pages) = (EnvId::SELF, self.pages as u64);
         sys::alloc(me, HERE, pages, Perms::WRITE).must("alloc");
         (0..pages).for_each(|page| raw::write_u64(HERE.add_pages(page).0, GOOD));
-        self.ops(self.pages, |page| {
-            PageOp::map(me, HERE.add_pages(page as u64), id, self.there(page), 1, Perms::READ)
-        });
+        self.ops(self.pages, |page| PageOp::map(me, HERE.add_pages(page as u64), id, self.there(page), 1, Perms::READ));
         sys::unmap(me, HERE, pages).must("unmap");
         let before = get(READ + index);
         until("it reads all of its pages", || get(READ + index) >= before + 2);

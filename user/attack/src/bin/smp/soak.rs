@@ -4,9 +4,7 @@
 
 use crate::acts::ACTS;
 use crate::kit::{Clock, Draw, Ends, Must, add, argument, board, child, cpus, fail, get, pause, set};
-use crate::troupe::{
-    CAST, DONE, FAMILIES, FAMILY_WORDS, Family, MAILBOXES, MOST, MOST_FAMILIES, OVER, check_page,
-};
+use crate::troupe::{CAST, DONE, FAMILIES, FAMILY_WORDS, Family, MAILBOXES, MOST, MOST_FAMILIES, OVER, check_page};
 use core::sync::atomic::Ordering::SeqCst;
 use libos::abi::Error;
 use libos::{Child, ExitStatus, Status, Va, env, ipc, print, println, sys, windows};
@@ -45,8 +43,7 @@ pub fn soak() {
     print!("soak: seed {seed}, {replaced} replaced, {stopped} stopped");
     ACTS.iter().enumerate().for_each(|(act, (name, _))| print!(", {name} {}", get(DONE + act)));
     println!();
-    let strangers =
-        || windows::envs().iter().filter(|env| env.status() != Status::Free && env.id() != env::id());
+    let strangers = || windows::envs().iter().filter(|env| env.status() != Status::Free && env.id() != env::id());
     if !is_so_within(20_000, || strangers().next().is_none()) {
         for env in strangers() {
             println!("{} is still {:?}, parent {}", env.id(), env.status(), env.parent());

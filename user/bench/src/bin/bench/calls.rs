@@ -15,22 +15,20 @@ pub fn null_call(samples: &mut Samples) -> Result {
 pub fn alloc1(samples: &mut Samples) -> Result {
     let dirty = Dirty::new(PAGES, MANY)?;
     sys::unmap(ME, PAGES, MANY.into())?;
-    run(dirty.0, MANY)
-        .try_for_each(|page| samples.time(|| sys::alloc(ME, page, 1, Perms::WRITE)).map_err(Error::from))
+    run(dirty.0, MANY).try_for_each(|page| samples.time(|| sys::alloc(ME, page, 1, Perms::WRITE)).map_err(Error::from))
 }
 
 pub fn map1(samples: &mut Samples) -> Result {
     let (from, to) = (Dirty::new(PAGES, MANY)?, Dirty::new(OTHERS, MANY)?);
     sys::unmap(ME, OTHERS, MANY.into())?;
-    run(from.0, MANY).zip(run(to.0, MANY)).try_for_each(|(from, to)| {
-        samples.time(|| sys::map(ME, from, ME, to, 1, Perms::WRITE)).map_err(Error::from)
-    })
+    run(from.0, MANY)
+        .zip(run(to.0, MANY))
+        .try_for_each(|(from, to)| samples.time(|| sys::map(ME, from, ME, to, 1, Perms::WRITE)).map_err(Error::from))
 }
 
 pub fn prot1(samples: &mut Samples) -> Result {
     let dirty = Dirty::new(PAGES, MANY)?;
-    run(dirty.0, MANY)
-        .try_for_each(|page| samples.time(|| sys::protect(ME, page, 1, Perms::READ)).map_err(Error::from))
+    run(dirty.0, MANY).try_for_each(|page| samples.time(|| sys::protect(ME, page, 1, Perms::READ)).map_err(Error::from))
 }
 
 pub fn unprot1(samples: &mut Samples) -> Result {

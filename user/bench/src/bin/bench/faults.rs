@@ -150,9 +150,5 @@ fast_handler! {
 #[inline(always)]
 fn unprotect(fault: &Fault) -> Outcome {
     let page = Va(fault.address).page();
-    if sys::op_fast(PageOp::protect(ME, page, 1, Perms::WRITE)) {
-        Outcome::Resume
-    } else {
-        Outcome::Unhandled
-    }
+    if sys::op_fast(PageOp::protect(ME, page, 1, Perms::WRITE)) { Outcome::Resume } else { Outcome::Unhandled }
 }

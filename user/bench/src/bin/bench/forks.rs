@@ -77,11 +77,7 @@ pub fn first_write(samples: &mut Samples, pages: u32) -> Result {
 }
 
 /// The child writes to every page, and ends: the total time, for each page.
-pub fn fork_write_all(
-    samples: &mut Samples,
-    pages: u32,
-    fork: fn() -> core::result::Result<Fork, Error>,
-) -> Result {
+pub fn fork_write_all(samples: &mut Samples, pages: u32, fork: fn() -> core::result::Result<Fork, Error>) -> Result {
     let dirty = Dirty::new(PAGES, pages)?;
     for _ in 0..3 {
         dirty.touch();

@@ -25,9 +25,8 @@ fn patches_in_archives_and_directories() {
     let patch = patch_of(FORK);
     let zip = zip_of(&[("w/ann.patch", &patch)]);
     let text: Member = ("onlinetext.html", b"<p>");
-    let read = |course: &Course| {
-        [course.read_file("ann.zip", &zip), course.read_directory(&[("w/ann.patch", &patch), text])]
-    };
+    let read =
+        |course: &Course| [course.read_file("ann.zip", &zip), course.read_directory(&[("w/ann.patch", &patch), text])];
     for submission in read(&changes()) {
         assert_eq!((&submission.files[FORK][..], submission.partial), (&b"one\nthree\n"[..], true));
         assert_eq!(submission.read_as, ["read as changes: w/ann.patch"]);
@@ -52,10 +51,9 @@ fn a_file_is_no_directory() {
     let course = Course::new(&["lib/pager/src/**"]);
     let below = "lib/pager/src/lib.rs/x.rs";
     let both = [("lib/pager/src/a.rs", &b"1"[..]), ("lib/pager/src/a.rs/b.rs", b"2")];
-    for (members, at, other) in [
-        (vec![(below, &b"1"[..]), (FORK, b"2")], "lib/pager/src/lib.rs", below),
-        (both.to_vec(), both[0].0, both[1].0),
-    ] {
+    for (members, at, other) in
+        [(vec![(below, &b"1"[..]), (FORK, b"2")], "lib/pager/src/lib.rs", below), (both.to_vec(), both[0].0, both[1].0)]
+    {
         let submission = course.read_file("s.tar", &tar_of(&members));
         assert_eq!(status(&submission), Some(Status::Refused), "{submission:#?}");
         assert_eq!(why(&submission), format!("{other}: {at} is a file, not a directory"));
