@@ -4,6 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use grade::handout;
 use grade::rubric::{self, Rubric};
+use grade::submission::Submission;
+use grade::tree::BuildDir;
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use tests::{End, Request, Testbed};
@@ -24,11 +26,11 @@ pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
 
 fn judge(solution: &Workspace, name: &str, tests: &[String]) -> Result<()> {
     let scratch = scratch()?;
-    let root = scratch.path().join("handout");
-    handout::main(&handout::Args { lab: name.to_owned(), output: root.clone() })?;
-    // A directory for each lab: to cargo, their crates are the same.
-    let target = solution.target.join("handout").join(name);
-    let handout = Workspace { root, target, ..solution.clone() };
+    let made = scratch.path().join("handout");
+    handout::main(&handout::Args { lab: name.to_owned(), output: made.clone() })?;
+    // Built where the grader builds: what handouts and submissions have in common is compiled once.
+    let dir = BuildDir::below(&solution.target.join("grade"))?;
+    let handout = dir.lay(solution, &Submission::of_directory(&made)?.files)?;
     let testbed = Testbed::build(handout, &[Flavor::Plain], true).context("the handout must build without warnings")?;
     ensure!(!tests.is_empty(), "no test is graded");
     for test in tests {

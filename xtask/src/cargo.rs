@@ -43,6 +43,8 @@ pub struct Cargo {
     pub flags: Vec<String>,
     /// The root of the checkout, which pins the toolchain.
     pub root: PathBuf,
+    /// Whether a warning is an error. (No flag of rustc says so: cargo would compile everything once more for it.)
+    pub strict: bool,
     /// Print the command.
     pub verbose: bool,
 }
@@ -73,8 +75,8 @@ impl Cargo {
         let built = self.listen_to(self.command_line()?)?;
         match (built.succeeded, built.problems) {
             (false, _) => bail!("cargo {} failed for {}", self.command, self.subject()),
-            (true, count) if count > 0 && self.command == "clippy" => {
-                bail!("clippy found {count} problems in {}", self.subject())
+            (true, count) if count > 0 && self.strict => {
+                bail!("cargo {} found {count} problems in {}", self.command, self.subject())
             }
             _ => Ok(built.executables),
         }

@@ -13,7 +13,7 @@ use anyhow::Result;
 /// Cargo cannot tell where the workspace is.
 pub fn main() -> Result<ExitStatus> {
     let workspace = Workspace::load()?;
-    let builder = Builder::of(&workspace);
+    let builder = Builder { strict: true, ..Builder::of(&workspace) };
     let mut runs: Vec<Cargo> = Flavor::ALL.into_iter().map(|flavor| builder.kernel("clippy", flavor)).collect();
     runs.push(builder.programs("clippy"));
     runs.push(Cargo { packages: vec!["libos".to_owned()], ..builder.programs("clippy") });

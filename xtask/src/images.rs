@@ -125,8 +125,9 @@ impl<'a> Builder<'a> {
             profile,
             features: Vec::new(),
             target_dir: self.workspace.target.join(directory),
-            flags: BARE_METAL.iter().copied().chain(self.strict.then_some("-Dwarnings")).map(str::to_owned).collect(),
+            flags: BARE_METAL.iter().map(ToString::to_string).collect(),
             root: self.workspace.root.clone(),
+            strict: self.strict,
             verbose: self.verbose,
         }
     }

@@ -136,6 +136,7 @@ fn build() {
         target_dir: root.join("target/kernel"),
         flags: vec!["-Clinker=cc".to_owned()],
         root: root.to_owned(),
+        strict: false,
         verbose: true,
     };
     let built = cargo.run().unwrap();

@@ -2,9 +2,10 @@
 //! interrupted.
 
 use crate::format::Format;
-use crate::grade::{Args, BuildDir, Grader, in_parallel, results_in, spinner};
+use crate::grade::{Args, Grader, in_parallel, results_in, spinner};
 use crate::result::{Graded, Status};
 use crate::submission::{digest, replace};
+use crate::tree::BuildDir;
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;

@@ -8,14 +8,13 @@ use crate::result::{Graded, Status, TestResult};
 use crate::rubric::{Rubric, Rule, Test};
 use crate::shard::Shard;
 use crate::submission::{Files, Submission, digest, pieces};
-use crate::tree;
+use crate::tree::{self, BuildDir};
 use crate::trial::{self, blank};
 use anyhow::{Context, Result, bail};
 use engine::Testbed;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -123,13 +122,6 @@ pub struct Grader {
     pub home: PathBuf,
 }
 
-/// A directory in which one submission after the other is built, so that their common parts are built once. A lock
-/// keeps other graders out.
-pub struct BuildDir {
-    root: PathBuf,
-    _lock: File,
-}
-
 impl Grader {
     /// Reads the rubric and the reference, and builds the kernel.
     ///
@@ -231,9 +223,7 @@ impl Grader {
             return Ok(graded);
         }
         let laid = tree::lay(&self.reference, submission, &self.permitted, self.partial);
-        let root = dir.root.join("tree");
-        tree::sync(&root, &laid.files)?;
-        let workspace = Workspace { root, target: dir.root.join("target"), ..self.workspace.clone() };
+        let workspace = dir.lay(&self.workspace, &laid.files)?;
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let compilers = if jobs > 1 { jobs } else { cores.div_ceil(self.jobs) };
         let built = compile::build(&workspace, &self.programs(), self.own_kernel, compilers)?;
@@ -327,19 +317,7 @@ impl Grader {
     /// # Errors
     /// None can be made.
     pub fn build_dir(&self) -> Result<BuildDir> {
-        for number in 0.. {
-            let root = self.home.join(format!("build-{number}"));
-            let lock = fs::create_dir_all(&root).and_then(|()| File::create(root.join("lock")));
-            let lock = lock.with_context(|| format!("cannot make {}", root.display()))?;
-            match lock.try_lock() {
-                Ok(()) => return Ok(BuildDir { root, _lock: lock }),
-                Err(fs::TryLockError::WouldBlock) => {}
-                Err(fs::TryLockError::Error(error)) => {
-                    return Err(error).context("cannot lock a directory to build in");
-                }
-            }
-        }
-        bail!("no directory to build in")
+        BuildDir::below(&self.home)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::permitted::{Permitted, globs};
 use crate::submission::{Files, Submission};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
+use xtask::workspace::Workspace;
 
 /// The files of the reference that a build of programs needs.
 const NEEDED: [&str; 10] = [
@@ -65,6 +66,45 @@ pub fn lay(reference: &Files, submission: &Submission, permitted: &Permitted, pa
         }
     }
     Laid { files, restored, missing }
+}
+
+/// A directory in which one tree after the other is built, so that their common parts are built once. A lock keeps others
+/// out.
+pub struct BuildDir {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl BuildDir {
+    /// One of the directories below `home` that nobody uses.
+    ///
+    /// # Errors
+    /// None can be made.
+    pub fn below(home: &Path) -> Result<BuildDir> {
+        for number in 0.. {
+            let root = home.join(format!("build-{number}"));
+            let lock = fs::create_dir_all(&root).and_then(|()| File::create(root.join("lock")));
+            let lock = lock.with_context(|| format!("cannot make {}", root.display()))?;
+            match lock.try_lock() {
+                Ok(()) => return Ok(BuildDir { root, _lock: lock }),
+                Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(error).context("cannot lock a directory to build in");
+                }
+            }
+        }
+        bail!("no directory to build in")
+    }
+
+    /// Makes its tree one of these files. Returns the workspace that they are; its programs are those of `reference`.
+    ///
+    /// # Errors
+    /// The tree cannot be changed.
+    pub fn lay(&self, reference: &Workspace, files: &Files) -> Result<Workspace> {
+        let root = self.root.join("tree");
+        sync(&root, files)?;
+        Ok(Workspace { root, target: self.root.join("target"), ..reference.clone() })
+    }
 }
 
 /// Makes a directory hold these files and no others. A file that is already right is not touched: cargo goes by
