@@ -4,12 +4,10 @@
 use abi::{Call, Error};
 use regex::Regex;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use xtask::row::Row;
+use std::{collections::BTreeMap, fs};
 use xtask::workspace::{Workspace, root};
-use xtask::{comparison, doc, picture};
+use xtask::{comparison, doc, picture, row::Row};
 
 /// A document, with its path from the root of the repository.
 struct Document {

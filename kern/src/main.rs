@@ -36,10 +36,8 @@ mod machine;
 
 use mem as _; // memcpy and its kin
 
-use boot::pvh::BootTables;
-use boot::{command_line, first_program, kernel_map, patch, processors};
-use env::bracket::Entry;
-use env::{check, run_loop, scheduler, table};
+use boot::{command_line, first_program, kernel_map, patch, processors, pvh::BootTables};
+use env::{bracket::Entry, check, run_loop, scheduler, table};
 use firmware::BootInfo;
 use machine::{cpu, power, print};
 use spin::Once;

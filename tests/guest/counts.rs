@@ -1,7 +1,6 @@
 //! The costs of calls, faults and forks: no count may be greater than the recorded one.
 
-use abi::ExitStatus;
-use abi::window::MachineInfo;
+use abi::{ExitStatus, window::MachineInfo};
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use tests::Testbed;

@@ -4,9 +4,7 @@
 use regex::Regex;
 use std::fs;
 use tests::{Case, Run, guest, named};
-use xtask::images::Flavor;
-use xtask::picture;
-use xtask::workspace::root;
+use xtask::{images::Flavor, picture, workspace::root};
 
 /// Rows that are fast enough for a kernel that checks everything after every call.
 const QUICK: [&str; 8] = ["null-call", "trap-entry", "trap", "prot1", "appel1", "fork-0", "ipc", "spawn"];

@@ -1,13 +1,10 @@
 //! The grader on real submissions: this checkout has full marks; a broken or cheating submission has none.
 
-use grade::class;
 use grade::grade::{Args, Grader, results_in};
-use grade::result::Graded;
 use grade::submission::{Files, Submission};
+use grade::{class, result::Graded};
 use libtest_mimic::{Failed, Trial};
-use std::fs;
-use std::num::NonZero;
-use std::sync::Arc;
+use std::{fs, num::NonZero, sync::Arc};
 use tests::Testbed;
 
 /// The folders that students hand in.

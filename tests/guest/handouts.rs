@@ -2,10 +2,8 @@
 //! (That no line of an answer is left in it is checked whenever one is made.)
 
 use anyhow::{Context, Result, ensure};
-use grade::handout;
 use grade::rubric::{self, Rubric};
-use grade::submission::Submission;
-use grade::tree::BuildDir;
+use grade::{handout, submission::Submission, tree::BuildDir};
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use tests::{End, Request, Testbed};

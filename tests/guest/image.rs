@@ -11,8 +11,7 @@ use object::read::elf::{FileHeader as _, SectionHeader as _};
 use std::path::Path;
 use std::sync::Arc;
 use tests::{Testbed, guest};
-use xtask::images::Flavor;
-use xtask::{simd, symbols};
+use xtask::{images::Flavor, simd, symbols};
 
 pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     let of_panics = Arc::clone(testbed);

@@ -22,9 +22,7 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tests::{Case, Testbed};
-use xtask::images::Flavor;
-use xtask::workspace::Workspace;
-use xtask::{interrupt, kill_on_exit, say};
+use xtask::{images::Flavor, interrupt, kill_on_exit, say, workspace::Workspace};
 
 fn main() -> ExitCode {
     kill_on_exit::init();

@@ -2,11 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
+use std::{fs, os::unix::fs::symlink};
 use tests::Testbed;
 use xtask::new::{self, Args};
 use xtask::session::scratch;

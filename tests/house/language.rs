@@ -1,10 +1,8 @@
 //! Plain technical English: how summaries must not begin, and names in comments that must exist.
 
-use crate::shown;
-use crate::size::files;
+use crate::{shown, size::files};
 use regex::Regex;
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// A summary that begins with one of these makes no sense alone: rustdoc sorts items.
 const OPENINGS: &str = "^(The same|As (there|above|in|with|for)|Who(ever)?|Those|So (many|much)\

@@ -6,13 +6,10 @@
 //!
 //! The first file is an index of the others ([`abi::boot::INDEX`]), where programs look them up.
 
-use crate::cargo::Executable;
-use crate::symbols;
+use crate::{cargo::Executable, symbols};
 use abi::boot::{INDEX, INDEX_OFFSET, IndexEntry};
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::{collections::BTreeMap, fs, path::Path};
 use tar::{EntryType, Header};
 
 const PAGE: usize = abi::PAGE_SIZE as usize;

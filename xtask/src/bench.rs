@@ -7,20 +7,15 @@
 
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, CommandLine, Machine, Memory};
-use crate::row::Row;
 use crate::session::{Listener, Options, Outcome, Session, scratch};
 use crate::workspace::{Workspace, near};
-use crate::{archive::Archive, comparison, cycle_costs, install, say, scale};
+use crate::{archive::Archive, comparison, cycle_costs, install, row::Row, say, scale};
 use abi::window::{CpuInfo, MachineInfo};
 use abi::{Call, ExitStatus, Vector};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::ChildStderr;
-use std::thread;
-use std::time::Duration;
+use std::{collections::BTreeMap, fs::OpenOptions, process::ChildStderr, thread, time::Duration};
 
 /// The largest row forks a GiB of memory.
 const MEMORY: Memory = Memory(1536 << 20);

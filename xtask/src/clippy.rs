@@ -1,9 +1,7 @@
 //! `cargo xtask clippy`: lints the bare-metal code with the flags that it is built with.
 
-use crate::cargo::Cargo;
 use crate::images::{Builder, Flavor};
-use crate::say;
-use crate::workspace::Workspace;
+use crate::{cargo::Cargo, say, workspace::Workspace};
 use abi::ExitStatus;
 use anyhow::Result;
 

@@ -8,13 +8,9 @@
 
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs, io};
+use std::{collections::BTreeSet, env, fs, io, io::Write, os::unix::fs::symlink, process::Command};
 use tempfile::NamedTempFile;
 use toml::{Table, Value};
 

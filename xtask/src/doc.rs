@@ -11,11 +11,9 @@ use crate::workspace::{self, HOST, Workspace};
 use abi::ExitStatus;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{collections::BTreeMap, ffi::OsStr, fs};
 
 /// The crates that authors of programs use, and the crates of the kernel: their public items are documented.
 const LIBRARIES: [&str; 8] = ["libos", "pager", "abi", "executable", "vm", "sched", "smp", "firmware"];

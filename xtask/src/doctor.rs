@@ -5,10 +5,7 @@ use crate::install::{self, Manager, QEMU};
 use crate::workspace::{self, Workspace};
 use abi::ExitStatus;
 use anyhow::Result;
-use std::ffi::OsStr;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::{ffi::OsStr, fs, path::Path, process::Command};
 
 /// The disk space that a build of everything takes.
 const DISK_LEAST: u64 = 2 << 30;

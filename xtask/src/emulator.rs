@@ -4,9 +4,7 @@
 //! kernel's rights, even in a program. So a program with machine code of its own could read and write memory of the
 //! kernel. Version 9.1.0 fixed the returns, 9.1.2 the call. A host's processor (`--accel kvm`) never had this bug.
 
-use std::fmt;
-use std::path::Path;
-use std::process::Command;
+use std::{fmt, path::Path, process::Command};
 
 /// A version of the emulator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -1,12 +1,9 @@
 //! The kernel image and the programs: the flags that they need, and where they are built.
 
 use crate::cargo::{Cargo, Executable};
-use crate::outside::Outside;
-use crate::simd;
-use crate::workspace::Workspace;
+use crate::{outside::Outside, simd, workspace::Workspace};
 use anyhow::{Context, Result, anyhow};
-use std::path::PathBuf;
-use std::{fs, thread};
+use std::{fs, path::PathBuf, thread};
 
 /// Flags for all bare-metal code: linked by the toolchain's own linker, at fixed addresses, with frame pointers for
 /// backtraces.

@@ -3,10 +3,9 @@
 use crate::terminal;
 use abi::console::{ESCAPE, Input};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io::IsTerminal, thread};
 
 /// The marker that a guest takes for the end of its input.
 pub const END: [u8; 2] = [ESCAPE; 2];

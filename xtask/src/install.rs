@@ -1,13 +1,11 @@
 //! Finds the emulator, and installs it if it is missing and can be installed.
 
-use crate::emulator::Version;
-use crate::{say, terminal};
+use crate::{emulator::Version, say, terminal};
 use anyhow::{Context, Result, bail};
-use std::ffi::OsStr;
 use std::io::{BufRead, Write, stderr, stdin};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::{env, fs};
+use std::{env, ffi::OsStr, fs};
 
 /// The name of the emulator's executable.
 pub const QEMU: &str = "qemu-system-x86_64";

@@ -1,11 +1,8 @@
 //! A machine to boot: its parts, and the emulator's command line for it.
 
 use anyhow::{Result, bail, ensure};
-use std::ffi::OsStr;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::str::FromStr;
+use std::{ffi::OsStr, fmt, process::Command, str::FromStr};
 
 /// The executor of guest code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]

@@ -3,13 +3,11 @@
 //! The crate is its own workspace, depends on libos, and needs nothing else of the checkout to be written and checked.
 //! To run it, its runner (`.cargo/run`) asks cargo where the dependency on libos leads, and so finds the checkout.
 
-use crate::say;
-use crate::workspace::Workspace;
+use crate::{say, workspace::Workspace};
 use abi::ExitStatus;
 use anyhow::{Context, Result, ensure};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 /// The command line of `new`.
 #[derive(clap::Args, Clone, Debug)]

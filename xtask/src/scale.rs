@@ -6,15 +6,12 @@
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, CommandLine, Machine, Memory};
 use crate::session::{Options, Session, scratch};
-use crate::workspace::Workspace;
-use crate::{archive::Archive, install, say};
-use abi::ExitStatus;
-use abi::window::LockKind;
+use crate::{archive::Archive, install, say, workspace::Workspace};
+use abi::{ExitStatus, window::LockKind};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 const MEMORY: Memory = Memory(256 << 20);
 /// The time limit of each boot.

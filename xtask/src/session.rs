@@ -9,15 +9,14 @@ use crate::report::{Report, verdict};
 use crate::{interrupt, kill_on_exit, say};
 use abi::ExitStatus;
 use anyhow::{Context, Result, anyhow, bail};
-use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Child, ChildStderr, ExitStatus as ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{fs, path::Path};
 use tempfile::TempDir;
 
 /// The longest wait of a step, and so the latency with which a signal or a deadline is noticed.

@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::{ffi::OsString, fs};
 
 /// The directory of the packages whose binaries are the programs.
 const PROGRAMS: &str = "user";

@@ -3,9 +3,7 @@
 //! A small workspace of the same shape as this one is built twice: once normally, and once with every setting of cargo
 //! that could change it. (A program of the host stands for an image: it needs no linker script.)
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 use xtask::cargo::Cargo;
 
 /// The variable that tells a copy of this executable where to build.

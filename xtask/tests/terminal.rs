@@ -7,17 +7,13 @@
 use rustix::process::{Pid, getppid, ioctl_tiocsctty, setsid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr, tcsetpgrp};
-use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{Write, stdin};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::RecvTimeoutError;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, os::unix::fs::OpenOptionsExt, os::unix::process::CommandExt, thread};
 use xtask::{input, terminal};
 
 /// The terminal must not become the controlling terminal of this session.

@@ -13,8 +13,7 @@ mod acpi;
 pub use acpi::Processors;
 
 use abi::boot::ARGS_MARK;
-use core::fmt;
-use core::ops::Range;
+use core::{fmt, ops::Range};
 use vm::Ranges;
 
 /// Memory by its physical addresses.

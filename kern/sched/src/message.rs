@@ -3,8 +3,7 @@
 use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::word::{State, change, load, replace};
-use abi::call::NO_PAGE;
-use abi::{EnvId, Status};
+use abi::{EnvId, Status, call::NO_PAGE};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// How many slots are looked at in one entry, and how many environments are woken, at most: so no entry to the kernel

@@ -2,8 +2,7 @@
 
 use crate::sync::{AtomicBool, AtomicU64, Cell};
 use crate::word::{self, State};
-use abi::window::EnvInfo;
-use abi::{EnvId, Status};
+use abi::{EnvId, Status, window::EnvInfo};
 
 /// What becomes of the children when an environment ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

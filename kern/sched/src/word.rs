@@ -1,8 +1,7 @@
 //! The state of an environment: what it does, and with whom. One word, so that all of it changes at once.
 
 use crate::sync::AtomicU64;
-use abi::window::EnvInfo;
-use abi::{EnvId, Status};
+use abi::{EnvId, Status, window::EnvInfo};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// Everything that a sender has to know of a receiver, and a processor of an environment that it takes:

@@ -1,9 +1,7 @@
 //! Tests of every order of events, for two or three processors.
 
 use super::*;
-use loom::cell::UnsafeCell;
-use loom::sync::Arc;
-use loom::thread;
+use loom::{cell::UnsafeCell, sync::Arc, thread};
 
 const ROOT: u32 = 7;
 const FRAME: u64 = 5;

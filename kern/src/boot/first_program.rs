@@ -3,13 +3,10 @@
 
 use crate::env::table::{Env, with_page_map};
 use crate::env::{life, scheduler};
-use crate::machine::hardware::MEMORY;
 use crate::machine::windows::{self, archive, bytes};
-use crate::machine::{power, print};
-use abi::layout::STACK_TOP;
-use abi::{Error, PAGE_SIZE, Perms, Registers, Va};
-use core::fmt;
-use core::sync::atomic::Ordering::Relaxed;
+use crate::machine::{hardware::MEMORY, power, print};
+use abi::{Error, PAGE_SIZE, Perms, Registers, Va, layout::STACK_TOP};
+use core::{fmt, sync::atomic::Ordering::Relaxed};
 use executable::{Program, Segment};
 use firmware::BootInfo;
 use sched::Node;

@@ -1,7 +1,6 @@
 //! Removal of kernel instructions that this processor does not have, or does not need.
 
-use crate::machine::control;
-use crate::machine::registers::FpState;
+use crate::machine::{control, registers::FpState};
 use core::ops::Range;
 
 unsafe extern "C" {

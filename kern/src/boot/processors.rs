@@ -7,12 +7,10 @@
 //! A processor that does not answer in time is left out. It may come later all the same (a busy host may not have let
 //! it run), so its `Cpu` is withdrawn: a processor that finds none halts for good.
 
-use crate::env::bracket::Entry;
-use crate::env::{check, run_loop, scheduler};
+use crate::env::{bracket::Entry, check, run_loop, scheduler};
 use crate::machine::cpu::{self, Cpu, Processor};
-use crate::machine::hardware::kernel_root;
 use crate::machine::windows::{self, PROCESSORS};
-use crate::machine::{self, apic, flush, print, provoke};
+use crate::machine::{self, apic, flush, hardware::kernel_root, print, provoke};
 use abi::layout::DIRECT_MAP;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};

@@ -1,9 +1,7 @@
 //! The console calls: `write` and `read`.
 
-use crate::env::bracket::Entry;
 use crate::env::table::{Env, Results};
-use crate::env::user_memory::UserSlice;
-use crate::env::{run_loop, scheduler};
+use crate::env::{bracket::Entry, run_loop, scheduler, user_memory::UserSlice};
 use crate::machine::print;
 use abi::{Error, Status, call::CONSOLE_MAX};
 use core::mem::MaybeUninit;

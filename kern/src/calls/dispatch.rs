@@ -1,13 +1,10 @@
 //! The dispatcher: from the entry stub to the function that executes a call.
 
 use crate::calls::{console, envs, fast, ipc, pages};
-use crate::env::bracket::Entry;
-use crate::env::run_loop;
 use crate::env::table::{self, Env, Results};
-use crate::env::user_memory::UserSlice;
+use crate::env::{bracket::Entry, run_loop, user_memory::UserSlice};
 use crate::machine::registers::reg;
-use abi::ops::Places;
-use abi::{Arguments, Call, Error, PageOp, Va, args};
+use abi::{Arguments, Call, Error, PageOp, Va, args, ops::Places};
 use sched::Node;
 
 /// The result registers.

@@ -1,14 +1,10 @@
 //! The calls about environments.
 
-use crate::env::bracket::Entry;
 use crate::env::table::{self, Env, Results, with_page_map};
-use crate::env::user_memory::UserSlice;
-use crate::env::{life, run_loop, scheduler, switch};
-use crate::machine::print::trace;
-use crate::machine::{power, vectors};
-use abi::call::WAIT_NO_BLOCK;
+use crate::env::{bracket::Entry, life, run_loop, scheduler, switch, user_memory::UserSlice};
+use crate::machine::{power, print::trace, vectors};
 use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
-use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Registers, Status, Va};
+use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Registers, Status, Va, call::WAIT_NO_BLOCK};
 use core::mem::MaybeUninit;
 use sched::{Family, Node};
 

@@ -4,10 +4,9 @@
 //! sender gets an error, and libos decides what to do about it.
 
 use crate::calls::pages::unpinned;
-use crate::env::bracket::Entry;
-use crate::env::run_loop;
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
+use crate::env::{bracket::Entry, run_loop};
 use crate::machine::cpu::here;
 use abi::call::{GOT_PAGE, NO_PAGE};
 use abi::{Arguments, Call, EnvId, Error, Perms, Va, args};

@@ -7,8 +7,7 @@ use crate::calls::fast::protect_list_fast;
 use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
 use crate::env::user_memory::UserSlice;
 use crate::machine::hardware::Editable;
-use abi::call::PAGE_OPS_MAX;
-use abi::{Call, Error, Frame, Level, PageOp, Perms, Va};
+use abi::{Call, Error, Frame, Level, PageOp, Perms, Va, call::PAGE_OPS_MAX};
 use core::mem::MaybeUninit;
 use vm::Budget;
 

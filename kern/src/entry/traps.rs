@@ -19,16 +19,13 @@
 //! `iretq` everywhere else.
 
 use crate::calls::dispatch;
-use crate::env::bracket::Entry;
 use crate::env::table::{self, Env, Upcall};
-use crate::env::{life, run_loop, scheduler};
+use crate::env::{bracket::Entry, life, run_loop, scheduler};
 use crate::machine::apic::{self, KICK, TIMER};
 use crate::machine::cpu::{self, Cpu};
 use crate::machine::registers::{Saved, USER_CODE, USER_DATA};
 use crate::machine::{panic, provoke};
-use abi::env::FIXED_RFLAGS;
-use abi::window::MachineInfo;
-use abi::{Call, Fault, Vector};
+use abi::{Call, Fault, Vector, env::FIXED_RFLAGS, window::MachineInfo};
 use core::arch::global_asm;
 use core::mem::offset_of;
 

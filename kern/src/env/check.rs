@@ -8,9 +8,8 @@
 
 use crate::env::table::{self, Env};
 use crate::machine::hardware::{Hardware, MEMORY, kernel_root};
-use crate::machine::provoke::holds_twice;
 use crate::machine::windows::{self, CHECK_TABLE};
-use crate::machine::{apic, control, cpu, flush};
+use crate::machine::{apic, control, cpu, flush, provoke::holds_twice};
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::{EnvId, Frame, Level, Pte, Status, Va};
 use core::ops::Range;

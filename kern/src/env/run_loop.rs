@@ -3,14 +3,12 @@
 //! All processors share one run queue, first come, first served. A time slice is one timer tick, and what is left of
 //! the current tick if the slice begins between two ticks.
 
-use crate::env::bracket::Entry;
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results};
-use crate::env::{check, life, switch};
+use crate::env::{bracket::Entry, check, life, switch};
 use crate::machine::cpu::{self, here};
 use crate::machine::{apic, count, flush, power, print, vectors, windows};
-use abi::window::MachineInfo;
-use abi::{EnvId, Status};
+use abi::{EnvId, Status, window::MachineInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sched::{Node, Scheduler};
 

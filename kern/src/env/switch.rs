@@ -4,14 +4,12 @@
 //! [`give_back`]: `docs/decisions.md` (Several processors) explains what that protects, and how a call changes an
 //! environment that another processor holds.
 
-use crate::env::bracket::Entry;
-use crate::env::check;
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env};
+use crate::env::{bracket::Entry, check};
 use crate::machine::cpu::{self, Cpu, here, load_root};
 use crate::machine::hardware::kernel_root;
-use abi::call::NO_PAGE;
-use abi::{EnvId, Error, Status};
+use abi::{EnvId, Error, Status, call::NO_PAGE};
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
 use sched::Node;

@@ -4,9 +4,8 @@
 //! value is kept. `docs/processor.md` lists all of them, with the reasons. A checking kernel compares ([`compare`]).
 //! The local APIC has a similar list in `apic`.
 
-use crate::machine::cpu::Cpu;
 use crate::machine::registers::{KERNEL_CODE, USER_DATA};
-use crate::machine::{apic, power, print, provoke, vectors};
+use crate::machine::{apic, cpu::Cpu, power, print, provoke, vectors};
 use abi::ExitStatus;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count, __get_cpuid_max, CpuidResult};

@@ -2,8 +2,7 @@
 
 use crate::machine::apic;
 use crate::machine::registers::{KERNEL_CODE, TrapFrame};
-use abi::window::CpuInfo;
-use abi::{Frame, PAGE_SIZE};
+use abi::{Frame, PAGE_SIZE, window::CpuInfo};
 use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{null, null_mut};
@@ -11,11 +10,9 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 use smp::{Flushes, Loaded};
 use x86_64::instructions::{segmentation::CS, segmentation::Segment, tables::load_tss};
 use x86_64::registers::control::{Cr3, Cr3Flags};
-use x86_64::registers::model_specific::GsBase;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
-use x86_64::structures::paging::PhysFrame;
 use x86_64::structures::tss::TaskStateSegment;
-use x86_64::{PhysAddr, VirtAddr};
+use x86_64::{PhysAddr, VirtAddr, registers::model_specific::GsBase, structures::paging::PhysFrame};
 
 const PAGE: usize = PAGE_SIZE as usize;
 const MAIN_PAGES: usize = 4;

@@ -4,8 +4,7 @@
 //! anything, [serves](serve) such requests: the one that asks may hold the lock that it waits for. The crate `smp` has
 //! the protocol, where the tests try every order of events.
 
-use crate::machine::cpu::load_root;
-use crate::machine::{count, cpu};
+use crate::machine::{count, cpu, cpu::load_root};
 use abi::Frame;
 
 /// Serves the pending flush requests of other processors.

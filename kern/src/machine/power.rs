@@ -1,7 +1,6 @@
 //! The end of the machine, and the report about it.
 
-use crate::machine::hardware::MEMORY;
-use crate::machine::{print, windows};
+use crate::machine::{hardware::MEMORY, print, windows};
 use abi::boot::{EXIT_PORT, REPORT_PORT, exit_code};
 use abi::{EnvId, ExitStatus};
 use core::fmt::{self, Write};

@@ -4,10 +4,8 @@
 //! the line of another one is unfinished begins a new line. Assembling lines before they are written is left to libos.
 
 use crate::machine::hardware::Lock;
-use abi::EnvId;
-use abi::window::LockKind;
-use core::fmt;
-use core::sync::atomic::AtomicBool;
+use abi::{EnvId, window::LockKind};
+use core::{fmt, sync::atomic::AtomicBool};
 use spin::Once;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 

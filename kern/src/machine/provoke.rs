@@ -1,7 +1,6 @@
 //! Fault injection: faults that tests request on the command line, to see that the kernel finds them.
 
-use crate::machine::registers::Saved;
-use crate::machine::{cpu, vectors};
+use crate::machine::{cpu, registers::Saved, vectors};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// The time between ticks if the command line does not set it. Longer in a checking kernel: each entry takes a check,

@@ -1,8 +1,7 @@
 //! The registers of an environment while it does not run.
 
 use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
-use abi::layout::USER_LIMIT;
-use abi::{Error, Fault, Registers, Vector};
+use abi::{Error, Fault, Registers, Vector, layout::USER_LIMIT};
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use x86_64::registers::control::Cr2;

@@ -3,9 +3,8 @@
 use crate::machine::cpu::IST_VECTORS;
 use crate::machine::registers::{self, TrapFrame};
 use spin::Once;
-use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::idt::{Entry, HandlerFunc};
-use x86_64::{PrivilegeLevel, VirtAddr};
+use x86_64::{PrivilegeLevel, VirtAddr, structures::DescriptorTablePointer};
 
 unsafe extern "C" {
     static trap_stubs: u8;

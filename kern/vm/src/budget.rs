@@ -2,16 +2,12 @@
 //! occurs, or the time of this kernel entry is used up. An error is returned only if nothing was done: otherwise the
 //! caller learns how far the call got, calls again for the rest, and gets the error then.
 
-use crate::Machine;
 use crate::edit::{DEFER, FLUSH, FLUSH_EACH};
 use crate::frames::{FILL, search_cost};
-use crate::page_map::Editable;
-use crate::sharing::most_to_own;
 use crate::walk::{MAKE, PRUNE};
-use abi::call::PAGE_OPS_MAX;
+use crate::{Machine, page_map::Editable, sharing::most_to_own};
 use abi::page::{TABLE_ENTRIES, span};
-use abi::window::CpuInfo;
-use abi::{Call, EnvId, Error, Level, PageOp, Va};
+use abi::{Call, EnvId, Error, Level, PageOp, Va, call::PAGE_OPS_MAX, window::CpuInfo};
 use core::ops::Range;
 
 /// The work that a kernel entry may still do, in instructions, roughly: less than

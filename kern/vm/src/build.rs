@@ -1,8 +1,7 @@
 //! Page tables for the kernel itself, made at boot out of memory that is not in use yet.
 
 use crate::{Machine, Ranges};
-use abi::page::span;
-use abi::{Frame, Level, PAGE_SIZE, Pte, Va};
+use abi::{Frame, Level, PAGE_SIZE, Pte, Va, page::span};
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,8 +1,7 @@
 //! Page table entries: their contents, and how they change.
 
 use crate::{Machine, Table};
-use abi::layout::WINDOWS;
-use abi::{Frame, Level, Perms, Pte};
+use abi::{Frame, Level, Perms, Pte, layout::WINDOWS};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The flags of an entry that points to a table of this page map alone. It allows everything: the leaf decides the

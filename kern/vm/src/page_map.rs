@@ -1,10 +1,8 @@
 //! The page map of an environment: four levels of tables.
 
-use crate::entry::user_entries;
 use crate::frames::{Emptied, FILL, add};
-use crate::{Machine, Table};
-use abi::layout::UVPT_SLOT;
-use abi::{Error, Frame, Level, PAGE_SIZE, Pte, Va};
+use crate::{Machine, Table, entry::user_entries};
+use abi::{Error, Frame, Level, PAGE_SIZE, Pte, Va, layout::UVPT_SLOT};
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;

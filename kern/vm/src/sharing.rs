@@ -8,10 +8,8 @@
 //! table than were in it when it was shared.
 
 use crate::entry::{LINE, TABLE, count, is_line_empty};
-use crate::page_map::Editable;
-use crate::{Machine, Table};
-use abi::page::TABLE_ENTRIES;
-use abi::{Error, Frame, Level, Perms, Pte, Va};
+use crate::{Machine, Table, page_map::Editable};
+use abi::{Error, Frame, Level, Perms, Pte, Va, page::TABLE_ENTRIES};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl<M: Machine> Editable<M> {

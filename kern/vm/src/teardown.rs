@@ -1,9 +1,7 @@
 //! Teardown of a page map: everything in it is freed, a slice at a time.
 
-use crate::Machine;
 use crate::entry::{LINE, count, is_line_empty, user_entries};
-use crate::frames::Emptied;
-use crate::page_map::PageMap;
+use crate::{Machine, frames::Emptied, page_map::PageMap};
 use abi::{Frame, Level, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 

@@ -1,12 +1,10 @@
 //! The walk down to a page table entry; making and removing the tables on the way.
 
-use crate::Machine;
 use crate::entry::{TABLE, count};
-use crate::frames::Emptied;
 use crate::page_map::{Editable, Leaf, Loaded, SPAN, Walk};
+use crate::{Machine, frames::Emptied};
 use abi::layout::{WINDOWS, uvpt};
-use abi::page::span;
-use abi::{Error, Frame, Level, Pte, Va};
+use abi::{Error, Frame, Level, Pte, Va, page::span};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

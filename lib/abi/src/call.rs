@@ -3,8 +3,7 @@
 //! The macro `calls` states their numbers, names, arguments and results; nothing else does. `docs/syscalls.md` says how
 //! a call is made, and describes each. [`Error::decode`](crate::Error::decode) reads the results of a call that failed.
 
-use crate::register::Register;
-use crate::{EnvId, Error, Perms, Va};
+use crate::{EnvId, Error, Perms, Va, register::Register};
 
 macro_rules! calls {
     ($(

@@ -1,8 +1,7 @@
 //! Page operations: the entries of the batched call `page_ops`.
 
 use crate::page::{Level, span};
-use crate::register::Register;
-use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va};
+use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va, register::Register};
 
 /// A page call with its arguments, for [`Call::PageOps`].
 ///

@@ -8,16 +8,11 @@
 #![warn(missing_docs)]
 
 use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
-use abi::page::span;
-use abi::{Level, PAGE_SIZE, Perms, Va};
-use core::fmt;
-use core::ops::Range;
-use elf::ElfBytes;
+use abi::{Level, PAGE_SIZE, Perms, Va, page::span};
+use core::{fmt, ops::Range};
 use elf::abi::{ELFOSABI_GNU, ELFOSABI_SYSV, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_TLS};
-use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader};
-use elf::parse::ParseError;
-use elf::segment::ProgramHeader;
+use elf::{ElfBytes, endian::LittleEndian, parse::ParseError, segment::ProgramHeader};
 
 /// A flag of a program header (a bit that is left to operating systems): the segment must be present before the first
 /// fault can be served.

@@ -1,8 +1,7 @@
 //! ELF files: one of each kind that must be refused, and many that are broken at random.
 
 use abi::layout::{HEAP, PRIVATE, RESIDENT, TEXT};
-use abi::page::span;
-use abi::{Level, PAGE_SIZE, Perms, Va};
+use abi::{Level, PAGE_SIZE, Perms, Va, page::span};
 use elf::abi::{
     ELFOSABI_FREEBSD, ELFOSABI_GNU, EM_386, EM_AARCH64, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, PF_R, PF_W, PF_X,
     PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_NOTE, PT_PHDR, PT_TLS,

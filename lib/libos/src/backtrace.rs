@@ -6,8 +6,7 @@
 //! The chain may be broken. So a backtrace reads only memory that is mapped, each frame must lie above the one before,
 //! and the number of functions is limited: a backtrace never faults, and always ends.
 
-use crate::layout::USER_LIMIT;
-use crate::{Fault, Va, door, env, println, symbols, uvpt};
+use crate::{Fault, Va, door, env, layout::USER_LIMIT, println, symbols, uvpt};
 
 /// The greatest number of functions that a backtrace prints.
 const MOST: usize = 16;

@@ -8,12 +8,9 @@
 //! describes the encoding). Only the keys with which a person at a terminal corrects a line or ends the input are told
 //! apart from them. Nothing is read ahead: the bytes after a line are still there for a child.
 
-use crate::resident::Local;
-use crate::sys;
-use abi::ExitStatus;
-use abi::call::CONSOLE_MAX;
-use abi::console::Decoder;
+use crate::{resident::Local, sys};
 pub use abi::console::{Input, Key};
+use abi::{ExitStatus, call::CONSOLE_MAX, console::Decoder};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 

@@ -17,9 +17,8 @@
 //! ```
 
 use crate::layout::{HEAP, SCRATCH, TEXT};
-use crate::page_calls::Sys;
 use crate::spawn::{Command, Made};
-use crate::{EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Va};
+use crate::{EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Va, page_calls::Sys};
 use crate::{console, door, pages, regions, stack, sys, upcall, uvpt};
 use core::arch::naked_asm;
 use core::mem::offset_of;

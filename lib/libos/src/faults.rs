@@ -3,10 +3,8 @@
 //! Nothing on this path allocates, takes a lock or writes outside resident memory: the fault may have interrupted the
 //! program in the middle of anything.
 
-use crate::layout::USER_LIMIT;
-use crate::page_calls::Sys;
 use crate::resident::Local;
-use crate::{Fault, Va, Vector, env, println, regions, stats, windows};
+use crate::{Fault, Va, Vector, env, layout::USER_LIMIT, page_calls::Sys, println, regions, stats, windows};
 use pager::Resolution;
 use pager::fast::{self, FastResolution};
 

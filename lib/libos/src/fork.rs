@@ -5,8 +5,7 @@
 
 pub use crate::exofork::{Filler, Fork, fork_with};
 use crate::layout::{PRIVATE, STACK_TOP};
-use crate::page_calls::Sys;
-use crate::{EnvId, Error, Level, Perms, Va, door, regions, resident, stack, sys};
+use crate::{EnvId, Error, Level, Perms, Va, door, page_calls::Sys, regions, resident, stack, sys};
 use abi::page::span;
 use pager::fork::Plan;
 

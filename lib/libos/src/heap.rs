@@ -13,8 +13,7 @@
 
 use crate::layout::{HEAP, HEAP_END};
 use crate::regions::{self, Region};
-use crate::resident::Local;
-use crate::{Error, PAGE_SIZE, Perms, Va};
+use crate::{Error, PAGE_SIZE, Perms, Va, resident::Local};
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ops::Range;

@@ -11,10 +11,8 @@
 //! Dropping the value removes the mapping. To give up a part of a mapping, [`split`](Mmap::split_at) it and drop that
 //! part.
 
-use crate::archive::File;
-use crate::layout::SCRATCH;
 use crate::regions::{self, Advice, Region};
-use crate::{Error, Perms, Sys, Va};
+use crate::{Error, Perms, Sys, Va, archive::File, layout::SCRATCH};
 use core::ops::{Deref, DerefMut, Range};
 use core::sync::atomic::AtomicU64;
 use pager::{Inherit, Pager, Shared, Zeros};

@@ -3,8 +3,7 @@
 //! An environment cannot write a child's memory. To put data there, it allocates a page of its own at a reserved
 //! address, fills it, and maps it into the child.
 
-use crate::layout::SCRATCH;
-use crate::{EnvId, PAGE_SIZE, Perms, Va, sys};
+use crate::{EnvId, PAGE_SIZE, Perms, Va, layout::SCRATCH, sys};
 
 /// The address of [`NewPages`].
 const WINDOW: Va = Va(SCRATCH.0 + 0x40_0000);

@@ -12,16 +12,13 @@
 //! | below the exception stack | `exception stack guard` | |
 
 use crate::layout::{SCRATCH, STACK_TOP, USER_LIMIT};
-use crate::page_calls::Sys;
-use crate::resident::Guarded;
-use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, symbols, sys};
+use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, page_calls::Sys, resident::Guarded, symbols, sys};
 use core::ops::Range;
 use executable::Program;
 use pager::fast::Known;
 pub use pager::ranges::Advice;
 use pager::ranges::{self, Table};
-use pager::region::Filled;
-use pager::{Cause, Inherit, Regions, Zeros};
+use pager::{Cause, Inherit, Regions, Zeros, region::Filled};
 
 /// A range of addresses, and the pager that serves it.
 pub type Region = pager::Region<Sys>;

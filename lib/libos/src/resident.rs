@@ -4,8 +4,7 @@
 //! fault in the middle of breaking copy-on-write. So all variables that the fault path writes are in this section,
 //! which has pages to itself. The loader maps them writable at once, and [`fork`](crate::fork) copies them at once.
 
-use crate::layout::EXCEPTION_STACK_TOP;
-use crate::{PAGE_SIZE, Va, door};
+use crate::{PAGE_SIZE, Va, door, layout::EXCEPTION_STACK_TOP};
 use core::cell::{Cell, UnsafeCell};
 
 /// A variable of one environment, meant for the section `.resident`.

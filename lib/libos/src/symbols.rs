@@ -1,10 +1,8 @@
 //! Names of functions, from the program's own file. `cargo xtask` leaves a symbol table in the file, which is read in
 //! place, in the boot archive.
 
-use crate::resident::Local;
-use crate::{Va, archive};
-use elf::ElfBytes;
-use elf::endian::LittleEndian;
+use crate::{Va, archive, resident::Local};
+use elf::{ElfBytes, endian::LittleEndian};
 
 #[unsafe(link_section = ".resident")]
 static FILE: Local<Option<archive::File>> = Local::new(None);

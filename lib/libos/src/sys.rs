@@ -17,8 +17,7 @@ use crate::door::{syscall, touch_to_read, touch_to_write};
 use crate::{EnvId, ExitStatus, Level, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
 use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
-use abi::ops::Places;
-use abi::{Arguments, Call, args};
+use abi::{Arguments, Call, args, ops::Places};
 
 /// The result of a call.
 pub type Result<T> = core::result::Result<T, Error>;

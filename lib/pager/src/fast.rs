@@ -7,9 +7,7 @@
 use crate::region::Region;
 pub use crate::touch::Fill;
 use crate::{Cause, ME, PageCalls};
-use abi::fault::PageFaultCode;
-use abi::layout::USER_LIMIT;
-use abi::{PageOp, Perms, Pte, Va};
+use abi::{PageOp, Perms, Pte, Va, fault::PageFaultCode, layout::USER_LIMIT};
 use core::ops::Range;
 
 /// The known facts about the addresses around the last look-up: their region and, in a form that takes few

@@ -2,8 +2,7 @@
 
 use crate::touch::{Access, Cause, Resolution, Touch};
 use crate::{PageCalls, Region, unshare};
-use abi::fault::PageFaultCode;
-use abi::{Perms, Pte, Va};
+use abi::{Perms, Pte, Va, fault::PageFaultCode};
 
 /// Owns the tables above a page that is writable and still could not be written: one of them is shared since a fork.
 /// Returns the entry of the page afterwards.

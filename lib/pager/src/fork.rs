@@ -4,11 +4,9 @@
 //! shares page by page, [`share_tables`] shares whole tables where it may. `docs/fork.md` explains both, and follows a
 //! fork through the code.
 
-use crate::batch::Batch;
-use crate::{Access, Error, Inherit, ME, PageCalls, Region, ranges, region, unshare};
+use crate::{Access, Error, Inherit, ME, PageCalls, Region, batch::Batch, ranges, region, unshare};
 use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
-use abi::page::span;
-use abi::{EnvId, Level, PageOp, Perms, Pte, Va};
+use abi::{EnvId, Level, PageOp, Perms, Pte, Va, page::span};
 use core::ops::Range;
 
 /// The child's replacement for an entry of the parent.

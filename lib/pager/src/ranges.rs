@@ -3,9 +3,7 @@
 //! The table is only used within [`Table::edit`], in steps that call nothing else. So a fault between two steps finds
 //! a consistent table.
 
-use crate::batch::Batch;
-use crate::region::Piece;
-use crate::{Access, Error, ME, PageCalls, Region, Regions, Touch, region, unshare};
+use crate::{Access, Error, ME, PageCalls, Region, Regions, Touch, batch::Batch, region, region::Piece, unshare};
 use abi::{PageOp, Perms, Pte, Va};
 use core::cell::Cell;
 use core::ops::Range;

@@ -6,11 +6,8 @@
 
 use crate::Error;
 use crate::touch::{Fill, Resolution, Touch};
-use abi::layout::USER_LIMIT;
-use abi::{PAGE_SIZE, Perms, Va};
-use core::cell::Cell;
-use core::fmt;
-use core::ops::Range;
+use abi::{PAGE_SIZE, Perms, Va, layout::USER_LIMIT};
+use core::{cell::Cell, fmt, ops::Range};
 
 /// Serves the page faults of regions.
 ///

@@ -4,8 +4,7 @@
 //! the top down. `docs/fork.md` explains why.
 
 use crate::{ME, PageCalls};
-use abi::page::span;
-use abi::{Error, Level, PAGE_SIZE, PageOp, Va};
+use abi::{Error, Level, PAGE_SIZE, PageOp, Va, page::span};
 use core::ops::Range;
 
 /// The state of the tables above an address.

@@ -2,8 +2,7 @@
 
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::BTreeMap;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// How many lines of the actual output are shown.
 const SHOWN: usize = 3;

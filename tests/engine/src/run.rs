@@ -3,9 +3,7 @@
 use crate::expect::{self, Expect, Unmet, clip};
 use abi::ExitStatus;
 use regex::Regex;
-use std::cell::RefCell;
-use std::fmt;
-use std::time::Duration;
+use std::{cell::RefCell, fmt, time::Duration};
 use xtask::report::Report;
 
 /// A pattern of lines that only the kernel prints.

@@ -7,13 +7,9 @@ use abi::ExitStatus;
 use anyhow::{Context, Result};
 use regex::Regex;
 use std::path::{Path, PathBuf};
-use xtask::archive::Archive;
 use xtask::images::{Builder, Flavor, Images};
-use xtask::machine::Boot;
-use xtask::report::Reset;
 use xtask::session::{Options, Session, scratch};
-use xtask::workspace::Workspace;
-use xtask::{install, interrupt, symbols};
+use xtask::{archive::Archive, install, interrupt, machine::Boot, report::Reset, symbols, workspace::Workspace};
 
 /// How many lines of the console a failure shows.
 const TAIL: usize = 25;

@@ -3,9 +3,8 @@
 
 use crate::processor::{Access, Processor};
 use abi::layout::{ARCHIVE, KERNEL_HALF, MACHINE, WINDOWS};
-use abi::page::TABLE_ENTRIES;
 use abi::window::{CpuInfo, FrameInfo};
-use abi::{Frame, Level, Pte, Va};
+use abi::{Frame, Level, Pte, Va, page::TABLE_ENTRIES};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{

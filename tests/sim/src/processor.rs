@@ -1,8 +1,7 @@
 //! The part of a processor that translates addresses: it walks the page tables like the hardware, and caches the result
 //! until it is invalidated.
 
-use abi::page::span;
-use abi::{Frame, Level, Pte, Va};
+use abi::{Frame, Level, Pte, Va, page::span};
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::SeqCst;

@@ -8,8 +8,7 @@ use abi::layout::{
     ARCHIVE, ARCHIVE_END, DIRECT_MAP, EXCEPTION_STACK_TOP, KERNEL_HALF, KERNEL_IMAGE, MACHINE, SCRATCH, SLOT_SIZE,
     TEXT, USER_LIMIT, UVPT, uvpt,
 };
-use abi::page::span;
-use abi::{Level, PAGE_SIZE, Va};
+use abi::{Level, PAGE_SIZE, Va, page::span};
 
 /// Pages of a range at which operations start.
 pub const STARTS: u64 = 8;

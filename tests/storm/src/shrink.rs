@@ -1,9 +1,7 @@
 //! Shrinks a long sequence of operations that differs to a short one.
 
-use crate::model::Model;
-use crate::op::Op;
 use crate::plan::{Keep, MEMORY, Plan};
-use crate::{EPISODE, PREFIX, draw, play, play::World};
+use crate::{EPISODE, PREFIX, draw, model::Model, op::Op, play, play::World};
 use alloc::string::{String, ToString};
 use alloc::{format, vec::Vec};
 use core::fmt::Write;

@@ -1,10 +1,8 @@
 //! The coverage of the storm: a call that is always refused, or always in the same way, tests little.
 
-use crate::model::Model;
 use crate::place::{CODE, DESK, FIXTURES, TEXT_TABLE};
-use crate::{Keep, Mode, Plan, World, play};
-use abi::layout::EXCEPTION_STACK_TOP;
-use abi::{Call, Error, PAGE_SIZE};
+use crate::{Keep, Mode, Plan, World, model::Model, play};
+use abi::{Call, Error, PAGE_SIZE, layout::EXCEPTION_STACK_TOP};
 
 /// A machine, in the form in which the program describes it.
 fn machine() -> Model {

@@ -5,8 +5,7 @@
 #![forbid(unsafe_code)]
 
 use CRATE::{Squares, number};
-use libos::mmap::MmapOptions;
-use libos::{Error, println};
+use libos::{Error, println, mmap::MmapOptions};
 
 libos::entry!(main);
 

@@ -2,11 +2,9 @@
 
 use crate::tests::world::*;
 use crate::*;
-use abi::call::NO_PAGE;
-use abi::{EnvId, ExitStatus, Status};
+use abi::{EnvId, ExitStatus, Status, call::NO_PAGE};
 use core::sync::atomic::Ordering::Acquire;
-use loom::sync::Arc;
-use loom::thread;
+use loom::{sync::Arc, thread};
 
 /// A receiver waits, and its processor gives it up, while its message comes from another processor, which goes on with
 /// its own environment: the receiver wakes up, on the processor that it left.

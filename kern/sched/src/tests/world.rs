@@ -1,12 +1,10 @@
 //! A machine of a few processors, as `loom` drives it.
 
 use crate::*;
-use abi::Status;
-use abi::window::EnvInfo;
+use abi::{Status, window::EnvInfo};
 use core::sync::atomic::Ordering::Release;
-use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Mutex, MutexGuard, Notify};
-use loom::thread;
+use loom::{cell::UnsafeCell, thread};
 use std::array;
 
 /// Tries all orders of events in which a processor is preempted at most twice where it could have gone on: more would

@@ -2,8 +2,7 @@
 
 use crate::env::Env;
 use crate::op::{PROCESSORS, SLOTS};
-use abi::Status;
-use abi::window::EnvInfo;
+use abi::{Status, window::EnvInfo};
 use sched::{AtomicU64, Links, Scheduler};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;

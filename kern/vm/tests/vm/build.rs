@@ -1,7 +1,6 @@
 //! The kernel's own page tables: the mappings are those that were asked for, and no frame has two uses.
 
-use abi::page::span;
-use abi::{Frame, Level, PAGE_SIZE, Pte, Va};
+use abi::{Frame, Level, PAGE_SIZE, Pte, Va, page::span};
 use proptest::prelude::*;
 use sim::machine::{self, FRAMES, Sim, frames, free_frames, refs};
 use std::collections::{BTreeMap, BTreeSet};

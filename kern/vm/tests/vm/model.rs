@@ -3,9 +3,7 @@
 //! every step.
 
 use crate::op::{Op, Outcome};
-use abi::layout::USER_LIMIT;
-use abi::page::span;
-use abi::{Error, Level, PAGE_SIZE, Perms, Pte, Va};
+use abi::{Error, Level, PAGE_SIZE, Perms, Pte, Va, layout::USER_LIMIT, page::span};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A page, in any number of page maps.

@@ -1,8 +1,6 @@
 //! The steps of the test: operations on page maps, and their results.
 
-use abi::layout::USER_LIMIT;
-use abi::page::span;
-use abi::{Error, Level, Perms, Pte, Va};
+use abi::{Error, Level, Perms, Pte, Va, layout::USER_LIMIT, page::span};
 use proptest::prelude::*;
 use proptest::sample::select;
 

@@ -2,10 +2,9 @@
 
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Error, Frame, Va};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Barrier, LazyLock, Mutex};
-use std::thread;
+use std::{cell::Cell, thread};
 use vm::{Machine, Memory, Table};
 
 const CPUS: usize = 4;

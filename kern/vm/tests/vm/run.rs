@@ -1,8 +1,7 @@
 //! Runs of pages and tables: how far they get, and with which errors.
 
 use crate::world::take_cost;
-use abi::page::span;
-use abi::{Call, EnvId, Error, Level, PAGE_SIZE, PageOp, Perms, Va};
+use abi::{Call, EnvId, Error, Level, PAGE_SIZE, PageOp, Perms, Va, page::span};
 use proptest::prelude::*;
 use sim::machine::{self, FRAMES, KERNEL_FRAMES, Sim};
 use std::ops::Range;

@@ -2,8 +2,7 @@
 
 use crate::case::{MOST, OTHER, PAGE, set_refs};
 use crate::world::{ALL, World};
-use abi::layout::MACHINE;
-use abi::{Error, Frame, Level, Perms, Pte, Va};
+use abi::{Error, Frame, Level, Perms, Pte, Va, layout::MACHINE};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::sync::atomic::Ordering::SeqCst;

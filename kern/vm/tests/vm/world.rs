@@ -2,8 +2,7 @@
 
 use crate::model::{Entry, Held, Model, PageId, TableId, user_entries};
 use crate::op::{MAPS, Op, Outcome, PAGES};
-use abi::layout::uvpt;
-use abi::{Error, Frame, Level, Perms, Pte, Va};
+use abi::{Error, Frame, Level, Perms, Pte, Va, layout::uvpt};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::collections::{BTreeSet, HashMap};

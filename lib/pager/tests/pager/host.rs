@@ -5,16 +5,10 @@ use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::{TABLE_ENTRIES, span};
 use abi::{Call, EnvId, Error, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use pager::fork::{self, Plan};
-use pager::ranges::Table;
-use pager::region::Filled;
-use pager::{Guard, PageCalls, Region, Regions};
+use pager::{Guard, PageCalls, Region, Regions, ranges::Table, region::Filled};
 use sim::machine::{self, Sim, entry, processor};
 use sim::processor::Access;
-use std::array;
-use std::cell::RefCell;
-use std::ops::Range;
-use std::sync::LazyLock;
-use std::sync::atomic::Ordering::SeqCst;
+use std::{array, cell::RefCell, ops::Range, sync::LazyLock, sync::atomic::Ordering::SeqCst};
 use vm::{Machine, Memory, PageMap};
 
 /// The greatest number of environments at a time.

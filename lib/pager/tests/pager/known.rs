@@ -3,12 +3,10 @@
 
 use crate::host::Host;
 use crate::rig::{Rig, page, region};
-use abi::fault::PageFaultCode;
 use abi::layout::{ARCHIVE, USER_LIMIT};
-use abi::{PAGE_SIZE, Perms, Va};
+use abi::{PAGE_SIZE, Perms, Va, fault::PageFaultCode};
 use pager::fast::{self, FastResolution, Known};
-use pager::ranges::Advice;
-use pager::{File, Guard, PageCalls, Region, Resolution, Shared, Zeros};
+use pager::{File, Guard, PageCalls, Region, Resolution, Shared, Zeros, ranges::Advice};
 
 static ZEROS: Zeros = Zeros::named("zeros");
 static FILE: File = File { name: "file" };

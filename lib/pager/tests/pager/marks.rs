@@ -3,8 +3,7 @@
 use crate::host::{By, Host};
 use crate::rig::{OTHER_GIB, Rig, page, range, region};
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::ranges::Advice;
-use pager::{Cause, Error, File, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros};
+use pager::{Cause, Error, File, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros, ranges::Advice};
 use proptest::prelude::*;
 use sim::machine::{contents, put};
 use sim::processor::Access;

@@ -3,8 +3,7 @@
 use crate::host::{ENVS, FILE_BYTES};
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::Error;
-use pager::ranges::Advice;
+use pager::{Error, ranges::Advice};
 use proptest::prelude::*;
 use proptest::sample::select;
 use sim::processor::Access;

@@ -1,11 +1,8 @@
 //! The table of regions: single cases, and random sequences of changes, compared with a list of pages.
 
 use crate::host::{Book, Host};
-use abi::layout::USER_LIMIT;
-use abi::{PAGE_SIZE, Perms, Va};
-use pager::ranges::Table;
-use pager::region::Filled;
-use pager::{Error, Guard, Region, Regions, region};
+use abi::{PAGE_SIZE, Perms, Va, layout::USER_LIMIT};
+use pager::{Error, Guard, Region, Regions, ranges::Table, region, region::Filled};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -2,8 +2,7 @@
 
 use crate::host::{ALL, Book, By, Host, share};
 use crate::world::{byte, touch};
-use abi::page::span;
-use abi::{Level, PAGE_SIZE, Perms, Va};
+use abi::{Level, PAGE_SIZE, Perms, Va, page::span};
 use pager::ranges::{Advice, Table};
 use pager::{Error, PageCalls, Pager, Region, ranges};
 use sim::machine::{self, free_frames, processor};

@@ -5,8 +5,7 @@ use crate::rig::{OTHER_GIB, Rig, SAME_GIB, page, range, region};
 use crate::world::{Secret, touch};
 use abi::{Level, Perms, Pte};
 use pager::fork::{self, Plan};
-use pager::ranges::Advice;
-use pager::{Cause, PageCalls, Region, Shared, Zeros};
+use pager::{Cause, PageCalls, Region, Shared, Zeros, ranges::Advice};
 use sim::machine::free_frames;
 use sim::processor::Access;
 

@@ -4,19 +4,14 @@
 use crate::host::{ALL, Book, By, ENVS, Host, REGIONS, share};
 use crate::model::{FrameId, Held, Model, Page};
 use crate::op::{Kind, OFFSETS, Op, Outcome, pages};
-use abi::fault::PageFaultCode;
-use abi::layout::USER_LIMIT;
-use abi::{Frame, Perms, Pte, Va};
+use abi::{Frame, Perms, Pte, Va, fault::PageFaultCode, layout::USER_LIMIT};
 use pager::fast::{self, FastResolution, Known};
 use pager::ranges::{self, Table};
 use pager::{Cause, Error, File, Guard, Inherit, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros};
 use sim::machine::{self, Sim, entry, free_frames, processor, refs};
 use sim::processor::Access;
-use std::array;
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
-use std::sync::atomic::Ordering::SeqCst;
+use std::{array, cell::Cell, ops::Range, sync::atomic::Ordering::SeqCst};
 use vm::Machine;
 
 const NO_MEMORY: Outcome = Outcome::Done(Err(Error::Kernel(abi::Error::NoMemory(0))));

@@ -8,13 +8,9 @@ use crate::submission::{digest, replace};
 use crate::tree::BuildDir;
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
-use std::sync::Mutex;
-use xtask::machine::shell_word;
-use xtask::{interrupt, say};
+use std::{collections::BTreeMap, fs, path::Path, sync::Mutex};
+use xtask::{interrupt, machine::shell_word, say};
 
 pub mod list;
 use list::{HandedIn, Listed, list};

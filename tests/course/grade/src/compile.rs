@@ -15,8 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use xtask::cargo::{Cargo, Executable, TARGET, executable};
 use xtask::images::{Builder, Flavor};
-use xtask::interrupt;
-use xtask::workspace::Workspace;
+use xtask::{interrupt, workspace::Workspace};
 
 /// The time limit of the compiler: after this time it will never end.
 const TIMEOUT: Duration = Duration::from_secs(20 * 60);

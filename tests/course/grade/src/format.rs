@@ -2,8 +2,7 @@
 
 use crate::result::{Graded, TestResult};
 use anyhow::{Context, Result};
-use quick_xml::Writer;
-use quick_xml::events::BytesText;
+use quick_xml::{Writer, events::BytesText};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::SystemTime;

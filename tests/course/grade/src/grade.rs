@@ -13,18 +13,12 @@ use crate::trial::{self, blank};
 use anyhow::{Context, Result, bail};
 use engine::Testbed;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
 use std::time::{Duration, Instant};
-use xtask::emulator::Version;
+use std::{collections::BTreeSet, ffi::OsStr, num::NonZero, thread};
 use xtask::images::{Builder, Flavor, Images};
-use xtask::machine::shell_word;
-use xtask::workspace::Workspace;
-use xtask::{install, interrupt};
+use xtask::{emulator::Version, install, interrupt, machine::shell_word, workspace::Workspace};
 
 /// The number of notes about files that are printed; more would help nobody.
 const NOTES: usize = 20;

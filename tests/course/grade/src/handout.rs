@@ -22,8 +22,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use stubs::Stubs;
 use tree::File;
-use xtask::say;
-use xtask::workspace::Workspace;
+use xtask::{say, workspace::Workspace};
 
 /// The command line of `handout`.
 #[derive(clap::Args, Clone, Debug)]

@@ -6,8 +6,7 @@
 
 use crate::submission::{Files, Submission};
 use anyhow::{Context, Result, ensure};
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// The directory of the patches in the workspace; correct variants are in its subdirectory `correct`.
 pub const PATH: &str = "tests/course/mutants";

@@ -6,9 +6,7 @@ use engine::Request;
 use engine::expect::{Expect, Pattern};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 use xtask::machine::{CommandLine, Machine, Memory};
 use xtask::workspace::near;
 

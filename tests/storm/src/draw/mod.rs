@@ -8,9 +8,8 @@ mod tables;
 use crate::op::{Arg, By, CHILDREN, ITEMS, Item, ME, NAMES, Op, What};
 use crate::place::{BAD, DESK, FIXTURES, MOST, NOWHERE, RANGES, STARTS, WORDS, is_stack};
 use crate::puppet::REGISTERS;
-use abi::call::NO_PAGE;
 use abi::layout::{KERNEL_HALF, USER_LIMIT, UVPT};
-use abi::{Call, PAGE_SIZE, Perms, Pte};
+use abi::{Call, PAGE_SIZE, Perms, Pte, call::NO_PAGE};
 
 /// Whether the unit of a call is page tables instead of pages.
 fn is_about_tables(call: Call) -> bool {

@@ -3,9 +3,8 @@
 use super::Draw;
 use crate::op::{Arg, ITEMS, Item, What};
 use crate::place::{BAD, TEXT_TABLE};
-use abi::Call;
 use abi::Level;
-use abi::page::span;
+use abi::{Call, page::span};
 
 /// Levels that do not exist, or that have no page tables.
 const BAD_LEVELS: [u64; 6] = [0, 1, 5, 12, 1 << 32 | 2, u64::MAX];

@@ -1,13 +1,11 @@
 //! The system calls. The order of the checks is the order in which errors are reported.
 
-use super::env::Context;
 use super::page_map::{PageMap, Pages, Slot};
-use super::{Model, code};
+use super::{Model, code, env::Context};
 use crate::puppet::page_op;
 use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, PAGE_OPS_MAX, WAIT_NO_BLOCK};
 use abi::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_MAX_PAGES, SCRATCH, SLOT_SIZE, USER_LIMIT};
-use abi::page::span;
-use abi::{Call, EnvId, Error, ExitStatus, Level, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status};
+use abi::{Call, EnvId, Error, ExitStatus, Level, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, page::span};
 use alloc::vec::Vec;
 
 type Results = Result<(u64, u64), Error>;

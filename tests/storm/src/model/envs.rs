@@ -1,12 +1,10 @@
 //! The life cycle of environments: how they begin, wait, run and end.
 
-use super::Model;
 use super::env::{At, Context, Env};
-use super::page_map::PageMap;
+use super::{Model, page_map::PageMap};
 use crate::place::{CODE, DESK};
 use crate::puppet::{CALL, GO, PARKED, RESULTS};
-use abi::call::NO_PAGE;
-use abi::{EnvId, Error, ExitStatus, Pte, Status, Vector};
+use abi::{EnvId, Error, ExitStatus, Pte, Status, Vector, call::NO_PAGE};
 
 impl Model {
     /// Creates a stopped child without memory.

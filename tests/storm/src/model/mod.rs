@@ -11,13 +11,10 @@ mod tables;
 
 use crate::place::{DESK, FIXTURES};
 use crate::play::{Entry, Env as Public, Table, World};
-use abi::layout::ARCHIVE;
-use abi::{Call, Error, Level, PAGE_SIZE, Perms, Pte, Status, Va};
+use abi::{Call, Error, Level, PAGE_SIZE, Perms, Pte, Status, Va, layout::ARCHIVE};
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::String;
-use alloc::{format, vec::Vec};
-use core::fmt;
-use core::ops::Range;
+use alloc::{format, string::String, vec::Vec};
+use core::{fmt, ops::Range};
 use env::Env;
 use page_map::{PageMap, Pages};
 

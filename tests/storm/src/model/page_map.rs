@@ -1,8 +1,7 @@
 //! Pages and page maps. A page map is a tree of page tables; some page tables are in several trees.
 
 use abi::{Error, Level, PAGE_SIZE, Perms, Pte};
-use alloc::collections::BTreeMap;
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 /// A page frame that holds a page.
 #[derive(Default)]

@@ -1,8 +1,7 @@
 //! Page tables: how they are walked, and how they are shared.
 
 use super::page_map::{Entry, PageMap, Pages, Slot, Table};
-use abi::page::span;
-use abi::{Error, Level, Perms, Pte, Va};
+use abi::{Error, Level, Perms, Pte, Va, page::span};
 use core::ops::Range;
 
 impl Pages {

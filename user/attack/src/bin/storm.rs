@@ -5,9 +5,8 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use core::fmt;
-use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::{fmt, hint::black_box};
 use libos::abi::window::EnvInfo;
 use libos::layout::{EXCEPTION_STACK_TOP, USER_LIMIT};
 use libos::upcall::{self, Outcome};

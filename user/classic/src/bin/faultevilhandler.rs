@@ -3,9 +3,8 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use libos::abi::Error;
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, layout, println, raw, sys};
+use libos::{EnvId, Fault, abi::Error, layout, println, raw, sys};
 
 libos::entry!(main);
 

@@ -3,8 +3,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use libos::abi::Error;
-use libos::{ExitCode, Va, layout, println, raw, sys, upcall};
+use libos::{ExitCode, Va, abi::Error, layout, println, raw, sys, upcall};
 
 libos::entry!(main);
 

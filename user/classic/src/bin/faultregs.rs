@@ -4,10 +4,9 @@
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use libos::abi::env::USER_RFLAGS;
 use libos::raw::{self, PROBE_PAGE, State};
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, ExitCode, Fault, PAGE_SIZE, Perms, Va, Vector, println, sys};
+use libos::{EnvId, ExitCode, Fault, PAGE_SIZE, Perms, Va, Vector, abi::env::USER_RFLAGS, println, sys};
 
 libos::entry!(main);
 

@@ -4,8 +4,7 @@
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use libos::mmap::MmapOptions;
-use libos::{Child, Error, ExitCode, Fork, env, fork, println, sys, windows};
+use libos::{Child, Error, ExitCode, Fork, env, fork, mmap::MmapOptions, println, sys, windows};
 
 libos::entry!(main);
 

@@ -3,8 +3,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use core::fmt;
-use core::hint::black_box;
+use core::{fmt, hint::black_box};
 use libos::{Error, Fork, Va, fork, println, raw, regions};
 
 libos::entry!(main);

@@ -6,9 +6,8 @@
 extern crate alloc;
 
 use alloc::vec;
-use libos::mmap::MmapOptions;
 use libos::{Cause, EnvId, Error, PAGE_SIZE, PageCalls, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va};
-use libos::{println, stats, sys, uvpt};
+use libos::{mmap::MmapOptions, println, stats, sys, uvpt};
 
 libos::entry!(main);
 

@@ -9,8 +9,7 @@ extern crate alloc;
 
 use alloc::{format, string::String, vec::Vec};
 use libos::executable::{Program, Segment};
-use libos::windows::free_frames;
-use libos::{Args, Command, Error, PAGE_SIZE, Perms, archive, ipc, pager, println};
+use libos::{Args, Command, Error, PAGE_SIZE, Perms, archive, ipc, pager, println, windows::free_frames};
 
 libos::entry!(main);
 

@@ -7,9 +7,8 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use libos::windows::free_frames;
 use libos::{Cause, EnvId, Error, PAGE_SIZE, PageCalls, Pager, Perms, Pte, Region, Resolution, Sys, Touch, Va};
-use libos::{println, raw, regions, stats, symbols, sys, uvpt};
+use libos::{println, raw, regions, stats, symbols, sys, uvpt, windows::free_frames};
 
 libos::entry!(main);
 

@@ -9,9 +9,8 @@ extern crate alloc;
 
 use alloc::{format, vec};
 use core::hint::black_box;
-use libos::mmap::MmapOptions;
 use libos::windows::free_frames;
-use libos::{Args, Command, Error, ExitCode, Fork, PAGE_SIZE, Va, env, fork, println, stack};
+use libos::{Args, Command, Error, ExitCode, Fork, PAGE_SIZE, Va, env, fork, mmap::MmapOptions, println, stack};
 
 libos::entry!(main);
 

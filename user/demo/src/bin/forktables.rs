@@ -8,9 +8,10 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use libos::mmap::MmapOptions;
 use libos::windows::free_frames;
-use libos::{Args, Child, Command, Error, Fork, Level, PAGE_SIZE, Va, fork, println, raw, sys, uvpt};
+use libos::{
+    Args, Child, Command, Error, Fork, Level, PAGE_SIZE, Va, fork, mmap::MmapOptions, println, raw, sys, uvpt,
+};
 
 libos::entry!(main);
 

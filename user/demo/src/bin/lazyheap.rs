@@ -10,9 +10,8 @@ use core::cell::RefCell;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::faults::{self, Outcome};
-use libos::mmap::MmapOptions;
 use libos::windows::free_frames;
-use libos::{Error, ExitStatus, Fork, PAGE_SIZE, Va, Vector, fork, println, regions, stats};
+use libos::{Error, ExitStatus, Fork, PAGE_SIZE, Va, Vector, fork, mmap::MmapOptions, println, regions, stats};
 
 libos::entry!(main);
 

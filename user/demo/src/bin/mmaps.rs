@@ -5,12 +5,11 @@
 
 use core::hint::black_box;
 use core::sync::atomic::Ordering::Relaxed;
-use libos::layout::SCRATCH;
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::pager::Error as Wrong;
 use libos::regions::Advice;
 use libos::windows::free_frames;
-use libos::{Error, Fork, PAGE_SIZE, Perms, Va, archive, fork, ipc, println, raw, stats, uvpt};
+use libos::{Error, Fork, PAGE_SIZE, Perms, Va, archive, fork, ipc, layout::SCRATCH, println, raw, stats, uvpt};
 
 libos::entry!(main);
 

@@ -8,9 +8,8 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
-use libos::mmap::MmapOptions;
 use libos::pagemap::{self, Usage};
-use libos::{Args, Error, PAGE_SIZE, archive};
+use libos::{Args, Error, PAGE_SIZE, archive, mmap::MmapOptions};
 
 libos::entry!(main);
 

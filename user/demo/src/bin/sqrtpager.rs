@@ -6,9 +6,8 @@
 use bytemuck::{cast_slice, cast_slice_mut};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use libos::mmap::MmapOptions;
 use libos::windows::{free_frames, machine};
-use libos::{Cause, Error, PAGE_SIZE, PageCalls, Pager, Region, Resolution, Sys, Touch, Va};
+use libos::{Cause, Error, PAGE_SIZE, PageCalls, Pager, Region, Resolution, Sys, Touch, Va, mmap::MmapOptions};
 use libos::{pages::fill, println, raw, stats, sys, uvpt};
 
 libos::entry!(main);

@@ -4,8 +4,7 @@
 #![forbid(unsafe_code)]
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use libos::mmap::MmapOptions;
-use libos::{Cause, Error, Pager, Region, Resolution, Sys, Touch, pages, println, sys};
+use libos::{Cause, Error, Pager, Region, Resolution, Sys, Touch, mmap::MmapOptions, pages, println, sys};
 
 libos::entry!(main);
 

@@ -4,10 +4,10 @@
 #![forbid(unsafe_code)]
 
 use core::hint::black_box;
-use libos::layout::STACK_TOP;
 use libos::upcall::{self, Outcome};
-use libos::windows::free_frames;
-use libos::{Error, ExitStatus, Fork, Vector, fork, println, raw, stack, stats};
+use libos::{
+    Error, ExitStatus, Fork, Vector, fork, layout::STACK_TOP, println, raw, stack, stats, windows::free_frames,
+};
 
 libos::entry!(main);
 

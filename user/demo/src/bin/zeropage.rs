@@ -5,9 +5,8 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use libos::mmap::MmapOptions;
 use libos::windows::{free_frames, refs};
-use libos::{Args, Error, PAGE_SIZE, Va, println, stats, uvpt};
+use libos::{Args, Error, PAGE_SIZE, Va, mmap::MmapOptions, println, stats, uvpt};
 
 libos::entry!(main);
 

@@ -6,10 +6,8 @@ use crate::result::Status;
 use crate::submission::{KINDS, Submission, kind_of, name_of};
 use crate::unpack::{Files, shown};
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, fs};
 
 /// The submission of one student.
 #[derive(Clone, PartialEq, Eq, Debug)]

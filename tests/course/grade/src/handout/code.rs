@@ -2,8 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use std::ops::Range;
-use syn::spanned::Spanned;
-use syn::{ImplItem, Signature, TraitItem, Type, Visibility};
+use syn::{ImplItem, Signature, TraitItem, Type, Visibility, spanned::Spanned};
 
 /// An item.
 #[derive(Clone, Debug)]

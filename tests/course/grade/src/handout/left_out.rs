@@ -1,12 +1,10 @@
 //! What handouts do without although it is no exercise: see `tests/course/left-out.toml`.
 
-use super::code;
 use super::parts::{Part, whole_lines};
-use super::tree::File;
+use super::{code, tree::File};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// Where the list is, in the workspace.
 pub const PATH: &str = "tests/course/left-out.toml";

@@ -1,9 +1,7 @@
 //! The files of the solution, and of a handout.
 
 use anyhow::{Context, Result, ensure};
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 /// A file, with its path in the tree.
 #[derive(Clone, Debug)]

@@ -3,9 +3,8 @@
 use crate::checks::{Checks, call};
 use crate::family::{self, Family, child, reaches};
 use crate::values::BAD_CALLS;
-use libos::abi::call::WAIT_NO_BLOCK;
 use libos::abi::env::{FIXED_RFLAGS, USER_RFLAGS};
-use libos::abi::{Call, Error};
+use libos::abi::{Call, Error, call::WAIT_NO_BLOCK};
 use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, TEXT, USER_LIMIT, UVPT};
 use libos::upcall::{self, Outcome};
 use libos::{ExitStatus, Fault, Registers, Status, Vector, env, ipc, raw, sys, windows};

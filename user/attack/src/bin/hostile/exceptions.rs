@@ -2,13 +2,9 @@
 
 use crate::checks::Checks;
 use crate::family::{self, child};
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
-use libos::abi::Call;
-use libos::abi::env::FIXED_RFLAGS;
-use libos::layout::DIRECT_MAP;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, Perms, Va, Vector, raw, sys, uvpt};
+use libos::{EnvId, Fault, Perms, Va, Vector, abi::Call, abi::env::FIXED_RFLAGS, layout::DIRECT_MAP, raw, sys, uvpt};
 
 /// The address of the machine code.
 const CODE: Va = Va(0x2000_0000_0000);

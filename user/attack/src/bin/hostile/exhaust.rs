@@ -4,8 +4,7 @@ use crate::checks::Checks;
 use crate::checks::call;
 use crate::family::{self, child, reaches};
 use core::hint::black_box;
-use libos::abi::call::GOT_PAGE;
-use libos::abi::{Call, Error};
+use libos::abi::{Call, Error, call::GOT_PAGE};
 use libos::layout::USER_LIMIT;
 use libos::{EnvId, ExitStatus, PAGE_SIZE, PageOp, Perms, Status, Va, Vector, fork, raw, sys, upcall, uvpt, windows};
 

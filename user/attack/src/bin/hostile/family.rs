@@ -1,7 +1,6 @@
 //! Environments that calls can name.
 
-use libos::abi::Error;
-use libos::{Child, EnvId, Fork, Status, env, fork, ipc, sys, windows};
+use libos::{Child, EnvId, Fork, Status, abi::Error, env, fork, ipc, sys, windows};
 
 /// A child, a child of another environment, and some that have ended. They are ended when this is dropped.
 pub struct Family {

@@ -5,9 +5,7 @@ use crate::family::{self, Family, child, reaches};
 use crate::values::{bad_pages, bad_perms, bad_targets};
 use libos::abi::call::{GOT_PAGE, NO_PAGE};
 use libos::abi::{Call, Error};
-use libos::layout::ARCHIVE;
-use libos::upcall::STACK_LOW;
-use libos::{EnvId, ExitStatus, Perms, Status, Va, env, raw, sys, windows};
+use libos::{EnvId, ExitStatus, Perms, Status, Va, env, layout::ARCHIVE, raw, sys, upcall::STACK_LOW, windows};
 
 const PAGE: u64 = 0x2000_0000_0000;
 const READ_ONLY: u64 = PAGE + 0x1000;

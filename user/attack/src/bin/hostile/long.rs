@@ -1,13 +1,10 @@
 //! Requests that take the kernel long: no entry may take longer than promised, whatever the request.
 
-use crate::checks::Checks;
 use crate::exhaust::{self, HOARD};
 use crate::family::{self, child, reaches};
-use crate::longest::Longest;
-use crate::search;
+use crate::{checks::Checks, longest::Longest, search};
 use core::sync::atomic::Ordering::Relaxed;
-use libos::abi::Call;
-use libos::{EnvId, Fork, Level, PageOp, Perms, Status, Va, fork, ipc, println, sys, windows};
+use libos::{EnvId, Fork, Level, PageOp, Perms, Status, Va, abi::Call, fork, ipc, println, sys, windows};
 
 const BASE: Va = Va(0x2000_0000_0000);
 const SLOT: u64 = 1 << 39;

@@ -3,9 +3,7 @@
 use crate::checks::Checks;
 use core::fmt::Debug;
 use core::sync::atomic::Ordering::Relaxed;
-use libos::abi::Call;
-use libos::abi::window::MachineInfo;
-use libos::{println, windows};
+use libos::{abi::Call, abi::window::MachineInfo, println, windows};
 
 /// The promised bound. Only counting kernels record the length of entries.
 const BOUND: u64 = MachineInfo::LONGEST_BOUND;

@@ -3,8 +3,7 @@
 use crate::checks::{Checks, call};
 use crate::family::Family;
 use crate::values::{BAD_COUNTS, BAD_RUNS, bad_pages, bad_perms, bad_targets};
-use libos::abi::call::PAGE_OPS_MAX;
-use libos::abi::{Call, Error};
+use libos::abi::{Call, Error, call::PAGE_OPS_MAX};
 use libos::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_TOP, MACHINE, TEXT, USER_LIMIT};
 use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va, env, raw, sys, uvpt};
 

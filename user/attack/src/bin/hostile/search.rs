@@ -7,8 +7,7 @@
 use crate::family::{self, child};
 use crate::longest::Longest;
 use core::sync::atomic::Ordering::Relaxed;
-use libos::abi::Call;
-use libos::{EnvId, Level, PageOp, Perms, Status, Va, raw, sys, windows};
+use libos::{EnvId, Level, PageOp, Perms, Status, Va, abi::Call, raw, sys, windows};
 
 const ME: EnvId = EnvId::SELF;
 /// More pages than one entry can process.

@@ -3,8 +3,7 @@
 use crate::checks::{self, Checks};
 use crate::family::{self, Family, child, reaches};
 use crate::values::BAD_COUNTS;
-use libos::abi::page::span;
-use libos::abi::{Call, Error};
+use libos::abi::{Call, Error, page::span};
 use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, SCRATCH, TEXT, USER_LIMIT, UVPT};
 use libos::{EnvId, Level, PAGE_SIZE, PageOp, Perms, Status, Va, env, raw, sys, uvpt};
 

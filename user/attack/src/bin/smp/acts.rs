@@ -6,10 +6,9 @@ use crate::bare::{CODE, Code, RAX, RSP};
 use crate::buffers;
 use crate::kit::{Crew, Ends, Must, add, child, fail, get, is_running, pause, set, until};
 use crate::troupe::{Family, LINES, anybody, check_page, fill_page, mailbox};
-use libos::abi::Error;
 use libos::mmap::{MmapMut, MmapOptions};
 use libos::upcall::{self, Outcome};
-use libos::{Child, Command, EnvId, ExitStatus, PAGE_SIZE, Perms, Status, Va, env, ipc, println, raw, sys};
+use libos::{Child, Command, EnvId, ExitStatus, PAGE_SIZE, Perms, Status, Va, abi::Error, env, ipc, println, raw, sys};
 
 type Act = fn(&Family);
 

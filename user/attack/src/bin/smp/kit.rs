@@ -1,8 +1,7 @@
 //! Common parts of the checks: a shared page, children, and waits with a time limit.
 
-use core::cell::Cell;
-use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::{cell::Cell, fmt};
 use libos::mmap::{MmapOptions, MmapShared};
 use libos::{Args, Child, EnvId, ExitStatus, Fork, Status, console, env, fork, println, sys, windows};
 use spin::Once;

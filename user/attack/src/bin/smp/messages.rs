@@ -1,8 +1,7 @@
 //! Messages to and from environments that are ended or stopped at that moment.
 
 use crate::kit::{Crew, Draw, Ends, Must, add, busy, child, cpus, fail, get, pause, rounds, until};
-use libos::abi::Error;
-use libos::{EnvId, Perms, Status, Va, ipc, println, sys};
+use libos::{EnvId, Perms, Status, Va, abi::Error, ipc, println, sys};
 
 const PAGE: Va = Va(0x2000_0000_0000);
 

@@ -6,8 +6,7 @@ use crate::acts::ACTS;
 use crate::kit::{Clock, Draw, Ends, Must, add, argument, board, child, cpus, fail, get, pause, set};
 use crate::troupe::{CAST, DONE, FAMILIES, FAMILY_WORDS, Family, MAILBOXES, MOST, MOST_FAMILIES, OVER, check_page};
 use core::sync::atomic::Ordering::SeqCst;
-use libos::abi::Error;
-use libos::{Child, ExitStatus, Status, Va, env, ipc, print, println, sys, windows};
+use libos::{Child, ExitStatus, Status, Va, abi::Error, env, ipc, print, println, sys, windows};
 
 const LETTERS: Va = Va(0x2000_0000_0000);
 

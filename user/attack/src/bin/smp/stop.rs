@@ -2,8 +2,7 @@
 
 use crate::bare::{Code, Text};
 use crate::kit::{Crew, Must, cpus, fail, get, is_running, pause, rounds, until};
-use libos::abi::Call;
-use libos::{EnvId, Status, println, sys, windows};
+use libos::{EnvId, Status, abi::Call, println, sys, windows};
 
 /// A child that counts in a loop, in word `word` of the board, with a call in each step, or none.
 fn counts(word: usize, call: Option<Call>) -> (Code, usize) {

@@ -3,9 +3,8 @@
 use crate::{Dirty, FEW, MANY, ME, NOWHERE, PAGES, Result, Samples, frames, run, touch};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use libos::time::ticks;
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, fast_handler, fork, ipc, raw, sys};
+use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, fast_handler, fork, ipc, raw, sys, time::ticks};
 
 /// The time of the fault of `trap_entry`, and the environment to which it is reported.
 static START: AtomicU64 = AtomicU64::new(0);

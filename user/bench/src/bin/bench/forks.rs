@@ -1,8 +1,7 @@
 //! Forks, context switches, programs.
 
 use crate::{Dirty, FEW, MANY, PAGES, Result, Samples, frames, run, touch};
-use libos::time::ticks;
-use libos::{Child, Command, Error, Fork, env, fork, ipc, sys};
+use libos::{Child, Command, Error, Fork, env, fork, ipc, sys, time::ticks};
 
 // Forks. A page is copy-on-write after a fork; touching it once the child is gone makes it writable again.
 

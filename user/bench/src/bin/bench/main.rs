@@ -23,8 +23,7 @@ use calls::*;
 use core::sync::atomic::Ordering::Relaxed;
 use faults::*;
 use forks::*;
-use libos::time::ticks;
-use libos::{Args, EnvId, Error, ExitCode, Perms, Va, fork, println, raw, sys, uvpt, windows};
+use libos::{Args, EnvId, Error, ExitCode, Perms, Va, fork, println, raw, sys, time::ticks, uvpt, windows};
 use memory::*;
 
 libos::entry!(main);

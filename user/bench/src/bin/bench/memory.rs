@@ -4,10 +4,9 @@ use crate::{FEW, MANY, ME, Result, Samples, frames, run, touch};
 use alloc::vec::Vec;
 use core::hint::black_box;
 use libos::mmap::{MmapMut, MmapOptions};
-use libos::pager::pagers::AROUND;
-use libos::regions::Advice;
-use libos::time::ticks;
-use libos::{Error, PAGE_SIZE, Va, archive, raw, stack, sys, uvpt};
+use libos::{
+    Error, PAGE_SIZE, Va, archive, pager::pagers::AROUND, raw, regions::Advice, stack, sys, time::ticks, uvpt,
+};
 
 /// Times the first touch of heap pages: libos allocates a page of zeros for each.
 pub fn demand_zero_write(samples: &mut Samples) -> Result {
