@@ -7,7 +7,10 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::{collections::BTreeMap, fs};
 use xtask::workspace::{Workspace, root};
-use xtask::{comparison, doc, picture, row::Row};
+use xtask::{
+    comparison, doc, picture,
+    row::{PER_FRAME, Row},
+};
 
 /// A document, with its path from the root of the repository.
 struct Document {
@@ -314,7 +317,7 @@ fn the_picture_shows_recorded_costs() {
     let shown = picture::COSTS.shown_in(&picture);
     let row = |id: &str| {
         let count = |figure| recorded(&counts, id, figure).expect("a count");
-        let (gross, frames) = (count("gross"), (count("gross") - count("net")) / 512);
+        let (gross, frames) = (count("gross"), (count("gross") - count("net")) / PER_FRAME);
         Row { id: id.to_owned(), gross, min: gross, max: gross, samples: 1, frames, surcharge: None }
     };
     let rows: Vec<Row> = picture::COSTS.command.split(' ').skip(4).map(row).collect();

@@ -69,9 +69,7 @@ pub fn main() -> Result<ExitStatus> {
     }
     lines.pop();
     let path = workspace.root.join(FILE);
-    let directory = path.parent().context("the picture is in a directory")?;
-    let written = fs::create_dir_all(directory).and_then(|()| fs::write(&path, draw(&lines)));
-    written.with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, draw(&lines)).with_context(|| format!("cannot write {}", path.display()))?;
     say!("wrote {}", path.display());
     Ok(ExitStatus::SUCCESS)
 }

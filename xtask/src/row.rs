@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Instructions that zero or copy a page frame: one for each of 512 words.
-const PER_FRAME: u64 = 512;
+pub const PER_FRAME: u64 = 512;
 
 /// The counts for one row.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -30,7 +30,7 @@ pub fn many(me: &'static Env, list: UserSlice) -> Results {
     while done < ops.len() && !budget.is_spent() {
         let fast = protect_list_fast(me, &ops[done..]).unwrap_or(0);
         if fast > 0 {
-            budget.spend_on_short(fast);
+            budget.spend_on_fast(fast);
             done += fast;
             continue;
         }

@@ -35,9 +35,9 @@ impl Cost {
 }
 
 /// The cost of an operation of a list that did not take the fast path, before it comes to its pages.
-const OPERATION: u32 = SHORT_ROUND + 250;
+const OPERATION: u32 = FAST_ROUND + 250;
 /// The cost of two page maps other than the caller's: their locks, and finding out where they are loaded.
-const SPACES: u32 = 150;
+const PAGE_MAPS: u32 = 150;
 /// Editing an entry, adding three tables above it, and filling the page; or removing tables again, because there is no
 /// frame for the last one. (Replacing pages, and removing tables with them, costs less.)
 const PAGE: Cost = Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + DEFER), searches: 4, flushes: 1 };
@@ -52,14 +52,14 @@ const fn own_table(entries: u32, processors: u32) -> Cost {
 }
 /// Operations on the fast path, on pages below one table: the cost of each, and of as many as a list can have, with
 /// finding the table.
-const SHORT: Cost = Cost { step: 30, most: SHORT_ROUND + 30 * PAGE_OPS_MAX as u32, searches: 0, flushes: 0 };
-const SHORT_ROUND: u32 = 210;
+const FAST: Cost = Cost { step: 30, most: FAST_ROUND + 30 * PAGE_OPS_MAX as u32, searches: 0, flushes: 0 };
+const FAST_ROUND: u32 = 210;
 
 /// The budget of a whole kernel entry.
 const ENTRY: u32 = 18_600;
 // The first operation of a list makes progress, for any number of processors.
 const _: () = {
-    let (left, processors) = (ENTRY - OPERATION - SPACES, CpuInfo::MAX as u32);
+    let (left, processors) = (ENTRY - OPERATION - PAGE_MAPS, CpuInfo::MAX as u32);
     let own_table = own_table(TABLE_ENTRIES as u32, processors);
     assert!(left >= PAGE.most(processors) && left >= TABLE.most(processors) && left >= own_table.most(processors));
 };
@@ -119,21 +119,21 @@ impl Budget {
 
     /// Charges for this many operations on pages below one table that took the fast path.
     #[inline(always)]
-    pub fn spend_on_short(&mut self, pages: usize) {
-        self.spend(SHORT_ROUND + pages as u32 * SHORT.step);
+    pub fn spend_on_fast(&mut self, pages: usize) {
+        self.spend(FAST_ROUND + pages as u32 * FAST.step);
     }
 
     /// Whether the rest of a list has to wait: too little is left for a rest that takes the fast path as a whole.
     #[inline(always)]
     pub fn is_spent(&self) -> bool {
-        self.0 < SHORT.most
+        self.0 < FAST.most
     }
 
     /// Charges for an operation of a list that does not take the fast path.
     #[inline(always)]
     pub fn spend_on_operation(&mut self, op: &PageOp) {
         let is_own = op.env.0 | op.source_env.0 == EnvId::SELF.0;
-        self.spend(if is_own { OPERATION } else { OPERATION + SPACES });
+        self.spend(if is_own { OPERATION } else { OPERATION + PAGE_MAPS });
     }
 }
 

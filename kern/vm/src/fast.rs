@@ -1,11 +1,10 @@
 //! The fast path: the requests of nearly every fault, for pages of the page map that this processor has loaded.
 //!
 //! In nearly all cases the tables are present, were used a moment ago and are private, and a frame is at hand. Then
-//! little work remains. `X_fast` does what [`Editable`](crate::Editable)`::X` does, or, if any of these conditions
-//! fails, nothing: it may refuse more, never less, and `None` means that nothing was done. Then the caller takes the
-//! slow path, which checks again and reports the error. Without errors to report and without waiting, the fast path
-//! takes a tenth of the instructions. For one page it needs no [`Edit`](crate::Edit): it leaves no invalidation
-//! pending.
+//! little work remains. `X_fast` does what the call `X` does, or, if any of these conditions fails, nothing: it may
+//! refuse more, never less, and `None` means that nothing was done. Then the caller takes the slow path, which checks
+//! again and reports the error. Without errors to report and without waiting, the fast path takes a tenth of the
+//! instructions. For one page it needs no [`Edit`](crate::Edit): it leaves no invalidation pending.
 
 use crate::Machine;
 use crate::entry::{count, granted, may_have, owned, owned_copy, with_perms};

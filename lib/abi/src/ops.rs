@@ -115,6 +115,15 @@ impl Places {
     }
 }
 
+/// A number of pages or tables, in the type of a [`PageOp`].
+///
+/// # Errors
+/// [`Error::BadCount`]: more than 32 bits.
+#[inline(always)]
+pub fn count(pages: u64) -> Result<u32, Error> {
+    Register::from_register(pages)
+}
+
 impl PageOp {
     #[inline]
     const fn new(call: Call, env: EnvId, va: Va, count: u32, arg: u64) -> PageOp {

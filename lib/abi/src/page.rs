@@ -69,6 +69,12 @@ impl Level {
         Level::DOWN.into_iter().take_while(move |above| *above > self)
     }
 
+    /// All levels from the top down to this one.
+    #[inline]
+    pub fn down_to(self) -> impl Iterator<Item = Level> {
+        Level::DOWN.into_iter().take_while(move |level| *level >= self)
+    }
+
     /// This level and those below it whose entries point to tables, from the top down.
     #[inline]
     pub fn tables_down(self) -> impl DoubleEndedIterator<Item = Level> {

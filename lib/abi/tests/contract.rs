@@ -84,8 +84,7 @@ fn calls_have_names_of_their_own() {
 /// The address of an entry, by the picture: slot 255, then the indices shifted down by a level.
 fn uvpt_by_indices(va: Va, level: Level) -> u64 {
     let mut path: Vec<u64> = vec![255; level as usize];
-    let down = Level::DOWN.into_iter().filter(|other| *other >= level);
-    path.extend(down.map(|level| va.index(level) as u64));
+    path.extend(level.down_to().map(|level| va.index(level) as u64));
     let pages = path[..4].iter().fold(0, |address, index| address << 9 | index);
     pages << 12 | path[4] << 3
 }

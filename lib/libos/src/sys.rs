@@ -17,7 +17,8 @@ use crate::door::{syscall, touch_to_read, touch_to_write};
 use crate::{EnvId, ExitStatus, Level, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
 use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
-use abi::{Arguments, Call, args, ops::Places};
+use abi::ops::{Places, count};
+use abi::{Arguments, Call, args};
 
 /// The result of a call.
 pub type Result<T> = core::result::Result<T, Error>;
@@ -92,7 +93,7 @@ pub fn page_op(mut op: PageOp) -> Result<()> {
     if op.call == Call::ShareTables as u32 {
         // Nearly always done with one call. A loop would take registers from the search around it, in a fork.
         let (rax, rdx) = page_call(&op).unwrap_or_default();
-        return if rax == op.count.into() { Ok(()) } else { share_rest(PageOp { ..op }, rax, rdx) };
+        return if rax == op.count.into() { Ok(()) } else { share_rest(op, rax, rdx) };
     }
     loop {
         match results(page_call(&op).ok_or(Error::BadOp(op.call.into()))?) {
@@ -112,12 +113,6 @@ fn share_rest(op: PageOp, rax: u64, rdx: u64) -> Result<()> {
         Ok((done, _)) => page_op(op.skip(done as u32)),
         Err(error) => own_shared(error).and_then(|()| page_op(op)),
     }
-}
-
-/// A number of pages for a [`PageOp`].
-#[inline(always)]
-fn count(pages: u64) -> Result<u32> {
-    u32::try_from(pages).map_err(|_| Error::BadCount(pages))
 }
 
 /// Owns the shared table if `error` reports one of the caller's own. (The tables of a child are for the child to own.)

@@ -39,7 +39,7 @@ pub use pagers::{File, Guard, Shared, Zeros};
 pub use region::{Inherit, Pager, Region, Regions};
 pub use touch::{Access, Cause, Resolution, Touch};
 
-use abi::{EnvId, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use abi::{EnvId, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va, ops::count};
 use core::ops::Range;
 
 /// The kernel, as this crate uses it.
@@ -158,12 +158,6 @@ pub trait PageCalls: 'static {
     fn own(&mut self, va: Va) -> Result<(), abi::Error> {
         self.op(PageOp::own(va, 1))
     }
-}
-
-/// A number of pages in the type of a page operation.
-#[inline(always)]
-fn count(pages: u64) -> Result<u32, abi::Error> {
-    u32::try_from(pages).map_err(|_| abi::Error::BadCount(pages))
 }
 
 /// The caller, as an environment.

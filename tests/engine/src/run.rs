@@ -120,7 +120,10 @@ impl Run {
 
     /// Demands that a condition holds.
     pub fn expect(&self, holds: bool, what: impl Into<String>) -> &Run {
-        self.demand(|_| (!holds).then(|| Unmet::new(what)))
+        if !holds {
+            self.unmet.borrow_mut().push(Unmet::new(what));
+        }
+        self
     }
 
     /// Records what the demand finds wrong with the lines, if anything.

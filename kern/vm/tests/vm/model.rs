@@ -118,7 +118,7 @@ impl Model {
     /// The entry of a level that translates an address, if its table is there.
     fn find(&self, map: usize, va: Va, level: Level) -> Option<Place> {
         let mut place = Place { table: self.roots[map], index: va.index(Level::L4), open: true };
-        for below in Level::DOWN.into_iter().skip(1).take_while(|below| *below >= level) {
+        for below in level.down_to().skip(1) {
             let Some(Entry::Table(table, writable)) = self.entry(place) else { return None };
             place = Place { table, index: va.index(below), open: place.open && writable };
         }
@@ -156,8 +156,7 @@ impl Model {
 
     /// The number of frames that an operation takes, including the missing tables above an entry of this level.
     fn need_tables(&self, map: usize, va: Va, level: Level, frames: usize) -> Result<(), Error> {
-        let lacks = |other: &Level| *other >= level && self.find(map, va, *other).is_none();
-        let missing = Level::DOWN.into_iter().filter(lacks).count();
+        let missing = level.down_to().filter(|level| self.find(map, va, *level).is_none()).count();
         self.need(frames + missing)
     }
 

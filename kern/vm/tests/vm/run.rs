@@ -112,7 +112,7 @@ fn an_error_is_for_a_call_that_has_done_nothing() {
 
 /// Runs and lists that take the fast path: as far as it gets, pages are as if they had been protected one by one.
 #[test]
-fn runs_and_lists_are_protected_the_short_way() {
+fn runs_and_lists_are_protected_by_the_fast_path() {
     const LEFT: u64 = 3;
     let first = HERE.add_pages(512 - 100);
     let page = |number: u64| first.add_pages(number);
@@ -182,7 +182,7 @@ fn a_list_is_done_as_far_as_all_is_usual() {
 
 /// No processor keeps stale translations, for any number of pages.
 #[test]
-fn what_was_protected_the_short_way_is_forgotten() {
+fn what_the_fast_path_protected_is_in_no_tlb() {
     for count in [5, 90] {
         let mut world = World::new();
         world.finish(PageOp::alloc(ME, HERE, count, Perms::WRITE));

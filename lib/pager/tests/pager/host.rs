@@ -158,7 +158,7 @@ impl Host {
 /// The entry of a level, whose table must be present.
 fn table_entry(root: Frame, va: Va, level: Level) -> Pte {
     let mut pte = Pte(root.address() | Pte::PRESENT);
-    for level in Level::DOWN.into_iter().take_while(|other| *other >= level) {
+    for level in level.down_to() {
         assert!(pte.is_present(), "no table of level {level} at {va}");
         pte = Pte(Sim::table(pte.frame())[va.index(level)].load(SeqCst));
     }

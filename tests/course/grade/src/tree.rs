@@ -68,8 +68,8 @@ pub fn lay(reference: &Files, submission: &Submission, permitted: &Permitted, pa
     Laid { files, restored, missing }
 }
 
-/// A directory in which one tree after the other is built, so that their common parts are built once. A lock keeps others
-/// out.
+/// A directory in which one tree after the other is built, so that their common parts are built once. A lock keeps
+/// others out.
 pub struct BuildDir {
     root: PathBuf,
     _lock: File,

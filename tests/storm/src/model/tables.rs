@@ -82,7 +82,7 @@ impl PageMap {
     pub fn make(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
         self.require_open(pages, va, level)?;
         let lacks = |level: &Level| !self.has_table(pages, va, *level);
-        let missing = Level::DOWN.into_iter().filter(|other| (level..Level::L4).contains(other)).filter(lacks).count();
+        let missing = level.down_to().skip(1).filter(lacks).count();
         pages.take(missing as u64)?;
         for above in level.all_above() {
             if self.entry(pages, va, above).is_none() {

@@ -168,8 +168,7 @@ fn here_and_there() {
 
 /// The other environment has copied the page table, and so has references to all of its pages.
 fn kept() {
-    let from = |lowest| Level::TABLES.into_iter().filter(move |level| *level >= lowest);
-    let own = |va, lowest| from(lowest).for_each(|level| _ = sys::own_tables(va, 1, level));
+    let own = |va, lowest: Level| lowest.down_to().for_each(|level| _ = sys::own_tables(va, 1, level));
     let pages = [SLOT, 2 * SLOT].map(|offset| Va(BASE.0 + offset));
     for va in pages {
         let _ = sys::alloc(EnvId::SELF, va, 1, Perms::WRITE);
