@@ -7,9 +7,8 @@ use crate::machine::registers::reg;
 use abi::{Arguments, Call, Error, PageOp, Va, args, ops::Places};
 use sched::Node;
 
-/// The result registers.
-#[repr(C)]
-pub struct Pair(u64, u64);
+/// The result registers: RAX below, RDX above. A scalar: the compiler turns a call at the end of a handler into a jump.
+pub type Pair = u128;
 
 /// The handler of a call: six arguments, and two results in the registers that the C calling convention uses.
 type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Pair;
@@ -32,7 +31,7 @@ pub static HANDLERS: [Handler; Call::ALL.len()] = {
 fn finish(entry: Entry, number: u64, results: Results) -> Pair {
     entry.end(number);
     let (rax, rdx) = results.unwrap_or_else(Error::encode);
-    Pair(rax, rdx)
+    u128::from(rax) | u128::from(rdx) << 64
 }
 
 extern "C" fn id(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {

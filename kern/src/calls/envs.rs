@@ -43,32 +43,41 @@ pub fn exit(entry: Entry, me: &'static Env, status: u64) -> Results {
 #[inline(never)]
 pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Results {
     let env = table::find_own(me, id)?;
-    let refuse = |now| match now {
-        Status::Free | Status::Dying | Status::Zombie => Error::BadEnv(id.0.into()),
-        other => Error::BadState(other as u64),
-    };
     let mut locked = scheduler::lock();
     table::still_own(env)?;
-    match Status::from_number(status) {
+    let done = match Status::from_number(status) {
         // The caller runs already. If somebody is stopping it just now, it stays stopped.
-        Some(Status::Runnable) if core::ptr::eq(env, me) => {}
-        Some(Status::Runnable) => locked.start(env).map_err(refuse)?,
-        Some(Status::Stopped) if core::ptr::eq(env, me) => {
-            me.frame.set_results((0, 0));
-            // Fails if the caller was ended meanwhile.
-            _ = locked.stop(me);
-            run_loop::switch(entry, locked);
-        }
-        Some(Status::Stopped) => {
-            while locked.stop(env).map_err(refuse)? {
-                drop(locked);
-                locked = switch::lock_free(entry, env);
-                table::still_own(env)?;
-            }
-        }
+        Some(Status::Runnable) if core::ptr::eq(env, me) => Ok(()),
+        Some(Status::Runnable) => locked.start(env),
+        Some(Status::Stopped) => return stop(entry, locked, me, env),
         _ => return Err(Error::BadStatus(status)),
+    };
+    done.map(|()| (0, 0)).map_err(|now| refusal(env, now))
+}
+
+/// Stops an environment. One that runs elsewhere runs no longer when this returns.
+#[inline(never)]
+fn stop(entry: Entry, mut locked: scheduler::Locked, me: &'static Env, env: &'static Env) -> Results {
+    if core::ptr::eq(env, me) {
+        me.frame.set_results((0, 0));
+        // Fails if the caller was ended meanwhile.
+        _ = locked.stop(me);
+        run_loop::switch(entry, locked);
+    }
+    while locked.stop(env).map_err(|now| refusal(env, now))? {
+        drop(locked);
+        locked = switch::lock_free(entry, env);
+        table::still_own(env)?;
     }
     Ok((0, 0))
+}
+
+/// Why an environment with this status is neither started nor stopped.
+fn refusal(env: &Env, now: Status) -> Error {
+    match now {
+        Status::Free | Status::Dying | Status::Zombie => Error::BadEnv(env.id().0.into()),
+        other => Error::BadState(other as u64),
+    }
 }
 
 /// `set_regs(env, registers)`: sets the registers of the caller or of a stopped child.
