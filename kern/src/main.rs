@@ -37,7 +37,7 @@ mod machine;
 use mem as _; // memcpy and its kin
 
 use boot::{command_line, first_program, kernel_map, patch, processors, pvh::BootTables};
-use env::{bracket::Entry, check, run_loop, scheduler, table};
+use env::{bracket::Entry, run_loop, scheduler, table};
 use firmware::BootInfo;
 use machine::{cpu, power, print};
 use spin::Once;
@@ -62,10 +62,12 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     table::init();
     scheduler::lock().init(table::all());
     command_line::read(boot);
-    check::check_processor();
+    #[cfg(feature = "check")]
+    env::check::check_processor();
     processors::start(&boot.processors);
     power::count_frames();
-    check::init(&boot.archive);
+    #[cfg(feature = "check")]
+    env::check::init(&boot.archive);
     first_program::load(boot);
     processors::open();
     run_loop::switch(Entry::begin(), scheduler::lock())

@@ -10,7 +10,7 @@ use xtask::workspace;
 const FOLDERS: [&str; 6] = ["machine", "env", "calls", "entry", "boot", "main.rs"];
 
 /// The crates of this repository that each crate may use, from the bottom up. Tests may use more.
-const CRATES: [(&str, &[&str]); 18] = [
+const CRATES: [(&str, &[&str]); 19] = [
     ("mem", &[]),
     ("abi", &[]),
     ("executable", &["abi"]),
@@ -18,7 +18,8 @@ const CRATES: [(&str, &[&str]); 18] = [
     ("sched", &["abi"]),
     ("vm", &["abi", "smp"]),
     ("firmware", &["abi", "vm"]),
-    ("kern", &["abi", "executable", "firmware", "mem", "sched", "smp", "vm"]),
+    ("checker", &["abi", "vm"]),
+    ("kern", &["abi", "checker", "executable", "firmware", "mem", "sched", "smp", "vm"]),
     ("pager", &["abi"]),
     ("libos", &["abi", "executable", "mem", "pager"]),
     ("classic", &["libos"]),

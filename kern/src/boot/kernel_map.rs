@@ -1,12 +1,11 @@
 //! The kernel's final page tables and the metadata of memory, made once at boot.
 
 use crate::boot::pvh::image;
-use crate::env::check::FrameRecord;
 use crate::env::table::{self, Env};
 use crate::machine::apic;
 use crate::machine::cpu::{self, BOOT_STACKS, Processor, Stacks};
 use crate::machine::hardware::{Hardware, KERNEL_ROOT, MEMORY};
-use crate::machine::windows::{self, CHECK_TABLE, ENV_TABLE, LOCAL_APIC, PROCESSORS, alias};
+use crate::machine::windows::{self, ENV_TABLE, LOCAL_APIC, PROCESSORS, alias};
 use abi::layout::{ARCHIVE, CPUS, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
 use abi::{Level, PAGE_SIZE, Pte, Va};
@@ -44,9 +43,8 @@ pub unsafe fn init(boot: &BootInfo) {
     direct.iter().for_each(|range| build.map(DIRECT_MAP.0 + range.start, range.clone(), RW));
     for range in boot.usable.iter() {
         build.back_metadata::<FrameInfo>(alias(FRAMES), range, WINDOW);
-        if cfg!(feature = "check") {
-            build.back_metadata::<FrameRecord>(CHECK_TABLE.0, range, RW);
-        }
+        #[cfg(feature = "check")]
+        build.back_metadata::<checker::FrameRecord>(windows::CHECK_TABLE.0, range, RW);
     }
     build.back(alias(MACHINE)..alias(CPUS) + PAGE_SIZE, WINDOW);
     build.back(entries(alias(ENVS), size_of::<EnvInfo>()), WINDOW);

@@ -7,7 +7,7 @@
 //! A processor that does not answer in time is left out. It may come later all the same (a busy host may not have let
 //! it run), so its `Cpu` is withdrawn: a processor that finds none halts for good.
 
-use crate::env::{bracket::Entry, check, run_loop, scheduler};
+use crate::env::{bracket::Entry, run_loop, scheduler};
 use crate::machine::cpu::{self, Cpu, Processor};
 use crate::machine::windows::{self, PROCESSORS};
 use crate::machine::{self, apic, flush, hardware::kernel_root, print, provoke};
@@ -96,7 +96,8 @@ pub extern "C" fn begin(cpu: &'static Cpu) -> ! {
     machine::init();
     cpu.root.end(kernel_root().0);
     apic::init_here();
-    check::check_processor();
+    #[cfg(feature = "check")]
+    crate::env::check::check_processor();
     cpu::announce(cpu);
     while !OPEN.load(Relaxed) {
         flush::relax();

@@ -1,13 +1,8 @@
 //! The bracket around every entry to the kernel.
 
+#[cfg(feature = "check")]
 use crate::env::check;
 use crate::machine::{count, flush};
-use abi::window::MachineInfo;
-use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
-
-/// Whether a processor is in the kernel. In a checking kernel only one is at a time, because tables must not change
-/// while they are compared.
-static ALONE: AtomicBool = AtomicBool::new(false);
 
 /// An entry to the kernel that is under way. A function that leaves the kernel for another environment takes it.
 #[derive(Clone, Copy)]
@@ -17,39 +12,27 @@ pub struct Entry(());
 impl Entry {
     /// Begins an entry to the kernel.
     pub fn begin() -> Entry {
-        be_alone();
+        #[cfg(feature = "check")]
+        check::enter();
         count::begin();
         Entry(())
     }
 
-    /// Ends the entry. `cause` is the number that [`MachineInfo`] records for the longest one.
+    /// Ends the entry. `cause` is the number that [`MachineInfo`](abi::window::MachineInfo) records for the longest one.
     pub fn end(self, cause: u64) {
-        if cfg!(feature = "check") {
-            if cause != MachineInfo::SWITCH {
-                check::all();
-            }
-            ALONE.store(false, Release);
-        }
+        #[cfg(feature = "check")]
+        check::leave(cause);
         count::end(cause);
     }
 
     /// Waits until another processor makes the condition false, and lets that processor enter the kernel meanwhile.
     pub fn wait_while(self, condition: impl Fn() -> bool) {
-        if cfg!(feature = "check") {
-            ALONE.store(false, Release);
-        }
+        #[cfg(feature = "check")]
+        check::let_others_enter();
         while condition() {
             flush::relax();
         }
-        be_alone();
-    }
-}
-
-fn be_alone() {
-    if cfg!(feature = "check") {
-        while ALONE.swap(true, Acquire) {
-            flush::relax();
-        }
-        check::check_holders();
+        #[cfg(feature = "check")]
+        check::enter();
     }
 }

@@ -3,6 +3,7 @@
 //! Uses `machine` and the crates `vm` and `sched`. Does not use `calls`.
 
 pub mod bracket;
+#[cfg(feature = "check")]
 pub mod check;
 pub mod life;
 pub mod run_loop;

@@ -5,7 +5,7 @@
 
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results};
-use crate::env::{bracket::Entry, check, life, switch};
+use crate::env::{bracket::Entry, life, switch};
 use crate::machine::cpu::{self, here};
 use crate::machine::{apic, count, flush, power, print, vectors, windows};
 use abi::{EnvId, Status, window::MachineInfo};
@@ -41,9 +41,8 @@ pub fn hand_over(entry: Entry, to: &'static Env, mut locked: Locked, cause: abi:
 fn go_over(entry: Entry, next: Option<&'static Env>, locked: Locked, cause: u64) -> ! {
     drop(locked);
     entry.end(cause);
-    if cfg!(feature = "check") && next.is_some() {
-        check::dawdle();
-    }
+    #[cfg(feature = "check")]
+    crate::env::check::dawdle();
     match next {
         Some(env) => begin(env),
         None => switch::leave(),

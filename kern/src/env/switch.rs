@@ -4,9 +4,9 @@
 //! [`give_back`]: `docs/decisions.md` (Several processors) explains what that protects, and how a call changes an
 //! environment that another processor holds.
 
+use crate::env::bracket::Entry;
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env};
-use crate::env::{bracket::Entry, check};
 use crate::machine::cpu::{self, Cpu, here, load_root};
 use crate::machine::hardware::kernel_root;
 use abi::{EnvId, Error, Status, call::NO_PAGE};
@@ -48,9 +48,8 @@ pub fn give_back(env: &'static Env) {
 /// held afterwards.
 #[inline(always)]
 pub fn turn_to(cpu: &Cpu, last: Option<&'static Env>, env: &'static Env) {
-    if cfg!(feature = "check") {
-        check::check_taken(env);
-    }
+    #[cfg(feature = "check")]
+    crate::env::check::check_taken(env);
     let info = env.info();
     info.runs.store(info.runs.load(Relaxed) + 1, Relaxed);
     info.cpu.store(cpu.number.get(), Relaxed);

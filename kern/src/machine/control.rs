@@ -150,6 +150,7 @@ pub fn set(cpu: &Cpu) {
 }
 
 /// Checks that the registers still have their required contents, in a checking kernel.
+#[cfg(feature = "check")]
 pub fn compare(cpu: &Cpu) {
     for (register, expected) in registers(cpu) {
         if let Some(expected) = expected {

@@ -12,6 +12,7 @@ use core::sync::atomic::Ordering::Relaxed;
 /// The private parts of the environments.
 pub const ENV_TABLE: Va = Va(0xffff_d000_0000_0000);
 /// The records of the checking kernel, indexed by frame number.
+#[cfg(feature = "check")]
 pub const CHECK_TABLE: Va = Va(0xffff_d800_0000_0000);
 /// Stacks and data of the application processors, one after the other.
 pub const PROCESSORS: Va = Va(0xffff_d400_0000_0000);

@@ -5,6 +5,7 @@ use crate::processor::{Access, Processor};
 use abi::layout::{ARCHIVE, KERNEL_HALF, MACHINE, WINDOWS};
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Level, Pte, Va, page::TABLE_ENTRIES};
+use checker::{Checked, FrameRecord, Known};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{
@@ -32,6 +33,9 @@ pub struct Sim {
     /// The contents of the frames, and their metadata.
     contents: Vec<Table>,
     metadata: Vec<FrameInfo>,
+    records: Vec<FrameRecord>,
+    /// The number of checks so far.
+    checks: AtomicU32,
     memory: Memory<Sim>,
     cpu: CpuInfo,
     processor: RefCell<Processor<Sim>>,
@@ -218,6 +222,18 @@ pub fn entry(root: Frame, va: Va) -> Pte {
     pte
 }
 
+/// Compares all metadata with all page tables, as a checking kernel does. `total` frames were handed out since the
+/// [`start`] or are free, and `archive` are the frames of the boot archive.
+///
+/// # Errors
+/// The first difference.
+pub fn check(template: Frame, roots: &[Frame], archive: Range<u32>, total: usize) -> checker::Found {
+    let number = sim().checks.fetch_add(1, SeqCst) + 1;
+    let (free, total) = (free_frames() as u64, total as u64);
+    let known = Known { number, template, archive, kept: 0, free, total };
+    checker::check::<Sim>(known, |check| roots.iter().try_for_each(|&root| check(root)))
+}
+
 /// Calls `f` with every nonempty entry of the user's part of a page map, its address and its level: tables first, then
 /// their contents.
 pub fn for_each_entry(root: Frame, f: &mut dyn FnMut(Va, Level, Pte)) {
@@ -245,6 +261,8 @@ impl Sim {
         Sim {
             contents: (0..FRAMES).map(|_| table()).collect(),
             metadata: (0..FRAMES).map(|_| FrameInfo::default()).collect(),
+            records: (0..FRAMES).map(|_| FrameRecord::default()).collect(),
+            checks: AtomicU32::default(),
             memory: Memory::empty(),
             cpu: CpuInfo::default(),
             processor: RefCell::default(),
@@ -253,6 +271,12 @@ impl Sim {
             freed: AtomicU32::default(),
             flushed: AtomicU32::default(),
         }
+    }
+}
+
+impl Checked for Sim {
+    fn record(frame: Frame) -> &'static FrameRecord {
+        &sim().records[place(frame)]
     }
 }
 

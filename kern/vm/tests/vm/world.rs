@@ -232,6 +232,9 @@ impl World {
         }
         assert_eq!(free_frames(), self.model.free(), "free frames");
         assert_eq!(processor(|processor| processor.stale()), None, "a stale translation");
+        let roots: Vec<_> = self.maps.iter().map(|map| map.root()).collect();
+        let found = machine::check(self.template, &roots, 0..0, self.model.frames);
+        assert!(found.is_ok(), "{found:?}");
     }
 
     /// Compares a table and everything below.
