@@ -262,31 +262,15 @@ fn keep_leaves<M: Machine>(table: Frame) {
     });
 }
 
-/// The bits that change in the entry of a page that gets another user. (A table look-up, because pages of alternating
-/// kinds pay for this each.)
+/// The bits that change in the entry of a page that gets another user: the rights of a sole user go. A page that could
+/// be written becomes copy-on-write. A page that is kept does not change. (Pages of alternating kinds pay for this
+/// each.)
 #[inline(always)]
 fn change_of_leaf(pte: u64) -> u64 {
-    CHANGES[(((pte / ABOVE) & 7) | ((pte & Pte::WRITABLE) * (8 / Pte::WRITABLE))) as usize]
+    const COW: u64 = Perms::COW.bits();
+    let copied_first = (pte & Pte::WRITABLE) * (COW / Pte::WRITABLE) & !pte;
+    if pte & Perms::KEEP.bits() == 0 { pte & SOLE | copied_first } else { 0 }
 }
-
-/// The lowest of the three adjacent bits that decide the change, besides W: COW, KEEP and MAY.
-const ABOVE: u64 = Perms::COW.bits();
-const _: () = assert!(Perms::KEEP.bits() == 2 * ABOVE && Pte::MAY == 4 * ABOVE);
-
-/// The changes for all 16 kinds of pages. A page that could be written becomes copy-on-write, unless it is kept.
-static CHANGES: [u64; 16] = {
-    let mut all = [0; 16];
-    let mut kind = 0;
-    while kind < all.len() as u64 {
-        let pte = ((kind & 7) * ABOVE) | ((kind / 8) * Pte::WRITABLE);
-        let copied_first = if pte & Pte::WRITABLE != 0 { ABOVE } else { 0 };
-        if pte & Perms::KEEP.bits() == 0 {
-            all[kind as usize] = pte ^ ((pte & !SOLE) | copied_first);
-        }
-        kind += 1;
-    }
-    all
-};
 
 /// Copies entry by entry; `copy` returns `None` if it cannot. If `left` is given, this many entries are nonempty, and
 /// the new table is empty.

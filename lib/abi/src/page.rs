@@ -248,6 +248,19 @@ impl Perms {
 }
 
 /// A page table entry, as the processor and UVPT show it. `docs/memory.md` draws its bits.
+///
+/// Every bit has one owner:
+///
+/// | bits | entry of a page | entry of a table | mark |
+/// | --- | --- | --- | --- |
+/// | 0 to 2, 5, 6, 63 | P W U, A D, NX: the processor's | the same; D is not set | 0 |
+/// | 3, 4, 7, 8 | 0: caching, page attributes, global pages | 0: caching, large pages | 0 |
+/// | 9, 10 | [`Perms::COW`], [`Perms::KEEP`] | 0: for tables that are lent | 0 |
+/// | 11 | 0: an IOMMU that walks these tables refuses it | 0, as there | 0 |
+/// | 12 to 51 | frame number | frame number | word |
+/// | 52 to 58 | [`Perms::SOFT`] | 0: for the kernel | 0 |
+/// | 59 | [`Pte::MAY`] | 0: for the kernel | 0 |
+/// | 60 to 62 | 0: protection keys | 0 | 0 |
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Pte(pub u64);
@@ -266,7 +279,7 @@ impl Pte {
     /// In a table above level 1: the entry maps a large page.
     pub const LARGE: u64 = 1 << 7;
     /// The environment that has the page may make it writable. Only the kernel sets this bit.
-    pub const MAY: u64 = 1 << 11;
+    pub const MAY: u64 = 1 << 59;
     /// NX: no instruction fetches.
     pub const NO_EXEC: u64 = 1 << 63;
     /// The frame number, in place.

@@ -203,7 +203,7 @@ impl<M: Checked> Counts<M> {
 
     /// Checks what must hold for every page of every program.
     fn check_page(&self, va: Va, pte: Pte) -> Found {
-        const NEVER: u64 = 0b1_1001_1000 | 0x7800_0000_0000_0000; // PWT PCD PS G, bits 59 to 62
+        const NEVER: u64 = 0b1001_1001_1000 | 0x7000_0000_0000_0000; // PWT PCD PS G, bits 11 and 60 to 62
         let writable = !pte.has(Pte::WRITABLE) || pte.has(Pte::NO_EXEC | Pte::MAY);
         let archive = !pte.has(Pte::MAY) || !self.is_archive(pte.frame());
         let good = pte.0 & NEVER == 0 && pte.has(Pte::USER) && writable && archive;

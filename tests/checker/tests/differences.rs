@@ -136,7 +136,7 @@ fn a_wrong_number_of_entries_is_found() {
 fn an_entry_that_must_not_exist_is_found() {
     let world = World::new();
     let page = world.at(PAGE, Level::L1);
-    let bits = [3, 4, 7, 8].map(|bit| 1 << bit).into_iter().chain([Pte::USER, Pte::MAY, Pte::NO_EXEC]);
+    let bits = [3, 4, 7, 8, 11, 60, 62].map(|bit| 1 << bit).into_iter().chain([Pte::USER, Pte::MAY, Pte::NO_EXEC]);
     for bit in bits {
         let found = world.with(page, |entry| entry ^ bit);
         assert!(matches!(found, Difference::Page { va: PAGE, archive: false, .. }), "{bit:#x}: {found:?}");

@@ -101,7 +101,7 @@ const BAD_PERMS: [u64; 9] = [
     Pte::PRESENT,
     Pte::USER | Perms::WRITE.bits(),
     1 << 8,
-    1 << 59,
+    1 << 11,
     Pte::ACCESSED,
     Pte::LARGE,
     u64::MAX,
