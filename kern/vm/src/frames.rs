@@ -120,8 +120,7 @@ impl<M: Machine> Memory<M> {
 
     /// Takes a frame of this kind, if one is at hand.
     pub(crate) fn take_emptied(&self, kind: Emptied) -> Option<Frame> {
-        let frame = self.mine().lock().emptied[kind as usize].pop();
-        (frame.0 != END).then(|| taken::<M>(frame))
+        self.mine().lock().emptied[kind as usize].take()
     }
 
     /// Allocates a frame with one reference and the contents of another frame, and adds the cost to `work`.
@@ -145,8 +144,7 @@ impl<M: Machine> Memory<M> {
     /// Takes a frame with old contents, if this processor has one at hand and its lock is free.
     #[inline(always)]
     pub(crate) fn take(&self) -> Option<Frame> {
-        let frame = self.mine().try_lock()?.any.pop();
-        (frame.0 != END).then(|| taken::<M>(frame))
+        self.mine().try_lock()?.any.take()
     }
 
     /// The free frames of this processor.
@@ -163,13 +161,12 @@ impl<M: Machine> Memory<M> {
     fn refill(&self, work: &mut u32) -> Result<Frame, Error> {
         let mut mine = self.mine().lock();
         let mut some = self.pool.lock().cut(BATCH);
-        if some.len == 0 {
+        let Some(one) = some.take() else {
             drop(mine);
             return self.search(work);
-        }
-        let one = some.pop();
+        };
         mine.any.prepend(some);
-        Ok(taken::<M>(one))
+        Ok(one)
     }
 
     /// Searches the free frames of every processor, this one first. All lists are locked at once: if all of them are
@@ -188,12 +185,12 @@ impl<M: Machine> Memory<M> {
         let mut in_order = from_here.iter_mut().chain(before).flatten();
         let some = in_order.find(|hand| !hand.is_empty()).map(|hand| hand.cut(BATCH));
         let mut some = some.unwrap_or_else(|| self.pool.lock().cut(BATCH));
-        let one = some.pop();
+        let one = some.take();
         if let Some(Some(mine)) = hands.get_mut(here) {
             mine.any.prepend(some);
         }
         hands.iter_mut().for_each(|hand| *hand = None);
-        if one.0 == END { Err(Error::NoMemory(0)) } else { Ok(taken::<M>(one)) }
+        one.ok_or(Error::NoMemory(0))
     }
 
     /// Adds a reference to a frame.
@@ -295,15 +292,17 @@ impl<M> List<M> {
 }
 
 impl<M: Machine> List<M> {
-    /// Removes the first frame; returns [`END`] if the list is empty.
+    /// Takes the first frame: it is in use from now on, with one reference.
     #[inline]
-    fn pop(&mut self) -> Frame {
-        let frame = Frame(self.first);
-        if frame.0 != END {
-            self.first = M::info(frame).word.load(Relaxed);
-            self.len -= 1;
-        }
-        frame
+    fn take(&mut self) -> Option<Frame> {
+        let frame = (self.first != END).then_some(Frame(self.first))?;
+        let info = M::info(frame);
+        self.first = info.word.load(Relaxed);
+        info.word.store(0, Relaxed);
+        self.len -= 1;
+        info.refs.store(1, Relaxed);
+        count::<M>(-1);
+        Some(frame)
     }
 
     fn push(&mut self, frame: Frame) {
@@ -339,16 +338,6 @@ impl<M: Machine> List<M> {
             }
         }
     }
-}
-
-/// Marks a frame that was taken from a list as in use, with one reference.
-#[inline(always)]
-fn taken<M: Machine>(frame: Frame) -> Frame {
-    count::<M>(-1);
-    let info = M::info(frame);
-    info.word.store(0, Relaxed);
-    info.refs.store(1, Relaxed);
-    frame
 }
 
 /// Adds to the count of work. (A count that nothing reads may wrap around.)
