@@ -269,11 +269,9 @@ impl<M: Machine> Memory<M> {
     }
 }
 
-impl<M> Hand<M> {
-    const EMPTY: Self = Hand { any: List::EMPTY, emptied: [List::EMPTY; 2] };
-}
-
 impl<M: Machine> Hand<M> {
+    const EMPTY: Self = Hand { any: List::EMPTY, emptied: [List::EMPTY; 2] };
+
     /// Whether no frame is at hand.
     #[inline(always)]
     fn is_empty(&self) -> bool {
@@ -287,11 +285,9 @@ impl<M: Machine> Hand<M> {
     }
 }
 
-impl<M> List<M> {
-    const EMPTY: Self = List { first: END, len: 0, machine: PhantomData };
-}
-
 impl<M: Machine> List<M> {
+    const EMPTY: Self = List { first: END, len: 0, machine: PhantomData };
+
     /// Takes the first frame: it is in use from now on, with one reference.
     #[inline]
     fn take(&mut self) -> Option<Frame> {

@@ -26,7 +26,7 @@ impl<M: Machine> RelaxStrategy for Relax<M> {
     }
 }
 
-impl<T, M> Lock<T, M> {
+impl<T, M: Machine> Lock<T, M> {
     /// A lock that is not taken.
     pub const fn new(kind: LockKind, content: T) -> Self {
         Lock { mutex: Mutex::new(content), kind }
@@ -36,9 +36,7 @@ impl<T, M> Lock<T, M> {
     pub fn inner(&self) -> &Mutex<T, Relax<M>> {
         &self.mutex
     }
-}
 
-impl<T, M: Machine> Lock<T, M> {
     /// Takes the lock; waits while another processor has it.
     pub fn lock(&self) -> Guard<'_, T, M> {
         self.mutex.try_lock().unwrap_or_else(|| self.wait())
