@@ -6,9 +6,9 @@
 //! again and reports the error. Without errors to report and without waiting, the fast path takes a tenth of the
 //! instructions. For one page it needs no [`Edit`](crate::Edit): it leaves no invalidation pending.
 
-use crate::Machine;
 use crate::entry::{count, granted, may_have, owned, owned_copy, with_perms};
 use crate::page_map::{Editable, Leaf, PageMap, SPAN, Walk};
+use crate::{Machine, frames::FILL};
 use abi::{EnvId, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,7 +39,8 @@ impl<M: Machine> PageMap<M> {
     #[inline(always)]
     fn leaf_at_hand(&self, va: Va) -> Option<Leaf> {
         debug_assert!(!M::is_elsewhere(self.root), "the page map is loaded elsewhere");
-        self.walked_last(va).then(|| self.leaf(&self.last[0], va))
+        let last = &self.last[0];
+        (last.get().span == va.0 / SPAN).then(|| self.leaf(last, va))
     }
 
     /// Fast path of `alloc`, for an empty entry.
@@ -48,7 +49,7 @@ impl<M: Machine> PageMap<M> {
         let leaf = self.leaf_at_hand(va).filter(|leaf| leaf.pte.is_empty())?;
         let frame = M::memory().take()?;
         M::zero(frame);
-        self.0.has_filled(1);
+        self.0.has_worked(FILL);
         leaf.entry.store(Pte::page(frame, perms).0 | Pte::MAY, Relaxed);
         count::<M>(leaf.table, 1);
         Some(())
@@ -91,7 +92,7 @@ impl<M: Machine> PageMap<M> {
         }
         let copy = M::memory().take()?;
         M::copy(old, copy);
-        self.0.has_filled(1);
+        self.0.has_worked(FILL);
         leaf.entry.store(owned_copy(leaf.pte, copy).0, Relaxed);
         M::invalidate(self.root, va);
         M::memory().release(old);

@@ -1,6 +1,6 @@
 //! The page map of an environment: four levels of tables.
 
-use crate::frames::{Emptied, FILL, add};
+use crate::frames::{Emptied, add};
 use crate::{Machine, Table, entry::user_entries};
 use abi::{Error, Frame, Level, PAGE_SIZE, Pte, Va, layout::UVPT_SLOT};
 use core::cell::Cell;
@@ -98,13 +98,6 @@ pub(crate) struct Leaf {
     pub writable_above: bool,
 }
 
-impl Leaf {
-    /// Whether the environment has this right: the AND over all levels, never the leaf alone.
-    pub fn allows(&self, right: u64) -> bool {
-        self.writable_above && self.pte.has(right)
-    }
-}
-
 impl<M: Machine> PageMap<M> {
     /// A page map with no pages: the kernel's half and the windows are copied from `template`, which has nothing else.
     ///
@@ -145,11 +138,6 @@ impl<M: Machine> Editable<M> {
     #[inline(always)]
     pub(crate) fn has_worked(&mut self, instructions: u32) {
         add(&mut self.work, instructions);
-    }
-
-    #[inline(always)]
-    pub(crate) fn has_filled(&mut self, frames: u32) {
-        self.has_worked(frames * FILL);
     }
 }
 

@@ -20,7 +20,8 @@ impl<M: Machine> Editable<M> {
     #[inline]
     pub fn page(&self, va: Va) -> Option<Page> {
         let leaf = self.present(&self.last[1], va).ok().filter(|leaf| leaf.pte.has(Pte::USER))?;
-        Some(Page { frame: leaf.pte.frame(), writable: leaf.allows(Pte::WRITABLE) })
+        // The AND over all levels, never the leaf alone.
+        Some(Page { frame: leaf.pte.frame(), writable: leaf.writable_above && leaf.pte.has(Pte::WRITABLE) })
     }
 
     /// The frame of the page at `va`, which must be writable at this moment. The caller is about to write it: A and D
