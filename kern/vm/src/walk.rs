@@ -42,9 +42,8 @@ impl<M: Machine> Editable<M> {
     /// # Errors
     /// [`Error::TableShared`].
     pub fn is_open(&self, va: Va) -> Result<(), Error> {
-        match self.table_entry(va, Level::L2) {
+        match self.table_entry(va, Level::L1) {
             Err(error @ Error::TableShared(_)) => Err(error),
-            Ok((_, entry)) if Pte(entry.load(Relaxed)).is_shared_table() => Err(self.shared_above(va)),
             _ => Ok(()),
         }
     }
@@ -64,12 +63,6 @@ impl<M: Machine> Editable<M> {
     pub(crate) fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
         let there = last.get().span & !Walk::READ_ONLY == va.0 / SPAN;
         there || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
-    }
-
-    /// Whether the level-1 table of `va` is the one of the last walk, and can be changed.
-    #[inline(always)]
-    pub(crate) fn walked_last(&self, va: Va) -> bool {
-        self.last[0].get().span == va.0 / SPAN
     }
 
     /// The leaf entry of `va`, at the end of the walk `last`.
@@ -149,7 +142,7 @@ impl<M: Machine> Editable<M> {
         Ok(table)
     }
 
-    /// The entry of a level above 1 that translates `va`, if it points to a table; and the table that contains the
+    /// The entry of a level that translates `va`, if it points to a table or page; and the table that contains the
     /// entry, which belongs to this page map alone.
     // exercise 2 of page-tables: the same, down to any level
     pub(crate) fn table_entry(&self, va: Va, level: Level) -> Result<(Frame, &'static AtomicU64), Error> {
