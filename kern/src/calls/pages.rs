@@ -9,7 +9,7 @@ use crate::env::user_memory::UserSlice;
 use crate::machine::hardware::Editable;
 use abi::{Call, Error, Frame, Level, PageOp, Perms, Va, call::PAGE_OPS_MAX};
 use core::mem::MaybeUninit;
-use vm::Budget;
+use vm::{Budget, Cost};
 
 /// Executes a single page call.
 #[inline(never)]
@@ -64,7 +64,7 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
             let argument = checked(call, op.arg)?;
             with_page_map(env, |map| {
                 let count = still_unpinned(env, va, count)?;
-                budget.each_page(map, count, |map, page| change(map, call, va.add_pages(page.into()), argument))
+                budget.each(Cost::PAGE, map, count, |map, page| change(map, call, va.add_pages(page.into()), argument))
             })
         }
         _ => Err(Error::BadOp(op.call.into())),
@@ -107,16 +107,16 @@ fn map(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: &mu
     with_page_maps(source, env, |source_map, map| {
         let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
         match source_map {
-            _ if call == Call::Copy => budget.each_page(map, count, |map, page| {
+            _ if call == Call::Copy => budget.each(Cost::PAGE, map, count, |map, page| {
                 let (from, to) = at(page);
                 let frame = source_map.as_deref().unwrap_or(map).source(from)?;
                 map.copy(to, frame, perms)
             }),
-            Some(source) => budget.each_page(map, count, |map, page| {
+            Some(source) => budget.each(Cost::PAGE, map, count, |map, page| {
                 let (from, to) = at(page);
                 accept(map, to, source.grant(from, perms))
             }),
-            None => budget.each_page(map, count, |map, page| {
+            None => budget.each(Cost::PAGE, map, count, |map, page| {
                 let (from, to) = at(page);
                 let frame = map.grant(from, perms);
                 accept(map, to, frame)

@@ -18,7 +18,7 @@ pub struct Budget(u32);
 /// The cost of a step: the fixed part, when every table and frame is at hand and nothing is replaced, and the most
 /// that a step can cost. A page map [reports](Editable::take_work) the work beyond the fixed part.
 #[derive(Clone, Copy)]
-struct Cost {
+pub struct Cost {
     step: u32,
     most: u32,
     /// The number of frames for which all processors may have to be searched.
@@ -28,22 +28,24 @@ struct Cost {
 }
 
 impl Cost {
+    /// Editing an entry, adding three tables above it, and filling the page; or removing tables again, because there is
+    /// no frame for the last one. (Replacing pages, and removing tables with them, costs less.)
+    pub const PAGE: Cost =
+        Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + DEFER), searches: 4, flushes: 1 };
+
     /// The budget that one more step needs on a machine with this many processors.
     const fn most(self, processors: u32) -> u32 {
         self.most + self.searches * search_cost(processors) + self.flushes * (FLUSH + FLUSH_EACH * processors)
     }
 }
+const _: () = assert!(FILL <= 3 * (PRUNE + DEFER));
 
 /// The cost of an operation of a list that did not take the fast path, before it comes to its pages.
 const OPERATION: u32 = FAST_ROUND + 250;
 /// The cost of two page maps other than the caller's: their locks, and finding out where they are loaded.
 const PAGE_MAPS: u32 = 150;
-/// Editing an entry, adding three tables above it, and filling the page; or removing tables again, because there is no
-/// frame for the last one. (Replacing pages, and removing tables with them, costs less.)
-const PAGE: Cost = Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + DEFER), searches: 4, flushes: 1 };
-const _: () = assert!(FILL <= 3 * (PRUNE + DEFER));
 /// Editing two entries that point to a table, and adding the tables above. Both sides may need a TLB shootdown.
-const TABLE: Cost = Cost { step: 330, most: 240 + PAGE.most, searches: 3, flushes: 2 };
+const TABLE: Cost = Cost { step: 330, most: 240 + Cost::PAGE.most, searches: 3, flushes: 2 };
 /// The cost of owning a table with this many entries, including a look at each, and at the frame that it names. (The
 /// table is the caller's: no other processor has it loaded.)
 const fn own_table(entries: u32, processors: u32) -> Cost {
@@ -61,7 +63,9 @@ const ENTRY: u32 = 18_600;
 const _: () = {
     let (left, processors) = (ENTRY - OPERATION - PAGE_MAPS, CpuInfo::MAX as u32);
     let own_table = own_table(TABLE_ENTRIES as u32, processors);
-    assert!(left >= PAGE.most(processors) && left >= TABLE.most(processors) && left >= own_table.most(processors));
+    assert!(
+        left >= Cost::PAGE.most(processors) && left >= TABLE.most(processors) && left >= own_table.most(processors)
+    );
 };
 
 impl Budget {
@@ -70,22 +74,12 @@ impl Budget {
         Budget(ENTRY)
     }
 
-    /// Calls `f` with the number of each page of a run. Returns how many were done.
+    /// Calls `f` with the number of each page or table of a run. Returns how many were done.
     ///
     /// # Errors
-    /// That of `f` for the first page.
+    /// That of `f` for the first one.
     #[inline(always)]
-    pub fn each_page<M: Machine>(
-        &mut self,
-        map: &mut Editable<M>,
-        count: u32,
-        f: impl FnMut(&mut Editable<M>, u32) -> Result<(), Error>,
-    ) -> Result<u32, Error> {
-        self.each(PAGE, map, count, f)
-    }
-
-    #[inline(always)]
-    fn each<M: Machine>(
+    pub fn each<M: Machine>(
         &mut self,
         cost: Cost,
         map: &mut Editable<M>,

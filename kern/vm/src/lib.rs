@@ -38,7 +38,7 @@ mod sharing;
 mod teardown;
 mod walk;
 
-pub use budget::{Budget, unpinned};
+pub use budget::{Budget, Cost, unpinned};
 pub use build::Builder;
 pub use edit::{DEFER, Edit, FLUSH, FLUSH_EACH};
 pub use frames::{FILL, FREE, Memory};

@@ -5,7 +5,7 @@ use abi::{Call, EnvId, Error, Level, PAGE_SIZE, PageOp, Perms, Va, page::span};
 use proptest::prelude::*;
 use sim::machine::{self, FRAMES, KERNEL_FRAMES, Sim};
 use std::ops::Range;
-use vm::{Budget, PageMap, unpinned};
+use vm::{Budget, Cost, PageMap, unpinned};
 
 const HERE: Va = Va(0x40_0000);
 const THERE: Va = Va(0x80_0000_0000);
@@ -26,7 +26,7 @@ impl World {
 
     fn run_within(&mut self, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
         let perms = Perms::from_bits_retain(op.arg);
-        budget.each_page(&mut self.here.edit(), op.count, |map, page| {
+        budget.each(Cost::PAGE, &mut self.here.edit(), op.count, |map, page| {
             let va = op.va.add_pages(page.into());
             match Call::from_number(op.call.into()) {
                 Some(Call::Alloc) => map.alloc(va, perms),
@@ -290,7 +290,7 @@ fn put(world: &mut World, before: Before, pages: u32) {
 /// One kernel entry for this many pages, in a page map that is loaded elsewhere, or here.
 fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
     let World { here, there } = world;
-    let done = Budget::of_entry().each_page(&mut here.edit(), pages, |map, page| {
+    let done = Budget::of_entry().each(Cost::PAGE, &mut here.edit(), pages, |map, page| {
         let (va, from) = (HERE.add_pages(page.into()), THERE.add_pages(page.into()));
         match call {
             Call::Alloc => map.alloc(va, Perms::WRITE),
