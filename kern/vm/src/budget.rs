@@ -148,7 +148,21 @@ impl<M: Machine> Editable<M> {
         let level = op.level()?;
         let at = move |first: Va, table: u32| Va(first.0 + u64::from(table) * span(level));
         if call == Call::OwnTables {
-            return self.own_each(|table| at(op.va, table), level, count, budget);
+            // The cost of each depends on its entries.
+            let processors = M::cpus().len() as u32;
+            let full = own_table(TABLE_ENTRIES as u32, processors);
+            for table in 0..count {
+                let va = at(op.va, table);
+                // At the beginning of a kernel entry the budget suffices for any table.
+                let fits_any = budget.0 >= full.most;
+                let cost = if fits_any { full } else { own_table(self.entries_of_table(va, level), processors) };
+                match budget.each(cost, self, 1, |map, _| map.own_table(va, level).map(drop)) {
+                    Err(error) if table == 0 => return Err(error),
+                    Ok(1) => {}
+                    _ => return Ok(table),
+                }
+            }
+            return Ok(count);
         }
         budget.each(TABLE, self, count, move |map, table| {
             let to = at(op.va, table);
@@ -168,30 +182,6 @@ impl<M: Machine> Editable<M> {
             }
             result
         })
-    }
-
-    /// Owns one table after the other. Returns for how many the budget sufficed: that depends on the entries of each.
-    fn own_each(
-        &mut self,
-        at: impl Fn(u32) -> Va,
-        level: Level,
-        count: u32,
-        budget: &mut Budget,
-    ) -> Result<u32, Error> {
-        let processors = M::cpus().len() as u32;
-        let full = own_table(TABLE_ENTRIES as u32, processors);
-        for table in 0..count {
-            let va = at(table);
-            // At the beginning of a kernel entry the budget suffices for any table.
-            let fits_any = budget.0 >= full.most;
-            let cost = if fits_any { full } else { own_table(self.entries_of_table(va, level), processors) };
-            match budget.each(cost, self, 1, |map, _| map.own_table(va, level).map(drop)) {
-                Err(error) if table == 0 => return Err(error),
-                Ok(1) => {}
-                _ => return Ok(table),
-            }
-        }
-        Ok(count)
     }
 }
 
