@@ -6,11 +6,6 @@ use crate::word::{State, change, load, replace};
 use abi::{EnvId, Status, call::NO_PAGE};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// How many slots are looked at in one entry, and how many environments are woken, at most: so no entry to the kernel
-/// runs long.
-pub(crate) const AT_ONCE: usize = 256;
-pub(crate) const WOKEN_AT_ONCE: usize = 32;
-
 /// Takes the environment with this id, if it waits for a message from that sender and no other processor holds it: it
 /// runs here from now on, and the caller puts the message into its registers. No lock is needed: only one word changes,
 /// and it has everything that matters.
@@ -83,20 +78,13 @@ impl<N: Node> Scheduler<N> {
     #[must_use]
     pub fn fail_receivers(&mut self, of: &'static N, tell: impl Fn(&'static N)) -> bool {
         let links = of.links();
-        let end = if links.awaited.load(Relaxed) { self.reached } else { 0 };
-        let mut woken = 0;
-        for slot in (links.looked_at.get()..end).take(AT_ONCE) {
-            links.looked_at.set(slot + 1);
-            let env = &self.table[slot];
-            if load(env.word()).awaits_only(of.id()) {
-                tell(env);
-                self.wake(env);
-                woken += 1;
-                if woken == WOKEN_AT_ONCE {
-                    break;
-                }
-            }
+        if !links.awaited.load(Relaxed) {
+            return true;
         }
-        links.looked_at.get() >= end
+        let (at, end) = (links.looked_at.get(), self.reached);
+        let waits = |env: &N| load(env.word()).awaits_only(of.id());
+        let looked = self.wake_some(at..end, |env| waits(env).then(|| tell(env)).is_some());
+        links.looked_at.set(at + looked);
+        at + looked >= end
     }
 }

@@ -1,10 +1,14 @@
 //! The run queue: one for all processors, first come, first served.
 
-use crate::message::{AT_ONCE, WOKEN_AT_ONCE};
 use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::word::{self, State, change};
 use abi::Status;
+
+/// How many slots are looked at in one entry, and how many environments are woken, at most: so no entry to the kernel
+/// runs long.
+const AT_ONCE: usize = 256;
+const WOKEN_AT_ONCE: usize = 32;
 
 /// Stops holding an environment, when no register and no translation of it is left on this processor. Returns whether
 /// it has work to do already: then the caller [offers](crate::Scheduler::offer) it to idle processors.
@@ -124,18 +128,30 @@ impl<N: Node> Scheduler<N> {
     /// Wakes the environments that wait for console input, so that they make their call again. One call looks at some
     /// slots only, and the next one goes on from there.
     pub fn wake_readers(&mut self) {
-        let mut woken = 0;
-        for _ in 0..self.reached.min(AT_ONCE) {
-            let env = &self.table[self.look_at % self.reached];
-            self.look_at = (self.look_at + 1) % self.reached;
-            if env.status() == Status::Reading {
+        let (at, end) = (self.look_at, self.reached);
+        let looked = self.wake_some((at..end).chain(0..at), |env| env.status() == Status::Reading);
+        self.look_at = (at + looked) % end.max(1);
+    }
+
+    /// Wakes the environments in these slots for which `wakes` returns `true`, but neither looks at very many nor wakes
+    /// many. Returns how many were looked at.
+    pub(crate) fn wake_some(
+        &mut self,
+        slots: impl Iterator<Item = usize>,
+        wakes: impl Fn(&'static N) -> bool,
+    ) -> usize {
+        let (mut looked, mut woken) = (0, 0);
+        for env in slots.take(AT_ONCE).map(|slot| &self.table[slot]) {
+            looked += 1;
+            if wakes(env) {
                 self.wake(env);
                 woken += 1;
-                if woken == WOKEN_AT_ONCE {
-                    break;
-                }
+            }
+            if woken == WOKEN_AT_ONCE {
+                break;
             }
         }
+        looked
     }
 
     /// Puts the environment that runs here at the end of the run queue. (Unless it was stopped or ended meanwhile.)
