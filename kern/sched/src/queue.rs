@@ -67,16 +67,13 @@ impl<N: Node> Scheduler<N> {
                 env.is_free_for(state, processor).then(|| state.with(then).held_by(processor))
             });
             let stays = |state: State| matches!(state.status(), Status::Runnable | Status::Dying);
-            match taken {
-                Err(state) if stays(state) => {
-                    before = Some(env);
-                    continue;
-                }
-                Ok(_) => {
-                    self.unlink(before, env);
-                    return Some(env);
-                }
-                Err(_) => self.unlink(before, env),
+            if taken.is_err_and(stays) {
+                before = Some(env);
+                continue;
+            }
+            self.unlink(before, env);
+            if taken.is_ok() {
+                return Some(env);
             }
             left_out += 1;
             if left_out == AT_ONCE {
