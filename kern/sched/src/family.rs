@@ -5,7 +5,7 @@ use crate::scheduler::Scheduler;
 use crate::sync::Cell;
 use crate::word::change;
 use abi::{EnvId, Error, ExitStatus, Status};
-use core::sync::atomic::Ordering::Relaxed;
+use core::{ptr, sync::atomic::Ordering::Relaxed};
 
 /// One new environment in this many gets a slot that was never used, although others are free.
 const FRESH: u32 = 16;
@@ -71,20 +71,14 @@ impl<N: Node> Scheduler<N> {
         if id == EnvId::ANY {
             return parent.links().first_ended.get().or(parent.links().first_child.get());
         }
-        let is_it = |env: &&'static N| {
-            let is_child = env.links().parent.get().is_some_and(|its| core::ptr::eq(its, parent));
-            env.id() == id && is_child
-        };
+        let is_it = |env: &&N| env.id() == id && env.links().parent.get().is_some_and(|its| ptr::eq(its, parent));
         self.table.get(id.slot()).filter(is_it)
     }
 
     /// Makes the caller wait for the end of a child, or of any child. `false` if the caller was ended meanwhile.
     pub fn wait(&mut self, me: &'static N, child: EnvId) -> bool {
-        let waits = self.block(me, Status::Waiting);
-        if waits {
-            me.links().awaits.set(child);
-        }
-        waits
+        me.links().awaits.set(child);
+        self.block(me, Status::Waiting)
     }
 
     /// Frees the slot of a zombie.
@@ -129,7 +123,7 @@ impl<N: Node> Scheduler<N> {
     /// Moves a child of a dying environment to its grandparent, or to the root. If there is neither, the child becomes
     /// the root, provided that it is going to live.
     fn go_up(&mut self, dying: &'static N, child: &'static N) {
-        let root = self.root.filter(|root| !core::ptr::eq(*root, dying));
+        let root = self.root.filter(|root| !ptr::eq(*root, dying));
         if let Some(heir) = dying.links().parent.get().or(root) {
             child.info().parent.store(heir.id().0, Relaxed);
             child.links().adopted.set(true);
@@ -147,7 +141,7 @@ impl<N: Node> Scheduler<N> {
     pub fn bury(&mut self, env: &'static N) -> Option<&'static N> {
         debug_assert!(self.child(env, EnvId::ANY).is_none(), "its children have not been seen to");
         let Some(parent) = env.links().parent.get() else {
-            self.root = self.root.filter(|root| !core::ptr::eq(*root, env));
+            self.root = self.root.filter(|root| !ptr::eq(*root, env));
             self.give_slot(env);
             return None;
         };
@@ -202,10 +196,7 @@ pub fn find<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> Resu
     if id == EnvId::SELF {
         return Ok(caller);
     }
-    let is_it = |env: &&N| {
-        let living = !matches!(env.status(), Status::Free | Status::Dying | Status::Zombie);
-        env.id() == id && living
-    };
+    let is_it = |env: &&N| env.id() == id && env.status().is_alive();
     table.get(id.slot()).filter(is_it).ok_or(Error::BadEnv(id.0.into()))
 }
 
@@ -216,7 +207,7 @@ pub fn find<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> Resu
 #[inline]
 pub fn find_own<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> Result<&'static N, Error> {
     let env = find(table, caller, id)?;
-    let own = core::ptr::eq(env, caller) || env.info().parent() == caller.id();
+    let own = ptr::eq(env, caller) || env.info().parent() == caller.id();
     if own { Ok(env) } else { Err(Error::NotYours(id.0.into())) }
 }
 

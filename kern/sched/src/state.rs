@@ -64,8 +64,7 @@ impl<N: Node> Scheduler<N> {
     /// Condemns an environment: from now on processors only perform slices of its teardown. `false` if it is ending
     /// already, or has ended: then nothing changes.
     pub fn condemn(&mut self, env: &'static N, exit: ExitStatus, by: EnvId, family: Family) -> bool {
-        let living = |status| !matches!(status, Status::Free | Status::Dying | Status::Zombie);
-        let before = change(env.word(), |state| living(state.status()).then(|| state.with(Status::Dying)));
+        let before = change(env.word(), |state| state.status().is_alive().then(|| state.with(Status::Dying)));
         let Ok(before) = before else { return false };
         if before.status() == Status::Reading {
             self.readers -= 1;

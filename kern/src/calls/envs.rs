@@ -74,10 +74,7 @@ fn stop(entry: Entry, mut locked: scheduler::Locked, me: &'static Env, env: &'st
 
 /// Why an environment with this status is neither started nor stopped.
 fn refusal(env: &Env, now: Status) -> Error {
-    match now {
-        Status::Free | Status::Dying | Status::Zombie => Error::BadEnv(env.id().0.into()),
-        other => Error::BadState(other as u64),
-    }
+    if now.is_alive() { Error::BadState(now as u64) } else { Error::BadEnv(env.id().0.into()) }
 }
 
 /// `set_regs(env, registers)`: sets the registers of the caller or of a stopped child.

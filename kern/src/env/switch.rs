@@ -101,7 +101,7 @@ pub fn lock_free(entry: Entry, env: &Env) -> Locked {
 /// [`Error::BadEnv`]: the environment is ending, and processors hold it nearly all of the time.
 pub fn keep_off(entry: Entry, env: &'static Env) -> Result<(), Error> {
     while !scheduler::lock().keep_off(env, here()) {
-        if matches!(env.status(), Status::Dying | Status::Zombie | Status::Free) {
+        if !env.status().is_alive() {
             return Err(Error::BadEnv(env.id().0.into()));
         }
         entry.wait_while(|| env.holder().is_some() && env.status() != Status::Running);

@@ -25,6 +25,13 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether an environment with this status lives: it is neither ending nor gone.
+    #[must_use]
+    #[inline]
+    pub const fn is_alive(self) -> bool {
+        !matches!(self, Status::Free | Status::Dying | Status::Zombie)
+    }
+
     /// The status with this number.
     #[must_use]
     pub const fn from_number(number: u64) -> Option<Status> {

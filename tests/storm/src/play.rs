@@ -243,7 +243,7 @@ impl<W: World> Stage<'_, W> {
     }
 
     fn is_living(&self, name: u8) -> bool {
-        !matches!(self.status(name), None | Some(Status::Free | Status::Dying | Status::Zombie))
+        self.status(name).is_some_and(Status::is_alive)
     }
 
     /// Whether this is a puppet that waits for a command.

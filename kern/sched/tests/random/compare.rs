@@ -60,7 +60,7 @@ impl World {
             if id == EnvId::NONE || me.id() == EnvId::NONE {
                 continue;
             }
-            let living = !matches!(model.status, Status::Free | Status::Dying | Status::Zombie);
+            let living = model.status.is_alive();
             let found = sched::find(self.table, me, id).map(Node::slot);
             assert_eq!(found, if living { Ok(env) } else { Err(Error::BadEnv(id.0.into())) });
             let own = caller == env || model.parent == Some(caller);

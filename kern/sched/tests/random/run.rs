@@ -35,8 +35,7 @@ impl World {
     }
 
     fn create(&mut self, parent: usize) -> Option<usize> {
-        let is_alive =
-            |slot: &usize| !matches!(self.model[*slot].status, Status::Free | Status::Dying | Status::Zombie);
+        let is_alive = |slot: &usize| self.model[*slot].status.is_alive();
         // A parent that is not alive is replaced by the root: only the first environment has no parent.
         let parent = Some(parent).filter(is_alive).or(self.root.filter(is_alive));
         if parent.is_none() && self.root.is_some() {
@@ -152,7 +151,7 @@ impl World {
 
     fn receive(&mut self, cpu: u32, from: Option<usize>) {
         let Some(me) = self.runs[cpu as usize] else { return };
-        let from = from.filter(|&from| !matches!(self.status(from), Status::Free | Status::Zombie | Status::Dying));
+        let from = from.filter(|&from| self.status(from).is_alive());
         let id = from.map_or(EnvId::ANY, |from| self.table[from].id());
         let waits = self.sched.receive(&self.table[me], me as u64, id);
         assert_eq!(waits, self.status(me) != Status::Dying);
@@ -232,7 +231,7 @@ impl World {
     }
 
     fn destroy(&mut self, env: usize, takes_all: bool) {
-        let alive = !matches!(self.status(env), Status::Free | Status::Dying | Status::Zombie);
+        let alive = self.status(env).is_alive();
         let id = self.table[env].id();
         let family = if takes_all { Family::Ends } else { Family::GoesUp };
         let condemned = self.sched.condemn(&self.table[env], ExitStatus::DESTROYED, id, family);

@@ -70,7 +70,7 @@ impl Default for Env {
 
 impl Env {
     pub fn is_living(&self) -> bool {
-        !matches!(self.status, Status::Free | Status::Dying | Status::Zombie)
+        self.status.is_alive()
     }
 }
 
