@@ -53,8 +53,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let boot = unsafe {
         patch::remove_instructions();
         processors::place_stub();
-        let read = BootInfo::read(&BootTables::new(), start_info);
-        let boot = BOOT.call_once(|| read.unwrap_or_else(|bad| panic!("{bad}")));
+        let tables = BootTables::new();
+        let boot = BOOT.call_once(|| BootInfo::read(&tables, start_info));
         kernel_map::init(boot);
         boot
     };

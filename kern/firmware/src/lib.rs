@@ -13,7 +13,7 @@ mod acpi;
 pub use acpi::Processors;
 
 use abi::boot::ARGS_MARK;
-use core::{fmt, ops::Range};
+use core::ops::Range;
 use vm::Ranges;
 
 /// Memory by its physical addresses.
@@ -47,24 +47,6 @@ pub struct BootInfo {
     command_line_len: usize,
 }
 
-/// Why the start info cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BadStartInfo {
-    /// The first word is not the magic number but this one.
-    Magic(u32),
-    /// This version has no memory map.
-    Version(u32),
-}
-
-impl fmt::Display for BadStartInfo {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            BadStartInfo::Magic(magic) => write!(f, "start info: bad magic {magic:#x}"),
-            BadStartInfo::Version(version) => write!(f, "start info: version {version} has no memory map"),
-        }
-    }
-}
-
 /// The end of the first mebibyte, which belongs to the firmware.
 pub const LOW_MEMORY: u64 = 0x10_0000;
 /// The longest command line that is read.
@@ -89,26 +71,22 @@ mod at {
 impl BootInfo {
     /// Reads the start info at this address, and everything at which it points.
     ///
-    /// # Errors
-    /// Why the start info at this address cannot be used.
-    pub fn read(memory: &impl Physical, start_info: u64) -> Result<BootInfo, BadStartInfo> {
+    /// # Panics
+    /// If the start info cannot be used: then nobody knows where there is memory, and the kernel cannot start.
+    pub fn read(memory: &impl Physical, start_info: u64) -> BootInfo {
         let (magic, version) = (memory.word(start_info), memory.word(start_info.wrapping_add(at::VERSION)));
-        if magic != MAGIC {
-            return Err(BadStartInfo::Magic(magic));
-        }
-        if version < 1 {
-            return Err(BadStartInfo::Version(version));
-        }
+        assert!(magic == MAGIC, "start info: bad magic {magic:#x}");
+        assert!(version >= 1, "start info: version {version} has no memory map");
         let mut command_line = [0; MAX_COMMAND_LINE];
         memory.read(memory.long(start_info + at::COMMAND_LINE), &mut command_line);
         let end = command_line.iter().position(|byte| *byte == 0);
-        Ok(BootInfo {
+        BootInfo {
             usable: usable(memory, start_info),
             archive: archive(memory, start_info),
             processors: Processors::find(memory, memory.long(start_info + at::ACPI_ROOT)),
             command_line,
             command_line_len: end.unwrap_or(MAX_COMMAND_LINE),
-        })
+        }
     }
 
     /// The command line; empty if it is not text.
