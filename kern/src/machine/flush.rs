@@ -1,11 +1,11 @@
-//! TLB shootdown: makes other processors invalidate what they have cached of a page map.
+//! TLB shootdown, as the processors see it that are asked to invalidate what they have cached of a page map. (The one
+//! that asks is in `hardware`.)
 //!
 //! `docs/decisions.md` (Several processors) explains when that is necessary. A processor that waits in the kernel, for
 //! anything, [serves](serve) such requests: the one that asks may hold the lock that it waits for. The crate `smp` has
 //! the protocol, where the tests try every order of events.
 
 use crate::machine::{count, cpu, cpu::load_root};
-use abi::Frame;
 
 /// Serves the pending flush requests of other processors.
 pub fn serve() {
@@ -20,21 +20,4 @@ pub fn relax() {
         serve();
         core::hint::spin_loop();
     });
-}
-
-/// Whether another processor may have this page map loaded, or may load it at any moment. Not if this processor has it
-/// loaded: only the processor that holds an environment loads its page map.
-pub fn is_elsewhere(root: Frame) -> bool {
-    cpu::count() > 1 && cpu::this().root() != root
-}
-
-/// Makes all other processors flush this page map from their TLBs, and waits until they have.
-pub fn flush_elsewhere(root: Frame) {
-    for other in cpu::others().filter(|other| other.root.may_be(root.0)) {
-        let ticket = other.flushes.ask();
-        other.interrupt();
-        while !other.flushes.is_done(ticket) {
-            relax();
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! The machine as the crate `vm` sees it: page frames, TLBs, and processors that wait.
 
-use crate::machine::windows::{self, bytes};
+use crate::machine::windows::{alias, bytes};
 use crate::machine::{cpu, flush};
+use abi::layout::{CPUS, FRAMES};
 use abi::window::{CpuInfo, FrameInfo};
 use abi::{Frame, Va};
 use core::arch::asm;
@@ -36,11 +37,13 @@ impl Machine for Hardware {
     }
 
     fn info(frame: Frame) -> &'static FrameInfo {
-        windows::frame(frame)
+        // SAFETY: the frame table has an entry for every usable frame, and those are atomic.
+        unsafe { &*((alias(FRAMES) as *const FrameInfo).add(frame.0 as usize)) }
     }
 
     fn cpus() -> &'static [CpuInfo] {
-        windows::cpus(cpu::count())
+        // SAFETY: the page is mapped from `kernel_map::init` on, has room for all, and its fields are atomic.
+        unsafe { core::slice::from_raw_parts(alias(CPUS) as *const CpuInfo, cpu::count() as usize) }
     }
 
     fn cpu() -> usize {
@@ -48,7 +51,8 @@ impl Machine for Hardware {
     }
 
     fn counts() -> &'static CpuInfo {
-        windows::cpu(cpu::here())
+        // SAFETY: as above, and numbers of processors are below their count.
+        unsafe { &*(alias(CPUS) as *const CpuInfo).add(Hardware::cpu()) }
     }
 
     fn zero(frame: Frame) {
@@ -88,7 +92,7 @@ impl Machine for Hardware {
     }
 
     fn invalidate_all(root: Frame) {
-        if cpu::this().root() == root {
+        if Hardware::is_here(root) {
             // SAFETY: the root of the page map that is loaded already.
             unsafe { cpu::load_root(cpu::this(), root) };
         }
@@ -98,12 +102,19 @@ impl Machine for Hardware {
         cpu::this().root() == root
     }
 
+    /// Not if this processor has it loaded: only the processor that holds an environment loads its page map.
     fn is_elsewhere(root: Frame) -> bool {
-        flush::is_elsewhere(root)
+        cpu::count() > 1 && !Hardware::is_here(root)
     }
 
     fn flush_elsewhere(root: Frame) {
-        flush::flush_elsewhere(root);
+        for other in cpu::others().filter(|other| other.root.may_be(root.0)) {
+            let ticket = other.flushes.ask();
+            other.interrupt();
+            while !other.flushes.is_done(ticket) {
+                flush::relax();
+            }
+        }
     }
 
     fn memory() -> &'static Memory<Hardware> {

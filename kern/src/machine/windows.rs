@@ -4,8 +4,8 @@
 //! map, the writable alias of the windows, the environment table, the image and the devices. Nothing in it is both
 //! writable and executable, and no entry is global.
 
-use abi::layout::{ARCHIVE, CPUS, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_WINDOWS, MACHINE, WINDOWS};
-use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
+use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, KERNEL_WINDOWS, MACHINE, WINDOWS};
+use abi::window::{EnvInfo, MachineInfo};
 use abi::{Frame, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -33,24 +33,6 @@ pub fn bytes(frame: Frame) -> *mut u8 {
 pub fn machine() -> &'static MachineInfo {
     // SAFETY: the machine page is mapped from `kernel_map::init` on, and its fields are atomic.
     unsafe { &*(alias(MACHINE) as *const MachineInfo) }
-}
-
-/// The public part of a page frame.
-pub fn frame(frame: Frame) -> &'static FrameInfo {
-    // SAFETY: the frame table has an entry for every usable frame, and those are atomic.
-    unsafe { &*((alias(FRAMES) as *const FrameInfo).add(frame.0 as usize)) }
-}
-
-/// The public parts of this many processors.
-pub fn cpus(count: u32) -> &'static [CpuInfo] {
-    // SAFETY: the page is mapped from `kernel_map::init` on, has room for all, and its fields are atomic.
-    unsafe { core::slice::from_raw_parts(alias(CPUS) as *const CpuInfo, count as usize) }
-}
-
-/// The public part of a processor that works.
-pub fn cpu(number: u32) -> &'static CpuInfo {
-    // SAFETY: the page is mapped from `kernel_map::init` on, and numbers of processors are below their count.
-    unsafe { &*(alias(CPUS) as *const CpuInfo).add(number as usize) }
 }
 
 /// The public part of an environment.
