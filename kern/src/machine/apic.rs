@@ -3,7 +3,7 @@
 use crate::machine::windows::LOCAL_APIC;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use x86_64::instructions::port::{Port, PortWriteOnly};
-use x86_64::registers::model_specific::ApicBase;
+use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags};
 
 /// Physical address of the registers of a local APIC.
 pub const PHYSICAL: u64 = 0xfee0_0000;
@@ -95,14 +95,10 @@ pub fn compare() {
 
 /// Disables the local APIC if it is in x2APIC mode: the way from there to xAPIC mode leads through the disabled state.
 pub fn leave_x2_mode() {
-    const MODE: u64 = 3 << 10;
-    let mut base = ApicBase::MSR;
-    // SAFETY: nothing on this processor uses its local APIC yet.
-    unsafe {
-        let now = base.read();
-        if now & MODE == MODE {
-            base.write(now & !MODE);
-        }
+    let (base, flags) = ApicBase::read();
+    if flags.contains(ApicBaseFlags::X2APIC_ENABLE) {
+        // SAFETY: nothing on this processor uses its local APIC yet.
+        unsafe { ApicBase::write(base, ApicBaseFlags::empty()) };
     }
 }
 

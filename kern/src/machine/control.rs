@@ -115,8 +115,7 @@ fn registers(cpu: &Cpu) -> [(Register, Option<u64>); 23] {
 /// The value of CR4. Every protection is on. Features that programs could use without the kernel, and whose state it
 /// would have to save for them, are off: OSXSAVE, FSGSBASE, PKE, PCE, CET, UINTR and all others.
 fn cr4(features: u32, more: CpuidResult) -> Cr4Flags {
-    let always = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
-    let mut cr4 = always;
+    let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
     cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, features & 1 << 7 != 0);
     cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, more.ecx & 1 << 2 != 0);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, more.ebx & 1 << 7 != 0);
