@@ -233,14 +233,13 @@ syscall_compat:
     push 0; push {invalid_opcode}
     jmp trap_rust
 
-# idle(): wait for an interrupt. pause(): take pending interrupts. In assembly, because code of `core` may use the red
-# zone, and interrupts find the kernel running only here.
-idle:
+# In assembly, because code of `core` may use the red zone, and interrupts find the kernel running only here.
+wait_for_interrupt:
     sti
     hlt
     cli
     ret
-pause:
+take_interrupts:
     sti
     nop                                     # not interrupted yet: this is the one instruction after sti
     cli

@@ -81,7 +81,7 @@ fn find_work() -> ! {
             _ => {}
         }
         drop(locked);
-        count::halting(vectors::wait_for_interrupt);
+        count::halting(|| vectors::wait_for_interrupt());
     }
 }
 
@@ -121,7 +121,7 @@ pub fn exchange(entry: Entry, me: &'static Env, receiver: &'static Env, from: En
         switch::park_locked(me, from);
     }
     entry.end(abi::Call::SendRecv as u64);
-    vectors::resume_from_call(&receiver.frame)
+    vectors::resume_call(&receiver.frame)
 }
 
 /// Handles a timer interrupt while a program ran. Its time slice is over if another environment waits and this one had

@@ -6,14 +6,20 @@ use spin::Once;
 use x86_64::structures::idt::{Entry, HandlerFunc};
 use x86_64::{PrivilegeLevel, VirtAddr, structures::DescriptorTablePointer};
 
+// SAFETY: `entry.s` has these symbols, and a frame has only registers that user mode may have. Interrupts may come in
+// the last two: their handlers only count ticks and flush the TLB.
 unsafe extern "C" {
     static trap_stubs: u8;
     fn syscall_entry();
     fn syscall_compat();
-    fn resume() -> !;
-    fn resume_call(frame: &TrapFrame) -> !;
-    fn idle();
-    fn pause();
+    safe fn resume() -> !;
+    /// Resumes the environment that runs on this processor after the system call that it made: the frame is as
+    /// `syscall_entry` saved it, but for results.
+    pub safe fn resume_call(frame: &TrapFrame) -> !;
+    /// Waits for an interrupt.
+    pub safe fn wait_for_interrupt();
+    /// Takes the interrupts that are pending because the kernel worked for long without running a program.
+    pub safe fn take_interrupts();
 }
 
 /// The entry stub of a vector.
@@ -34,30 +40,9 @@ pub fn syscall_compat_address() -> VirtAddr {
 /// Resumes the environment that runs on this processor, with all its registers.
 pub fn resume_env(frame: &TrapFrame) -> ! {
     if frame.saved().vector == registers::CALL {
-        resume_from_call(frame);
+        resume_call(frame);
     }
-    // SAFETY: `set_frame` made it current, and it holds sane user registers.
-    unsafe { resume() }
-}
-
-/// Resumes the environment that runs on this processor after the system call that it made.
-#[inline]
-pub fn resume_from_call(frame: &TrapFrame) -> ! {
-    // SAFETY: the frame is as `syscall_entry` saved it, but for results: so `rip` and `rflags` are what a call
-    // may return to.
-    unsafe { resume_call(frame) }
-}
-
-/// Waits for an interrupt.
-pub fn wait_for_interrupt() {
-    // SAFETY: interrupts may come here; their handlers only count ticks and flush the TLB.
-    unsafe { idle() }
-}
-
-/// Takes the interrupts that are pending because the kernel worked for long without running a program.
-pub fn take_interrupts() {
-    // SAFETY: interrupts may come here, as in `wait_for_interrupt`.
-    unsafe { pause() }
+    resume()
 }
 
 static IDT: Once<[Entry<HandlerFunc>; 256]> = Once::new();
