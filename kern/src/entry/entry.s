@@ -1,9 +1,5 @@
 # Entries to the kernel and returns to user mode. `traps.rs` explains the frame and fills in the names in braces.
 
-.macro PUSH_GENERAL
-    push rax; push rbx; push rcx; push rdx; push rsi; push rdi; push rbp
-    push r8; push r9; push r10; push r11; push r12; push r13; push r14; push r15
-.endm
 .macro POP_GENERAL
     pop r15; pop r14; pop r13; pop r12; pop r11; pop r10; pop r9; pop r8
     pop rbp; pop rdi; pop rsi; pop rdx; pop rcx; pop rbx; pop rax
@@ -12,6 +8,17 @@
 .macro SMAP instruction                     # recorded in a table: removed on processors without SMAP
 77: \instruction
     .pushsection .smap_sites, "a"; .quad 77b; .popsection
+.endm
+.macro FROM_USER otherwise                  # continue with the kernel's GS, unless the kernel was interrupted
+    test byte ptr [rsp + 24], 3             # cs
+    jz \otherwise
+    swapgs
+.endm
+.macro PUSH_GENERAL                         # and take back what a program may have set and Rust code must not find
+    push rax; push rbx; push rcx; push rdx; push rsi; push rdi; push rbp
+    push r8; push r9; push r10; push r11; push r12; push r13; push r14; push r15
+    cld
+    SMAP clac
 .endm
 
 # An exception in a program: write a `Fault` on its exception stack and enter its upcall. The pages of that stack are
@@ -39,14 +46,12 @@
     jb trap_nobody
     and rax, -16
 3:  SMAP stac
-    mov [rax + {fault_r15}], r15; mov [rax + {fault_r14}], r14
-    mov [rax + {fault_r13}], r13; mov [rax + {fault_r12}], r12
-    mov [rax + {fault_r11}], r11; mov [rax + {fault_r10}], r10
-    mov [rax + {fault_r9}], r9; mov [rax + {fault_r8}], r8
-    mov [rax + {fault_rbp}], rbp; mov [rax + {fault_rdi}], rdi
-    mov [rax + {fault_rsi}], rsi; mov [rax + {fault_rdx}], rdx
-    mov [rax + {fault_rcx}], rcx; mov [rax + {fault_rbx}], rbx
-    mov rbx, [rsp - 8]; mov [rax + {fault_rax}], rbx
+    .set at, {fault_r15}
+    .irp register, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx
+        mov [rax + at], \register
+        .set at, at + 8
+    .endr
+    mov rbx, [rsp - 8]; mov [rax + at], rbx # rax
     mov rcx, [rsp + {upcall_entry} - {vector}]
     pop qword ptr [rax + {fault_vector}]
     pop qword ptr [rax + {fault_error}]
@@ -86,15 +91,11 @@ trap_stubs:
 .endr
 
 trap_page_fault:
-    test byte ptr [rsp + 24], 3             # cs: from user mode?
-    jz trap_kernel
-    swapgs
+    FROM_USER trap_kernel
     UPCALL mov rbx, cr2
 
 trap:
-    test byte ptr [rsp + 24], 3
-    jz trap_kernel
-    swapgs
+    FROM_USER trap_kernel
 trap_user:
     UPCALL xor ebx, ebx
 
@@ -103,13 +104,9 @@ trap_nobody:                                # no handler, or no room on its stac
     jmp trap_rust
 
 trap_interrupt:
-    test byte ptr [rsp + 24], 3
-    jz trap_kernel
-    swapgs
+    FROM_USER trap_kernel
 trap_rust:
     PUSH_GENERAL
-    cld
-    SMAP clac
     mov rsp, gs:[{stack_top}]
     xor ebp, ebp                            # backtraces end here
     call {user_trap}
@@ -136,9 +133,7 @@ resume_call:
 # A vector with a stack of its own. From user mode: copy what the processor pushed to the environment's frame, as if it
 # had been pushed there.
 trap_own_stack:
-    test byte ptr [rsp + 24], 3
-    jz trap_anywhere
-    swapgs
+    FROM_USER trap_anywhere
     mov gs:[{scratch}], rax
     mov rax, gs:[{env}]
     add rax, {vector}
@@ -150,22 +145,10 @@ trap_own_stack:
     je trap_user
     jmp trap_rust
 
-# The kernel itself was interrupted: the timer while idle, or a bug.
-trap_kernel:
-    PUSH_GENERAL
-    cld
-    SMAP clac
-    mov rdi, rsp
-    call {kernel_trap}
-    POP_GENERAL
-    iretq
-
 # A vector with a stack of its own, while the kernel ran. The kernel may have been at the start or at the end of an
 # entry, where GS is the program's: then its base is not in the kernel's half.
 trap_anywhere:
     PUSH_GENERAL
-    cld
-    SMAP clac
     mov ecx, 0xc0000101                     # the base of GS
     rdmsr
     mov ebx, edx
@@ -179,6 +162,12 @@ trap_anywhere:
     swapgs
 2:  POP_GENERAL
     iretq
+
+# The kernel itself was interrupted, with its own GS: the timer while idle, or a bug.
+trap_kernel:
+    PUSH_GENERAL
+    mov ebx, -1
+    jmp 1b
 
 # A system call: rcx is the caller's rip, r11 its rflags. A call that never blocks saves only what a C function may
 # change.

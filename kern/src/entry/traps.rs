@@ -56,11 +56,7 @@ global_asm!(
     upcall_rflags = const FIXED_RFLAGS,
     fault_bytes = const Fault::SIZE,
     fault_vector = const offset_of!(Fault, vector_number), fault_error = const offset_of!(Fault, error), fault_address = const offset_of!(Fault, address),
-    fault_r15 = const offset_of!(Fault, r15), fault_r14 = const offset_of!(Fault, r14), fault_r13 = const offset_of!(Fault, r13),
-    fault_r12 = const offset_of!(Fault, r12), fault_r11 = const offset_of!(Fault, r11), fault_r10 = const offset_of!(Fault, r10),
-    fault_r9 = const offset_of!(Fault, r9), fault_r8 = const offset_of!(Fault, r8), fault_rbp = const offset_of!(Fault, rbp),
-    fault_rdi = const offset_of!(Fault, rdi), fault_rsi = const offset_of!(Fault, rsi), fault_rdx = const offset_of!(Fault, rdx),
-    fault_rcx = const offset_of!(Fault, rcx), fault_rbx = const offset_of!(Fault, rbx), fault_rax = const offset_of!(Fault, rax),
+    fault_r15 = const offset_of!(Fault, r15),
     fault_rsp = const offset_of!(Fault, rsp), fault_rflags = const offset_of!(Fault, rflags), fault_rip = const offset_of!(Fault, rip),
     red_zone = const Fault::RED_ZONE,
     user_trap = sym user_trap,
@@ -74,6 +70,7 @@ global_asm!(
     dispatch = sym dispatch::dispatch,
 );
 
+const _: () = assert!(offset_of!(Fault, rax) == offset_of!(Fault, r15) + 14 * 8, "the stubs store one after the other");
 const _: () = assert!(offset_of!(Env, frame) == 0, "the stubs take one for the other");
 
 /// Handles interrupts from user mode, and exceptions for which no upcall could be made. Returns to resume the
