@@ -56,34 +56,26 @@ const MAGIC: u32 = 0x336e_c578;
 const USABLE: u32 = 1;
 const PAGE: u64 = 4096;
 
-/// Offsets in the start info (`hvm_start_info` of the Xen boot protocol), and the size of an entry of the memory map.
-mod at {
-    pub const VERSION: u64 = 4;
-    pub const MODULES: u64 = 12;
-    pub const MODULE_LIST: u64 = 16;
-    pub const COMMAND_LINE: u64 = 24;
-    pub const ACPI_ROOT: u64 = 32;
-    pub const MEMORY_MAP: u64 = 40;
-    pub const MEMORY_MAP_ENTRIES: u64 = 48;
-    pub const MEMORY_MAP_ENTRY: u64 = 24;
-}
-
 impl BootInfo {
     /// Reads the start info at this address, and everything at which it points.
     ///
     /// # Panics
     /// If the start info cannot be used: then nobody knows where there is memory, and the kernel cannot start.
     pub fn read(memory: &impl Physical, start_info: u64) -> BootInfo {
-        let (magic, version) = (memory.word(start_info), memory.word(start_info.wrapping_add(at::VERSION)));
+        // `hvm_start_info` of the Xen boot protocol: the third to the sixth word are addresses, and each of the others
+        // has two numbers.
+        let words: [u64; 7] = core::array::from_fn(|index| memory.long(start_info.wrapping_add(8 * index as u64)));
+        let [head, modules, module_list, line, acpi_root, memory_map, entries] = words;
+        let (magic, version) = (head as u32, head >> 32);
         assert!(magic == MAGIC, "start info: bad magic {magic:#x}");
         assert!(version >= 1, "start info: version {version} has no memory map");
         let mut command_line = [0; MAX_COMMAND_LINE];
-        memory.read(memory.long(start_info + at::COMMAND_LINE), &mut command_line);
+        memory.read(line, &mut command_line);
         let end = command_line.iter().position(|byte| *byte == 0);
         BootInfo {
-            usable: usable(memory, start_info),
-            archive: archive(memory, start_info),
-            processors: Processors::find(memory, memory.long(start_info + at::ACPI_ROOT)),
+            usable: usable(memory, memory_map, entries as u32),
+            archive: if modules >> 32 == 0 { 0..0 } else { archive(memory, module_list) },
+            processors: Processors::find(memory, acpi_root),
             command_line,
             command_line_len: end.unwrap_or(MAX_COMMAND_LINE),
         }
@@ -106,20 +98,17 @@ impl BootInfo {
     }
 }
 
-fn archive(memory: &impl Physical, start_info: u64) -> Range<u64> {
-    if memory.word(start_info + at::MODULES) == 0 {
-        return 0..0;
-    }
-    let module = memory.long(start_info + at::MODULE_LIST);
+/// The first module of the list.
+fn archive(memory: &impl Physical, module: u64) -> Range<u64> {
     let (address, bytes) = (memory.long(module), memory.long(module.wrapping_add(8)));
     address..address.saturating_add(bytes)
 }
 
-fn usable(memory: &impl Physical, start_info: u64) -> Ranges {
+fn usable(memory: &impl Physical, map: u64, entries: u32) -> Ranges {
+    const ENTRY_BYTES: u64 = 24;
     let mut usable = Ranges::empty();
-    let (map, count) = (memory.long(start_info + at::MEMORY_MAP), memory.word(start_info + at::MEMORY_MAP_ENTRIES));
-    for index in 0..u64::from(count).min(Ranges::MAX as u64) {
-        let entry = map.wrapping_add(index * at::MEMORY_MAP_ENTRY);
+    for index in 0..u64::from(entries).min(Ranges::MAX as u64) {
+        let entry = map.wrapping_add(index * ENTRY_BYTES);
         let (address, bytes, kind) =
             (memory.long(entry), memory.long(entry.wrapping_add(8)), memory.word(entry.wrapping_add(16)));
         if kind == USABLE {
