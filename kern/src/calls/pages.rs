@@ -61,22 +61,15 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
         Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::Own => {
             let va = op.va.user_run(op.count.into())?;
             let count = unpinned(env, va, op.count)?;
-            let argument = checked(call, op.arg)?;
+            if matches!(call, Call::Alloc | Call::Protect) {
+                Perms::checked(op.arg)?;
+            }
             with_page_map(env, |map| {
                 let count = still_unpinned(env, va, count)?;
-                budget.each(Cost::PAGE, map, count, |map, page| change(map, call, va.add_pages(page.into()), argument))
+                budget.each(Cost::PAGE, map, count, |map, page| change(map, call, va.add_pages(page.into()), op.arg))
             })
         }
         _ => Err(Error::BadOp(op.call.into())),
-    }
-}
-
-/// The last argument of a call, if it is valid.
-#[inline(always)]
-fn checked(call: Call, argument: u64) -> Result<u64, Error> {
-    match call {
-        Call::Alloc | Call::Protect => Perms::checked(argument).map(|perms| perms.bits()),
-        _ => Ok(argument),
     }
 }
 
