@@ -102,9 +102,7 @@ fn call(entry: Entry, me: &'static Env, number: u64, args: [u64; 6]) -> Results 
         Call::Exit => with(args, |a: args::Exit| envs::exit(entry, me, a.status)),
         Call::SetStatus => with(args, |a: args::SetStatus| envs::set_status(entry, me, a.env, a.status)),
         Call::SetRegs => with(args, |a: args::SetRegs| envs::set_regs(entry, me, a.env, a.registers)),
-        Call::SetUpcall => {
-            with(args, |a: args::SetUpcall| envs::set_upcall(entry, me, a.env, a.entry, a.stack, a.pages))
-        }
+        Call::SetUpcall => with(args, |a| envs::set_upcall(entry, me, a)),
         Call::Wait => with(args, |a: args::Wait| envs::wait(entry, me, a.child, a.flags)),
         Call::Yield => with(args, |a: args::Yield| run_loop::yield_to(entry, me, a.env)),
         Call::Send => with(args, |a| ipc::send(me, a)),

@@ -4,7 +4,7 @@ use crate::env::table::{self, Env, Results, with_page_map};
 use crate::env::{bracket::Entry, life, run_loop, scheduler, switch, user_memory::UserSlice};
 use crate::machine::{power, print::trace, vectors};
 use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
-use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Registers, Status, Va, call::WAIT_NO_BLOCK};
+use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Registers, Status, Va, args, call::WAIT_NO_BLOCK};
 use core::mem::MaybeUninit;
 use sched::{Family, Node};
 
@@ -103,8 +103,9 @@ pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: Va) -> Results {
 /// `set_upcall(env, handler, stack, pages)`: registers an exception handler and its stack, which is pinned from then
 /// on.
 #[inline(never)]
-pub fn set_upcall(entry: Entry, me: &'static Env, id: EnvId, handler: u64, stack: Va, pages: u64) -> Results {
-    let env = table::find_own(me, id)?;
+pub fn set_upcall(entry: Entry, me: &'static Env, arguments: args::SetUpcall) -> Results {
+    let args::SetUpcall { env, entry: handler, stack, pages } = arguments;
+    let env = table::find_own(me, env)?;
     if handler >= USER_LIMIT.0 {
         return Err(Error::BadAddress(handler));
     }
@@ -120,12 +121,7 @@ pub fn set_upcall(entry: Entry, me: &'static Env, id: EnvId, handler: u64, stack
     let result = with_page_map(env, |map| {
         table::still_own(env)?;
         (0..pages).try_for_each(|page| map.is_private(low.add_pages(page)))?;
-        env.upcall.clear();
-        if handler != 0 {
-            env.upcall.entry.set(handler);
-            env.upcall.low.set(low.0);
-            env.upcall.top.set(low.0 + pages * PAGE_SIZE);
-        }
+        env.upcall.set(handler, if handler == 0 { 0..0 } else { low.0..low.0 + pages * PAGE_SIZE });
         Ok((0, 0))
     });
     if other {

@@ -32,7 +32,7 @@ pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
         return Err(Error::NoEnvs(table::slots() as u64));
     };
     env.info().runs.store(0, Relaxed);
-    env.upcall.clear();
+    env.upcall.set(0, 0..0);
     env.fp.reset();
     env.root.set(map.root());
     *env.page_map.lock() = Some(map);

@@ -64,11 +64,11 @@ impl Upcall {
         self.low.get()..self.top.get()
     }
 
-    /// Removes the handler, and unpins the exception stack.
-    pub fn clear(&self) {
-        self.entry.set(0);
-        self.low.set(0);
-        self.top.set(0);
+    /// Sets the handler and its stack, of which there is none without a handler.
+    pub fn set(&self, entry: u64, stack: Range<u64>) {
+        self.entry.set(entry);
+        self.low.set(stack.start);
+        self.top.set(stack.end);
     }
 }
 
