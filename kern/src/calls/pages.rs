@@ -7,7 +7,7 @@ use crate::calls::fast::protect_list_fast;
 use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
 use crate::env::user_memory::UserSlice;
 use crate::machine::hardware::Editable;
-use abi::{Call, Error, Frame, Level, PageOp, Perms, Va, call::PAGE_OPS_MAX};
+use abi::{Call, Error, Level, PageOp, Perms, Va, call::PAGE_OPS_MAX};
 use core::mem::MaybeUninit;
 use vm::{Budget, Cost};
 
@@ -95,8 +95,6 @@ fn map(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: &mu
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
     let at = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
-    let accept =
-        |map: &mut Editable, to, frame: Result<Frame, Error>| frame.and_then(|frame| map.accept(to, frame, perms));
     with_page_maps(source, env, |source_map, map| {
         let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
         match source_map {
@@ -107,12 +105,13 @@ fn map(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: &mu
             }),
             Some(source) => budget.each(Cost::PAGE, map, count, |map, page| {
                 let (from, to) = at(page);
-                accept(map, to, source.grant(from, perms))
+                let frame = source.grant(from, perms)?;
+                map.accept(to, frame, perms)
             }),
             None => budget.each(Cost::PAGE, map, count, |map, page| {
                 let (from, to) = at(page);
-                let frame = map.grant(from, perms);
-                accept(map, to, frame)
+                let frame = map.grant(from, perms)?;
+                map.accept(to, frame, perms)
             }),
         }
     })
