@@ -105,10 +105,8 @@ impl<M: Machine> Editable<M> {
         if !self.look_up(&self.last[0], va) {
             self.make_tables(va)?;
         }
-        if self.last[0].get().span & Walk::READ_ONLY != 0 {
-            return Err(self.shared_above(va));
-        }
-        Ok(self.leaf(&self.last[0], va))
+        let leaf = self.leaf(&self.last[0], va);
+        self.require_own_tables(&leaf, va).map(|()| leaf)
     }
 
     #[inline(never)]
