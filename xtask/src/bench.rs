@@ -191,7 +191,7 @@ impl Bench {
     /// Traces the short rows, and extrapolates to the long ones.
     fn add_cycles(&self, rows: &mut [Row]) -> Result<()> {
         let is_slow = |row: &Row| self.rows.is_empty() && DIRTY.contains(&row.id.as_str());
-        let is_short = |row: &&Row| row.gross * row.samples <= TRACED && !is_slow(row);
+        let is_short = |row: &&Row| row.whole() * row.samples <= TRACED && !is_slow(row);
         let mut short: Vec<Row> = rows.iter().filter(is_short).cloned().collect();
         if !short.is_empty() {
             let ids: Vec<String> = short.iter().map(|row| row.id.clone()).collect();
@@ -293,7 +293,7 @@ fn add_surcharges(rows: &mut [Row], pairs: &[u64]) {
         let mut own = own.to_vec();
         own.sort_unstable();
         let times = REPEATED.iter().find(|(id, _)| *id == row.id).map_or(1, |&(_, times)| times);
-        row.surcharge = own.get(own.len() / 2).map(|median| median / times);
+        row.surcharge = own.get(own.len() / 2).map(|median| row.scaled(median / times));
     }
 }
 
@@ -318,16 +318,9 @@ fn extend(id: &str, traced: &[Row]) -> Option<u64> {
 fn print(results: &Results) {
     println!("{:22} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}", "", "net", "gross", "cycles", "min", "max", "samples");
     for row in &results.rows {
-        let cycles = row.cycles().map_or_else(|| "-".to_owned(), |cycles| cycles.to_string());
-        println!(
-            "{:22} {:>10} {:>10} {cycles:>10} {:>10} {:>10} {:>8}",
-            row.id,
-            row.net(),
-            row.gross,
-            row.min,
-            row.max,
-            row.samples
-        );
+        let cycles = row.cycles().map_or_else(|| "-".to_owned(), |cycles| row.each_text(cycles));
+        let [net, gross, min, max] = [row.net(), row.gross, row.min, row.max].map(|count| row.each_text(count));
+        println!("{:22} {net:>10} {gross:>10} {cycles:>10} {min:>10} {max:>10} {:>8}", row.id, row.samples);
     }
     if let Some((count, what)) = &results.longest {
         let bound = MachineInfo::LONGEST_BOUND;

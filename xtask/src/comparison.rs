@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 /// One row of figures of other systems.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Figures {
     row: String,
     /// The other systems' figures include frames that are zeroed or copied, so ours is the gross count.
@@ -18,7 +18,7 @@ pub struct Figures {
     linux: String,
     jos: String,
     /// The target of this system.
-    aim: u64,
+    aim: f64,
 }
 
 impl Figures {
@@ -29,18 +29,19 @@ impl Figures {
             "net" => false,
             _ => return None,
         };
-        let aim = value["aim"].as_u64()?;
+        let aim = value["aim"].as_f64()?;
         Some(Figures { row: text("row")?, gross, linux: text("linux")?, jos: text("jos")?, aim })
     }
 
     fn line(&self, row: &Row) -> String {
         let ours = if self.gross { row.gross } else { row.net() };
-        let times = |text| count(text).map_or("-".to_owned(), |theirs| format!("{:.1}", theirs / ours as f64));
+        let times = |text| count(text).map_or("-".to_owned(), |theirs| format!("{:.1}", theirs / row.each(ours)));
         format!(
-            "{:22} {:>26} {:>16} {ours:>10} {:5} {:>10} {:>8} {:>8}",
+            "{:22} {:>26} {:>16} {:>10} {:5} {:>10} {:>8} {:>8}",
             self.row,
             self.linux,
             self.jos,
+            row.each_text(ours),
             if self.gross { "gross" } else { "net" },
             times(&self.linux),
             times(&self.jos),
@@ -92,7 +93,7 @@ mod tests {
     use serde_json::json;
 
     fn row(id: &str, gross: u64, frames: u64) -> Row {
-        Row { id: id.into(), gross, min: gross, max: gross, samples: 1, frames, surcharge: None }
+        Row { id: id.into(), gross, min: gross, max: gross, samples: 1, pages: None, frames, surcharge: None }
     }
 
     fn figures(id: &str, figure: &str, linux: &str, jos: &str) -> Figures {
@@ -118,6 +119,15 @@ mod tests {
         assert_eq!(lines[1], ["fault", "1,000", "(slow)", "-", "500", "net", "2.0", "-", "90"]);
         assert_eq!(lines[2], ["fork", "about", "3", "million", "500", "1000", "gross", "3000.0", "0.5", "90"]);
         assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn a_page_may_take_less_than_one() {
+        let value = json!({"row": "a", "figure": "net", "linux": "133", "jos": "-", "aim": 0.9});
+        let row = Row { pages: Some(16384), ..row("a", 190, 0) };
+        let table = table(&[Figures::parse(&value).unwrap()], &[row]);
+        let words: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(words, ["a", "133", "-", "1.9", "net", "70.0", "-", "0.9"]);
     }
 
     #[test]
