@@ -16,6 +16,8 @@ pub struct Figures {
     /// The other systems' figures include frames that are zeroed or copied, so ours is the gross count.
     gross: bool,
     linux: String,
+    /// Linux, where 2 MiB of memory may be one large page.
+    huge: String,
     jos: String,
     /// The target of this system.
     aim: f64,
@@ -30,16 +32,18 @@ impl Figures {
             _ => return None,
         };
         let aim = value["aim"].as_f64()?;
-        Some(Figures { row: text("row")?, gross, linux: text("linux")?, jos: text("jos")?, aim })
+        let (linux, huge, jos) = (text("linux")?, text("huge")?, text("jos")?);
+        Some(Figures { row: text("row")?, gross, linux, huge, jos, aim })
     }
 
     fn line(&self, row: &Row) -> String {
         let ours = if self.gross { row.gross } else { row.net() };
         let times = |text| count(text).map_or("-".to_owned(), |theirs| format!("{:.1}", theirs / row.each(ours)));
         format!(
-            "{:22} {:>26} {:>16} {:>10} {:5} {:>10} {:>8} {:>8}",
+            "{:22} {:>26} {:>17} {:>16} {:>10} {:5} {:>10} {:>8} {:>8}",
             self.row,
             self.linux,
+            self.huge,
             self.jos,
             row.each_text(ours),
             if self.gross { "gross" } else { "net" },
@@ -81,8 +85,8 @@ pub fn table(others: &[Figures], rows: &[Row]) -> String {
         return lines;
     }
     let head = format!(
-        "{:22} {:>26} {:>16} {:>10} {:5} {:>10} {:>8} {:>8}",
-        "", "Linux", "JOS, best", "ours", "", "Linux/ours", "JOS/ours", "aim"
+        "{:22} {:>26} {:>17} {:>16} {:>10} {:5} {:>10} {:>8} {:>8}",
+        "", "Linux", "with huge pages", "JOS, best", "ours", "", "Linux/ours", "JOS/ours", "aim"
     );
     format!("{head}\n{lines}")
 }
@@ -97,7 +101,7 @@ mod tests {
     }
 
     fn figures(id: &str, figure: &str, linux: &str, jos: &str) -> Figures {
-        let value = json!({"row": id, "figure": figure, "linux": linux, "jos": jos, "aim": 90});
+        let value = json!({"row": id, "figure": figure, "linux": linux, "huge": "-", "jos": jos, "aim": 90});
         Figures::parse(&value).unwrap()
     }
 
@@ -116,18 +120,18 @@ mod tests {
         let rows = [row("fork", 1000, 1), row("other", 7, 0), row("fault", 1012, 1)];
         let table = table(&others, &rows);
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[1], ["fault", "1,000", "(slow)", "-", "500", "net", "2.0", "-", "90"]);
-        assert_eq!(lines[2], ["fork", "about", "3", "million", "500", "1000", "gross", "3000.0", "0.5", "90"]);
+        assert_eq!(lines[1], ["fault", "1,000", "(slow)", "-", "-", "500", "net", "2.0", "-", "90"]);
+        assert_eq!(lines[2], ["fork", "about", "3", "million", "-", "500", "1000", "gross", "3000.0", "0.5", "90"]);
         assert_eq!(lines.len(), 3);
     }
 
     #[test]
     fn a_page_may_take_less_than_one() {
-        let value = json!({"row": "a", "figure": "net", "linux": "133", "jos": "-", "aim": 0.9});
+        let value = json!({"row": "a", "figure": "net", "linux": "133", "huge": "0.94", "jos": "-", "aim": 0.9});
         let row = Row { pages: Some(16384), ..row("a", 190, 0) };
         let table = table(&[Figures::parse(&value).unwrap()], &[row]);
         let words: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(words, ["a", "133", "-", "1.9", "net", "70.0", "-", "0.9"]);
+        assert_eq!(words, ["a", "133", "0.94", "-", "1.9", "net", "70.0", "-", "0.9"]);
     }
 
     #[test]
@@ -139,9 +143,12 @@ mod tests {
     fn the_file_can_be_read() {
         let others = load(&Workspace::load().unwrap()).unwrap();
         assert!(others.len() >= 20);
-        for figure in others.iter().flat_map(|other| [&other.linux, &other.jos]) {
+        for figure in others.iter().flat_map(|other| [&other.linux, &other.huge, &other.jos]) {
             assert!(figure == "-" || count(figure).is_some(), "{figure}");
         }
-        assert_eq!(Figures::parse(&json!({"row": "x", "figure": "mean", "linux": "", "jos": "", "aim": 1})), None);
+        assert_eq!(
+            Figures::parse(&json!({"row": "x", "figure": "mean", "linux": "", "huge": "", "jos": "", "aim": 1})),
+            None
+        );
     }
 }
