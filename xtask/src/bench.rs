@@ -33,6 +33,14 @@ const DIRTY: &[&str] = &[
     "fork-exit-wait-64m",
     "fork-write-all",
     "fork-write-all-by-page",
+    "touch-seq",
+    "touch-random",
+    "populate-write",
+    "unmap-64m",
+    "protect-64m",
+    "reopen-64m",
+    "move-64m",
+    "first-write-2m-alone",
 ];
 
 /// The command line of `bench`.

@@ -1,7 +1,6 @@
 //! Exceptions, and their handlers.
 
-use crate::{Dirty, FEW, MANY, ME, NOWHERE, PAGES, Result, Samples, frames, run, touch};
-use alloc::vec::Vec;
+use crate::{Dirty, FEW, MANY, ME, NOWHERE, PAGES, Result, Samples, frames, random_order, touch};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use libos::upcall::{self, Outcome};
 use libos::{EnvId, Fault, Fork, PageOp, Perms, Va, fast_handler, fork, ipc, raw, sys, time::ticks};
@@ -86,19 +85,9 @@ fn in_turn(turn: usize) -> Va {
     Va(ORDER[turn % ORDER.len()].load(Relaxed))
 }
 
-/// Puts the pages in an order that looks random, and differs in each round.
+/// Puts the pages in an order that differs in each round.
 fn shuffle(round: u32) {
-    let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(round) << 32;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
-    let mut pages: Vec<Va> = run(PAGES, MANY).collect();
-    for left in (1..pages.len()).rev() {
-        pages.swap(left, random(left + 1));
-    }
+    let pages = random_order(PAGES, MANY, round);
     ORDER.iter().zip(pages).for_each(|(place, page)| place.store(page.0, Relaxed));
 }
 

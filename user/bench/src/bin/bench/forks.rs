@@ -7,7 +7,7 @@ use libos::{Child, Command, Error, Fork, env, fork, ipc, sys, time::ticks};
 
 /// Forks; the child does this and ends.
 #[inline(always)]
-fn fork_child(work: impl FnOnce()) -> core::result::Result<Child, Error> {
+pub fn fork_child(work: impl FnOnce()) -> core::result::Result<Child, Error> {
     match fork()? {
         Fork::Parent(child) => Ok(child),
         Fork::Child => {

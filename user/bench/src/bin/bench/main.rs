@@ -1,9 +1,10 @@
 //! Measures the costs of calls, faults and forks. Arguments: rows; none means all of them.
 //!
 //! For each row it prints a line `row ID gross MEDIAN min MIN max MAX samples N`: ticks of the time stamp counter,
-//! which are instructions under `--icount`, without those that read the counter. If the kernel was built to count there
-//! is a line `frames ID N` too: frames zeroed and copied in a sample; and, at the end, `longest TICKS CAUSE`: the
-//! longest kernel entry.
+//! which are instructions under `--icount`, without those that read the counter. The line ends with `pages N` if a
+//! sample is of N pages, and the row is told for one of them. If the kernel was built to count there is a line
+//! `frames ID N` too: frames zeroed and copied in a sample; and, at the end, `longest TICKS CAUSE`: the longest kernel
+//! entry.
 //!
 //! Nothing depends on time or chance: the same kernel gives the same counts, every time. A machine of 160 MiB is
 //! enough, except for `fork-1g`, which is left out where memory is too small unless it is requested.
@@ -13,12 +14,14 @@
 
 extern crate alloc;
 
+mod bulk;
 mod calls;
 mod faults;
 mod forks;
 mod memory;
 
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
+use bulk::*;
 use calls::*;
 use core::sync::atomic::Ordering::Relaxed;
 use faults::*;
@@ -77,6 +80,15 @@ const ROWS: &[Row] = &[
     ("ipc", ipc_round_trip),
     ("yield", yield_there_and_back),
     ("spawn", spawn),
+    ("touch-seq", touch_seq),
+    ("touch-random", touch_random),
+    ("populate-write", populate_write),
+    ("unmap-64m", unmap_bulk),
+    ("protect-64m", protect_bulk),
+    ("reopen-64m", reopen_bulk),
+    ("move-64m", move_bulk),
+    ("file-seq", file_seq),
+    ("first-write-2m-alone", first_write_alone),
 ];
 
 const ME: EnvId = EnvId::SELF;
@@ -128,13 +140,15 @@ struct Samples {
     overhead: u64,
     ticks: Vec<u64>,
     frames: Vec<u64>,
+    /// The pages of each sample, if the row is told for one page but the samples are not divided.
+    pages: Option<u32>,
 }
 
 impl Samples {
     fn new() -> Samples {
         let most = 2 * MANY as usize;
         let (ticks, frames) = (Vec::with_capacity(most), Vec::with_capacity(most));
-        let mut samples = Samples { overhead: 0, ticks, frames };
+        let mut samples = Samples { overhead: 0, ticks, frames, pages: None };
         for _ in 0..MANY {
             samples.time(|| ());
         }
@@ -146,6 +160,7 @@ impl Samples {
     fn clear(&mut self) {
         self.ticks.clear();
         self.frames.clear();
+        self.pages = None;
     }
 
     /// Takes one sample: the time of `what`.
@@ -169,12 +184,19 @@ impl Samples {
         self.frames.push(frames);
     }
 
+    /// Adds a sample of this many pages. It is not divided: what a page takes may be less than one tick.
+    fn add_pages(&mut self, ticks: u64, frames_before: u64, pages: u32) {
+        self.add(ticks, frames_before, 1);
+        self.pages = Some(pages);
+    }
+
     /// Prints the row, and begins the next one.
     fn print(&mut self, id: &str) {
         let n = self.ticks.len();
         let median_ticks = median(&mut self.ticks);
         let (min, max) = (self.ticks[0], self.ticks[n - 1]);
-        println!("row {id} gross {median_ticks} min {min} max {max} samples {n}");
+        let pages = self.pages.map_or_else(Default::default, |pages| format!(" pages {pages}"));
+        println!("row {id} gross {median_ticks} min {min} max {max} samples {n}{pages}");
         // A counting kernel has zeroed a frame or two before there was any program.
         if frames() != 0 {
             println!("frames {id} {}", median(&mut self.frames));
@@ -203,6 +225,22 @@ fn touch(page: Va) {
 /// The pages of a run.
 fn run(first: Va, pages: u32) -> impl Iterator<Item = Va> {
     (0..pages.into()).map(move |page| first.add_pages(page))
+}
+
+/// The pages of a run in an order that looks random, and differs with the seed.
+fn random_order(first: Va, pages: u32, seed: u32) -> Vec<Va> {
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(seed) << 32;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let mut pages: Vec<Va> = run(first, pages).collect();
+    for left in (1..pages.len()).rev() {
+        pages.swap(left, random(left + 1));
+    }
+    pages
 }
 
 /// Pages that are writable and dirty. They are unmapped when this is dropped.

@@ -1,4 +1,4 @@
-//! Memory that is mapped when it is touched: zeros, the stack, files; and mappings.
+//! Memory that is mapped when it is touched: zeros, the stack, files; and mappings. `bulk.rs` has rows for many pages.
 
 use crate::{FEW, MANY, ME, Result, Samples, frames, run, touch};
 use alloc::vec::Vec;
@@ -7,6 +7,12 @@ use libos::mmap::{MmapMut, MmapOptions};
 use libos::{
     Error, PAGE_SIZE, Va, archive, pager::pagers::AROUND, raw, regions::Advice, stack, sys, time::ticks, uvpt,
 };
+
+/// Reads from a page, as a program does.
+#[inline(always)]
+pub fn read(page: Va) {
+    black_box(raw::read_u8(page.0));
+}
 
 /// Times the first touch of heap pages: libos allocates a page of zeros for each.
 pub fn demand_zero_write(samples: &mut Samples) -> Result {
@@ -31,7 +37,7 @@ fn untouched(pages: u32) -> core::result::Result<(MmapMut, impl Iterator<Item = 
 pub fn demand_zero_read(samples: &mut Samples) -> Result {
     let (_memory, pages) = untouched(MANY)?;
     for page in pages {
-        samples.time(|| black_box(raw::read_u8(page.0)));
+        samples.time(|| read(page));
     }
     Ok(())
 }
@@ -40,7 +46,7 @@ pub fn demand_zero_read(samples: &mut Samples) -> Result {
 pub fn zero_break(samples: &mut Samples) -> Result {
     let (_memory, pages) = untouched(MANY)?;
     for page in pages {
-        black_box(raw::read_u8(page.0));
+        read(page);
         samples.time(|| touch(page));
     }
     Ok(())
@@ -61,7 +67,7 @@ pub fn stack_growth(samples: &mut Samples) -> Result {
 pub fn file_page(samples: &mut Samples) -> Result {
     let file = MmapOptions::new().map(&archive::find("bigprog")?)?;
     for page in run(file.range().start, MANY + 1) {
-        samples.time(|| black_box(raw::read_u8(page.0)));
+        samples.time(|| read(page));
     }
     Ok(())
 }
@@ -72,7 +78,7 @@ pub fn fault_around(samples: &mut Samples) -> Result {
     file.advise(Advice::Sequential)?;
     for page in run(file.range().start, 2 * MANY).step_by(AROUND as usize) {
         let (before, start) = (frames(), ticks());
-        run(page, AROUND as u32).for_each(|page| _ = black_box(raw::read_u8(page.0)));
+        run(page, AROUND as u32).for_each(read);
         samples.add(ticks() - start, before, AROUND as u32);
     }
     Ok(())
