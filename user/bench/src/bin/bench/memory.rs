@@ -1,12 +1,27 @@
 //! Memory that is mapped when it is touched: zeros, the stack, files; and mappings. `bulk.rs` has rows for many pages.
 
-use crate::{FEW, MANY, ME, Result, Samples, frames, run, touch};
+use crate::{FEW, MANY, Result, Samples, frames, run, touch};
 use alloc::vec::Vec;
 use core::hint::black_box;
 use libos::mmap::{MmapMut, MmapOptions};
-use libos::{
-    Error, PAGE_SIZE, Va, archive, pager::pagers::AROUND, raw, regions::Advice, stack, sys, time::ticks, uvpt,
-};
+use libos::{Error, PAGE_SIZE, Va, archive, pager::pagers::AROUND, raw, regions::Advice, stack, time::ticks};
+
+/// The distance of pages that are touched one by one. Between two of them others stay untouched, so libos has no reason
+/// to bring in more than one page at a fault.
+const APART: u32 = 3;
+/// The pages of a range in which [`MANY`] are touched apart, and one at each end before.
+const SPARSE: u32 = APART * (MANY + 1) + 1;
+
+/// The pages to touch in a range of [`SPARSE`] pages.
+fn apart(first: Va) -> impl DoubleEndedIterator<Item = Va> {
+    (1..=MANY).map(move |n| first.add_pages((APART * n).into()))
+}
+
+/// Touches the first and the last page of a range of [`SPARSE`] pages, so that all its page tables exist.
+fn make_tables(first: Va, touch: fn(Va)) {
+    touch(first);
+    touch(first.add_pages((SPARSE - 1).into()));
+}
 
 /// Reads from a page, as a program does.
 #[inline(always)]
@@ -16,35 +31,31 @@ pub fn read(page: Va) {
 
 /// Times the first touch of heap pages: libos allocates a page of zeros for each.
 pub fn demand_zero_write(samples: &mut Samples) -> Result {
-    let memory: Vec<u8> = Vec::with_capacity((MANY as usize + 2) * PAGE_SIZE as usize);
+    let memory: Vec<u8> = Vec::with_capacity((SPARSE as usize + 1) * PAGE_SIZE as usize);
     let first = Va(memory.as_ptr() as u64).page_up();
-    for page in run(first, MANY).filter(|page| uvpt::pte(*page).is_empty()) {
-        samples.time(|| touch(page));
-    }
+    make_tables(first, touch);
+    apart(first).for_each(|page| samples.time(|| touch(page)));
     Ok(())
 }
 
-/// Anonymous memory, untouched, and its pages.
-fn untouched(pages: u32) -> core::result::Result<(MmapMut, impl Iterator<Item = Va>), Error> {
-    // One more page, so that the page table already exists.
-    let mut memory = MmapOptions::new().len((pages as usize + 1) * PAGE_SIZE as usize).map_anon()?;
-    memory[pages as usize * PAGE_SIZE as usize] = 1;
+/// Anonymous memory, untouched, and pages of it to touch.
+fn untouched() -> core::result::Result<(MmapMut, impl Iterator<Item = Va>), Error> {
+    let memory = MmapOptions::new().len(SPARSE as usize * PAGE_SIZE as usize).map_anon()?;
     let first = memory.range().start;
-    Ok((memory, run(first, pages)))
+    make_tables(first, touch);
+    Ok((memory, apart(first)))
 }
 
 /// Times the first reads of pages: they map the shared page of zeros.
 pub fn demand_zero_read(samples: &mut Samples) -> Result {
-    let (_memory, pages) = untouched(MANY)?;
-    for page in pages {
-        samples.time(|| read(page));
-    }
+    let (_memory, pages) = untouched()?;
+    pages.for_each(|page| samples.time(|| read(page)));
     Ok(())
 }
 
 /// Times the first writes to pages that were read before.
 pub fn zero_break(samples: &mut Samples) -> Result {
-    let (_memory, pages) = untouched(MANY)?;
+    let (_memory, pages) = untouched()?;
     for page in pages {
         read(page);
         samples.time(|| touch(page));
@@ -54,21 +65,20 @@ pub fn zero_break(samples: &mut Samples) -> Result {
 
 /// Times the first touch of pages of the stack, each below the one before.
 pub fn stack_growth(samples: &mut Samples) -> Result {
+    // A deeper stack, so that the pages lie far below those in use.
+    stack::set_limit(2 * stack::DEFAULT_BYTES)?;
     let lowest = stack::low();
-    let pages = (1..=u64::from(MANY)).map(|page| Va(lowest.0 + (u64::from(MANY) - page) * PAGE_SIZE));
-    for page in pages.filter(|page| uvpt::pte(*page).is_empty()) {
-        samples.time(|| touch(page));
-    }
-    sys::unmap(ME, lowest, MANY.into())?;
-    Ok(())
+    make_tables(lowest, touch);
+    apart(lowest).rev().for_each(|page| samples.time(|| touch(page)));
+    stack::set_limit(stack::DEFAULT_BYTES)
 }
 
 /// Times the first reads of pages of a file.
 pub fn file_page(samples: &mut Samples) -> Result {
     let file = MmapOptions::new().map(&archive::find("bigprog")?)?;
-    for page in run(file.range().start, MANY + 1) {
-        samples.time(|| read(page));
-    }
+    let first = file.range().start;
+    make_tables(first, read);
+    apart(first).for_each(|page| samples.time(|| read(page)));
     Ok(())
 }
 
