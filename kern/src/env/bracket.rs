@@ -2,7 +2,9 @@
 
 #[cfg(feature = "check")]
 use crate::env::check;
-use crate::machine::{count, flush};
+use crate::machine::flush;
+#[cfg(feature = "count")]
+use crate::machine::{cpu, windows};
 
 /// An entry to the kernel that is under way. A function that leaves the kernel for another environment takes it.
 #[derive(Clone, Copy)]
@@ -14,15 +16,18 @@ impl Entry {
     pub fn begin() -> Entry {
         #[cfg(feature = "check")]
         check::enter();
-        count::begin();
+        #[cfg(feature = "count")]
+        cpu::COUNTER.begin(cpu::here(), cpu::time_stamp);
         Entry(())
     }
 
     /// Ends the entry. `cause` is the number that [`MachineInfo`](abi::window::MachineInfo) records for the longest one.
+    #[allow(unused_variables)] // a plain kernel records nothing
     pub fn end(self, cause: u64) {
         #[cfg(feature = "check")]
         check::leave(cause);
-        count::end(cause);
+        #[cfg(feature = "count")]
+        cpu::COUNTER.end(cpu::here(), cpu::time_stamp, cause, windows::machine());
     }
 
     /// Waits until another processor makes the condition false, and lets that processor enter the kernel meanwhile.

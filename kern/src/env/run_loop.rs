@@ -7,7 +7,7 @@ use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results};
 use crate::env::{bracket::Entry, life, switch};
 use crate::machine::cpu::{self, here};
-use crate::machine::{apic, count, flush, power, print, vectors, windows};
+use crate::machine::{apic, flush, power, print, vectors, windows};
 use abi::{EnvId, Status, window::MachineInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sched::{Node, Scheduler};
@@ -53,7 +53,8 @@ fn go_over(entry: Entry, next: Option<&'static Env>, locked: Locked, cause: u64)
 /// The idle loop: looks for work, and halts while there is none. For a checking kernel, this processor is outside.
 fn find_work() -> ! {
     loop {
-        count::idle();
+        #[cfg(feature = "count")]
+        cpu::COUNTER.idle(here());
         let mut locked = scheduler::lock();
         locked.look(here());
         wake_readers(&mut locked);
@@ -81,7 +82,9 @@ fn find_work() -> ! {
             _ => {}
         }
         drop(locked);
-        count::halting(|| vectors::wait_for_interrupt());
+        #[cfg(feature = "count")]
+        cpu::COUNTER.halt(here());
+        vectors::wait_for_interrupt();
     }
 }
 

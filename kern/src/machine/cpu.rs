@@ -58,8 +58,6 @@ pub struct Cpu {
     pub env: Cell<*const TrapFrame>,
     /// The page map in CR3.
     pub root: Loaded,
-    /// Time stamp of the last entry, in kernels that count.
-    pub entered: Cell<u64>,
     /// The number of the processor; the boot processor is 0.
     pub number: Cell<u32>,
     /// The local APIC to which its interrupts are addressed.
@@ -83,7 +81,6 @@ impl Cpu {
             stack_top: Cell::new(0),
             env: Cell::new(null()),
             root: Loaded::none(),
-            entered: Cell::new(0),
             number: Cell::new(0),
             apic_id: Cell::new(0),
             is_turn_new: Cell::new(false),
@@ -221,7 +218,12 @@ pub fn load_segments(cpu: &'static Cpu) {
     }
 }
 
+/// The instructions of each entry.
+#[cfg(feature = "count")]
+pub static COUNTER: counter::Counter = counter::Counter::new();
+
 /// The time stamp counter; under the deterministic emulator it counts instructions.
+#[cfg(any(feature = "check", feature = "count"))]
 pub fn time_stamp() -> u64 {
     // SAFETY: every processor has the instruction.
     unsafe { core::arch::x86_64::_rdtsc() }

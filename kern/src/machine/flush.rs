@@ -5,7 +5,7 @@
 //! anything, [serves](serve) such requests: the one that asks may hold the lock that it waits for. The crate `smp` has
 //! the protocol, where the tests try every order of events.
 
-use crate::machine::{count, cpu, cpu::load_root};
+use crate::machine::cpu::{self, load_root};
 
 /// Serves the pending flush requests of other processors.
 pub fn serve() {
@@ -16,8 +16,10 @@ pub fn serve() {
 
 /// Waits a moment, in a loop that waits for other processors.
 pub fn relax() {
-    count::waiting(|| {
-        serve();
-        core::hint::spin_loop();
-    });
+    #[cfg(feature = "count")]
+    cpu::COUNTER.wait(cpu::here(), cpu::time_stamp);
+    serve();
+    core::hint::spin_loop();
+    #[cfg(feature = "count")]
+    cpu::COUNTER.go_on(cpu::here(), cpu::time_stamp);
 }

@@ -4,7 +4,6 @@
 
 pub mod apic;
 pub mod control;
-pub mod count;
 pub mod cpu;
 pub mod flush;
 pub mod hardware;

@@ -2,7 +2,7 @@
 //! the call can change.
 //!
 //! On several processors children run while their pages change. Each spins in a loop of `pause`, so that an emulator
-//! that executes processors in turn returns at once (see `kern/src/machine/count.rs`).
+//! that executes processors in turn returns at once (see `tests/counter/src/lib.rs`).
 
 use crate::family::{self, child};
 use crate::longest::Longest;
