@@ -1,8 +1,7 @@
 //! Slots, parents and children.
 
-use crate::node::{Family, Node};
+use crate::node::{Family, Link, Node};
 use crate::scheduler::Scheduler;
-use crate::sync::Cell;
 use crate::word::change;
 use abi::{EnvId, Error, ExitStatus, Status};
 use core::{ptr, sync::atomic::Ordering::Relaxed};
@@ -212,7 +211,7 @@ pub fn find_own<N: Node>(table: &'static [N], caller: &'static N, id: EnvId) -> 
 }
 
 /// The list in which a child is. It changes lists when it becomes a zombie.
-fn list<N: Node>(parent: &'static N, child: &N) -> &'static Cell<Option<&'static N>> {
+fn list<N: Node>(parent: &'static N, child: &N) -> &'static Link<N> {
     let links = parent.links();
     if child.status() == Status::Zombie { &links.first_ended } else { &links.first_child }
 }

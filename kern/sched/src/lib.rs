@@ -53,7 +53,7 @@ mod word;
 
 pub use family::{find, find_own};
 pub use message::{park, take};
-pub use node::{Family, Links, Node};
+pub use node::{Family, Link, Links, Node};
 pub use queue::give_back;
 pub use scheduler::Scheduler;
 pub use sync::{AtomicBool, AtomicU64};

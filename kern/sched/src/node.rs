@@ -17,7 +17,7 @@ pub enum Family {
 /// An environment, as far as this crate needs it.
 pub trait Node: Sized + 'static {
     /// The links to other environments.
-    fn links(&self) -> &Links<Self>;
+    fn links(&self) -> &Links<Link<Self>>;
 
     /// The index in the table.
     fn slot(&self) -> usize;
@@ -53,20 +53,24 @@ pub trait Node: Sized + 'static {
     }
 }
 
-/// The links of an environment to others. Only `Scheduler` looks inside.
-pub struct Links<N: 'static> {
+/// A link to another environment.
+pub type Link<N> = Cell<Option<&'static N>>;
+
+/// The [links](Link) of an environment to others. Only `Scheduler` looks inside.
+#[derive(Default)]
+pub struct Links<L> {
     /// The slot that became free after this one.
-    pub(crate) next_free: Cell<Option<&'static N>>,
+    pub(crate) next_free: L,
     /// The next one in the run queue.
-    pub(crate) next: Cell<Option<&'static N>>,
+    pub(crate) next: L,
     /// Whether it is in the run queue, whatever its status is now.
     pub(crate) queued: Cell<bool>,
-    pub(crate) parent: Cell<Option<&'static N>>,
+    pub(crate) parent: L,
     /// The list of children that have ended, and that of all others: `wait` looks only at the first one of a list.
-    pub(crate) first_ended: Cell<Option<&'static N>>,
-    pub(crate) first_child: Cell<Option<&'static N>>,
-    pub(crate) next_sibling: Cell<Option<&'static N>>,
-    pub(crate) previous_sibling: Cell<Option<&'static N>>,
+    pub(crate) first_ended: L,
+    pub(crate) first_child: L,
+    pub(crate) next_sibling: L,
+    pub(crate) previous_sibling: L,
     /// Whether the parent is not the one that made it.
     pub(crate) adopted: Cell<bool>,
     /// What becomes of its children, once it is dying.
@@ -81,26 +85,4 @@ pub struct Links<N: 'static> {
     pub(crate) looked_at: Cell<usize>,
     /// The environment that ended it.
     pub(crate) ended_by: Cell<EnvId>,
-}
-
-impl<N> Default for Links<N> {
-    fn default() -> Self {
-        Links {
-            next_free: Cell::new(None),
-            next: Cell::new(None),
-            queued: Cell::new(false),
-            parent: Cell::new(None),
-            first_ended: Cell::new(None),
-            first_child: Cell::new(None),
-            next_sibling: Cell::new(None),
-            previous_sibling: Cell::new(None),
-            adopted: Cell::new(false),
-            family: Cell::new(Family::GoesUp),
-            awaits: Cell::new(EnvId::ANY),
-            receive_at: Cell::new(0),
-            awaited: AtomicBool::new(false),
-            looked_at: Cell::new(0),
-            ended_by: Cell::new(EnvId::NONE),
-        }
-    }
 }

@@ -13,7 +13,7 @@ use core::cmp::Ordering::{Equal, Greater, Less};
 use core::mem::offset_of;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use sched::{Links, Node, State};
+use sched::{Link, Links, Node, State};
 
 /// The private part of an environment. (The public part is [`EnvInfo`], in the window.)
 ///
@@ -33,7 +33,7 @@ pub struct Env {
     /// Root frame of the page map. Constant while the environment exists, so it can be loaded without the lock of the
     /// map.
     pub root: Cell<Frame>,
-    links: Links<Env>,
+    links: Links<Link<Env>>,
 }
 
 const _: () = assert!(offset_of!(Env, frame) == 0, "a processor and the entry stubs take one for the other");
@@ -203,7 +203,7 @@ impl Env {
 }
 
 impl Node for Env {
-    fn links(&self) -> &Links<Env> {
+    fn links(&self) -> &Links<Link<Env>> {
         &self.links
     }
 

@@ -24,7 +24,7 @@ pub struct Bell {
 
 pub struct Env {
     pub slot: usize,
-    pub links: Links<Env>,
+    pub links: Links<Link<Env>>,
     pub info: EnvInfo,
     pub word: AtomicU64,
     pub bells: &'static [Bell; 2],
@@ -35,7 +35,7 @@ pub struct Env {
 }
 
 impl Node for Env {
-    fn links(&self) -> &Links<Env> {
+    fn links(&self) -> &Links<Link<Env>> {
         &self.links
     }
 

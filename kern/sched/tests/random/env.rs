@@ -1,19 +1,19 @@
 //! Environments as `sched` sees them: links, a page of information, and a record of the interrupted processors.
 
 use abi::window::EnvInfo;
-use sched::{AtomicU64, Links, Node};
+use sched::{AtomicU64, Link, Links, Node};
 use std::sync::atomic::Ordering::Relaxed;
 
 pub struct Env {
     pub slot: usize,
-    pub links: Links<Env>,
+    pub links: Links<Link<Env>>,
     pub info: EnvInfo,
     /// The processors that were interrupted, one bit for each.
     pub woken: &'static AtomicU64,
 }
 
 impl Node for Env {
-    fn links(&self) -> &Links<Env> {
+    fn links(&self) -> &Links<Link<Env>> {
         &self.links
     }
 
