@@ -94,13 +94,13 @@ fn registers(cpu: &Cpu) -> [(Register, Option<u64>); 23] {
         msr(0xc000_0080, EFER.bits()),
         // STAR: the kernel's and the user's selectors, as the table has them.
         msr(0xc000_0081, u64::from(USER_DATA - 8) << 48 | u64::from(KERNEL_CODE) << 32),
-        msr(0xc000_0082, vectors::syscall_address().as_u64()), // LSTAR
-        msr(0xc000_0083, vectors::syscall_compat_address().as_u64()), // CSTAR
-        msr(0xc000_0084, RFlags::all().bits()),                // FMASK: every flag is clear in the kernel
-        msr(0xc000_0100, 0),                                   // FS
-        msr(0xc000_0101, cpu as *const Cpu as u64),            // GS
-        msr(0xc000_0102, 0),                                   // the user's GS
-        msr_if(has_number, 0xc000_0103, 0),                    // TSC_AUX
+        msr(0xc000_0082, vectors::syscall_entry as *const () as u64), // LSTAR
+        msr(0xc000_0083, vectors::syscall_compat as *const () as u64), // CSTAR
+        msr(0xc000_0084, RFlags::all().bits()),                       // FMASK: every flag is clear in the kernel
+        msr(0xc000_0100, 0),                                          // FS
+        msr(0xc000_0101, cpu as *const Cpu as u64),                   // GS
+        msr(0xc000_0102, 0),                                          // the user's GS
+        msr_if(has_number, 0xc000_0103, 0),                           // TSC_AUX
         (Register::Cr4, Some(cr4(features, more).bits())),
         (Register::Cr0, Some(CR0.into())),
         (Register::Dr7, Some(NO_BREAKPOINTS | u64::from(breakpoint != 0))),

@@ -30,7 +30,7 @@ pub static BREAKS: AtomicBool = AtomicBool::new(false);
 
 /// The address of the breakpoint, if one was requested; otherwise 0.
 pub fn breakpoint() -> u64 {
-    if cfg!(feature = "check") && BREAKS.load(Relaxed) { vectors::syscall_address().as_u64() } else { 0 }
+    if cfg!(feature = "check") && BREAKS.load(Relaxed) { vectors::syscall_entry as *const () as u64 } else { 0 }
 }
 
 /// Handles a debug exception that came while the kernel ran. At the requested breakpoint, GS must be the kernel's by

@@ -10,8 +10,10 @@ use x86_64::{PrivilegeLevel, VirtAddr, structures::DescriptorTablePointer};
 // the last two: their handlers only count ticks and flush the TLB.
 unsafe extern "C" {
     static trap_stubs: u8;
-    fn syscall_entry();
-    fn syscall_compat();
+    /// Where system calls enter the kernel.
+    pub fn syscall_entry();
+    /// Where system calls from 32-bit code would enter the kernel; there is no such code.
+    pub fn syscall_compat();
     safe fn resume() -> !;
     /// Resumes the environment that runs on this processor after the system call that it made: the frame is as
     /// `syscall_entry` saved it, but for results.
@@ -20,21 +22,6 @@ unsafe extern "C" {
     pub safe fn wait_for_interrupt();
     /// Takes the interrupts that are pending because the kernel worked for long without running a program.
     pub safe fn take_interrupts();
-}
-
-/// The entry stub of a vector.
-fn stub(vector: usize) -> VirtAddr {
-    VirtAddr::from_ptr(&raw const trap_stubs) + 16 * vector as u64
-}
-
-/// The address at which system calls enter the kernel.
-pub fn syscall_address() -> VirtAddr {
-    VirtAddr::from_ptr(syscall_entry as *const u8)
-}
-
-/// The address at which system calls from 32-bit code would enter the kernel; there is no such code.
-pub fn syscall_compat_address() -> VirtAddr {
-    VirtAddr::from_ptr(syscall_compat as *const u8)
 }
 
 /// Resumes the environment that runs on this processor, with all its registers.
@@ -50,8 +37,9 @@ static IDT: Once<[Entry<HandlerFunc>; 256]> = Once::new();
 fn make_idt() -> [Entry<HandlerFunc>; 256] {
     core::array::from_fn(|vector| {
         let mut entry = Entry::missing();
+        let stub = VirtAddr::from_ptr(&raw const trap_stubs) + 16 * vector as u64;
         // SAFETY: the stub saves what an interrupt handler must save.
-        let options = unsafe { entry.set_handler_addr(stub(vector)) };
+        let options = unsafe { entry.set_handler_addr(stub) };
         // Programs may execute `int3` and `into`; any other `int n` is a protection fault.
         if vector == 3 || vector == 4 {
             options.set_privilege_level(PrivilegeLevel::Ring3);
