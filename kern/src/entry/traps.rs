@@ -71,7 +71,6 @@ global_asm!(
 );
 
 const _: () = assert!(offset_of!(Fault, rax) == offset_of!(Fault, r15) + 14 * 8, "the stubs store one after the other");
-const _: () = assert!(offset_of!(Env, frame) == 0, "the stubs take one for the other");
 
 /// Handles interrupts from user mode, and exceptions for which no upcall could be made. Returns to resume the
 /// interrupted environment.
