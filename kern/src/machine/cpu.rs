@@ -113,7 +113,7 @@ static BOOT_CPU: Cpu = Cpu::new();
 /// How many processors are used at most.
 pub const MAX: usize = firmware::Processors::MAX;
 const _: () = assert!(MAX <= CpuInfo::MAX);
-/// The processors that work, by number.
+/// The processors that work, by number; null behind the last one.
 static ALL: [AtomicPtr<Cpu>; MAX] = [const { AtomicPtr::new(null_mut()) }; MAX];
 static COUNT: AtomicU32 = AtomicU32::new(1);
 
@@ -131,11 +131,9 @@ pub fn others() -> impl Iterator<Item = &'static Cpu> {
 
 /// The processor with this number, if it works and is not this one.
 pub fn other(number: u32) -> Option<&'static Cpu> {
-    if number >= count() || number == this().number.get() {
-        return None;
-    }
-    // SAFETY: a number below the count always has a processor.
-    Some(unsafe { &*ALL[number as usize].load(Relaxed) })
+    // SAFETY: null, or a processor that works.
+    let cpu = unsafe { ALL.get(number as usize)?.load(Relaxed).as_ref() };
+    cpu.filter(|cpu| cpu.number.get() != here())
 }
 
 /// Adds a processor to those that work.
