@@ -64,14 +64,10 @@ pub fn off(status: ExitStatus) -> ! {
     let status = if PANICKING.load(Relaxed) != 0 { ExitStatus::KERNEL_PANIC } else { status };
     // There is nothing to report before the nonce is known: even the machine page may be missing.
     if let Some(nonce) = NONCE.get() {
-        let _ = writeln!(
-            Report,
-            "faultline nonce={nonce} status={} free_start={} free_end={} longest={}",
-            status.0,
-            FREE_AT_START.load(Relaxed),
-            MEMORY.free_frames(),
-            windows::machine().longest_entry.load(Relaxed),
-        );
+        let (start, end) = (FREE_AT_START.load(Relaxed), MEMORY.free_frames());
+        let (status, longest) = (status.0, windows::machine().longest_entry.load(Relaxed));
+        let _ = write!(Report, "faultline nonce={nonce} status={status} ");
+        let _ = writeln!(Report, "free_start={start} free_end={end} longest={longest}");
     }
     // SAFETY: ends the emulator; elsewhere nothing listens.
     unsafe { PortWriteOnly::new(EXIT_PORT).write(exit_code(status.0)) };
