@@ -84,16 +84,13 @@ pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: Va) -> Results {
     let mut registers = [MaybeUninit::uninit()];
     let registers: &Registers = &UserSlice::new(at, 1).read(me, &mut registers)?[0];
     if !core::ptr::eq(env, me) {
-        let stopped = || match env.status() {
-            Status::Stopped => Ok(()),
-            other => Err(Error::BadState(other as u64)),
-        };
-        stopped()?;
         // If it was stopped a moment ago, another processor may still hold it.
         let _locked = switch::lock_free(entry, env);
         table::still_own(env)?;
-        stopped()?;
-        return env.frame.set_registers(registers).map(|()| (0, 0));
+        return match env.status() {
+            Status::Stopped => env.frame.set_registers(registers).map(|()| (0, 0)),
+            other => Err(Error::BadState(other as u64)),
+        };
     }
     me.frame.set_registers(registers)?;
     entry.end(Call::SetRegs as u64);
