@@ -73,13 +73,12 @@ fn find_work() -> ! {
         }
         locked.rest(here());
         let all_rest = locked.resting() == cpu::count();
-        match (locked.used(), locked.readers()) {
-            (0, _) if all_rest => power::off_with_status(),
-            (_, 0) if all_rest => {
-                life::nothing_runs(locked);
-                continue;
-            }
-            _ => {}
+        if all_rest && locked.used() == 0 {
+            power::off_with_status();
+        }
+        if all_rest && locked.readers() == 0 {
+            life::nothing_runs(locked);
+            continue;
         }
         drop(locked);
         #[cfg(feature = "count")]
