@@ -2,7 +2,7 @@
 
 use crate::node::Node;
 use crate::scheduler::Scheduler;
-use crate::word::{self, State, change};
+use crate::word::{State, change};
 use abi::Status;
 
 /// How many slots are looked at in one entry, and how many environments are woken, at most: so no entry to the kernel
@@ -14,7 +14,12 @@ const WOKEN_AT_ONCE: usize = 32;
 /// it has work to do already: then the caller [offers](crate::Scheduler::offer) it to idle processors.
 #[must_use]
 pub fn give_back<N: Node>(env: &N) -> bool {
-    word::give_back(env.word())
+    change(env.word(), |state| Some(state.given_back())).is_ok_and(has_work)
+}
+
+/// Whether an environment in this state is to be in the run queue.
+fn has_work(state: State) -> bool {
+    matches!(state.status(), Status::Runnable | Status::Dying)
 }
 
 impl<N: Node> Scheduler<N> {
@@ -66,8 +71,7 @@ impl<N: Node> Scheduler<N> {
                 };
                 env.is_free_for(state, processor).then(|| state.with(then).held_by(processor))
             });
-            let stays = |state: State| matches!(state.status(), Status::Runnable | Status::Dying);
-            if taken.is_err_and(stays) {
+            if taken.is_err_and(has_work) {
                 before = Some(env);
                 continue;
             }

@@ -171,10 +171,3 @@ pub(crate) fn change(word: &AtomicU64, f: impl Fn(State) -> Option<State>) -> Re
     let changed = word.fetch_update(AcqRel, Acquire, |word| f(State(word)).map(|state| state.0));
     changed.map(State).map_err(State)
 }
-
-/// Removes the holder. Returns whether the environment is runnable or dying.
-#[inline]
-pub(crate) fn give_back(word: &AtomicU64) -> bool {
-    let before = State(word.fetch_and(!HOLDER, AcqRel));
-    before.is(Status::Runnable) || before.is(Status::Dying)
-}
