@@ -221,15 +221,3 @@ syscall_compat:
     push {user_data}; push qword ptr gs:[{scratch}]; push r11; push {user_code}; push rcx
     push 0; push {invalid_opcode}
     jmp trap_rust
-
-# In assembly, because code of `core` may use the red zone, and interrupts find the kernel running only here.
-wait_for_interrupt:
-    sti
-    hlt
-    cli
-    ret
-take_interrupts:
-    sti
-    nop                                     # not interrupted yet: this is the one instruction after sti
-    cli
-    ret

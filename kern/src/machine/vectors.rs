@@ -2,12 +2,12 @@
 
 use crate::machine::cpu::IST_VECTORS;
 use crate::machine::registers::{self, TrapFrame};
+use core::arch::asm;
 use spin::Once;
 use x86_64::structures::idt::{Entry, HandlerFunc};
 use x86_64::{PrivilegeLevel, VirtAddr, structures::DescriptorTablePointer};
 
-// SAFETY: `entry.s` has these symbols, and a frame has only registers that user mode may have. Interrupts may come in
-// the last two: their handlers only count ticks and flush the TLB.
+// SAFETY: `entry.s` has these symbols, and a frame has only registers that user mode may have.
 unsafe extern "C" {
     static trap_stubs: u8;
     /// Where system calls enter the kernel.
@@ -18,10 +18,19 @@ unsafe extern "C" {
     /// Resumes the environment that runs on this processor after the system call that it made: the frame is as
     /// `syscall_entry` saved it, but for results.
     pub safe fn resume_call(frame: &TrapFrame) -> !;
-    /// Waits for an interrupt.
-    pub safe fn wait_for_interrupt();
-    /// Takes the interrupts that are pending because the kernel worked for long without running a program.
-    pub safe fn take_interrupts();
+}
+
+/// Waits for an interrupt.
+pub fn wait_for_interrupt() {
+    // SAFETY: the handlers only count ticks and flush the TLB. They push below the stack pointer: this crate has no red
+    // zone, and code of `core`, which may have one, is never interrupted.
+    unsafe { asm!("sti", "hlt", "cli") };
+}
+
+/// Takes the interrupts that are pending because the kernel worked for long without running a program.
+pub fn take_interrupts() {
+    // SAFETY: as above. (`nop` is not interrupted yet: it is the one instruction after `sti`.)
+    unsafe { asm!("sti", "nop", "cli") };
 }
 
 /// Resumes the environment that runs on this processor, with all its registers.
