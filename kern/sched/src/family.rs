@@ -145,13 +145,10 @@ impl<N: Node> Scheduler<N> {
             return None;
         };
         let awaits = parent.links().awaits.get();
-        if parent.status() == Status::Waiting && (awaits == EnvId::ANY || awaits == env.id()) {
+        let waits = parent.status() == Status::Waiting && (awaits == EnvId::ANY || awaits == env.id());
+        if waits || env.links().adopted.get() {
             self.reap(env);
-            return Some(parent);
-        }
-        if env.links().adopted.get() {
-            self.reap(env);
-            return None;
+            return waits.then_some(parent);
         }
         self.disown(env);
         self.set_status(env, Status::Zombie);
