@@ -1,6 +1,6 @@
 //! The kernel's final page tables and the metadata of memory, made once at boot.
 
-use crate::boot::pvh::image;
+use crate::boot::pvh::{BOOT_MAPPED, image};
 use crate::env::table::{self, Env};
 use crate::machine::apic;
 use crate::machine::cpu::{self, BOOT_STACKS, Processor, Stacks};
@@ -19,9 +19,6 @@ const RX: u64 = Pte::PRESENT;
 /// Window pages: the top-level entry of slot 254 removes the right to write, that of the alias the right of user mode.
 const WINDOW: u64 = RW | Pte::USER;
 const UNCACHED: u64 = 1 << 4;
-
-/// The boot tables map physical memory up to this address.
-const BOOT_MAPPED: u64 = 1 << 32;
 
 /// Makes the tables and the metadata, and loads the tables.
 ///

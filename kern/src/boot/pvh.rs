@@ -31,6 +31,9 @@ global_asm!(
     unfit = const exit_code(ExitStatus::UNFIT_PROCESSOR.0),
 );
 
+/// The boot tables map physical memory up to this address.
+pub const BOOT_MAPPED: u64 = 1 << 32;
+
 /// Physical memory, while the boot tables are loaded.
 pub struct BootTables(());
 
@@ -44,8 +47,7 @@ impl BootTables {
 
 impl Physical for BootTables {
     fn read(&self, address: u64, out: &mut [u8]) {
-        const MAPPED: u64 = 1 << 32;
-        if address >= MAPPED || out.len() as u64 > MAPPED - address {
+        if address >= BOOT_MAPPED || out.len() as u64 > BOOT_MAPPED - address {
             return out.fill(0);
         }
         let from = (DIRECT_MAP.0 + address) as *const u8;
