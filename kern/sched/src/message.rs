@@ -76,7 +76,7 @@ impl<N: Node> Scheduler<N> {
     /// for each. Returns whether these were all: one call looks at some slots only, and the next one goes on from
     /// there.
     #[must_use]
-    pub fn fail_receivers(&mut self, of: &'static N, tell: impl Fn(&'static N)) -> bool {
+    pub fn fail_receivers(&mut self, of: &'static N, tell: impl Fn(&N)) -> bool {
         let links = of.links();
         if !links.awaited.load(Relaxed) {
             return true;

@@ -136,11 +136,7 @@ impl<N: Node> Scheduler<N> {
 
     /// Wakes the environments in these slots for which `wakes` returns `true`, but neither looks at very many nor wakes
     /// many. Returns how many were looked at.
-    pub(crate) fn wake_some(
-        &mut self,
-        slots: impl Iterator<Item = usize>,
-        wakes: impl Fn(&'static N) -> bool,
-    ) -> usize {
+    pub(crate) fn wake_some(&mut self, slots: impl Iterator<Item = usize>, wakes: impl Fn(&N) -> bool) -> usize {
         let (mut looked, mut woken) = (0, 0);
         for env in slots.take(AT_ONCE).map(|slot| &self.table[slot]) {
             looked += 1;

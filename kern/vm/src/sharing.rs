@@ -268,8 +268,8 @@ fn keep_leaves<M: Machine>(table: Frame) {
 #[inline(always)]
 fn change_of_leaf(pte: u64) -> u64 {
     const COW: u64 = Perms::COW.bits();
-    let copied_first = (pte & Pte::WRITABLE) * (COW / Pte::WRITABLE) & !pte;
-    if pte & Perms::KEEP.bits() == 0 { pte & SOLE | copied_first } else { 0 }
+    let copied_first = ((pte & Pte::WRITABLE) * (COW / Pte::WRITABLE)) & !pte;
+    if pte & Perms::KEEP.bits() == 0 { (pte & SOLE) | copied_first } else { 0 }
 }
 
 /// Copies entry by entry; `copy` returns `None` if it cannot. If `left` is given, this many entries are nonempty, and
