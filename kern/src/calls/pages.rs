@@ -6,10 +6,9 @@
 use crate::calls::fast::protect_list_fast;
 use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
 use crate::env::user_memory::UserSlice;
-use crate::machine::hardware::Editable;
 use abi::{Call, Error, Level, PageOp, Perms, Va, call::PAGE_OPS_MAX};
 use core::mem::MaybeUninit;
-use vm::{Budget, Cost};
+use vm::Budget;
 
 /// Executes a single page call.
 #[inline(never)]
@@ -66,23 +65,10 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
             }
             with_page_map(env, |map| {
                 let count = still_unpinned(env, va, count)?;
-                budget.each(Cost::PAGE, map, count, |map, page| change(map, call, va.add_pages(page.into()), op.arg))
+                map.run_pages(None, call, op, count, budget)
             })
         }
         _ => Err(Error::BadOp(op.call.into())),
-    }
-}
-
-/// Applies a call to one page.
-#[inline(always)]
-fn change(map: &mut Editable, call: Call, va: Va, argument: u64) -> Result<(), Error> {
-    let perms = Perms::from_bits_retain(argument);
-    match call {
-        Call::Alloc => map.alloc(va, perms),
-        Call::Protect => map.protect(va, perms),
-        Call::Unmap => map.unmap(va),
-        Call::Mark => map.mark(va, argument),
-        _ => map.own(va).map(drop),
     }
 }
 
@@ -90,30 +76,13 @@ fn change(map: &mut Editable, call: Call, va: Va, argument: u64) -> Result<(), E
 fn map(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
     let to = op.va.user_run(op.count.into())?;
     let count = unpinned(env, to, op.count)?;
-    let perms = Perms::checked(op.arg)?;
+    Perms::checked(op.arg)?;
     let source = table::find_own(me, op.source_env)?;
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
-    let at = |page: u32| (from.add_pages(page.into()), op.va.add_pages(page.into()));
     with_page_maps(source, env, |source_map, map| {
         let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
-        match source_map {
-            _ if call == Call::Copy => budget.each(Cost::PAGE, map, count, |map, page| {
-                let (from, to) = at(page);
-                let frame = source_map.as_deref().unwrap_or(map).source(from)?;
-                map.copy(to, frame, perms)
-            }),
-            Some(source) => budget.each(Cost::PAGE, map, count, |map, page| {
-                let (from, to) = at(page);
-                let frame = source.grant(from, perms)?;
-                map.accept(to, frame, perms)
-            }),
-            None => budget.each(Cost::PAGE, map, count, |map, page| {
-                let (from, to) = at(page);
-                let frame = map.grant(from, perms)?;
-                map.accept(to, frame, perms)
-            }),
-        }
+        map.run_pages(source_map, call, op, count, budget)
     })
 }
 

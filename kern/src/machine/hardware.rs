@@ -73,9 +73,9 @@ impl Machine for Hardware {
         }
     }
 
-    fn poison(frame: Frame) {
+    fn poison(frames: impl Iterator<Item = Frame>) {
         if cfg!(feature = "check") {
-            fill(frame, 0xdead_f4ee_dead_f4ee);
+            frames.for_each(|frame| fill(frame, 0xdead_f4ee_dead_f4ee));
         }
     }
 

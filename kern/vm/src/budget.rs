@@ -18,8 +18,8 @@ pub struct Budget(u32);
 /// The cost of a step: the fixed part, when every table and frame is at hand and nothing is replaced, and the most
 /// that a step can cost. A page map [reports](Editable::take_work) the work beyond the fixed part.
 #[derive(Clone, Copy)]
-pub struct Cost {
-    step: u32,
+pub(crate) struct Cost {
+    pub step: u32,
     most: u32,
     /// The number of frames for which all processors may have to be searched.
     searches: u32,
@@ -34,7 +34,7 @@ impl Cost {
         Cost { step: 90, most: 90 + 3 * (MAKE + FILL) + 3 * (PRUNE + DEFER), searches: 4, flushes: 1 };
 
     /// The budget that one more step needs on a machine with this many processors.
-    const fn most(self, processors: u32) -> u32 {
+    pub const fn most(self, processors: u32) -> u32 {
         self.most + self.searches * search_cost(processors) + self.flushes * (FLUSH + FLUSH_EACH * processors)
     }
 }
@@ -74,40 +74,58 @@ impl Budget {
         Budget(ENTRY)
     }
 
-    /// Calls `f` with the number of each page or table of a run. Returns how many were done.
+    /// Calls `f` with the number of each table of a run. Returns how many were done.
     ///
     /// # Errors
     /// That of `f` for the first one.
     #[inline(always)]
-    pub fn each<M: Machine>(
+    fn each<M: Machine>(
         &mut self,
         cost: Cost,
         map: &mut Editable<M>,
         count: u32,
         mut f: impl FnMut(&mut Editable<M>, u32) -> Result<(), Error>,
     ) -> Result<u32, Error> {
-        // Work of earlier messages does not belong to this call.
-        map.take_work();
-        let mut done = 0;
-        if let Some(most) = self.0.checked_sub(cost.most(M::cpus().len() as u32)) {
-            while done < count && map.work <= most {
-                match f(map, done) {
-                    Ok(()) => done += 1,
-                    Err(error) if done == 0 => {
-                        self.spend(map.take_work());
-                        return Err(error);
-                    }
-                    Err(_) => break,
-                }
-                map.has_worked(cost.step);
+        for done in 0..count {
+            match self.once(cost, map, |map| f(map, done)) {
+                Ok(0) => return Ok(done),
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => return Ok(done),
+                Ok(_) => {}
             }
         }
-        self.spend(map.take_work());
-        Ok(done)
+        Ok(count)
+    }
+
+    /// Calls `f`, if the budget suffices, and charges for it. Returns how often it was called.
+    ///
+    /// # Errors
+    /// That of `f`.
+    #[inline(always)]
+    pub(crate) fn once<M: Machine>(
+        &mut self,
+        cost: Cost,
+        map: &mut Editable<M>,
+        f: impl FnOnce(&mut Editable<M>) -> Result<(), Error>,
+    ) -> Result<u32, Error> {
+        if self.0 < cost.most(M::cpus().len() as u32) {
+            return Ok(0);
+        }
+        // Work of earlier messages does not belong to this call.
+        map.take_work();
+        let done = f(map);
+        self.spend(map.take_work() + cost.step);
+        done.map(|()| 1)
+    }
+
+    /// The instructions that are left.
+    #[inline(always)]
+    pub(crate) fn left(&self) -> u32 {
+        self.0
     }
 
     #[inline(always)]
-    fn spend(&mut self, instructions: u32) {
+    pub(crate) fn spend(&mut self, instructions: u32) {
         self.0 = self.0.saturating_sub(instructions);
     }
 

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The greatest number of pages that are invalidated one by one. For more pages a full invalidation is faster,
 /// including the walks that it costs later.
-const SINGLE_MOST: usize = 32;
+pub(crate) const SINGLE_MOST: usize = 32;
 
 /// Changes the permissions in an entry that holds `old`, if that is a page that may have these.
 ///
@@ -23,7 +23,7 @@ const SINGLE_MOST: usize = 32;
 /// function, so no processor sets D meanwhile. (A processor may set A early, by speculation; it sets A again when the
 /// page is used.)
 #[inline(always)]
-fn set_perms(entry: &AtomicU64, old: Pte, perms: Perms) -> Option<()> {
+pub(crate) fn set_perms(entry: &AtomicU64, old: Pte, perms: Perms) -> Option<()> {
     let can = old.is_present() && may_have(old, perms);
     can.then(|| entry.store(with_perms(old.0, perms), Relaxed))
 }
@@ -172,7 +172,7 @@ impl<M: Machine> Editable<M> {
 
     /// Invalidates the translations of the first `count` of these pages, which have lost rights.
     #[inline(always)]
-    fn invalidate_first(&mut self, count: usize, pages: impl Iterator<Item = Va>) {
+    pub(crate) fn invalidate_first(&mut self, count: usize, pages: impl Iterator<Item = Va>) {
         if count > SINGLE_MOST {
             self.stale_here = true;
         } else {

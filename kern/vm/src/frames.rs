@@ -1,7 +1,7 @@
 //! Page frames: their reference counts, and the lists of free frames.
 
-use crate::{Lock, Machine, Ranges};
-use abi::window::{CpuInfo, LockKind};
+use crate::{Guard, Lock, Machine, Ranges};
+use abi::window::{CpuInfo, FrameInfo, LockKind};
 use abi::{Error, Frame};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -62,6 +62,60 @@ pub(crate) enum Emptied {
     Table,
     /// The kernel's half, and the self map: the top-level table of a page map with no pages.
     Root,
+}
+
+/// The free frames of this processor, of which several are taken. They are counted when this is dropped.
+pub(crate) struct Taking<'a, M: Machine> {
+    hand: Guard<'a, Hand<M>, M>,
+    /// The frames of the hand, meanwhile.
+    some: List<M>,
+    pool: &'a Lock<List<M>, M>,
+    /// The number of frames at the beginning, and of those from the pool.
+    before: u32,
+}
+
+impl<M: Machine> Taking<'_, M> {
+    /// The number of frames that can be taken now. If none is at hand, some come from the pool.
+    #[inline(always)]
+    pub(crate) fn ready(&mut self) -> usize {
+        if self.some.len == 0 {
+            self.some = refill(self.pool);
+            self.before += self.some.len;
+        }
+        self.some.len as usize
+    }
+
+    /// Calls `f` with each of these places, not more than [`ready`](Self::ready), and a frame for it, which has old
+    /// contents and is in use from now on, with one reference. Returns the number of places.
+    #[inline(always)]
+    pub(crate) fn give<T>(&mut self, places: impl Iterator<Item = T>, mut f: impl FnMut(T, Frame)) -> usize {
+        let (mut next, mut taken) = (self.some.first, 0);
+        for place in places {
+            let (frame, info) = (Frame(next), M::info(Frame(next)));
+            next = info.word.load(Relaxed);
+            info.word.store(0, Relaxed);
+            info.refs.store(1, Relaxed);
+            taken += 1;
+            f(place, frame);
+        }
+        self.some.first = next;
+        self.some.len -= taken;
+        taken as usize
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn refill<M: Machine>(pool: &Lock<List<M>, M>) -> List<M> {
+    pool.lock().cut(BATCH)
+}
+
+impl<M: Machine> Drop for Taking<'_, M> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        count::<M>(i64::from(self.some.len) - i64::from(self.before));
+        self.hand.any = core::mem::replace(&mut self.some, List::EMPTY);
+    }
 }
 
 /// A list of free frames.
@@ -252,7 +306,7 @@ impl<M: Machine> Memory<M> {
     /// Puts a frame without references on the free list of this processor.
     #[inline(never)]
     fn push_free(&self, frame: Frame) {
-        M::poison(frame);
+        M::poison(core::iter::once(frame));
         let mut hand = self.mine().lock();
         let any = &mut hand.any;
         any.push(frame);
@@ -260,6 +314,31 @@ impl<M: Machine> Memory<M> {
         if any.len >= AT_HAND {
             let some = any.cut(BATCH);
             self.pool.lock().prepend(some);
+        }
+    }
+
+    /// The free frames of this processor, of which several are about to be taken.
+    pub(crate) fn at_hand(&self) -> Taking<'_, M> {
+        let mut hand = self.mine().lock();
+        let some = core::mem::replace(&mut hand.any, List::EMPTY);
+        Taking { before: some.len, hand, some, pool: &self.pool }
+    }
+
+    /// Frees frames that have no reference any more, and that no processor can reach: `len` of them, linked from the
+    /// `first` to the `last` one.
+    pub(crate) fn free_all(&self, first: &FrameInfo, last: &FrameInfo, len: u32) {
+        if len == 0 {
+            return;
+        }
+        let some = List { first: first.word.load(Relaxed), len, machine: PhantomData };
+        last.word.store(END, Relaxed);
+        M::poison(some.frames());
+        let mut hand = self.mine().lock();
+        count::<M>(len.into());
+        if hand.any.len + len < AT_HAND {
+            hand.any.prepend_up_to(some, last);
+        } else {
+            self.pool.lock().prepend_up_to(some, last);
         }
     }
 
@@ -323,16 +402,22 @@ impl<M: Machine> List<M> {
 
     /// Prepends another list, which is short: its end must be searched.
     fn prepend(&mut self, other: Self) {
-        let mut at = other.first;
-        while at != END {
-            let info = M::info(Frame(at));
-            at = info.word.load(Relaxed);
-            if at == END {
-                info.word.store(self.first, Relaxed);
-                self.first = other.first;
-                self.len += other.len;
-            }
+        if let Some(last) = other.frames().last() {
+            self.prepend_up_to(other, M::info(last));
         }
+    }
+
+    /// Prepends another list, whose last frame has this metadata.
+    fn prepend_up_to(&mut self, other: Self, last: &FrameInfo) {
+        last.word.store(self.first, Relaxed);
+        self.first = other.first;
+        self.len += other.len;
+    }
+
+    /// The frames, from the first to the last.
+    fn frames(&self) -> impl Iterator<Item = Frame> {
+        let frame = |at: u32| (at != END).then_some(Frame(at));
+        core::iter::successors(frame(self.first), move |last| frame(M::info(*last).word.load(Relaxed)))
     }
 }
 

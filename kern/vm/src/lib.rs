@@ -34,11 +34,12 @@ mod lock;
 mod page_map;
 mod pages;
 mod ranges;
+mod runs;
 mod sharing;
 mod teardown;
 mod walk;
 
-pub use budget::{Budget, Cost, unpinned};
+pub use budget::{Budget, unpinned};
 pub use build::Builder;
 pub use edit::{DEFER, Edit, FLUSH, FLUSH_EACH};
 pub use frames::{FILL, FREE, Memory};
@@ -70,8 +71,8 @@ pub trait Machine: Sized + 'static {
     fn zero(frame: Frame);
     /// Copies a whole frame.
     fn copy(from: Frame, to: Frame);
-    /// Called when a frame is freed: checking kernels fill the frame with a pattern.
-    fn poison(frame: Frame);
+    /// Called when frames are freed: checking kernels fill them with a pattern.
+    fn poison(frames: impl Iterator<Item = Frame>);
     /// Called for words that should be zero: checking kernels check them.
     fn expect_zeros(words: &[AtomicU64]);
     /// Invalidates this processor's cached translations of one page of the page map with this root.

@@ -361,20 +361,17 @@ pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: Level) -> Result<()>
 pub fn page_ops(ops: &[PageOp]) -> core::result::Result<(), (usize, Error)> {
     let (mut done, mut pages) = (0, 0);
     while done < ops.len() {
-        // Finish an operation that was cut short by itself; the others follow.
-        let rest;
-        let todo = match pages {
-            0 => &ops[done..],
-            _ => {
-                rest = [ops[done].skip(pages)];
-                &rest
-            }
-        };
+        // An operation that was cut short is finished by itself. For a single one, a call of its own is cheaper.
+        if pages > 0 || done + 1 == ops.len() {
+            page_op(ops[done].skip(pages)).map_err(|error| (done, error))?;
+            (done, pages) = (done + 1, 0);
+            continue;
+        }
+        let todo = &ops[done..];
         let (operations, count) = (Va(todo.as_ptr() as u64), todo.len() as u64);
         let result = with_buffer(touch_to_read, || call(args::PageOps { operations, count }));
         let (whole, part) = result.map_err(|error| (done, error))?;
-        pages = if whole == 0 { pages + part as u32 } else { part as u32 };
-        done += whole as usize;
+        (done, pages) = (done + whole as usize, part as u32);
     }
     Ok(())
 }

@@ -318,11 +318,13 @@ impl Machine for Sim {
     }
 
     /// Fills a freed frame. It may be allocated again after this, so the processor must have no translation to it.
-    fn poison(frame: Frame) {
-        sim().freed.fetch_add(1, SeqCst);
-        let known = processor(|processor| processor.knows(frame));
-        assert!(known.is_none(), "{frame:?} is freed, but the processor has it at {known:?}");
-        Sim::table(frame).iter().for_each(|word| word.store(POISON, Relaxed));
+    fn poison(frames: impl Iterator<Item = Frame>) {
+        for frame in frames {
+            sim().freed.fetch_add(1, SeqCst);
+            let known = processor(|processor| processor.knows(frame));
+            assert!(known.is_none(), "{frame:?} is freed, but the processor has it at {known:?}");
+            Sim::table(frame).iter().for_each(|word| word.store(POISON, Relaxed));
+        }
     }
 
     fn expect_zeros(words: &[AtomicU64]) {

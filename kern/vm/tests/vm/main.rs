@@ -9,7 +9,8 @@
 //! | [`edges`] | single cases that random tests would not find: frames, pages, windows and the self map |
 //! | [`shared`] | single cases of tables that two page maps share |
 //! | [`build`] | the kernel's own page tables |
-//! | [`run`] | runs of pages and tables |
+//! | [`run`] | runs of pages and tables: how far they get |
+//! | [`many`] | runs of pages, against the same pages one by one |
 //! | [`processors`] | frames taken and freed by several processors at once |
 //! | [`sketch`] | simplified page maps |
 //! | [`search`] | every short sequence of operations on shared tables, and the reason for each part of their rule |
@@ -22,6 +23,8 @@
 mod build;
 mod case;
 mod edges;
+mod many;
+
 mod model;
 mod op;
 mod processors;

@@ -63,7 +63,7 @@ impl Machine for Threads {
 
     fn invalidate_all(_: Frame) {}
 
-    fn poison(_: Frame) {}
+    fn poison(_: impl Iterator<Item = Frame>) {}
 
     fn expect_zeros(_: &[std::sync::atomic::AtomicU64]) {}
 

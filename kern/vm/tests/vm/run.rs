@@ -5,7 +5,7 @@ use abi::{Call, EnvId, Error, Level, PAGE_SIZE, PageOp, Perms, Va, page::span};
 use proptest::prelude::*;
 use sim::machine::{self, FRAMES, KERNEL_FRAMES, Sim};
 use std::ops::Range;
-use vm::{Budget, Cost, PageMap, unpinned};
+use vm::{Budget, PageMap, unpinned};
 
 const HERE: Va = Va(0x40_0000);
 const THERE: Va = Va(0x80_0000_0000);
@@ -25,15 +25,8 @@ impl World {
     }
 
     fn run_within(&mut self, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
-        let perms = Perms::from_bits_retain(op.arg);
-        budget.each(Cost::PAGE, &mut self.here.edit(), op.count, |map, page| {
-            let va = op.va.add_pages(page.into());
-            match Call::from_number(op.call.into()) {
-                Some(Call::Alloc) => map.alloc(va, perms),
-                Some(Call::Protect) => map.protect(va, perms),
-                _ => map.unmap(va),
-            }
-        })
+        let call = Call::from_number(op.call.into()).expect("a call");
+        self.here.edit().run_pages(None, call, op, op.count, budget)
     }
 
     fn run(&mut self, op: PageOp) -> Result<u32, Error> {
@@ -70,10 +63,10 @@ fn an_entry_does_so_much_and_no_more() {
     machine::take_filled();
     let op = PageOp::alloc(ME, HERE, 100, Perms::WRITE);
     let done = world.run(op).expect("the first pages");
-    // A page of zeros is about 650 instructions.
-    assert!((20..28).contains(&done), "{done} pages");
+    // A page of zeros is about 550 instructions.
+    assert!((28..34).contains(&done), "{done} pages");
     assert_eq!(machine::take_filled(), done + 3, "pages and tables");
-    assert_eq!(world.finish(op.skip(done)), 4);
+    assert_eq!(world.finish(op.skip(done)), 3);
     assert!((0..100).all(|page| world.here.page(HERE.add_pages(page)).is_some()));
     // Changing an entry is less work.
     assert_eq!(world.run(PageOp::protect(ME, HERE, 100, Perms::READ)), Ok(100));
@@ -89,7 +82,8 @@ fn operations_of_one_entry_share_its_time() {
         let op = PageOp::alloc(ME, HERE.add_pages(page), 1, Perms::WRITE);
         total += world.run_within(&op, &mut budget).expect("no error");
     }
-    assert!((20..28).contains(&total), "{total} pages");
+    // Each has a walk of its own.
+    assert!((16..22).contains(&total), "{total} pages");
 }
 
 #[test]
@@ -242,7 +236,7 @@ fn tables_are_owned_within_an_entry() {
 /// allocated.
 #[test]
 fn a_table_with_pages_apart_is_paid_for() {
-    for (pages, left) in [(1, 15..24), (64, 4..10), (256, 1..6)] {
+    for (pages, left) in [(1, 15..28), (64, 4..14), (256, 1..6)] {
         let mut world = World::new();
         for page in 0..pages {
             let va = THERE.add_pages(page * 512 / pages);
@@ -289,31 +283,27 @@ fn put(world: &mut World, before: Before, pages: u32) {
 
 /// One kernel entry for this many pages, in a page map that is loaded elsewhere, or here.
 fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
-    let World { here, there } = world;
-    let done = Budget::of_entry().each(Cost::PAGE, &mut here.edit(), pages, |map, page| {
-        let (va, from) = (HERE.add_pages(page.into()), THERE.add_pages(page.into()));
-        match call {
-            Call::Alloc => map.alloc(va, Perms::WRITE),
-            Call::Map => {
-                let frame = there.grant(from, Perms::READ)?;
-                map.accept(va, frame, Perms::READ)
-            }
-            Call::Copy => there.source(from).and_then(|frame| map.copy(va, frame, Perms::READ)),
-            Call::Protect => map.protect(va, Perms::READ),
-            Call::Unmap => map.unmap(va),
-            Call::Mark => map.mark(va, 5),
-            _ => map.own(va).map(drop),
-        }
-    });
-    done.ok()
+    let op = match call {
+        Call::Alloc => PageOp::alloc(ME, HERE, pages, Perms::WRITE),
+        Call::Map => PageOp::map(ME, THERE, ME, HERE, pages, Perms::READ),
+        Call::Copy => PageOp::copy(ME, THERE, ME, HERE, pages, Perms::READ),
+        Call::Protect => PageOp::protect(ME, HERE, pages, Perms::READ),
+        Call::Unmap => PageOp::unmap(ME, HERE, pages),
+        Call::Mark => PageOp::mark(ME, HERE, pages, 5),
+        _ => PageOp::own(HERE, pages),
+    };
+    let (mut from, budget) = (world.there.edit(), &mut Budget::of_entry());
+    world.here.edit().run_pages(Some(&mut from), call, &op, pages, budget).ok()
 }
 
 /// The kernel entry that replaces pages pays for freeing their frames, and for TLB shootdowns.
 #[test]
 fn no_entry_costs_more_than_its_budget() {
     const PAGES: u32 = 200;
-    // The cost of a page that is mapped at an empty entry, and the budget of a kernel entry.
-    const EDIT: u32 = 90;
+    // The cost of editing an entry, on the slow path and on the fast path, and the budget of a kernel entry.
+    const EDIT: [u32; 2] = [90, 10];
+    // The simulated machine charges for a filled frame what that costs on the slow path. A run does it for less.
+    const LESS: u32 = vm::FILL / 20;
     const ENTRY: u32 = 18_600;
     let calls = [Call::Alloc, Call::Map, Call::Copy, Call::Protect, Call::Unmap, Call::Mark, Call::Own];
     let befores = [Before::Nothing, Before::Sole, Before::Shared, Before::Marks];
@@ -324,10 +314,12 @@ fn no_entry_costs_more_than_its_budget() {
         machine::run_elsewhere(elsewhere);
         take_cost();
         let Some(done) = enter(&mut world, call, PAGES) else { continue };
-        let cost = EDIT * done + take_cost();
+        let filled_and_freed = take_cost();
+        let [most, cost] = EDIT.map(|edit| edit * done + filled_and_freed);
+        let cost = if elsewhere { most } else { cost };
         let what = format!("{call:?} over {before:?}, elsewhere: {elsewhere}");
-        assert!(cost <= ENTRY, "{what}: {done} pages for {cost}");
-        assert!(done == PAGES || cost > ENTRY / 3, "{what}: only {done} pages for {cost}");
+        assert!(cost <= ENTRY + LESS * done, "{what}: {done} pages for {cost}");
+        assert!(done == PAGES || most > ENTRY / 3, "{what}: only {done} pages for {most}");
     }
 }
 
