@@ -1,7 +1,7 @@
 //! The control registers of every processor: their contents do not depend on the software that ran before.
 //!
 //! Each register is written as a whole, by [`set`], on the boot processor and on the application processors; no earlier
-//! value is kept. `docs/processor.md` lists all of them, with the reasons. A checking kernel compares ([`compare`]).
+//! value is kept. `docs/processor.md` lists all of them, with the reasons. A checking kernel compares (`compare`).
 //! The local APIC has a similar list in `apic`.
 
 use crate::machine::registers::{KERNEL_CODE, USER_DATA};
