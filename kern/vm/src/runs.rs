@@ -15,13 +15,19 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The cost of a loop, besides its pages.
-const ROUND: u32 = 150;
+const ROUND: u32 = 300;
+
+/// The cost of a page of a run on the slow path, besides that of a single page.
+const STEP: u32 = 90;
+
+/// The number of pages that the slow path does after the fast path could do none.
+const SLOW: u32 = 16;
 
 /// The cost of a page in a loop, at most.
 const fn cost(call: Call) -> u32 {
     match call {
-        Call::Alloc | Call::Copy => 542,
-        Call::Own => 600,
+        Call::Alloc | Call::Copy => 560,
+        Call::Own => 640,
         Call::Unmap => 60,
         _ => 45,
     }
@@ -59,23 +65,24 @@ impl<M: Machine> Editable<M> {
     ) -> Result<u32, Error> {
         // Work of earlier messages does not belong to this call.
         self.take_work();
-        let mut done = 0;
+        let (mut done, mut slow) = (0, 0_u32);
         while done < count {
             let rest = op.skip(done);
-            // The slow path finds the table first.
-            let fast = if self.last[0].get().span == rest.va.0 / SPAN {
+            // The slow path finds the table first. After an unusual page it does some more.
+            if slow == 0 && self.last[0].get().span == rest.va.0 / SPAN {
                 let affordable = budget.left().saturating_sub(ROUND) / cost(call);
-                self.run_fast(source.as_deref(), call, &rest, (count - done).min(affordable))
-            } else {
-                0
-            };
-            if fast > 0 {
+                let fast = self.run_fast(source.as_deref(), call, &rest, (count - done).min(affordable));
                 // Of several pages that may have to be copied, most are not.
                 let each = if call == Call::Own { cost(Call::Unmap) } else { cost(call) };
                 budget.spend(ROUND + fast * each + self.take_work());
-                done += fast;
-                continue;
+                if fast > 0 {
+                    done += fast;
+                    continue;
+                }
+                slow = SLOW;
             }
+            slow = slow.saturating_sub(1);
+            budget.spend(STEP);
             match self.run_pages(source.as_deref_mut(), call, &rest, 1, budget) {
                 Ok(0) => break,
                 Ok(one) => done += one,

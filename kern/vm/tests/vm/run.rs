@@ -319,7 +319,7 @@ fn no_entry_costs_more_than_its_budget() {
         let cost = if elsewhere { most } else { cost };
         let what = format!("{call:?} over {before:?}, elsewhere: {elsewhere}");
         assert!(cost <= ENTRY + LESS * done, "{what}: {done} pages for {cost}");
-        assert!(done == PAGES || most > ENTRY / 3, "{what}: only {done} pages for {most}");
+        assert!(done == PAGES || most > ENTRY / 5, "{what}: only {done} pages for {most}");
     }
 }
 
