@@ -56,13 +56,13 @@ impl Row {
         self.pages.map_or(1, |_| PAGES)
     }
 
-    /// What one operation takes.
+    /// The instructions of one operation, if a sample has `count` of them.
     #[must_use]
     pub fn each(&self, count: u64) -> f64 {
         count as f64 / self.operations() as f64
     }
 
-    /// What one operation takes, as text: for a page, with one decimal.
+    /// The instructions of one operation as text, for a page with one decimal, if a sample has `count` of them.
     #[must_use]
     pub fn each_text(&self, count: u64) -> String {
         self.pages.map_or_else(|| count.to_string(), |_| format!("{:.1}", self.each(count)))

@@ -8,6 +8,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// rights. Without W the table may be shared, so the rights of a page are always the AND over the levels.
 pub(crate) const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
 
+/// The entry of a page in a frame that nobody else has.
+#[inline(always)]
+pub(crate) fn fresh(frame: Frame, perms: Perms) -> Pte {
+    Pte(Pte::page(frame, perms).0 | Pte::MAY)
+}
+
 /// The entry of a granted page: it may become writable later only if it is writable now.
 #[inline(always)]
 pub(crate) fn granted(frame: Frame, perms: Perms) -> Pte {

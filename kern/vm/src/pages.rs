@@ -1,7 +1,7 @@
 //! The operations of the page calls on one page.
 
 use crate::Machine;
-use crate::entry::{change, count, granted, may_have, owned, owned_copy, with_perms};
+use crate::entry::{change, count, fresh, granted, may_have, owned, owned_copy, with_perms};
 use crate::page_map::{Editable, Leaf};
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
@@ -83,7 +83,7 @@ impl<M: Machine> Editable<M> {
     #[inline(always)]
     pub fn alloc(&mut self, va: Va, perms: Perms) -> Result<(), Error> {
         let frame = M::memory().alloc_zeros(&mut self.work)?;
-        self.insert(va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+        self.insert(va, fresh(frame, perms))
     }
 
     /// Maps a fresh page with the contents of a frame at `va`, replacing a page or mark there.
@@ -93,7 +93,7 @@ impl<M: Machine> Editable<M> {
     #[inline]
     pub fn copy(&mut self, va: Va, from: Frame, perms: Perms) -> Result<(), Error> {
         let frame = M::memory().alloc_copy(from, &mut self.work)?;
-        self.insert(va, Pte(Pte::page(frame, perms).0 | Pte::MAY))
+        self.insert(va, fresh(frame, perms))
     }
 
     /// Maps a granted frame at `va`, replacing a page or mark there. The reference moves into the entry; an error

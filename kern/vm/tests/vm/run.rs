@@ -82,8 +82,7 @@ fn operations_of_one_entry_share_its_time() {
         let op = PageOp::alloc(ME, HERE.add_pages(page), 1, Perms::WRITE);
         total += world.run_within(&op, &mut budget).expect("no error");
     }
-    // Each has a walk of its own.
-    assert!((16..22).contains(&total), "{total} pages");
+    assert!((20..28).contains(&total), "{total} pages");
 }
 
 #[test]
@@ -300,10 +299,8 @@ fn enter(world: &mut World, call: Call, pages: u32) -> Option<u32> {
 #[test]
 fn no_entry_costs_more_than_its_budget() {
     const PAGES: u32 = 200;
-    // The cost of editing an entry, on the slow path and on the fast path, and the budget of a kernel entry.
-    const EDIT: [u32; 2] = [90, 10];
-    // The simulated machine charges for a filled frame what that costs on the slow path. A run does it for less.
-    const LESS: u32 = vm::FILL / 20;
+    // The cost of a page of a run, on the slow path and on the fast path, and the budget of a kernel entry.
+    const EDIT: [u32; 2] = [180, 10];
     const ENTRY: u32 = 18_600;
     let calls = [Call::Alloc, Call::Map, Call::Copy, Call::Protect, Call::Unmap, Call::Mark, Call::Own];
     let befores = [Before::Nothing, Before::Sole, Before::Shared, Before::Marks];
@@ -318,8 +315,8 @@ fn no_entry_costs_more_than_its_budget() {
         let [most, cost] = EDIT.map(|edit| edit * done + filled_and_freed);
         let cost = if elsewhere { most } else { cost };
         let what = format!("{call:?} over {before:?}, elsewhere: {elsewhere}");
-        assert!(cost <= ENTRY + LESS * done, "{what}: {done} pages for {cost}");
-        assert!(done == PAGES || most > ENTRY / 5, "{what}: only {done} pages for {most}");
+        assert!(cost <= ENTRY, "{what}: {done} pages for {cost}");
+        assert!(done == PAGES || most > ENTRY / 3, "{what}: only {done} pages for {most}");
     }
 }
 
