@@ -101,6 +101,8 @@ impl Counter {
 
     /// Notes that the processor executes nothing until it is [in the idle loop](Counter::idle) again.
     pub fn halt(&self, cpu: u32) {
+        // An entry of another processor may have begun since this one was noted, and does not end before it is noted.
+        self.last.store(cpu, Relaxed);
         self.busy.fetch_and(!(1 << cpu), Relaxed);
     }
 

@@ -124,6 +124,24 @@ fn an_entry_does_not_count_if_two_overlap() {
 }
 
 #[test]
+fn an_entry_does_not_count_if_another_processor_came_to_rest_meanwhile() {
+    let rests: [fn(&Emulator); 2] = [|emulator| emulator.counter.halt(1), |emulator| emulator.wait(1)];
+    for rest in rests {
+        let emulator = Emulator::new(1_000_000);
+        emulator.begin(1);
+        emulator.execute(10);
+        emulator.begin(0);
+        emulator.execute(30);
+        // The emulator lets the other one execute for a while.
+        emulator.execute(1_000);
+        rest(&emulator);
+        emulator.execute(30);
+        emulator.end(0, ALLOC);
+        assert_eq!(emulator.longest(), (0, 0));
+    }
+}
+
+#[test]
 fn an_idle_processor_is_in_the_kernel() {
     let emulator = Emulator::new(0);
     emulator.begin(0);
