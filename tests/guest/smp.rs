@@ -124,8 +124,7 @@ fn is_whole(line: &str) -> bool {
 fn twice() -> Case {
     let case = named("two-processors-have-one", "stresssched").cpus(4).only(Flavor::Check);
     case.panics("hold-twice").check(|run| {
-        // Another processor may be in the middle of a line.
-        run.once(r"kernel panic: .*check\.rs:[0-9]+:[0-9]+:$");
+        run.once(r"^kernel panic: .*check\.rs:[0-9]+:[0-9]+:$");
         // The processor that takes the environment reports it, or any other one that enters the kernel before that.
         run.once(
             r"^environment [0-9a-f]{8} (is on processors [0-3] and [0-3]|runs on processor [0-3], and .* holds it)$",

@@ -2,7 +2,7 @@
 
 use crate::machine::cpu::{self, Stacks};
 use crate::machine::power::{self, PANICKING};
-use crate::machine::print::print_panic;
+use crate::machine::print::{self, kprintln};
 use crate::machine::registers::{Saved, reg};
 use abi::ExitStatus;
 use core::panic::PanicInfo;
@@ -26,6 +26,8 @@ pub fn exception(saved: &Saved) -> ! {
 }
 
 fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
+    // This processor may have panicked in the middle of a line. Others finish theirs before the report.
+    print::abandon();
     let me = cpu::here() + 1;
     match PANICKING.compare_exchange(0, me, Relaxed, Relaxed) {
         Ok(_) => {}
@@ -34,10 +36,10 @@ fn die(text: core::fmt::Arguments, saved: Option<&Saved>, frame: u64) -> ! {
         // Only the first panic is reported.
         Err(_) => power::stand_still(),
     }
-    print_panic(text);
+    print::print(text);
     if let Some(saved) = saved {
-        print_panic(format_args!("{}", saved.as_fault()));
-        print_panic(format_args!("  backtrace {:#018x}", saved.rip));
+        kprintln!("{}", saved.as_fault());
+        kprintln!("  backtrace {:#018x}", saved.rip);
     }
     backtrace(frame);
     power::off(ExitStatus::KERNEL_PANIC)
@@ -54,7 +56,7 @@ fn backtrace(mut frame: u64) {
         }
         // SAFETY: two words of a stack; at worst a guard page, and then the panic ends here.
         let [next, back] = unsafe { *(frame as *const [u64; 2]) };
-        print_panic(format_args!("  backtrace {back:#018x}"));
+        kprintln!("  backtrace {back:#018x}");
         frame = next;
     }
 }

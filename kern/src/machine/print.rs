@@ -3,9 +3,10 @@
 //! One `write` comes out in one piece, and no line ever has text of two environments: an environment that writes while
 //! the line of another one is unfinished begins a new line. Assembling lines before they are written is left to libos.
 
-use crate::machine::hardware::Lock;
+use crate::machine::{cpu, hardware::Lock};
 use abi::{EnvId, window::LockKind};
-use core::{fmt, sync::atomic::AtomicBool};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use spin::Once;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
@@ -19,6 +20,8 @@ struct Console {
 }
 
 static CONSOLE: Lock<Console> = Lock::new(LockKind::Console, Console { uart: None, open: None });
+/// The processor that has the console, plus one; 0: none.
+static HOLDER: AtomicU32 = AtomicU32::new(0);
 /// The prefix of the kernel's own lines, by which a reader of the console can tell them from those of programs.
 pub static SIGNATURE: Once<&str> = Once::new();
 /// Whether `trace!` prints.
@@ -28,7 +31,26 @@ pub static TRACE: AtomicBool = AtomicBool::new(false);
 pub fn init() {
     // SAFETY: the standard port of the first serial line; nobody else uses it.
     let uart = unsafe { Uart16550::new_port(COM1) };
-    CONSOLE.lock().uart = uart.ok().and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart));
+    with_console(|console| {
+        console.uart = uart.ok().and_then(|mut uart| uart.init(Config::DEFAULT).ok().map(|()| uart))
+    });
+}
+
+fn with_console<R>(f: impl FnOnce(&mut Console) -> R) -> R {
+    let mut console = CONSOLE.lock();
+    HOLDER.store(cpu::here() + 1, Relaxed);
+    let result = f(&mut console);
+    HOLDER.store(0, Relaxed);
+    result
+}
+
+/// Lets others have the console, if this processor was interrupted while it had it. It must not go on there.
+pub fn abandon() {
+    if HOLDER.load(Relaxed) == cpu::here() + 1 {
+        HOLDER.store(0, Relaxed);
+        // SAFETY: the holder is this processor, which does not go on.
+        unsafe { CONSOLE.inner().force_unlock() };
+    }
 }
 
 impl Console {
@@ -58,28 +80,16 @@ impl fmt::Write for Console {
 /// Prints a line of the kernel.
 pub fn print(text: fmt::Arguments) {
     let signature = SIGNATURE.get().unwrap_or(&"");
-    let _ = fmt::write(&mut *CONSOLE.lock(), format_args!("{signature}{text}\n"));
-}
-
-/// Prints a line of a kernel that panics.
-pub fn print_panic(text: fmt::Arguments) {
-    const TRIES: u32 = 1_000_000;
-    // Another processor finishes its line. This processor, interrupted in the middle of a line, does not.
-    if !(0..TRIES).any(|_| !CONSOLE.inner().is_locked()) {
-        // SAFETY: the holder does not go on.
-        unsafe { CONSOLE.inner().force_unlock() };
-    }
-    print(text);
+    let _ = with_console(|console| fmt::write(console, format_args!("{signature}{text}\n")));
 }
 
 /// Waits until the serial port has sent everything.
 pub fn drain() {
     const TRIES: u32 = 10_000_000;
-    let mut console = CONSOLE.lock();
-    if let Some(uart) = &mut console.uart {
-        let empty = uart_16550::spec::registers::LSR::TRANSMITTER_EMPTY;
-        let _ = (0..TRIES).find(|_| uart.lsr().contains(empty));
-    }
+    let empty = uart_16550::spec::registers::LSR::TRANSMITTER_EMPTY;
+    with_console(|console| {
+        let _ = console.uart.as_mut().map(|uart| (0..TRIES).find(|_| uart.lsr().contains(empty)));
+    });
 }
 
 /// Prints a line of the kernel on the console.
@@ -100,12 +110,12 @@ pub(crate) use {kprintln, trace};
 
 /// Prints text of an environment, in one piece.
 pub fn print_for(env: EnvId, text: &[u8]) {
-    CONSOLE.lock().write(Some(env), text);
+    with_console(|console| console.write(Some(env), text));
 }
 
 /// Takes received bytes, as many as there are and fit.
 pub fn receive(buffer: &mut [u8]) -> &[u8] {
-    let len = CONSOLE.lock().uart.as_mut().map_or(0, |uart| uart.receive_bytes(buffer));
+    let len = with_console(|console| console.uart.as_mut().map_or(0, |uart| uart.receive_bytes(buffer)));
     &buffer[..len]
 }
 
