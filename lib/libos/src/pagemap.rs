@@ -2,8 +2,9 @@
 //! and the frame table.
 
 use crate::regions;
-use crate::{Frame, PAGE_SIZE, Perms, Pte, Va, layout, print, println, uvpt, windows};
+use crate::{Perms, Pte, Va, layout, print, println, uvpt, windows};
 use core::ops::Range;
+use pager::runs::{Singly, runs};
 
 /// Counts of the pages and marks in a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,23 +59,8 @@ pub fn print(pages: bool) {
 
 /// Prints the pages that the program has mapped outside of all regions.
 fn print_stray(range: Range<Va>, pages: bool) {
-    let mut run: Option<(Range<Va>, Perms)> = None;
-    for (va, entry) in uvpt::entries(range) {
-        let perms = entry.perms();
-        match &mut run {
-            Some((run, same)) if run.end == va && *same == perms => run.end = va.add_pages(1),
-            _ => {
-                end_stray(run, pages);
-                run = Some((va..va.add_pages(1), perms));
-            }
-        }
-    }
-    end_stray(run, pages);
-}
-
-fn end_stray(run: Option<(Range<Va>, Perms)>, pages: bool) {
-    if let Some((range, perms)) = run {
-        print_range(range, perms, "(no region)", pages);
+    for (va, count, perms) in uvpt::runs(range, |entry| Some(entry.perms())) {
+        print_range(va..va.add_pages(count.into()), perms, "(no region)", pages);
     }
 }
 
@@ -107,31 +93,21 @@ fn rights(perms: Perms) -> &'static str {
 
 /// Prints runs of pages with consecutive frames and equal flags.
 fn print_frames(range: Range<Va>) {
-    let mut run: Option<(Va, Pte, u64)> = None;
-    for (va, entry) in uvpt::entries(range) {
-        let continues = |(first, start, count): (Va, Pte, u64)| {
-            let step = if entry.is_present() { count * PAGE_SIZE } else { 0 };
-            first.add_pages(count) == va && entry.0 == start.0 + step
-        };
-        match &mut run {
-            Some(run) if continues(*run) => run.2 += 1,
-            _ => {
-                print_run(run);
-                run = Some((va, entry, 1));
+    // Of such a run, every page would have the same first entry.
+    let first = range.start;
+    let kind = |va: Va, entry: Pte| {
+        let step = if entry.is_present() { va.0 - first.0 } else { 0 };
+        Some(entry.0.wrapping_sub(step))
+    };
+    for (va, count, _) in runs(Singly(uvpt::entries(range)), kind) {
+        let (entry, more) = (uvpt::pte(va), u64::from(count) - 1);
+        print!("  {va}: {entry:?}");
+        match more {
+            0 => println!(),
+            _ if entry.is_present() => {
+                println!(", and {more} more up to frame {:#x}", u64::from(entry.frame().0) + more)
             }
+            _ => println!(", {count} times"),
         }
-    }
-    print_run(run);
-}
-
-fn print_run(run: Option<(Va, Pte, u64)>) {
-    let Some((va, entry, count)) = run else { return };
-    let Frame(first) = entry.frame();
-    if count > 1 && entry.is_present() {
-        println!("  {va}: {entry:?}, and {} more up to frame {:#x}", count - 1, u64::from(first) + count - 1);
-    } else if count > 1 {
-        println!("  {va}: {entry:?}, {count} times");
-    } else {
-        println!("  {va}: {entry:?}");
     }
 }

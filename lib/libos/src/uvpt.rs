@@ -71,16 +71,14 @@ pub fn entries(range: Range<Va>) -> Entries {
     Entries { at: range.start.page(), end: range.end, level: Level::L4 }
 }
 
-/// The runs of adjacent pages and marks in a range that are `wanted`: start, and number of pages.
+/// The runs of adjacent pages and marks in a range that are of the same `kind`: start, number of pages, and kind.
+/// Pages of no kind are left out.
 ///
-/// The caller may change the pages of a run before it asks for the next one.
-pub fn runs(range: Range<Va>, wanted: impl Fn(Pte) -> bool) -> impl Iterator<Item = (Va, u64)> {
-    let mut pages = entries(range).filter(move |(_, entry)| wanted(*entry)).map(|(page, _)| page).peekable();
-    core::iter::from_fn(move || {
-        let first = pages.next()?;
-        let more = (1..).take_while(|&n| pages.next_if_eq(&first.add_pages(n)).is_some()).count();
-        Some((first, more as u64 + 1))
-    })
+/// The kind may not depend on the frame number or on [`Pte::ACCESSED`]. The caller may change the pages of a run before
+/// it asks for the next one.
+pub fn runs<T: PartialEq>(range: Range<Va>, kind: impl Fn(Pte) -> Option<T>) -> impl Iterator<Item = (Va, u64, T)> {
+    let runs = pager::runs::runs(entries(range), move |_, entry| kind(entry));
+    runs.map(|(va, count, kind)| (va, count.into(), kind))
 }
 
 /// Iterator over pages and marks; see [`entries`].
@@ -112,6 +110,22 @@ impl Iterator for Entries {
     }
 }
 
+impl pager::runs::Entries for Entries {
+    #[inline]
+    fn pass_alike(&mut self, like: Pte) -> u64 {
+        // At the start of a table the iterator does not know whether there is one.
+        if self.level != Level::L1 || self.at >= self.end {
+            return 0;
+        }
+        let varies = if like.is_present() { Pte::FRAME | Pte::ACCESSED } else { 0 };
+        let before = self.at.index(Level::L1) - 1;
+        let most = pager::pages(&(self.at..self.end.page_up()));
+        let alike = (entries_like(self.at, Level::L1, before, like, varies) - 1).min(most);
+        self.step(self.at.add_pages(alike));
+        alike
+    }
+}
+
 impl Entries {
     /// Descends into the table for the next page, or skips empty entries at this level.
     fn search(&mut self) {
@@ -139,19 +153,23 @@ impl Entries {
 }
 
 /// The number of consecutive empty entries from the one that translates `va` at this level, which is empty, to the end
-/// of its table at most.
-///
-/// Most tables are nearly empty, so a walk spends its time in this function: it looks at eight entries at once.
+/// of its table at most. Most tables are nearly empty, so a walk spends its time here.
 pub(crate) fn empty_entries(va: Va, level: Level) -> u64 {
-    let (first, end) = (va.index(level), TABLE_ENTRIES);
+    entries_like(va, level, va.index(level), Pte(0), 0)
+}
+
+/// The number of consecutive entries of the table for `va` at this level, from number `first` on, that equal `like`
+/// except for the bits that vary. The first one is known to. Looks at eight entries at once.
+#[inline(always)]
+fn entries_like(va: Va, level: Level, first: usize, like: Pte, varies: u64) -> u64 {
     let table = layout::uvpt(va, level).page().0 as *const Pte;
     // SAFETY: the table is present, since the caller has read an entry of it, and `n` is an index.
-    let entry = |n: usize| unsafe { table.add(n).read_volatile() };
+    let difference = |n: usize| (unsafe { table.add(n).read_volatile() }.0 ^ like.0) & !varies;
     let mut n = first + 1;
-    while n < end {
-        if n % 8 == 0 && (n..n + 8).fold(0, |bits, n| bits | entry(n).0) == 0 {
+    while n < TABLE_ENTRIES {
+        if n % 8 == 0 && (n..n + 8).fold(0, |bits, n| bits | difference(n)) == 0 {
             n += 8;
-        } else if entry(n).is_empty() {
+        } else if difference(n) == 0 {
             n += 1;
         } else {
             break;

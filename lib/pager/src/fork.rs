@@ -4,7 +4,7 @@
 //! shares page by page, [`share_tables`] shares whole tables where it may. `docs/fork.md` explains both, and follows a
 //! fork through the code.
 
-use crate::{Access, Error, Inherit, ME, PageCalls, Region, batch::Batch, ranges, region, unshare};
+use crate::{Access, Error, Inherit, ME, PageCalls, Region, batch::Batch, ranges, runs::runs, unshare};
 use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
 use abi::{EnvId, Level, PageOp, Perms, Pte, Va, page::span};
 use core::ops::Range;
@@ -71,15 +71,6 @@ impl<K> Plan<'_, K> {
     fn inherits(region: &Region<K>) -> bool {
         region.pager.on_fork() != Inherit::Not
     }
-
-    /// The next part of a range that is not in `except`; and the address at which to continue after it.
-    fn next_part(&self, range: Range<Va>) -> (Range<Va>, Va) {
-        let later = self.except.iter().filter(|except| !except.is_empty() && except.end > range.start);
-        match later.min_by_key(|except| except.start) {
-            Some(except) if except.start < range.end => (range.start..except.start, except.end),
-            _ => (range.clone(), range.end),
-        }
-    }
 }
 
 /// Shares every page and mark of the caller with the child, as the plan says.
@@ -109,24 +100,21 @@ pub fn share_tables<K: PageCalls>(kernel: &mut K, plan: &Plan<K>) -> Result<(), 
 const NO_RUN: (Va, u32, Level) = (Va(0), 0, Level::L2);
 
 /// The pages and tables to share, collected so that neighbours take one operation, and the operations few calls.
-struct Sharing<'a, K: 'static, F> {
+struct Sharing<'a, K: 'static> {
     plan: &'a Plan<'a, K>,
-    all_inherit: bool,
-    batch: Batch<Share, F>,
+    /// The regions, if any of them is not inherited.
+    some_lost: &'a [Region<K>],
+    batch: Batch,
     /// The current run of tables: the first, their number, and the level of the entries that point to them.
     run: (Va, u32, Level),
 }
 
-impl<'a, K: PageCalls> Sharing<'a, K, ()> {
-    fn new(plan: &'a Plan<'a, K>) -> Sharing<'a, K, impl Fn(Va, u32, Share) -> [Option<PageOp>; 2]> {
-        let child = plan.child;
-        let batch = Batch::new(move |va, count, share: Share| share.ops(child, va, count));
-        let all_inherit = plan.regions.iter().all(Plan::inherits);
-        Sharing { plan, all_inherit, batch, run: NO_RUN }
+impl<'a, K: PageCalls> Sharing<'a, K> {
+    fn new(plan: &'a Plan<'a, K>) -> Sharing<'a, K> {
+        let some_lost = if plan.regions.iter().all(Plan::inherits) { &[] } else { plan.regions };
+        Sharing { plan, some_lost, batch: Batch::new(), run: NO_RUN }
     }
-}
 
-impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, F> {
     /// Shares the addresses that a table translates, from `start` on; `level` is that of its entries, and `left` the
     /// number of nonempty ones. Most tables are nearly empty: the search ends when that many were found.
     fn tables(&mut self, kernel: &mut K, start: Va, level: Level, mut left: u32) -> Result<(), Error> {
@@ -169,11 +157,23 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
         }
     }
 
+    /// The ranges whose pages are not shared here: the exceptions, and the regions that are not inherited.
+    fn left_out(&self) -> impl Iterator<Item = Range<Va>> {
+        let lost = self.some_lost.iter().filter(|region| !Plan::inherits(region)).map(Region::range);
+        self.plan.except.iter().cloned().chain(lost).filter(|range| !range.is_empty())
+    }
+
     /// Whether the child gets everything in a range.
     fn has_all(&self, range: &Range<Va>) -> bool {
-        let meets = |other: &Range<Va>| other.start < range.end && range.start < other.end && !other.is_empty();
-        let is_lost = |region: &Region<K>| !Plan::inherits(region) && meets(&region.range());
-        !self.plan.except.iter().any(meets) && (self.all_inherit || !self.plan.regions.iter().any(is_lost))
+        !self.left_out().any(|out| out.start < range.end && range.start < out.end)
+    }
+
+    /// The next part of a range that is not left out; and the address at which to continue after it.
+    fn next_part(&self, range: Range<Va>) -> (Range<Va>, Va) {
+        match self.left_out().filter(|out| out.end > range.start).min_by_key(|out| out.start) {
+            Some(out) if out.start < range.end => (range.start..out.start, out.end),
+            _ => (range.clone(), range.end),
+        }
     }
 
     fn add_table(&mut self, kernel: &mut K, va: Va, level: Level) -> Result<(), Error> {
@@ -198,21 +198,15 @@ impl<K: PageCalls, F: Fn(Va, u32, Share) -> [Option<PageOp>; 2]> Sharing<'_, K, 
     // exercise 3 of fork: every page and mark that the child is to have
     fn pages(&mut self, kernel: &mut K, mut range: Range<Va>) -> Result<(), Error> {
         while range.start < range.end {
-            let (part, next) = self.plan.next_part(range.clone());
-            for (va, entry) in kernel.entries(part) {
-                if self.inherits(va) {
-                    self.batch.add(kernel, va, Share::of(entry))?;
+            let (part, next) = self.next_part(range.clone());
+            for (va, count, share) in runs(kernel.entries(part), |_, entry| Some(Share::of(entry))) {
+                for op in share.ops(self.plan.child, va, count).into_iter().flatten() {
+                    self.batch.add(kernel, op)?;
                 }
             }
             range.start = next;
         }
         Ok(())
-    }
-
-    /// Whether the region at an address is inherited.
-    #[inline]
-    fn inherits(&self, va: Va) -> bool {
-        self.all_inherit || region::find(self.plan.regions, va).is_none_or(Plan::inherits)
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`pagers`] | zeros, shared memory, files, guards |
 //! | [`ranges`] | changes to ranges: unmap, protect, advise, move |
 //! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
+//! | [`mod@runs`] | adjacent pages that are treated alike |
 //! | [`unshare`] | tables that are shared since a fork: made private or given up |
 //!
 //! This crate calls the kernel only through the trait [`PageCalls`]. libos implements it with system calls; the tests
@@ -30,6 +31,7 @@ pub mod fork;
 pub mod pagers;
 pub mod ranges;
 pub mod region;
+pub mod runs;
 mod touch;
 pub mod unshare;
 
@@ -48,7 +50,7 @@ use core::ops::Range;
 /// environment.
 pub trait PageCalls: 'static {
     /// See [`PageCalls::entries`].
-    type Entries: Iterator<Item = (Va, Pte)>;
+    type Entries: runs::Entries;
 
     /// The entry at `va`: a page, a mark, or nothing.
     fn pte(&self, va: Va) -> Pte;

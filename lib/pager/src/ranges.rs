@@ -3,7 +3,9 @@
 //! The table is only used within [`Table::edit`], in steps that call nothing else. So a fault between two steps finds
 //! a consistent table.
 
-use crate::{Access, Error, ME, PageCalls, Region, Regions, Touch, batch::Batch, region, region::Piece, unshare};
+use crate::{
+    Access, Error, ME, PageCalls, Region, Regions, Touch, batch::Batch, region, region::Piece, runs::runs, unshare,
+};
 use abi::{PageOp, Perms, Pte, Va};
 use core::cell::Cell;
 use core::ops::Range;
@@ -86,10 +88,9 @@ fn remove<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> 
         return Ok(()); // no shared table either: those are never empty
     }
     unshare::discard(kernel, range)?;
-    let entries = kernel.entries(range.clone());
-    let mut batch = Batch::new(|va, count, ()| [Some(PageOp::unmap(ME, va, count)), None]);
-    for (va, _) in entries {
-        batch.add(kernel, va, ())?;
+    let mut batch = Batch::new();
+    for (va, count, ()) in runs(kernel.entries(range.clone()), |_, _| Some(())) {
+        batch.add(kernel, PageOp::unmap(ME, va, count))?;
     }
     batch.finish(kernel)
 }
@@ -134,11 +135,10 @@ fn set_rights<K: PageCalls>(
     rights: Perms,
     which: impl Fn(Pte) -> bool,
 ) -> Result<(), Error> {
-    let entries = kernel.entries(range.clone()).filter(|(_, entry)| entry.is_present() && which(*entry));
-    let emit = |va, count, perms| [Some(PageOp::protect(ME, va, count, perms)), None];
-    let mut batch = Batch::new(emit);
-    for (va, entry) in entries {
-        batch.add(kernel, va, protected(entry, rights))?;
+    let new = |_, entry: Pte| (entry.is_present() && which(entry)).then(|| protected(entry, rights));
+    let mut batch = Batch::new();
+    for (va, count, perms) in runs(kernel.entries(range.clone()), new) {
+        batch.add(kernel, PageOp::protect(ME, va, count, perms))?;
     }
     batch.finish(kernel)
 }
@@ -265,18 +265,15 @@ fn alias<K: PageCalls>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> R
 /// Makes the pages and marks of `old` appear from `new` on as well.
 fn copy_entries<K: PageCalls>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let moved = |va: Va| Va(va.0 - old.start.0 + new.0);
-    let entries = kernel.entries(old.clone());
-    let emit = |va, count, held| {
+    let held =
+        |_, entry: Pte| Some(if entry.is_present() { Held::Page(entry.perms()) } else { Held::Mark(entry.word()) });
+    let mut batch = Batch::new();
+    for (va, count, held) in runs(kernel.entries(old.clone()), held) {
         let op = match held {
             Held::Page(perms) => PageOp::map(ME, va, ME, moved(va), count, perms),
             Held::Mark(word) => PageOp::mark(ME, moved(va), count, word),
         };
-        [Some(op), None]
-    };
-    let mut batch = Batch::new(emit);
-    for (va, entry) in entries {
-        let held = if entry.is_present() { Held::Page(entry.perms()) } else { Held::Mark(entry.word()) };
-        batch.add(kernel, va, held)?;
+        batch.add(kernel, op)?;
     }
     batch.finish(kernel)
 }

@@ -5,7 +5,7 @@ use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::{TABLE_ENTRIES, span};
 use abi::{Call, EnvId, Error, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
 use pager::fork::{self, Plan};
-use pager::{Guard, PageCalls, Region, Regions, ranges::Table, region::Filled};
+use pager::{Guard, PageCalls, Region, Regions, ranges::Table, region::Filled, runs};
 use sim::machine::{self, Sim, entry, processor};
 use sim::processor::Access;
 use std::{array, cell::RefCell, ops::Range, sync::LazyLock, sync::atomic::Ordering::SeqCst};
@@ -259,6 +259,24 @@ impl Iterator for Entries {
             }
         }
         None
+    }
+}
+
+impl runs::Entries for Entries {
+    fn pass_alike(&mut self, like: Pte) -> u64 {
+        let varies = if like.is_present() { Pte::FRAME | Pte::ACCESSED } else { 0 };
+        let mut passed = 0;
+        // As far as the table goes.
+        while self.rest.start < self.rest.end && self.rest.start.index(Level::L1) != 0 {
+            let (_, pte) = self.look(self.rest.start);
+            if (pte.0 ^ like.0) & !varies != 0 {
+                break;
+            }
+            self.last = Some(self.rest.start);
+            self.rest.start = self.rest.start.add_pages(1);
+            passed += 1;
+        }
+        passed
     }
 }
 

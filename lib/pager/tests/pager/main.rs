@@ -24,6 +24,7 @@ mod model;
 mod op;
 mod regions;
 mod rig;
+mod runs;
 mod tables;
 mod world;
 

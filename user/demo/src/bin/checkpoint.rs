@@ -73,7 +73,7 @@ fn main() -> Result<(), Error> {
 
     // The checkpoint itself: as many calls as there are runs of pages.
     let (mut pages, mut runs) = (0, 0);
-    for (first, count) in uvpt::runs(memory.range(), Pte::is_present) {
+    for (first, count, ()) in uvpt::runs(memory.range(), |entry| entry.is_present().then_some(())) {
         sys::protect(EnvId::SELF, first, count, Perms::READ)?;
         (pages, runs) = (pages + count, runs + 1);
     }

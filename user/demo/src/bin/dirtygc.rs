@@ -78,9 +78,9 @@ impl Heap {
 
         // An old object can refer to a young one only if it was written since the last collection. All of them are
         // found before anything is promoted, since promotion makes pages dirty, too.
-        let is_dirty = |page: Pte| page.has(Pte::DIRTY);
-        let dirty: Vec<(Va, u64)> = uvpt::runs(old.clone(), is_dirty).collect();
-        for &(page, count) in &dirty {
+        let is_dirty = |page: Pte| page.has(Pte::DIRTY).then_some(());
+        let dirty: Vec<(Va, u64, ())> = uvpt::runs(old.clone(), is_dirty).collect();
+        for &(page, count, ()) in &dirty {
             let first = (page.0 - start.0) as usize / size_of::<Object>();
             self.promote_from(first..first + count as usize * PER_PAGE);
         }
@@ -92,13 +92,13 @@ impl Heap {
         }
 
         let collection = Collection {
-            scanned: dirty.iter().map(|&(_, count)| count as usize).sum(),
+            scanned: dirty.iter().map(|&(_, count, ())| count as usize).sum(),
             old_pages: uvpt::entries(old.clone()).count(),
             promoted: self.next_old - first_promoted,
             young: self.next_young - 1,
         };
         // No old object refers to a young one now. A page that is mapped onto itself is clean.
-        for (page, count) in uvpt::runs(old, is_dirty) {
+        for (page, count, ()) in uvpt::runs(old, is_dirty) {
             sys::map(EnvId::SELF, page, EnvId::SELF, page, count, Perms::WRITE)?;
         }
         self.next_young = 1;
