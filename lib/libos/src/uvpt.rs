@@ -117,7 +117,7 @@ impl pager::runs::Entries for Entries {
         if self.level != Level::L1 || self.at >= self.end {
             return 0;
         }
-        let varies = if like.is_present() { Pte::FRAME | Pte::ACCESSED } else { 0 };
+        let varies = pager::runs::varying(like);
         let before = self.at.index(Level::L1) - 1;
         let most = pager::pages(&(self.at..self.end.page_up()));
         let alike = (entries_like(self.at, Level::L1, before, like, varies) - 1).min(most);

@@ -5,11 +5,18 @@ use abi::{Pte, Va};
 /// The pages and marks of a range, in ascending order.
 pub trait Entries: Iterator<Item = (Va, Pte)> {
     /// Passes over the entries that follow the last one directly, as far as they are alike: equal to `like`, except for
-    /// the frame number of a page and [`Pte::ACCESSED`]. Returns how many. (A smaller number is correct, too, and
-    /// slower.)
+    /// the [`varying`] bits. Returns how many. (A smaller number is correct, too, and slower.)
     fn pass_alike(&mut self, _like: Pte) -> u64 {
         0
     }
+}
+
+/// The bits that may differ between this entry and others that are alike: the frame number of a page, and
+/// [`Pte::ACCESSED`]. Marks differ in nothing.
+#[inline]
+#[must_use]
+pub const fn varying(like: Pte) -> u64 {
+    if like.is_present() { Pte::FRAME | Pte::ACCESSED } else { 0 }
 }
 
 /// Entries of which none is passed over.

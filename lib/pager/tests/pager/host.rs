@@ -264,7 +264,7 @@ impl Iterator for Entries {
 
 impl runs::Entries for Entries {
     fn pass_alike(&mut self, like: Pte) -> u64 {
-        let varies = if like.is_present() { Pte::FRAME | Pte::ACCESSED } else { 0 };
+        let varies = runs::varying(like);
         let mut passed = 0;
         // As far as the table goes.
         while self.rest.start < self.rest.end && self.rest.start.index(Level::L1) != 0 {

@@ -1,7 +1,7 @@
 //! Runs of adjacent entries, against a search that looks at each entry alone.
 
 use abi::{Frame, PAGE_SIZE, Perms, Pte, Va};
-use pager::runs::{Entries, Singly, runs};
+use pager::runs::{Entries, Singly, runs, varying};
 use proptest::prelude::*;
 
 /// Entries in a table, of which the empty ones are skipped; and how many like ones are passed over at once, at most.
@@ -23,7 +23,7 @@ impl Iterator for Table<'_> {
 
 impl Entries for Table<'_> {
     fn pass_alike(&mut self, like: Pte) -> u64 {
-        let varies = if like.is_present() { Pte::FRAME | Pte::ACCESSED } else { 0 };
+        let varies = varying(like);
         let rest = self.entries[self.next..].iter().take(self.most);
         let alike = rest.take_while(|entry| (entry.0 ^ like.0) & !varies == 0).count();
         self.next += alike;
