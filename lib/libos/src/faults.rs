@@ -4,7 +4,9 @@
 //! program in the middle of anything.
 
 use crate::resident::Local;
-use crate::{Fault, Va, Vector, env, layout::USER_LIMIT, page_calls::Sys, println, regions, stats, windows};
+use crate::{
+    Fault, Va, Vector, env, layout::USER_LIMIT, page_calls, page_calls::Sys, println, regions, stats, windows,
+};
 use pager::Resolution;
 use pager::fast::{self, FastResolution};
 
@@ -33,7 +35,7 @@ pub fn on_exhaustion(policy: Policy) {
 /// Resolves a page fault if a single page call can, without asking a pager.
 #[inline(always)]
 pub(crate) fn resolve_fast(fault: &Fault) -> FastResolution {
-    regions::known(|known| {
+    page_calls::known(|known| {
         fast::resolve_fast(&mut Sys, known, Va(fault.address), fault.page_fault(), stats::count_fast)
     })
 }

@@ -1,14 +1,34 @@
 //! The kernel as regions and pagers see it: system calls, and page tables read as memory.
 
+use crate::resident::Guarded;
 use crate::{Frame, Level, PageOp, Pte, Va, console, layout, stats, sys, uvpt, windows};
 use abi::{Error, PAGE_SIZE};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
-use pager::PageCalls;
+use pager::fast::Known;
+use pager::stream::Streams;
+use pager::{PageCalls, Stream};
 
 /// Access of this environment to the kernel, for [`Pager`](crate::Pager)s.
 #[derive(Clone, Copy, Debug)]
 pub struct Sys;
+
+/// The result of the last look-up of a region, since the next fault is most likely close to the last one; and the streams
+/// of touches in other regions.
+#[unsafe(link_section = ".resident")]
+static KNOWN: Guarded<(Known<Sys>, Streams)> = Guarded::new((Known::nothing(), Streams::none()));
+
+/// Calls `f` with the result of the last look-up.
+#[inline(always)]
+pub(crate) fn known<T>(f: impl FnOnce(&Known<Sys>) -> T) -> T {
+    KNOWN.look(|(known, _)| f(known))
+}
+
+/// Calls `f` to change the result of the last look-up.
+#[inline]
+pub(crate) fn edit_known(f: impl FnOnce(&mut Known<Sys>, &mut Streams)) {
+    KNOWN.edit(|(known, streams)| f(known, streams));
+}
 
 impl PageCalls for Sys {
     type Entries = uvpt::Entries;
@@ -44,6 +64,11 @@ impl PageCalls for Sys {
     #[inline]
     fn entries(&self, range: Range<Va>) -> uvpt::Entries {
         uvpt::entries(range)
+    }
+
+    #[inline]
+    fn stream<T>(&self, f: impl FnOnce(&Stream) -> T) -> T {
+        known(|known| f(known.stream()))
     }
 
     #[inline(always)]

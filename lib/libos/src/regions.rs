@@ -12,7 +12,12 @@
 //! | below the exception stack | `exception stack guard` | |
 
 use crate::layout::{SCRATCH, STACK_TOP, USER_LIMIT};
-use crate::{EnvId, Error, PAGE_SIZE, Perms, Va, page_calls::Sys, resident::Guarded, symbols, sys};
+use crate::{
+    EnvId, Error, PAGE_SIZE, Perms, Va, page_calls,
+    page_calls::{Sys, known},
+    resident::Guarded,
+    symbols, sys,
+};
 use core::ops::Range;
 use executable::Program;
 use pager::fast::Known;
@@ -45,8 +50,6 @@ struct Book {
     slots: *mut Region,
     capacity: usize,
     filled: Filled,
-    /// The result of the last [`find`]: the next fault is most likely close to the last one.
-    known: Known<Sys>,
 }
 
 /// The first slots. The table begins with the stack, since changing the table uses some stack. Unused slots hold an
@@ -55,12 +58,8 @@ struct Book {
 static mut FIRST: [Region; FIRST_SLOTS] = [FIRST_STACK; FIRST_SLOTS];
 
 #[unsafe(link_section = ".resident")]
-static BOOK: Guarded<Book> = Guarded::new(Book {
-    slots: (&raw mut FIRST).cast(),
-    capacity: FIRST_SLOTS,
-    filled: Filled::new(1),
-    known: Known::NOTHING,
-});
+static BOOK: Guarded<Book> =
+    Guarded::new(Book { slots: (&raw mut FIRST).cast(), capacity: FIRST_SLOTS, filled: Filled::new(1) });
 
 impl Book {
     fn slots(&self) -> &'static mut [Region] {
@@ -76,7 +75,7 @@ struct Own;
 impl Table<Sys> for Own {
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<Sys>) -> T) -> T {
         BOOK.edit(|book| {
-            book.known.forget();
+            page_calls::edit_known(|known, _| known.forget());
             f(&mut Regions::new(book.slots(), &mut book.filled))
         })
     }
@@ -99,17 +98,14 @@ pub fn find(va: Va) -> Option<Region> {
     known.unwrap_or_else(|| look_up(va))
 }
 
-/// Calls `f` with the result of the last look-up.
-#[inline(always)]
-pub(crate) fn known<T>(f: impl FnOnce(&Known<Sys>) -> T) -> T {
-    BOOK.look(|book| f(&book.known))
-}
-
 #[inline(never)]
 fn look_up(va: Va) -> Option<Region> {
-    let known = Known::of(all(), va);
+    let mut known = Known::of(&Sys, all(), va);
     let region = known.at(va).flatten().copied();
-    BOOK.edit(|book| book.known = known);
+    page_calls::edit_known(|old, streams| {
+        known.take_over(old, streams);
+        *old = known;
+    });
     region
 }
 

@@ -4,11 +4,10 @@
 //! vector registers alone, so that those of the interrupted program need not be saved. Rarer faults, and errors, are
 //! left to [`crate::resolve`]: then the fast path has changed nothing.
 
-use crate::region::Region;
+use crate::region::{Order, Region};
 pub use crate::touch::Fill;
-use crate::{Cause, ME, PageCalls};
+use crate::{Cause, ME, PageCalls, Stream, stream::Streams};
 use abi::{PageOp, Perms, Pte, Va, fault::PageFaultCode, layout::USER_LIMIT};
-use core::ops::Range;
 
 /// The known facts about the addresses around the last look-up: their region and, in a form that takes few
 /// instructions, the contents of its pages.
@@ -17,21 +16,31 @@ pub struct Known<K: 'static> {
     start: Va,
     bytes: u64,
     region: Option<Region<K>>,
+    /// The number of bytes in which the fields below resolve faults: all, or none.
+    fast_bytes: u64,
     /// Bits in the error code of a fault that the fields below do not resolve.
     except: u64,
     /// Whether the pager must be asked about such a fault; if not, no pager would resolve it.
     ask: bool,
-    /// The end of the file's whole pages; the file is `bias` bytes above the region.
-    file_end: Va,
-    bias: u64,
-    /// The start of the zeros. (Some faults that are resolved elsewhere have an error code of 0, which no `except`
-    /// matches: in that case this is above every address.)
-    zeros_start: Va,
+    content: Content,
+    /// The distance from the region up to the file; or the address of the page of zeros.
+    source: u64,
     /// The cause under which a fresh page is counted, and its rights.
     fresh: Cause,
     perms: Perms,
     /// The rights of a page that others have too.
     shared: Perms,
+    /// The end of the stream of touches in the region.
+    stream: Stream,
+}
+
+/// The contents of missing pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Unknown,
+    /// Whole pages of a file.
+    File,
+    Zeros,
 }
 
 /// Bits in the error code of a page fault.
@@ -41,51 +50,87 @@ const FETCH: u64 = 16;
 
 impl<K: 'static> Known<K> {
     /// No facts about any address.
-    pub const NOTHING: Known<K> = Known {
-        start: Va(0),
-        bytes: 0,
-        region: None,
-        except: u64::MAX,
-        ask: false,
-        file_end: Va(0),
-        bias: 0,
-        zeros_start: Va(u64::MAX),
-        fresh: Cause::ZeroFill,
-        perms: Perms::READ,
-        shared: Perms::READ,
-    };
+    #[must_use]
+    pub const fn nothing() -> Known<K> {
+        Known {
+            start: Va(0),
+            bytes: 0,
+            region: None,
+            fast_bytes: 0,
+            except: 0,
+            ask: false,
+            content: Content::Unknown,
+            source: 0,
+            fresh: Cause::ZeroFill,
+            perms: Perms::READ,
+            shared: Perms::READ,
+            stream: Stream::none(),
+        }
+    }
 
     /// Looks up an address among regions in ascending order.
     #[must_use]
-    pub fn of(regions: &[Region<K>], va: Va) -> Known<K> {
-        let (Range { start, end }, index) = crate::region::locate(regions, va);
-        let known = Known { start, bytes: end.0 - start.0, ..Known::NOTHING };
-        let Some(region) = index.map(|index| regions[index]) else { return known };
-        let known = Known { region: Some(region), perms: region.perms, shared: region.copy_on_write(), ..known };
-        let refused = |right, bit| if region.perms.contains(right) { 0 } else { bit };
-        let except = PROTECTION | refused(Perms::WRITE, WRITE) | refused(Perms::EXEC, FETCH);
-        match region.pager.fill() {
-            Fill::Never => known,
-            // Bringing in several pages is work for the slow path.
-            Fill::Ask => Known { ask: true, ..known },
-            _ if region.sequential => Known { ask: true, ..known },
-            Fill::Zeros(fresh) => Known { except, fresh, zeros_start: Va(0), ..known },
-            Fill::File => {
-                let [bias, end] = region.data;
-                Known { except, bias, file_end: Va(end).page(), zeros_start: Va(end).page_up(), ..known }
+    pub fn of(kernel: &K, regions: &[Region<K>], va: Va) -> Known<K>
+    where
+        K: PageCalls,
+    {
+        let mut known = Known::nothing();
+        let (mut range, index) = crate::region::locate(regions, va);
+        if let Some(index) = index {
+            let region = &regions[index];
+            known.region = Some(*region);
+            (known.perms, known.shared) = (region.perms, region.copy_on_write());
+            let refused = |right, bit| if region.perms.contains(right) { 0 } else { bit };
+            known.except = PROTECTION | refused(Perms::WRITE, WRITE) | refused(Perms::EXEC, FETCH);
+            match region.pager.fill() {
+                Fill::Never => {}
+                // Bringing in several pages is work for the slow path.
+                fill if fill == Fill::Ask || region.order == Order::Sequential => known.ask = true,
+                Fill::Zeros(fresh) => (known.content, known.fresh) = (Content::Zeros, fresh),
+                _ => {
+                    // The facts are about one of three parts: whole pages, the page in which the file ends, zeros.
+                    let [distance, end] = region.data;
+                    let (whole, part) = (Va(end).page(), Va(end).page_up());
+                    if va < whole {
+                        (known.content, known.source, range.end) = (Content::File, distance, whole.min(range.end));
+                    } else if va < part {
+                        (known.ask, range) = (true, whole..part);
+                    } else {
+                        (known.content, range.start) = (Content::Zeros, part.max(range.start));
+                    }
+                }
             }
         }
+        (known.start, known.bytes) = (range.start, range.end.0 - range.start.0);
+        if known.content == Content::Zeros {
+            known.source = kernel.zeros().0;
+        }
+        known.fast_bytes = if known.content == Content::Unknown { 0 } else { known.bytes };
+        known
     }
 
     /// Drops the facts, because the table of regions is about to change.
     #[inline]
     pub fn forget(&mut self) {
-        self.bytes = 0;
+        (self.bytes, self.fast_bytes) = (0, 0);
     }
 
     #[inline(always)]
     fn covers(&self, va: Va) -> bool {
         va.0.wrapping_sub(self.start.0) < self.bytes
+    }
+
+    /// The end of the stream of touches.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Goes on with the stream whose end is in the region, if `streams` knows one, in place of that of the facts before.
+    pub fn take_over(&mut self, before: &Known<K>, streams: &mut Streams) {
+        if let Some(stream) = streams.exchange(&before.stream, self.region.as_ref().map(Region::range)) {
+            self.stream = stream;
+        }
     }
 
     /// The region at an address; `None` if the address is outside of the known range.
@@ -113,6 +158,13 @@ pub enum FastResolution {
     Unknown,
 }
 
+/// The slow path must decide. The compiler keeps this out of the way of the faults that are resolved.
+#[inline(always)]
+fn unknown() -> FastResolution {
+    core::hint::cold_path();
+    FastResolution::Unknown
+}
+
 /// Resolves a page fault on the fast path, if possible; passes the cause to `count`.
 #[inline(always)]
 pub fn resolve_fast<K: PageCalls>(
@@ -128,38 +180,37 @@ pub fn resolve_fast<K: PageCalls>(
             count(cause);
             FastResolution::Resume
         } else {
-            FastResolution::Unknown
+            unknown()
         }
     };
     if code.is_protection() && code.is_write() && va < USER_LIMIT {
         let entry = kernel.present(va);
         if entry.has(Pte::WRITABLE) {
-            return FastResolution::Unknown; // a table above is shared
+            return unknown(); // a table above is shared
         }
         if entry.has(Perms::COW.bits()) {
             return done(kernel.op_fast(PageOp::own(page, 1)), Cause::Copy);
         }
     }
-    if !known.covers(va) {
-        return FastResolution::Unknown;
-    }
-    if code.0 & known.except != 0 || !kernel.pte(va).is_empty() {
+    if va.0.wrapping_sub(known.start.0) >= known.fast_bytes || code.0 & known.except != 0 || !kernel.pte(va).is_empty()
+    {
+        core::hint::cold_path();
         return known.give_up(va);
     }
-    if va < known.file_end {
-        let source = Va(page.0.wrapping_add(known.bias));
+    if known.stream.may_continue_at(page) {
+        return unknown(); // several pages
+    }
+    known.stream.set_last(page);
+    if known.content == Content::File {
+        let source = Va(page.0.wrapping_add(known.source));
         let op = match code.is_write() {
             true => PageOp::copy(ME, source, ME, page, 1, known.perms),
             false => PageOp::map(ME, source, ME, page, 1, known.shared),
         };
         return done(kernel.op_fast(op), Cause::FilePage);
     }
-    if va < known.zeros_start {
-        return FastResolution::Unknown; // the file ends in this page, or no facts are known
-    }
     if code.is_write() {
         return done(kernel.op_fast(PageOp::alloc(ME, page, 1, known.perms)), known.fresh);
     }
-    let zeros = kernel.zeros();
-    done(kernel.op_fast(PageOp::map(ME, zeros, ME, page, 1, known.shared)), Cause::ZeroMap)
+    done(kernel.op_fast(PageOp::map(ME, Va(known.source), ME, page, 1, known.shared)), Cause::ZeroMap)
 }

@@ -14,6 +14,7 @@
 //! | [`ranges`] | changes to ranges: unmap, protect, advise, move |
 //! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
 //! | [`mod@runs`] | adjacent pages that are treated alike |
+//! | [`stream`] | pages that are touched one after the other |
 //! | [`unshare`] | tables that are shared since a fork: made private or given up |
 //!
 //! This crate calls the kernel only through the trait [`PageCalls`]. libos implements it with system calls; the tests
@@ -32,13 +33,15 @@ pub mod pagers;
 pub mod ranges;
 pub mod region;
 pub mod runs;
+pub mod stream;
 mod touch;
 pub mod unshare;
 
 pub use error::Error;
 pub use fault::resolve;
 pub use pagers::{File, Guard, Shared, Zeros};
-pub use region::{Inherit, Pager, Region, Regions};
+pub use region::{Inherit, Order, Pager, Region, Regions};
+pub use stream::Stream;
 pub use touch::{Access, Cause, Resolution, Touch};
 
 use abi::{EnvId, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va, ops::count};
@@ -76,6 +79,11 @@ pub trait PageCalls: 'static {
     /// All pages and marks in a range, in ascending order. Changes ahead of the iterator may be seen or not; the entry
     /// that it returned last must stay until the next call.
     fn entries(&self, range: Range<Va>) -> Self::Entries;
+
+    /// Calls `f` with the end of the stream of touches near the last fault.
+    fn stream<T>(&self, f: impl FnOnce(&Stream) -> T) -> T {
+        f(&Stream::none())
+    }
 
     /// Carries out a whole page operation.
     ///

@@ -1,32 +1,64 @@
 //! The built-in pagers: zeros, shared memory, files, guards.
 
-use crate::PageCalls;
-use crate::region::{Inherit, Pager, Region};
+use crate::region::{Inherit, Order, Pager, Region};
 use crate::touch::{Cause, Fill, Resolution, Touch};
-use abi::{Error, PAGE_SIZE, Perms, Va};
+use crate::{ME, PageCalls, ranges, unshare};
+use abi::page::TABLE_ENTRIES;
+use abi::{Error, Level, PAGE_SIZE, PageOp, Perms, Va};
 use core::ops::Range;
 
-/// The greatest number of pages that are brought in at once in a sequential region.
-pub const AROUND: u64 = 16;
+/// The greatest number of pages that are brought in at once: what one table translates.
+pub const AROUND: u64 = TABLE_ENTRIES as u64;
 
-/// The number of pages from `page` on to bring in at once: in a sequential region up to [`AROUND`], as long as their
-/// entries are empty, and not beyond `end`.
-#[inline]
+/// The pages to bring in at once when `page` is touched, whose entry is empty: those of `wanted`, which contains `page`,
+/// that can be reached from there over empty entries.
 // exercise 4 of pagers: how many pages to bring in at once
-fn around<K: PageCalls>(kernel: &K, region: &Region<K>, page: Va, end: Va) -> u32 {
-    if !region.sequential {
-        return 1;
-    }
-    let most = AROUND.min((end.min(region.end).0 - page.0) / PAGE_SIZE);
-    (1..most).take_while(|&next| kernel.pte(page.add_pages(next)).is_empty()).count() as u32 + 1
+fn around<K: PageCalls>(kernel: &K, page: Va, wanted: Range<Va>) -> Range<Va> {
+    let above = kernel.entries(page.add_pages(1)..wanted.end).next();
+    let below = kernel.entries(wanted.start..page).last();
+    below.map_or(wanted.start, |(va, _)| va.add_pages(1))..above.map_or(wanted.end, |(va, _)| va)
 }
 
-/// Ignores an error if the touched page is present: the instruction can continue, and the neighbours that could not be
-/// brought in may find memory when they are touched.
-#[cold]
-#[inline(never)]
-fn unless_there<K: PageCalls>(kernel: &K, page: Va, error: Error) -> Result<(), Error> {
-    if kernel.pte(page).is_present() { Ok(()) } else { Err(error) }
+/// Brings in `page`, whose entry is empty, and as many of its neighbours in `range` as the program seems to need. `op`
+/// makes the operation for pages from an address on.
+///
+/// # Errors
+/// That of the operation for `page` alone. The neighbours may find memory when they are touched.
+#[inline]
+pub fn bring_in<K: PageCalls>(
+    kernel: &mut K,
+    region: &Region<K>,
+    page: Va,
+    range: &Range<Va>,
+    op: impl Fn(Va, u32) -> PageOp,
+) -> Result<(), Error> {
+    let before = match region.order {
+        Order::Unknown => kernel.stream(|stream| stream.before(page, |va| kernel.pte(va).is_present())),
+        Order::Sequential | Order::Random => None,
+    };
+    let alone = page..page.add_pages(1);
+    let wanted = match (before, region.order) {
+        (Some(row), _) => row.again(page),
+        (None, Order::Sequential) => page..page.add_pages(AROUND),
+        (None, _) => alone.clone(),
+    };
+    let table = unshare::around(page, Level::L2);
+    let start = wanted.start.max(table.start).max(range.start).max(region.start);
+    let end = wanted.end.min(table.end).min(range.end).min(region.end);
+    let mut pages = around(kernel, page, start..end);
+    if let Err(error) = kernel.op(op(pages.start, crate::pages(&pages) as u32)) {
+        // Memory ran out, perhaps before it came to the page that is needed: that one gets the frame of a neighbour.
+        if !kernel.pte(page).is_present() {
+            if pages.start == page {
+                return Err(error);
+            }
+            ranges::clear(kernel, &(pages.start..page)).map_err(|_| error)?;
+            kernel.op(op(page, 1))?;
+        }
+        pages = alone;
+    }
+    kernel.stream(|stream| stream.advance(page, before, &pages));
+    Ok(())
 }
 
 /// Memory that begins as zeros and belongs to one environment: a read maps the shared page of zeros, a write a private
@@ -55,22 +87,11 @@ fn zeros<K: PageCalls>(kernel: &mut K, touch: &Touch, region: &Region<K>, fresh:
         return Ok(Resolution::Unhandled);
     }
     if touch.is_write() {
-        if region.sequential {
-            return upwards(kernel, page, region, fresh);
-        }
-        kernel.alloc(page, 1, region.perms)?;
+        bring_in(kernel, region, page, &region.range(), |va, count| PageOp::alloc(ME, va, count, region.perms))?;
         return Ok(Resolution::Resume(fresh));
     }
     kernel.map(kernel.zeros(), page, 1, region.copy_on_write())?;
     Ok(Resolution::Resume(Cause::ZeroMap))
-}
-
-/// Brings in several pages of zeros, in a sequential region.
-#[inline(never)]
-fn upwards<K: PageCalls>(kernel: &mut K, page: Va, region: &Region<K>, fresh: Cause) -> Result<Resolution, Error> {
-    let pages = around(kernel, region, page, region.end);
-    kernel.alloc(page, pages.into(), region.perms).or_else(|error| unless_there(kernel, page, error))?;
-    Ok(Resolution::Resume(fresh))
 }
 
 impl<K: PageCalls> Pager<K> for Zeros {
@@ -105,8 +126,7 @@ impl<K: PageCalls> Pager<K> for Shared {
             return Ok(Resolution::Unhandled);
         }
         let page = touch.va.page();
-        let pages = around(kernel, region, page, region.end);
-        kernel.alloc(page, pages.into(), region.perms).or_else(|error| unless_there(kernel, page, error))?;
+        bring_in(kernel, region, page, &region.range(), |va, count| PageOp::alloc(ME, va, count, region.perms))?;
         Ok(Resolution::Resume(Cause::ZeroFill))
     }
 
@@ -158,12 +178,13 @@ impl File {
             }
             return Ok(Resolution::Resume(Cause::FilePage));
         }
-        let pages = around(kernel, region, page, Va(file_end).page());
-        let mapped = kernel.map(source, page, pages.into(), region.copy_on_write());
-        mapped.or_else(|error| unless_there(kernel, page, error))?;
-        if touch.is_write() {
-            kernel.own(page)?;
-        }
+        bring_in(kernel, region, page, &(region.start..Va(file_end).page()), |va, count| {
+            let source = Va(va.0.wrapping_add(bias));
+            match touch.is_write() {
+                true => PageOp::copy(ME, source, ME, va, count, region.perms),
+                false => PageOp::map(ME, source, ME, va, count, region.copy_on_write()),
+            }
+        })?;
         Ok(Resolution::Resume(Cause::FilePage))
     }
 }

@@ -4,9 +4,14 @@
 //! a consistent table.
 
 use crate::{
-    Access, Error, ME, PageCalls, Region, Regions, Touch, batch::Batch, region, region::Piece, runs::runs, unshare,
+    Access, Error, ME, Order, PageCalls, Region, Regions, Touch,
+    batch::Batch,
+    region,
+    region::Piece,
+    runs::{Entries, runs},
+    unshare,
 };
-use abi::{PageOp, Perms, Pte, Va};
+use abi::{Level, PageOp, Perms, Pte, Va};
 use core::cell::Cell;
 use core::ops::Range;
 
@@ -19,12 +24,16 @@ pub trait Table<K: 'static> {
 /// Advice from a program about its use of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Advice {
-    /// No advice: a page is brought in when it is touched.
+    /// No advice: a page is brought in when it is touched, and others with it if the last touches were next to it.
     Normal,
     /// Pages are touched in ascending order: several are brought in at once.
     Sequential,
-    /// Bring all pages in now.
+    /// Pages are touched in no order: each is brought in when it is touched.
+    Random,
+    /// Bring all pages in now: to be written if the memory can be written, else to be read.
     WillNeed,
+    /// Bring all pages in now, to be read. (Memory that begins as zeros gets the shared page of zeros.)
+    WillRead,
     /// Give the pages back. Their contents are lost: a page that is touched again is as if it had never been touched.
     DontNeed,
 }
@@ -168,11 +177,13 @@ pub fn advise<K: PageCalls>(
     region::check(range)?;
     table.edit(|regions| regions.require_covered(range))?;
     match advice {
-        Advice::Normal | Advice::Sequential => {
-            let sequential = advice == Advice::Sequential;
-            table.edit(|regions| regions.change(range, |region| region.sequential = sequential))
-        }
-        Advice::WillNeed => for_each_piece(table, range, |region, piece| bring_in(kernel, region, piece, Access::Read)),
+        Advice::Normal => set_order(table, range, Order::Unknown),
+        Advice::Sequential => set_order(table, range, Order::Sequential),
+        Advice::Random => set_order(table, range, Order::Random),
+        Advice::WillNeed => for_each_piece(table, range, |region, piece| {
+            bring_in(kernel, region, piece, if region.is_writable() { Access::Write } else { Access::Read })
+        }),
+        Advice::WillRead => for_each_piece(table, range, |region, piece| bring_in(kernel, region, piece, Access::Read)),
         Advice::DontNeed => {
             for_each_piece(table, range, |region, piece| match region.pager.can_discard() {
                 // First own the edges, as `unmap` does: a pager that has freed the data of its marks must not see them
@@ -188,21 +199,36 @@ pub fn advise<K: PageCalls>(
     }
 }
 
-/// Brings in each missing page of a piece, as an access would, several at a time.
+fn set_order<K: 'static>(table: &impl Table<K>, range: &Range<Va>, order: Order) -> Result<(), Error> {
+    table.edit(|regions| regions.change(range, |region| region.order = order))
+}
+
+/// Makes this access to each page of a piece possible, as the access would, several pages at a time.
 pub(crate) fn bring_in<K: PageCalls>(
     kernel: &mut K,
     region: &Region<K>,
     piece: Range<Va>,
     access: Access,
 ) -> Result<(), Error> {
-    let region = Region { sequential: true, end: piece.end, ..*region };
+    let region = Region { order: Order::Sequential, end: piece.end, ..*region };
+    if access == Access::Write {
+        unshare::own(kernel, &piece)?;
+    }
     let mut va = piece.start;
     while va < piece.end {
-        let entry = kernel.pte(va);
-        if !entry.is_present() {
+        let mut entries = kernel.entries(va..piece.end.min(unshare::around(va, Level::L2).end));
+        let entry = entries.next().filter(|(at, _)| *at == va).map_or(Pte(0), |(_, entry)| entry);
+        let must_own = access == Access::Write && entry.has(Perms::COW.bits());
+        let mut count = 1;
+        if entry.is_present() {
+            count += entries.pass_alike(entry);
+            if must_own {
+                kernel.op(PageOp::own(va, count as u32))?;
+            }
+        } else {
             region.pager.fault(kernel, &Touch { va, access, entry }, &region)?;
         }
-        va = va.add_pages(1);
+        va = va.add_pages(count);
     }
     Ok(())
 }

@@ -50,6 +50,18 @@ pub trait Pager<K>: Sync {
     fn discard(&self, _kernel: &mut K, _range: &Range<Va>) {}
 }
 
+/// The order in which a program touches the pages of a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// The program has not said: the faults tell (see [`stream`](crate::stream)).
+    #[default]
+    Unknown,
+    /// Upwards: a fault brings in up to [`AROUND`](crate::pagers::AROUND) pages.
+    Sequential,
+    /// None: a fault brings in one page.
+    Random,
+}
+
 /// The treatment of a region in a fork.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Inherit {
@@ -71,8 +83,8 @@ pub struct Region<K: 'static> {
     /// The permissions of pages once they are present. Of the bits for libos, [`Perms::KEEP`] and [`Perms::SOFT`] go
     /// into the entry of every page; [`Perms::COW`] is never part of this field.
     pub perms: Perms,
-    /// Whether pages are expected to be touched in ascending order: several are then brought in at once.
-    pub sequential: bool,
+    /// The expected order of touches: it decides how many pages are brought in at once.
+    pub order: Order,
     /// The pager, which knows the contents of the pages.
     pub pager: &'static dyn Pager<K>,
     /// Data for the pager. A split copies it unchanged, so it should not depend on the start of the region.
@@ -98,7 +110,7 @@ impl<K> Region<K> {
     /// A region of a pager that needs no data.
     #[must_use]
     pub const fn new(range: Range<Va>, perms: Perms, pager: &'static dyn Pager<K>) -> Region<K> {
-        Region { start: range.start, end: range.end, perms, sequential: false, pager, data: [0; 2] }
+        Region { start: range.start, end: range.end, perms, order: Order::Unknown, pager, data: [0; 2] }
     }
 
     /// The addresses.
@@ -126,7 +138,7 @@ impl<K> Region<K> {
     fn continues_in(&self, next: &Region<K>) -> bool {
         // Two pagers are the same if they are one object of one type.
         let same_pager = core::ptr::addr_eq(self.pager, next.pager) && self.pager.name() == next.pager.name();
-        let same = self.perms == next.perms && self.sequential == next.sequential && self.data == next.data;
+        let same = self.perms == next.perms && self.order == next.order && self.data == next.data;
         self.end == next.start && same && same_pager
     }
 }

@@ -4,8 +4,9 @@
 use abi::layout::{ARCHIVE, ARCHIVE_END, USER_LIMIT};
 use abi::page::{TABLE_ENTRIES, span};
 use abi::{Call, EnvId, Error, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Va};
+use pager::fast::Known;
 use pager::fork::{self, Plan};
-use pager::{Guard, PageCalls, Region, Regions, ranges::Table, region::Filled, runs};
+use pager::{Guard, PageCalls, Region, Regions, Stream, ranges::Table, region::Filled, runs};
 use sim::machine::{self, Sim, entry, processor};
 use sim::processor::Access;
 use std::{array, cell::RefCell, ops::Range, sync::LazyLock, sync::atomic::Ordering::SeqCst};
@@ -40,6 +41,8 @@ pub struct Host {
     pub current: usize,
     /// Runs after every page of an operation, as an interrupt might.
     pub between: Option<Interrupt>,
+    /// The facts about the addresses around the last fault, if the fast path is used.
+    pub known: Known<Host>,
 }
 
 pub type Interrupt = Box<dyn FnMut(&mut Host)>;
@@ -59,7 +62,7 @@ impl Host {
             Sim::table(frame).iter().zip(words).for_each(|(place, word)| place.store(*word, SeqCst));
         }
         let maps = [const { None }; ENVS];
-        let mut host = Host { memory, template, archive, maps, current: 0, between: None };
+        let mut host = Host { memory, template, archive, maps, current: 0, between: None, known: Known::nothing() };
         host.create(0).expect("a frame for the first environment");
         host.switch(0);
         host
@@ -188,6 +191,10 @@ impl PageCalls for Host {
 
     fn table(&self, va: Va, level: Level) -> Pte {
         table_entry(self.root(self.current), va, level)
+    }
+
+    fn stream<T>(&self, f: impl FnOnce(&Stream) -> T) -> T {
+        f(self.known.stream())
     }
 
     fn count_entries(&self, table: Frame) -> u32 {

@@ -60,12 +60,10 @@ fn fault(host: &mut Host, regions: &[Region<Host>], known: &mut Known<Host>, va:
         FastResolution::NotOurs => return false,
         FastResolution::Unknown => {}
     }
-    let find = |va| {
-        if known.at(va).is_none() {
-            *known = Known::of(regions, va);
-        }
-        known.at(va).flatten().copied()
-    };
+    if known.at(va).is_none() {
+        *known = Known::of(host, regions, va);
+    }
+    let find = |va| known.at(va).flatten().copied();
     let result = pager::resolve(host, find, va, code).expect("there is enough memory");
     result != Resolution::Unhandled
 }
@@ -93,7 +91,7 @@ fn only_what_a_region_allows_brings_a_page_in() {
     let mut refused = 0;
     for (&before, last) in earlier.iter().flat_map(|va| CODES.map(|code| (va, code))) {
         for (&va, code) in targets.iter().flat_map(|va| CODES.map(|code| (va, code))) {
-            let mut known = Known::NOTHING;
+            let mut known = Known::nothing();
             fault(host, &regions, &mut known, before, last);
             clear(host);
             let resumed = fault(host, &regions, &mut known, va, code);

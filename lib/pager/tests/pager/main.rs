@@ -11,6 +11,8 @@
 //! | [`tables`] | forks that share tables: single cases |
 //! | [`marks`] | pagers that keep data in the page table |
 //! | [`known`] | the facts about the addresses around the last fault |
+//! | [`runs`] | runs of adjacent entries |
+//! | [`streams`] | pages that are touched one after the other |
 //! | [`edges`] | single cases that random tests would not find |
 //!
 //! Programs reach memory only through the processor with its TLB, and a fault goes to
@@ -25,6 +27,7 @@ mod op;
 mod regions;
 mod rig;
 mod runs;
+mod streams;
 mod tables;
 mod world;
 

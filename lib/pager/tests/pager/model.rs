@@ -6,7 +6,7 @@ use crate::host::{ENVS, REGIONS, file_byte};
 use crate::op::{Cover, Kind, Op, Outcome, pages, pages_of};
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::{Cause, Error, pagers::AROUND, ranges::Advice};
+use pager::{Cause, Error, Order, pagers::AROUND, ranges::Advice};
 use sim::processor::Access;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,7 @@ pub struct Held {
 pub struct Page {
     pub kind: Kind,
     pub rights: Perms,
-    pub sequential: bool,
+    pub order: Order,
     /// The contents. Environments have one value in common only if they share the page on purpose.
     pub bytes: Rc<RefCell<Vec<u8>>>,
     pub held: Option<Held>,
@@ -50,7 +50,7 @@ pub struct Page {
 impl Page {
     pub fn new(va: Va, kind: Kind, rights: Perms) -> Page {
         let bytes = Rc::new(RefCell::new(fresh(va, kind)));
-        Page { kind, rights, sequential: false, bytes, held: None }
+        Page { kind, rights, order: Order::Unknown, bytes, held: None }
     }
 
     fn is_shared(&self) -> bool {
@@ -78,7 +78,7 @@ impl Page {
     }
 
     fn continues_in(&self, next: &Page) -> bool {
-        (self.kind, self.rights, self.sequential) == (next.kind, next.rights, next.sequential)
+        (self.kind, self.rights, self.order) == (next.kind, next.rights, next.order)
     }
 }
 
@@ -305,9 +305,11 @@ impl Model {
     fn advise(&mut self, range: &Range<Va>, advice: Advice) -> Result<(), Error> {
         self.env().hole(range)?;
         match advice {
-            Advice::Normal => return self.env_mut().change(range, |page| page.sequential = false),
-            Advice::Sequential => return self.env_mut().change(range, |page| page.sequential = true),
-            Advice::WillNeed => self.bring_all_in(range),
+            Advice::Normal => return self.env_mut().change(range, |page| page.order = Order::Unknown),
+            Advice::Sequential => return self.env_mut().change(range, |page| page.order = Order::Sequential),
+            Advice::Random => return self.env_mut().change(range, |page| page.order = Order::Random),
+            Advice::WillNeed => self.bring_all_in(range, true),
+            Advice::WillRead => self.bring_all_in(range, false),
             Advice::DontNeed => {
                 let env = self.env();
                 let fixed = env.inside(range).into_iter().find(|va| env.pages[va].is_shared());
@@ -315,18 +317,22 @@ impl Model {
                     return Err(Error::NotSupported(env.start(va).max(range.start)));
                 }
                 for (va, page) in self.env_mut().pages.range_mut(range.clone()) {
-                    *page = Page { sequential: page.sequential, ..Page::new(*va, page.kind, page.rights) };
+                    *page = Page { order: page.order, ..Page::new(*va, page.kind, page.rights) };
                 }
             }
         }
         Ok(())
     }
 
-    fn bring_all_in(&mut self, range: &Range<Va>) {
+    /// Makes reads, or writes wherever the region allows them, possible without a fault.
+    fn bring_all_in(&mut self, range: &Range<Va>, writes: bool) {
         for va in self.env().inside(range) {
             let page = &self.env().pages[&va];
-            if page.held.is_none() && page.kind != Kind::Guard {
-                self.bring_in(va, Access::Read, true, range.end);
+            let access = if writes && page.may(Access::Write) { Access::Write } else { Access::Read };
+            match page.held {
+                None if page.kind != Kind::Guard => _ = self.bring_in(va, access, Order::Sequential, range.end),
+                Some(held) if held.cow && access == Access::Write => self.own(va),
+                _ => {}
             }
         }
     }
@@ -425,8 +431,8 @@ impl Model {
                 true
             }
             None if allowed => {
-                let (sequential, end) = (page.sequential, env.end(va));
-                self.cause = Some(self.bring_in(va, access, sequential, end));
+                let (order, end) = (page.order, env.end(va));
+                self.cause = Some(self.bring_in(va, access, order, end));
                 true
             }
             _ => false,
@@ -434,26 +440,28 @@ impl Model {
     }
 
     /// The number of pages that are brought in with this one.
-    fn around(&self, va: Va, sequential: bool, end: Va) -> u64 {
+    fn around(&self, va: Va, order: Order, end: Va) -> u64 {
         let env = self.env();
         let end = end.min(env.end(va));
-        let most = if sequential { AROUND } else { 1 };
+        let in_table = AROUND - va.0 / PAGE_SIZE % AROUND;
+        let most = if order == Order::Sequential { in_table } else { 1 };
         let nothing_yet = |va: &Va| *va < end && env.pages[va].held.is_none();
         (0..most).map(|n| va.add_pages(n)).take_while(nothing_yet).count() as u64
     }
 
-    fn bring_in(&mut self, va: Va, access: Access, sequential: bool, end: Va) -> Cause {
+    fn bring_in(&mut self, va: Va, access: Access, order: Order, end: Va) -> Cause {
         let page = self.env().pages[&va].clone();
         let (at, bytes) = file_part(va, page.kind);
         match (page.kind, bytes) {
             (Kind::File { end: file_end, .. }, PAGE_SIZE) => {
-                let count = self.around(va, sequential, end.min(Va(file_end).page()));
-                for n in 0..count {
-                    let frame = FrameId::Archive((at / PAGE_SIZE + n) as usize);
-                    self.page_mut(va.add_pages(n)).held = Some(page.lent(frame));
-                }
+                let count = self.around(va, order, end.min(Va(file_end).page()));
                 if access == Access::Write {
-                    self.own(va);
+                    self.give(va, count);
+                } else {
+                    for n in 0..count {
+                        let frame = FrameId::Archive((at / PAGE_SIZE + n) as usize);
+                        self.page_mut(va.add_pages(n)).held = Some(page.lent(frame));
+                    }
                 }
                 Cause::FilePage
             }
@@ -462,11 +470,11 @@ impl Model {
                 Cause::FilePage
             }
             (Kind::Shared, _) => {
-                self.give(va, self.around(va, sequential, end));
+                self.give(va, self.around(va, order, end));
                 Cause::ZeroFill
             }
             _ if access == Access::Write => {
-                self.give(va, self.around(va, sequential, end));
+                self.give(va, self.around(va, order, end));
                 Cause::ZeroFill
             }
             _ => {

@@ -13,8 +13,8 @@ const fn around(va: u64, below: u64, above: u64) -> Range<Va> {
     Va(va - below * PAGE_SIZE)..Va(va + above * PAGE_SIZE)
 }
 
-/// The areas of the test: in one table, and across the boundaries of tables of each level. The first one is wide
-/// enough for all pages that a sequential region brings in at once.
+/// The areas of the test: in one table, and across the boundaries of tables of each level. The pages of
+/// each are fewer than a sequential region brings in at once.
 pub const AREAS: [Range<Va>; 5] = [
     around(0x20_0000, 12, 12),
     around(0x4000_0000, 10, 8),
@@ -187,7 +187,14 @@ fn touch() -> impl Strategy<Value = Op> {
 
 /// A random step.
 pub fn op() -> impl Strategy<Value = Op> {
-    let advice = select(vec![Advice::Normal, Advice::Sequential, Advice::WillNeed, Advice::DontNeed]);
+    let advice = select(vec![
+        Advice::Normal,
+        Advice::Sequential,
+        Advice::Random,
+        Advice::WillNeed,
+        Advice::WillRead,
+        Advice::DontNeed,
+    ]);
     prop_oneof![
         6 => add(),
         2 => any_range().prop_map(|range| Op::Unmap { range }),

@@ -2,7 +2,7 @@
 
 use crate::host::{Book, Host};
 use abi::{PAGE_SIZE, Perms, Va, layout::USER_LIMIT};
-use pager::{Error, Guard, Region, Regions, ranges::Table, region, region::Filled};
+use pager::{Error, Guard, Order, Region, Regions, ranges::Table, region, region::Filled};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -173,7 +173,7 @@ fn regions_that_differ_in_anything_are_not_joined() {
     let neighbours = [
         Region { pager: &OTHER, ..base },
         Region { perms: Perms::KEEP, ..base },
-        Region { sequential: true, ..base },
+        Region { order: Order::Sequential, ..base },
         Region { data: [1, 0], ..base },
         Region { data: [0, 1], ..base },
     ];

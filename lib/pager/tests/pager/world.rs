@@ -51,7 +51,7 @@ fn region_of((range, page): (Range<Va>, &Page)) -> Region<Host> {
     let keep = if page.kind == Kind::Shared { Perms::KEEP } else { Perms::READ };
     let region = Region::new(range, page.rights | keep, pager_of(page.kind));
     let data = if let Kind::File { bias, end } = page.kind { [bias, end] } else { [0; 2] };
-    Region { sequential: page.sequential, data, ..region }
+    Region { order: page.order, data, ..region }
 }
 
 /// A program touches an address, with the help of the pagers. `None`: it may not. The second value is the cause of the
@@ -73,7 +73,8 @@ pub fn touch(
         return Ok((None, None));
     }
     let (code, counted) = (PageFaultCode(code), Cell::new(None));
-    let fast = fast::resolve_fast(host, &Known::of(regions, va), va, code, |cause| counted.set(Some(cause)));
+    let known = Known::of(host, regions, va);
+    let fast = fast::resolve_fast(host, &known, va, code, |cause| counted.set(Some(cause)));
     assert_eq!(fast == FastResolution::Resume, counted.get().is_some(), "{access:?} at {va}");
     let resolution = match counted.get() {
         Some(cause) => Resolution::Resume(cause),
@@ -353,7 +354,6 @@ fn held(archive: &[Frame], pte: Pte) -> Held {
 
 /// All properties of regions, for comparison.
 fn details(regions: &[Region<Host>]) -> Vec<impl PartialEq + std::fmt::Debug> {
-    let each =
-        |region: &Region<Host>| (region.range(), region.perms, region.sequential, region.pager.name(), region.data);
+    let each = |region: &Region<Host>| (region.range(), region.perms, region.order, region.pager.name(), region.data);
     regions.iter().map(each).collect()
 }
