@@ -1,7 +1,7 @@
 //! Page table entries: their contents, and how they change.
 
 use crate::{Machine, Table};
-use abi::{Frame, Level, Perms, Pte, layout::WINDOWS};
+use abi::{Frame, Level, Perms, Pte, layout::WINDOWS, window::FrameInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The flags of an entry that points to a table of this page map alone. It allows everything: the leaf decides the
@@ -54,6 +54,13 @@ pub(crate) fn change(entry: &AtomicU64, old: Pte, f: impl Fn(u64) -> u64) {
     while let Err(now) = entry.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
         old = now;
     }
+}
+
+/// Notes that a page which a table of level 1 names may have other users. (Several page maps may do so at once, if they
+/// share the table.)
+#[inline(always)]
+pub(crate) fn note_others<M: Machine>(table: Frame) {
+    M::info(table).word.fetch_or(FrameInfo::OTHERS, Relaxed);
 }
 
 /// Changes the number of nonempty entries of a table.

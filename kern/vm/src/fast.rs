@@ -6,7 +6,7 @@
 //! again and reports the error. Without errors to report and without waiting, the fast path takes a tenth of the
 //! instructions. For one page it needs no [`Edit`](crate::Edit): it leaves no invalidation pending.
 
-use crate::entry::{count, fresh, granted, may_have, owned, owned_copy, with_perms};
+use crate::entry::{count, fresh, granted, may_have, note_others, owned, owned_copy, with_perms};
 use crate::page_map::{Editable, Leaf, Loaded, PageMap, SPAN, Walk};
 use crate::{Machine, frames::FILL};
 use abi::window::FrameInfo;
@@ -71,7 +71,7 @@ impl<M: Machine> PageMap<M> {
         let leaf = self.leaf_at_hand(va).filter(|leaf| leaf.pte.is_present())?;
         let entries = &M::info(leaf.table).word;
         let left = entries.load(Relaxed) - 1;
-        if left == 0 {
+        if left & !FrameInfo::OTHERS == 0 {
             return None;
         }
         entries.store(left, Relaxed);
@@ -107,6 +107,9 @@ impl<M: Machine> PageMap<M> {
         let frame = self.grant(source, perms).ok()?;
         leaf.entry.store(granted(frame, perms).0, Relaxed);
         count::<M>(leaf.table, 1);
+        if perms.contains(Perms::WRITE) {
+            note_others::<M>(leaf.table);
+        }
         Some(())
     }
 }
@@ -206,11 +209,18 @@ impl<M: Machine> Editable<M> {
                     return 0;
                 }
                 let sources = granting.last[1].get();
+                let source_table = sources.table;
                 let from_own = sources.span & Walk::READ_ONLY == 0;
                 let sources = part(&sources, from, entries.len() as u32);
                 let entries = &entries[..sources.len()];
                 let done = match call {
-                    Call::Map => map_each::<M>(entries, sources, perms, from_own),
+                    Call::Map => {
+                        note_others::<M>(source_table);
+                        if perms.contains(Perms::WRITE) {
+                            note_others::<M>(walk.table);
+                        }
+                        map_each::<M>(entries, sources, perms, from_own)
+                    }
                     _ => copy_each::<M>(entries, sources, perms),
                 };
                 filled::<M>(&walk, done)
@@ -230,7 +240,7 @@ impl<M: Machine> Editable<M> {
 
     /// Removes pages and marks, but not the last entry of the table: the table must go with that.
     fn unmap_each(&mut self, walk: &Walk, va: Va, entries: &[AtomicU64]) -> u32 {
-        let most = M::info(walk.table).word.load(Relaxed).saturating_sub(1) as usize;
+        let most = M::info(walk.table).entries().saturating_sub(1) as usize;
         // The frames that nobody else has are linked as they come.
         let first = FrameInfo::default();
         let (mut last, mut others, mut done) = (&first, 0, 0);

@@ -17,6 +17,7 @@
 //! * An entry that points to a shared table is not writable, and nothing below such an entry changes, except that
 //!   rights may be taken away: see `sharing`.
 //! * A table below the root has at least one nonempty entry, and its frame's metadata holds their number.
+//! * If a page has another user, and its leaf a right of a sole user (W or MAY), the metadata of its table notes that.
 //! * A leaf that is writable has the right to become writable ([`Pte::MAY`](abi::Pte::MAY)).
 //! * An entry that a processor may have cached is invalidated before the frame that it named can be handed out again.
 

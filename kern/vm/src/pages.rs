@@ -1,7 +1,7 @@
 //! The operations of the page calls on one page.
 
 use crate::Machine;
-use crate::entry::{change, count, fresh, granted, may_have, owned, owned_copy, with_perms};
+use crate::entry::{change, count, fresh, granted, may_have, note_others, owned, owned_copy, with_perms};
 use crate::page_map::{Editable, Leaf};
 use abi::{Error, Frame, Perms, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
@@ -73,7 +73,9 @@ impl<M: Machine> Editable<M> {
             self.require_own_tables(&leaf, va)?;
         }
         let frame = leaf.pte.frame();
-        M::memory().add_reference(frame).map(|()| frame)
+        M::memory().add_reference(frame)?;
+        note_others::<M>(leaf.table);
+        Ok(frame)
     }
 
     /// Maps a fresh page of zeros at `va`, replacing a page or mark there.
@@ -103,7 +105,11 @@ impl<M: Machine> Editable<M> {
     /// [`Error::NoMemory`], [`Error::TableShared`].
     #[inline]
     pub fn accept(&mut self, va: Va, frame: Frame, perms: Perms) -> Result<(), Error> {
-        self.insert(va, granted(frame, perms))
+        self.insert(va, granted(frame, perms))?;
+        if perms.contains(Perms::WRITE) {
+            note_others::<M>(self.last[0].get().table);
+        }
+        Ok(())
     }
 
     /// Changes the permissions of the page at `va`. A and D stay.

@@ -7,9 +7,9 @@
 //! Invariant: the entries that point to a shared table lack W in every page map, and nobody gets more rights out of a
 //! table than were in it when it was shared.
 
-use crate::entry::{LINE, TABLE, count, is_line_empty};
+use crate::entry::{LINE, TABLE, count, is_line_empty, note_others};
 use crate::{Machine, Table, page_map::Editable};
-use abi::{Error, Frame, Level, Perms, Pte, Va, page::TABLE_ENTRIES};
+use abi::{Error, Frame, Level, Perms, Pte, Va, page::TABLE_ENTRIES, window::FrameInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl<M: Machine> Editable<M> {
@@ -67,9 +67,11 @@ impl<M: Machine> Editable<M> {
         Ok(())
     }
 
-    /// The number of nonempty entries of the table, on which the cost of [owning](Self::own_table) it depends.
+    /// The number of entries on which the cost of [owning](Self::own_table) the table depends.
     pub(crate) fn entries_of_table(&self, va: Va, level: Level) -> u32 {
-        self.table_entry(va, level).map_or(0, |(_, entry)| M::info(Pte(entry.load(Relaxed)).frame()).word.load(Relaxed))
+        let Ok((_, entry)) = self.table_entry(va, level) else { return 0 };
+        let table = Pte(entry.load(Relaxed)).frame();
+        if M::memory().is_sole(table) && is_as_it_was::<M>(table, level) { 0 } else { M::info(table).entries() }
     }
 
     /// Makes the table that the entry of this level (2 to 4) at `va` points to private to this page map. Returns
@@ -84,13 +86,15 @@ impl<M: Machine> Editable<M> {
         if pte.has(Pte::WRITABLE) {
             return Ok(false);
         }
-        let entries = M::info(table).word.load(Relaxed);
+        let entries = M::info(table).entries();
         if M::memory().is_sole(table) {
-            self.has_worked(cost_to_keep(entries));
-            if level > Level::L2 {
-                each_entry::<M>(table, take_write);
-            } else {
-                keep_leaves::<M>(table);
+            if !is_as_it_was::<M>(table, level) {
+                self.has_worked(cost_to_keep(entries));
+                if level > Level::L2 {
+                    each_entry::<M>(table, take_write);
+                } else {
+                    keep_leaves::<M>(table);
+                }
             }
             entry.fetch_or(Pte::WRITABLE, Relaxed);
             self.invalidate_all();
@@ -110,10 +114,10 @@ impl<M: Machine> Editable<M> {
     }
 
     /// Copies a shared table. Each entry then exists twice, and the copy has the rights that both may have. Pages in
-    /// the old table stay as they are: nobody can write them, and the page map that keeps the table looks at each of
-    /// them.
+    /// the old table stay as they are: nobody can write them, and the page map that keeps the table finds the note, and
+    /// looks at each of them.
     fn copy_table(&mut self, table: Frame, level: Level) -> Result<Frame, Error> {
-        let len = M::info(table).word.load(Relaxed);
+        let len = M::info(table).entries();
         // In a nearly empty table only lines with nonempty entries are copied.
         let is_sparse = len <= SPARSE;
         let work = &mut self.work;
@@ -128,6 +132,9 @@ impl<M: Machine> Editable<M> {
             return Err(Error::TooManyRefs(refused.address()));
         }
         M::info(copy).word.store(len, Relaxed);
+        if level == Level::L2 {
+            [table, copy].into_iter().for_each(note_others::<M>);
+        }
         Ok(copy)
     }
 
@@ -199,6 +206,16 @@ pub(crate) const fn most_to_own(entries: u32, search: u32) -> u32 {
     max(cost_to_keep(entries), cost_to_copy(entries) + max(search, DROP))
 }
 
+/// Whether a table, which this page map alone has, can be kept without a look at its entries: no page that it names has
+/// other users.
+///
+/// A page map that adds a reference to a page notes that in the table before it gives up the topmost shared table on
+/// the way to it. And [`Memory::is_sole`](crate::Memory::is_sole), which this page map has asked about that table, and
+/// about those below, shows everything done before.
+fn is_as_it_was<M: Machine>(table: Frame, level: Level) -> bool {
+    level == Level::L2 && M::info(table).word.load(Relaxed) & FrameInfo::OTHERS == 0
+}
+
 /// Removes the right to write from an entry that points to a table.
 fn take_write(entry: &AtomicU64) {
     if Pte(entry.load(Relaxed)).has(Pte::PRESENT | Pte::WRITABLE) {
@@ -250,16 +267,22 @@ fn copy_leaves<M: Machine>(from: &Table, to: &Table, left: Option<u32>) -> usize
 #[inline(never)]
 fn keep_leaves<M: Machine>(table: Frame) {
     let (mut beside, mut change) = (!Pte::FRAME, 0);
+    let mut kinds = 0;
     each_entry::<M>(table, |entry| {
         let pte = entry.load(Relaxed);
         if (pte ^ beside) & !Pte::FRAME != 0 {
             beside = pte & !Pte::FRAME;
             change = if Pte(pte).is_present() { change_of_leaf(pte) } else { 0 };
+            kinds |= pte;
         }
         if change != 0 && !M::memory().is_sole(Pte(pte).frame()) {
             entry.fetch_xor(change, Relaxed);
         }
     });
+    // Kept pages have all rights and may have other users still.
+    if kinds & Perms::KEEP.bits() == 0 {
+        M::info(table).word.fetch_and(!FrameInfo::OTHERS, Relaxed);
+    }
 }
 
 /// The bits that change in the entry of a page that gets another user: the rights of a sole user go. A page that could
@@ -301,7 +324,7 @@ fn copy_entries(
 /// Calls `f` with every nonempty entry of a table.
 #[inline(always)]
 fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
-    let mut left = M::info(table).word.load(Relaxed);
+    let mut left = M::info(table).entries();
     if left > SPARSE {
         return M::table(table).iter().filter(|entry| entry.load(Relaxed) != 0).for_each(f);
     }

@@ -31,11 +31,11 @@ impl<M: Machine> PageMap<M> {
 /// Clears a table that translates addresses from `base` on, beginning at the entry for `from`: the entries before it
 /// are empty. Returns the address at which to continue when the budget is spent.
 fn clear<M: Machine>(table: Frame, level: Level, base: Va, from: Va, budget: &mut u32) -> Option<Va> {
-    let (left, below) = (&M::info(table).word, level.below());
+    let (info, below) = (M::info(table), level.below());
     let entries = user_entries::<M>(table, level);
     let first = from.index(level);
     let mut index = first;
-    while index < entries.len() && left.load(Relaxed) > 0 {
+    while index < entries.len() && info.entries() > 0 {
         if index.is_multiple_of(LINE) && is_line_empty(&entries[index..]) {
             *budget = budget.saturating_sub(SKIP_COST);
             index += LINE;

@@ -164,7 +164,7 @@ impl<M: Machine> Editable<M> {
 
     /// Prunes the tables above `va` if the level-1 table has become empty.
     pub(crate) fn prune_if_empty(&mut self, table: Frame, va: Va) {
-        if M::info(table).word.load(Relaxed) == 0 {
+        if M::info(table).entries() == 0 {
             self.prune(va);
         }
     }
@@ -184,7 +184,7 @@ impl<M: Machine> Editable<M> {
             depth += 1;
             path[depth] = pte.frame();
         }
-        while depth > 0 && M::info(path[depth]).word.load(Relaxed) == 0 {
+        while depth > 0 && M::info(path[depth]).entries() == 0 {
             let level = Level::DOWN[depth];
             depth -= 1;
             self.has_worked(PRUNE);

@@ -193,6 +193,20 @@ const _: () = assert!(size_of::<EnvInfo>() == 64);
 pub struct FrameInfo {
     /// The reference count: page table entries that name the frame, plus the kernel's own references. 0: free.
     pub refs: AtomicU32,
-    /// For a free frame: the number of the next one. For a table: the number of its nonempty entries.
+    /// For a free frame: the number of the next one. For a table: the number of its nonempty entries, and
+    /// [`FrameInfo::OTHERS`].
     pub word: AtomicU32,
+}
+
+impl FrameInfo {
+    /// In the word of a table of level 1: a page that the table names may have other users, although its entry has a
+    /// right that belongs to a sole user.
+    pub const OTHERS: u32 = 1 << 31;
+
+    /// The number of nonempty entries of a table.
+    #[inline(always)]
+    #[must_use]
+    pub fn entries(&self) -> u32 {
+        self.word.load(Relaxed) & !FrameInfo::OTHERS
+    }
 }

@@ -17,6 +17,8 @@ pub enum Difference {
     Mark { va: Va, pte: Pte },
     /// An entry that points to a table has wrong rights, or claims that a shared table is not shared.
     Pointer { va: Va, pte: Pte, refs: u32 },
+    /// A table does not note that a page has other users, although its entry has a right of a sole user.
+    Others { va: Va, pte: Pte, refs: u32 },
     /// A page has a forbidden bit or combination of rights.
     Page { va: Va, pte: Pte, archive: bool },
     /// The self map does not point to its own table, or can be written.
@@ -40,6 +42,7 @@ impl Display for Difference {
             Difference::Frames { used, free, total } => write!(f, "{used} frames used, {free} free, {total} in all"),
             Difference::Mark { va, pte } => write!(f, "mark at {va}: {:#x}", pte.0),
             Difference::Pointer { va, pte, refs } => write!(f, "table at {va}: {pte:?}, {refs} references"),
+            Difference::Others { va, pte, refs } => write!(f, "page {va}: {pte:?}, {refs} references not noted"),
             Difference::Page { va, pte, archive } => {
                 write!(f, "page {va}{}: {pte:?} ({:#x})", if archive { " of the archive" } else { "" }, pte.0)
             }

@@ -18,6 +18,7 @@ pub use difference::Difference;
 
 use abi::layout::{UVPT_SLOT, WINDOWS};
 use abi::page::TABLE_ENTRIES;
+use abi::window::FrameInfo;
 use abi::{Frame, Level, Pte, Va};
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -152,7 +153,7 @@ impl<M: Checked> Counts<M> {
         base: Va,
         f: &mut impl FnMut(&mut Self, Named) -> Result<bool, Difference>,
     ) -> Found {
-        let recorded = M::info(table).word.load(Relaxed);
+        let recorded = M::info(table).entries();
         let entries = &M::table(table)[..if level == Level::L4 { WINDOWS.index(Level::L4) } else { TABLE_ENTRIES }];
         let mut groups = self.groups(table, entries, recorded);
         let mut found = 0;
@@ -170,7 +171,10 @@ impl<M: Checked> Counts<M> {
                 }
                 let is_new = f(self, Named { va, level: Some(level), frame: pte.frame() })?;
                 match level.below() {
-                    None => self.check_page(va, pte)?,
+                    None => {
+                        self.check_page(va, pte)?;
+                        check_others::<M>(table, va, pte)?;
+                    }
                     Some(below) => {
                         check_pointer::<M>(va, pte)?;
                         if is_new {
@@ -209,6 +213,14 @@ impl<M: Checked> Counts<M> {
         let good = pte.0 & NEVER == 0 && pte.has(Pte::USER) && writable && archive;
         if good { Ok(()) } else { Err(Difference::Page { va, pte, archive: self.is_archive(pte.frame()) }) }
     }
+}
+
+/// Checks that a table notes whether a page may have other users, if the entry has a right that belongs to a sole user.
+fn check_others<M: Checked>(table: Frame, va: Va, pte: Pte) -> Found {
+    let noted = M::info(table).word.load(Relaxed) & FrameInfo::OTHERS != 0;
+    let refs = M::info(pte.frame()).refs.load(Relaxed);
+    let good = noted || refs == 1 || pte.0 & (Pte::WRITABLE | Pte::MAY) == 0;
+    if good { Ok(()) } else { Err(Difference::Others { va, pte, refs }) }
 }
 
 /// Checks an entry that points to a table: all rights, or all but the right to write if the table is shared.

@@ -2,11 +2,12 @@
 
 use crate::case::{MOST, OTHER, PAGE, set_refs};
 use crate::world::{ALL, World};
-use abi::{Error, Frame, Level, Perms, Pte, Va, layout::MACHINE};
+use abi::{Call, EnvId, Error, Frame, Level, PageOp, Perms, Pte, Va, layout::MACHINE};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
+use std::ops::Range;
 use std::sync::atomic::Ordering::SeqCst;
-use vm::{Machine, PageMap};
+use vm::{Budget, Machine, PageMap};
 
 /// The other page below the same table of level 1, and one below the same table of level 2.
 const NEXT: Va = Va(PAGE.0 + 0x1000);
@@ -359,4 +360,226 @@ fn what_is_below_a_window_is_not_a_shared_table_of_ones_own() {
     assert_eq!(maps[0].dirty(MACHINE), Err(Error::NoRight(MACHINE.0)));
     assert_eq!(maps[0].edit().alloc(MACHINE, Perms::READ), Err(Error::NoRight(MACHINE.0)));
     world.end();
+}
+
+/// The pages of a table with pages of all kinds.
+const KINDS: u64 = 64;
+
+/// Makes a table with pages of all kinds in the first page map, and shares it. Returns its entries.
+fn share_kinds(world: &mut World, level: Level) -> Vec<Pte> {
+    for n in 0..KINDS {
+        let kind = [Perms::WRITE, Perms::READ, Perms::WRITE | Perms::KEEP, Perms::EXEC][n as usize % 4];
+        world.maps[0].edit().alloc(PAGE.add_pages(n), Perms::WRITE).unwrap();
+        world.maps[0].edit().protect(PAGE.add_pages(n), kind).unwrap();
+    }
+    world.share_table(level);
+    leaves(&world.maps[0])
+}
+
+fn leaves(map: &PageMap<Sim>) -> Vec<Pte> {
+    (0..KINDS).map(|n| leaf(map, PAGE.add_pages(n))).collect()
+}
+
+/// Owns the tables above a page, which nobody else has. Returns the work on the lowest one.
+fn keep(map: &mut PageMap<Sim>, level: Level) -> u32 {
+    for level in level.tables_down() {
+        map.edit().take_work();
+        assert_eq!(map.edit().own_table(PAGE, level), Ok(false));
+    }
+    map.edit().take_work()
+}
+
+/// More than finding a table takes, and less than looking at its entries.
+const LOOK: u32 = 900;
+
+#[test]
+fn a_table_whose_pages_nobody_else_has_is_kept_without_a_look() {
+    for level in Level::TABLES {
+        let mut world = World::new(ALL);
+        let before = share_kinds(&mut world, level);
+        for _ in 0..2 {
+            let World { maps, .. } = &mut world;
+            maps[1].edit().unmap_table(PAGE, level).unwrap();
+            assert!(keep(&mut maps[0], level) < LOOK, "{level:?}");
+            assert_eq!(leaves(&maps[0]), before);
+            world.share_table(level);
+        }
+        // It is the same for the one that got the table: the other one ends.
+        let World { maps, .. } = &mut world;
+        processor(|processor| processor.load(None));
+        while !maps[0].tear_down(&mut 1000) {}
+        assert!(keep(&mut maps[1], level) < LOOK, "{level:?}");
+        assert_eq!(leaves(&maps[1]), before);
+        world.just_end();
+    }
+}
+
+/// A run of pages is mapped for reading, from one page map into the third one.
+fn map_run(maps: &mut [PageMap<Sim>], from: usize, pages: Range<u64>) {
+    let (first, rest) = maps.split_at_mut(2);
+    // There is a table for the run, which is empty where the run goes.
+    rest[0].edit().alloc(OTHER.add_pages(500), Perms::READ).unwrap();
+    let count = (pages.end - pages.start) as u32;
+    let op = PageOp::map(EnvId::SELF, PAGE.add_pages(pages.start), EnvId::SELF, OTHER, count, Perms::READ);
+    let (source, budget) = (&mut first[from].edit(), &mut Budget::of_entry());
+    assert_eq!(rest[0].edit().run_pages(Some(source), Call::Map, &op, count, budget), Ok(count));
+}
+
+/// The other one passes some pages on before it gives up the table, in different ways: exactly these have lost the
+/// rights of a sole user.
+#[test]
+fn pages_that_others_have_lose_their_rights_when_the_table_is_kept() {
+    type Way = (&'static str, Range<u64>, fn(&mut [PageMap<Sim>]));
+    let ways: [Way; 5] = [
+        ("a page by the other one", 4..5, |maps| {
+            let frame = maps[1].grant(PAGE.add_pages(4), Perms::READ).unwrap();
+            maps[2].edit().accept(OTHER, frame, Perms::READ).unwrap();
+        }),
+        ("a page by the same one", 4..5, |maps| {
+            let frame = maps[0].grant(PAGE.add_pages(4), Perms::READ).unwrap();
+            maps[2].edit().accept(OTHER, frame, Perms::READ).unwrap();
+        }),
+        ("a page by the fast path", 5..6, |maps| {
+            maps[0].edit().alloc(OTHER, Perms::READ).unwrap();
+            maps[0].map_fast(PAGE.add_pages(5), OTHER.add_pages(1), Perms::READ).unwrap();
+        }),
+        ("a run by the other one", 8..20, |maps| map_run(maps, 1, 8..20)),
+        ("a run by the same one", 8..20, |maps| map_run(maps, 0, 8..20)),
+    ];
+    for level in Level::TABLES {
+        for (way, pages, pass) in ways.clone() {
+            let mut world = World::new(ALL);
+            let before = share_kinds(&mut world, level);
+            pass(&mut world.maps);
+            let World { maps, .. } = &mut world;
+            maps[1].edit().unmap_table(PAGE, level).unwrap();
+            assert!(keep(&mut maps[0], level) > LOOK, "{way}");
+            for (n, (before, after)) in (0..).zip(before.iter().zip(leaves(&maps[0]))) {
+                let lowered = pages.contains(&n) && !before.perms().contains(Perms::KEEP);
+                let may = after.0 & (Pte::WRITABLE | Pte::MAY) != 0;
+                assert_eq!((after.frame(), may), (before.frame(), !lowered), "{way}, {level:?}: page {n}");
+                assert!(lowered || after == *before, "{way}, {level:?}: page {n}");
+            }
+            world.just_end();
+        }
+    }
+}
+
+/// The other one copies the table, and perhaps gives up its copy of some pages. The rights go where it has the page.
+#[test]
+fn a_table_that_was_copied_is_looked_at_when_it_is_kept() {
+    for level in Level::TABLES {
+        let mut world = World::new(ALL);
+        let before = share_kinds(&mut world, level);
+        let World { maps, .. } = &mut world;
+        level.tables_down().for_each(|level| assert_eq!(maps[1].edit().own_table(PAGE, level), Ok(true)));
+        for n in 0..KINDS / 2 {
+            maps[1].edit().unmap(PAGE.add_pages(n)).unwrap();
+        }
+        let noted = keep(&mut maps[0], level);
+        assert!(noted > LOOK);
+        for (n, (before, after)) in (0..).zip(before.iter().zip(leaves(&maps[0]))) {
+            let stays =
+                before.0 & (Pte::WRITABLE | Pte::MAY) != 0 && (n < KINDS / 2 || before.perms().contains(Perms::KEEP));
+            assert_eq!(after.0 & (Pte::WRITABLE | Pte::MAY) != 0, stays, "{level:?}: page {n}");
+        }
+        world.just_end();
+    }
+}
+
+/// A look at a table shows that none of its pages may be written by others: next time there is no need to look.
+#[test]
+fn a_look_is_needed_once_unless_pages_are_kept() {
+    for (perms, again) in [(Perms::WRITE, false), (Perms::WRITE | Perms::KEEP, true)] {
+        let mut world = World::new(ALL);
+        world.maps[0].edit().alloc(PAGE, perms).unwrap();
+        world.share_table(Level::L2);
+        assert_eq!(world.maps[1].edit().own_table(PAGE, Level::L2), Ok(true));
+        assert!(keep(&mut world.maps[0], Level::L2) > LOOK);
+        world.maps[1].edit().unmap(PAGE).unwrap();
+        world.share_table(Level::L2);
+        world.maps[1].edit().unmap_table(PAGE, Level::L2).unwrap();
+        assert_eq!(keep(&mut world.maps[0], Level::L2) > LOOK, again, "{perms:?}");
+        world.just_end();
+    }
+}
+
+/// Pages that were shared on purpose: the last page map that has the table does not get the right to write them.
+#[test]
+fn pages_that_others_had_before_lose_their_rights_too() {
+    type Way = (&'static str, fn(&mut [PageMap<Sim>]));
+    let ways: [Way; 4] = [
+        ("granted", |maps| {
+            maps[0].edit().alloc(PAGE, Perms::WRITE).unwrap();
+            let frame = maps[0].grant(PAGE, Perms::READ).unwrap();
+            maps[2].edit().accept(OTHER, frame, Perms::READ).unwrap();
+        }),
+        ("accepted", |maps| {
+            maps[2].edit().alloc(OTHER, Perms::WRITE).unwrap();
+            let frame = maps[2].grant(OTHER, Perms::WRITE).unwrap();
+            maps[0].edit().accept(PAGE, frame, Perms::WRITE).unwrap();
+        }),
+        ("mapped by the fast path", |maps| {
+            maps[0].edit().alloc(OTHER, Perms::WRITE).unwrap();
+            maps[0].edit().alloc(NEXT, Perms::WRITE).unwrap();
+            maps[0].map_fast(OTHER, PAGE, Perms::WRITE).unwrap();
+        }),
+        ("mapped by a run", |maps| {
+            for n in 0..4 {
+                maps[0].edit().alloc(OTHER.add_pages(n), Perms::WRITE).unwrap();
+            }
+            maps[0].edit().alloc(PAGE.add_pages(7), Perms::WRITE).unwrap();
+            let op = PageOp::map(EnvId::SELF, OTHER, EnvId::SELF, PAGE, 4, Perms::WRITE);
+            let done = maps[0].edit().run_pages(None, Call::Map, &op, 4, &mut Budget::of_entry());
+            assert_eq!(done, Ok(4));
+        }),
+    ];
+    for (way, share) in ways {
+        for last in [0, 1] {
+            let mut world = World::new(ALL);
+            share(&mut world.maps);
+            world.share_table(Level::L2);
+            let World { maps, .. } = &mut world;
+            maps[1 - last].edit().unmap_table(PAGE, Level::L2).unwrap();
+            keep(&mut maps[last], Level::L2);
+            let pte = leaf(&maps[last], PAGE);
+            assert_eq!((pte.perms(), pte.has(Pte::MAY)), (Perms::COW, false), "{way}, {last}");
+            world.just_end();
+        }
+    }
+}
+
+/// The note of a table about its pages does not disturb the number of its entries.
+#[test]
+fn a_table_that_notes_other_users_goes_with_its_last_entry() {
+    for last in 0..4 {
+        let mut world = World::new(ALL);
+        let World { maps, .. } = &mut world;
+        let free = free_frames();
+        for n in 0..3 {
+            maps[0].edit().alloc(PAGE.add_pages(n), Perms::WRITE).unwrap();
+        }
+        let frame = maps[0].grant(PAGE, Perms::READ).unwrap();
+        maps[2].edit().accept(OTHER, frame, Perms::READ).unwrap();
+        let op = PageOp::unmap(EnvId::SELF, PAGE, 3);
+        match last {
+            0 => (0..3).for_each(|n| maps[0].edit().unmap(PAGE.add_pages(n)).unwrap()),
+            1 => (0..3).for_each(|n| {
+                let fast = maps[0].unmap_fast(PAGE.add_pages(n));
+                assert_eq!(fast.is_some(), n < 2);
+                fast.or_else(|| maps[0].edit().unmap(PAGE.add_pages(n)).ok()).unwrap();
+            }),
+            2 => {
+                let done = maps[0].edit().run_pages(None, Call::Unmap, &op, 3, &mut Budget::of_entry());
+                assert_eq!(done, Ok(3));
+            }
+            _ => {
+                processor(|processor| processor.load(None));
+                while !maps[0].tear_down(&mut 1) {}
+            }
+        }
+        maps[2].edit().unmap(OTHER).unwrap();
+        assert_eq!(free_frames(), free, "{last}");
+        world.just_end();
+    }
 }

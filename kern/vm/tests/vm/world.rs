@@ -313,7 +313,7 @@ fn expected_entry(frame: Frame, held: Held) -> Pte {
 
 /// The recorded number of entries of a table.
 fn entries(table: Frame) -> usize {
-    Sim::info(table).word.load(SeqCst) as usize
+    Sim::info(table).entries() as usize
 }
 
 fn word_at(page: Va, word: usize) -> Va {

@@ -198,7 +198,7 @@ impl PageCalls for Host {
     }
 
     fn count_entries(&self, table: Frame) -> u32 {
-        Sim::info(table).word.load(SeqCst)
+        Sim::info(table).entries()
     }
 
     fn entries(&self, range: Range<Va>) -> Entries {
