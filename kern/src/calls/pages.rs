@@ -104,6 +104,9 @@ fn tables(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: 
         if shares {
             // The kernel writes to registered exception stacks: they are never below a shared table.
             count = vm::unpinned(source.upcall.stack(), op.source, count, level)?;
+        }
+        if call != Call::OwnTables {
+            // Nor do they go with a table.
             count = vm::unpinned(env.upcall.stack(), op.va, count, level)?;
         }
         map.run_tables(source_map, call, op, count, budget)

@@ -4,8 +4,9 @@
 
 use crate::edit::{DEFER, FLUSH, FLUSH_EACH};
 use crate::frames::{FILL, search_cost};
+use crate::sharing::{cost_to_free, most_to_own};
 use crate::walk::{MAKE, PRUNE};
-use crate::{Machine, page_map::Editable, sharing::most_to_own};
+use crate::{Machine, page_map::Editable};
 use abi::page::{TABLE_ENTRIES, span};
 use abi::{Call, EnvId, Error, Level, PageOp, Va, call::PAGE_OPS_MAX, window::CpuInfo};
 use core::ops::Range;
@@ -52,6 +53,10 @@ const fn own_table(entries: u32, processors: u32) -> Cost {
     let most = 330 + most_to_own(entries, search_cost(processors));
     Cost { step: 330, most, searches: 0, flushes: 0 }
 }
+/// The cost of removing a table with this many entries, and with it the tables above.
+const fn unmap_table(entries: u32) -> Cost {
+    Cost { step: 330, most: 330 + cost_to_free(entries) + 3 * (PRUNE + DEFER), searches: 0, flushes: 2 }
+}
 /// Operations on the fast path, on pages below one table: the cost of each, and of as many as a list can have, with
 /// finding the table.
 const FAST: Cost = Cost { step: 30, most: FAST_ROUND + 30 * PAGE_OPS_MAX as u32, searches: 0, flushes: 0 };
@@ -62,10 +67,9 @@ const ENTRY: u32 = 18_600;
 // The first operation of a list makes progress, for any number of processors.
 const _: () = {
     let (left, processors) = (ENTRY - OPERATION - PAGE_MAPS, CpuInfo::MAX as u32);
-    let own_table = own_table(TABLE_ENTRIES as u32, processors);
-    assert!(
-        left >= Cost::PAGE.most(processors) && left >= TABLE.most(processors) && left >= own_table.most(processors)
-    );
+    let full = TABLE_ENTRIES as u32;
+    assert!(left >= Cost::PAGE.most(processors) && left >= TABLE.most(processors));
+    assert!(left >= own_table(full, processors).most(processors) && left >= unmap_table(full).most(processors));
 };
 
 impl Budget {
@@ -165,16 +169,21 @@ impl<M: Machine> Editable<M> {
     ) -> Result<u32, Error> {
         let level = op.level()?;
         let at = move |first: Va, table: u32| Va(first.0 + u64::from(table) * span(level));
-        if call == Call::OwnTables {
+        if call != Call::ShareTables {
             // The cost of each depends on its entries.
-            let processors = M::cpus().len() as u32;
-            let full = own_table(TABLE_ENTRIES as u32, processors);
+            let (owns, processors) = (call == Call::OwnTables, M::cpus().len() as u32);
+            let cost = |entries| if owns { own_table(entries, processors) } else { unmap_table(entries) };
+            let full = cost(TABLE_ENTRIES as u32);
             for table in 0..count {
                 let va = at(op.va, table);
                 // At the beginning of a kernel entry the budget suffices for any table.
-                let fits_any = budget.0 >= full.most;
-                let cost = if fits_any { full } else { own_table(self.entries_of_table(va, level), processors) };
-                match budget.each(cost, self, 1, |map, _| map.own_table(va, level).map(drop)) {
+                let fits_any = budget.0 >= full.most(processors);
+                let cost = if fits_any { full } else { cost(self.entries_of_table(va, level, owns)) };
+                let done = budget.each(cost, self, 1, |map, _| match owns {
+                    true => map.own_table(va, level).map(drop),
+                    false => map.unmap_table(va, level),
+                });
+                match done {
                     Err(error) if table == 0 => return Err(error),
                     Ok(1) => {}
                     _ => return Ok(table),
@@ -184,9 +193,6 @@ impl<M: Machine> Editable<M> {
         }
         budget.each(TABLE, self, count, move |map, table| {
             let to = at(op.va, table);
-            if call == Call::UnmapTables {
-                return map.unmap_table(to, level);
-            }
             let from = at(op.source, table);
             let granting = source.as_deref_mut().unwrap_or(map);
             let own = granting.has_own_table(from, level);

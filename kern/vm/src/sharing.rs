@@ -67,11 +67,13 @@ impl<M: Machine> Editable<M> {
         Ok(())
     }
 
-    /// The number of entries on which the cost of [owning](Self::own_table) the table depends.
-    pub(crate) fn entries_of_table(&self, va: Va, level: Level) -> u32 {
+    /// The number of entries on which the cost of [owning](Self::own_table) or [removing](Self::unmap_table) the table
+    /// depends. (Nobody knows whether a table that is removed will be the last one's by then.)
+    pub(crate) fn entries_of_table(&self, va: Va, level: Level, owns: bool) -> u32 {
         let Ok((_, entry)) = self.table_entry(va, level) else { return 0 };
         let table = Pte(entry.load(Relaxed)).frame();
-        if M::memory().is_sole(table) && is_as_it_was::<M>(table, level) { 0 } else { M::info(table).entries() }
+        let none = if owns { M::memory().is_sole(table) && is_as_it_was::<M>(table, level) } else { level > Level::L2 };
+        if none { 0 } else { M::info(table).entries() }
     }
 
     /// Makes the table that the entry of this level (2 to 4) at `va` points to private to this page map. Returns
@@ -138,23 +140,29 @@ impl<M: Machine> Editable<M> {
         Ok(copy)
     }
 
-    /// Removes a table that others have too, and with it everything below, from this page map.
+    /// Removes a table, and with it everything below, from this page map. A table of tables must have other users.
     ///
     /// # Errors
-    /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NotShared`] if nobody else has it.
+    /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::NotShared`] (a table of tables).
     pub fn unmap_table(&mut self, va: Va, level: Level) -> Result<(), Error> {
         let (above, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
-        if pte.has(Pte::WRITABLE) || M::memory().is_sole(pte.frame()) {
+        let has_pages = level == Level::L2;
+        if !has_pages && (pte.has(Pte::WRITABLE) || M::memory().is_sole(pte.frame())) {
             return Err(Error::NotShared(va.0));
         }
         let pte = Pte(entry.swap(0, Relaxed));
         self.invalidate_all();
+        // No processor reaches anything below when the first frame can be handed out again.
         self.flush();
         if !M::memory().release_shared(pte.frame()) {
-            // The others have just given up the table.
-            entry.store(pte.0, Relaxed);
-            return Err(Error::NotShared(va.0));
+            if !has_pages {
+                // The others have just given up the table.
+                entry.store(pte.0, Relaxed);
+                return Err(Error::NotShared(va.0));
+            }
+            self.has_worked(cost_to_free(M::info(pte.frame()).entries()));
+            free_leaves::<M>(pte.frame());
         }
         count::<M>(above, -1);
         self.prune(va);
@@ -204,6 +212,13 @@ const fn max(one: u32, other: u32) -> u32 {
 /// than this.)
 pub(crate) const fn most_to_own(entries: u32, search: u32) -> u32 {
     max(cost_to_keep(entries), cost_to_copy(entries) + max(search, DROP))
+}
+
+/// The greatest cost of freeing a table of pages with this many entries.
+pub(crate) const fn cost_to_free(entries: u32) -> u32 {
+    let (beside, each) =
+        if entries <= SPARSE { (min(BESIDE * entries, ALL - entries), 30) } else { (ALL - entries, 18) };
+    LOOK + 6 * beside + each * entries
 }
 
 /// Whether a table, which this page map alone has, can be kept without a look at its entries: no page that it names has
@@ -340,6 +355,39 @@ fn each_entry<M: Machine>(table: Frame, mut f: impl FnMut(&AtomicU64)) {
             f(entry);
         }
     }
+}
+
+/// Frees a table of pages that no processor can reach any more, and drops the references to its pages. (The frames are
+/// linked as they come, and the entries stay as they are: frames on the free list have any contents.)
+#[inline(never)]
+fn free_leaves<M: Machine>(table: Frame) {
+    let first = FrameInfo::default();
+    let (mut last, mut free) = (&first, 0);
+    let mut release = |frame: Frame| {
+        let info = M::info(frame);
+        if smp::is_sole(&info.refs) {
+            info.refs.store(0, Relaxed);
+        } else if !smp::release(&info.refs) {
+            return;
+        }
+        last.word.store(frame.0, Relaxed);
+        last = info;
+        free += 1;
+    };
+    let mut release_page = |entry: &AtomicU64| {
+        let pte = Pte(entry.load(Relaxed));
+        if pte.is_present() {
+            release(pte.frame());
+        }
+    };
+    if M::info(table).entries() > SPARSE {
+        // By twos: fewer instructions.
+        M::table(table).chunks_exact(2).for_each(|two| two.iter().for_each(&mut release_page));
+    } else {
+        each_entry::<M>(table, release_page);
+    }
+    release(table);
+    M::memory().free_all(&first, last, free);
 }
 
 /// Gives up a table that was copied and that the others have given up meanwhile. The copy has references to everything

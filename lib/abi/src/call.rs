@@ -130,7 +130,7 @@ calls! {
         -> (done);
     /// Make page tables private to the caller.
     OwnTables = 9, "own_tables"(va: Va, tables: u32, level: u64) -> (done);
-    /// Remove page tables that others have too.
+    /// Remove page tables, with everything below.
     UnmapTables = 10, "unmap_tables"(env: EnvId, va: Va, tables: u32, level: u64) -> (done);
     /// Many page calls in one: an array of [`PageOp`](crate::PageOp).
     PageOps = 11, "page_ops"(operations: Va, count: u64) -> (done, pages);

@@ -345,10 +345,11 @@ pub fn own_tables(va: Va, tables: u64, level: Level) -> Result<()> {
     page_op(PageOp::own_tables(va, count(tables)?, level))
 }
 
-/// Remove page tables that other environments have too, and everything below them.
+/// Remove page tables, and everything below them. Tables of tables must have other users.
 ///
 /// # Errors
-/// As [`own_tables`], and `NotShared` if no other environment has the table.
+/// As [`own_tables`], and `Pinned` if an exception stack is below; `NotShared` if no other environment has a table of
+/// tables.
 pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: Level) -> Result<()> {
     page_op(PageOp::unmap_tables(env, va, count(tables)?, level))
 }

@@ -49,6 +49,7 @@ fn page_calls_come_to_everything() {
         (Call::ShareTables, Error::Pinned(0)),
         (Call::OwnTables, Error::NotMapped(0)),
         (Call::UnmapTables, Error::NotShared(0)),
+        (Call::UnmapTables, Error::Pinned(0)),
     ] {
         demand(call, Some(error), 50);
     }

@@ -8,6 +8,7 @@
 //! | [`case`] | the common part of single cases |
 //! | [`edges`] | single cases that random tests would not find: frames, pages, windows and the self map |
 //! | [`shared`] | single cases of tables that two page maps share |
+//! | [`removed`] | tables that are removed, against their pages one by one |
 //! | [`build`] | the kernel's own page tables |
 //! | [`run`] | runs of pages and tables: how far they get |
 //! | [`many`] | runs of pages, against the same pages one by one |
@@ -28,6 +29,7 @@ mod many;
 mod model;
 mod op;
 mod processors;
+mod removed;
 mod run;
 mod search;
 mod shared;

@@ -392,7 +392,7 @@ impl Model {
 
     fn unmap_table(&mut self, map: usize, va: Va, level: Level) -> Result<(), Error> {
         let (place, table, writable) = self.table(map, va, level)?;
-        if writable || self.table_refs(table) == 1 {
+        if level > Level::L2 && (writable || self.table_refs(table) == 1) {
             return Err(Error::NotShared(va.0));
         }
         self.set(place, None);

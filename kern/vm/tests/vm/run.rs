@@ -347,7 +347,7 @@ fn a_table_that_nobody_took_is_as_it_was() {
     // The table has become private again: then it is private after an error, too.
     assert_eq!(world.run_tables(PageOp::own_tables(HERE, 1, Level::L2)), Ok(1));
     assert_eq!(world.run_over(over), Err(Error::Mapped(HERE.0)));
-    assert_eq!(world.run_tables(PageOp::unmap_tables(ME, HERE, 1, Level::L2)), Err(Error::NotShared(HERE.0)));
+    assert_eq!(world.run_tables(PageOp::unmap_tables(ME, Va(0), 1, Level::L3)), Err(Error::NotShared(0)));
     assert_eq!(world.run(PageOp::protect(ME, HERE, 1, Perms::READ)), Ok(1));
 }
 

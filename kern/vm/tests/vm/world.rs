@@ -66,8 +66,8 @@ impl World {
         if !matches!(op, Op::TearDown { .. }) && expected != NO_MEMORY {
             // The fast path, and a call that fails, frees one frame at most that is not counted as work.
             assert!(work + vm::FREE >= cost, "{op:x?} took {cost}, and says {work}");
-            let owns_table = matches!(op, Op::OwnTable { .. });
-            assert!(work < cost + if owns_table { TABLE } else { PAGE }, "{op:x?} took {cost}, and says {work}");
+            let has_entries = matches!(op, Op::OwnTable { .. } | Op::UnmapTable { .. });
+            assert!(work < cost + if has_entries { TABLE } else { PAGE }, "{op:x?} took {cost}, and says {work}");
         }
         self.compare();
     }

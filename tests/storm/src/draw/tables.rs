@@ -95,6 +95,10 @@ impl Draw {
         if self.is_me() && self.is_self(source_env) && call == Call::ShareTables && is_vital(source, count, level) {
             count = 0;
         }
+        // A program cannot go on without its text either.
+        if call == Call::UnmapTables && level == 2 && is_vital(va, count, level) {
+            count = 0;
+        }
         (Item { call: call as u32, count: 0, source_env, env, source, va, arg: level }, count)
     }
 

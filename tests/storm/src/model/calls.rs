@@ -360,6 +360,8 @@ impl Model {
         if shares {
             within(op.source.0, count, span(level), 0, SCRATCH.0)?;
             count = self.unpinned(source, op.source.0, count, level)?;
+        }
+        if call != Call::OwnTables {
             count = self.unpinned(env, op.va.0, count, level)?;
         }
         let (source, map, pages) = (self.page_map(source)?, self.page_map(env)?, &mut self.pages);

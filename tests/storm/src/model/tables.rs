@@ -176,7 +176,7 @@ impl PageMap {
 
     pub fn unmap_table(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
         let (table, open) = self.named(pages, va, level)?;
-        if open || pages.table_refs(table) == 1 {
+        if level > Level::L2 && (open || pages.table_refs(table) == 1) {
             return Err(Error::NotShared(va));
         }
         pages.release_table(table);

@@ -185,7 +185,7 @@ impl State {
     fn unmap_table(&mut self, level: usize, at: At) -> Result<(), Refused> {
         let place = self.table(level, at)?;
         let Entry::Table { table, w } = self.entry(place) else { return Err(Refused::NotMapped) };
-        if w || self.tables[table].refs == 1 {
+        if level > 2 && (w || self.tables[table].refs == 1) {
             return Err(Refused::NotShared);
         }
         self.replace(place, Entry::Empty);

@@ -16,12 +16,13 @@ pub fn entries(checks: &mut Checks) {
     let mut longest = Longest::new(checks);
     search::all(&mut longest);
     spread(&mut longest);
-    let all: [(&str, fn()); 12] = [
+    let all: [(&str, fn()); 13] = [
         ("a table of marks", marks),
         ("tables that go with their only page", only_pages),
         ("a list of everything", lists),
         ("tables that are shared, and owned", tables),
         ("many tables that are shared, and given up", many_tables),
+        ("private tables that go with their pages", private_tables),
         ("pages here and there after a long run", here_and_there),
         ("pages here and there after a table that is kept", kept),
         ("pages far from each other that go", sparse),
@@ -141,6 +142,20 @@ fn many_tables() {
     let _ = sys::share_tables(me, BASE, other, BASE, 100, Level::L2);
     let _ = sys::unmap_tables(me, BASE, 100, Level::L2);
     family::end(other);
+}
+
+/// Full page tables that are private: of pages that are nowhere else, that are all in another table, and that
+/// alternate.
+fn private_tables() {
+    let me = EnvId::SELF;
+    let _ = sys::alloc(me, BASE, 3 * 512, Perms::WRITE);
+    let _ = sys::map(me, BASE.add_pages(512), me, slot(1), 512, Perms::READ);
+    for page in (0..512).step_by(2) {
+        let _ = sys::map(me, BASE.add_pages(1024 + page), me, slot(2).add_pages(page), 1, Perms::READ);
+    }
+    for (va, tables) in [(BASE, 3), (slot(1), 1), (slot(2), 1)] {
+        let _ = sys::unmap_tables(me, va, tables, Level::L2);
+    }
 }
 
 /// Makes a list that begins with `first`, and then changes one page after the other, alternating between two page
