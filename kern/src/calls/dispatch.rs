@@ -20,7 +20,7 @@ pub static HANDLERS: [Handler; Call::ALL.len()] = {
     macro_rules! page_calls {
         ($($name:ident)*) => { $(all[Call::$name as usize] = page_call::<{ Call::$name as usize }>;)* };
     }
-    page_calls!(Alloc Map Protect Unmap Mark Own Copy ShareTables OwnTables UnmapTables);
+    page_calls!(Alloc Map Protect Unmap Mark Own Copy ShareTables OwnTables UnmapTables ProtectTables);
     all[Call::PageOps as usize] = page_ops;
     all[Call::SendRecv as usize] = send_receive;
     all

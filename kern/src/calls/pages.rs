@@ -55,6 +55,7 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
     let env = table::find_own(me, op.env)?;
     match call {
         Call::ShareTables | Call::OwnTables | Call::UnmapTables => tables(me, env, call, op, budget),
+        Call::ProtectTables => protect_tables(env, op, budget),
         Call::Map | Call::Copy => map(me, env, call, op, budget),
         Call::Own if !core::ptr::eq(env, me) => Err(Error::NotYours(op.env.0.into())),
         Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::Own => {
@@ -110,6 +111,23 @@ fn tables(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: 
             count = vm::unpinned(env.upcall.stack(), op.va, count, level)?;
         }
         map.run_tables(source_map, call, op, count, budget)
+    })
+}
+
+/// Protects everything below a run of whole tables against writes, or no longer.
+#[inline(never)]
+fn protect_tables(env: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error> {
+    let level = op.level()?;
+    op.va.table_run(op.count.into(), level)?;
+    let stray = op.source.0 & !Perms::WRITE.bits();
+    if stray != 0 {
+        return Err(Error::BadPerms(stray));
+    }
+    with_page_map(env, |map| {
+        table::still_own(env)?;
+        // The kernel writes to registered exception stacks: they are never below a sealed table.
+        let count = vm::unpinned(env.upcall.stack(), op.va, op.count, level)?;
+        map.protect_tables(op, count, budget)
     })
 }
 

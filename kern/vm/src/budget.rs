@@ -8,7 +8,7 @@ use crate::sharing::{cost_to_free, most_to_own};
 use crate::walk::{MAKE, PRUNE};
 use crate::{Machine, page_map::Editable};
 use abi::page::{TABLE_ENTRIES, span};
-use abi::{Call, EnvId, Error, Level, PageOp, Va, call::PAGE_OPS_MAX, window::CpuInfo};
+use abi::{Call, EnvId, Error, Level, PageOp, Perms, Pte, Va, call::PAGE_OPS_MAX, window::CpuInfo};
 use core::ops::Range;
 
 /// The work that a kernel entry may still do, in instructions, roughly: less than
@@ -47,6 +47,8 @@ const OPERATION: u32 = FAST_ROUND + 250;
 const PAGE_MAPS: u32 = 150;
 /// Editing two entries that point to a table, and adding the tables above. Both sides may need a TLB shootdown.
 const TABLE: Cost = Cost { step: 330, most: 240 + Cost::PAGE.most, searches: 3, flushes: 2 };
+/// Protecting a table.
+const PROTECT_TABLE: Cost = Cost { step: 120, most: 120, searches: 0, flushes: 1 };
 /// The cost of owning a table with this many entries, including a look at each, and at the frame that it names. (The
 /// table is the caller's: no other processor has it loaded.)
 const fn own_table(entries: u32, processors: u32) -> Cost {
@@ -195,16 +197,27 @@ impl<M: Machine> Editable<M> {
             let to = at(op.va, table);
             let from = at(op.source, table);
             let granting = source.as_deref_mut().unwrap_or(map);
-            let own = granting.has_own_table(from, level);
-            let frame = granting.grant_table(from, level)?;
+            let granted = granting.grant_table(from, level)?;
             let spent = granting.take_work();
             map.has_worked(spent);
-            let result = map.accept_table(to, level, frame);
-            if result.is_err() && own {
+            let result = map.accept_table(to, level, granted);
+            if result.is_err() && granted.has(Pte::EDIT) {
                 // Only the page map that had the table before has it.
                 source.as_deref_mut().unwrap_or(map).reopen_table(from, level);
             }
             result
+        })
+    }
+
+    /// Does `protect_tables` to the first `count` tables of an operation. Returns how many were done.
+    ///
+    /// # Errors
+    /// Those of the operation on one table; [`Error::BadLevel`].
+    pub fn protect_tables(&mut self, op: &PageOp, count: u32, budget: &mut Budget) -> Result<u32, Error> {
+        let level = op.level()?;
+        let perms = Perms::from_bits_retain(op.source.0);
+        budget.each(PROTECT_TABLE, self, count, |map, table| {
+            map.protect_table(Va(op.va.0 + u64::from(table) * span(level)), level, perms)
         })
     }
 }

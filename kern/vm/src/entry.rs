@@ -5,8 +5,16 @@ use abi::{Frame, Level, Perms, Pte, layout::WINDOWS, window::FrameInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The flags of an entry that points to a table of this page map alone. It allows everything: the leaf decides the
-/// rights. Without W the table may be shared, so the rights of a page are always the AND over the levels.
-pub(crate) const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
+/// rights. Without EDIT the table may be shared; without EDIT, or SEALED, it has no W. The rights of a page are always
+/// the AND over the levels.
+pub(crate) const TABLE: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER | Pte::EDIT;
+
+/// The flags that an entry gets when its table becomes private: EDIT, and W if it is not sealed.
+#[inline(always)]
+pub(crate) fn own_flags(table: Pte) -> u64 {
+    const TO_W: u32 = Pte::SEALED.trailing_zeros() - Pte::WRITABLE.trailing_zeros();
+    Pte::EDIT | (!table.0 & Pte::SEALED) >> TO_W
+}
 
 /// The entry of a page in a frame that nobody else has.
 #[inline(always)]

@@ -126,7 +126,7 @@ impl<M: Machine> Editable<M> {
         let is_usual = |first: &&PageOp| first.va.is_user_page() && self.look_up(&self.last[0], first.va);
         let Some(first) = ops.first().filter(is_usual) else { return 0 };
         let walk = self.last[0].get();
-        if walk.span & Walk::READ_ONLY != 0 {
+        if walk.span != first.va.0 / SPAN {
             return 0;
         }
         let table = first.va.0 & !(SPAN - 1)..(first.va.0 | (SPAN - 1)) + 1;
@@ -158,7 +158,7 @@ impl<M: Machine> Editable<M> {
     /// Fast path of `protect` for the pages of a run that are in one table.
     #[inline(always)]
     pub fn protect_run_fast(&mut self, va: Va, count: usize, perms: Perms) -> Option<usize> {
-        if !self.look_up(&self.last[0], va) || self.last[0].get().span & Walk::READ_ONLY != 0 {
+        if !self.look_up(&self.last[0], va) || self.last[0].get().span != va.0 / SPAN {
             return None;
         }
         let entries = &self.last[0].get().entries[va.index(Level::L1)..];
@@ -210,7 +210,7 @@ impl<M: Machine> Editable<M> {
                 }
                 let sources = granting.last[1].get();
                 let source_table = sources.table;
-                let from_own = sources.span & Walk::READ_ONLY == 0;
+                let writable_above = sources.is_writable();
                 let sources = part(&sources, from, entries.len() as u32);
                 let entries = &entries[..sources.len()];
                 let done = match call {
@@ -219,7 +219,7 @@ impl<M: Machine> Editable<M> {
                         if perms.contains(Perms::WRITE) {
                             note_others::<M>(walk.table);
                         }
-                        map_each::<M>(entries, sources, perms, from_own)
+                        map_each::<M>(entries, sources, perms, writable_above)
                     }
                     _ => copy_each::<M>(entries, sources, perms),
                 };
@@ -342,9 +342,9 @@ fn fill_each<M: Machine, I: Iterator>(
 }
 
 /// Fills empty entries with the pages of other entries, until one may not be passed on.
-fn map_each<M: Machine>(entries: &[AtomicU64], sources: &[AtomicU64], perms: Perms, from_own: bool) -> u32 {
+fn map_each<M: Machine>(entries: &[AtomicU64], sources: &[AtomicU64], perms: Perms, writable_above: bool) -> u32 {
     let needs = Pte::PRESENT | if perms.contains(Perms::WRITE) { Pte::WRITABLE } else { 0 };
-    if perms.contains(Perms::WRITE) && !from_own {
+    if perms.contains(Perms::WRITE) && !writable_above {
         return 0;
     }
     let grant = |(entry, source): (&AtomicU64, &AtomicU64)| {

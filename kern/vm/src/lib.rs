@@ -14,8 +14,9 @@
 //! * The reference count of a frame is the number of present entries that name it, plus the kernel's own references. A
 //!   frame with count 0 is on one free list and nowhere else. (An entry of a table that several page maps share is one
 //!   entry.)
-//! * An entry that points to a shared table is not writable, and nothing below such an entry changes, except that
-//!   rights may be taken away: see `sharing`.
+//! * An entry that points to a shared table lacks [EDIT](abi::Pte::EDIT), and nothing below such an entry changes, except
+//!   that rights may be taken away: see `sharing`.
+//! * An entry that points to a table has W if it has EDIT and is not [sealed](abi::Pte::SEALED).
 //! * A table below the root has at least one nonempty entry, and its frame's metadata holds their number.
 //! * If a page has another user, and its leaf a right of a sole user (W or MAY), the metadata of its table notes that.
 //! * A leaf that is writable has the right to become writable ([`Pte::MAY`](abi::Pte::MAY)).

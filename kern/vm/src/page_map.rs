@@ -28,7 +28,8 @@ impl<M> Deref for PageMap<M> {
 /// The content of a page map, with the operations that change it.
 pub struct Editable<M> {
     pub(crate) root: Frame,
-    /// The level-1 tables of the last walks: one walk for the source of a grant, one for everything else.
+    /// The level-1 tables of the last walks: one walk for entries that are changed, one for pages that are read, written
+    /// or granted.
     pub(crate) last: [Cell<Walk>; 2],
     /// Work since the last [`Editable::take_work`], beyond the fixed cost of every page: instructions, roughly.
     pub(crate) work: u32,
@@ -64,23 +65,33 @@ pub(crate) const DEFERRED: usize = 16;
 /// The result of a walk down to a table of level 1: valid for 2 MiB, until a table is freed.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
-    /// The address divided by 2 MiB; with [`Walk::READ_ONLY`], unless every level above allows writing.
+    /// The address divided by 2 MiB; with [`Walk::CLOSED`], unless every table above is private.
     pub span: u64,
     pub entries: &'static Table,
     pub table: Frame,
+    /// The low half of the AND over the levels above; 0 if a table was made.
+    pub above: u32,
 }
 
 impl Walk {
-    pub const READ_ONLY: u64 = 1 << 63;
+    /// A bit that no address has.
+    pub const CLOSED: u64 = Pte::EDIT;
 
-    pub fn new<M: Machine>(va: Va, table: Frame, writable: bool) -> Walk {
-        let read_only = if writable { 0 } else { Walk::READ_ONLY };
-        Walk { span: (va.0 / SPAN) | read_only, entries: M::table(table), table }
+    /// A walk to a table. `above` is the AND over the entries on the way.
+    pub fn new<M: Machine>(va: Va, table: Frame, above: u64) -> Walk {
+        let closed = !above & Walk::CLOSED;
+        Walk { span: (va.0 / SPAN) | closed, entries: M::table(table), table, above: above as u32 }
+    }
+
+    /// Whether every level above allows writing.
+    #[inline(always)]
+    pub fn is_writable(&self) -> bool {
+        self.above & Pte::WRITABLE as u32 != 0
     }
 
     /// An empty walk: matches no address.
     pub fn none<M: Machine>(root: Frame) -> Walk {
-        Walk { span: u64::MAX, entries: M::table(root), table: root }
+        Walk { span: u64::MAX, entries: M::table(root), table: Frame(0), above: 0 }
     }
 }
 
@@ -94,7 +105,9 @@ pub(crate) struct Leaf {
     pub pte: Pte,
     /// The table that holds the entry.
     pub table: Frame,
-    /// Whether every level above allows writing.
+    /// Whether every table above is private, so that the entry may be changed.
+    pub open: bool,
+    /// Whether every level above allows writing. (Not known to a walk that made tables.)
     pub writable_above: bool,
 }
 

@@ -30,9 +30,12 @@ impl<M: Machine> Editable<M> {
     /// # Errors
     /// [`Error::TableShared`]; [`Error::Fault`] if there is no page, or it is not writable.
     pub fn dirty(&self, va: Va) -> Result<Frame, Error> {
-        let leaf = self.find(va).filter(|leaf| leaf.pte.has(Pte::PRESENT | Pte::USER | Pte::WRITABLE));
+        let leaf = self.present(&self.last[1], va).ok().filter(|leaf| leaf.pte.has(Pte::USER | Pte::WRITABLE));
         let leaf = leaf.ok_or(Error::Fault(va.0))?;
         self.require_own_tables(&leaf, va)?;
+        if !leaf.writable_above {
+            return Err(Error::Fault(va.0));
+        }
         leaf.entry.fetch_or(Pte::ACCESSED | Pte::DIRTY, Relaxed);
         Ok(leaf.pte.frame())
     }
@@ -61,8 +64,8 @@ impl<M: Machine> Editable<M> {
     /// Grants the page at `va` with these permissions: returns its frame, with a reference for the receiver.
     ///
     /// # Errors
-    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`]; [`Error::TableShared`] if only a shared table
-    /// keeps the page from being writable.
+    /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TooManyRefs`]; [`Error::TableShared`] if a shared table keeps
+    /// the page from being writable.
     #[inline]
     pub fn grant(&self, va: Va, perms: Perms) -> Result<Frame, Error> {
         let leaf = self.present(&self.last[1], va)?;
@@ -70,7 +73,9 @@ impl<M: Machine> Editable<M> {
             if !leaf.pte.has(Pte::WRITABLE) {
                 return Err(Error::NoRight(va.0));
             }
-            self.require_own_tables(&leaf, va)?;
+            if !leaf.writable_above {
+                return Err(self.shared_above(va));
+            }
         }
         let frame = leaf.pte.frame();
         M::memory().add_reference(frame)?;

@@ -61,7 +61,7 @@ impl<M: Machine> Editable<M> {
         self.take_work();
         let (mut done, mut slow) = (0, 0_u32);
         while done < count {
-            let rest = op.skip(done);
+            let rest = op.skip_pages(done);
             // The slow path finds the table first. After an unusual page it does some more.
             if slow == 0 && self.last[0].get().span == rest.va.0 / SPAN {
                 let affordable = budget.left().saturating_sub(ROUND) / cost(call);

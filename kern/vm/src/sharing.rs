@@ -4,65 +4,81 @@
 //! that points to a table can be given to another page map, which then has everything below it. `docs/fork.md` draws
 //! that, has the rule for the rights of both sides, and gives the reason for each part of it.
 //!
-//! Invariant: the entries that point to a shared table lack W in every page map, and nobody gets more rights out of a
-//! table than were in it when it was shared.
+//! Invariant: the entries that point to a shared table lack EDIT and W in every page map, and nobody gets more rights
+//! out of a table than were in it when it was shared.
+//!
+//! A table can also be sealed: then the entry that points to it lacks W, but not EDIT. The seal belongs to the entry.
+//! It is given away and copied with it, and stays when the table becomes private.
 
-use crate::entry::{LINE, TABLE, count, is_line_empty, note_others};
+use crate::entry::{LINE, count, is_line_empty, note_others, own_flags};
 use crate::{Machine, Table, page_map::Editable};
 use abi::{Error, Frame, Level, Perms, Pte, Va, page::TABLE_ENTRIES, window::FrameInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl<M: Machine> Editable<M> {
-    /// Grants the table that the entry of this level (2 to 4) at `va` points to: returns its frame, with a reference
-    /// for the receiver. After that nothing below is writable in this page map.
+    /// Grants the table that the entry of this level (2 to 4) at `va` points to: returns that entry as it was, with
+    /// a reference for the receiver. After that nothing below is writable in this page map.
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::TableShared`] (one further up), [`Error::TooManyRefs`].
-    pub fn grant_table(&mut self, va: Va, level: Level) -> Result<Frame, Error> {
+    pub fn grant_table(&mut self, va: Va, level: Level) -> Result<Pte, Error> {
         let (_, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
         M::memory().add_reference(pte.frame())?;
-        if pte.has(Pte::WRITABLE) {
-            entry.fetch_and(!Pte::WRITABLE, Relaxed);
+        if pte.has(Pte::EDIT) {
+            entry.fetch_and(!OWN, Relaxed);
             self.invalidate_all();
             // No processor may still write when the receiver begins to read.
             self.flush_elsewhere();
         }
-        Ok(pte.frame())
-    }
-
-    /// Whether the entry of this level at `va` points to a table of this page map alone, which may be changed.
-    pub(crate) fn has_own_table(&self, va: Va, level: Level) -> bool {
-        self.table_entry(va, level).is_ok_and(|(_, entry)| Pte(entry.load(Relaxed)).has(Pte::WRITABLE))
+        Ok(pte)
     }
 
     /// Undoes [`grant_table`](Self::grant_table) for a table that was private and that no page map has accepted.
     pub(crate) fn reopen_table(&mut self, va: Va, level: Level) {
         if let Ok((_, entry)) = self.table_entry(va, level) {
-            entry.fetch_or(Pte::WRITABLE, Relaxed);
+            entry.fetch_or(own_flags(Pte(entry.load(Relaxed))), Relaxed);
             self.invalidate_all();
         }
     }
 
-    /// Makes the entry of this level (2 to 4) at `va` point to a granted table. The reference moves into the entry; an
-    /// error drops it.
+    /// Protects everything below the table that the entry of this level (2 to 4) at `va` points to against writes, or
+    /// no longer, if these permissions have WRITE. The leaves stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`]; [`Error::TableShared`], also if it is this table that may be shared.
+    pub fn protect_table(&mut self, va: Va, level: Level, perms: Perms) -> Result<(), Error> {
+        let (_, entry) = self.table_entry(va, level)?;
+        let pte = Pte(entry.load(Relaxed));
+        if pte.is_shared_table() {
+            return Err(self.shared_above(va));
+        }
+        if pte.has(Pte::WRITABLE) != perms.contains(Perms::WRITE) {
+            entry.fetch_xor(Pte::WRITABLE | Pte::SEALED, Relaxed);
+            self.invalidate_all();
+        }
+        Ok(())
+    }
+
+    /// Makes the entry of this level (2 to 4) at `va` point to a granted table, sealed if it was. The reference moves
+    /// into the entry; an error drops it.
     ///
     /// # Errors
     /// [`Error::Mapped`] if there is a table already, [`Error::TableShared`], [`Error::NoMemory`].
-    pub fn accept_table(&mut self, va: Va, level: Level, frame: Frame) -> Result<(), Error> {
-        self.put_table(va, level, frame).inspect_err(|_| {
+    pub fn accept_table(&mut self, va: Va, level: Level, granted: Pte) -> Result<(), Error> {
+        self.put_table(va, level, granted).inspect_err(|_| {
             // Not the last reference: the page map that granted the table still has one.
-            M::memory().release_shared(frame);
+            M::memory().release_shared(granted.frame());
         })
     }
 
-    fn put_table(&mut self, va: Va, level: Level, frame: Frame) -> Result<(), Error> {
+    fn put_table(&mut self, va: Va, level: Level, granted: Pte) -> Result<(), Error> {
         let table = self.make_table(va, level)?;
         let entry = &M::table(table)[va.index(level)];
         if entry.load(Relaxed) != 0 {
             return Err(Error::Mapped(va.0));
         }
-        entry.store(frame.address() | TABLE & !Pte::WRITABLE, Relaxed);
+        entry.store(granted.0 & !OWN, Relaxed);
         count::<M>(table, 1);
         Ok(())
     }
@@ -85,7 +101,7 @@ impl<M: Machine> Editable<M> {
         let (_, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
         let table = pte.frame();
-        if pte.has(Pte::WRITABLE) {
+        if pte.has(Pte::EDIT) {
             return Ok(false);
         }
         let entries = M::info(table).entries();
@@ -93,18 +109,18 @@ impl<M: Machine> Editable<M> {
             if !is_as_it_was::<M>(table, level) {
                 self.has_worked(cost_to_keep(entries));
                 if level > Level::L2 {
-                    each_entry::<M>(table, take_write);
+                    each_entry::<M>(table, |entry| take_write(entry, Pte(entry.load(Relaxed))));
                 } else {
                     keep_leaves::<M>(table);
                 }
             }
-            entry.fetch_or(Pte::WRITABLE, Relaxed);
+            entry.fetch_or(own_flags(pte), Relaxed);
             self.invalidate_all();
             return Ok(false);
         }
         self.has_worked(cost_to_copy(entries));
         let copy = self.copy_table(table, level)?;
-        entry.store(copy.address() | TABLE | pte.0 & Pte::ACCESSED, Relaxed);
+        entry.store(copy.address() | own_flags(pte) | pte.0 & !Pte::FRAME, Relaxed);
         // No processor may walk the old table from this page map any more: it may be freed in a moment.
         self.invalidate_all();
         self.flush();
@@ -148,7 +164,7 @@ impl<M: Machine> Editable<M> {
         let (above, entry) = self.table_entry(va, level)?;
         let pte = Pte(entry.load(Relaxed));
         let has_pages = level == Level::L2;
-        if !has_pages && (pte.has(Pte::WRITABLE) || M::memory().is_sole(pte.frame())) {
+        if !has_pages && (pte.has(Pte::EDIT) || M::memory().is_sole(pte.frame())) {
             return Err(Error::NotShared(va.0));
         }
         let pte = Pte(entry.swap(0, Relaxed));
@@ -231,10 +247,13 @@ fn is_as_it_was<M: Machine>(table: Frame, level: Level) -> bool {
     level == Level::L2 && M::info(table).word.load(Relaxed) & FrameInfo::OTHERS == 0
 }
 
-/// Removes the right to write from an entry that points to a table.
-fn take_write(entry: &AtomicU64) {
-    if Pte(entry.load(Relaxed)).has(Pte::PRESENT | Pte::WRITABLE) {
-        entry.fetch_and(!Pte::WRITABLE, Relaxed);
+/// The flags that only the entry of a private table has.
+const OWN: u64 = Pte::EDIT | Pte::WRITABLE;
+
+/// Makes an entry that points to a table one of a table that may be shared.
+fn take_write(entry: &AtomicU64, pte: Pte) {
+    if pte.has(Pte::EDIT) {
+        entry.fetch_and(!OWN, Relaxed);
     }
 }
 
@@ -247,8 +266,8 @@ fn copy_tables<M: Machine>(from: &Table, to: &Table, left: Option<u32>) -> usize
         let pte = Pte(old.load(Relaxed));
         if pte.is_present() {
             M::memory().add_reference(pte.frame()).ok()?;
-            take_write(old);
-            new.store(pte.0 & !Pte::WRITABLE, Relaxed);
+            take_write(old, pte);
+            new.store(pte.0 & !OWN, Relaxed);
         } else {
             new.store(pte.0, Relaxed);
         }

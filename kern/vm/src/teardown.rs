@@ -52,11 +52,11 @@ fn clear<M: Machine>(table: Frame, level: Level, base: Va, from: Va, budget: &mu
             continue;
         }
         // Private tables are entered even with no budget left: the first nonempty leaf below returns the address.
-        if *budget == 0 && (below.is_none() || pte.is_shared_table()) {
+        if *budget == 0 && (below.is_none() || !pte.has(Pte::EDIT)) {
             return Some(va);
         }
         // If another page map has the table, it keeps everything below.
-        let goes_on = below.is_some() && pte.is_shared_table() && M::memory().release_shared(pte.frame());
+        let goes_on = below.is_some() && !pte.has(Pte::EDIT) && M::memory().release_shared(pte.frame());
         if let Some(below) = below.filter(|_| pte.is_present() && !goes_on) {
             let from = if index - 1 == first { from } else { va };
             if let Some(rest) = clear::<M>(pte.frame(), below, va, from, budget) {

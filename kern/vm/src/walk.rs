@@ -15,10 +15,11 @@ pub(crate) const PRUNE: u32 = 150;
 impl<M: Machine> Editable<M> {
     /// Checks that the entry of `va` may be changed: no table above is shared.
     pub(crate) fn require_own_tables(&self, leaf: &Leaf, va: Va) -> Result<(), Error> {
-        if leaf.writable_above { Ok(()) } else { Err(self.shared_above(va)) }
+        if leaf.open { Ok(()) } else { Err(self.shared_above(va)) }
     }
 
-    /// The error that names the topmost shared table above `va`. (Nobody may change windows.)
+    /// The error that names the topmost shared table above `va`. If none is shared one is sealed: the page may not be
+    /// written. (And nobody may change windows.)
     #[cold]
     #[inline(never)]
     // exercise 2 of page-tables: the topmost table that is shared
@@ -34,7 +35,7 @@ impl<M: Machine> Editable<M> {
             }
             table = pte.frame();
         }
-        unreachable!("no table above {va} is shared")
+        Error::NoRight(va.0)
     }
 
     /// Checks that pages at `va` may be mapped and unmapped: no table above is shared.
@@ -48,7 +49,7 @@ impl<M: Machine> Editable<M> {
         }
     }
 
-    /// Finds the leaf entry of `va`, if its table is present and for users.
+    /// Finds the leaf entry of `va` that is to be changed, if its table is present and for users.
     pub(crate) fn find(&self, va: Va) -> Option<Leaf> {
         self.look_up(&self.last[0], va).then(|| self.leaf(&self.last[0], va))
     }
@@ -61,7 +62,7 @@ impl<M: Machine> Editable<M> {
 
     /// Makes `last` the walk to `va`. Returns whether there is a table.
     pub(crate) fn look_up(&self, last: &Cell<Walk>, va: Va) -> bool {
-        let there = last.get().span & !Walk::READ_ONLY == va.0 / SPAN;
+        let there = last.get().span & !Walk::CLOSED == va.0 / SPAN;
         there || self.walk(va).inspect(|walk| last.set(*walk)).is_some()
     }
 
@@ -71,7 +72,8 @@ impl<M: Machine> Editable<M> {
         let walk = last.get();
         let entry = &walk.entries[va.index(Level::L1)];
         let pte = Pte(entry.load(Relaxed));
-        Leaf { entry, pte, table: walk.table, writable_above: walk.span & Walk::READ_ONLY == 0 }
+        let open = walk.span & Walk::CLOSED == 0;
+        Leaf { entry, pte, table: walk.table, open, writable_above: walk.is_writable() }
     }
 
     /// Walks down to the table of level 1.
@@ -79,7 +81,7 @@ impl<M: Machine> Editable<M> {
     // exercise 2 of page-tables: the kernel walks down to the table of level 1
     pub(crate) fn walk(&self, va: Va) -> Option<Walk> {
         let mut table = self.root;
-        let mut above = TABLE;
+        let mut above = u64::MAX;
         for level in Level::TABLES {
             let pte = Pte(M::table(table)[va.index(level)].load(Relaxed));
             if !pte.is_present() {
@@ -91,7 +93,7 @@ impl<M: Machine> Editable<M> {
         if above & Pte::USER == 0 {
             return None;
         }
-        Some(Walk::new::<M>(va, table, above & Pte::WRITABLE != 0))
+        Some(Walk::new::<M>(va, table, above))
     }
 
     pub(crate) fn drop_walks(&self) {
@@ -112,7 +114,8 @@ impl<M: Machine> Editable<M> {
     #[inline(never)]
     pub(crate) fn make_tables(&mut self, va: Va) -> Result<(), Error> {
         let table = self.make_table(va, Level::L1)?;
-        self.last[0].set(Walk::new::<M>(va, table, true));
+        // Whether writing is allowed does not matter to calls that make tables.
+        self.last[0].set(Walk::new::<M>(va, table, Pte::EDIT));
         Ok(())
     }
 
@@ -124,9 +127,6 @@ impl<M: Machine> Editable<M> {
         for above in level.all_above() {
             let entry = &M::table(table)[va.index(above)];
             let mut pte = Pte(entry.load(Relaxed));
-            if pte.is_shared_table() {
-                return Err(self.shared_above(va));
-            }
             if !pte.is_present() {
                 self.has_worked(MAKE);
                 let frame = M::memory().alloc_table(&mut self.work).inspect_err(|_| self.prune(va))?;
@@ -134,6 +134,8 @@ impl<M: Machine> Editable<M> {
                 pte = Pte(frame.address() | TABLE);
                 entry.store(pte.0, Relaxed);
                 count::<M>(table, 1);
+            } else if !pte.has(Pte::EDIT) {
+                return Err(self.shared_above(va));
             }
             table = pte.frame();
         }
@@ -154,7 +156,7 @@ impl<M: Machine> Editable<M> {
             if above == level {
                 return Ok((table, entry));
             }
-            if pte.is_shared_table() {
+            if !pte.has(Pte::EDIT) {
                 return Err(self.shared_above(va));
             }
             table = pte.frame();
@@ -178,7 +180,7 @@ impl<M: Machine> Editable<M> {
         while depth < 3 {
             let entry = &M::table(path[depth])[va.index(Level::DOWN[depth])];
             let pte = Pte(entry.load(Relaxed));
-            if !pte.has(Pte::PRESENT | Pte::WRITABLE) {
+            if !pte.has(Pte::EDIT) {
                 break; // a shared table is not empty
             }
             depth += 1;

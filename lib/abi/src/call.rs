@@ -132,43 +132,52 @@ calls! {
     OwnTables = 9, "own_tables"(va: Va, tables: u32, level: u64) -> (done);
     /// Remove page tables, with everything below.
     UnmapTables = 10, "unmap_tables"(env: EnvId, va: Va, tables: u32, level: u64) -> (done);
+    /// Protect everything below page tables against writes, or no longer.
+    ProtectTables = 11, "protect_tables"(env: EnvId, va: Va, tables: u32, level: u64, perms: Perms) -> (done);
     /// Many page calls in one: an array of [`PageOp`](crate::PageOp).
-    PageOps = 11, "page_ops"(operations: Va, count: u64) -> (done, pages);
+    PageOps = 12, "page_ops"(operations: Va, count: u64) -> (done, pages);
     /// Console output.
-    Write = 12, "write"(buffer: Va, bytes: u64) -> (written);
+    Write = 13, "write"(buffer: Va, bytes: u64) -> (written);
     /// Console input; waits until there is at least one byte.
-    Read = 13, "read"(buffer: Va, bytes: u64) -> (count);
+    Read = 14, "read"(buffer: Va, bytes: u64) -> (count);
     /// A child with the caller's registers and no memory, stopped. The child gets 0.
-    Exofork = 14, "exofork"() -> (child);
+    Exofork = 15, "exofork"() -> (child);
     /// End an environment.
-    Destroy = 15, "destroy"(env: EnvId) -> ();
+    Destroy = 16, "destroy"(env: EnvId) -> ();
     /// End the caller. Returns only with an error.
-    Exit = 16, "exit"(status: u64) -> ();
+    Exit = 17, "exit"(status: u64) -> ();
     /// Make an environment runnable, or stop it.
-    SetStatus = 17, "set_status"(env: EnvId, status: u64) -> ();
+    SetStatus = 18, "set_status"(env: EnvId, status: u64) -> ();
     /// Replace the registers of a stopped child, or the caller's own: [`Registers`](crate::Registers).
-    SetRegs = 18, "set_regs"(env: EnvId, registers: Va) -> ();
+    SetRegs = 19, "set_regs"(env: EnvId, registers: Va) -> ();
     /// Set the entry point and the stack for exceptions.
-    SetUpcall = 19, "set_upcall"(env: EnvId, entry: u64, stack: Va, pages: u64) -> ();
+    SetUpcall = 20, "set_upcall"(env: EnvId, entry: u64, stack: Va, pages: u64) -> ();
     /// Wait for a child (0: any) to end, and release its slot.
-    Wait = 20, "wait"(child: EnvId, flags: u64) -> (id, status);
+    Wait = 21, "wait"(child: EnvId, flags: u64) -> (id, status);
     /// Let others run, `env` first.
-    Yield = 21, "yield"(env: EnvId) -> ();
+    Yield = 22, "yield"(env: EnvId) -> ();
     /// A word and perhaps a page ([`NO_PAGE`]: none) to a receiver.
-    Send = 22, "send"(env: EnvId, value: u64, va: Va, perms: Perms) -> ();
+    Send = 23, "send"(env: EnvId, value: u64, va: Va, perms: Perms) -> ();
     /// Wait for a message from `from` (0: anybody), and for a page at `va` ([`NO_PAGE`]: none).
-    Recv = 23, "recv"(va: Va, from: EnvId) -> (sender, value);
+    Recv = 24, "recv"(va: Va, from: EnvId) -> (sender, value);
     /// `send` and `recv`, without a gap between.
-    SendRecv = 24, "send_recv"(env: EnvId, value: u64, va: Va, perms: Perms, recv_va: Va, from: EnvId)
+    SendRecv = 25, "send_recv"(env: EnvId, value: u64, va: Va, perms: Perms, recv_va: Va, from: EnvId)
         -> (sender, value);
     /// End the machine; first environment only. Returns only with an error.
-    PowerOff = 25, "power_off"(status: u64) -> ();
+    PowerOff = 26, "power_off"(status: u64) -> ();
 }
 
 impl Call {
     /// Calls with a number below this one are *non-blocking*: they never wait or switch, and always return. They have
     /// the lowest numbers, so that the kernel knows which registers to save.
     pub const FIRST_BLOCKING: u64 = Call::PageOps as u64 + 1;
+
+    /// Whether this page call works on whole tables.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_about_tables(self) -> bool {
+        matches!(self, Call::ShareTables | Call::OwnTables | Call::UnmapTables | Call::ProtectTables)
+    }
 
     /// Where the arguments with these names are, for code that takes only some, and without decoding them.
     ///

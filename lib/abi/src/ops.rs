@@ -10,7 +10,7 @@ use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va, register::Register};
 #[repr(C)]
 pub struct PageOp {
     /// The number of one of `alloc`, `map`, `protect`, `unmap`, `mark`, `own`, `copy`, `share_tables`,
-    /// `own_tables`, `unmap_tables`.
+    /// `own_tables`, `unmap_tables`, `protect_tables`.
     pub call: u32,
     /// The number of pages, or tables.
     pub count: u32,
@@ -18,7 +18,7 @@ pub struct PageOp {
     pub source_env: EnvId,
     /// The environment whose page map is changed. `own`, `own_tables`: must be the caller, or 0.
     pub env: EnvId,
-    /// `map`, `copy`, `share_tables`: the first page that is shared or copied.
+    /// `map`, `copy`, `share_tables`: the first page that is shared or copied. `protect_tables`: permissions.
     pub source: Va,
     /// The first page that is changed.
     pub va: Va,
@@ -68,6 +68,8 @@ impl Places {
                 b"env" => &mut at.env,
                 b"va" => &mut at.va,
                 b"pages" | b"tables" => &mut at.count,
+                // Beside a level, in a call that has no source.
+                b"perms" if at.arg != NONE => &mut at.source,
                 b"perms" | b"word" | b"level" => &mut at.arg,
                 _ => return None,
             };
@@ -238,12 +240,20 @@ impl PageOp {
         PageOp::new(Call::UnmapTables, env, va, count, level as u64)
     }
 
+    /// Protects everything below tables against writes ([`Perms::READ`]), or no longer ([`Perms::WRITE`]).
+    #[inline]
+    #[must_use]
+    pub const fn protect_tables(env: EnvId, va: Va, count: u32, level: Level, perms: Perms) -> PageOp {
+        let op = PageOp::new(Call::ProtectTables, env, va, count, level as u64);
+        PageOp { source: Va(perms.bits()), ..op }
+    }
+
     /// The number of pages of one counted unit: 1, or as many as a table translates.
     #[inline]
     #[must_use]
     pub const fn step(&self) -> u64 {
         match (Call::from_number(self.call as u64), Level::from_number(self.arg)) {
-            (Some(Call::ShareTables | Call::OwnTables | Call::UnmapTables), Some(level)) => span(level) / PAGE_SIZE,
+            (Some(call), Some(level)) if call.is_about_tables() => span(level) / PAGE_SIZE,
             _ => 1,
         }
     }
@@ -253,6 +263,21 @@ impl PageOp {
     #[must_use]
     pub const fn skip(self, done: u32) -> PageOp {
         let pages = done as u64 * self.step();
-        PageOp { count: self.count - done, source: self.source.add_pages(pages), va: self.va.add_pages(pages), ..self }
+        let rest = PageOp { count: self.count - done, ..self.moved(pages) };
+        // The permissions of tables stay.
+        if self.call == Call::ProtectTables as u32 { PageOp { source: self.source, ..rest } } else { rest }
+    }
+
+    /// As [`skip`](Self::skip), for calls on pages.
+    #[inline]
+    #[must_use]
+    pub const fn skip_pages(self, done: u32) -> PageOp {
+        PageOp { count: self.count - done, ..self.moved(done as u64) }
+    }
+
+    /// This operation, moved up by this many pages.
+    #[inline]
+    const fn moved(self, pages: u64) -> PageOp {
+        PageOp { source: self.source.add_pages(pages), va: self.va.add_pages(pages), ..self }
     }
 }

@@ -258,8 +258,9 @@ impl Perms {
 /// | 9, 10 | [`Perms::COW`], [`Perms::KEEP`] | 0: for tables that are lent | 0 |
 /// | 11 | 0: an IOMMU that walks these tables refuses it | 0, as there | 0 |
 /// | 12 to 51 | frame number | frame number | word |
-/// | 52 to 58 | [`Perms::SOFT`] | 0: for the kernel | 0 |
-/// | 59 | [`Pte::MAY`] | 0: for the kernel | 0 |
+/// | 52 to 57 | [`Perms::SOFT`] | 0: for the kernel | 0 |
+/// | 58 | [`Perms::SOFT`] | [`Pte::SEALED`] | 0 |
+/// | 59 | [`Pte::MAY`] | [`Pte::EDIT`] | 0 |
 /// | 60 to 62 | 0: protection keys | 0 | 0 |
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
@@ -280,6 +281,10 @@ impl Pte {
     pub const LARGE: u64 = 1 << 7;
     /// The environment that has the page may make it writable. Only the kernel sets this bit.
     pub const MAY: u64 = 1 << 59;
+    /// In an entry of a table: the table is private to this page map, so what is below may be changed.
+    pub const EDIT: u64 = 1 << 59;
+    /// In an entry of a table: the program has protected everything below against writes. W is EDIT without SEALED.
+    pub const SEALED: u64 = 1 << 58;
     /// NX: no instruction fetches.
     pub const NO_EXEC: u64 = 1 << 63;
     /// The frame number, in place.
@@ -327,7 +332,7 @@ impl Pte {
     #[inline]
     #[must_use]
     pub const fn is_shared_table(self) -> bool {
-        self.0 & (Pte::PRESENT | Pte::WRITABLE) == Pte::PRESENT
+        self.0 & (Pte::PRESENT | Pte::EDIT) == Pte::PRESENT
     }
 
     /// The frame that a present entry names.

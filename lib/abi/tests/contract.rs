@@ -209,6 +209,9 @@ fn an_operation_without_its_first_pages_is_the_rest() {
     let rest = PageOp::map(EnvId(1), Va(0x3000), EnvId(2), Va(0xb000), 3, Perms::COW);
     assert_eq!(op.skip(2), rest);
     assert_eq!(op.skip(0), op);
+    assert_eq!(op.skip_pages(2), rest);
+    let seal = |va, tables| PageOp::protect_tables(EnvId(1), Va(va), tables, Level::L3, Perms::WRITE);
+    assert_eq!(seal(0, 5).skip(2), seal(2 << 30, 3));
 }
 
 /// The arguments of a page call, in the documented order.
@@ -228,6 +231,7 @@ fn page_calls_come_in_registers() {
         (Call::ShareTables, [0x1001, 0x5000, 0x2002, 0x9000, 7, 3], PageOp::share_tables(a, from, b, to, 7, Level::L3)),
         (Call::OwnTables, [0x9000, 7, 2, 7, 8, 9], PageOp::own_tables(to, 7, Level::L2)),
         (Call::UnmapTables, [0x1001, 0x9000, 7, 4, 8, 9], PageOp::unmap_tables(a, to, 7, Level::L4)),
+        (Call::ProtectTables, [0x1001, 0x9000, 7, 3, bits, 9], PageOp::protect_tables(a, to, 7, Level::L3, perms)),
     ];
     for (call, registers, op) in cases {
         assert_eq!(PageOp::from_registers(call, registers), Ok(op), "{call:?}");

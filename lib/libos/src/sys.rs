@@ -75,7 +75,7 @@ fn page_call(op: &PageOp) -> Option<(u64, u64)> {
             }
         };
     }
-    page_calls!(Alloc Map Protect Unmap Mark Own Copy ShareTables OwnTables UnmapTables)
+    page_calls!(Alloc Map Protect Unmap Mark Own Copy ShareTables OwnTables UnmapTables ProtectTables)
 }
 
 #[inline(always)]
@@ -352,6 +352,15 @@ pub fn own_tables(va: Va, tables: u64, level: Level) -> Result<()> {
 /// tables.
 pub fn unmap_tables(env: EnvId, va: Va, tables: u64, level: Level) -> Result<()> {
     page_op(PageOp::unmap_tables(env, va, count(tables)?, level))
+}
+
+/// Protect everything below page tables against writes ([`Perms::READ`]), or no longer ([`Perms::WRITE`]). The entries of
+/// the pages stay as they are: a page can be written if its entry and every level above allow it.
+///
+/// # Errors
+/// As [`unmap_tables`], but not `NotShared`; `BadPerms`; `Pinned` if an exception stack is below.
+pub fn protect_tables(env: EnvId, va: Va, tables: u64, level: Level, perms: Perms) -> Result<()> {
+    page_op(PageOp::protect_tables(env, va, count(tables)?, level, perms))
 }
 
 /// Do many page operations in as few calls as possible.

@@ -4,7 +4,7 @@
 //! the top down. `docs/fork.md` explains why.
 
 use crate::{ME, PageCalls};
-use abi::{Error, Level, PAGE_SIZE, PageOp, Va, page::span};
+use abi::{Error, Level, PAGE_SIZE, PageOp, Pte, Va, page::span};
 use core::ops::Range;
 
 /// The state of the tables above an address.
@@ -21,7 +21,7 @@ fn above<K: PageCalls>(kernel: &K, va: Va) -> Above {
         if !entry.is_present() {
             return Above::Clear(behind_empty(kernel, va, level));
         }
-        if entry.is_shared_table() {
+        if !entry.has(Pte::EDIT) {
             return Above::Shared(level);
         }
     }

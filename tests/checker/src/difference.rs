@@ -41,7 +41,9 @@ impl Display for Difference {
             }
             Difference::Frames { used, free, total } => write!(f, "{used} frames used, {free} free, {total} in all"),
             Difference::Mark { va, pte } => write!(f, "mark at {va}: {:#x}", pte.0),
-            Difference::Pointer { va, pte, refs } => write!(f, "table at {va}: {pte:?}, {refs} references"),
+            Difference::Pointer { va, pte, refs } => {
+                write!(f, "table at {va}: {pte:?} ({:#x}), {refs} references", pte.0)
+            }
             Difference::Others { va, pte, refs } => write!(f, "page {va}: {pte:?}, {refs} references not noted"),
             Difference::Page { va, pte, archive } => {
                 write!(f, "page {va}{}: {pte:?} ({:#x})", if archive { " of the archive" } else { "" }, pte.0)

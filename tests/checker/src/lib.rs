@@ -223,11 +223,14 @@ fn check_others<M: Checked>(table: Frame, va: Va, pte: Pte) -> Found {
     if good { Ok(()) } else { Err(Difference::Others { va, pte, refs }) }
 }
 
-/// Checks an entry that points to a table: all rights, or all but the right to write if the table is shared.
+/// Checks an entry that points to a table: all rights, or all but the right to write if the table is shared or sealed.
 fn check_pointer<M: Checked>(va: Va, pte: Pte) -> Found {
-    let rights = pte.0 & !Pte::FRAME & !Pte::ACCESSED & !Pte::WRITABLE;
+    let rights = pte.0 & !(Pte::FRAME | Pte::ACCESSED | Pte::WRITABLE | Pte::EDIT | Pte::SEALED);
+    let may_write = pte.has(Pte::EDIT) && !pte.has(Pte::SEALED);
     let refs = M::info(pte.frame()).refs.load(Relaxed);
-    let good = rights == Pte::PRESENT | Pte::USER && (pte.is_shared_table() || refs == 1);
+    let good = rights == Pte::PRESENT | Pte::USER
+        && pte.has(Pte::WRITABLE) == may_write
+        && (pte.is_shared_table() || refs == 1);
     if good { Ok(()) } else { Err(Difference::Pointer { va, pte, refs }) }
 }
 

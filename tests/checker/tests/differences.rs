@@ -167,14 +167,17 @@ fn an_entry_that_must_not_exist_is_found() {
 fn a_wrong_pointer_to_a_table_is_found() {
     let world = World::new();
     for level in Level::TABLES {
-        for bit in [Pte::USER, 1 << 3, 1 << 9, Pte::NO_EXEC] {
+        // W is EDIT without SEALED: none of the three changes alone.
+        for bit in [Pte::USER, 1 << 3, 1 << 9, Pte::NO_EXEC, Pte::WRITABLE, Pte::EDIT, Pte::SEALED, 1 << 57] {
             let found = world.with(world.at(PAGE, level), |entry| entry ^ bit);
             assert!(matches!(found, Difference::Pointer { refs: 1, .. }), "{level:?} {bit:#x}: {found:?}");
         }
     }
     // A program that writes through this entry changes a table that others have, too.
-    let found = world.with(world.at(SHARED, Level::L2), |entry| entry | Pte::WRITABLE);
-    assert!(matches!(found, Difference::Pointer { refs: 2, .. }), "{found:?}");
+    for bits in [Pte::WRITABLE, Pte::EDIT, Pte::WRITABLE | Pte::EDIT, Pte::EDIT | Pte::SEALED] {
+        let found = world.with(world.at(SHARED, Level::L2), |entry| entry | bits);
+        assert!(matches!(found, Difference::Pointer { refs: 2, .. }), "{bits:#x}: {found:?}");
+    }
 }
 
 #[test]

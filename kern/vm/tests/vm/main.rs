@@ -9,6 +9,7 @@
 //! | [`edges`] | single cases that random tests would not find: frames, pages, windows and the self map |
 //! | [`shared`] | single cases of tables that two page maps share |
 //! | [`removed`] | tables that are removed, against their pages one by one |
+//! | [`sealed`] | single cases of tables that are protected against writes |
 //! | [`build`] | the kernel's own page tables |
 //! | [`run`] | runs of pages and tables: how far they get |
 //! | [`many`] | runs of pages, against the same pages one by one |
@@ -25,12 +26,12 @@ mod build;
 mod case;
 mod edges;
 mod many;
-
 mod model;
 mod op;
 mod processors;
 mod removed;
 mod run;
+mod sealed;
 mod search;
 mod shared;
 mod sketch;

@@ -44,6 +44,11 @@ enum Step {
     Own {
         map: usize,
     },
+    /// Protects the first table and the next one, or no longer.
+    Seal {
+        map: usize,
+        perms: Perms,
+    },
 }
 
 /// The result of a step: its error, all entries without their frames, with the number of references to each frame.
@@ -103,6 +108,10 @@ impl World {
             Step::Share { map, to } => {
                 let to = Va(ALIASES.0 + to * span(Level::L2));
                 self.tables(map, PageOp::share_tables(ME, TABLE, ME, to, 1, Level::L2))
+            }
+            Step::Seal { map, perms } => {
+                let op = PageOp::protect_tables(ME, TABLE, 2, Level::L2, perms);
+                self.maps[map].edit().protect_tables(&op, 2, &mut Budget::of_entry()).err()
             }
             Step::Own { map } => self.tables(map, PageOp::own_tables(TABLE, 1, Level::L2)),
         }
@@ -182,6 +191,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<bool>().prop_map(Step::Elsewhere),
         1 => (map(), 0..4_u64).prop_map(|(map, to)| Step::Share { map, to }),
         1 => map().prop_map(|map| Step::Own { map }),
+        1 => (map(), prop_oneof![Just(Perms::READ), Just(Perms::WRITE)])
+            .prop_map(|(map, perms)| Step::Seal { map, perms }),
     ];
     proptest::collection::vec(step, 1..40)
 }
@@ -196,6 +207,23 @@ proptest! {
             prop_assert!(run == single, "{:?}: {:?} and {:?}", step, run.0, single.0);
         }
     }
+}
+
+/// Nor below a sealed one, while its own entries are changed by the fast path.
+#[test]
+fn a_run_passes_on_no_rights_that_a_sealed_table_takes() {
+    let elsewhere = Va(ALIASES.0);
+    let steps = [
+        Step::Run { map: 0, source: 0, op: PageOp::alloc(ME, FIRST, 42, Perms::READ) },
+        Step::Seal { map: 0, perms: Perms::READ },
+        Step::Run { map: 0, source: 0, op: PageOp::protect(ME, FIRST, 42, Perms::WRITE) },
+        Step::Run { map: 0, source: 0, op: PageOp::alloc(ME, elsewhere, 2, Perms::WRITE) },
+        Step::Run { map: 0, source: 0, op: PageOp::map(ME, FIRST, ME, elsewhere.add_pages(2), 5, Perms::WRITE) },
+    ];
+    let (runs, singles) = (play(&steps, FRAMES - KERNEL_FRAMES, u32::MAX), play(&steps, FRAMES - KERNEL_FRAMES, 1));
+    assert!(runs == singles);
+    assert_eq!(runs[2].0, None);
+    assert_eq!(runs[4].0, Some(Error::NoRight(FIRST.0)));
 }
 
 /// A page below a shared table is not passed on writable, even if the run finds its target at hand.

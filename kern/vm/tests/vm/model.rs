@@ -24,10 +24,29 @@ pub struct Held {
 /// An entry that is not empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {
-    /// A table; if it may be written, it has no other user.
-    Table(TableId, bool),
+    /// A table.
+    Table(TableId, Rights),
     Page(Held),
     Mark(u64),
+}
+
+/// The rights that an entry which points to a table gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rights {
+    /// Whether entries below may be changed: the table has no other user.
+    pub own: bool,
+    /// Whether the program has protected everything below.
+    pub sealed: bool,
+}
+
+impl Rights {
+    fn write(self) -> bool {
+        self.own && !self.sealed
+    }
+
+    fn shared(self) -> Rights {
+        Rights { own: false, ..self }
+    }
 }
 
 /// A table: its entries by index.
@@ -105,9 +124,9 @@ impl Model {
         for (index, entry) in &self.tables[&table] {
             let va = base.entry(*index, level);
             match *entry {
-                Entry::Table(table, writable) => {
+                Entry::Table(table, rights) => {
                     let below = level.below().expect("a table has entries of the level below");
-                    self.visit(table, below, va, open && writable, found);
+                    self.visit(table, below, va, open && rights.write(), found);
                 }
                 Entry::Page(held) => found.push((va, held, open)),
                 Entry::Mark(_) => {}
@@ -119,8 +138,8 @@ impl Model {
     fn find(&self, map: usize, va: Va, level: Level) -> Option<Place> {
         let mut place = Place { table: self.roots[map], index: va.index(Level::L4), open: true };
         for below in level.down_to().skip(1) {
-            let Some(Entry::Table(table, writable)) = self.entry(place) else { return None };
-            place = Place { table, index: va.index(below), open: place.open && writable };
+            let Some(Entry::Table(table, rights)) = self.entry(place) else { return None };
+            place = Place { table, index: va.index(below), open: place.open && rights.write() };
         }
         Some(place)
     }
@@ -142,7 +161,7 @@ impl Model {
     pub fn require_open(&self, map: usize, va: Va, level: Level) -> Result<(), Error> {
         for above in level.all_above() {
             let entry = self.find(map, va, above).and_then(|place| self.entry(place));
-            if let Some(Entry::Table(_, false)) = entry {
+            if let Some(Entry::Table(_, Rights { own: false, .. })) = entry {
                 return Err(Error::TableShared((va.0 & !(span(above) - 1)) | above as u64));
             }
         }
@@ -166,7 +185,7 @@ impl Model {
             let place = self.find(map, va, above).expect("made a moment ago");
             if self.entry(place).is_none() {
                 let table = self.new_table(Table::new());
-                self.set(place, Some(Entry::Table(table, true)));
+                self.set(place, Some(Entry::Table(table, Rights { own: true, sealed: false })));
             }
         }
         self.find(map, va, level).expect("it was made")
@@ -176,7 +195,7 @@ impl Model {
     fn prune(&mut self, map: usize, va: Va, level: Level) {
         for above in Level::TABLES.into_iter().rev().filter(|above| *above > level) {
             let Some(place) = self.find(map, va, above) else { continue };
-            if let Some(Entry::Table(table, true)) = self.entry(place)
+            if let Some(Entry::Table(table, Rights { own: true, .. })) = self.entry(place)
                 && self.tables[&table].is_empty()
             {
                 self.set(place, None);
@@ -233,6 +252,7 @@ impl Model {
             Op::ShareTable { from, source, to, va, level } => done(self.share_table((from, source), (to, va), level)),
             Op::OwnTable { map, va, level } => Outcome::Call(self.own_table(map, va, level)),
             Op::UnmapTable { map, va, level } => done(self.unmap_table(map, va, level)),
+            Op::ProtectTable { map, va, level, sealed } => done(self.protect_table(map, va, level, sealed)),
             Op::TearDown { map, .. } => {
                 self.tables.insert(self.roots[map], Table::new());
                 Outcome::Call(Ok(true))
@@ -267,13 +287,16 @@ impl Model {
     }
 
     fn share(&mut self, (from, source): (usize, Va), (to, va): (usize, Va), perms: Perms) -> Result<(), Error> {
-        let (_, held) = self.held(from, source)?;
+        let (place, held) = self.held(from, source)?;
         let write = perms.contains(Perms::WRITE);
         if write && !held.perms.contains(Perms::WRITE) {
             return Err(Error::NoRight(source.0));
         }
         if write {
             self.require_open(from, source, Level::L1)?;
+            if !place.open {
+                return Err(Error::NoRight(source.0));
+            }
         }
         self.require_open(to, va, Level::L1)?;
         self.need_tables(to, va, Level::L1, 0)?;
@@ -338,32 +361,41 @@ impl Model {
     }
 
     /// The entry that points to a table, and the table.
-    fn table(&self, map: usize, va: Va, level: Level) -> Result<(Place, TableId, bool), Error> {
+    fn table(&self, map: usize, va: Va, level: Level) -> Result<(Place, TableId, Rights), Error> {
         self.require_open(map, va, level)?;
         let place = self.find(map, va, level).ok_or(Error::NotMapped(va.0))?;
         match self.entry(place) {
-            Some(Entry::Table(table, writable)) => Ok((place, table, writable)),
+            Some(Entry::Table(table, rights)) => Ok((place, table, rights)),
             _ => Err(Error::NotMapped(va.0)),
         }
     }
 
     fn share_table(&mut self, (from, source): (usize, Va), (to, va): (usize, Va), level: Level) -> Result<(), Error> {
-        let (place, table, _) = self.table(from, source, level)?;
+        let (place, table, rights) = self.table(from, source, level)?;
         // Even if this fails, the page map that shares can write nothing below any more.
-        self.set(place, Some(Entry::Table(table, false)));
+        self.set(place, Some(Entry::Table(table, rights.shared())));
         self.require_open(to, va, level)?;
         self.need_tables(to, va, level, 0)?;
         let target = self.make(to, va, level);
         if self.entry(target).is_some() {
             return Err(Error::Mapped(va.0));
         }
-        self.set(target, Some(Entry::Table(table, false)));
+        self.set(target, Some(Entry::Table(table, rights.shared())));
+        Ok(())
+    }
+
+    fn protect_table(&mut self, map: usize, va: Va, level: Level, sealed: bool) -> Result<(), Error> {
+        let (place, table, rights) = self.table(map, va, level)?;
+        if !rights.own {
+            return Err(Error::TableShared(va.0 | level as u64));
+        }
+        self.set(place, Some(Entry::Table(table, Rights { sealed, ..rights })));
         Ok(())
     }
 
     fn own_table(&mut self, map: usize, va: Va, level: Level) -> Result<bool, Error> {
-        let (place, table, writable) = self.table(map, va, level)?;
-        if writable {
+        let (place, table, rights) = self.table(map, va, level)?;
+        if rights.own {
             return Ok(false);
         }
         let copied = self.table_refs(table) > 1;
@@ -372,7 +404,7 @@ impl Model {
         }
         let shared = |page| self.page_refs(page) + usize::from(copied) > 1;
         let lowered = |entry: &Entry| match *entry {
-            Entry::Table(table, _) => Entry::Table(table, false),
+            Entry::Table(table, rights) => Entry::Table(table, rights.shared()),
             Entry::Page(held) if !held.perms.contains(Perms::KEEP) && shared(held.page) => {
                 let writable = held.perms.contains(Perms::WRITE);
                 let perms = if writable { (held.perms - Perms::WRITE) | Perms::COW } else { held.perms };
@@ -386,13 +418,13 @@ impl Model {
             self.tables.insert(table, new.clone());
         }
         let own = if copied { self.new_table(new) } else { table };
-        self.set(place, Some(Entry::Table(own, true)));
+        self.set(place, Some(Entry::Table(own, Rights { own: true, ..rights })));
         Ok(copied)
     }
 
     fn unmap_table(&mut self, map: usize, va: Va, level: Level) -> Result<(), Error> {
-        let (place, table, writable) = self.table(map, va, level)?;
-        if level > Level::L2 && (writable || self.table_refs(table) == 1) {
+        let (place, table, rights) = self.table(map, va, level)?;
+        if level > Level::L2 && (rights.own || self.table_refs(table) == 1) {
             return Err(Error::NotShared(va.0));
         }
         self.set(place, None);

@@ -71,6 +71,13 @@ pub enum Op {
         va: Va,
         level: Level,
     },
+    /// Protect everything below a table, or no longer.
+    ProtectTable {
+        map: usize,
+        va: Va,
+        level: Level,
+        sealed: bool,
+    },
     /// Tear everything down, this many instructions at a time, and begin anew.
     TearDown {
         map: usize,
@@ -177,6 +184,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         5 => share_table(),
         5 => (map(), table()).prop_map(|(map, (va, level))| Op::OwnTable { map, va, level }),
         2 => (map(), table()).prop_map(|(map, (va, level))| Op::UnmapTable { map, va, level }),
+        4 => (map(), table(), any::<bool>()).prop_map(|(map, (va, level), sealed)| {
+            Op::ProtectTable { map, va, level, sealed }
+        }),
         1 => (map(), select(vec![1, 50, 2000])).prop_map(|(map, budget)| Op::TearDown { map, budget }),
         1 => map().prop_map(|map| Op::Switch { map }),
         6 => (page(), word()).prop_map(|(va, word)| Op::Read { va, word }),

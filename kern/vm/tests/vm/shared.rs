@@ -26,7 +26,7 @@ impl World {
     }
 
     /// Tears everything down, for cases that the model does not know.
-    fn just_end(mut self) {
+    pub fn just_end(mut self) {
         processor(|processor| processor.load(None));
         for map in &mut self.maps {
             while !map.tear_down(&mut 100) {}
@@ -98,9 +98,9 @@ fn a_table_is_not_put_below_a_shared_one_nor_where_something_is() {
     let free = free_frames();
     for (to, error) in [(1, shared(PAGE, Level::L3)), (2, Error::Mapped(PAGE.0))] {
         let table = maps[2].edit().grant_table(NEAR, Level::L2).unwrap();
-        assert_eq!(refs(table), 2);
+        assert_eq!(refs(table.frame()), 2);
         assert_eq!(maps[to].edit().accept_table(PAGE, Level::L2, table), Err(error));
-        assert_eq!((refs(table), free_frames()), (1, free));
+        assert_eq!((refs(table.frame()), free_frames()), (1, free));
         // The page map that wanted to share has lost the right to write, and nothing else.
         assert_eq!(maps[2].edit().own(NEAR), Err(shared(NEAR, Level::L2)));
         assert_eq!(maps[2].edit().own_table(NEAR, Level::L2), Ok(false));
@@ -121,15 +121,15 @@ fn a_missing_frame_loses_no_table() {
     let mut taken: Vec<_> = std::iter::from_fn(|| memory.alloc().ok()).collect();
     // The target needs two tables.
     for _ in 0..2 {
-        memory.add_reference(table).unwrap();
+        memory.add_reference(table.frame()).unwrap();
         assert_eq!(maps[1].edit().accept_table(PAGE, Level::L2, table), Err(Error::NoMemory(0)));
-        assert_eq!(refs(table), 2);
+        assert_eq!(refs(table.frame()), 2);
         memory.release(taken.pop().unwrap());
     }
     maps[1].edit().accept_table(PAGE, Level::L2, table).unwrap();
     assert_eq!(free_frames(), 0);
     assert_eq!(maps[1].edit().own_table(PAGE, Level::L2), Err(Error::NoMemory(0)));
-    assert_eq!((refs(table), refs(leaf(&maps[0], PAGE).frame())), (2, 1));
+    assert_eq!((refs(table.frame()), refs(leaf(&maps[0], PAGE).frame())), (2, 1));
     memory.release(taken.pop().unwrap());
     assert_eq!(maps[1].edit().own_table(PAGE, Level::L2), Ok(true));
     taken.iter().for_each(|frame| memory.release(*frame));
@@ -146,7 +146,7 @@ fn a_table_that_has_too_many_references_or_names_what_has_stays_as_it_is() {
     maps[0].edit().alloc(last, Perms::WRITE).unwrap();
     world.share_table(Level::L2);
     let World { memory, maps, .. } = &mut world;
-    let table = maps[0].edit().grant_table(PAGE, Level::L2).unwrap();
+    let table = maps[0].edit().grant_table(PAGE, Level::L2).unwrap().frame();
     memory.release(table);
     set_refs(table, MOST);
     let many = |frame: Frame| Error::TooManyRefs(frame.address());

@@ -1,6 +1,6 @@
 //! Page maps and their model side by side: every step is made in both, then everything is compared.
 
-use crate::model::{Entry, Held, Model, PageId, TableId, user_entries};
+use crate::model::{Entry, Held, Model, PageId, Rights, TableId, user_entries};
 use crate::op::{MAPS, Op, Outcome, PAGES};
 use abi::{Error, Frame, Level, Perms, Pte, Va, layout::uvpt};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
@@ -163,6 +163,10 @@ impl World {
             }
             Op::OwnTable { map, va, level } => Outcome::Call(self.maps[map].edit().own_table(va, level)),
             Op::UnmapTable { map, va, level } => done(self.maps[map].edit().unmap_table(va, level)),
+            Op::ProtectTable { map, va, level, sealed } => {
+                let perms = if sealed { Perms::READ } else { Perms::WRITE };
+                done(self.maps[map].edit().protect_table(va, level, perms))
+            }
             Op::TearDown { map, budget } => self.tear_down(map, budget),
             Op::Switch { map } => {
                 self.switch(map);
@@ -248,8 +252,10 @@ impl World {
         assert!(found.iter().map(|(index, _)| index).eq(expected.keys()), "entries of level {level}");
         for ((index, pte), entry) in found.into_iter().zip(expected.values()) {
             match *entry {
-                Entry::Table(below, writable) => {
-                    let flags = Pte::PRESENT | Pte::USER | if writable { Pte::WRITABLE } else { 0 };
+                Entry::Table(below, Rights { own, sealed }) => {
+                    let flag = |on: bool, bit: u64| if on { bit } else { 0 };
+                    let private = flag(own, Pte::EDIT) | flag(own && !sealed, Pte::WRITABLE);
+                    let flags = Pte::PRESENT | Pte::USER | private | flag(sealed, Pte::SEALED);
                     assert_eq!(pte.0 & !Pte::FRAME & !Pte::ACCESSED, flags, "entry {index} of level {level}");
                     let level = level.below().expect("a table has entries of the level below");
                     self.compare_table(pte.frame(), below, level, seen);

@@ -120,13 +120,15 @@ impl Host {
         user_va(op.va)?;
         let (source, env) = (self.env(op.source_env), self.env(op.env));
         let level = || op.level().expect("a level of tables");
+        // What is mapped: a frame, or an entry that points to a table.
+        let mut table = Pte(0);
         let frame = match call {
             Call::Map => self.grant(source, op)?,
             Call::Copy => self.page_map(source).source(op.source)?,
             Call::ShareTables => {
                 let map = self.maps[source].as_mut().expect("the environment exists");
-                let table = map.edit().grant_table(op.source, level());
-                table?
+                table = map.edit().grant_table(op.source, level())?;
+                table.frame()
             }
             _ => Frame(0),
         };
@@ -140,9 +142,10 @@ impl Host {
             Call::Mark => map.edit().mark(op.va, op.arg),
             Call::Own if env != self.current => Err(Error::NotYours(op.env.0.into())),
             Call::Own => map.edit().own(op.va).map(|_copied| ()),
-            Call::ShareTables => map.edit().accept_table(op.va, level(), frame),
+            Call::ShareTables => map.edit().accept_table(op.va, level(), table),
             Call::OwnTables => map.edit().own_table(op.va, level()).map(|_copied| ()),
             Call::UnmapTables => map.edit().unmap_table(op.va, level()),
+            Call::ProtectTables => map.edit().protect_table(op.va, level(), Perms::checked(op.source.0)?),
             _ => Err(Error::BadOp(op.call.into())),
         }
     }
