@@ -186,7 +186,7 @@ pub fn resolve_fast<K: PageCalls>(
     if code.is_protection() && code.is_write() && va < USER_LIMIT {
         let entry = kernel.present(va);
         if entry.has(Pte::WRITABLE) {
-            return unknown(); // a table above is shared
+            return unknown(); // a table above is shared or sealed
         }
         if entry.has(Perms::COW.bits()) {
             return done(kernel.op_fast(PageOp::own(page, 1)), Cause::Copy);

@@ -2,14 +2,18 @@
 
 use crate::touch::{Access, Cause, Resolution, Touch};
 use crate::{PageCalls, Region, unshare};
-use abi::{Perms, Pte, Va, fault::PageFaultCode};
+use abi::{Level, Perms, Pte, Va, fault::PageFaultCode};
 
 /// Owns the tables above a page that is writable and still could not be written: one of them is shared since a fork.
-/// Returns the entry of the page afterwards.
+/// Returns the entry of the page afterwards. If a table is sealed the page cannot be written nevertheless: then the
+/// entry is returned without W, because the fault is that of a page that does not allow writes.
 #[inline(never)]
 fn unshare<K: PageCalls>(kernel: &mut K, va: Va) -> Result<Pte, abi::Error> {
     unshare::own_above(kernel, va)?;
-    Ok(kernel.present(va))
+    let page = kernel.present(va);
+    let is_sealed = |level| !kernel.table(va, level).has(Pte::WRITABLE);
+    let blocked = page.has(Pte::WRITABLE) && Level::TABLES.into_iter().any(is_sealed);
+    Ok(if blocked { Pte(page.0 & !Pte::WRITABLE) } else { page })
 }
 
 /// Resolves a page fault: breaks copy-on-write, or asks the pager of the region, which `find` looks up.

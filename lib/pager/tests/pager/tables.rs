@@ -3,9 +3,9 @@
 use crate::host::{By, Host, id};
 use crate::rig::{OTHER_GIB, Rig, SAME_GIB, page, range, region};
 use crate::world::{Secret, touch};
-use abi::{Level, Perms, Pte};
+use abi::{EnvId, Level, PageOp, Perms, Pte, Va, fault::PageFaultCode, page::span};
 use pager::fork::{self, Plan};
-use pager::{Cause, PageCalls, Region, Shared, Zeros, ranges::Advice};
+use pager::{Cause, PageCalls, Region, Resolution, Shared, Zeros, ranges::Advice};
 use sim::machine::free_frames;
 use sim::processor::Access;
 
@@ -254,4 +254,44 @@ fn a_write_below_shared_tables_fails_and_succeeds_as_a_whole() {
     rig.host.switch(0);
     assert_eq!(rig.read(0), Some(1));
     rig.end();
+}
+
+/// Protects everything below the tables around a page, or no longer.
+fn seal(rig: &mut Rig, number: u64, level: Level, perms: Perms) {
+    let table = Va(page(number).0 & !(span(level) - 1));
+    rig.host.op(PageOp::protect_tables(EnvId::SELF, table, 1, level, perms)).expect("a table");
+}
+
+/// A write below a sealed table is one to a page that does not allow it: nobody resolves it, and it ends.
+#[test]
+fn a_write_below_a_sealed_table_is_not_resolved() {
+    for level in [Level::L2, Level::L3] {
+        let mut rig = rig(&[region(0..2 * TABLE, &ZEROS)]);
+        assert!(rig.write(0, 1));
+        seal(&mut rig, 0, level, Perms::READ);
+        assert!(!rig.write(0, 2));
+        assert_eq!((rig.read(0), rig.read(1)), (Some(1), Some(0)), "it can be read, and filled");
+        seal(&mut rig, 0, level, Perms::WRITE);
+        assert!(rig.write(0, 3) && rig.write(1, 3));
+        // Also if the table is shared first: the seal stays when it is owned.
+        seal(&mut rig, 0, level, Perms::READ);
+        let child = rig.fork(&[]).expect("memory");
+        for env in [0, child] {
+            rig.host.switch(env);
+            let cause = |rig: &mut Rig| {
+                let (host, book) = rig.parts();
+                pager::resolve(host, |va| pager::region::find(&book.regions(), va).copied(), page(0), PageFaultCode(7))
+            };
+            // The page is copy-on-write for the first one: it is copied before the seal is found.
+            if env == 0 {
+                assert_eq!(cause(&mut rig), Ok(Resolution::Resume(Cause::Copy)));
+            }
+            assert_eq!(cause(&mut rig), Ok(Resolution::Unhandled));
+            assert!(!rig.write(0, 4));
+            assert_eq!(rig.read(0), Some(3));
+            seal(&mut rig, 0, level, Perms::WRITE);
+            assert!(rig.write(0, 5));
+        }
+        rig.end();
+    }
 }
