@@ -65,6 +65,8 @@ pub struct Entry {
 pub struct Table {
     /// Whether the part of the page map below it can be changed.
     pub open: bool,
+    /// Whether it is protected against writes as a whole.
+    pub sealed: bool,
     /// References to its frame.
     pub refs: u32,
 }
@@ -260,7 +262,8 @@ impl<W: World> Stage<'_, W> {
     /// Repeats a call while it reports progress on a run.
     fn repeat(&mut self, by: By, number: u64, args: [u64; 6]) -> Outcome {
         let run: &[usize] = match Call::from_number(number) {
-            Some(Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::UnmapTables) => &[2, 1],
+            Some(Call::Alloc | Call::Protect | Call::Unmap | Call::Mark) => &[2, 1],
+            Some(Call::UnmapTables | Call::ProtectTables) => &[2, 1],
             Some(Call::Map | Call::Copy | Call::ShareTables) => &[4, 1, 3],
             Some(Call::Own | Call::OwnTables) => &[1, 0],
             _ => &[],
@@ -426,8 +429,8 @@ impl<W: World> Stage<'_, W> {
             }
         }
         for (va, level) in tables() {
-            let Some(Table { open, refs }) = self.world.table(va, level) else { continue };
-            self.fold(va ^ level as u64 ^ u64::from(open) << 48 ^ u64::from(refs) << 50);
+            let Some(Table { open, sealed, refs }) = self.world.table(va, level) else { continue };
+            self.fold(va ^ level as u64 ^ u64::from(open) << 48 ^ u64::from(sealed) << 49 ^ u64::from(refs) << 50);
             if show && !open {
                 self.world.print(format_args!("  {va:#x}: entry of level {level} to a table that {refs} have"));
             }
@@ -508,9 +511,8 @@ fn is_page_call(number: u64) -> bool {
     let call = Call::from_number(number);
     call.is_none_or(|call| {
         use Call::{Alloc, Copy, Id, Map, Mark, Own, PageOps, Protect, SetRegs, SetUpcall, Unmap, Write};
-        use Call::{OwnTables, ShareTables, UnmapTables};
         matches!(call, Alloc | Copy | Map | Mark | Own | PageOps | Protect | Unmap)
-            || matches!(call, OwnTables | ShareTables | UnmapTables)
+            || call.is_about_tables()
             || matches!(call, Id | SetRegs | SetUpcall | Write)
     })
 }

@@ -15,7 +15,7 @@ fn machine() -> Model {
     Model::from_description(lines.iter().map(String::as_str)).expect("a complete description")
 }
 
-const CALLS: [Call; 10] = [
+const CALLS: [Call; 11] = [
     Call::Alloc,
     Call::Map,
     Call::Copy,
@@ -26,6 +26,7 @@ const CALLS: [Call; 10] = [
     Call::ShareTables,
     Call::OwnTables,
     Call::UnmapTables,
+    Call::ProtectTables,
 ];
 
 #[test]
@@ -50,10 +51,13 @@ fn page_calls_come_to_everything() {
         (Call::OwnTables, Error::NotMapped(0)),
         (Call::UnmapTables, Error::NotShared(0)),
         (Call::UnmapTables, Error::Pinned(0)),
+        (Call::ProtectTables, Error::NotMapped(0)),
+        (Call::ProtectTables, Error::Pinned(0)),
+        (Call::ProtectTables, Error::BadPerms(0)),
     ] {
         demand(call, Some(error), 50);
     }
-    for call in [Call::ShareTables, Call::OwnTables, Call::UnmapTables] {
+    for call in [Call::ShareTables, Call::OwnTables, Call::UnmapTables, Call::ProtectTables] {
         for error in [Error::BadLevel(0), Error::Unaligned(0), Error::BadAddress(0), Error::BadCount(0)] {
             demand(call, Some(error), 10);
         }

@@ -11,11 +11,6 @@ use crate::puppet::REGISTERS;
 use abi::layout::{KERNEL_HALF, USER_LIMIT, UVPT};
 use abi::{Call, PAGE_SIZE, Perms, Pte, call::NO_PAGE};
 
-/// Whether the unit of a call is page tables instead of pages.
-fn is_about_tables(call: Call) -> bool {
-    matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables)
-}
-
 /// A small generator of random numbers (splitmix64).
 struct Rng(u64);
 
@@ -110,7 +105,7 @@ const BAD_PERMS: [u64; 9] = [
 /// Ids that no environment has, or not yet, and values that are not ids.
 const BOGUS: [u64; 8] = [1, 0xfff, 0x1001, 0x8_0fff, 0xffff_ffff, 1 << 32, 1 << 63 | 0x1000, u64::MAX];
 
-const PAGE_CALLS: [Call; 26] = [
+const PAGE_CALLS: [Call; 28] = [
     Call::Alloc,
     Call::Alloc,
     Call::Alloc,
@@ -137,6 +132,8 @@ const PAGE_CALLS: [Call; 26] = [
     Call::OwnTables,
     Call::UnmapTables,
     Call::UnmapTables,
+    Call::ProtectTables,
+    Call::ProtectTables,
 ];
 
 impl Draw {
@@ -233,7 +230,7 @@ impl Draw {
     /// A page call on the caller's own memory.
     fn touching(&mut self) -> What {
         let call = self.rng.pick(&PAGE_CALLS);
-        if is_about_tables(call) {
+        if call.is_about_tables() {
             return self.touching_table(call);
         }
         let (own, page) = (Arg::Word(0), self.page(true));
@@ -261,7 +258,7 @@ impl Draw {
 
     fn page_call(&mut self) -> What {
         let call = self.rng.pick(&PAGE_CALLS);
-        if is_about_tables(call) {
+        if call.is_about_tables() {
             return self.table_call(call);
         }
         let env = if call == Call::Own { Arg::Word(0) } else { self.env() };
@@ -305,7 +302,7 @@ impl Draw {
 
     fn item(&mut self) -> Item {
         let call = self.rng.pick(&PAGE_CALLS);
-        if is_about_tables(call) {
+        if call.is_about_tables() {
             return self.table_item(call);
         }
         let env = if call == Call::Own && self.rng.percent(80) { Arg::Word(0) } else { self.env() };
@@ -455,7 +452,7 @@ impl Draw {
                 self.make(Call::PowerOff, [Arg::Word(status)])
             }
             8 => {
-                let number = self.rng.pick(&[26, 100, 255, 0x100, 1 << 32, 1 << 63, u64::MAX]);
+                let number = self.rng.pick(&[27, 100, 255, 0x100, 1 << 32, 1 << 63, u64::MAX]);
                 What::Call(number, [Arg::Word(self.rng.next()); 6])
             }
             9 => self.make(Call::Id, []),

@@ -4,7 +4,9 @@ use super::Draw;
 use crate::op::{Arg, ITEMS, Item, What};
 use crate::place::{BAD, TEXT_TABLE};
 use abi::Level;
-use abi::{Call, page::span};
+use abi::{Call, Perms, page::span};
+
+const W: u64 = Perms::WRITE.bits();
 
 /// Levels that do not exist, or that have no page tables.
 const BAD_LEVELS: [u64; 6] = [0, 1, 5, 12, 1 << 32 | 2, u64::MAX];
@@ -34,7 +36,7 @@ impl Draw {
         let from = around(page, level);
         let (own, va, one, level_arg) = (Arg::Word(0), Arg::Word(from), Arg::Word(1), Arg::Word(level));
         let args = match call {
-            Call::ShareTables if is_vital(from, 1, level) => return What::Peek(page),
+            Call::ShareTables | Call::ProtectTables if is_vital(from, 1, level) => return What::Peek(page),
             Call::ShareTables => {
                 let (child, elsewhere) = (Arg::Env(self.child()), around(self.page(true), level));
                 let to_myself = self.rng.percent(30);
@@ -42,6 +44,7 @@ impl Draw {
                 [own, va, env, to, one, level_arg]
             }
             Call::OwnTables => [va, one, level_arg, own, own, own],
+            Call::ProtectTables => [own, va, one, level_arg, Arg::Word(self.seal()), own],
             _ => [own, va, one, level_arg, own, own],
         };
         What::Touching(call as u64, args, page)
@@ -56,6 +59,7 @@ impl Draw {
         match call {
             Call::ShareTables => self.make(call, [source_env, source, env, va, count, level]),
             Call::OwnTables => self.make(call, [va, count, level]),
+            Call::ProtectTables => self.make(call, [env, va, count, level, source]),
             _ => self.make(call, [env, va, count, level]),
         }
     }
@@ -85,6 +89,7 @@ impl Draw {
         let source_env = if self.rng.percent(30) { Arg::Word(0) } else { self.env() };
         let va = self.table(level);
         let source = if self.rng.percent(60) { va } else { self.table(level) };
+        let source = if call == Call::ProtectTables { self.seal() } else { source };
         let mut count = match self.rng.below(100) {
             0..75 => 1,
             75..93 => 2,
@@ -95,11 +100,17 @@ impl Draw {
         if self.is_me() && self.is_self(source_env) && call == Call::ShareTables && is_vital(source, count, level) {
             count = 0;
         }
-        // A program cannot go on without its text either.
-        if call == Call::UnmapTables && level == 2 && is_vital(va, count, level) {
+        // A program cannot go on without its text, and writes to the data beside it.
+        let takes = call == Call::UnmapTables && level == 2 || call == Call::ProtectTables;
+        if takes && is_vital(va, count, level) {
             count = 0;
         }
         (Item { call: call as u32, count: 0, source_env, env, source, va, arg: level }, count)
+    }
+
+    /// The permissions of page tables: sealed, or no longer.
+    fn seal(&mut self) -> u64 {
+        if self.rng.percent(5) { self.rng.pick(&[Perms::EXEC.bits(), 1, 3, u64::MAX]) } else { self.rng.pick(&[0, W]) }
     }
 
     /// The first address of a page table, or an address near it.
@@ -129,6 +140,14 @@ impl Draw {
             Item { call: Call::ShareTables as u32, env: child, source: around(page, level), ..own(page, level) };
         let unmap = Item { call: Call::UnmapTables as u32, ..own(page, level) };
         let next = self.rng.pick(&[own(page, level), unmap, Item { env: child, ..unmap }]);
+        let seal = Item { call: Call::ProtectTables as u32, source: self.seal(), ..own(page, level) };
+        if self.rng.percent(30) {
+            // Sealed and shared; or shared, owned and sealed.
+            return What::Batch(
+                self.rng.pick(&[[seal, share, next, last], [share, own(page, level), seal, last]]),
+                ITEMS,
+            );
+        }
         let below = own(page, self.rng.pick(&[2, 3]));
         What::Batch([share, next, below, last], ITEMS)
     }

@@ -145,6 +145,9 @@ impl Model {
         for at in at..at + len {
             map.page(&self.pages, at).filter(|slot| slot.has(Pte::WRITABLE)).ok_or(Error::Fault(at))?;
             map.require_open(&self.pages, at, Level::L1)?;
+            if map.is_sealed(&self.pages, at) {
+                return Err(Error::Fault(at));
+            }
             map.change(&mut self.pages, at, |bits| bits | Pte::ACCESSED | Pte::DIRTY);
         }
         self.envs[me].status = Status::Reading;
@@ -284,7 +287,7 @@ impl Model {
             return Err(Error::BadCount(0));
         }
         let env = self.find_own(me, op.env.0)?;
-        if matches!(call, Call::ShareTables | Call::OwnTables | Call::UnmapTables) {
+        if call.is_about_tables() {
             return self.tables(me, env, call, op);
         }
         let step: fn(PageMap, &mut Pages, u64, u64) -> Result<(), Error> = match call {
@@ -361,6 +364,9 @@ impl Model {
             within(op.source.0, count, span(level), 0, SCRATCH.0)?;
             count = self.unpinned(source, op.source.0, count, level)?;
         }
+        if call == Call::ProtectTables && op.source.0 & !Perms::WRITE.bits() != 0 {
+            return Err(Error::BadPerms(op.source.0 & !Perms::WRITE.bits()));
+        }
         if call != Call::OwnTables {
             count = self.unpinned(env, op.va.0, count, level)?;
         }
@@ -370,6 +376,7 @@ impl Model {
             match call {
                 Call::OwnTables => map.own_table(pages, to, level),
                 Call::UnmapTables => map.unmap_table(pages, to, level),
+                Call::ProtectTables => map.protect_table(pages, to, level, op.source.0),
                 _ => source.share_table(pages, op.source.0 + table * span(level), (map, to), level),
             }
         })

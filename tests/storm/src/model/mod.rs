@@ -158,7 +158,12 @@ impl Model {
                 return false;
             }
         }
-        map.is_writable(&self.pages, at) || map.own(&mut self.pages, at).is_ok()
+        // A copy-on-write page becomes the program's own, also if a page table above is sealed.
+        let page = map.page(&self.pages, at);
+        if !page.is_some_and(|page| page.has(Pte::WRITABLE)) && map.own(&mut self.pages, at).is_err() {
+            return false;
+        }
+        map.is_writable(&self.pages, at)
     }
 
     /// How often this page call, alone or in a batch, had this error, or none.
@@ -237,7 +242,9 @@ impl World for Model {
 
     fn table(&self, va: u64, level: Level) -> Option<Table> {
         match self.my_page_map().entry(&self.pages, va, level)? {
-            page_map::Entry::Table { table, open } => Some(Table { open, refs: self.pages.table_refs(table) }),
+            page_map::Entry::Table { table, open, sealed } => {
+                Some(Table { open, sealed, refs: self.pages.table_refs(table) })
+            }
             page_map::Entry::Slot(_) => None,
         }
     }

@@ -39,8 +39,9 @@ pub struct Table {
 pub enum Entry {
     /// A page, or a mark.
     Slot(Slot),
-    /// A page table. If it is not open, nothing below can be written or changed: it may be shared.
-    Table { table: usize, open: bool },
+    /// A page table. If it is not open, nothing below can be written or changed: it may be shared. If it is sealed,
+    /// nothing below can be written.
+    Table { table: usize, open: bool, sealed: bool },
 }
 
 /// All page frames that are in use, and the number of the others.
@@ -169,7 +170,9 @@ impl PageMap {
     /// Whether the page can be written now: the page itself and all levels above allow that.
     pub fn is_writable(self, pages: &Pages, va: u64) -> bool {
         let page = self.page(pages, va);
-        page.is_some_and(|page| page.has(Pte::WRITABLE)) && self.require_open(pages, va, Level::L1).is_ok()
+        page.is_some_and(|page| page.has(Pte::WRITABLE))
+            && self.require_open(pages, va, Level::L1).is_ok()
+            && !self.is_sealed(pages, va)
     }
 
     /// Fills an entry, and replaces its old content. It takes over a reference to its page.
@@ -227,6 +230,9 @@ impl PageMap {
                 return Err(Error::NoRight(va));
             }
             self.require_open(pages, va, Level::L1)?;
+            if self.is_sealed(pages, va) {
+                return Err(Error::NoRight(va));
+            }
         }
         Ok(slot.page)
     }

@@ -78,6 +78,12 @@ impl PageMap {
         }
     }
 
+    /// Whether one of the page tables above the page is sealed.
+    pub fn is_sealed(self, pages: &Pages, va: u64) -> bool {
+        let is_sealed = |level| matches!(self.entry(pages, va, level), Some(Entry::Table { sealed: true, .. }));
+        Level::TABLES.into_iter().any(is_sealed)
+    }
+
     /// Makes the page tables above an entry of this level: all that are missing, or none.
     pub fn make(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
         self.require_open(pages, va, level)?;
@@ -87,7 +93,7 @@ impl PageMap {
         for above in level.all_above() {
             if self.entry(pages, va, above).is_none() {
                 let table = pages.add_table(Table::default());
-                self.set(pages, va, above, Some(Entry::Table { table, open: true }));
+                self.set(pages, va, above, Some(Entry::Table { table, open: true, sealed: false }));
             }
         }
         Ok(())
@@ -130,10 +136,10 @@ impl PageMap {
 
 /// The effects of the calls on page tables on one page table: the one to which the entry of a level at `va` points.
 impl PageMap {
-    fn named(self, pages: &Pages, va: u64, level: Level) -> Result<(usize, bool), Error> {
+    fn named(self, pages: &Pages, va: u64, level: Level) -> Result<(usize, bool, bool), Error> {
         self.require_open(pages, va, level)?;
         match self.entry(pages, va, level) {
-            Some(Entry::Table { table, open }) => Ok((table, open)),
+            Some(Entry::Table { table, open, sealed }) => Ok((table, open, sealed)),
             _ => Err(Error::NotMapped(va)),
         }
     }
@@ -145,7 +151,7 @@ impl PageMap {
         (target, to): (PageMap, u64),
         level: Level,
     ) -> Result<(), Error> {
-        let (table, _) = self.named(pages, va, level)?;
+        let (table, _, sealed) = self.named(pages, va, level)?;
         target.require_open(pages, to, level)?;
         if target.entry(pages, to, level).is_some() {
             return Err(Error::Mapped(to));
@@ -153,13 +159,13 @@ impl PageMap {
         target.make(pages, to, level)?;
         pages.table(table).refs += 1;
         for (map, va) in [(self, va), (target, to)] {
-            map.set(pages, va, level, Some(Entry::Table { table, open: false }));
+            map.set(pages, va, level, Some(Entry::Table { table, open: false, sealed }));
         }
         Ok(())
     }
 
     pub fn own_table(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
-        let (mut table, open) = self.named(pages, va, level)?;
+        let (mut table, open, sealed) = self.named(pages, va, level)?;
         if open {
             return Ok(());
         }
@@ -170,12 +176,21 @@ impl PageMap {
         }
         pages.owned_tables[usize::from(copied)] += 1;
         pages.lower(table);
-        self.set(pages, va, level, Some(Entry::Table { table, open: true }));
+        self.set(pages, va, level, Some(Entry::Table { table, open: true, sealed }));
+        Ok(())
+    }
+
+    pub fn protect_table(self, pages: &mut Pages, va: u64, level: Level, perms: u64) -> Result<(), Error> {
+        let (table, open, _) = self.named(pages, va, level)?;
+        if !open {
+            return Err(Error::TableShared(va + level as u64));
+        }
+        self.set(pages, va, level, Some(Entry::Table { table, open, sealed: perms == 0 }));
         Ok(())
     }
 
     pub fn unmap_table(self, pages: &mut Pages, va: u64, level: Level) -> Result<(), Error> {
-        let (table, open) = self.named(pages, va, level)?;
+        let (table, open, _) = self.named(pages, va, level)?;
         if level > Level::L2 && (open || pages.table_refs(table) == 1) {
             return Err(Error::NotShared(va));
         }

@@ -168,7 +168,8 @@ impl World for Kernel {
 
     fn table(&self, va: u64, level: Level) -> Option<Table> {
         let entry = uvpt::entry(Va(va), level).filter(|entry| entry.is_present())?;
-        Some(Table { open: !entry.is_shared_table(), refs: windows::refs(entry.frame()).unwrap_or(0) })
+        let (open, sealed) = (!entry.is_shared_table(), entry.has(libos::Pte::SEALED));
+        Some(Table { open, sealed, refs: windows::refs(entry.frame()).unwrap_or(0) })
     }
 
     fn free(&self) -> u64 {
