@@ -16,13 +16,14 @@ pub fn entries(checks: &mut Checks) {
     let mut longest = Longest::new(checks);
     search::all(&mut longest);
     spread(&mut longest);
-    let all: [(&str, fn()); 13] = [
+    let all: [(&str, fn()); 14] = [
         ("a table of marks", marks),
         ("tables that go with their only page", only_pages),
         ("a list of everything", lists),
         ("tables that are shared, and owned", tables),
         ("many tables that are shared, and given up", many_tables),
         ("private tables that go with their pages", private_tables),
+        ("many tables that are protected", many_sealed),
         ("pages here and there after a long run", here_and_there),
         ("pages here and there after a table that is kept", kept),
         ("pages far from each other that go", sparse),
@@ -156,6 +157,28 @@ fn private_tables() {
     for (va, tables) in [(BASE, 3), (slot(1), 1), (slot(2), 1)] {
         let _ = sys::unmap_tables(me, va, tables, Level::L2);
     }
+}
+
+/// Protects many page tables: alone, and in a list with pages.
+fn many_sealed() {
+    const TABLES: u32 = 250;
+    let me = EnvId::SELF;
+    let alloc =
+        |env| (0..TABLES.into()).for_each(|table| _ = sys::alloc(env, BASE.add_pages(512 * table), 1, Perms::WRITE));
+    let other = sys::exofork().expect("a child");
+    for env in [me, other] {
+        alloc(env);
+        for perms in [Perms::READ, Perms::WRITE] {
+            let _ = sys::protect_tables(env, BASE, TABLES.into(), Level::L2, perms);
+        }
+        let seal = PageOp::protect_tables(env, BASE, 60, Level::L2, Perms::READ);
+        let _ = sys::page_ops(&[seal, PageOp::alloc(me, slot(1), 200, Perms::WRITE)]);
+    }
+    family::end(other);
+    for table in 0..TABLES.into() {
+        let _ = sys::unmap(me, BASE.add_pages(512 * table), 1);
+    }
+    let _ = sys::unmap(me, slot(1), 200);
 }
 
 /// Makes a list that begins with `first`, and then changes one page after the other, alternating between two page

@@ -225,7 +225,7 @@ impl Chance {
         let page = |chance: &mut Chance| table(chance).add_pages(chance.below(512));
         let (to, source) = (page(self), page(self));
         let (to_table, source_table) = (table(self), table(self));
-        match self.below(14) {
+        match self.below(15) {
             0 | 1 => PageOp::alloc(env, to, count, perms),
             2 => PageOp::map(from, SOURCE, env, to, count.min(RUN), perms),
             3 | 4 => PageOp::map(from, source, env, to, count, perms),
@@ -236,6 +236,7 @@ impl Chance {
             10 => PageOp::own(to, count),
             11 => PageOp::share_tables(from, source_table, env, to_table, 1, Level::L2),
             12 => PageOp::own_tables(to_table, 1, Level::L2),
+            13 => PageOp::protect_tables(env, to_table, count, Level::L2, perms & Perms::WRITE),
             _ => PageOp::unmap_tables(env, to_table, 1, Level::L2),
         }
     }

@@ -5,7 +5,7 @@ use crate::family::{self, Family, child, reaches};
 use crate::values::BAD_COUNTS;
 use libos::abi::{Call, Error, page::span};
 use libos::layout::{ARCHIVE, KERNEL_HALF, MACHINE, SCRATCH, TEXT, USER_LIMIT, UVPT};
-use libos::{EnvId, Level, PAGE_SIZE, PageOp, Perms, Status, Va, env, raw, sys, uvpt};
+use libos::{EnvId, ExitStatus, Level, PAGE_SIZE, PageOp, Perms, Status, Va, env, ipc, raw, sys, uvpt};
 
 /// An address that is alone in its part of the address space.
 const BASE: u64 = 0x2000_0000_0000;
@@ -32,10 +32,11 @@ struct TableCall {
 }
 
 #[rustfmt::skip]
-const CALLS: [TableCall; 3] = [
+const CALLS: [TableCall; 4] = [
     TableCall { call: Call::ShareTables, good: &[0, BASE, 0, TARGET, 1, 2], envs: &[0, 2], addresses: &[1, 3], count: 4, level: 5 },
     TableCall { call: Call::OwnTables, good: &[BASE, 1, 2], envs: &[], addresses: &[0], count: 1, level: 2 },
     TableCall { call: Call::UnmapTables, good: &[0, BASE, 1, 2], envs: &[0], addresses: &[1], count: 2, level: 3 },
+    TableCall { call: Call::ProtectTables, good: &[0, BASE, 1, 2, W], envs: &[0], addresses: &[1], count: 2, level: 3 },
 ];
 
 pub fn refusals(checks: &mut Checks) {
@@ -50,6 +51,8 @@ pub fn refusals(checks: &mut Checks) {
     checks.refuse("a child's to own", Call::PageOps, &[&raw const theirs as u64, 1], error);
     drop(family);
     what_is_there(checks);
+    sealed(checks);
+    sealed_child(checks);
     pinned(checks);
     below(checks);
     sys::unmap(ME, Va(BASE), 3).expect("pages");
@@ -115,6 +118,7 @@ fn what_is_there(checks: &mut Checks) {
             checks.allow("pages again", Call::Alloc, &[0, BASE, 2, W], (2, 0));
             checks.allow("a mark again", Call::Mark, &[0, MARK, 1, 5], (1, 0));
         }
+        checks.refuse("no table", Call::ProtectTables, &[0, TARGET, 1, level, R], missing);
         checks.allow("one's own", Call::OwnTables, &[BASE, 1, level], (1, 0));
         checks.refuse("onto itself", Call::ShareTables, &share(BASE, BASE, level), Error::Mapped(BASE));
         checks.allow("as it was", Call::Alloc, &[0, BASE, 1, W], (1, 0));
@@ -126,6 +130,68 @@ fn what_is_there(checks: &mut Checks) {
     checks.that("at least one for an entry, and no more than there are", matches!(done, Ok((1 | 2, 0))));
     let error = Error::NotMapped(BASE + 2 * span(Level::L2));
     checks.refuse("nothing is there", Call::OwnTables, &[BASE + 2 * span(Level::L2), 7, 2], error);
+}
+
+/// Nothing below a sealed page table is written, by any call; everything else goes on as before.
+fn sealed(checks: &mut Checks) {
+    for perms in [1, 3, Perms::EXEC.bits(), Perms::COW.bits(), Perms::SOFT.bits(), u64::MAX] {
+        let error = Error::BadPerms(perms & !W);
+        checks.refuse("bad permissions", Call::ProtectTables, &[0, BASE, 1, 2, perms], error);
+    }
+    for level in [2, 3, 4] {
+        raw::write_u64(BASE, level);
+        let right = Error::NoRight(BASE);
+        for _ in 0..2 {
+            checks.allow("seal", Call::ProtectTables, &[0, BASE, 1, level, R], (1, 0));
+            checks.refuse("a buffer", Call::Read, &[BASE, 8], Error::Fault(BASE));
+            checks.refuse("map writable", Call::Map, &[0, BASE, 0, TARGET, 1, W], right);
+            checks.refuse("a stack", Call::SetUpcall, &[0, TEXT.0, BASE, 1], right);
+            checks.allow("protect", Call::Protect, &[0, BASE, 1, W], (1, 0));
+            checks.allow("protect more", Call::Protect, &[0, BASE, 2, W], (2, 0));
+            checks.allow("own", Call::Own, &[BASE, 1], (1, 0));
+            checks.allow("map readable", Call::Map, &[0, BASE, 0, TARGET, 1, R], (1, 0));
+            checks.refuse("the right is gone", Call::Protect, &[0, TARGET, 1, W], Error::NoRight(TARGET));
+            checks.allow("alloc", Call::Alloc, &[0, BASE + 7 * PAGE_SIZE, 1, W], (1, 0));
+            checks.refuse("a fresh page", Call::Read, &[BASE + 7 * PAGE_SIZE, 8], Error::Fault(BASE + 7 * PAGE_SIZE));
+            checks.allow("unmap", Call::Unmap, &[0, BASE + 7 * PAGE_SIZE, 1], (1, 0));
+            checks.allow("away", Call::Unmap, &[0, TARGET, 1], (1, 0));
+            checks.that("it is not written", !writes(BASE));
+            checks.equal("it can be read", raw::read_u64(BASE), level);
+        }
+        let seal = PageOp::protect_tables(ME, Va(BASE), 1, Level::from_number(level).expect("a level"), Perms::WRITE);
+        checks.allow("lift in a list", Call::PageOps, &[&raw const seal as u64, 1], (1, 0));
+        checks.that("it is written", writes(BASE));
+    }
+}
+
+/// Whether a write succeeds.
+fn writes(at: u64) -> bool {
+    raw::attempt(|at| raw::write_u64(at, 1), at).is_none()
+}
+
+/// A child seals what its parent edits; then the parent lifts the seal.
+fn sealed_child(checks: &mut Checks) {
+    const THIRD: u64 = BASE + 9 * PAGE_SIZE;
+    let child = child(|| {
+        let sealed = sys::protect_tables(ME, Va(BASE), 1, Level::L2, Perms::READ).is_ok();
+        let _ = ipc::recv();
+        let refused = raw::read_u64(THIRD) == 0 && !writes(THIRD);
+        let _ = ipc::recv();
+        sys::exit((sealed && refused && writes(THIRD)).into())
+    });
+    let id = child.id();
+    let them = u64::from(id.0);
+    checks.that("it waits", reaches(id, Status::Receiving));
+    checks.allow("alloc", Call::Alloc, &[them, THIRD, 1, R], (1, 0));
+    checks.allow("protect", Call::Protect, &[them, THIRD, 1, W], (1, 0));
+    checks.refuse("map writable", Call::Map, &[them, THIRD, 0, TARGET, 1, W], Error::NoRight(THIRD));
+    checks.equal("go on", sys::send(id, 1, None), Ok(()));
+    checks.that("it waits again", reaches(id, Status::Receiving));
+    checks.allow("lift", Call::ProtectTables, &[them, BASE, 1, 2, W], (1, 0));
+    checks.equal("go on", sys::send(id, 1, None), Ok(()));
+    checks.equal("the write failed, and then not", child.wait(), Ok(ExitStatus(1)));
+    // The fork has made the pages copy-on-write.
+    sys::own(Va(BASE), 2).expect("pages");
 }
 
 /// Makes everything private, from the top down.
@@ -146,6 +212,9 @@ fn pinned(checks: &mut Checks) {
         checks.refuse("from", Call::ShareTables, &[id, BASE, 0, TARGET, 1, level], pinned);
         checks.refuse("to", Call::ShareTables, &[0, BASE, id, BASE, 1, level], pinned);
         checks.refuse("away", Call::UnmapTables, &[id, BASE, 1, level], pinned);
+        for perms in [R, W] {
+            checks.refuse("protect", Call::ProtectTables, &[id, BASE, 1, level, perms], pinned);
+        }
     }
     sys::set_upcall(env, 0, Va(0), 0).expect("no stack");
     checks.allow("not pinned", Call::ShareTables, &[id, BASE, 0, TARGET, 1, 2], (1, 0));
@@ -171,10 +240,14 @@ fn below(checks: &mut Checks) {
             checks.refuse("unmark", Call::Mark, &[env, MARK, 1, 0], shared);
             checks.refuse("mark what is empty", Call::Mark, &[env, BASE + 5 * PAGE_SIZE, 1, 6], shared);
             checks.refuse("a stack", Call::SetUpcall, &[env, TEXT.0, BASE, 1], Error::NoRight(BASE));
+            for perms in [R, W] {
+                checks.refuse("protect it", Call::ProtectTables, &[env, BASE, 1, level, perms], shared);
+            }
             for inner in 2..level {
                 let args = [env, BASE, 0, TARGET, 1, inner];
                 checks.refuse("share below", Call::ShareTables, &args, shared);
                 checks.refuse("unmap below", Call::UnmapTables, &[env, BASE, 1, inner], shared);
+                checks.refuse("protect below", Call::ProtectTables, &[env, BASE, 1, inner, R], shared);
                 let args = [0, OTHER, env, BASE, 1, inner];
                 checks.refuse("share into", Call::ShareTables, &args, shared);
                 checks.allow("what one wanted to share", Call::OwnTables, &[OTHER, 1, inner], (1, 0));
