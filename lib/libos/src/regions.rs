@@ -75,7 +75,7 @@ struct Own;
 impl Table<Sys> for Own {
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<Sys>) -> T) -> T {
         BOOK.edit(|book| {
-            page_calls::edit_known(|known, _| known.forget());
+            known(Known::forget);
             f(&mut Regions::new(book.slots(), &mut book.filled))
         })
     }

@@ -8,16 +8,17 @@ use crate::region::{Order, Region};
 pub use crate::touch::Fill;
 use crate::{Cause, ME, PageCalls, Stream, stream::Streams};
 use abi::{PageOp, Perms, Pte, Va, fault::PageFaultCode, layout::USER_LIMIT};
+use core::cell::Cell;
 
 /// The known facts about the addresses around the last look-up: their region and, in a form that takes few
 /// instructions, the contents of its pages.
 pub struct Known<K: 'static> {
     /// The range of these facts: the first address, and the number of bytes.
     start: Va,
-    bytes: u64,
+    bytes: Cell<u64>,
     region: Option<Region<K>>,
     /// The number of bytes in which the fields below resolve faults: all, or none.
-    fast_bytes: u64,
+    fast_bytes: Cell<u64>,
     /// Bits in the error code of a fault that the fields below do not resolve.
     except: u64,
     /// Whether the pager must be asked about such a fault; if not, no pager would resolve it.
@@ -54,9 +55,9 @@ impl<K: 'static> Known<K> {
     pub const fn nothing() -> Known<K> {
         Known {
             start: Va(0),
-            bytes: 0,
+            bytes: Cell::new(0),
             region: None,
-            fast_bytes: 0,
+            fast_bytes: Cell::new(0),
             except: 0,
             ask: false,
             content: Content::Unknown,
@@ -101,23 +102,25 @@ impl<K: 'static> Known<K> {
                 }
             }
         }
-        (known.start, known.bytes) = (range.start, range.end.0 - range.start.0);
+        let bytes = range.end.0 - range.start.0;
+        (known.start, known.bytes) = (range.start, Cell::new(bytes));
         if known.content == Content::Zeros {
             known.source = kernel.zeros().0;
         }
-        known.fast_bytes = if known.content == Content::Unknown { 0 } else { known.bytes };
+        known.fast_bytes = Cell::new(if known.content == Content::Unknown { 0 } else { bytes });
         known
     }
 
     /// Drops the facts, because the table of regions is about to change.
     #[inline]
-    pub fn forget(&mut self) {
-        (self.bytes, self.fast_bytes) = (0, 0);
+    pub fn forget(&self) {
+        self.bytes.set(0);
+        self.fast_bytes.set(0);
     }
 
     #[inline(always)]
     fn covers(&self, va: Va) -> bool {
-        va.0.wrapping_sub(self.start.0) < self.bytes
+        va.0.wrapping_sub(self.start.0) < self.bytes.get()
     }
 
     /// The end of the stream of touches.
@@ -192,7 +195,9 @@ pub fn resolve_fast<K: PageCalls>(
             return done(kernel.op_fast(PageOp::own(page, 1)), Cause::Copy);
         }
     }
-    if va.0.wrapping_sub(known.start.0) >= known.fast_bytes || code.0 & known.except != 0 || !kernel.pte(va).is_empty()
+    if va.0.wrapping_sub(known.start.0) >= known.fast_bytes.get()
+        || code.0 & known.except != 0
+        || !kernel.pte(va).is_empty()
     {
         core::hint::cold_path();
         return known.give_up(va);

@@ -41,12 +41,13 @@ fn growing() {
         }
     }
     let sum: u64 = black_box(&numbers).iter().sum();
-    let pages = stats::get().zero_fills - before.zero_fills;
-    println!("a vector grown to 64 MiB: {pages} faults, at most {} frames at once", free - least);
+    let faults = stats::get().zero_fills - before.zero_fills;
+    println!("a vector grown to 64 MiB: {faults} faults, at most {} frames at once", free - least);
     let words = WORDS as u64;
     assert_eq!(sum, words * (words - 1) / 2);
-    // 16,384 pages, and what the small arena needed on the way; page tables on top.
-    assert!((16_384..16_500).contains(&pages) && free - least < 16_600);
+    // One fault for each table, and a few more where it begins to grow. 16,384 pages, and what the small arena needed on
+    // the way; page tables on top.
+    assert!((32..200).contains(&faults) && (16_384..16_600).contains(&(free - least)));
     drop(numbers);
     println!("dropped: {} frames are still in use", free - free_frames());
     assert!(free - free_frames() <= 20, "the small arena does not shrink, the large pieces are gone");

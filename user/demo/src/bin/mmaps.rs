@@ -33,10 +33,10 @@ fn files() -> Result<(), Error> {
     let (free, before) = (free_frames(), stats::get());
     let bytes = MmapOptions::new().map(&file)?;
     assert!(bytes[..] == *file.data, "the mapping is the file");
-    let pages = stats::get().file_pages - before.file_pages;
-    println!("a file of {} bytes compared: {pages} faults, {} frames", bytes.len(), free - free_frames());
-    // Page tables, and a copy of the page in which the file ends.
-    assert!(free - free_frames() < 8 && pages == bytes.len().div_ceil(PAGE) as u64);
+    let faults = stats::get().file_pages - before.file_pages;
+    println!("a file of {} bytes compared: {faults} faults, {} frames", bytes.len(), free - free_frames());
+    // Page tables, and a copy of the page in which the file ends. More and more pages come at once.
+    assert!(free - free_frames() < 8 && (1..40).contains(&faults));
     let end = bytes.range().end.0 - 1;
     let mut behind = bytes.range().start.0 + bytes.len() as u64..=end;
     assert!(behind.all(|va| raw::read_u8(va) == 0), "what follows in the archive is not to be seen");
@@ -110,14 +110,16 @@ fn rights() -> Result<(), Error> {
 
 fn advice() -> Result<(), Error> {
     let file = archive::find("bigprog")?;
-    for (advice, faults) in [(Advice::Normal, 64), (Advice::Sequential, 4), (Advice::WillNeed, 0)] {
+    for (advice, faults) in
+        [(Advice::Random, 64..=64), (Advice::Normal, 2..=16), (Advice::Sequential, 1..=2), (Advice::WillNeed, 0..=0)]
+    {
         let bytes = MmapOptions::new().len(64 * PAGE).map(&file)?;
         bytes.advise(advice)?;
         let before = stats::get().upcalls;
         black_box(bytes.iter().step_by(PAGE).map(|&byte| u32::from(byte)).sum::<u32>());
         let seen = stats::get().upcalls - before;
         println!("64 pages of a file read, {advice:?}: {seen} faults");
-        assert_eq!(seen, faults);
+        assert!(faults.contains(&seen));
     }
     let mut memory = MmapOptions::new().len(4 * PAGE).map_anon()?;
     memory.advise(Advice::Sequential)?;

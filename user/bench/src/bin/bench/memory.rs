@@ -82,7 +82,7 @@ pub fn file_page(samples: &mut Samples) -> Result {
     Ok(())
 }
 
-/// Times reads of pages of a file that is read sequentially: one fault for sixteen. The time is for one page.
+/// Times reads of pages of a file that is read sequentially: one fault for each table. The time is for one page.
 pub fn fault_around(samples: &mut Samples) -> Result {
     let file = MmapOptions::new().map(&archive::find("bigprog")?)?;
     file.advise(Advice::Sequential)?;
