@@ -172,13 +172,16 @@ pub fn add(region: Region) -> Result<(), Error> {
     with_room(|| Own.edit(|regions| regions.add(region)))
 }
 
-/// Add a region at a free address, a multiple of `align`. Returns its range.
+/// Add a region at a free address, a multiple of `align`. Returns its range. A large region begins with a page table of
+/// its own, so that whole tables can be moved and removed.
 ///
 /// `make` turns the range that was found into the region.
 ///
 /// # Errors
 /// `Memory`: the range is empty, or no gap is large enough.
 pub fn add_anywhere(bytes: u64, align: u64, make: impl Fn(Range<Va>) -> Region) -> Result<Range<Va>, Error> {
+    const TABLE: u64 = abi::page::span(abi::Level::L2);
+    let align = if bytes >= TABLE { align.max(TABLE) } else { align };
     with_room(|| Own.edit(|regions| regions.add_in_gap(&MAPPINGS, bytes, align, &make)))
 }
 

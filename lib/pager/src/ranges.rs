@@ -9,7 +9,7 @@ use crate::{
     region,
     region::Piece,
     runs::{Entries, runs},
-    unshare,
+    unshare::{self, TABLE},
 };
 use abi::{Level, PageOp, Perms, Pte, Va};
 use core::cell::Cell;
@@ -276,7 +276,7 @@ fn alias<K: PageCalls>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> R
     let old = region.range();
     unshare::own(kernel, &old)?;
     if !region.perms.contains(Perms::KEEP) || region.is_writable() {
-        return copy_entries(kernel, &old, new.start);
+        return share_entries(kernel, &old, new.start);
     }
     let may = |entry: Pte| entry.has(Pte::MAY);
     let lent = set_rights(kernel, &old, Perms::WRITE, may);
@@ -288,7 +288,25 @@ fn alias<K: PageCalls>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> R
     set_rights(kernel, new, rights, is_lent)
 }
 
-/// Makes the pages and marks of `old` appear from `new` on as well.
+/// Makes the pages and marks of `old` appear from `new` on as well. Whole tables are shared, if both places are equally
+/// far from the start of a table.
+fn share_entries<K: PageCalls>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
+    let distance = new.0.wrapping_sub(old.start.0);
+    let tables = if distance.is_multiple_of(TABLE) { inner_tables(old) } else { old.end..old.end };
+    unshare::for_each_run(kernel, &tables, |kernel, va, count| {
+        kernel.op(PageOp::share_tables(ME, va, ME, Va(va.0.wrapping_add(distance)), count, Level::L2))
+    })?;
+    copy_entries(kernel, &(old.start..tables.start), new)?;
+    copy_entries(kernel, &(tables.end..old.end), Va(tables.end.0.wrapping_add(distance)))
+}
+
+/// The part of a range that whole tables translate; empty at its end if there is none.
+fn inner_tables(range: &Range<Va>) -> Range<Va> {
+    let (start, end) = (range.start.0.next_multiple_of(TABLE), range.end.0 - range.end.0 % TABLE);
+    if start < end { Va(start)..Va(end) } else { range.end..range.end }
+}
+
+/// Makes the pages and marks of `old` appear from `new` on as well, each by itself.
 fn copy_entries<K: PageCalls>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let moved = |va: Va| Va(va.0 - old.start.0 + new.0);
     let held =

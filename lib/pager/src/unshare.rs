@@ -11,21 +11,23 @@ use core::ops::Range;
 enum Above {
     /// A table is shared: the level of the entry that points to the topmost shared one.
     Shared(Level),
-    /// No table is shared, up to this address.
-    Clear(Va),
+    /// All tables are there, and private.
+    Private,
+    /// A table is missing; up to this address there is no other one.
+    Missing(Va),
 }
 
 fn above<K: PageCalls>(kernel: &K, va: Va) -> Above {
     for level in Level::TABLES {
         let entry = kernel.table(va, level);
         if !entry.is_present() {
-            return Above::Clear(behind_empty(kernel, va, level));
+            return Above::Missing(behind_empty(kernel, va, level));
         }
         if !entry.has(Pte::EDIT) {
             return Above::Shared(level);
         }
     }
-    Above::Clear(around(va, Level::L2).end)
+    Above::Private
 }
 
 /// Whether no table translates addresses of a range, as far as a short check can tell.
@@ -69,12 +71,19 @@ pub fn own<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error>
     for_each_shared(kernel, range, |kernel, va, level| kernel.op(PageOp::own_tables(va, 1, level)))
 }
 
-/// Gives up every shared table that translates addresses of the range only, with everything below; makes the others
-/// private.
+/// Gives up every table that translates addresses of the range only and is shared, or private with entries of pages, with
+/// everything below; makes the others private.
 ///
 /// # Errors
 /// Those of the kernel.
 pub fn discard<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
+    for_each_run(kernel, range, |kernel, first, tables| {
+        match kernel.op(PageOp::unmap_tables(ME, first, tables, Level::L2)) {
+            // The pages are removed one by one, up to the pinned one.
+            Err(Error::Pinned(_)) => Ok(()),
+            result => result,
+        }
+    })?;
     for_each_shared(kernel, range, |kernel, va, level| {
         let covered = around(va, level);
         if range.start <= covered.start && covered.end <= range.end {
@@ -105,6 +114,38 @@ pub fn own_edges<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), 
     Ok(())
 }
 
+/// Calls `f` with each run of adjacent private tables of level 1 that translate addresses of the range only: the first
+/// address, and the number of tables.
+pub(crate) fn for_each_run<K: PageCalls>(
+    kernel: &mut K,
+    range: &Range<Va>,
+    mut f: impl FnMut(&mut K, Va, u32) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut at = Va(range.start.0.next_multiple_of(TABLE));
+    while at.0 + TABLE <= range.end.0 {
+        let mut tables = 0;
+        let end = loop {
+            let next = Va(at.0 + u64::from(tables) * TABLE);
+            if next.0 + TABLE > range.end.0 {
+                break next;
+            }
+            match above(kernel, next) {
+                Above::Private => tables += 1,
+                Above::Missing(end) => break Va(end.0.next_multiple_of(TABLE)),
+                Above::Shared(level) => break around(next, level).end,
+            }
+        };
+        if tables > 0 {
+            f(kernel, at, tables)?;
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+/// The bytes that a table of level 1 translates.
+pub(crate) const TABLE: u64 = span(Level::L2);
+
 /// Calls `f` with every shared table; `f` must own or remove it.
 fn for_each_shared<K: PageCalls>(
     kernel: &mut K,
@@ -115,7 +156,8 @@ fn for_each_shared<K: PageCalls>(
     while at < range.end {
         match above(kernel, at) {
             Above::Shared(level) => f(kernel, around(at, level).start, level)?,
-            Above::Clear(end) => at = end,
+            Above::Private => at = around(at, Level::L2).end,
+            Above::Missing(end) => at = end,
         }
     }
     Ok(())

@@ -295,3 +295,48 @@ fn a_write_below_a_sealed_table_is_not_resolved() {
         rig.end();
     }
 }
+
+/// The pages of a region move with their table if they are equally far from its start at the new place.
+#[test]
+fn whole_tables_move_and_go() {
+    for (to, by_tables) in [(4 * TABLE, true), (4 * TABLE + 1, false)] {
+        let mut rig = rig(&[region(TABLE - 4..3 * TABLE + 4, &ZEROS), region(3 * TABLE + 4..3 * TABLE + 6, &ZEROS)]);
+        let written = [TABLE - 2, TABLE, TABLE + 100, 3 * TABLE - 1, 3 * TABLE + 3];
+        for number in written.into_iter().chain([3 * TABLE + 5]) {
+            assert!(rig.write(number, number as u8));
+        }
+        assert_eq!(rig.read(TABLE + 1), Some(0));
+        let table = |rig: &Rig, number| rig.host.table(page(number), Level::L2).frame();
+        let (first, free) = (table(&rig, TABLE), free_frames());
+        rig.relocate(TABLE - 4..3 * TABLE + 4, TABLE - 4 + to..3 * TABLE + 4 + to).expect("there is room");
+        assert_eq!(table(&rig, TABLE + to) == first, by_tables);
+        for number in written {
+            assert_eq!(rig.read(number + to), Some(number as u8));
+            assert!(rig.write(number + to, 1));
+            assert_eq!(rig.read(number + to), Some(1));
+        }
+        assert!(rig.write(TABLE + 1 + to, 2), "a page of zeros is copied");
+        assert_eq!(rig.read(3 * TABLE + 5), Some((3 * TABLE + 5) as u8), "what follows stays");
+        let held: Vec<u64> = written.iter().map(|number| number + to).chain([TABLE + 1 + to]).collect();
+        assert!(rig.held().iter().all(|number| held.contains(number) || *number == 3 * TABLE + 5));
+        assert!(free_frames() + 3 > free, "the tables at the edges, and a page");
+        rig.unmap(TABLE + to..2 * TABLE + to).expect("whole tables can always go");
+        assert_eq!(rig.held().len(), 4, "three pages around the hole, and one of the other region");
+        rig.end();
+    }
+}
+
+/// Writes of the one do not reach the other, although both had the table.
+#[test]
+fn a_table_that_is_shared_moves() {
+    let mut rig = rig(&[region(TABLE..2 * TABLE, &ZEROS)]);
+    assert!(rig.write(TABLE + 7, 1));
+    let child = rig.fork(&[]).expect("memory");
+    rig.relocate(TABLE..2 * TABLE, 5 * TABLE..6 * TABLE).expect("there is room");
+    assert!(rig.write(5 * TABLE + 7, 2));
+    rig.host.switch(child);
+    assert_eq!((rig.read(TABLE + 7), rig.write(TABLE + 7, 3)), (Some(1), true));
+    rig.host.switch(0);
+    assert_eq!(rig.read(5 * TABLE + 7), Some(2));
+    rig.end();
+}

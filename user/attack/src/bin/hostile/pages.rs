@@ -224,7 +224,7 @@ pub fn batches(checks: &mut Checks) {
 
     let not_page_calls = (0..32)
         .chain([0xffff, u32::MAX])
-        .filter(|number| !(Call::Alloc as u32..=Call::UnmapTables as u32).contains(number));
+        .filter(|number| !(Call::Alloc as u32..=Call::ProtectTables as u32).contains(number));
     for number in not_page_calls {
         let op = PageOp { call: number, ..good };
         refuse("not a page call", &[&raw const op as u64, 1], Error::BadOp(number.into()));
