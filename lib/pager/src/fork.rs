@@ -4,7 +4,7 @@
 //! shares page by page, [`share_tables`] shares whole tables where it may. `docs/fork.md` explains both, and follows a
 //! fork through the code.
 
-use crate::{Access, Error, Inherit, ME, PageCalls, Region, batch::Batch, ranges, runs::runs, unshare};
+use crate::{Access, Error, Inherit, ME, PageCalls, Region, batch::Batch, ranges, runs::runs, sealing, unshare};
 use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
 use abi::{EnvId, Level, PageOp, Perms, Pte, Va, page::span};
 use core::ops::Range;
@@ -79,6 +79,7 @@ impl<K> Plan<'_, K> {
 /// Those of the kernel. The child is useless then; the caller's own memory has its old contents.
 pub fn share_pages<K: PageCalls>(kernel: &mut K, plan: &Plan<K>) -> Result<(), Error> {
     unshare::own(kernel, &(Va(0)..USER_LIMIT))?;
+    sealing::open(kernel, &(Va(0)..USER_LIMIT))?;
     let mut sharing = Sharing::new(plan);
     sharing.pages(kernel, Va(0)..USER_LIMIT)?;
     sharing.batch.finish(kernel)
@@ -152,7 +153,10 @@ impl<'a, K: PageCalls> Sharing<'a, K> {
             entry = kernel.table(covered.start, level);
         }
         match level.below() {
-            None | Some(Level::L1) => self.pages(kernel, covered.clone()),
+            None | Some(Level::L1) => {
+                sealing::open(kernel, covered)?;
+                self.pages(kernel, covered.clone())
+            }
             Some(below) => self.tables(kernel, covered.start, below, kernel.count_entries(entry.frame())),
         }
     }

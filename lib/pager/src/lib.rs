@@ -14,6 +14,7 @@
 //! | [`ranges`] | changes to ranges: unmap, protect, advise, move |
 //! | [`fork`] | a child that shares every page, or whole tables of them, copy-on-write |
 //! | [`mod@runs`] | adjacent pages that are treated alike |
+//! | `sealing` | whole tables that are protected against writes |
 //! | [`stream`] | pages that are touched one after the other |
 //! | [`unshare`] | tables that are shared since a fork: made private or given up |
 //!
@@ -32,7 +33,9 @@ pub mod fork;
 pub mod pagers;
 pub mod ranges;
 pub mod region;
+mod rights;
 pub mod runs;
+mod sealing;
 pub mod stream;
 mod touch;
 pub mod unshare;

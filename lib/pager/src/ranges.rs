@@ -8,7 +8,9 @@ use crate::{
     batch::Batch,
     region,
     region::Piece,
+    rights::{RIGHTS, set_rights},
     runs::{Entries, runs},
+    sealing,
     unshare::{self, TABLE},
 };
 use abi::{Level, PageOp, Perms, Pte, Va};
@@ -73,6 +75,7 @@ pub fn unmap<K: PageCalls>(kernel: &mut K, table: &impl Table<K>, range: &Range<
     let is_empty = unshare::are_missing(kernel, range);
     if !is_empty {
         unshare::own_edges(kernel, range)?;
+        sealing::open_edges(kernel, range)?;
     }
     let mut rest = range.clone();
     while rest.start < rest.end {
@@ -104,9 +107,6 @@ fn remove<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> 
     batch.finish(kernel)
 }
 
-/// The permissions that a program can change.
-const RIGHTS: Perms = Perms::WRITE.union(Perms::EXEC);
-
 /// Changes the rights of a range: none (it can be read), [`Perms::WRITE`], or [`Perms::EXEC`]. The whole range must be
 /// in regions.
 ///
@@ -125,7 +125,25 @@ pub fn protect<K: PageCalls>(
     }
     region::check(range)?;
     unshare::own(kernel, range)?;
+    let whole = match table.edit(|regions| sealing::common_rights(regions.all(), range)) {
+        Some(before) if before != perms && !(before | perms).contains(Perms::EXEC) => unshare::inner_tables(range),
+        _ => range.end..range.end,
+    };
+    for rest in [range.start..whole.start, whole.end..range.end] {
+        sealing::open(kernel, &rest)?;
+    }
     table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
+    let mut rest = range.start;
+    sealing::for_each_run(kernel, &whole, perms, |kernel, tables, count| {
+        kernel.op(PageOp::protect_tables(ME, tables.start, count, Level::L2, perms))?;
+        let before = core::mem::replace(&mut rest, tables.end)..tables.start;
+        set_rights_of_all(kernel, &before, perms)
+    })?;
+    set_rights_of_all(kernel, &(rest..range.end), perms)
+}
+
+/// Gives these rights to all pages of a range.
+fn set_rights_of_all<K: PageCalls>(kernel: &mut K, range: &Range<Va>, perms: Perms) -> Result<(), Error> {
     // Pages that are shared on purpose come last: only for them can the kernel refuse, and no other page must be left
     // with rights that its region no longer has.
     let is_shared = |entry: Pte| entry.has(Perms::KEEP.bits());
@@ -135,32 +153,6 @@ pub fn protect<K: PageCalls>(
         !is_shared(entry)
     })?;
     if found_shared.get() { set_rights(kernel, range, perms, is_shared) } else { Ok(()) }
-}
-
-/// Gives these rights to the pages of a range that `which` selects.
-fn set_rights<K: PageCalls>(
-    kernel: &mut K,
-    range: &Range<Va>,
-    rights: Perms,
-    which: impl Fn(Pte) -> bool,
-) -> Result<(), Error> {
-    let new = |_, entry: Pte| (entry.is_present() && which(entry)).then(|| protected(entry, rights));
-    let mut batch = Batch::new();
-    for (va, count, perms) in runs(kernel.entries(range.clone()), new) {
-        batch.add(kernel, PageOp::protect(ME, va, count, perms))?;
-    }
-    batch.finish(kernel)
-}
-
-/// The permissions of a page after a change of rights.
-///
-/// A page that is not shared on purpose becomes copy-on-write, and not writable at once: while it was read-only a fork
-/// may have shared it, and the entry does not show that. If only this environment has the page, the first write costs
-/// a fault, and no copy.
-fn protected(entry: Pte, perms: Perms) -> Perms {
-    let rest = entry.perms() - (Perms::WRITE | Perms::EXEC | Perms::COW);
-    let copied_first = perms.contains(Perms::WRITE) && !rest.contains(Perms::KEEP);
-    rest | if copied_first { Perms::COW } else { perms }
 }
 
 /// Gives advice about the future use of a range. The whole range must be in regions.
@@ -188,7 +180,10 @@ pub fn advise<K: PageCalls>(
             for_each_piece(table, range, |region, piece| match region.pager.can_discard() {
                 // First own the edges, as `unmap` does: a pager that has freed the data of its marks must not see them
                 // again.
-                true => Ok(unshare::own_edges(kernel, &piece)?),
+                true => {
+                    unshare::own_edges(kernel, &piece)?;
+                    sealing::open_edges(kernel, &piece)
+                }
                 false => Err(Error::NotSupported(piece.start)),
             })?;
             for_each_piece(table, range, |region, piece| {
@@ -292,18 +287,15 @@ fn alias<K: PageCalls>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> R
 /// far from the start of a table.
 fn share_entries<K: PageCalls>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let distance = new.0.wrapping_sub(old.start.0);
-    let tables = if distance.is_multiple_of(TABLE) { inner_tables(old) } else { old.end..old.end };
+    let tables = if distance.is_multiple_of(TABLE) { unshare::inner_tables(old) } else { old.end..old.end };
+    for rest in [old.start..tables.start, tables.end..old.end] {
+        sealing::open(kernel, &rest)?;
+    }
     unshare::for_each_run(kernel, &tables, |kernel, va, count| {
         kernel.op(PageOp::share_tables(ME, va, ME, Va(va.0.wrapping_add(distance)), count, Level::L2))
     })?;
     copy_entries(kernel, &(old.start..tables.start), new)?;
     copy_entries(kernel, &(tables.end..old.end), Va(tables.end.0.wrapping_add(distance)))
-}
-
-/// The part of a range that whole tables translate; empty at its end if there is none.
-fn inner_tables(range: &Range<Va>) -> Range<Va> {
-    let (start, end) = (range.start.0.next_multiple_of(TABLE), range.end.0 - range.end.0 % TABLE);
-    if start < end { Va(start)..Va(end) } else { range.end..range.end }
 }
 
 /// Makes the pages and marks of `old` appear from `new` on as well, each by itself.

@@ -143,6 +143,27 @@ pub(crate) fn for_each_run<K: PageCalls>(
     Ok(())
 }
 
+/// The part of a range that whole tables translate; empty at its end if there is none.
+pub(crate) fn inner_tables(range: &Range<Va>) -> Range<Va> {
+    let (start, end) = (range.start.0.next_multiple_of(TABLE), range.end.0 - range.end.0 % TABLE);
+    if start < end { Va(start)..Va(end) } else { range.end..range.end }
+}
+
+/// The next table of level 1 in a range, from the table around its start on: the addresses that it translates, and the
+/// entry that points to it.
+pub(crate) fn next_table<K: PageCalls>(kernel: &K, range: &Range<Va>) -> Option<(Range<Va>, Pte)> {
+    let mut at = range.start;
+    while at < range.end {
+        let mut entries = Level::TABLES.into_iter().map(|level| (level, kernel.table(at, level)));
+        match entries.find(|(level, entry)| !entry.is_present() || *level == Level::L2) {
+            Some((_, entry)) if entry.is_present() => return Some((around(at, Level::L2), entry)),
+            Some((level, _)) => at = behind_empty(kernel, at, level),
+            None => return None,
+        }
+    }
+    None
+}
+
 /// The bytes that a table of level 1 translates.
 pub(crate) const TABLE: u64 = span(Level::L2);
 

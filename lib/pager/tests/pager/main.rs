@@ -12,6 +12,7 @@
 //! | [`marks`] | pagers that keep data in the page table |
 //! | [`known`] | the facts about the addresses around the last fault |
 //! | [`runs`] | runs of adjacent entries |
+//! | [`sealing`] | memory that is protected by whole tables |
 //! | [`streams`] | pages that are touched one after the other |
 //! | [`edges`] | single cases that random tests would not find |
 //!
@@ -27,6 +28,7 @@ mod op;
 mod regions;
 mod rig;
 mod runs;
+mod sealing;
 mod streams;
 mod tables;
 mod world;

@@ -4,7 +4,7 @@
 use crate::host::{ALL, Book, By, ENVS, Host, REGIONS, share};
 use crate::model::{FrameId, Held, Model, Page};
 use crate::op::{Kind, OFFSETS, Op, Outcome, pages};
-use abi::{Frame, Perms, Pte, Va, fault::PageFaultCode, layout::USER_LIMIT};
+use abi::{Frame, Level, Perms, Pte, Va, fault::PageFaultCode, layout::USER_LIMIT};
 use pager::fast::{self, FastResolution, Known};
 use pager::ranges::{self, Table};
 use pager::{Cause, Error, File, Guard, Inherit, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros};
@@ -87,6 +87,10 @@ pub fn touch(
         Resolution::Unhandled => Ok((None, None)),
         Resolution::Resume(cause) => {
             let frame = translate();
+            if cause == Cause::Copy && frame.is_none() && host.table(va, Level::L2).has(Pte::SEALED) {
+                // A page that is copy-on-write is copied before anyone looks at the seal.
+                return touch(host, regions, va, access);
+            }
             assert!(frame.is_some(), "{access:?} at {va} faults again after {cause:?}");
             Ok((frame, Some(cause)))
         }
