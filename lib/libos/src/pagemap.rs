@@ -60,7 +60,7 @@ pub fn print(pages: bool) {
 /// Prints the pages that the program has mapped outside of all regions.
 fn print_stray(range: Range<Va>, pages: bool) {
     for (va, count, perms) in uvpt::runs(range, |entry| Some(entry.perms())) {
-        print_range(va..va.add_pages(count.into()), perms, "(no region)", pages);
+        print_range(va..va.add_pages(count), perms, "(no region)", pages);
     }
 }
 

@@ -167,7 +167,7 @@ fn entries_like(va: Va, level: Level, first: usize, like: Pte, varies: u64) -> u
     let difference = |n: usize| (unsafe { table.add(n).read_volatile() }.0 ^ like.0) & !varies;
     let mut n = first + 1;
     while n < TABLE_ENTRIES {
-        if n % 8 == 0 && (n..n + 8).fold(0, |bits, n| bits | difference(n)) == 0 {
+        if n.is_multiple_of(8) && (n..n + 8).fold(0, |bits, n| bits | difference(n)) == 0 {
             n += 8;
         } else if difference(n) == 0 {
             n += 1;
