@@ -146,3 +146,16 @@ fn shared_memory_and_pagers_with_marks_are_not_sealed() {
     assert!(rig.write(5, 2));
     rig.end();
 }
+
+/// A page that comes while the rest is protected has fewer rights than those that were there.
+#[test]
+fn a_table_with_a_hole_is_protected_page_by_page() {
+    let mut rig = Rig::new(&[region(0..TABLE, &ZEROS)]);
+    (0..TABLE).filter(|number| *number != 7).for_each(|number| assert_eq!(rig.read(number), Some(0)));
+    assert!(rig.write(3, 1));
+    rig.protect(0..TABLE, Perms::READ).expect("memory");
+    assert_eq!((is_sealed(&rig, 0), rig.write(3, 9), rig.read(7)), (false, false, Some(0)));
+    rig.protect(0..TABLE, Perms::WRITE).expect("memory");
+    assert!(rig.write(7, 2) && rig.write(3, 3));
+    rig.end();
+}
