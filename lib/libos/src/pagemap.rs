@@ -93,7 +93,7 @@ fn rights(perms: Perms) -> &'static str {
 
 /// Prints runs of pages with consecutive frames and equal flags.
 fn print_frames(range: Range<Va>) {
-    // Of such a run, every page would have the same first entry.
+    // The kind is the entry that the first page of the range would have if the run began there: equal for the whole run.
     let first = range.start;
     let kind = |va: Va, entry: Pte| {
         let step = if entry.is_present() { va.0 - first.0 } else { 0 };

@@ -51,10 +51,9 @@ pub trait Pager<K>: Sync {
 }
 
 /// The order in which a program touches the pages of a region.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     /// The program has not said: the faults tell (see [`stream`](crate::stream)).
-    #[default]
     Unknown,
     /// Upwards: a fault brings in up to [`AROUND`](crate::pagers::AROUND) pages.
     Sequential,
