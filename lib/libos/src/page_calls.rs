@@ -15,18 +15,18 @@ pub struct Sys;
 /// The result of the last look-up of a region, since the next fault is most likely close to the last one; and the streams
 /// of touches in other regions.
 #[unsafe(link_section = ".resident")]
-static KNOWN: Guarded<(Known<Sys>, Streams)> = Guarded::new((Known::nothing(), Streams::none()));
+static KNOWN: Guarded<(Known, Streams)> = Guarded::new((Known::nothing(), Streams::none()));
 
 /// Calls `f` with the result of the last look-up.
 #[inline(always)]
-pub(crate) fn known<T>(f: impl FnOnce(&Known<Sys>) -> T) -> T {
+pub(crate) fn known<T>(f: impl FnOnce(&Known) -> T) -> T {
     KNOWN.look(|(known, _)| f(known))
 }
 
 /// Calls `f` to change the result of the last look-up.
 #[inline]
-pub(crate) fn edit_known(f: impl FnOnce(&mut Known<Sys>, &mut Streams)) {
-    KNOWN.edit(|(known, streams)| f(known, streams));
+pub(crate) fn edit_known<T>(f: impl FnOnce(&mut Known, &mut Streams) -> T) -> T {
+    KNOWN.edit(|(known, streams)| f(known, streams))
 }
 
 impl PageCalls for Sys {

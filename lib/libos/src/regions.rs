@@ -13,8 +13,8 @@
 
 use crate::layout::{SCRATCH, STACK_TOP, USER_LIMIT};
 use crate::{
-    EnvId, Error, PAGE_SIZE, Perms, Va, page_calls,
-    page_calls::{Sys, known},
+    EnvId, Error, PAGE_SIZE, Perms, Va,
+    page_calls::{self, Sys},
     resident::Guarded,
     symbols, sys,
 };
@@ -75,7 +75,7 @@ struct Own;
 impl Table<Sys> for Own {
     fn edit<T>(&self, f: impl FnOnce(&mut Regions<Sys>) -> T) -> T {
         BOOK.edit(|book| {
-            known(Known::forget);
+            page_calls::known(Known::forget);
             f(&mut Regions::new(book.slots(), &mut book.filled))
         })
     }
@@ -94,19 +94,17 @@ pub fn all() -> &'static [Region] {
 #[inline]
 #[must_use]
 pub fn find(va: Va) -> Option<Region> {
-    let known = known(|known| known.at(va).map(Option::<&Region>::copied));
-    known.unwrap_or_else(|| look_up(va))
+    let regions = all();
+    let known = |known: &Known| known.at(regions, va).map(Option::<&Region>::copied);
+    page_calls::known(known).unwrap_or_else(|| look_up(regions, va))
 }
 
 #[inline(never)]
-fn look_up(va: Va) -> Option<Region> {
-    let mut known = Known::of(&Sys, all(), va);
-    let region = known.at(va).flatten().copied();
-    page_calls::edit_known(|old, streams| {
-        known.take_over(old, streams);
-        *old = known;
-    });
-    region
+fn look_up(regions: &[Region], va: Va) -> Option<Region> {
+    page_calls::edit_known(|known, streams| {
+        known.look_up(&Sys, regions, va, streams);
+        known.at(regions, va).flatten().copied()
+    })
 }
 
 /// Calls `f`, and again with a larger table if the table is full.

@@ -12,11 +12,12 @@ use core::cell::Cell;
 
 /// The known facts about the addresses around the last look-up: their region and, in a form that takes few
 /// instructions, the contents of its pages.
-pub struct Known<K: 'static> {
+pub struct Known {
     /// The range of these facts: the first address, and the number of bytes.
     start: Va,
     bytes: Cell<u64>,
-    region: Option<Region<K>>,
+    /// The position of the region in the table, if there is one.
+    index: Option<usize>,
     /// The number of bytes in which the fields below resolve faults: all, or none.
     fast_bytes: Cell<u64>,
     /// Bits in the error code of a fault that the fields below do not resolve.
@@ -49,14 +50,14 @@ const PROTECTION: u64 = 1;
 const WRITE: u64 = 2;
 const FETCH: u64 = 16;
 
-impl<K: 'static> Known<K> {
+impl Known {
     /// No facts about any address.
     #[must_use]
-    pub const fn nothing() -> Known<K> {
+    pub const fn nothing() -> Known {
         Known {
             start: Va(0),
             bytes: Cell::new(0),
-            region: None,
+            index: None,
             fast_bytes: Cell::new(0),
             except: 0,
             ask: false,
@@ -69,46 +70,46 @@ impl<K: 'static> Known<K> {
         }
     }
 
-    /// Looks up an address among regions in ascending order.
-    #[must_use]
-    pub fn of(kernel: &K, regions: &[Region<K>], va: Va) -> Known<K>
-    where
-        K: PageCalls,
-    {
-        let mut known = Known::nothing();
+    /// Looks up an address among regions in ascending order. Goes on with the stream whose end is in its region, if
+    /// `streams` knows one.
+    pub fn look_up<K: PageCalls>(&mut self, kernel: &K, regions: &[Region<K>], va: Va, streams: &mut Streams) {
         let (mut range, index) = crate::region::locate(regions, va);
-        if let Some(index) = index {
-            let region = &regions[index];
-            known.region = Some(*region);
-            (known.perms, known.shared) = (region.perms, region.copy_on_write());
+        let region = index.map(|index| &regions[index]);
+        if let Some(stream) = streams.exchange(&self.stream, region.map(Region::range)) {
+            self.stream = stream;
+        }
+        (self.index, self.ask, self.content) = (index, false, Content::Unknown);
+        if let Some(region) = region {
+            (self.perms, self.shared) = (region.perms, region.copy_on_write());
             let refused = |right, bit| if region.perms.contains(right) { 0 } else { bit };
-            known.except = PROTECTION | refused(Perms::WRITE, WRITE) | refused(Perms::EXEC, FETCH);
+            self.except = PROTECTION | refused(Perms::WRITE, WRITE) | refused(Perms::EXEC, FETCH);
             match region.pager.fill() {
                 Fill::Never => {}
                 // Bringing in several pages is work for the slow path.
-                fill if fill == Fill::Ask || region.order == Order::Sequential => known.ask = true,
-                Fill::Zeros(fresh) => (known.content, known.fresh) = (Content::Zeros, fresh),
+                fill if fill == Fill::Ask || region.order == Order::Sequential => self.ask = true,
+                Fill::Zeros(fresh) => (self.content, self.fresh) = (Content::Zeros, fresh),
                 _ => {
                     // The facts are about one of three parts: whole pages, the page in which the file ends, zeros.
                     let [distance, end] = region.data;
                     let (whole, part) = (Va(end).page(), Va(end).page_up());
                     if va < whole {
-                        (known.content, known.source, range.end) = (Content::File, distance, whole.min(range.end));
+                        (self.content, self.source, range.end) = (Content::File, distance, whole.min(range.end));
                     } else if va < part {
-                        (known.ask, range) = (true, whole..part);
+                        (self.ask, range) = (true, whole..part);
                     } else {
-                        (known.content, range.start) = (Content::Zeros, part.max(range.start));
+                        (self.content, range.start) = (Content::Zeros, part.max(range.start));
+                        self.fresh = Cause::ZeroFill;
                     }
                 }
             }
         }
         let bytes = range.end.0 - range.start.0;
-        (known.start, known.bytes) = (range.start, Cell::new(bytes));
-        if known.content == Content::Zeros {
-            known.source = kernel.zeros().0;
+        self.start = range.start;
+        self.bytes.set(bytes);
+        if self.content == Content::Zeros {
+            self.source = kernel.zeros().0;
         }
-        known.fast_bytes = Cell::new(if known.content == Content::Unknown { 0 } else { bytes });
-        known
+        self.fast_bytes.set(if self.content == Content::Unknown { 0 } else { bytes });
     }
 
     /// Drops the facts, because the table of regions is about to change.
@@ -129,18 +130,11 @@ impl<K: 'static> Known<K> {
         &self.stream
     }
 
-    /// Goes on with the stream whose end is in the region, if `streams` knows one, in place of that of the facts before.
-    pub fn take_over(&mut self, before: &Known<K>, streams: &mut Streams) {
-        if let Some(stream) = streams.exchange(&before.stream, self.region.as_ref().map(Region::range)) {
-            self.stream = stream;
-        }
-    }
-
-    /// The region at an address; `None` if the address is outside of the known range.
+    /// The region at an address, in the table of the last look-up; `None` if the address is outside of the known range.
     #[inline]
     #[must_use]
-    pub fn at(&self, va: Va) -> Option<Option<&Region<K>>> {
-        self.covers(va).then_some(self.region.as_ref())
+    pub fn at<'a, K>(&self, regions: &'a [Region<K>], va: Va) -> Option<Option<&'a Region<K>>> {
+        self.covers(va).then(|| self.index.map(|index| &regions[index]))
     }
 
     /// The answer for a fault that these facts do not resolve.
@@ -172,7 +166,7 @@ fn unknown() -> FastResolution {
 #[inline(always)]
 pub fn resolve_fast<K: PageCalls>(
     kernel: &mut K,
-    known: &Known<K>,
+    known: &Known,
     va: Va,
     code: PageFaultCode,
     count: impl Fn(Cause),

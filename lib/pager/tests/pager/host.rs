@@ -42,7 +42,7 @@ pub struct Host {
     /// Runs after every page of an operation, as an interrupt might.
     pub between: Option<Interrupt>,
     /// The facts about the addresses around the last fault, if the fast path is used.
-    pub known: Known<Host>,
+    pub known: Known,
 }
 
 pub type Interrupt = Box<dyn FnMut(&mut Host)>;

@@ -6,6 +6,7 @@ use crate::rig::{Rig, page, region};
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::{PAGE_SIZE, Perms, Va, fault::PageFaultCode};
 use pager::fast::{self, FastResolution, Known};
+use pager::stream::Streams;
 use pager::{File, Guard, PageCalls, Region, Resolution, Shared, Zeros, ranges::Advice};
 
 static ZEROS: Zeros = Zeros::named("zeros");
@@ -53,17 +54,17 @@ fn targets(pages: &[u64]) -> Vec<Va> {
 }
 
 /// Handles a fault as libos does: by the known facts first, then by the regions; the look-up renews the facts.
-fn fault(host: &mut Host, regions: &[Region<Host>], known: &mut Known<Host>, va: Va, code: u64) -> bool {
+fn fault(host: &mut Host, regions: &[Region<Host>], known: &mut Known, va: Va, code: u64) -> bool {
     let code = PageFaultCode(code);
     match fast::resolve_fast(host, known, va, code, |_| {}) {
         FastResolution::Resume => return true,
         FastResolution::NotOurs => return false,
         FastResolution::Unknown => {}
     }
-    if known.at(va).is_none() {
-        *known = Known::of(host, regions, va);
+    if known.at(regions, va).is_none() {
+        known.look_up(host, regions, va, &mut Streams::none());
     }
-    let find = |va| known.at(va).flatten().copied();
+    let find = |va| known.at(regions, va).flatten().copied();
     let result = pager::resolve(host, find, va, code).expect("there is enough memory");
     result != Resolution::Unhandled
 }

@@ -36,12 +36,12 @@ impl Program {
         let fast = fast::resolve_fast(host, &known, va, code, |_| {});
         host.known = known;
         if fast != FastResolution::Resume {
-            if host.known.at(va).is_none() {
-                let mut known = Known::of(host, &regions, va);
-                known.take_over(&host.known, streams);
+            if host.known.at(&regions, va).is_none() {
+                let mut known = std::mem::replace(&mut host.known, Known::nothing());
+                known.look_up(host, &regions, va, streams);
                 host.known = known;
             }
-            let found = host.known.at(va).flatten().copied();
+            let found = host.known.at(&regions, va).flatten().copied();
             let result = pager::resolve(host, |_| found, va, code).expect("there is memory for the page");
             assert_ne!(result, Resolution::Unhandled, "{number}");
         }

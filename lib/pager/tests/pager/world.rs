@@ -7,6 +7,7 @@ use crate::op::{Kind, OFFSETS, Op, Outcome, pages};
 use abi::{Frame, Level, Perms, Pte, Va, fault::PageFaultCode, layout::USER_LIMIT};
 use pager::fast::{self, FastResolution, Known};
 use pager::ranges::{self, Table};
+use pager::stream::Streams;
 use pager::{Cause, Error, File, Guard, Inherit, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros};
 use sim::machine::{self, Sim, entry, free_frames, processor, refs};
 use sim::processor::Access;
@@ -73,7 +74,8 @@ pub fn touch(
         return Ok((None, None));
     }
     let (code, counted) = (PageFaultCode(code), Cell::new(None));
-    let known = Known::of(host, regions, va);
+    let mut known = Known::nothing();
+    known.look_up(host, regions, va, &mut Streams::none());
     let fast = fast::resolve_fast(host, &known, va, code, |cause| counted.set(Some(cause)));
     assert_eq!(fast == FastResolution::Resume, counted.get().is_some(), "{access:?} at {va}");
     let resolution = match counted.get() {
