@@ -4,6 +4,7 @@ use crate::resident::Guarded;
 use crate::{Frame, Level, PageOp, Pte, Va, console, layout, stats, sys, uvpt, windows};
 use abi::{Error, PAGE_SIZE};
 use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
 use pager::fast::Known;
 use pager::stream::Streams;
 use pager::{PageCalls, Stream};
@@ -58,6 +59,11 @@ impl PageCalls for Sys {
     #[inline]
     fn count_entries(&self, table: Frame) -> u32 {
         windows::frame(table).map_or(0, |info| info.entries())
+    }
+
+    #[inline]
+    fn is_sole(page: Frame) -> bool {
+        windows::frame(page).is_some_and(|info| info.refs.load(Relaxed) == 1)
     }
 
     #[inline]

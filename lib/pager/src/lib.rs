@@ -79,6 +79,9 @@ pub trait PageCalls: 'static {
     /// The number of nonempty entries of a table.
     fn count_entries(&self, table: Frame) -> u32;
 
+    /// Whether one entry names a page, and nothing else does.
+    fn is_sole(page: Frame) -> bool;
+
     /// All pages and marks in a range, in ascending order. Changes ahead of the iterator may be seen or not; the entry
     /// that it returned last must stay until the next call.
     fn entries(&self, range: Range<Va>) -> Self::Entries;

@@ -9,6 +9,7 @@ use pager::fork::{self, Plan};
 use pager::{Guard, PageCalls, Region, Regions, Stream, ranges::Table, region::Filled, runs};
 use sim::machine::{self, Sim, entry, processor};
 use sim::processor::Access;
+use std::sync::atomic::Ordering::Relaxed;
 use std::{array, cell::RefCell, ops::Range, sync::LazyLock, sync::atomic::Ordering::SeqCst};
 use vm::{Machine, Memory, PageMap};
 
@@ -202,6 +203,10 @@ impl PageCalls for Host {
 
     fn count_entries(&self, table: Frame) -> u32 {
         Sim::info(table).entries()
+    }
+
+    fn is_sole(page: Frame) -> bool {
+        Sim::info(page).refs.load(Relaxed) == 1
     }
 
     fn entries(&self, range: Range<Va>) -> Entries {

@@ -226,6 +226,11 @@ impl Model {
         self.frames_in_use().filter(|used| *used == frame).count()
     }
 
+    /// Whether one entry names a frame. (The archive counts as a user of its frames.)
+    fn is_sole(&self, frame: FrameId) -> bool {
+        matches!(frame, FrameId::Given(_)) && self.refs(frame) == 1
+    }
+
     pub fn free(&self) -> usize {
         let given: BTreeSet<_> = self.frames_in_use().filter(|frame| matches!(frame, FrameId::Given(_))).collect();
         let tables: usize = self.all().map(|env| 1 + env.tables().len()).sum();
@@ -288,10 +293,15 @@ impl Model {
         self.env_mut().change(range, |page| page.rights = rights)?;
         // Shared pages come last: only for them can the kernel refuse.
         for shared in [false, true] {
-            let pages = self.env_mut().pages.range_mut(range.clone());
-            for (va, page) in pages.filter(|(_, page)| page.is_shared() == shared) {
-                let Some(held) = page.held else { continue };
-                let new = if shared { page.whole(held.frame) } else { page.lent(held.frame) };
+            let pages: Vec<Va> = self.env().pages.range(range.clone()).map(|(va, _)| *va).collect();
+            for va in pages {
+                let Some(held) = self.env().pages[&va].held else { continue };
+                let is_own = held.may && self.is_sole(held.frame);
+                let page = self.page_mut(va);
+                if page.is_shared() != shared {
+                    continue;
+                }
+                let new = if shared || is_own { page.whole(held.frame) } else { page.lent(held.frame) };
                 if new.write && !held.may {
                     // Another environment granted the page read-only.
                     return Err(Error::Kernel(abi::Error::NoRight(va.0)));
@@ -496,8 +506,7 @@ impl Model {
     /// A write to a private page: a sole user keeps the page.
     fn own(&mut self, va: Va) {
         let held = self.env().pages[&va].held.expect("it is there");
-        let alone = matches!(held.frame, FrameId::Given(_)) && self.refs(held.frame) == 1;
-        let frame = if alone { held.frame } else { self.new_frame() };
+        let frame = if self.is_sole(held.frame) { held.frame } else { self.new_frame() };
         let page = self.page_mut(va);
         page.held = Some(page.whole(frame));
     }
