@@ -4,7 +4,8 @@ use crate::calls::{console, envs, fast, ipc, pages};
 use crate::env::table::{self, Env, Results};
 use crate::env::{bracket::Entry, run_loop, user_memory::UserSlice};
 use crate::machine::registers::reg;
-use abi::{Arguments, Call, Error, PageOp, Va, args, ops::Places};
+use abi::ops::{Fields, Places};
+use abi::{Arguments, Call, Error, PageOp, Va, args};
 use sched::Node;
 
 /// The result registers: RAX below, RDX above. A scalar: the compiler turns a call at the end of a handler into a jump.
@@ -42,33 +43,44 @@ extern "C" fn id(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {
 /// Handles a page call. Each page call has a copy of this function, in which the places of its arguments are constant.
 extern "C" fn page_call<const CALL: usize>(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
     let entry = Entry::begin();
-    let (me, call) = (table::current(), Call::ALL[CALL]);
-    let raw = const { Places::of(Call::ALL[CALL]).unwrap() }.pick([a, b, c, d, e, f]);
-    let done = match call {
-        _ if raw.env != 0 || raw.count != 1 => None,
-        Call::Alloc | Call::Protect | Call::Unmap | Call::Own => fast::page_fast(me, call, Va(raw.va), raw.arg),
-        Call::Map if raw.source_env == 0 => fast::map_fast(me, Va(raw.source), Va(raw.va), raw.arg),
-        _ => None,
-    };
-    if done.is_some() {
-        return finish(entry, CALL as u64, Ok((1, 0)));
+    let (call, raw) = (Call::ALL[CALL], pick::<CALL>([a, b, c, d, e, f]));
+    if !fast::is_usual(call, &raw) {
+        return page_call_slow::<CALL>(entry, a, b, c, d, e, f);
     }
-    page_call_slow::<CALL>(entry, a, b, c, d, e, f)
+    if fast::page_fast(table::current(), call, &raw).is_none() {
+        return page_call_again::<CALL>(entry, a, b, c, d, e, f);
+    }
+    finish(entry, CALL as u64, Ok((1, 0)))
+}
+
+#[inline(always)]
+fn pick<const CALL: usize>(registers: [u64; 6]) -> Fields<u64> {
+    const { Places::of(Call::ALL[CALL]).unwrap() }.pick(registers)
+}
+
+/// Finds the table of a page, and takes the fast path again.
+#[cold]
+#[inline(never)]
+fn page_call_again<const CALL: usize>(entry: Entry, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
+    let (me, raw) = (table::current(), pick::<CALL>([a, b, c, d, e, f]));
+    if fast::find_table(me, &raw).and_then(|()| fast::page_fast(me, Call::ALL[CALL], &raw)).is_none() {
+        return page_call_slow::<CALL>(entry, a, b, c, d, e, f);
+    }
+    finish(entry, CALL as u64, Ok((1, 0)))
 }
 
 #[cold]
 #[inline(never)]
 fn page_call_slow<const CALL: usize>(entry: Entry, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
-    let call = Call::ALL[CALL];
-    let raw = const { Places::of(Call::ALL[CALL]).unwrap() }.pick([a, b, c, d, e, f]);
+    let (me, call, raw) = (table::current(), Call::ALL[CALL], pick::<CALL>([a, b, c, d, e, f]));
     if call == Call::Protect
         && raw.env == 0
-        && let Some(done) = fast::protect_run_fast(table::current(), Va(raw.va), raw.count, raw.arg)
+        && let Some(done) = fast::protect_run_fast(me, Va(raw.va), raw.count, raw.arg)
     {
         return finish(entry, CALL as u64, Ok((done, 0)));
     }
     let op = PageOp::from_registers(call, [a, b, c, d, e, f]);
-    finish(entry, CALL as u64, op.and_then(|op| pages::one(table::current(), &op)))
+    finish(entry, CALL as u64, op.and_then(|op| pages::one(me, &op)))
 }
 
 extern "C" fn page_ops(a: u64, b: u64, _: u64, _: u64, _: u64, _: u64) -> Pair {

@@ -4,30 +4,40 @@
 //! means that nothing was done: then the slow path does the work, or reports the error.
 
 use crate::env::table::Env;
-use abi::{Call, PageOp, Perms, Va};
+use abi::{Call, PageOp, Perms, Va, ops::Fields};
 
-/// Executes a call that changes one page of the caller.
+/// Whether a call changes one page of the caller, and has a fast path.
 #[inline(always)]
-pub fn page_fast(me: &'static Env, call: Call, va: Va, argument: u64) -> Option<()> {
-    let perms = checks(me, va, if call == Call::Own { 0 } else { argument })?;
+pub fn is_usual(call: Call, raw: &Fields<u64>) -> bool {
+    let has_fast_path = matches!(call, Call::Alloc | Call::Protect | Call::Unmap | Call::Own | Call::Map);
+    has_fast_path && raw.env == 0 && raw.source_env == 0 && raw.count == 1
+}
+
+/// Executes a [usual](is_usual) call.
+#[inline(always)]
+pub fn page_fast(me: &'static Env, call: Call, raw: &Fields<u64>) -> Option<()> {
+    let (va, source) = (Va(raw.va), Va(raw.source));
+    let perms = checks(me, va, if call == Call::Own { 0 } else { raw.arg })?;
+    if call == Call::Map {
+        source.source_run(1).ok()?;
+        is_unpinned(me, source).then_some(())?;
+        return me.page_map.try_lock()?.as_mut()?.map_fast(source, va, perms);
+    }
     let mut map = me.page_map.try_lock()?;
     let map = map.as_mut()?;
     match call {
         Call::Alloc => map.alloc_fast(va, perms),
         Call::Protect => map.protect_fast(va, perms),
         Call::Unmap => map.unmap_fast(va),
-        Call::Own => map.own_fast(va),
-        _ => None,
+        _ => map.own_fast(va),
     }
 }
 
-/// Maps one page of the caller at another address.
+/// Finds the table of the page of a [usual](is_usual) call, if it was not that of the last one.
 #[inline(always)]
-pub fn map_fast(me: &'static Env, source: Va, va: Va, argument: u64) -> Option<()> {
-    let perms = checks(me, va, argument)?;
-    source.source_run(1).ok()?;
-    is_unpinned(me, source).then_some(())?;
-    me.page_map.try_lock()?.as_mut()?.map_fast(source, va, perms)
+pub fn find_table(me: &'static Env, raw: &Fields<u64>) -> Option<()> {
+    let va = Some(Va(raw.va)).filter(|va| va.is_user_page())?;
+    me.page_map.try_lock()?.as_mut()?.find_table(va)
 }
 
 /// Changes the permissions of several pages of the caller. Returns how many were done.

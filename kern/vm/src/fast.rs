@@ -44,6 +44,14 @@ impl<M: Machine> PageMap<M> {
         (last.get().span == va.0 / SPAN).then(|| self.leaf(last, va))
     }
 
+    /// Finds the table of a page, if it was not that of the last walk. The fast path may then succeed.
+    pub fn find_table(&mut self, va: Va) -> Option<()> {
+        let is_new = self.last[0].get().span & !Walk::CLOSED != va.0 / SPAN;
+        let walk = if is_new { self.walk(va)? } else { return None };
+        self.last[0].set(walk);
+        Some(())
+    }
+
     /// Fast path of `alloc`, for an empty entry.
     #[inline(always)]
     pub fn alloc_fast(&mut self, va: Va, perms: Perms) -> Option<()> {
