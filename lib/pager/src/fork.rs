@@ -4,7 +4,9 @@
 //! shares page by page, [`share_tables`] shares whole tables where it may. `docs/fork.md` explains both, and follows a
 //! fork through the code.
 
-use crate::{Access, Error, Inherit, ME, PageCalls, Region, batch::Batch, ranges, runs::runs, sealing, unshare};
+use crate::{
+    Access, Error, Inherit, ME, PageCalls, Region, batch::Batch, ranges, runs::runs, sealing, tables, unshare,
+};
 use abi::layout::{SCRATCH, USER_LIMIT, UVPT};
 use abi::{EnvId, Level, PageOp, Perms, Pte, Va, page::span};
 use core::ops::Range;
@@ -121,16 +123,16 @@ impl<'a, K: PageCalls> Sharing<'a, K> {
     fn tables(&mut self, kernel: &mut K, start: Va, level: Level, mut left: u32) -> Result<(), Error> {
         let private = &self.plan.private;
         let mut at = start;
-        let end = level.above().map_or(USER_LIMIT, |above| unshare::around(start, above).end.min(USER_LIMIT));
+        let end = level.above().map_or(USER_LIMIT, |above| tables::around(start, above).end.min(USER_LIMIT));
         let is_here = level == Level::L2 && !private.is_empty() && (at..end).contains(&private.start);
         if is_here && kernel.table(private.start, Level::L2).is_present() {
             self.pages(kernel, private.clone())?;
             left -= 1;
         }
         while at < end && left > 0 {
-            let (entry, covered) = (kernel.table(at, level), unshare::around(at, level));
+            let (entry, covered) = (kernel.table(at, level), tables::around(at, level));
             if !entry.is_present() {
-                at = unshare::behind_empty(kernel, at, level);
+                at = tables::behind_empty(kernel, at, level);
                 continue;
             }
             if covered != *private {
@@ -154,7 +156,9 @@ impl<'a, K: PageCalls> Sharing<'a, K> {
         }
         match level.below() {
             None | Some(Level::L1) => {
-                sealing::open(kernel, covered)?;
+                if entry.has(Pte::SEALED) {
+                    sealing::open(kernel, covered)?;
+                }
                 self.pages(kernel, covered.clone())
             }
             Some(below) => self.tables(kernel, covered.start, below, kernel.count_entries(entry.frame())),

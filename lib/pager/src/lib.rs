@@ -16,6 +16,7 @@
 //! | [`mod@runs`] | adjacent pages that are treated alike |
 //! | `sealing` | whole tables that are protected against writes |
 //! | [`stream`] | pages that are touched one after the other |
+//! | `tables` | searches for tables |
 //! | [`unshare`] | tables that are shared since a fork: made private or given up |
 //!
 //! This crate calls the kernel only through the trait [`PageCalls`]. libos implements it with system calls; the tests
@@ -37,6 +38,7 @@ mod rights;
 pub mod runs;
 mod sealing;
 pub mod stream;
+mod tables;
 mod touch;
 pub mod unshare;
 

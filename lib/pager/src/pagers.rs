@@ -2,7 +2,7 @@
 
 use crate::region::{Inherit, Order, Pager, Region};
 use crate::touch::{Cause, Fill, Resolution, Touch};
-use crate::{ME, PageCalls, ranges, unshare};
+use crate::{ME, PageCalls, ranges, tables};
 use abi::page::TABLE_ENTRIES;
 use abi::{Error, Level, PAGE_SIZE, PageOp, Perms, Va};
 use core::ops::Range;
@@ -42,7 +42,7 @@ pub fn bring_in<K: PageCalls>(
         (None, Order::Sequential) => page..page.add_pages(AROUND),
         (None, _) => alone.clone(),
     };
-    let table = unshare::around(page, Level::L2);
+    let table = tables::around(page, Level::L2);
     let start = wanted.start.max(table.start).max(range.start).max(region.start);
     let end = wanted.end.min(table.end).min(range.end).min(region.end);
     let mut pages = around(kernel, page, start..end);
@@ -57,7 +57,10 @@ pub fn bring_in<K: PageCalls>(
         }
         pages = alone;
     }
-    kernel.stream(|stream| stream.advance(page, before, &pages));
+    // What fork or advice brings in is no touch of the program.
+    if region.order == Order::Unknown {
+        kernel.stream(|stream| stream.advance(page, before, &pages));
+    }
     Ok(())
 }
 

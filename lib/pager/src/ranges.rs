@@ -11,7 +11,8 @@ use crate::{
     rights::{RIGHTS, set_rights},
     runs::{Entries, runs},
     sealing,
-    unshare::{self, TABLE},
+    tables::{self, TABLE},
+    unshare,
 };
 use abi::{Level, PageOp, Perms, Pte, Va};
 use core::cell::Cell;
@@ -72,10 +73,9 @@ fn for_each_piece<K: 'static>(
 pub fn unmap<K: PageCalls>(kernel: &mut K, table: &impl Table<K>, range: &Range<Va>) -> Result<(), Error> {
     region::check(range)?;
     // The part that may fail comes first. Pages that are in no region would show up in the next mapping at this place.
-    let is_empty = unshare::are_missing(kernel, range);
+    let is_empty = tables::are_missing(kernel, range);
     if !is_empty {
         unshare::own_edges(kernel, range)?;
-        sealing::open_edges(kernel, range)?;
     }
     let mut rest = range.clone();
     while rest.start < rest.end {
@@ -92,7 +92,7 @@ pub fn unmap<K: PageCalls>(kernel: &mut K, table: &impl Table<K>, range: &Range<
 /// Those of the kernel.
 #[inline]
 pub fn clear<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
-    if unshare::are_missing(kernel, range) { Ok(()) } else { remove(kernel, range) }
+    if tables::are_missing(kernel, range) { Ok(()) } else { remove(kernel, range) }
 }
 
 fn remove<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
@@ -126,20 +126,16 @@ pub fn protect<K: PageCalls>(
     region::check(range)?;
     unshare::own(kernel, range)?;
     let whole = match table.edit(|regions| sealing::common_rights(regions.all(), range)) {
-        Some(before) if before != perms && !(before | perms).contains(Perms::EXEC) => unshare::inner_tables(range),
+        Some(before) if before != perms && !(before | perms).contains(Perms::EXEC) => tables::inner(range),
         _ => range.end..range.end,
     };
     for rest in [range.start..whole.start, whole.end..range.end] {
         sealing::open(kernel, &rest)?;
     }
     table.edit(|regions| regions.change(range, |region| region.perms = (region.perms - RIGHTS) | perms))?;
-    let mut rest = range.start;
-    sealing::for_each_run(kernel, &whole, perms, |kernel, tables, count| {
-        kernel.op(PageOp::protect_tables(ME, tables.start, count, Level::L2, perms))?;
-        let before = core::mem::replace(&mut rest, tables.end)..tables.start;
-        set_rights_of_all(kernel, &before, perms)
-    })?;
-    set_rights_of_all(kernel, &(rest..range.end), perms)
+    set_rights_of_all(kernel, &(range.start..whole.start), perms)?;
+    sealing::protect(kernel, &whole, perms, |kernel, rest| set_rights_of_all(kernel, &rest, perms))?;
+    set_rights_of_all(kernel, &(whole.end..range.end), perms)
 }
 
 /// Gives these rights to all pages of a range.
@@ -180,10 +176,7 @@ pub fn advise<K: PageCalls>(
             for_each_piece(table, range, |region, piece| match region.pager.can_discard() {
                 // First own the edges, as `unmap` does: a pager that has freed the data of its marks must not see them
                 // again.
-                true => {
-                    unshare::own_edges(kernel, &piece)?;
-                    sealing::open_edges(kernel, &piece)
-                }
+                true => unshare::own_edges(kernel, &piece),
                 false => Err(Error::NotSupported(piece.start)),
             })?;
             for_each_piece(table, range, |region, piece| {
@@ -211,7 +204,7 @@ pub(crate) fn bring_in<K: PageCalls>(
     }
     let mut va = piece.start;
     while va < piece.end {
-        let mut entries = kernel.entries(va..piece.end.min(unshare::around(va, Level::L2).end));
+        let mut entries = kernel.entries(va..piece.end.min(tables::around(va, Level::L2).end));
         let entry = entries.next().filter(|(at, _)| *at == va).map_or(Pte(0), |(_, entry)| entry);
         let must_own = access == Access::Write && entry.has(Perms::COW.bits());
         let mut count = 1;
@@ -287,15 +280,21 @@ fn alias<K: PageCalls>(kernel: &mut K, region: &Region<K>, new: &Range<Va>) -> R
 /// far from the start of a table.
 fn share_entries<K: PageCalls>(kernel: &mut K, old: &Range<Va>, new: Va) -> Result<(), Error> {
     let distance = new.0.wrapping_sub(old.start.0);
-    let tables = if distance.is_multiple_of(TABLE) { unshare::inner_tables(old) } else { old.end..old.end };
-    for rest in [old.start..tables.start, tables.end..old.end] {
+    let whole = if distance.is_multiple_of(TABLE) { tables::inner(old) } else { old.end..old.end };
+    for rest in [old.start..whole.start, whole.end..old.end] {
         sealing::open(kernel, &rest)?;
     }
-    unshare::for_each_run(kernel, &tables, |kernel, va, count| {
-        kernel.op(PageOp::share_tables(ME, va, ME, Va(va.0.wrapping_add(distance)), count, Level::L2))
-    })?;
-    copy_entries(kernel, &(old.start..tables.start), new)?;
-    copy_entries(kernel, &(tables.end..old.end), Va(tables.end.0.wrapping_add(distance)))
+    tables::for_each_run(
+        kernel,
+        &whole,
+        |_, _| true,
+        |kernel, run| {
+            let to = Va(run.start.0.wrapping_add(distance));
+            kernel.op(PageOp::share_tables(ME, run.start, ME, to, tables::count(&run), Level::L2))
+        },
+    )?;
+    copy_entries(kernel, &(old.start..whole.start), new)?;
+    copy_entries(kernel, &(whole.end..old.end), Va(whole.end.0.wrapping_add(distance)))
 }
 
 /// Makes the pages and marks of `old` appear from `new` on as well, each by itself.

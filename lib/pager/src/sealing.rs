@@ -5,7 +5,8 @@
 //! A change to a part of the table [`open`]s it first: then the pages are protected one by one.
 
 use crate::region::Region;
-use crate::{Error, ME, PageCalls, rights::set_rights, touch::Fill, unshare};
+use crate::tables::{self, Found, Tables};
+use crate::{Error, ME, PageCalls, rights::set_rights, touch::Fill};
 use abi::page::TABLE_ENTRIES;
 use abi::{Level, PageOp, Perms, Pte, Va};
 use core::ops::Range;
@@ -20,58 +21,50 @@ pub(crate) fn common_rights<K>(regions: &[Region<K>], range: &Range<Va>) -> Opti
     (all.all(is_like) && !rights.contains(Perms::KEEP)).then_some(rights)
 }
 
-/// Calls `f` with each run of tables in a range whose seals give these rights, READ or WRITE: their addresses, and their
-/// number.
-pub(crate) fn for_each_run<K: PageCalls>(
+/// Protects as many whole tables of a range as can be, or lifts their seals, with these rights, READ or WRITE. Calls `rest`
+/// with each range of pages between them. The tables are private.
+///
+/// # Errors
+/// Those of the kernel and of `rest`.
+pub(crate) fn protect<K: PageCalls>(
     kernel: &mut K,
     range: &Range<Va>,
     perms: Perms,
-    mut f: impl FnMut(&mut K, Range<Va>, u32) -> Result<(), Error>,
+    mut rest: impl FnMut(&mut K, Range<Va>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let fits = |kernel: &K, entry: Pte| match perms.contains(Perms::WRITE) {
         true => entry.has(Pte::SEALED),
         false => kernel.count_entries(entry.frame()) == TABLE_ENTRIES as u32 && !entry.has(Pte::SEALED),
     };
     let mut at = range.start;
-    while let Some((first, entry)) = unshare::next_table(kernel, &(at..range.end)) {
-        let (mut end, mut count) = (first.end, 1);
-        if fits(kernel, entry) {
-            while let Some((next, entry)) = unshare::next_table(kernel, &(end..range.end))
-                && next.start == end
-                && fits(kernel, entry)
-            {
-                (end, count) = (next.end, count + 1);
-            }
-            f(kernel, first.start..end, count)?;
-        }
-        at = end;
-    }
-    Ok(())
+    tables::for_each_run(kernel, range, fits, |kernel, run| {
+        kernel.op(PageOp::protect_tables(ME, run.start, tables::count(&run), Level::L2, perms))?;
+        rest(kernel, core::mem::replace(&mut at, run.end)..run.start)
+    })?;
+    rest(kernel, at..range.end)
 }
 
-/// Lifts the seal of each table that translates addresses of a range; its pages are protected one by one instead. The
-/// tables are private.
+/// Lifts the seals of the tables that translate addresses of a range. The tables are private.
 ///
 /// # Errors
 /// Those of the kernel.
 pub(crate) fn open<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
-    let mut at = range.start;
-    while let Some((table, entry)) = unshare::next_table(kernel, &(at..range.end)) {
-        if entry.has(Pte::SEALED) {
-            set_rights(kernel, &table, Perms::READ, |_| true)?;
-            kernel.op(PageOp::protect_tables(ME, table.start, 1, Level::L2, Perms::WRITE))?;
-        }
-        at = table.end;
+    let mut tables = Tables::of(range);
+    while let Some(found) = tables.next(kernel) {
+        lift(kernel, &found)?;
     }
     Ok(())
 }
 
-/// [`open`]s the tables that translate addresses both inside a range and outside.
+/// Lifts the seal of a private table of level 1, if it has one; its pages are protected one by one instead.
 ///
 /// # Errors
 /// Those of the kernel.
-pub(crate) fn open_edges<K: PageCalls>(kernel: &mut K, range: &Range<Va>) -> Result<(), Error> {
-    let inner = unshare::inner_tables(range);
-    open(kernel, &(range.start..inner.start))?;
-    open(kernel, &(inner.end..range.end))
+#[inline]
+pub(crate) fn lift<K: PageCalls>(kernel: &mut K, found: &Found) -> Result<(), Error> {
+    if found.entry.has(Pte::SEALED) {
+        set_rights(kernel, &tables::around(found.start, Level::L2), Perms::READ, |_| true)?;
+        kernel.op(PageOp::protect_tables(ME, found.start, 1, Level::L2, Perms::WRITE))?;
+    }
+    Ok(())
 }

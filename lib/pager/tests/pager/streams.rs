@@ -168,6 +168,16 @@ fn advice_overrides_what_the_faults_say() {
 }
 
 #[test]
+fn pages_that_are_brought_in_unasked_begin_no_stream() {
+    let mut program = Program::new(&[region(0..PAGES, &ZEROS)]);
+    for piece in [0..3, 3..4] {
+        program.rig.advise(piece, Advice::WillNeed).expect("memory");
+    }
+    assert_eq!(program.write_all(4..8), [1, 1, 1, 1]);
+    program.rig.end();
+}
+
+#[test]
 fn the_touched_page_comes_if_there_is_a_frame_for_it() {
     for downwards in [false, true] {
         let mut program = Program::new(&[region(0..512, &ZEROS)]);
