@@ -12,6 +12,7 @@
 //! | [`simd`] | which code may touch no vector register, and the check |
 //! | [`archive`] | packs the programs for the kernel |
 //! | [`machine`], [`install`], [`emulator`] | an emulator: its command line, installation, version |
+//! | [`size`] | sizes as one types them |
 //! | [`kill_on_exit`] | no emulator outlives the tool |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
 //! | [`cycle_costs`] | the cost of expensive instructions |
@@ -54,6 +55,7 @@ pub mod run;
 pub mod scale;
 pub mod session;
 pub mod simd;
+pub mod size;
 pub mod symbols;
 pub mod terminal;
 pub mod test;

@@ -1,6 +1,7 @@
 //! A machine to boot: its parts, and the emulator's command line for it.
 
-use anyhow::{Result, bail, ensure};
+use crate::size;
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::{ffi::OsStr, fmt, process::Command, str::FromStr};
 
@@ -33,18 +34,7 @@ impl FromStr for Memory {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Memory> {
-        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(split);
-        let shift = match unit.to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
-            "K" => 10,
-            "M" => 20,
-            "G" => 30,
-            "T" => 40,
-            _ => bail!(SIZES),
-        };
-        ensure!(!number.is_empty(), SIZES);
-        let number: u64 = number.parse().unwrap_or(u64::MAX);
-        let bytes = number.saturating_mul(1 << shift);
+        let bytes = size::bytes(text).context(SIZES)?;
         ensure!(bytes >= Memory::LEAST.0, "the kernel needs more: {SIZES}");
         ensure!(bytes <= Memory::MOST.0, "the emulated processor cannot reach so much: {SIZES}");
         ensure!(bytes.is_multiple_of(1 << 20), SIZES);
