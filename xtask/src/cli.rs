@@ -113,6 +113,14 @@ mod tests {
     }
 
     #[test]
+    fn each_disk_is_an_option_of_its_own() {
+        let cli = Cli::try_parse_from(["xtask", "run", "--disk", "a,ro", "--disk", "scratch", "hello", "b"]).unwrap();
+        let Command::Run(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.disks.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a,ro", "scratch"]);
+        assert_eq!(args.command, ["hello", "b"]);
+    }
+
+    #[test]
     fn steps_of_ci_are_commands() {
         let ours: Vec<_> = ci::STEPS.iter().filter(|step| step[0] == "xtask").collect();
         assert!(!ours.is_empty());
@@ -123,7 +131,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let bad: [&[&str]; 5] = [
+        let bad: [&[&str]; 6] = [
+            &["run", "--disk", "d.img,rw"],
             &["run", "--memory", "lots"],
             &["run", "--cpus", "0"],
             &["run", "--accel", "warp"],

@@ -1,6 +1,7 @@
 //! `cargo xtask gdb`: a machine that waits, and gdb attached to it with the symbols of the kernel
 //! and of the program.
 
+use crate::disk_option::{Attached, DiskOption};
 use crate::images::{Builder, Flavor, Images};
 use crate::install::{self, Manager};
 use crate::machine::{Boot, CommandLine, Debugger, Machine, Memory};
@@ -24,6 +25,9 @@ pub struct Args {
     /// How much memory: 32M, 1G, ...
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
     memory: Memory,
+    /// Attach a disk, as `run` does
+    #[arg(long = "disk", value_name = "FILE[,size=SIZE][,ro]")]
+    disks: Vec<DiskOption>,
     /// More commands for gdb, which it runs when it has reached the machine
     #[arg(long, short = 'x', value_name = "COMMAND")]
     ex: Vec<String>,
@@ -45,6 +49,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     let program = args.command[0].as_str();
     workspace.program(program)?;
     let gdb = find_gdb()?;
+    let attached = Attached::new(&args.disks, &workspace.target)?;
     let qemu = install::qemu()?;
     let images = Builder::of(&workspace).build(&[Flavor::Plain])?;
     let scratch = scratch()?;
@@ -54,6 +59,7 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
     let machine = Machine {
         cpus: args.cpus,
         memory: args.memory,
+        disks: attached.disks.clone(),
         debugger: Some(Debugger::Socket(socket.clone())),
         ..Machine::default()
     };

@@ -12,6 +12,7 @@
 //! | [`simd`] | which code may touch no vector register, and the check |
 //! | [`archive`] | packs the programs for the kernel |
 //! | [`machine`], [`install`], [`emulator`] | an emulator: its command line, installation, version |
+//! | [`disk`], [`disk_option`], [`disk_image`] | the disks of a machine, the option `--disk`, the files behind them |
 //! | [`size`] | sizes as one types them |
 //! | [`kill_on_exit`] | no emulator outlives the tool |
 //! | [`session`], [`report`], [`input`] | one run of a machine: console, input, verdict |
@@ -34,6 +35,9 @@ pub mod clippy;
 pub mod comparison;
 pub mod config;
 pub mod cycle_costs;
+pub mod disk;
+pub mod disk_image;
+pub mod disk_option;
 pub mod doc;
 pub mod doctor;
 pub mod emulator;

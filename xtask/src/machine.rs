@@ -1,5 +1,6 @@
 //! A machine to boot: its parts, and the emulator's command line for it.
 
+use crate::disk::Disk;
 use crate::size;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,8 @@ pub struct Machine {
     /// Time is the number of executed instructions, so every run is the same. Several processors execute in turn, and
     /// time advances with the instructions of all.
     pub icount: bool,
+    /// The disks.
+    pub disks: Vec<Disk>,
     /// Whether the machine waits for a debugger.
     pub debugger: Option<Debugger>,
     /// More arguments for the emulator.
@@ -86,6 +89,7 @@ impl Default for Machine {
             accel: Accel::Tcg,
             processor: None,
             icount: false,
+            disks: Vec::new(),
             debugger: None,
             extra: Vec::new(),
         }
@@ -187,6 +191,9 @@ impl Machine {
         if self.icount {
             options.push_str(" --icount");
         }
+        for disk in &self.disks {
+            options.push_str(&format!(" --disk {}", shell_word(disk.to_string().as_ref())));
+        }
         options
     }
 
@@ -196,7 +203,7 @@ impl Machine {
         let mut command = Command::new(qemu);
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-machine", "pc", "-m", &self.memory.to_string()])
+            .args(["-machine", self.board(), "-m", &self.memory.to_string()])
             .args(["-smp", &self.cpus.to_string()])
             .args(self.accelerator())
             .args(["-cpu", self.model()])
@@ -205,6 +212,7 @@ impl Machine {
             .arg("-chardev")
             .arg(option("file,id=report,path=", &files.report))
             .args(["-device", "isa-debugcon,iobase=0xe9,chardev=report"])
+            .args(self.devices())
             .args(self.debugger_arguments())
             .args(&self.extra)
             .arg("-kernel")
@@ -213,6 +221,26 @@ impl Machine {
             .arg(&boot.archive)
             .args(["-append", line]);
         command
+    }
+
+    /// Whether the machine has devices that access memory on their own.
+    fn has_devices(&self) -> bool {
+        !self.disks.is_empty()
+    }
+
+    /// The emulator's board. Only `q35` has an IOMMU. Its firmware takes more memory, so counts are taken on `pc`.
+    fn board(&self) -> &'static str {
+        if self.has_devices() { "q35" } else { "pc" }
+    }
+
+    /// The devices that access memory on their own, behind the IOMMU. It must come before them.
+    fn devices(&self) -> Vec<String> {
+        if !self.has_devices() {
+            return Vec::new();
+        }
+        let mut words = vec!["-device".to_owned(), "intel-iommu,aw-bits=48".to_owned()];
+        words.extend(self.disks.iter().enumerate().flat_map(|(index, disk)| disk.arguments(index)));
+        words
     }
 
     fn accelerator(&self) -> &'static [&'static str] {
@@ -277,6 +305,7 @@ pub fn shell_word(word: &OsStr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Faults;
 
     #[test]
     fn memory_sizes() {
@@ -304,6 +333,46 @@ mod tests {
         assert_eq!(text(&["a b", ""]).unwrap(), "init=hello nonce=n trace tick=5 -- \x1fa b\x1f");
         assert!(text(&["a\x1fb"]).is_err());
         assert!(text(&["a".repeat(4000).as_str()]).is_err());
+    }
+
+    /// The emulator's command line, without the parts that every machine has.
+    fn arguments(machine: &Machine) -> Vec<String> {
+        let boot = Boot { kernel: "k".into(), archive: "a".into(), line: CommandLine::default() };
+        let command = machine.command("qemu".as_ref(), &boot, "line", &Files { report: "r,".into() });
+        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_machine_without_devices_is_the_one_whose_counts_are_recorded() {
+        let machine = Machine { icount: true, ..Machine::default() };
+        let expected = "-nodefaults -no-user-config -no-reboot -display none -machine pc -m 128M -smp 1 -accel tcg \
+             -icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm -cpu max \
+             -chardev stdio,id=console,signal=off -serial chardev:console \
+             -device isa-debug-exit,iobase=0xf4,iosize=0x04 -chardev file,id=report,path=r,, \
+             -device isa-debugcon,iobase=0xe9,chardev=report -kernel k -initrd a -append line";
+        assert_eq!(arguments(&machine).join(" "), expected);
+    }
+
+    #[test]
+    fn disks_are_behind_the_iommu_of_a_machine_that_is_otherwise_the_same() {
+        let disk = |image: &str| Disk { image: image.into(), read_only: false, faults: Faults::default() };
+        let without = Machine { icount: true, cpus: 2, debugger: Some(Debugger::Port(7)), ..Machine::default() };
+        let machine = Machine { disks: vec![disk("a,b"), disk("c")], ..without.clone() };
+        assert_eq!(machine.options(), " --cpus 2 --icount --disk a,,b --disk c");
+        let mut words = arguments(&machine);
+        let board = words.iter().position(|word| word == "q35").unwrap();
+        words[board] = "pc".to_owned();
+        let iommu = words.iter().position(|word| word == "intel-iommu,aw-bits=48").unwrap();
+        let devices: Vec<String> = words.drain(iommu - 1..iommu + 9).collect();
+        let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+        let ends = |word: &str, end: &str| word.starts_with("virtio-blk-pci,") && word.contains(end);
+        let ["-device", _, "-blockdev", first, "-device", disk0, "-blockdev", second, "-device", disk1] = devices[..]
+        else {
+            panic!("{devices:?}")
+        };
+        assert!(first.contains(r#""filename":"a,b""#) && second.contains(r#""filename":"c""#), "{devices:?}");
+        assert!(ends(disk0, "drive=disk0,serial=disk0,addr=0x1,") && ends(disk1, "drive=disk1,serial=disk1,addr=0x2,"));
+        assert_eq!(words, arguments(&without));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `cargo xtask run`: boots a program, the shell, or the tour.
 
+use crate::disk_option::{Attached, DiskOption};
 use crate::images::{self, Builder, Flavor, Images};
 use crate::input::{self, Chunks, Source};
 use crate::machine::{Accel, Boot, CommandLine, Debugger, Machine, Memory, shell_word};
@@ -37,6 +38,12 @@ pub struct Args {
     /// How much memory: 32M, 1G, ...
     #[arg(long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
     pub memory: Memory,
+    /// Attach a disk, with its bytes in FILE; `scratch` is a disk that vanishes with the run
+    ///
+    /// If there is no FILE, it is made, with 64M or SIZE; an existing one keeps its size. With `ro` the machine can
+    /// only read. A comma in the name of the file is written twice. Each `--disk` attaches another disk.
+    #[arg(long = "disk", value_name = "FILE[,size=SIZE][,ro]")]
+    pub disks: Vec<DiskOption>,
     /// What executes guest code
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,
@@ -129,6 +136,8 @@ struct Kit<'a> {
     machine: Machine,
     images: Images,
     scratch: Arc<TempDir>,
+    /// Keeps the images of scratch disks.
+    _attached: Arc<Attached>,
 }
 
 /// Boots the program of the command line.
@@ -153,6 +162,7 @@ impl<'a> Kit<'a> {
         if args.accel == Accel::Kvm {
             ensure_kvm()?;
         }
+        let attached = Attached::new(&args.disks, &workspace.target)?;
         let qemu = install::qemu()?;
         let flavor = match (args.check, args.count) {
             (true, _) => Flavor::Check,
@@ -168,10 +178,11 @@ impl<'a> Kit<'a> {
             accel: args.accel,
             processor: args.processor.clone(),
             icount: args.icount,
+            disks: attached.disks.clone(),
             debugger: args.gdb.then(|| announce_debugger(&images.kernels[0])).transpose()?,
             extra: Vec::new(),
         };
-        Ok(Kit { args, qemu, machine, images, scratch })
+        Ok(Kit { args, qemu, machine, images, scratch, _attached: Arc::new(attached) })
     }
 
     fn start(&self, init: &str, args: &[String], timeout: Option<Duration>) -> Result<Session> {

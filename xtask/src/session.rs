@@ -287,6 +287,12 @@ impl Drop for Session {
 
 /// A remedy for an emulator that could not start a machine with this much memory.
 fn advice(messages: &str, memory: Memory) -> String {
+    if let Some(file) = locked_file(messages) {
+        return format!(
+            "another machine uses {file}; end that one, or attach another file (several machines can use a file if \
+             all of them attach it with `ro`)"
+        );
+    }
     if !messages.contains("cannot set up guest memory") {
         return "`cargo xtask doctor` shows what is missing".to_owned();
     }
@@ -296,6 +302,12 @@ fn advice(messages: &str, memory: Memory) -> String {
         _ => String::new(),
     };
     format!("{memory} of memory are more than this host can provide{host}; use --memory to ask for less")
+}
+
+/// The file that the emulator could not lock, because another process has locked it.
+fn locked_file(messages: &str) -> Option<&str> {
+    let (_, rest) = messages.split_once("Is another process using the image [")?;
+    rest.lines().next()?.strip_suffix("]?")
 }
 
 /// The value of a line of `/proc/meminfo`, in megabytes.
@@ -385,6 +397,15 @@ mod tests {
         assert!(advice(said).starts_with("40960M of memory") && advice(said).contains("--memory"));
         assert!(!advice(said).contains("doctor"));
         assert!(advice("qemu-system-x86_64: -accel tcg: invalid option").contains("doctor"));
+    }
+
+    #[test]
+    fn a_disk_that_is_in_use_is_named() {
+        let said = "qemu-system-x86_64: -device virtio-blk-pci,drive=disk0: Failed to get \"write\" lock\n\
+             Is another process using the image [a [1]?.img]?\n";
+        let advice = advice(said, Memory::DEFAULT);
+        assert!(advice.starts_with("another machine uses a [1]?.img; end that one"), "{advice}");
+        assert!(advice.contains("`ro`"), "{advice}");
     }
 
     #[test]
