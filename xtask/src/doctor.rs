@@ -10,6 +10,12 @@ use std::{ffi::OsStr, fs, path::Path, process::Command};
 /// The disk space that a build of everything takes.
 const DISK_LEAST: u64 = 2 << 30;
 
+/// The parts of an emulator that disks need: the question whose answer lists such parts, and their names.
+const DISK_PARTS: [([&str; 2], &[&str]); 2] =
+    [(["-machine", "help"], &["q35"]), (["-device", "help"], &["intel-iommu", "virtio-blk-pci"])];
+/// The parts that fault injection in disks needs.
+const FAULT_PARTS: [([&str; 2], &[&str]); 1] = [(["-drive", "format=help"], &["blkdebug", "blklogwrites", "throttle"])];
+
 /// The result of one check.
 enum Finding {
     Good(String),
@@ -33,6 +39,7 @@ pub fn main() -> Result<ExitStatus> {
         ("rustfmt", component("rustfmt", "rustfmt")),
         ("clippy", component("clippy-driver", "clippy")),
         ("qemu", qemu()),
+        ("devices", devices()),
         ("gdb", gdb()),
         ("kvm", kvm()),
         ("disk", disk(&workspace.target)),
@@ -59,11 +66,15 @@ fn arrow(remedy: &str) -> String {
     if remedy.is_empty() { String::new() } else { format!("\n         {:9} -> {remedy}", "") }
 }
 
+/// A program's output.
+fn output(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// The first line of a program's output.
 fn ask(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output.status.success().then(|| text.lines().next().unwrap_or("").to_owned())
+    output(program, args).map(|text| text.lines().next().unwrap_or("").to_owned())
 }
 
 fn rustc(root: &Path) -> Finding {
@@ -126,6 +137,27 @@ fn qemu() -> Finding {
     }
 }
 
+fn devices() -> Finding {
+    let Ok(Some(qemu)) = install::find_qemu() else {
+        return Optional("no emulator that could have any".to_owned(), String::new());
+    };
+    let lacks = |parts: &[([&str; 2], &'static [&str])]| -> Vec<&str> {
+        parts.iter().flat_map(|(question, names)| absent(&output(&qemu, question).unwrap_or_default(), names)).collect()
+    };
+    let remedy = || format!("let {} name a complete QEMU", install::QEMU_VARIABLE);
+    match (lacks(&DISK_PARTS).join(", "), lacks(&FAULT_PARTS).join(", ")) {
+        (disks, _) if !disks.is_empty() => Optional(format!("QEMU lacks {disks}; `--disk` needs them"), remedy()),
+        (_, faults) if !faults.is_empty() => Optional(format!("QEMU lacks {faults}; some tests need them"), remedy()),
+        _ => Good("QEMU has an IOMMU, disks, and fault injection for tests".to_owned()),
+    }
+}
+
+/// The names that are no words of the list.
+fn absent<'a>(list: &str, names: &[&'a str]) -> Vec<&'a str> {
+    let is_there = |name: &&str| list.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == *name);
+    names.iter().copied().filter(|name| !is_there(name)).collect()
+}
+
 fn gdb() -> Finding {
     match ask("gdb", &["--version"]) {
         Some(version) => Good(version),
@@ -157,5 +189,17 @@ fn disk(target: &Path) -> Finding {
         }
         Ok(disk) => Good(format!("{} GiB free for {shown}", (disk.f_bavail * disk.f_frsize) >> 30)),
         Err(error) => Optional(format!("cannot read the free space for {shown}: {error}"), String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_whole_words_of_the_list() {
+        let list = "name \"virtio-blk-pci-non-transitional\", bus PCI\nname \"intel-iommu\", bus System\n";
+        assert_eq!(absent(list, &["intel-iommu", "virtio-blk-pci", "PCI"]), ["virtio-blk-pci"]);
+        assert_eq!(absent("", &["q35"]), ["q35"]);
     }
 }
