@@ -1,7 +1,7 @@
 //! A test case: the program to boot, the machine, and the expected result.
 
 use abi::{ExitStatus, Vector};
-use engine::{End, Request, Run, Testbed};
+use engine::{Disk, End, Request, Run, Testbed};
 use grade::rubric::{Rubric, Test};
 use libtest_mimic::{Failed, Trial};
 use std::sync::{Arc, LazyLock};
@@ -127,6 +127,13 @@ impl Case {
     #[must_use]
     pub fn one_processor(mut self) -> Case {
         self.anywhere = false;
+        self
+    }
+
+    /// Adds a disk.
+    #[must_use]
+    pub fn disk(mut self, disk: Disk) -> Case {
+        self.request.disks.push(disk);
         self
     }
 

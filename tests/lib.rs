@@ -17,4 +17,4 @@
 mod case;
 
 pub use case::{Case, graded, graded_with, guest, named};
-pub use engine::{End, Request, Run, Testbed};
+pub use engine::{Disk, End, Request, Run, Testbed};

@@ -3,6 +3,7 @@
 mod apps;
 mod boot;
 mod counts;
+mod disks;
 mod documented_output;
 mod grading;
 mod hostile;
@@ -49,7 +50,9 @@ fn run(arguments: &Arguments, testbed: &Arc<Testbed>) -> Conclusion {
     trials.extend(pagers::cases().iter().flat_map(|case| case.trials(testbed)));
     trials.extend(apps::cases().iter().flat_map(|case| case.trials(testbed)));
     trials.extend(documented_output::cases().iter().flat_map(|case| case.trials(testbed)));
+    trials.extend(disks::cases().iter().flat_map(|case| case.trials(testbed)));
     trials.extend(boot::trials(testbed));
+    trials.extend(disks::trials(testbed));
     trials.extend(image::trials(testbed));
     trials.extend(pagers::trials(testbed));
     trials.extend(counts::trials(testbed));

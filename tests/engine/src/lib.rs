@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`testbed`] | an emulator, kernels and programs: boots requests, and explains their failures |
 //! | [`request`] | what to boot, and the commands that do the same by hand |
+//! | [`disk`] | the disks of a run |
 //! | [`run`] | the observed run: console, end, report; and demands on it |
 //! | [`expect`] | demands on the lines of a console |
 //! | [`failure`] | the explanation of a failure, as text |
@@ -14,12 +15,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod disk;
 pub mod expect;
 pub mod failure;
 pub mod request;
 pub mod run;
 pub mod testbed;
 
+pub use disk::{Disk, UsedDisk};
 pub use failure::Failure;
 pub use request::Request;
 pub use run::{End, Run};

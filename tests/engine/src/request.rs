@@ -1,5 +1,6 @@
 //! What to boot, and the commands that repeat it by hand.
 
+use crate::disk::Disk;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use xtask::images::Flavor;
@@ -17,6 +18,8 @@ pub struct Request {
     pub files: BTreeMap<String, Vec<u8>>,
     /// The bytes that are piped to the console, before its input ends.
     pub input: Option<Vec<u8>>,
+    /// The disks, besides those that the machine has.
+    pub disks: Vec<Disk>,
     /// The machine.
     pub machine: Machine,
     /// The time limit of the run.
@@ -33,6 +36,7 @@ impl Request {
             line: CommandLine { init: program.to_owned(), trace: true, ..CommandLine::default() },
             files: BTreeMap::new(),
             input: None,
+            disks: Vec::new(),
             machine: Machine::default(),
             timeout: TIMEOUT,
             tries: 1,
@@ -48,7 +52,7 @@ impl Request {
             Flavor::Check => " --check",
             Flavor::Count => " --count",
         });
-        command.push_str(&self.machine.options());
+        command.push_str(&self.options(&self.machine));
         command.extend(self.line.tick_us.map(|tick| format!(" --tick {tick}")));
         command.push_str(if self.line.trace { "" } else { " --no-trace" });
         command.push_str(&match self.line.limit {
@@ -64,14 +68,21 @@ impl Request {
     /// The command that runs the program on the checking kernel, with the usual ticks and without a limit.
     #[must_use]
     pub fn check_command(&self) -> String {
-        format!("cargo xtask run --check{}{}", self.machine.options(), self.typed())
+        format!("cargo xtask run --check{}{}", self.options(&self.machine), self.typed())
     }
 
     /// The command that runs the program in the debugger.
     #[must_use]
     pub fn debug_command(&self) -> String {
         let machine = Machine { icount: false, ..self.machine.clone() };
-        format!("cargo xtask gdb{}{}", machine.options(), self.typed())
+        format!("cargo xtask gdb{}{}", self.options(&machine), self.typed())
+    }
+
+    /// The options for this machine with the disks.
+    fn options(&self, machine: &Machine) -> String {
+        let disks = self.disks.iter().enumerate().map(|(index, disk)| disk.option(index).to_string());
+        let disks = disks.map(|disk| format!(" --disk {}", shell_word(disk.as_ref())));
+        machine.options() + &disks.collect::<String>()
     }
 
     /// The program and its arguments, as words that follow a command.
@@ -84,6 +95,8 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
+    use xtask::disk::{Errno, InjectedError, RequestKind};
 
     #[test]
     fn commands_can_be_typed() {
@@ -105,5 +118,18 @@ mod tests {
             request.command(Flavor::Plain),
             "cargo xtask run --memory 32M --processor max,-smap --icount --tick 9 --no-trace --limit 7 sh 'a b'"
         );
+    }
+
+    #[test]
+    fn commands_have_the_disks() {
+        let error = InjectedError { request: RequestKind::Write, sector: Some(7), errno: Errno::IO, once: true };
+        let empty = Disk::empty("2M").failing(error).limited(NonZeroU32::MIN);
+        let disks = vec![empty, Disk::of(vec![1; 512]).logged(), Disk::of(vec![1; 512]).read_only()];
+        let request = Request { disks, ..Request::of("hello") };
+        let options =
+            "--disk scratch,size=2M,fail-once=write@7,iops=1 --disk disk1.img,log=disk1.log --disk disk2.img,ro";
+        assert_eq!(request.command(Flavor::Plain), format!("cargo xtask run {options} --timeout 120 hello"));
+        assert_eq!(request.check_command(), format!("cargo xtask run --check {options} hello"));
+        assert_eq!(request.debug_command(), format!("cargo xtask gdb {options} hello"));
     }
 }

@@ -1,5 +1,6 @@
 //! A run that has ended, and demands on it. Unmet demands are collected, so that a failure reports all of them.
 
+use crate::disk::UsedDisk;
 use crate::expect::{self, Expect, Unmet, clip};
 use abi::ExitStatus;
 use regex::Regex;
@@ -40,15 +41,23 @@ pub struct Run {
     pub report: Option<Report>,
     /// The word with which the kernel's lines begin, if it signed them.
     pub signature: Option<String>,
+    /// The disks of the request.
+    pub disks: Vec<UsedDisk>,
     unmet: RefCell<Vec<Unmet>>,
 }
 
 impl Run {
-    /// A run of which no demand has been made.
+    /// A run without disks, of which no demand has been made.
     #[must_use]
     pub fn new(console: &[u8], end: End, report: Option<Report>, signature: Option<String>) -> Run {
         let console = String::from_utf8_lossy(console).into_owned();
-        Run { console, end, report, signature, unmet: RefCell::default() }
+        Run { console, end, report, signature, disks: Vec::new(), unmet: RefCell::default() }
+    }
+
+    /// This run, of a machine with these disks.
+    #[must_use]
+    pub fn with_disks(self, disks: Vec<UsedDisk>) -> Run {
+        Run { disks, ..self }
     }
 
     /// The lines of the console, without carriage returns and signatures.

@@ -1,5 +1,6 @@
 //! The emulator, the kernels and the programs with which requests are booted. They are built once.
 
+use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::request::Request;
 use crate::run::{End, Run};
@@ -95,7 +96,11 @@ impl Testbed {
         archive.write(&path)?;
         let boot = Boot { kernel: self.kernel(flavor).clone(), archive: path, line: request.line.clone() };
         let options = Options { timeout: Some(request.timeout), verbose: false };
-        let session = Session::start(&self.qemu, &request.machine, &boot, &options)?;
+        let prepare = |disk: &Disk| disk.prepare(&self.workspace.target);
+        let disks = request.disks.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+        let mut machine = request.machine.clone();
+        machine.disks.extend(request.disks.iter().zip(&disks).map(|(disk, files)| disk.attached(files)));
+        let session = Session::start(&self.qemu, &machine, &boot, &options)?;
         if let Some(input) = &request.input {
             session.pipe_in(input.clone());
         }
@@ -116,7 +121,7 @@ impl Testbed {
             Err(error) if error.is::<Reset>() => (End::Reset, None),
             Err(error) => return Err(error),
         };
-        Ok(Run::new(&console, end, report, signature))
+        Ok(Run::new(&console, end, report, signature).with_disks(disks))
     }
 
     /// Explains a run of this request that did not meet its demands.

@@ -1,0 +1,84 @@
+//! Machines with disks: the kernel boots behind an IOMMU that nobody has programmed, and no disk changes.
+
+use anyhow::{Context, Result, bail, ensure};
+use libtest_mimic::Trial;
+use std::fs;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use tests::{Case, Disk, Request, Testbed, named};
+use xtask::archive::Archive;
+use xtask::disk::{self, Errno, Faults, InjectedError, RequestKind};
+use xtask::images::Flavor;
+use xtask::machine::{Boot, Machine};
+use xtask::session::{Options, Session, Step, scratch};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        hello("disk-one").disk(pattern()),
+        hello("disk-two").disk(pattern()).disk(Disk::empty("3M")),
+        hello("disk-two-processors").cpus(2).disk(pattern()),
+        hello("disk-icount").icount().disk(pattern()),
+        hello("disk-read-only").disk(pattern().read_only()),
+        faults(),
+    ]
+}
+
+/// The bytes of an image: no two sectors are equal.
+fn bytes() -> Vec<u8> {
+    (0..2048_u64).flat_map(|sector| [sector.to_le_bytes(); 64]).flatten().collect()
+}
+
+fn pattern() -> Disk {
+    Disk::of(bytes())
+}
+
+/// A program that uses no disk, and a first disk that must stay as it is.
+fn hello(name: &str) -> Case {
+    named(name, "hello").check(|run| {
+        run.once("^hello, world").expect(run.disks[0].bytes() == bytes(), "the image changed");
+    })
+}
+
+/// All kinds of fault injection at once: the emulator must understand them.
+fn faults() -> Case {
+    let error = |request| InjectedError { request, sector: Some(1), errno: Errno::IO, once: true };
+    let kinds =
+        [RequestKind::Read, RequestKind::Write, RequestKind::Flush, RequestKind::Discard, RequestKind::WriteZeroes];
+    let disk = kinds.into_iter().fold(pattern(), |disk, kind| disk.failing(error(kind)));
+    let limit = NonZeroU32::new(12).expect("a number above 0");
+    let case = hello("disk-faults").disk(disk.limited(limit).logged());
+    case.check(|run| _ = run.expect(run.disks[0].log().is_empty(), "something was written"))
+}
+
+pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
+    let testbed = Arc::clone(testbed);
+    let judge = move || in_use(&testbed).map_err(|error| format!("{error:#}").into());
+    vec![Trial::test("disk-in-use", judge)]
+}
+
+/// Two machines cannot write the same image, and the error says so.
+fn in_use(testbed: &Testbed) -> Result<()> {
+    let directory = scratch()?;
+    let (image, archive) = (directory.path().join("disk.img"), directory.path().join("archive.tar"));
+    fs::write(&image, bytes()).context("cannot write the image")?;
+    Archive::of(&testbed.counting_images().programs)?.write(&archive)?;
+    let disk = disk::Disk { image, read_only: false, faults: Faults::default() };
+    let request = Request { machine: Machine { disks: vec![disk], ..Machine::default() }, ..Request::of("sh") };
+    let boot = Boot { kernel: testbed.kernel(Flavor::Plain).clone(), archive, line: request.line.clone() };
+    let options = Options { timeout: Some(request.timeout), ..Options::default() };
+    // The shell waits for input, and gets none.
+    let mut first = Session::start(&testbed.qemu, &request.machine, &boot, &options)?;
+    loop {
+        match first.step()? {
+            Step::Console(_) => break,
+            Step::Ended | Step::TimeUp => bail!("the first machine printed nothing"),
+            _ => {}
+        }
+    }
+    let error = match testbed.boot(Flavor::Plain, &request) {
+        Err(error) => format!("{error:#}"),
+        Ok(run) => bail!("the second machine ran: {}", run.end),
+    };
+    ensure!(error.contains("another machine uses") && error.contains("disk.img; end that one"), "{error}");
+    Ok(())
+}
