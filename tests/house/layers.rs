@@ -10,9 +10,10 @@ use xtask::workspace;
 const FOLDERS: [&str; 6] = ["machine", "env", "calls", "entry", "boot", "main.rs"];
 
 /// The crates of this repository that each crate may use, from the bottom up. Tests may use more.
-const CRATES: [(&str, &[&str]); 20] = [
+const CRATES: [(&str, &[&str]); 21] = [
     ("mem", &[]),
     ("abi", &[]),
+    ("replacement", &[]),
     ("executable", &["abi"]),
     ("smp", &["abi"]),
     ("sched", &["abi"]),
