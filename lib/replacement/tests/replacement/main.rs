@@ -1,12 +1,22 @@
-//! Policies against a model.
+//! Policies on traces, and against a model.
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | [`traces`] | the accesses of seven programs, made from seeds |
+//! | [`machine`] | a program with a pager that feeds a policy as hardware does: by faults and A bits |
+//! | [`optimal`] | MIN and LRU, which see more than a pager does |
+//! | [`figures`] | the page-ins of all policies, as recorded, and the aims |
 //! | [`model`] | random operations |
 //! | [`cases`] | single cases |
+//! | [`last_in`] | a policy for a program that knows what it does |
 
 mod cases;
+mod figures;
+mod last_in;
+mod machine;
 mod model;
+mod optimal;
+mod traces;
 
 use replacement::{Clock, Lirs, Policy, S3Fifo, TwoQueues, clock, lirs, s3_fifo, two_queues};
 
