@@ -390,6 +390,36 @@ fn costs_of_other_systems_are_as_recorded() {
     }
 }
 
+/// The table of page-ins is what the tests of `lib/replacement` compare with.
+#[test]
+fn page_ins_are_as_recorded() {
+    let policies = record("tests/page-ins.json");
+    let policies = policies.as_array().expect("an array");
+    let counts = |policy: &Value| -> Vec<f64> {
+        policy["page_ins"].as_array().expect("counts").iter().filter_map(Value::as_f64).collect()
+    };
+    let least = counts(&policies[0]);
+    let mean = |counts: &[f64]| {
+        let logarithms = counts.iter().zip(&least).map(|(count, least)| (count / least).ln());
+        (logarithms.sum::<f64>() / counts.len() as f64).exp()
+    };
+    let document = Document::read("docs/replacement.md");
+    let told: Vec<(String, Vec<f64>)> = document
+        .table("Page-ins")
+        .into_iter()
+        .map(|cells| (cells[0].to_owned(), cells[1..].iter().filter_map(|cell| number(cell)).collect()))
+        .collect();
+    let recorded: Vec<(String, Vec<f64>)> = policies
+        .iter()
+        .map(|policy| {
+            let mut row = counts(policy);
+            row.push((mean(&row) * 100.0).round() / 100.0);
+            (policy["policy"].as_str().expect("a name").to_owned(), row)
+        })
+        .collect();
+    assert_eq!(told, recorded, "docs/replacement.md and tests/page-ins.json");
+}
+
 /// Lines of the picture are an address and, in some, the name of the constant for it.
 #[test]
 fn the_picture_of_memory_is_right() {
