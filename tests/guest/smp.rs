@@ -7,7 +7,7 @@ use xtask::images::Flavor;
 use xtask::scale::Measurement;
 
 /// The checks, each on four processors.
-const CHECKS: [&str; 23] = [
+const CHECKS: [&str; 26] = [
     "processors",
     "yield",
     "registers",
@@ -15,6 +15,9 @@ const CHECKS: [&str; 23] = [
     "runs",
     "tables",
     "protect",
+    "unmap-run",
+    "unmap-tables",
+    "protect-tables",
     "stop",
     "jump",
     "upcalls",
@@ -34,10 +37,13 @@ const CHECKS: [&str; 23] = [
 ];
 
 /// Checks that also run on other numbers of processors.
-const MORE: [(&str, &[u32]); 10] = [
+const MORE: [(&str, &[u32]); 13] = [
     ("processors", &[1, 2, 3, 8, 16, 64]),
     ("shootdown", &[2, 8]),
     ("protect", &[2]),
+    ("unmap-run", &[2]),
+    ("unmap-tables", &[2]),
+    ("protect-tables", &[2]),
     ("stop", &[2]),
     ("upcalls", &[3]),
     ("destroy", &[2, 8]),

@@ -2,8 +2,9 @@
 
 use crate::kit::{Crew, Must, add, busy, cpus, fail, get, is_running, pause, rounds, set, until};
 use core::array;
+use libos::abi::page::span;
 use libos::upcall::{self, Outcome};
-use libos::{EnvId, Fault, PAGE_SIZE, PageOp, Perms, Va, Vector, println, raw, sys, uvpt};
+use libos::{EnvId, Fault, Level, PAGE_SIZE, PageOp, Perms, Va, Vector, println, raw, sys, uvpt};
 use spin::Once;
 
 /// The address of a reader's pages.
@@ -15,10 +16,12 @@ const REUSED: Va = Va(0x2200_0000_0000);
 const GOOD: u64 = 0x600d_600d_600d_600d;
 const BAD: u64 = 0x0bad_0bad_0bad_0bad;
 
-/// Words of the board, one for each reader: what it has read, its faults, values that it must never see.
+/// Words of the board, one for each reader: what it has read, its faults, values that it must never see, and whether
+/// its pages are taken away.
 const READ: usize = 0;
 const FAULTS: usize = 100;
 const WRONG: usize = 200;
+const TAKEN: usize = 300;
 
 /// The limit of pages of a reader.
 const PAGES: usize = 80;
@@ -228,4 +231,160 @@ pub fn protect() {
     crew.put_down();
     sys::unmap(EnvId::SELF, HERE, crew.ids().count() as u64).must("unmap");
     println!("protect: {done} rounds, {elsewhere} times from one that ran");
+}
+
+/// The call that takes many pages of a child at once, or the right to write them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// `unmap` of a run.
+    Unmap,
+    /// `unmap_tables`.
+    UnmapTables,
+    /// `protect_tables`.
+    ProtectTables,
+}
+
+/// The number of pages that a call takes at once, and the number that one table translates, if it takes tables.
+const MANY: u64 = 32;
+const BELOW_TABLE: u64 = 8;
+
+/// Marks behind the pages of a run, and behind those of tables. So the tables above never become empty: their removal
+/// would be another reason for a TLB shootdown.
+const BESIDE: [Va; 2] = [THERE.add_pages(500), THERE.add_pages(MANY / BELOW_TABLE * 512)];
+
+/// How often the pages of each child are taken.
+const ROUNDS: u64 = 6;
+
+/// A check of a call: children use pages on other processors, and the parent takes them away.
+///
+/// A child looks whether its pages are taken, and then uses one: this must be a fault. So the verdict depends on the
+/// order of events, and not on time.
+#[derive(Clone, Copy)]
+struct Taking {
+    way: Way,
+    /// Whether the children write their pages; otherwise they read them.
+    writes: bool,
+}
+
+/// Unmaps a run of pages.
+pub fn unmap_run() {
+    Taking::play("unmap-run", Way::Unmap);
+}
+
+/// Unmaps whole tables.
+pub fn unmap_tables() {
+    Taking::play("unmap-tables", Way::UnmapTables);
+}
+
+/// Protects whole tables against writes.
+pub fn protect_tables() {
+    Taking::play("protect-tables", Way::ProtectTables);
+}
+
+impl Taking {
+    fn play(name: &str, way: Way) {
+        let [read, written] = [false, true].map(|writes| Taking { way, writes }.rounds());
+        println!("{name}: {read} times from one that read, {written} times from one that wrote");
+    }
+
+    /// Takes the pages of each child many times. Returns how often.
+    fn rounds(self) -> u64 {
+        let crew = Crew::new((cpus() - 1).clamp(1, 8), |index| {
+            set(TAKEN + index, 0);
+            self.user(index)
+        });
+        let mut taken = 0;
+        for round in 0..ROUNDS {
+            for (index, id) in crew.ids().enumerate() {
+                if self.way == Way::ProtectTables && round > 0 {
+                    self.protect(id, Perms::WRITE);
+                } else {
+                    self.give(id);
+                }
+                self.is_in_use(index, id);
+                self.take(index, id);
+                taken += 1;
+            }
+        }
+        crew.put_down();
+        taken
+    }
+
+    /// A child that uses its pages all the time, one after the other.
+    fn user(self, index: usize) -> libos::Child {
+        let mut page = 0;
+        busy(move || {
+            become_number(index);
+            let at = self.page(page).0;
+            let (taken, faults) = (get(TAKEN + index), get(FAULTS + index));
+            if self.writes {
+                raw::write_u64(at, GOOD);
+            } else {
+                let _ = raw::read_u64(at);
+            }
+            if taken != 0 && get(FAULTS + index) == faults {
+                set(WRONG + index, at);
+            }
+            page = (page + 1) % MANY;
+            add(READ + index);
+        })
+    }
+
+    fn page(self, number: u64) -> Va {
+        match self.way {
+            Way::Unmap => THERE.add_pages(number),
+            // Each at another place of its table: the emulator's TLB is indexed by the low bits of the page number.
+            _ => Va(THERE.0 + number / BELOW_TABLE * span(Level::L2)).add_pages(number),
+        }
+    }
+
+    /// Gives a child pages that no other environment has.
+    fn give(self, id: EnvId) {
+        let (me, perms) = (EnvId::SELF, if self.writes { Perms::WRITE } else { Perms::READ });
+        sys::alloc(me, HERE, MANY, Perms::WRITE).must("alloc");
+        let ops: [PageOp; MANY as usize] = array::from_fn(|number| {
+            let number = number as u64;
+            PageOp::map(me, HERE.add_pages(number), id, self.page(number), 1, perms)
+        });
+        sys::page_ops(&ops).must("page_ops");
+        sys::unmap(me, HERE, MANY).must("unmap");
+        BESIDE.into_iter().for_each(|va| sys::mark(id, va, 1, 1).must("mark"));
+    }
+
+    fn protect(self, id: EnvId, perms: Perms) {
+        sys::protect_tables(id, THERE, MANY / BELOW_TABLE, Level::L2, perms).must("protect_tables");
+    }
+
+    /// Waits until a child has used all of its pages, and runs.
+    fn is_in_use(self, index: usize, id: EnvId) {
+        let before = get(READ + index);
+        until("it uses all of its pages", || get(READ + index) >= before + 2 * MANY);
+        until("it runs", || cpus() == 1 || is_running(id));
+    }
+
+    /// Takes the pages of a child away, or the right to write them: then it faults if it needs what it lost.
+    fn take(self, index: usize, id: EnvId) {
+        let faults = get(FAULTS + index);
+        match self.way {
+            Way::Unmap => sys::unmap(id, THERE, MANY).must("unmap"),
+            Way::UnmapTables => {
+                sys::unmap_tables(id, THERE, MANY / BELOW_TABLE, Level::L2).must("unmap_tables");
+            }
+            Way::ProtectTables => self.protect(id, Perms::READ),
+        }
+        if self.way == Way::ProtectTables && !self.writes {
+            self.is_in_use(index, id);
+            if get(FAULTS + index) != faults {
+                fail!("child {index} may no longer read");
+            }
+            return;
+        }
+        set(TAKEN + index, 1);
+        let wrong = || get(WRONG + index);
+        until("it faults", || get(FAULTS + index) != faults || wrong() != 0);
+        if wrong() != 0 {
+            fail!("child {index} used {:#x} after that was taken away", wrong());
+        }
+        set(TAKEN + index, 0);
+    }
 }
