@@ -13,6 +13,7 @@
 //! | [`build`] | the kernel's own page tables |
 //! | [`run`] | runs of pages and tables: how far they get |
 //! | [`many`] | runs of pages, against the same pages one by one |
+//! | [`stops`] | runs of pages and tables that end in the middle |
 //! | [`processors`] | frames taken and freed by several processors at once |
 //! | [`sketch`] | simplified page maps |
 //! | [`search`] | every short sequence of operations on shared tables, and the reason for each part of their rule |
@@ -35,6 +36,7 @@ mod sealed;
 mod search;
 mod shared;
 mod sketch;
+mod stops;
 mod world;
 
 use op::{MAPS, op};

@@ -19,7 +19,7 @@ const PAGES: u64 = 64;
 
 /// A step: an operation in one of the page maps, or an access by the program that the processor runs.
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Run {
         map: usize,
         source: usize,
@@ -52,9 +52,9 @@ enum Step {
 }
 
 /// The result of a step: its error, all entries without their frames, with the number of references to each frame.
-type Outcome = (Option<Error>, Vec<BTreeMap<(Level, Va), (u64, u32)>>, usize);
+pub type Outcome = (Option<Error>, Vec<BTreeMap<(Level, Va), (u64, u32)>>, usize);
 
-struct World {
+pub struct World {
     template: Frame,
     maps: Vec<PageMap<Sim>>,
     /// The greatest number of pages in one call.
@@ -62,7 +62,7 @@ struct World {
 }
 
 impl World {
-    fn new(frames: usize, most: u32) -> World {
+    pub fn new(frames: usize, most: u32) -> World {
         machine::start(frames);
         let (template, _) = machine::template();
         let maps: Vec<_> = (0..2).map(|_| PageMap::new(template).expect("a page map")).collect();
@@ -70,16 +70,31 @@ impl World {
         World { template, maps, most }
     }
 
-    /// Does an operation with as many calls as it takes. Returns the error that ends it.
-    fn run(&mut self, map: usize, source: usize, mut op: PageOp) -> Option<Error> {
+    /// Does the first `count` pages or tables of an operation, as far as a kernel entry with this budget gets.
+    pub fn enter(
+        &mut self,
+        map: usize,
+        source: usize,
+        op: &PageOp,
+        count: u32,
+        budget: &mut Budget,
+    ) -> Result<u32, Error> {
         let call = Call::from_number(op.call.into()).expect("a call");
         let (one, two) = self.maps.split_at_mut(1);
         let (to, other) = if map == 0 { (&mut one[0], &mut two[0]) } else { (&mut two[0], &mut one[0]) };
+        let mut from = (source != map).then(|| other.edit());
+        let mut edit = to.edit();
+        match call {
+            Call::ProtectTables => edit.protect_tables(op, count, budget),
+            _ if call.is_about_tables() => edit.run_tables(from.as_deref_mut(), call, op, count, budget),
+            _ => edit.run_pages(from.as_deref_mut(), call, op, count, budget),
+        }
+    }
+
+    /// Does an operation with as many calls as it takes. Returns the error that ends it.
+    fn run(&mut self, map: usize, source: usize, mut op: PageOp) -> Option<Error> {
         while op.count > 0 {
-            let mut from = (source != map).then(|| other.edit());
-            let count = op.count.min(self.most);
-            let mut edit = to.edit();
-            match edit.run_pages(from.as_deref_mut(), call, &op, count, &mut Budget::of_entry()) {
+            match self.enter(map, source, &op, op.count.min(self.most), &mut Budget::of_entry()) {
                 Ok(0) => panic!("no progress: {op:?}"),
                 Ok(done) => op = op.skip(done),
                 Err(error) => return Some(error),
@@ -88,7 +103,7 @@ impl World {
         None
     }
 
-    fn step(&mut self, step: &Step) -> Option<Error> {
+    pub fn step(&mut self, step: &Step) -> Option<Error> {
         match *step {
             Step::Run { map, source, op } => self.run(map, source, op),
             Step::Touch { page, count, write } => {
@@ -109,20 +124,16 @@ impl World {
                 let to = Va(ALIASES.0 + to * span(Level::L2));
                 self.tables(map, PageOp::share_tables(ME, TABLE, ME, to, 1, Level::L2))
             }
-            Step::Seal { map, perms } => {
-                let op = PageOp::protect_tables(ME, TABLE, 2, Level::L2, perms);
-                self.maps[map].edit().protect_tables(&op, 2, &mut Budget::of_entry()).err()
-            }
+            Step::Seal { map, perms } => self.tables(map, PageOp::protect_tables(ME, TABLE, 2, Level::L2, perms)),
             Step::Own { map } => self.tables(map, PageOp::own_tables(TABLE, 1, Level::L2)),
         }
     }
 
     fn tables(&mut self, map: usize, op: PageOp) -> Option<Error> {
-        let call = Call::from_number(op.call.into()).expect("a call");
-        self.maps[map].edit().run_tables(None, call, &op, 1, &mut Budget::of_entry()).err()
+        self.enter(map, map, &op, op.count, &mut Budget::of_entry()).err()
     }
 
-    fn outcome(&self, error: Option<Error>, total: usize) -> Outcome {
+    pub fn outcome(&self, error: Option<Error>, total: usize) -> Outcome {
         let roots: Vec<_> = self.maps.iter().map(|map| map.root()).collect();
         assert_eq!(machine::check(self.template, &roots, 0..0, total), Ok(()));
         assert_eq!(machine::processor(|processor| processor.stale()), None, "a stale translation");
