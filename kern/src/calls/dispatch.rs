@@ -4,6 +4,7 @@ use crate::calls::{console, envs, fast, ipc, pages};
 use crate::env::table::{self, Env, Results};
 use crate::env::{bracket::Entry, run_loop, user_memory::UserSlice};
 use crate::machine::registers::reg;
+use abi::call::MARK_OVER_PAGE;
 use abi::ops::{Fields, Places};
 use abi::{Arguments, Call, Error, PageOp, Va, args};
 use sched::Node;
@@ -47,10 +48,10 @@ extern "C" fn page_call<const CALL: usize>(a: u64, b: u64, c: u64, d: u64, e: u6
     if !fast::is_usual(call, &raw) {
         return page_call_slow::<CALL>(entry, a, b, c, d, e, f);
     }
-    if fast::page_fast(table::current(), call, &raw).is_none() {
-        return page_call_again::<CALL>(entry, a, b, c, d, e, f);
+    match fast::page_fast(table::current(), call, &raw) {
+        Some(second) => finish(entry, CALL as u64, Ok((1, second))),
+        None => page_call_again::<CALL>(entry, a, b, c, d, e, f),
     }
-    finish(entry, CALL as u64, Ok((1, 0)))
 }
 
 #[inline(always)]
@@ -63,10 +64,10 @@ fn pick<const CALL: usize>(registers: [u64; 6]) -> Fields<u64> {
 #[inline(never)]
 fn page_call_again<const CALL: usize>(entry: Entry, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> Pair {
     let (me, raw) = (table::current(), pick::<CALL>([a, b, c, d, e, f]));
-    if fast::find_table(me, &raw).and_then(|()| fast::page_fast(me, Call::ALL[CALL], &raw)).is_none() {
-        return page_call_slow::<CALL>(entry, a, b, c, d, e, f);
+    match fast::find_table(me, &raw).and_then(|()| fast::page_fast(me, Call::ALL[CALL], &raw)) {
+        Some(second) => finish(entry, CALL as u64, Ok((1, second))),
+        None => page_call_slow::<CALL>(entry, a, b, c, d, e, f),
     }
-    finish(entry, CALL as u64, Ok((1, 0)))
 }
 
 #[cold]
@@ -80,6 +81,9 @@ fn page_call_slow<const CALL: usize>(entry: Entry, a: u64, b: u64, c: u64, d: u6
         return finish(entry, CALL as u64, Ok((done, 0)));
     }
     let op = PageOp::from_registers(call, [a, b, c, d, e, f]);
+    if call == Call::Mark && raw.arg & MARK_OVER_PAGE != 0 {
+        return finish(entry, CALL as u64, op.and_then(|op| pages::mark_over(me, &op)));
+    }
     finish(entry, CALL as u64, op.and_then(|op| pages::one(me, &op)))
 }
 

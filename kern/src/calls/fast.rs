@@ -4,33 +4,35 @@
 //! means that nothing was done: then the slow path does the work, or reports the error.
 
 use crate::env::table::Env;
-use abi::{Call, PageOp, Perms, Va, ops::Fields};
+use abi::{Call, PageOp, Perms, Va, call::MARK_OVER_PAGE, ops::Fields};
 
 /// Whether a call changes one page of the caller, and has a fast path.
 #[inline(always)]
 pub fn is_usual(call: Call, raw: &Fields<u64>) -> bool {
-    let has_fast_path = matches!(call, Call::Alloc | Call::Protect | Call::Unmap | Call::Own | Call::Map);
+    let has_fast_path = matches!(call, Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::Own | Call::Map);
     has_fast_path && raw.env == 0 && raw.source_env == 0 && raw.count == 1
 }
 
-/// Executes a [usual](is_usual) call.
+/// Executes a [usual](is_usual) call. Returns its second result.
 #[inline(always)]
-pub fn page_fast(me: &'static Env, call: Call, raw: &Fields<u64>) -> Option<()> {
+pub fn page_fast(me: &'static Env, call: Call, raw: &Fields<u64>) -> Option<u64> {
     let (va, source) = (Va(raw.va), Va(raw.source));
-    let perms = checks(me, va, if call == Call::Own { 0 } else { raw.arg })?;
+    let perms = checks(me, va, if matches!(call, Call::Own | Call::Mark) { 0 } else { raw.arg })?;
     if call == Call::Map {
         source.source_run(1).ok()?;
         is_unpinned(me, source).then_some(())?;
-        return me.page_map.try_lock()?.as_mut()?.map_fast(source, va, perms);
+        return me.page_map.try_lock()?.as_mut()?.map_fast(source, va, perms).map(|()| 0);
     }
     let mut map = me.page_map.try_lock()?;
     let map = map.as_mut()?;
     match call {
-        Call::Alloc => map.alloc_fast(va, perms),
-        Call::Protect => map.protect_fast(va, perms),
-        Call::Unmap => map.unmap_fast(va),
-        _ => map.own_fast(va),
+        Call::Alloc => map.alloc_fast(va, perms)?,
+        Call::Protect => map.protect_fast(va, perms)?,
+        Call::Unmap => map.unmap_fast(va)?,
+        Call::Mark => return map.mark_over_fast(va, raw.arg ^ MARK_OVER_PAGE).map(u64::from),
+        _ => map.own_fast(va)?,
     }
+    Some(0)
 }
 
 /// Finds the table of the page of a [usual](is_usual) call, if it was not that of the last one.

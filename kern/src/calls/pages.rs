@@ -16,6 +16,21 @@ pub fn one(me: &'static Env, op: &PageOp) -> Results {
     run(me, op, &mut Budget::of_entry()).map(|pages| (pages.into(), 0))
 }
 
+/// `mark(env, va, 1, word)` with [`MARK_OVER_PAGE`](abi::call::MARK_OVER_PAGE): stores a mark in place of a page.
+#[inline(never)]
+pub fn mark_over(me: &'static Env, op: &PageOp) -> Results {
+    let env = table::find_own(me, op.env)?;
+    let va = op.va.user_run(1)?;
+    if op.count != 1 {
+        return Err(Error::BadCount(op.count.into()));
+    }
+    unpinned(env, va, 1)?;
+    with_page_map(env, |map| {
+        still_unpinned(env, va, 1)?;
+        map.mark_over(va, op.arg).map(|was_dirty| (1, was_dirty.into()))
+    })
+}
+
 /// `page_ops(operations, count)`: executes a list of page calls.
 #[inline(never)]
 pub fn many(me: &'static Env, list: UserSlice) -> Results {

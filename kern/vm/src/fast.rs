@@ -89,6 +89,17 @@ impl<M: Machine> PageMap<M> {
         Some(())
     }
 
+    /// Fast path of `mark_over` for a page. Returns whether it was dirty.
+    #[inline(always)]
+    pub fn mark_over_fast(&mut self, va: Va, word: u64) -> Option<bool> {
+        let leaf = self.leaf_at_hand(va).filter(|leaf| leaf.pte.is_present())?;
+        let word = Some(word).filter(|word| (1..=Pte::MARK_MAX).contains(word))?;
+        leaf.entry.store(Pte::mark(word).0, Relaxed);
+        M::invalidate(self.root, va);
+        M::memory().release(leaf.pte.frame());
+        Some(leaf.pte.has(Pte::DIRTY))
+    }
+
     /// Fast path of `own`.
     #[inline(always)]
     pub fn own_fast(&mut self, va: Va) -> Option<()> {

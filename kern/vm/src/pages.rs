@@ -3,7 +3,7 @@
 use crate::Machine;
 use crate::entry::{change, count, fresh, granted, may_have, note_others, owned, owned_copy, with_perms};
 use crate::page_map::{Editable, Leaf};
-use abi::{Error, Frame, Perms, Pte, Va};
+use abi::{Error, Frame, Perms, Pte, Va, call::MARK_OVER_PAGE};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// A mapped page, as [`Editable::page`] finds it.
@@ -167,6 +167,20 @@ impl<M: Machine> Editable<M> {
         Ok(())
     }
 
+    /// Stores a mark in place of what is there. The argument is the word, which is not 0, with [`MARK_OVER_PAGE`]. Returns
+    /// whether there was a page with its D bit set.
+    ///
+    /// # Errors
+    /// [`Error::BadWord`], [`Error::NoMemory`], [`Error::TableShared`].
+    pub fn mark_over(&mut self, va: Va, argument: u64) -> Result<bool, Error> {
+        let word = argument & !MARK_OVER_PAGE;
+        if word == 0 || word > Pte::MARK_MAX {
+            return Err(Error::BadWord(argument));
+        }
+        let leaf = self.make(va)?;
+        Ok(self.replace(&leaf, va, Pte::mark(word)).has(Pte::DIRTY | Pte::PRESENT))
+    }
+
     /// Makes the page at `va` private to this page map and writable; copies it if it has other users. Returns whether
     /// it was copied.
     ///
@@ -199,9 +213,10 @@ impl<M: Machine> Editable<M> {
     }
 
     /// Replaces an entry and drops the reference of the old one: first the entry, then its cached translation, then
-    /// the frame. (In any other order another environment could get the frame while this one can still reach it.)
+    /// the frame. (In any other order another environment could get the frame while this one can still reach it.) Returns
+    /// the old entry.
     #[inline]
-    fn replace(&mut self, leaf: &Leaf, va: Va, new: Pte) {
+    fn replace(&mut self, leaf: &Leaf, va: Va, new: Pte) -> Pte {
         let mut old = leaf.pte;
         if old.is_present() {
             // The processor may be setting A or D in it.
@@ -214,5 +229,6 @@ impl<M: Machine> Editable<M> {
         if old.is_empty() != new.is_empty() {
             count::<M>(leaf.table, if new.is_empty() { -1 } else { 1 });
         }
+        old
     }
 }

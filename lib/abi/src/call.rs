@@ -119,8 +119,8 @@ calls! {
     Protect = 3, "protect"(env: EnvId, va: Va, pages: u32, perms: Perms) -> (done);
     /// Remove pages and marks.
     Unmap = 4, "unmap"(env: EnvId, va: Va, pages: u32) -> (done);
-    /// Store a software word where no page is mapped.
-    Mark = 5, "mark"(env: EnvId, va: Va, pages: u32, word: u64) -> (done);
+    /// Store a software word where no page is mapped, or in place of a page.
+    Mark = 5, "mark"(env: EnvId, va: Va, pages: u32, word: u64) -> (done, dirty);
     /// Make pages private to the caller, and writable.
     Own = 6, "own"(va: Va, pages: u32) -> (done);
     /// Fresh pages with the contents of others.
@@ -216,6 +216,9 @@ pub const WAIT_NO_BLOCK: u64 = 1;
 
 /// The greatest number of bytes that one [`Call::Write`] or [`Call::Read`] moves.
 pub const CONSOLE_MAX: u64 = 256;
+
+/// Set in the word of [`Call::Mark`]: the mark may take the place of a page.
+pub const MARK_OVER_PAGE: u64 = 1 << 63;
 
 /// The greatest number of operations that one [`Call::PageOps`] takes; the rest is for the next call.
 pub const PAGE_OPS_MAX: u64 = 64;

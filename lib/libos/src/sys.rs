@@ -15,7 +15,7 @@
 
 use crate::door::{syscall, touch_to_read, touch_to_write};
 use crate::{EnvId, ExitStatus, Level, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
-use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
+use abi::call::{CONSOLE_MAX, GOT_PAGE, MARK_OVER_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
 use abi::ops::{Places, count};
 use abi::{Arguments, Call, args};
@@ -315,6 +315,23 @@ pub fn unmap(env: EnvId, va: Va, pages: u64) -> Result<()> {
 #[inline]
 pub fn mark(env: EnvId, va: Va, pages: u64, word: u64) -> Result<()> {
     page_op(PageOp::mark(env, va, count(pages)?, word))
+}
+
+/// Stores a mark, a software word that is not 0, in place of whatever is at an address. Returns whether that was a page
+/// that had been written: its D bit was set.
+///
+/// # Errors
+/// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `Pinned`, `BadWord`; `NoMemory` only where no page was mapped.
+#[inline]
+pub fn mark_over(env: EnvId, va: Va, word: u64) -> Result<bool> {
+    let op = PageOp::mark(env, va, 1, word | MARK_OVER_PAGE);
+    loop {
+        match results(page_call(&op).ok_or(Error::BadOp(op.call.into()))?) {
+            Ok((0, _)) => {}
+            Ok((_, dirty)) => return Ok(dirty != 0),
+            Err(error) => own_shared(error)?,
+        }
+    }
 }
 
 /// Make pages private to the caller, and writable: the copy in copy-on-write.

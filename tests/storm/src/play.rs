@@ -294,7 +294,8 @@ impl<W: World> Stage<'_, W> {
             let Some((rax, rdx)) = outcome.last else { return outcome };
             let Ok((done, _)) = Error::decode(rax, rdx) else { return outcome };
             outcome.done += done;
-            outcome.last = Some((0, rdx));
+            // The model does not know which pages are dirty.
+            outcome.last = Some((0, if number == Call::Mark as u64 { 0 } else { rdx }));
             if done == 0 || done >= args[count] {
                 return outcome;
             }

@@ -3,7 +3,7 @@
 //! every step.
 
 use crate::op::{Op, Outcome};
-use abi::{Error, Level, PAGE_SIZE, Perms, Pte, Va, layout::USER_LIMIT, page::span};
+use abi::{Error, Level, PAGE_SIZE, Perms, Pte, Va, call::MARK_OVER_PAGE, layout::USER_LIMIT, page::span};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A page, in any number of page maps.
@@ -248,6 +248,7 @@ impl Model {
             Op::Protect { map, va, perms } => done(self.protect(map, va, perms)),
             Op::Unmap { map, va } => done(self.unmap(map, va)),
             Op::Mark { map, va, word } => done(self.mark(map, va, word)),
+            Op::MarkOver { map, va, word } => Outcome::Call(self.mark_over(map, va, word)),
             Op::Own { map, va } => Outcome::Call(self.own(map, va)),
             Op::ShareTable { from, source, to, va, level } => done(self.share_table((from, source), (to, va), level)),
             Op::OwnTable { map, va, level } => Outcome::Call(self.own_table(map, va, level)),
@@ -323,6 +324,18 @@ impl Model {
         self.set(place, None);
         self.prune(map, va, Level::L1);
         Ok(())
+    }
+
+    fn mark_over(&mut self, map: usize, va: Va, word: u64) -> Result<bool, Error> {
+        if word == 0 || word > Pte::MARK_MAX {
+            return Err(Error::BadWord(word | MARK_OVER_PAGE));
+        }
+        self.require_open(map, va, Level::L1)?;
+        self.need_tables(map, va, Level::L1, 0)?;
+        let was_dirty = self.held(map, va).is_ok_and(|(_, held)| held.dirty);
+        let place = self.make(map, va, Level::L1);
+        self.set(place, Some(Entry::Mark(word)));
+        Ok(was_dirty)
     }
 
     fn mark(&mut self, map: usize, va: Va, word: u64) -> Result<(), Error> {

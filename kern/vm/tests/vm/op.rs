@@ -49,6 +49,11 @@ pub enum Op {
         va: Va,
         word: u64,
     },
+    MarkOver {
+        map: usize,
+        va: Va,
+        word: u64,
+    },
     Own {
         map: usize,
         va: Va,
@@ -109,8 +114,17 @@ pub enum Op {
 impl Op {
     /// Whether this may need a frame.
     pub fn allocates(self) -> bool {
-        use Op::{Alloc, Mark, Own, OwnTable, Share, ShareTable};
-        matches!(self, Alloc { .. } | Share { .. } | Mark { .. } | Own { .. } | ShareTable { .. } | OwnTable { .. })
+        use Op::{Alloc, Mark, MarkOver, Own, OwnTable, Share, ShareTable};
+        matches!(
+            self,
+            Alloc { .. }
+                | Share { .. }
+                | Mark { .. }
+                | MarkOver { .. }
+                | Own { .. }
+                | ShareTable { .. }
+                | OwnTable { .. }
+        )
     }
 }
 
@@ -180,6 +194,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         4 => (map(), page(), perms()).prop_map(|(map, va, perms)| Op::Protect { map, va, perms }),
         5 => (map(), page()).prop_map(|(map, va)| Op::Unmap { map, va }),
         3 => (map(), page(), marks()).prop_map(|(map, va, word)| Op::Mark { map, va, word }),
+        3 => (map(), page(), marks()).prop_map(|(map, va, word)| Op::MarkOver { map, va, word }),
         4 => (map(), page()).prop_map(|(map, va)| Op::Own { map, va }),
         5 => share_table(),
         5 => (map(), table()).prop_map(|(map, (va, level))| Op::OwnTable { map, va, level }),

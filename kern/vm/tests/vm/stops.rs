@@ -218,7 +218,7 @@ fn a_run_ends_where_a_table_is_shared() {
     }
 }
 
-/// Pages of an exception stack at every position in a run, and in its source; also in lists.
+/// Pages of an exception stack at every position in a run, and in its source.
 #[test]
 fn a_run_ends_before_a_pinned_page() {
     for (op, steps) in usual() {

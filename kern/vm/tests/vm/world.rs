@@ -2,7 +2,7 @@
 
 use crate::model::{Entry, Held, Model, PageId, Rights, TableId, user_entries};
 use crate::op::{MAPS, Op, Outcome, PAGES};
-use abi::{Error, Frame, Level, Perms, Pte, Va, layout::uvpt};
+use abi::{Error, Frame, Level, Perms, Pte, Va, call::MARK_OVER_PAGE, layout::uvpt};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::collections::{BTreeSet, HashMap};
@@ -122,7 +122,7 @@ impl World {
     fn fast(&mut self, op: Op) -> Option<Outcome> {
         let (map, va) = match op {
             Op::Alloc { map, va, .. } | Op::Protect { map, va, .. } => (map, va),
-            Op::Unmap { map, va } | Op::Own { map, va } => (map, va),
+            Op::Unmap { map, va } | Op::MarkOver { map, va, .. } | Op::Own { map, va } => (map, va),
             Op::Share { from, to, va, .. } if from == to => (to, va),
             _ => return None,
         };
@@ -131,6 +131,9 @@ impl World {
         }
         let map = &mut self.maps[map];
         let copies = matches!(op, Op::Own { .. }) && map.page(va).is_some_and(|page| refs(page.frame) > 1);
+        if let Op::MarkOver { word, .. } = op {
+            return map.mark_over_fast(va, word).map(|was_dirty| Outcome::Call(Ok(was_dirty)));
+        }
         match op {
             Op::Alloc { perms, .. } => map.alloc_fast(va, perms),
             Op::Protect { perms, .. } => map.protect_fast(va, perms),
@@ -156,6 +159,7 @@ impl World {
             Op::Protect { map, va, perms } => done(self.maps[map].edit().protect(va, perms)),
             Op::Unmap { map, va } => done(self.maps[map].edit().unmap(va)),
             Op::Mark { map, va, word } => done(self.maps[map].edit().mark(va, word)),
+            Op::MarkOver { map, va, word } => Outcome::Call(self.maps[map].edit().mark_over(va, word | MARK_OVER_PAGE)),
             Op::Own { map, va } => Outcome::Call(self.maps[map].edit().own(va)),
             Op::ShareTable { from, source, to, va, level } => {
                 let table = self.maps[from].edit().grant_table(source, level);

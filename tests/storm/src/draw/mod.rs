@@ -8,8 +8,9 @@ mod tables;
 use crate::op::{Arg, By, CHILDREN, ITEMS, Item, ME, NAMES, Op, What};
 use crate::place::{BAD, DESK, FIXTURES, MOST, NOWHERE, RANGES, STARTS, WORDS, is_stack};
 use crate::puppet::REGISTERS;
+use abi::call::{MARK_OVER_PAGE, NO_PAGE};
 use abi::layout::{KERNEL_HALF, USER_LIMIT, UVPT};
-use abi::{Call, PAGE_SIZE, Perms, Pte, call::NO_PAGE};
+use abi::{Call, PAGE_SIZE, Perms, Pte};
 
 /// A small generator of random numbers (splitmix64).
 struct Rng(u64);
@@ -209,7 +210,8 @@ impl Draw {
     }
 
     fn word(&mut self) -> u64 {
-        self.rng.pick(&[0, 0, 1, Pte::MARK_MAX, 0x12_3456_789a, Pte::MARK_MAX + 1, u64::MAX])
+        let word = self.rng.pick(&[0, 0, 1, Pte::MARK_MAX, 0x12_3456_789a, Pte::MARK_MAX + 1, u64::MAX]);
+        if self.rng.below(4) == 0 { word | MARK_OVER_PAGE } else { word }
     }
 
     /// The number of pages of a run. Runs that make pages or tables are short.

@@ -3,7 +3,7 @@
 use super::page_map::{PageMap, Pages, Slot};
 use super::{Model, code, env::Context};
 use crate::puppet::page_op;
-use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, PAGE_OPS_MAX, WAIT_NO_BLOCK};
+use abi::call::{CONSOLE_MAX, GOT_PAGE, MARK_OVER_PAGE, NO_PAGE, PAGE_OPS_MAX, WAIT_NO_BLOCK};
 use abi::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_MAX_PAGES, SCRATCH, SLOT_SIZE, USER_LIMIT};
 use abi::{Call, EnvId, Error, ExitStatus, Level, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, page::span};
 use alloc::vec::Vec;
@@ -85,6 +85,9 @@ impl Model {
                 return Ok(self.receive(me, e, from));
             }
             Call::PowerOff => return self.power_off(me, a),
+            Call::Mark if d & MARK_OVER_PAGE != 0 => {
+                self.mark_over(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?)?
+            }
             _ => self.one(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?)?,
         };
         Ok(Way::Back(rax, rdx))
@@ -279,6 +282,18 @@ impl Model {
         let results = self.page_call(me, op);
         *self.reached.entry((op.call, results.err().map(code))).or_default() += 1;
         results
+    }
+
+    /// `mark` of one page, with the bit that lets the mark take the place of a page.
+    fn mark_over(&mut self, me: usize, op: &PageOp) -> Results {
+        let env = self.find_own(me, op.env.0)?;
+        user_va(op.va.0, 1)?;
+        if op.count != 1 {
+            return Err(Error::BadCount(op.count.into()));
+        }
+        self.unpinned(env, op.va.0, 1, Level::L1)?;
+        self.page_map(env)?.mark_over(&mut self.pages, op.va.0, op.arg)?;
+        Ok((1, 0))
     }
 
     fn page_call(&mut self, me: usize, op: &PageOp) -> Results {

@@ -1,6 +1,6 @@
 //! Pages and page maps. A page map is a tree of page tables; some page tables are in several trees.
 
-use abi::{Error, Level, PAGE_SIZE, Perms, Pte};
+use abi::{Error, Level, PAGE_SIZE, Perms, Pte, call::MARK_OVER_PAGE};
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 /// A page frame that holds a page.
@@ -259,6 +259,13 @@ impl PageMap {
         self.require_open(pages, va, Level::L1)?;
         self.clear(pages, va);
         Ok(())
+    }
+
+    /// Stores a mark in place of what is there.
+    pub fn mark_over(self, pages: &mut Pages, va: u64, argument: u64) -> Result<(), Error> {
+        let word = argument & !MARK_OVER_PAGE;
+        let fits = (1..=Pte::MARK_MAX).contains(&word);
+        if fits { self.put(pages, va, Slot::mark(word)) } else { Err(Error::BadWord(argument)) }
     }
 
     pub fn mark(self, pages: &mut Pages, va: u64, word: u64) -> Result<(), Error> {
