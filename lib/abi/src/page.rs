@@ -190,6 +190,14 @@ impl Frame {
         Frame((physical / PAGE_SIZE) as u32)
     }
 
+    /// The frame whose first byte has this physical address: none if the address lies within a frame, or above 16 TiB.
+    #[inline]
+    #[must_use]
+    pub const fn at(physical: u64) -> Option<Frame> {
+        let frame = Frame::containing(physical);
+        if frame.address() == physical { Some(frame) } else { None }
+    }
+
     /// The physical address of the first byte.
     #[inline]
     #[must_use]

@@ -335,3 +335,12 @@ fn the_end_of_input_is_seen_wherever_one_begins() {
         assert_eq!(found, vec![Input::End; bytes / 2]);
     }
 }
+
+#[test]
+fn frames_begin_at_multiples_of_a_page_below_16_tib() {
+    assert_eq!(Frame::at(0xfed9_0000), Some(Frame(0xf_ed90)));
+    assert_eq!(Frame::at((1 << 44) - PAGE_SIZE), Some(Frame(u32::MAX)));
+    for bad in [1, 0xfed9_0800, 1 << 44, u64::MAX] {
+        assert_eq!(Frame::at(bad), None, "{bad:#x}");
+    }
+}
