@@ -13,9 +13,9 @@
 //! | [`entry`] | entries to the kernel and returns to user mode: `entry.s`, traps |
 //! | [`boot`] | from the boot loader to the first program, and the start of the application processors |
 //!
-//! Four crates have no unsafe code and are tested on the host: `vm` (page maps), `sched` (the run queue and the states
-//! of environments), `smp` (TLB shootdown and reference counts), `firmware` (the information from boot loader and
-//! firmware).
+//! Five crates have no unsafe code and are tested on the host: `vm` (page maps), `sched` (the run queue and the states
+//! of environments), `smp` (TLB shootdown and reference counts), `devices` (PCI functions and the IOMMU), `firmware` (the
+//! information from boot loader and firmware).
 //!
 //! The kernel runs with interrupts off, except while it idles, and starts every entry on an empty stack. It has no
 //! heap: the size of every table is fixed at boot.
