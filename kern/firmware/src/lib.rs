@@ -1,4 +1,5 @@
-//! Boot information: memory, boot archive, command line and processors, as boot loader and firmware describe them.
+//! Boot information: memory, boot archive, command line, processors and devices, as boot loader and firmware describe
+//! them.
 //!
 //! The kernel is started by the boot protocol of Xen (PVH), which leaves a structure in memory (the start info); that
 //! structure points at the ACPI tables of the firmware. The code trusts what it reads no more than necessary: a kernel
@@ -9,8 +10,10 @@
 #![warn(missing_docs)]
 
 mod acpi;
+mod pci;
 
 pub use acpi::Processors;
+pub use pci::{ConfigSpaces, Remapping};
 
 use abi::boot::ARGS_MARK;
 use core::ops::Range;
@@ -43,6 +46,10 @@ pub struct BootInfo {
     pub archive: Range<u64>,
     /// The processors.
     pub processors: Processors,
+    /// The configuration spaces of PCI.
+    pub config_spaces: Option<ConfigSpaces>,
+    /// The IOMMU.
+    pub remapping: Option<Remapping>,
     command_line: [u8; MAX_COMMAND_LINE],
     command_line_len: usize,
 }
@@ -76,6 +83,8 @@ impl BootInfo {
             usable: usable(memory, memory_map, entries as u32),
             archive: if modules >> 32 == 0 { 0..0 } else { archive(memory, module_list) },
             processors: Processors::find(memory, acpi_root),
+            config_spaces: ConfigSpaces::find(memory, acpi_root),
+            remapping: Remapping::find(memory, acpi_root),
             command_line,
             command_line_len: end.unwrap_or(MAX_COMMAND_LINE),
         }

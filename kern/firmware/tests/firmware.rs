@@ -1,7 +1,10 @@
 //! Tests with good and bad start infos and ACPI tables, in a small piece of physical memory.
 
+use abi::Frame;
+use devices::pci::Function;
 use firmware::{BootInfo, Physical, Processors};
 use proptest::prelude::*;
+use std::cell::Cell;
 
 /// Memory from this address on; the rest reads as zeros.
 const BASE: u64 = 0x9000;
@@ -43,6 +46,24 @@ impl Memory {
         self.table(b"APIC", &contents)
     }
 
+    /// An `MCFG` table with these entries: address, segment, and first and last bus.
+    fn config_spaces(&mut self, entries: &[(u64, u16, u8, u8)]) -> u64 {
+        let mut contents = vec![0; 8];
+        for &(address, segment, first, last) in entries {
+            contents.extend(address.to_le_bytes());
+            contents.extend([segment as u8, (segment >> 8) as u8, first, last, 0, 0, 0, 0]);
+        }
+        self.table(b"MCFG", &contents)
+    }
+
+    /// A `DMAR` table with these flags and entries.
+    fn remapping(&mut self, flags: u8, entries: &[Vec<u8>]) -> u64 {
+        let mut contents = vec![0x2f, flags];
+        contents.resize(12, 0);
+        contents.extend(entries.concat());
+        self.table(b"DMAR", &contents)
+    }
+
     fn root(&mut self, modern: bool, tables: &[u64]) -> u64 {
         let entry = |table: &u64| table.to_le_bytes()[..if modern { 8 } else { 4 }].to_vec();
         let contents: Vec<u8> = tables.iter().flat_map(entry).collect();
@@ -67,6 +88,27 @@ impl Memory {
         let words = [0x336e_c578 | 1 << 32, 1 << 32, module, line, root, map, 3];
         self.put(&words.map(u64::to_le_bytes).concat())
     }
+}
+
+/// An entry for a unit with this flag and segment: its registers, and the functions behind it, by kind and path.
+fn unit(all: bool, segment: u8, registers: u64, functions: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut entry = vec![0, 0, 0, 0, u8::from(all), 0, segment, 0];
+    entry.extend(registers.to_le_bytes());
+    for (kind, path) in functions {
+        entry.extend([*kind, 5 + path.len() as u8, 0, 0, 0]);
+        entry.extend(*path);
+    }
+    entry[2] = entry.len() as u8;
+    entry
+}
+
+/// Reads the boot information of a machine with such a table.
+fn read_with(put: impl FnOnce(&mut Memory) -> u64) -> BootInfo {
+    let mut memory = Memory(Vec::new());
+    let table = put(&mut memory);
+    let root = memory.root(true, &[table]);
+    let start_info = memory.start_info(root);
+    BootInfo::read(&memory, start_info)
 }
 
 fn ids(info: &BootInfo) -> Vec<u8> {
@@ -127,13 +169,134 @@ fn no_more_processors_than_there_is_room_for() {
     assert_eq!(found, (0..Processors::MAX as u8).collect::<Vec<_>>());
 }
 
+#[test]
+fn configuration_spaces_of_bus_0_are_found() {
+    let read = |entries: &[_]| read_with(|memory| memory.config_spaces(entries)).config_spaces;
+    let spaces = |entries: &[_]| read(entries).map(|spaces| spaces.page(Function(0)).expect("it is on bus 0"));
+    let pages = read(&[(0xb000_0000, 0, 0, 255)]).expect("they are in the table");
+    assert_eq!((pages.page(Function(0xff)), pages.page(Function(0x100))), (Some(Frame(0xb_00ff)), None));
+    assert_eq!(spaces(&[(0xb000_0000, 0, 0, 255)]), Some(Frame(0xb_0000)));
+    assert_eq!(spaces(&[(0x1000, 1, 0, 255), (0x2000, 0, 1, 255), (0xe000_0000, 0, 0, 0)]), Some(Frame(0xe_0000)));
+    assert_eq!(spaces(&[(0xfff_ffff_f000 - 0xff000, 0, 0, 0)]), Some(Frame(u32::MAX - 255)));
+    for bad in [0xb000_0800, 0xfff_ffff_f000 - 0xfe000, 1 << 44, u64::MAX] {
+        assert_eq!(spaces(&[(bad, 0, 0, 255)]), None, "{bad:#x}");
+    }
+    assert_eq!(spaces(&[]), None);
+    // The last entry is not complete.
+    assert_eq!(read_with(|memory| memory.table(b"MCFG", &[0; 8 + 15])).config_spaces, None);
+}
+
+#[test]
+fn the_iommu_is_found() {
+    const AT: u64 = 0xfed9_0000;
+    let read = |flags, entries: &[_]| read_with(|memory| memory.remapping(flags, entries)).remapping;
+    let covered = |entries: &[_]| {
+        let found = read(1, entries).expect("a unit");
+        assert_eq!(found.registers, Frame(0xf_ed90));
+        (0..=u16::MAX).filter(|function| found.covers(Function(*function))).collect::<Vec<_>>()
+    };
+    let device: (u8, &[u8]) = (1, &[0, 31, 7]);
+    // Not listed: a bridge, behind a bridge, another bus, an I/O APIC, no device, no function.
+    let others: [(u8, &[u8]); 6] =
+        [(2, &[0, 1, 0]), (1, &[0, 2, 0, 3, 0]), (1, &[1, 4, 0]), (3, &[0, 5, 0]), (1, &[0, 32, 0]), (1, &[0, 6, 8])];
+    let listed = [&others[..], &[(1, &[0, 0, 0]), device, (1, &[0, 1, 0])]].concat();
+    assert_eq!(covered(&[unit(false, 0, AT, &listed)]), [0, 1 << 3, 0xff]);
+    let reserved_memory = vec![1, 0, 8, 0, 0, 0, 0, 0];
+    let all = covered(&[reserved_memory.clone(), unit(true, 0, AT, &others), reserved_memory]);
+    assert_eq!(all, (0..=0xff).collect::<Vec<_>>());
+    assert_eq!(covered(&[unit(false, 0, AT, &[])]), [0; 0]);
+
+    let good = unit(true, 0, AT, &[device]);
+    assert_eq!(read(0, std::slice::from_ref(&good)), None, "interrupt remapping is forbidden");
+    assert_eq!(read(1, &[]), None, "no unit");
+    assert_eq!(read(1, &[good.clone(), good.clone()]), None, "two units");
+    assert_eq!(read(1, &[unit(true, 1, AT, &[])]), None, "another segment");
+    assert_eq!(read(1, &[unit(true, 0, AT + 1, &[])]), None, "within a page");
+    assert_eq!(read(1, &[unit(true, 0, 1 << 44, &[])]), None, "too high");
+    assert_eq!(read(1, &[good.clone(), vec![0, 0, 0, 0]]), None, "an entry without bytes");
+    assert_eq!(read(1, &[good.clone(), vec![1, 0, 9, 0, 0, 0, 0, 0]]), None, "an entry that is too long");
+    assert_eq!(read(1, &[good.clone(), vec![1, 0]]), None, "half an entry");
+    let short = read_with(|memory| {
+        let table = memory.remapping(1, &[vec![0, 0, 8, 0, 1, 0, 0, 0]]);
+        memory.put(&AT.to_le_bytes());
+        table
+    });
+    assert_eq!(short.remapping, None, "a unit without registers");
+}
+
+#[test]
+fn half_an_entry_is_no_processor() {
+    let info = read_with(|memory| {
+        let table = memory.table(b"APIC", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 3, 1, 0, 0, 0, 0, 4, 0, 5]);
+        memory.put(&[1, 0, 0, 0]);
+        table
+    });
+    assert_eq!(ids(&info), [3]);
+}
+
+/// Memory that notes which part is read.
+struct Watched<'a> {
+    memory: &'a Memory,
+    end: Cell<u64>,
+}
+
+impl Physical for Watched<'_> {
+    fn read(&self, address: u64, out: &mut [u8]) {
+        // (The command line has no length.)
+        if out.len() < firmware::MAX_COMMAND_LINE {
+            self.end.set(self.end.get().max(address.saturating_add(out.len() as u64)));
+        }
+        self.memory.read(address, out);
+    }
+}
+
 proptest! {
+    /// The last table in memory may be cut, and its bytes may be anything: nothing behind its end is read.
+    #[test]
+    fn a_table_is_read_up_to_its_end(
+        name in prop::sample::select(vec![*b"DMAR", *b"MCFG", *b"APIC"]),
+        noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..10),
+        random in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut memory = Memory(Vec::new());
+        let at = BASE + 0x1000;
+        let root = memory.root(true, &[at]);
+        let start_info = memory.start_info(root);
+        memory.0.resize(0x1000, 0);
+        match &name {
+            b"DMAR" => memory.remapping(1, &vec![unit(false, 0, 0xfed9_0000, &[(1, &[0, 1, 0]), (3, &[0, 2, 0])]); 2]),
+            b"MCFG" => memory.config_spaces(&[(0xb000_0000, 1, 0, 255), (0xb000_0000, 0, 0, 255)]),
+            _ => memory.processors(&[(0, true), (1, true)]),
+        };
+        let mut table = memory.0.split_off(0x1000);
+        table.truncate(36 + cut.index(table.len() - 35));
+        if let Some(random) = random {
+            table.truncate(36);
+            table.extend(random);
+        }
+        let bytes = table.len() as u32;
+        table[4..8].copy_from_slice(&bytes.to_le_bytes());
+        if let contents @ [_, ..] = &mut table[36..] {
+            noise.iter().for_each(|(at, byte)| contents[at.index(contents.len())] = *byte);
+        }
+        memory.0.extend(table);
+        let watched = Watched { memory: &memory, end: Cell::new(0) };
+        let info = BootInfo::read(&watched, start_info);
+        prop_assert!(watched.end.get() <= at + u64::from(bytes), "{:#x}", watched.end.get());
+        prop_assert!(watched.end.get() >= at + 8);
+        let last = info.config_spaces.map(|spaces| spaces.page(Function(0xff)).expect("it is on bus 0"));
+        prop_assert!(last.is_none_or(|last| last.0 >= 0xff));
+    }
+
     /// Nonsense behind magic number and version causes no panic and no endless loop.
     #[test]
     fn nonsense_is_survived(noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40)) {
         let mut memory = Memory(Vec::new());
         let apic = memory.processors(&[(0, true), (1, true)]);
-        let root = memory.root(true, &[apic]);
+        let spaces = memory.config_spaces(&[(0xb000_0000, 0, 0, 255)]);
+        let iommu = memory.remapping(1, &[unit(false, 0, 0xfed9_0000, &[(1, &[0, 1, 0])])]);
+        let root = memory.root(true, &[apic, spaces, iommu]);
         let start_info = memory.start_info(root);
         let head = (start_info - BASE) as usize..(start_info - BASE) as usize + 8;
         for (at, byte) in noise {
