@@ -8,6 +8,7 @@ mod documented_output;
 mod grading;
 mod hostile;
 mod image;
+mod iommu;
 mod jos_lab3;
 mod jos_lab4;
 mod outside;
@@ -54,6 +55,7 @@ fn run(arguments: &Arguments, testbed: &Arc<Testbed>) -> Conclusion {
     trials.extend(boot::trials(testbed));
     trials.extend(disks::trials(testbed));
     trials.extend(image::trials(testbed));
+    trials.extend(iommu::trials(testbed));
     trials.extend(pagers::trials(testbed));
     trials.extend(counts::trials(testbed));
     trials.extend(grading::trials(testbed));
