@@ -1,4 +1,4 @@
-//! Size limits. A line of code is neither blank nor only a comment.
+//! Size limits. A line of code is neither blank, nor only a comment or an attribute.
 
 use crate::{is_test, root};
 use proc_macro2::Span;
@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 /// The folders of the code that runs in ring 0: the kernel, its crates, and the memory functions that programs have,
 /// too.
 const RING_0: [&str; 2] = ["kern", "lib/mem"];
-const RING_0_MOST: usize = 5_905;
+const RING_0_MOST: usize = 6_020;
 /// The limit of lines of a file, comments and blank lines included.
 const FILE_MOST: usize = 600;
 /// The limit of lines of a function. (Functions in assembly are exempt.)
@@ -41,8 +41,13 @@ fn text(path: &Path) -> String {
 }
 
 fn code_lines(path: &Path) -> usize {
-    let comment = if path.extension().is_some_and(|extension| extension == "s") { "#" } else { "//" };
-    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with(comment);
+    let is_code = |line: &&str| {
+        let line = line.trim();
+        let is_attribute = line.starts_with("#[") && line.ends_with(']') || line.starts_with("#![");
+        let is_comment =
+            line.starts_with("//") || line.starts_with('#') && path.extension().is_some_and(|kind| kind == "s");
+        !line.is_empty() && !is_attribute && !is_comment
+    };
     text(path).lines().filter(is_code).count()
 }
 
