@@ -39,7 +39,7 @@ use mem as _; // memcpy and its kin
 use boot::{command_line, first_program, kernel_map, patch, processors, pvh::BootTables};
 use env::{bracket::Entry, run_loop, scheduler, table};
 use firmware::BootInfo;
-use machine::{cpu, power, print};
+use machine::{cpu, iommu, power, print};
 use spin::Once;
 
 /// The first Rust code on the boot processor. `start_info` is the physical address that the boot loader passed.
@@ -49,16 +49,20 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     static BOOT: Once<BootInfo> = Once::new();
     cpu::early_init();
     print::init();
+    let iommu_frames;
     // SAFETY: the boot tables are in use, and kernel text can be written: once, here.
     let boot = unsafe {
         patch::remove_instructions();
         processors::place_stub();
         let tables = BootTables::new();
         let boot = BOOT.call_once(|| BootInfo::read(&tables, start_info));
-        kernel_map::init(boot);
+        iommu_frames = kernel_map::init(boot);
         boot
     };
     machine::init();
+    if let Some((remapping, frames)) = boot.remapping.as_ref().zip(iommu_frames) {
+        iommu::init(remapping, frames);
+    }
     table::init();
     scheduler::lock().init(table::all());
     command_line::read(boot);

@@ -1,4 +1,4 @@
-//! Machines with disks: the kernel boots behind an IOMMU that nobody has programmed, and no disk changes.
+//! Machines with disks: the kernel turns the IOMMU on and the disks off, and no disk changes.
 
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::Trial;
@@ -14,8 +14,9 @@ use xtask::session::{Options, Session, Step, scratch};
 
 pub fn cases() -> Vec<Case> {
     vec![
-        hello("disk-one").disk(pattern()),
-        hello("disk-two").disk(pattern()).disk(Disk::empty("3M")),
+        devices("disk-none", "^no devices: this machine has no IOMMU"),
+        devices("disk-one", "^1 device, behind an IOMMU").disk(pattern()),
+        devices("disk-two", "^2 devices, behind an IOMMU").disk(pattern()).disk(Disk::empty("3M")),
         hello("disk-two-processors").cpus(2).disk(pattern()),
         hello("disk-icount").icount().disk(pattern()),
         hello("disk-read-only").disk(pattern().read_only()),
@@ -30,6 +31,13 @@ fn bytes() -> Vec<u8> {
 
 fn pattern() -> Disk {
     Disk::of(bytes())
+}
+
+/// The program that tells what the kernel found.
+fn devices(name: &str, expected: &'static str) -> Case {
+    named(name, "devices").check(move |run| {
+        run.once(expected).expect(run.disks.iter().take(1).all(|disk| disk.bytes() == bytes()), "the image changed");
+    })
 }
 
 /// A program that uses no disk, and a first disk that must stay as it is.

@@ -11,7 +11,8 @@ use devices::pci::Function;
 /// The configuration spaces of bus 0 in memory: a page for each function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigSpaces {
-    first: Frame,
+    /// The page of function 0.
+    pub first: Frame,
 }
 
 impl ConfigSpaces {
@@ -26,11 +27,6 @@ impl ConfigSpaces {
         let entry = all.find(|entry| memory.word(entry + 8) << 8 == 0)?;
         let first = Frame::at(memory.long(entry))?;
         first.0.checked_add(u8::MAX.into()).map(|_| ConfigSpaces { first })
-    }
-
-    /// The page of a function.
-    pub fn page(&self, function: Function) -> Option<Frame> {
-        (function.0 < 256).then(|| Frame(self.first.0 + u32::from(function.0)))
     }
 }
 

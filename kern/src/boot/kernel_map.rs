@@ -5,10 +5,10 @@ use crate::env::table::{self, Env};
 use crate::machine::apic;
 use crate::machine::cpu::{self, BOOT_STACKS, Processor, Stacks};
 use crate::machine::hardware::{Hardware, KERNEL_ROOT, MEMORY};
-use crate::machine::windows::{self, ENV_TABLE, LOCAL_APIC, PROCESSORS, alias};
+use crate::machine::windows::{self, CONFIG_SPACES, ENV_TABLE, IOMMU, LOCAL_APIC, PROCESSORS, alias};
 use abi::layout::{ARCHIVE, CPUS, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
-use abi::{Level, PAGE_SIZE, Pte, Va};
+use abi::{Frame, Level, PAGE_SIZE, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
 use firmware::BootInfo;
 use vm::{Builder, Machine};
@@ -20,11 +20,11 @@ const RX: u64 = Pte::PRESENT;
 const WINDOW: u64 = RW | Pte::USER;
 const UNCACHED: u64 = 1 << 4;
 
-/// Makes the tables and the metadata, and loads the tables.
+/// Makes the tables and the metadata, and loads the tables. Returns frames of zeros for the IOMMU, if there is one.
 ///
 /// # Safety
 /// Called once, on the boot tables.
-pub unsafe fn init(boot: &BootInfo) {
+pub unsafe fn init(boot: &BootInfo) -> Option<[Frame; 4]> {
     // The image is not in the direct map: there, its executable part would be writable.
     let mut direct = boot.usable.clone();
     direct.subtract(&image());
@@ -48,6 +48,12 @@ pub unsafe fn init(boot: &BootInfo) {
     build.back(entries(ENV_TABLE.0, size_of::<Env>()), RW);
     build.map(alias(ARCHIVE), archive, WINDOW);
     build.map(LOCAL_APIC.0, apic::PHYSICAL..apic::PHYSICAL + PAGE_SIZE, RW | UNCACHED);
+    let iommu = boot.remapping.zip(boot.config_spaces).map(|(remapping, spaces)| {
+        let pages = |first: Frame, count: u64| first.address()..first.address() + count * PAGE_SIZE;
+        build.map(IOMMU.0, pages(remapping.registers, 1), RW | UNCACHED);
+        build.map(CONFIG_SPACES.0, pages(spaces.first, 256), RW | UNCACHED);
+        [(); 4].map(|()| build.take())
+    });
     map_processors(&mut build, boot.processors.ids().count().saturating_sub(1));
     map_image(&mut build);
 
@@ -65,6 +71,7 @@ pub unsafe fn init(boot: &BootInfo) {
     machine.total_frames.store(total, Relaxed);
     machine.env_slots.store(slots as u32, Relaxed);
     machine.cpus.store(1, Relaxed);
+    iommu
 }
 
 /// Maps the data of the application processors, with guard pages below their stacks.

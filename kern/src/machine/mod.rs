@@ -5,8 +5,10 @@
 pub mod apic;
 pub mod control;
 pub mod cpu;
+
 pub mod flush;
 pub mod hardware;
+pub mod iommu;
 pub mod panic;
 pub mod power;
 pub mod print;

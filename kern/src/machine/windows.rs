@@ -18,6 +18,10 @@ pub const CHECK_TABLE: Va = Va(0xffff_d800_0000_0000);
 pub const PROCESSORS: Va = Va(0xffff_d400_0000_0000);
 /// The registers of the local APIC, at its page in [`DEVICES`].
 pub const LOCAL_APIC: Va = DEVICES;
+/// The registers of the IOMMU: a page.
+pub const IOMMU: Va = Va(DEVICES.0 + 0x1000);
+/// The configuration spaces of the functions of PCI bus 0: a page for each.
+pub const CONFIG_SPACES: Va = Va(DEVICES.0 + 0x10_0000);
 
 /// The kernel's writable address of something in the windows.
 pub const fn alias(window: Va) -> u64 {

@@ -84,7 +84,7 @@ impl<M: Machine> Builder<M> {
     }
 
     /// Takes a frame of zeros. (Not with [`Machine::zero`]: the counters do not exist yet.)
-    fn take(&mut self) -> Frame {
+    pub fn take(&mut self) -> Frame {
         let limit = self.limit;
         let fits = |range: &&mut Range<u64>| range.start + PAGE_SIZE <= range.end.min(limit);
         let range = self.free.iter_mut().find(fits).expect("there is memory for the kernel's tables");

@@ -33,6 +33,8 @@ pub struct MachineInfo {
     pub cpus: AtomicU32,
     /// The first environment; 0 when it has ended.
     pub first_env: AtomicU32,
+    /// Devices that a driver could have: 0 on a machine without an IOMMU.
+    pub devices: AtomicU32,
     /// Bytes of [`MachineInfo::args`] in use.
     pub args_len: AtomicU32,
     /// The arguments of the first program, as on the boot command line: each one behind

@@ -25,6 +25,12 @@ pub fn free_frames() -> u64 {
     CpuInfo::free_frames(cpus())
 }
 
+/// The number of devices that a driver could have: 0 on a machine without an IOMMU.
+#[must_use]
+pub fn devices() -> u32 {
+    machine().devices.load(Relaxed)
+}
+
 /// All slots of the environment table.
 #[must_use]
 pub fn envs() -> &'static [EnvInfo] {

@@ -29,6 +29,7 @@ impl Emulator {
             longest_cause: 0.into(),
             longest_by_call: array::from_fn(|_| AtomicU64::new(0)),
             env_slots: 0.into(),
+            devices: 0.into(),
             cpus: 0.into(),
             first_env: 0.into(),
             args_len: 0.into(),
