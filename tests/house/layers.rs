@@ -14,6 +14,7 @@ const CRATES: [(&str, &[&str]); 22] = [
     ("mem", &[]),
     ("abi", &[]),
     ("replacement", &[]),
+    ("block", &["abi"]),
     ("executable", &["abi"]),
     ("smp", &["abi"]),
     ("sched", &["abi"]),

@@ -1,0 +1,3 @@
+//! The driver, without a disk.
+
+mod config;
