@@ -9,12 +9,14 @@
 //! | [`requests`] | requests that succeed, are refused, or fail |
 //! | [`failures`] | faults, deadlines and resets |
 //! | [`hostile`] | what a device must not write into its rings |
+//! | [`model`] | random requests, compared with the contents that the disk must have |
 
 mod config;
 mod device;
 mod failures;
 mod hostile;
 mod memory;
+mod model;
 mod requests;
 mod start;
 
