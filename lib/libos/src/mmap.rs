@@ -86,12 +86,16 @@ impl MmapOptions {
     }
 
     /// Maps memory that this pager serves, readable and writable. If the pager says [`Inherit::Shared`], the memory
-    /// stays shared with forked children, and the program must expect that they write to it.
+    /// stays shared with forked children, and the program must expect that they write to it. The frames of a pager that
+    /// says [`Inherit::Refused`] are its own: they are never copied either.
     ///
     /// # Errors
     /// As [`MmapOptions::map_anon`].
     pub fn map_with(self, pager: &'static dyn Pager<Sys>) -> Result<MmapMut, Error> {
-        let keep = if pager.on_fork() == Inherit::Shared { Perms::KEEP } else { Perms::READ };
+        let keep = match pager.on_fork() {
+            Inherit::Shared | Inherit::Refused => Perms::KEEP,
+            Inherit::Private | Inherit::Not => Perms::READ,
+        };
         let perms = Perms::WRITE | keep;
         self.map_region(self.len.unwrap_or(0), &|range| Region::new(range, perms, pager)).map(MmapMut)
     }

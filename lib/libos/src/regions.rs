@@ -23,7 +23,7 @@ use executable::Program;
 use pager::fast::Known;
 pub use pager::ranges::Advice;
 use pager::ranges::{self, Table};
-use pager::{Cause, Inherit, Regions, Zeros, region::Filled};
+use pager::{Cause, Regions, Zeros, region::Filled};
 
 /// A range of addresses, and the pager that serves it.
 pub type Region = pager::Region<Sys>;
@@ -154,7 +154,7 @@ pub(crate) fn own_program() -> Option<Program> {
 
 /// Removes the regions that a forked child does not inherit.
 pub(crate) fn forget_what_is_not_inherited() {
-    let is_lost = |region: &&Region| region.pager.on_fork() == Inherit::Not;
+    let is_lost = |region: &&Region| !region.pager.on_fork().has_region();
     while let Some(lost) = all().iter().find(is_lost).map(Region::range) {
         if Own.edit(|regions| regions.remove(&lost)).is_err() {
             return;

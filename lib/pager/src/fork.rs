@@ -71,7 +71,7 @@ pub struct Plan<'a, K: 'static> {
 
 impl<K> Plan<'_, K> {
     fn inherits(region: &Region<K>) -> bool {
-        region.pager.on_fork() != Inherit::Not
+        region.pager.on_fork().has_region()
     }
 }
 
@@ -221,11 +221,19 @@ impl<'a, K: PageCalls> Sharing<'a, K> {
 /// Prepares a fork: lets the pagers of regions that stay shared bring in every page. A missing page cannot be shared.
 ///
 /// # Errors
-/// Those of the pagers.
+/// Those of the pagers. [`Error::NotSupported`]: the region at this address refuses.
 pub fn fill_shared<K: PageCalls>(kernel: &mut K, regions: &[Region<K>]) -> Result<(), Error> {
-    for region in regions.iter().filter(|region| region.pager.on_fork() == Inherit::Shared) {
-        let access = if region.is_writable() { Access::Write } else { Access::Read };
-        ranges::bring_in(kernel, region, region.range(), access)?;
+    for region in regions {
+        match region.pager.on_fork() {
+            Inherit::Shared => {
+                let access = if region.is_writable() { Access::Write } else { Access::Read };
+                ranges::bring_in(kernel, region, region.range(), access)?;
+            }
+            Inherit::Refused if kernel.entries(region.range()).next().is_some() => {
+                return Err(Error::NotSupported(region.start));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

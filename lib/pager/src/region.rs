@@ -71,6 +71,16 @@ pub enum Inherit {
     Shared,
     /// The child does not get the region.
     Not,
+    /// The child does not get the region, and a fork fails while the region has a page or mark: the child would miss it.
+    Refused,
+}
+
+impl Inherit {
+    /// Whether a child gets the region.
+    #[must_use]
+    pub const fn has_region(self) -> bool {
+        matches!(self, Inherit::Private | Inherit::Shared)
+    }
 }
 
 /// A range of addresses that one pager serves.

@@ -361,7 +361,7 @@ impl Book {
     pub fn inherited(&self) -> Book {
         let child = Book(RefCell::new(self.0.borrow().clone()));
         for region in self.regions() {
-            if region.pager.on_fork() == pager::Inherit::Not {
+            if !region.pager.on_fork().has_region() {
                 child.edit(|regions| regions.remove(&region.range())).expect("a whole region");
             }
         }

@@ -3,7 +3,7 @@
 use crate::host::{By, Host};
 use crate::rig::{OTHER_GIB, Rig, page, range, region};
 use abi::{PAGE_SIZE, Perms, Va};
-use pager::{Cause, Error, File, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros, ranges::Advice};
+use pager::{Cause, Error, File, Inherit, PageCalls, Pager, Region, Resolution, Shared, Touch, Zeros, ranges::Advice};
 use proptest::prelude::*;
 use sim::machine::{contents, put};
 use sim::processor::Access;
@@ -323,5 +323,44 @@ proptest! {
             }
         }
         rig.end();
+    }
+}
+
+/// A pager whose pages a child cannot have.
+struct Alone;
+
+impl Pager<Host> for Alone {
+    fn name(&self) -> &'static str {
+        "alone"
+    }
+
+    fn fault(&self, host: &mut Host, touch: &Touch, region: &Region<Host>) -> Result<Resolution, abi::Error> {
+        ZEROS.fault(host, touch, region)
+    }
+
+    fn on_fork(&self) -> Inherit {
+        Inherit::Refused
+    }
+}
+
+#[test]
+fn a_fork_fails_while_a_pager_has_pages_that_a_child_cannot_have() {
+    for by in [By::Pages, By::Tables(None)] {
+        let mut rig = Rig::new(&[region(0..8, &ZEROS), region(8..16, &Alone)]);
+        rig.by = by;
+        assert!(rig.write(0, 1));
+        // The region is empty, and the child does not get it.
+        let child = rig.fork(&[]).expect("nothing is lost");
+        assert_eq!(rig.books[child].regions().len(), 1);
+        rig.end();
+        for is_mark in [false, true] {
+            let mut rig = Rig::new(&[region(0..8, &ZEROS), region(8..16, &Alone)]);
+            rig.by = by;
+            match is_mark {
+                true => mark(&mut rig, 12, 5),
+                false => assert!(rig.write(12, 1)),
+            }
+            assert_eq!(rig.fork(&[]).err(), Some(Error::NotSupported(page(8))));
+        }
     }
 }
