@@ -10,7 +10,7 @@ use xtask::workspace;
 const FOLDERS: [&str; 6] = ["machine", "env", "calls", "entry", "boot", "main.rs"];
 
 /// The crates of this repository that each crate may use, from the bottom up. Tests may use more.
-const CRATES: [(&str, &[&str]); 23] = [
+const CRATES: [(&str, &[&str]); 24] = [
     ("mem", &[]),
     ("abi", &[]),
     ("replacement", &[]),
@@ -25,6 +25,7 @@ const CRATES: [(&str, &[&str]); 23] = [
     ("counter", &["abi"]),
     ("kern", &["abi", "checker", "counter", "devices", "executable", "firmware", "mem", "sched", "smp", "vm"]),
     ("pager", &["abi"]),
+    ("swap", &["abi"]),
     ("libos", &["abi", "executable", "mem", "pager"]),
     ("classic", &["libos"]),
     ("demo", &["libos"]),

@@ -1,0 +1,7 @@
+//! The parts of the swapping pager.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`slots`] | slots by themselves |
+
+mod slots;
