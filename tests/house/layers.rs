@@ -25,7 +25,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("counter", &["abi"]),
     ("kern", &["abi", "checker", "counter", "devices", "executable", "firmware", "mem", "sched", "smp", "vm"]),
     ("pager", &["abi"]),
-    ("swap", &["abi"]),
+    ("swap", &["abi", "pager", "replacement"]),
     ("libos", &["abi", "executable", "mem", "pager"]),
     ("classic", &["libos"]),
     ("demo", &["libos"]),

@@ -1,0 +1,114 @@
+//! Looks and scans: what a policy learns of accesses, from the A bits of page table entries.
+//!
+//! The D bit is read at the same time, and noted, because the operation that clears A clears D, too. Entries are cleared
+//! by mapping their pages again, neighbours by one operation, several operations by one call. Nothing is lost between a
+//! look and the clearing: the program waits for its pager.
+
+use crate::disk::{BATCH, PoolFrame};
+use crate::kernel::{self, Evict};
+use crate::pool::{Pool, Recent, State};
+use abi::{Call, PageOp, Perms, Pte, Va};
+use arrayvec::ArrayVec;
+use replacement::{Page, Policy, Seen};
+
+/// Entries that are to be cleared.
+pub(crate) struct Clearing {
+    ops: ArrayVec<PageOp, BATCH>,
+}
+
+impl Clearing {
+    pub(crate) fn new() -> Clearing {
+        Clearing { ops: ArrayVec::new() }
+    }
+
+    fn add<K: Evict>(&mut self, kernel: &mut K, pool: &Pool, va: Va, frame: PoolFrame, perms: Perms) {
+        let source = pool.va(frame);
+        if let Some(last) = self.ops.last_mut()
+            && last.call == Call::Map as u32
+            && last.va.add_pages(last.count.into()) == va
+            && last.source.add_pages(last.count.into()) == source
+            && last.arg == perms.bits()
+        {
+            last.count += 1;
+            return;
+        }
+        if self.ops.remaining_capacity() < 2 {
+            self.finish(kernel);
+        }
+        self.ops.extend(kernel::map(source, va, 1, perms));
+    }
+
+    /// Clears the entries. If the kernel refuses, the policy knows less, and nothing else happens.
+    pub(crate) fn finish<K: Evict>(&mut self, kernel: &mut K) {
+        if !self.ops.is_empty() {
+            let _ = kernel.ops(&self.ops);
+            self.ops.clear();
+        }
+    }
+}
+
+/// Looks at pages for a policy.
+pub(crate) struct Looker<'l, 'a, K> {
+    pub(crate) kernel: &'l mut K,
+    pub(crate) pool: &'l mut Pool<'a>,
+    pub(crate) base: Va,
+    /// How many pages may be chosen that need another slot than they have.
+    pub(crate) slots: usize,
+    pub(crate) recent: Recent,
+    /// The number of the batch.
+    pub(crate) batch: u32,
+    pub(crate) clearing: Clearing,
+}
+
+impl<K: Evict> Looker<'_, '_, K> {
+    /// Looks at a page that a policy may choose.
+    pub(crate) fn look(&mut self, page: Page) -> Seen {
+        let va = self.base.add_pages(page.0.into());
+        let entry = self.kernel.pte(va);
+        let Some(frame) = self.pool.find(entry) else { return Seen::Pinned };
+        let others = self.pool.has_others::<K>(frame, 1);
+        let record = &mut self.pool[frame];
+        record.is_dirty |= entry.has(Pte::DIRTY);
+        let has_place = !record.is_dirty || record.slot.is_some() || self.slots > 0;
+        if record.state != State::Resident || others || !has_place || self.recent.contains(&page) {
+            return Seen::Pinned;
+        }
+        if !entry.has(Pte::ACCESSED) || record.seen_for == self.batch {
+            return Seen::Idle;
+        }
+        record.seen_for = self.batch;
+        self.clearing.add(self.kernel, self.pool, va, frame, entry.perms());
+        Seen::Accessed
+    }
+
+    /// The frame of a page that a policy has chosen.
+    pub(crate) fn victim(&mut self, page: Page) -> Option<PoolFrame> {
+        let frame = self.pool.find(self.kernel.pte(self.base.add_pages(page.0.into())))?;
+        let record = &self.pool[frame];
+        self.slots -= usize::from(record.is_dirty && record.slot.is_none());
+        Some(frame)
+    }
+
+    /// Reads and clears the A bits of all pages, and tells the policy.
+    pub(crate) fn scan(&mut self, policy: &mut impl Policy) {
+        for frame in self.pool.frames() {
+            let record = &mut self.pool[frame];
+            if !record.is_mapped() {
+                continue;
+            }
+            let (page, va) = (record.page, self.base.add_pages(record.page.0.into()));
+            let entry = self.kernel.pte(va);
+            record.is_dirty |= entry.has(Pte::DIRTY);
+            if entry.has(Pte::PRESENT | Pte::ACCESSED) {
+                record.seen_for = self.batch;
+                policy.accessed(page);
+                self.clearing.add(self.kernel, self.pool, va, frame, entry.perms());
+            }
+        }
+    }
+
+    /// Clears the entries that were looked at.
+    pub(crate) fn finish(mut self) {
+        self.clearing.finish(self.kernel);
+    }
+}
