@@ -16,8 +16,20 @@ use std::process::{Command, Stdio};
 use std::{collections::BTreeMap, ffi::OsStr, fs};
 
 /// The crates that authors of programs use, and the crates of the kernel: their public items are documented.
-const LIBRARIES: [&str; 11] =
-    ["libos", "pager", "replacement", "block", "abi", "executable", "vm", "sched", "smp", "devices", "firmware"];
+const LIBRARIES: [&str; 12] = [
+    "libos",
+    "pager",
+    "replacement",
+    "block",
+    "swap",
+    "abi",
+    "executable",
+    "vm",
+    "sched",
+    "smp",
+    "devices",
+    "firmware",
+];
 
 /// The kernel. It has no public items, so all of it is documented.
 const KERNEL: &str = "kern";
