@@ -219,11 +219,8 @@ impl<'a> Pool<'a> {
             if number >= self.len() {
                 break;
             }
-            let frame = PoolFrame(number as u32);
-            if !self.has_others::<K>(frame, 0) {
-                self.held.remove(number);
-                self.release::<K>(frame);
-            }
+            self.held.remove(number);
+            self.release::<K>(PoolFrame(number as u32));
             number += 1;
         }
     }

@@ -117,8 +117,7 @@ impl<'a> Requests<'a> {
             left &= left - 1;
             let request = &self[id];
             let index = slot.number().wrapping_sub(request.first.number()) as usize;
-            let Some(Some(frame)) = request.frames.get(index) else { continue };
-            if !matches!(request.progress, Progress::NotRead(_)) {
+            if let Some(Some(frame)) = request.frames.get(index) {
                 return Some((id, *frame));
             }
         }
