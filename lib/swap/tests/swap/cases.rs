@@ -191,6 +191,38 @@ fn a_window_ends_where_a_page_is_not_on_the_disk() {
 }
 
 #[test]
+fn what_is_read_ahead_is_mapped_with_the_rights_of_its_region() {
+    let mut world = written(Size { batch: 16, ..Size::new(80, 400) }, PAGES);
+    for _ in 0..3 {
+        (0..PAGES).for_each(|number| world.write(APART + number, number).expect("there is room"));
+    }
+    world.settle();
+    let whole = world.regions[0];
+    world.disk.inside().slow = true;
+    let is_present = |world: &World, number| world.host.pte(World::page(number)).is_present();
+    let first = (0..PAGES).find(|&number| !is_present(&world, number)).expect("one is on the disk");
+    world.disk.inside().instant = true;
+    let mut next = first;
+    // Up to a window of eight pages: others are read ahead then.
+    while next < first + 15 {
+        world.read(next).expect("it was written");
+        next += 1;
+    }
+    let next = (next..PAGES).find(|&number| !is_present(&world, number)).expect("a window ended");
+    let cut = World::page(next + 2);
+    world.regions[0].end = cut;
+    world.regions.insert(1, Region { start: cut, perms: Perms::KEEP, ..whole });
+    let reads = world.disk.inside().reads;
+    world.read(next).expect("it was read ahead");
+    assert!(is_present(&world, next + 1) && !is_present(&world, next + 2), "{reads} requests before");
+    world.check();
+    world.read(next + 2).expect("it was written");
+    assert!(!world.host.pte(World::page(next + 2)).has(Pte::WRITABLE));
+    world.check();
+    world.end();
+}
+
+#[test]
 fn what_is_not_the_pagers_is_left_alone() {
     let mut world = World::new(Size::new(8, 8));
     let region = world.regions[0];

@@ -1,8 +1,8 @@
 //! A disk that fails, and one that is full.
 
-use crate::world::{Name, Size, World};
+use crate::world::{Name, PAGES, Size, World};
 use abi::Va;
-use pager::PageCalls;
+use pager::{Order, PageCalls};
 use swap::{Cause, Direction, Error, Failure, Slot};
 
 /// Writes pages and reads them again, each until it succeeds, and returns the errors on the way.
@@ -141,13 +141,78 @@ fn a_full_disk_is_an_error_to_who_touches_a_fresh_page() {
     }
 }
 
+#[test]
+fn a_neighbour_that_cannot_be_read_does_no_harm() {
+    let mut world = World::new(Size { batch: 16, ..Size::new(80, 400) });
+    (0..50).chain(512..560).for_each(|number| world.write(number, number).expect("there is room"));
+    (0..3).for_each(|_| (512..560).for_each(|number| world.write(number, number).expect("there is room")));
+    world.settle();
+    let marks = world.marks();
+    let follow = |two: &&[(u64, Slot)]| two[0].0 + 1 == two[1].0 && two[0].1.ahead(1) == two[1].1;
+    let two = marks.windows(2).find(follow).expect("neighbours in slots that follow");
+    world.disk.inside().bad.push((Direction::Read, two[1].1.number()));
+    world.regions[0].order = Order::Sequential;
+    let failures = world.swap.counts().failures;
+    world.read(two[0].0).expect("it can be read alone");
+    assert_eq!(world.swap.counts().failures, failures + 1, "both were read at once");
+    world.check();
+    world.mend();
+    world.end();
+}
+
+/// The kernel refuses a part of the marks when pages move to other slots.
+#[test]
+fn marks_that_cannot_change_stay() {
+    let mut refused = 0;
+    for after in 0..8 {
+        let mut world = World::new(Size { batch: 8, ..Size::new(64, 400) });
+        world.disk.inside().dead = true;
+        let mut next = PAGES;
+        while world.swap.counts().failures == 0 {
+            next -= 1;
+            world.write(next, next).expect("frames are free");
+        }
+        world.mend();
+        (world.host.fail_after, world.host.fails_once) = (Some(after), true);
+        let result = world.swap.settle(&mut world.host);
+        world.host.fail_after = None;
+        refused += u32::from(matches!(result, Err(Error::Kernel(_))));
+        world.check();
+        world.settle();
+        world.check();
+        world.end();
+    }
+    assert!(refused > 3, "{refused} times");
+}
+
+/// Pages that were touched last make room for a fresh one.
+#[test]
+fn a_fresh_page_takes_the_last_place() {
+    let size = Size::new(16, 20);
+    let mut world = World::new(size);
+    let fits = (0..60).take_while(|&number| world.write(number, number).is_ok()).count() as u64;
+    assert_eq!(fits, World::room(size));
+    let mut touched = 0;
+    let mut last = 0;
+    for number in 0..fits {
+        if touched < 3 && !world.host.pte(World::page(number)).is_present() {
+            world.read(number).expect("it is on the disk");
+            (touched, last) = (touched + 1, number);
+        }
+    }
+    world.discard(last..last + 1);
+    world.write(last, 1).expect("there is a place for one page");
+    world.check();
+    world.end();
+}
+
 /// An instruction that needs four pages gets them all, also if nothing else can be evicted, and whatever its pages are.
 #[test]
 fn an_instruction_gets_four_pages_at_once() {
     for policy in Name::ALL {
-        for batch in [1, 8] {
+        for size in [Size::new(16, 20), Size::new(8, 100), Size { batch: 2, ..Size::new(16, 100) }] {
             for first in 0..30 {
-                let mut world = World::new(Size { policy, batch, ..Size::new(16, 20) });
+                let mut world = World::new(Size { policy, ..size });
                 let fits = (0..60).take_while(|&number| world.write(number, number).is_ok()).count() as u64;
                 let pages = [0, 7, 13, 19].map(|next| (first + next) % fits);
                 let mut faults = 0;

@@ -23,6 +23,8 @@ pub struct Host {
     pub calls: usize,
     /// How many operations succeed before one fails for want of memory.
     pub fail_after: Option<usize>,
+    /// Only that operation fails.
+    pub fails_once: bool,
 }
 
 impl Host {
@@ -32,7 +34,7 @@ impl Host {
         let (template, _) = machine::template();
         machine::archive(template, 1);
         let map = || PageMap::new(template).expect("a page map");
-        let mut host = Host { memory, program: map(), device: map(), calls: 0, fail_after: None };
+        let mut host = Host { memory, program: map(), device: map(), calls: 0, fail_after: None, fails_once: false };
         for number in 0..frames as u64 {
             let va = POOL.add_pages(number);
             host.program.edit().alloc(va, Perms::WRITE).expect("a frame");
@@ -62,8 +64,11 @@ impl Host {
 
     fn page(&mut self, call: Call, op: PageOp) -> Result<(), Error> {
         assert!(op.va.is_page_aligned() && op.va < USER_LIMIT);
-        if let Some(left) = &mut self.fail_after {
-            *left = left.checked_sub(1).ok_or(Error::NoMemory(0))?;
+        if let Some(left) = self.fail_after {
+            self.fail_after = left.checked_sub(1).or(if self.fails_once { None } else { Some(0) });
+            if left == 0 {
+                return Err(Error::NoMemory(0));
+            }
         }
         let perms = || Perms::checked(op.arg);
         match call {
