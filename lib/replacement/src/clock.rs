@@ -75,12 +75,9 @@ impl Policy for Clock<'_> {
     fn evict(&mut self, look: &mut dyn FnMut(Page) -> Seen) -> Option<Page> {
         // After one round, only pages that are accessed meanwhile have another chance.
         for _ in 0..2 * self.present() {
-            let (id, page) = self.pages.oldest(State::Present)?;
-            if look(page) == Seen::Idle {
-                self.pages.forget(id);
+            if let Some(page) = self.pages.evict_or_spare(State::Present, look) {
                 return Some(page);
             }
-            self.pages.put(id, State::Present);
         }
         self.pages.last_resort(look)
     }

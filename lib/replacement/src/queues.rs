@@ -91,6 +91,18 @@ impl<'a, S: Queued, const N: usize> Queues<'a, S, N> {
         }
     }
 
+    /// Looks at the oldest page of a queue. Evicts it if it was not accessed; otherwise it becomes the newest one.
+    #[inline(always)]
+    pub(crate) fn evict_or_spare(&mut self, state: S, look: &mut dyn FnMut(Page) -> Seen) -> Option<Page> {
+        let (id, page) = self.oldest(state)?;
+        if look(page) == Seen::Idle {
+            self.forget(id);
+            return Some(page);
+        }
+        self.put(id, state);
+        None
+    }
+
     /// Evicts any page, if one can be evicted.
     pub(crate) fn last_resort(&mut self, look: &mut dyn FnMut(Page) -> Seen) -> Option<Page> {
         let page = self.nodes.last_resort(look)?;

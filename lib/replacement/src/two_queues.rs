@@ -96,13 +96,8 @@ impl Policy for TwoQueues<'_> {
                     return Some(page);
                 }
                 self.pages.put(id, State::Main);
-            } else {
-                let (id, page) = self.pages.oldest(State::Main)?;
-                if look(page) == Seen::Idle {
-                    self.pages.forget(id);
-                    return Some(page);
-                }
-                self.pages.put(id, State::Main);
+            } else if let Some(page) = self.pages.evict_or_spare(State::Main, look) {
+                return Some(page);
             }
         }
         self.pages.last_resort(look)
