@@ -425,7 +425,7 @@ fn page_ins_are_as_recorded() {
 fn the_picture_of_memory_is_right() {
     use abi::layout;
     let constants = [
-        ("DEVICES", layout::DEVICES),
+        ("KERNEL_REGISTERS", layout::KERNEL_REGISTERS),
         ("KERNEL_IMAGE", layout::KERNEL_IMAGE),
         ("KERNEL_WINDOWS", layout::KERNEL_WINDOWS),
         ("DIRECT_MAP", layout::DIRECT_MAP),

@@ -60,8 +60,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         boot
     };
     machine::init();
-    if let Some((remapping, frames)) = boot.remapping.as_ref().zip(iommu_frames) {
-        iommu::init(remapping, frames);
+    if let Some(frames) = iommu_frames {
+        iommu::init(frames);
     }
     table::init();
     scheduler::lock().init(table::all());

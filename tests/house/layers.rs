@@ -26,7 +26,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("kern", &["abi", "checker", "counter", "devices", "executable", "firmware", "mem", "sched", "smp", "vm"]),
     ("pager", &["abi"]),
     ("swap", &["abi", "pager", "replacement"]),
-    ("libos", &["abi", "executable", "mem", "pager"]),
+    ("libos", &["abi", "block", "executable", "mem", "pager", "replacement", "swap"]),
     ("classic", &["libos"]),
     ("demo", &["libos"]),
     ("attack", &["libos", "storm"]),

@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        let line = "scale faults cpus 2 worked 1 operations 1000 ticks 500 hz 250 contended 1 2 3 4\r";
+        let line = "scale faults cpus 2 worked 1 operations 1000 ticks 500 hz 250 contended 1 2 3 4 5\r";
         let found = Measurement::parse(line).unwrap();
-        assert_eq!((found.cpus, found.worked, found.contended), (2, 1, [1, 2, 3, 4]));
+        assert_eq!((found.cpus, found.worked, found.contended), (2, 1, [1, 2, 3, 4, 5]));
         assert!((found.rate() - 500.0).abs() < 1e-9, "{}", found.rate());
         for bad in ["", "row a", "scale faults cpus 2", &line[..line.len() - 3], &line.replace("hz", "ms")] {
             assert_eq!(Measurement::parse(bad), None, "{bad}");

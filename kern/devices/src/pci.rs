@@ -34,7 +34,8 @@ pub enum Error {
     BadCapability(u8),
     /// The function lacks the common configuration of virtio, or MSI-X: the id of the capability.
     Missing(u8),
-    /// A BAR is not of memory, has no address or one that is too high, or is smaller than a page: index and value.
+    /// A BAR is not of memory, has no address or one that is too high, or is too small or too large: index and
+    /// value.
     BadBar(u8, u64),
     /// The registers at this offset are not within the BAR with this index.
     Outside(u8, u32),
@@ -118,6 +119,9 @@ pub struct Virtio {
 }
 
 impl Virtio {
+    /// The greatest size of a driver's BAR.
+    const MOST: u64 = 16 * PAGE_SIZE;
+
     /// Finds the parts of a device. The command register is clear afterwards: the function neither accesses memory nor
     /// answers accesses.
     ///
@@ -146,6 +150,9 @@ impl Virtio {
             if end <= within.end { Ok(start..end) } else { Err(Error::Outside(index, offset)) }
         };
         let (registers, others) = (bar(config, function, index)?, bar(config, function, owner)?);
+        if registers.end - registers.start > Virtio::MOST {
+            return Err(Error::BadBar(index, registers.start));
+        }
         let status = part(&registers, index, place, STATUS + 1)?.end - 1;
         let interrupts = part(&others, owner, entries & !7, bytes)?;
         Ok(Virtio { registers, status, interrupts, msi_x })

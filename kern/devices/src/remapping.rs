@@ -18,7 +18,7 @@
 
 use crate::pci::Function;
 use abi::page::TABLE_ENTRIES;
-use abi::{Frame, Level, PAGE_SIZE, Va};
+use abi::{Frame, PAGE_SIZE, Va};
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The registers of a unit, by their offsets. They are within one page.
@@ -72,6 +72,13 @@ pub const fn root_entry(contexts: Frame) -> Entry {
     [contexts.address() | PRESENT, 0]
 }
 
+/// The entry of a function in the context table of its bus: the index is the low byte of the function. The function sees
+/// what a table of level 3 translates, from address 0 on.
+pub const fn context_entry(table: Frame, domain: Domain) -> Entry {
+    const THREE_LEVELS: u64 = 1;
+    [table.address() | PRESENT, THREE_LEVELS | (domain.0 as u64) << 8]
+}
+
 /// The entry of an interrupt: from this function only, edge-triggered, to the processor with this local APIC.
 pub const fn interrupt_entry(source: Function, vector: u8, apic: u8) -> Entry {
     const VERIFY_SOURCE: u64 = 1 << 18;
@@ -120,7 +127,6 @@ pub struct Unit<'a, R> {
     queue: &'a Table,
     /// The next free entry of the queue.
     next: u8,
-    level: Level,
     first_record: u32,
     records: u32,
 }
@@ -138,7 +144,6 @@ const INTERRUPT_TABLE: u32 = 0xb8;
 
 // Capabilities.
 const THREE_LEVELS: u64 = 1 << 9;
-const FOUR_LEVELS: u64 = 1 << 10;
 const REFUSED: u64 = 1 << 4 | 1 << 7; // write buffers to be flushed; absent entries are cached
 const NEEDED: u64 = 1 << 1 | 1 << 3; // the queue; interrupt remapping
 
@@ -172,10 +177,9 @@ impl<'a, R: Registers> Unit<'a, R> {
     pub fn start(registers: R, tries: u32, frames: Frames, queue: &'a Table) -> Result<Unit<'a, R>, Error> {
         const LOG_ENTRIES: u64 = 7; // 2 to the power of this and one more
         let (can, more) = (registers.read64(CAPABILITY), registers.read64(MORE_CAPABILITY));
-        let level = if can & THREE_LEVELS != 0 { Level::L3 } else { Level::L4 };
         let (first_record, records) = ((can >> 24 & 0x3ff) as u32 * 16, (can >> 40 & 0xff) as u32 + 1);
         let has_room = u64::from(first_record + 16 * records) <= PAGE_SIZE;
-        let has_width = can & (THREE_LEVELS | FOUR_LEVELS) != 0 && can >> 16 & 0x3f >= 38;
+        let has_width = can & THREE_LEVELS != 0 && can >> 16 & 0x3f >= 38;
         let has_domains = can & 7 >= 2;
         if !has_room || !has_width || !has_domains || can & REFUSED != 0 {
             return Err(Error::Unsuitable(CAPABILITY, can));
@@ -183,7 +187,7 @@ impl<'a, R: Registers> Unit<'a, R> {
         if more & NEEDED != NEEDED {
             return Err(Error::Unsuitable(MORE_CAPABILITY, more));
         }
-        let mut unit = Unit { registers, tries, queue, next: 0, level, first_record, records };
+        let mut unit = Unit { registers, tries, queue, next: 0, first_record, records };
         // Firmware may have left it on.
         for part in [TRANSLATE, REMAP_INTERRUPTS, USE_QUEUE] {
             unit.command(part, false)?;
@@ -199,19 +203,6 @@ impl<'a, R: Registers> Unit<'a, R> {
         unit.command(TRANSLATE, true)?;
         unit.command(REMAP_INTERRUPTS, true)?;
         Ok(unit)
-    }
-
-    /// The entry of a function in the context table of its bus: the index is the low byte of the function. The table is
-    /// the one that [`Unit::level`] says.
-    pub fn context_entry(&self, table: Frame, domain: Domain) -> Entry {
-        let width = self.level as u64 - 2;
-        [table.address() | PRESENT, width | u64::from(domain.0) << 8]
-    }
-
-    /// The level of the entries in the table that a context entry points to. At level 3 a device sees what the table of
-    /// one top-level entry of a page map translates, from address 0 on.
-    pub fn level(&self) -> Level {
-        self.level
     }
 
     /// Invalidates everything that is cached for a domain, and all entries of interrupts: after entries of one of these

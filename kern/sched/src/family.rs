@@ -11,8 +11,9 @@ const FRESH: u32 = 16;
 
 impl<N: Node> Scheduler<N> {
     /// Makes a stopped environment with an id of its own in a free slot. The environment without a parent is the root
-    /// of all others.
-    pub fn create(&mut self, parent: Option<&'static N>) -> Option<&'static N> {
+    /// of all others. A device (its index plus 1, or 0) is no member of the family: nobody waits for its end, and it
+    /// does not go up.
+    pub fn create(&mut self, parent: Option<&'static N>, device: u32) -> Option<&'static N> {
         let env = self.take_slot()?;
         self.used += 1;
         let info = env.info();
@@ -20,6 +21,7 @@ impl<N: Node> Scheduler<N> {
         info.id.store(id.0, Relaxed);
         info.parent.store(parent.map_or(EnvId::NONE, Node::id).0, Relaxed);
         info.exit.store(0, Relaxed);
+        info.device.store(device, Relaxed);
         let links = env.links();
         links.awaited.store(false, Relaxed);
         links.looked_at.set(0);
@@ -27,6 +29,7 @@ impl<N: Node> Scheduler<N> {
         links.family.set(Family::GoesUp);
         _ = change(env.word(), |state| Some(state.renewed(id)));
         match parent {
+            _ if device != 0 => {}
             Some(parent) => self.adopt(parent, env),
             None => self.root = Some(env),
         }

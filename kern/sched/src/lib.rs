@@ -10,7 +10,7 @@
 //!    ^                                        |  ^                                        | slices
 //!    |                        recv, wait, read|  |message, end, input                     v
 //!    |                                        v  |                parent waits,        Zombie
-//!    |                             Receiving, Waiting, Reading    ends, or adopted        |
+//!    |                      Receiving(Until), Waiting, Reading    ends, or adopted        |
 //!    +------------------------------------------------------------------------------------+
 //! ```
 //!
@@ -55,6 +55,6 @@ pub use family::{find, find_own};
 pub use message::{park, take};
 pub use node::{Family, Link, Links, Node};
 pub use queue::give_back;
-pub use scheduler::Scheduler;
+pub use scheduler::{NEVER, Scheduler};
 pub use sync::{AtomicBool, AtomicU64};
 pub use word::State;

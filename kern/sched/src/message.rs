@@ -1,9 +1,10 @@
 //! Messages: which receiver takes a message from which sender, and the end of the wait.
 
 use crate::node::Node;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{NEVER, Scheduler};
 use crate::word::{State, change, load, replace};
 use abi::{EnvId, Status, call::NO_PAGE};
+use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Takes the environment with this id, if it waits for a message from that sender and no other processor holds it: it
@@ -31,15 +32,52 @@ pub fn park<N: Node>(me: &N, taken: &N, from: EnvId, processor: u32) -> bool {
 }
 
 impl<N: Node> Scheduler<N> {
-    /// Makes the caller wait for a message, from anyone or from one environment alone, which must be alive. `false` if
-    /// the caller was ended meanwhile. `at` is the address at which it wants a page.
-    pub fn receive(&mut self, me: &'static N, at: u64, from: EnvId) -> bool {
+    /// Makes the caller wait for a message, from anyone or from one environment alone, which must be alive; until a
+    /// deadline, or [`NEVER`]. `false` if the caller was ended meanwhile. `at` is the address at which it wants a page.
+    pub fn receive(&mut self, me: &'static N, at: u64, from: EnvId, deadline: u64) -> bool {
         me.links().receive_at.set(at);
+        me.links().deadline.set(deadline);
+        self.next_deadline = self.next_deadline.min(deadline);
         if from != EnvId::ANY {
             self.table[from.slot()].links().awaited.store(true, Relaxed);
         }
         let living = |state: State| state.status() != Status::Dying;
-        change(me.word(), |state| living(state).then(|| state.receiving(from))).is_ok()
+        change(me.word(), |state| living(state).then(|| state.receiving(from, deadline != NEVER))).is_ok()
+    }
+
+    /// Wakes the receivers whose deadline is not after `now`, unless a message is about to reach them. Returns whether
+    /// there were any. One call looks at some slots only, and the next one goes on from there.
+    pub fn expire(&mut self, now: u64) -> bool {
+        if self.expire_at == 0 && now < self.next_deadline {
+            return false;
+        }
+        if self.expire_at == 0 {
+            self.next_deadline = NEVER;
+        }
+        let (at, end) = (self.expire_at, self.reached);
+        let (next, found) = (Cell::new(self.next_deadline), Cell::new(false));
+        let looked = self.wake_some(at..end, |env| {
+            let state = load(env.word());
+            let waits = state.status() == Status::ReceivingUntil;
+            let deadline = if waits { env.links().deadline.get() } else { NEVER };
+            let is_late = deadline <= now && !state.is_claimed();
+            found.set(found.get() || is_late);
+            next.set(if is_late { next.get() } else { next.get().min(deadline) });
+            is_late
+        });
+        self.next_deadline = next.get();
+        self.expire_at = if at + looked < end { at + looked } else { 0 };
+        found.get()
+    }
+
+    /// Whether a deadline may come. (A receiver may have got its message since.)
+    pub fn has_deadlines(&self) -> bool {
+        self.expire_at != 0 || self.next_deadline != NEVER
+    }
+
+    /// Whether an environment waits for a message that this sender may send.
+    pub fn awaits(&self, receiver: &'static N, sender: EnvId) -> bool {
+        load(receiver.word()).takes(receiver.id(), sender)
     }
 
     /// Claims the environment with this id, if it takes a message from that sender. Returns the address at which it
@@ -62,9 +100,9 @@ impl<N: Node> Scheduler<N> {
     pub fn deliver(&mut self, receiver: &'static N) -> bool {
         let before = change(receiver.word(), |state| {
             let state = state.claimed(false);
-            Some(if state.status() == Status::Receiving { state.with(Status::Runnable) } else { state })
+            Some(if state.is_receiving() { state.with(Status::Runnable) } else { state })
         });
-        before.is_ok_and(|state| state.status() == Status::Receiving)
+        before.is_ok_and(State::is_receiving)
     }
 
     /// Whether a sender is about to hand over a page to this receiver, whose page map therefore has to stay.

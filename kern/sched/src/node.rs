@@ -79,6 +79,8 @@ pub struct Links<L> {
     pub(crate) awaits: Cell<EnvId>,
     /// The address at which it wants a page, as a receiver.
     pub(crate) receive_at: Cell<u64>,
+    /// The tick at which it gives up, as a receiver with a deadline.
+    pub(crate) deadline: Cell<u64>,
     /// Whether any environment has waited for a message from this one alone.
     pub(crate) awaited: AtomicBool,
     /// While it is ending: how many slots were searched for receivers that wait for it.

@@ -4,6 +4,9 @@ use crate::node::Node;
 use crate::word::change;
 use abi::Status;
 
+/// A deadline that never passes.
+pub const NEVER: u64 = u64::MAX;
+
 /// The run queue, the free slots, and the right to change the status and the links of every environment: for the
 /// processor that has it locked. Without the lock, a processor may only [`take`](crate::take) a receiver,
 /// [`park`](crate::park) the environment that it runs, and [`give_back`](crate::give_back) what it holds. So even with
@@ -26,6 +29,10 @@ pub struct Scheduler<N: Node> {
     pub(crate) readers: usize,
     /// The slot at which to look for readers.
     pub(crate) look_at: usize,
+    /// No receiver has a deadline before this one, except in slots at which a search has yet to look.
+    pub(crate) next_deadline: u64,
+    /// The slot at which to look for receivers that are late; 0: no search is under way.
+    pub(crate) expire_at: usize,
     /// Whether the last search of the run queue stopped before its end.
     pub(crate) cut_short: bool,
     /// The idle processors, one bit for each.
@@ -47,6 +54,8 @@ impl<N: Node> Scheduler<N> {
             reached: 0,
             readers: 0,
             look_at: 0,
+            next_deadline: NEVER,
+            expire_at: 0,
             cut_short: false,
             idle: 0,
         }

@@ -32,6 +32,11 @@ impl State {
         Status::from_number(self.0 & EnvInfo::STATUS).unwrap_or(Status::Free)
     }
 
+    /// Whether the environment waits for a message.
+    pub(crate) fn is_receiving(self) -> bool {
+        matches!(self.status(), Status::Receiving | Status::ReceivingUntil)
+    }
+
     #[inline]
     fn is(self, status: Status) -> bool {
         self.0 & EnvInfo::STATUS == status as u64
@@ -58,7 +63,10 @@ impl State {
     /// Whether the environment has this id, and waits for a message that this sender may send.
     #[inline]
     pub(crate) fn takes(self, id: EnvId, sender: EnvId) -> bool {
-        self.given_back().is_waiting(id) && self.listens_to(sender)
+        // The two statuses of a receiver.
+        const UNTIL: u64 = Status::Receiving as u64 ^ Status::ReceivingUntil as u64;
+        let state = self.given_back();
+        (state.is_waiting(id) || State(state.0 ^ UNTIL).is_waiting(id)) && self.listens_to(sender)
     }
 
     /// The state after a message from that sender let the environment run on this processor; `None` unless it has this
@@ -96,8 +104,7 @@ impl State {
     /// Whether the environment waits for a message from this one alone.
     #[inline]
     pub(crate) fn awaits_only(self, from: EnvId) -> bool {
-        let waits = u64::from(from.0) << AWAITS_SHIFT | Status::Receiving as u64;
-        self.0 & (!0 << AWAITS_SHIFT | EnvInfo::STATUS) == waits
+        self.is_receiving() && self.0 >> AWAITS_SHIFT == u64::from(from.0)
     }
 
     /// Runnable, and only the processor that keeps it off may take it.
@@ -121,10 +128,11 @@ impl State {
         State(self.0 & (GENERATION | HOLDER | CLAIMED) | status as u64)
     }
 
-    /// Waiting for a message.
+    /// Waiting for a message, with a deadline or without.
     #[inline]
-    pub(crate) fn receiving(self, from: EnvId) -> State {
-        State(self.with(Status::Receiving).0 | u64::from(from.0) << AWAITS_SHIFT)
+    pub(crate) fn receiving(self, from: EnvId, until: bool) -> State {
+        let status = if until { Status::ReceivingUntil } else { Status::Receiving };
+        State(self.with(status).0 | u64::from(from.0) << AWAITS_SHIFT)
     }
 
     #[inline]

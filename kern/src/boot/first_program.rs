@@ -36,7 +36,7 @@ pub fn load(boot: &'static BootInfo) {
 /// The step that failed, most likely for lack of memory.
 fn start(file: &[u8], program: &Program) -> Result<(), (&'static str, Error)> {
     let failed = |what| move |error| (what, error);
-    let env = life::create(None).map_err(failed("no environment"))?;
+    let env = life::create(None, 0).map_err(failed("no environment"))?;
     windows::machine().first_env.store(env.id().0, Relaxed);
     for segment in program.segments() {
         load_segment(env, file, segment).map_err(failed("a segment cannot be loaded"))?;

@@ -5,8 +5,9 @@ use crate::env::table::{self, Env};
 use crate::machine::apic;
 use crate::machine::cpu::{self, BOOT_STACKS, Processor, Stacks};
 use crate::machine::hardware::{Hardware, KERNEL_ROOT, MEMORY};
+use crate::machine::iommu::{self, Device};
 use crate::machine::windows::{self, CONFIG_SPACES, ENV_TABLE, IOMMU, LOCAL_APIC, PROCESSORS, alias};
-use abi::layout::{ARCHIVE, CPUS, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
+use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_IMAGE, KERNEL_WINDOWS, MACHINE, WINDOWS};
 use abi::window::{EnvInfo, FrameInfo};
 use abi::{Frame, Level, PAGE_SIZE, Pte, Va};
 use core::sync::atomic::Ordering::Relaxed;
@@ -43,7 +44,7 @@ pub unsafe fn init(boot: &BootInfo) -> Option<[Frame; 4]> {
         #[cfg(feature = "check")]
         build.back_metadata::<checker::FrameRecord>(windows::CHECK_TABLE.0, range, RW);
     }
-    build.back(alias(MACHINE)..alias(CPUS) + PAGE_SIZE, WINDOW);
+    build.back(alias(MACHINE)..alias(DEVICES) + PAGE_SIZE, WINDOW);
     build.back(entries(alias(ENVS), size_of::<EnvInfo>()), WINDOW);
     build.back(entries(ENV_TABLE.0, size_of::<Env>()), RW);
     build.map(alias(ARCHIVE), archive, WINDOW);
@@ -52,26 +53,41 @@ pub unsafe fn init(boot: &BootInfo) -> Option<[Frame; 4]> {
         let pages = |first: Frame, count: u64| first.address()..first.address() + count * PAGE_SIZE;
         build.map(IOMMU.0, pages(remapping.registers, 1), RW | UNCACHED);
         build.map(CONFIG_SPACES.0, pages(spaces.first, 256), RW | UNCACHED);
-        [(); 4].map(|()| build.take())
+        (remapping, [(); 4].map(|()| build.take()))
     });
     map_processors(&mut build, boot.processors.ids().count().saturating_sub(1));
     map_image(&mut build);
 
-    let root = Hardware::table(build.root());
-    let windows = root[KERNEL_WINDOWS.index(Level::L4)].load(Relaxed);
-    root[WINDOWS.index(Level::L4)].store(windows & !Pte::WRITABLE | Pte::NO_EXEC, Relaxed);
-    root[KERNEL_WINDOWS.index(Level::L4)].store(windows & !Pte::USER, Relaxed);
     KERNEL_ROOT.store(build.root().0, Relaxed);
     // SAFETY: the tables map everything that is in use: image, stack, direct map.
     unsafe { cpu::load_root(cpu::this(), build.root()) };
 
+    iommu.iter().flat_map(|(remapping, _)| iommu::find(remapping)).for_each(|device| map_device(&mut build, device));
+    // The last tables are made: now the views of the windows differ.
+    let root = Hardware::table(build.root());
+    let windows = root[KERNEL_WINDOWS.index(Level::L4)].load(Relaxed);
+    root[WINDOWS.index(Level::L4)].store(windows & !Pte::WRITABLE | Pte::NO_EXEC, Relaxed);
+    root[KERNEL_WINDOWS.index(Level::L4)].store(windows & !Pte::USER, Relaxed);
+    // SAFETY: as above.
+    unsafe { cpu::load_root(cpu::this(), build.root()) };
     MEMORY.init(&boot.usable, build.free());
     let machine = windows::machine();
     machine.archive_bytes.store(boot.archive.end - boot.archive.start, Relaxed);
     machine.total_frames.store(total, Relaxed);
     machine.env_slots.store(slots as u32, Relaxed);
     machine.cpus.store(1, Relaxed);
-    iommu
+    iommu.map(|(_, frames)| frames)
+}
+
+/// Maps the registers of a device, which have entries in the frame table as memory has.
+fn map_device(build: &mut Builder<Hardware>, device: &Device) {
+    let areas = device.areas();
+    areas.iter().for_each(|area| build.map(DIRECT_MAP.0 + area.start, area.clone(), RW | UNCACHED));
+    build.back_metadata::<FrameInfo>(alias(FRAMES), &areas[0], WINDOW);
+    #[cfg(feature = "check")]
+    build.back_metadata::<checker::FrameRecord>(windows::CHECK_TABLE.0, &areas[0], RW);
+    // The kernel's own reference.
+    device.registers().for_each(|frame| Hardware::info(frame).refs.store(1, Relaxed));
 }
 
 /// Maps the data of the application processors, with guard pages below their stacks.

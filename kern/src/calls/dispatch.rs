@@ -123,6 +123,7 @@ fn call(entry: Entry, me: &'static Env, number: u64, args: [u64; 6]) -> Results 
         Call::Yield => with(args, |a: args::Yield| run_loop::yield_to(entry, me, a.env)),
         Call::Send => with(args, |a| ipc::send(me, a)),
         Call::Recv => with(args, |a: args::Recv| ipc::receive(entry, me, a.va.0, a.from)),
+        Call::Claim => with(args, |a: args::Claim| envs::claim(me, a.device, a.env)),
         Call::PowerOff => with(args, |a: args::PowerOff| envs::power_off(me, a.status)),
         _ => Err(Error::BadCall(number)),
     }

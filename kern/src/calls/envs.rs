@@ -1,17 +1,22 @@
 //! The calls about environments.
 
 use crate::env::table::{self, Env, Results, with_page_map};
-use crate::env::{bracket::Entry, life, run_loop, scheduler, switch, user_memory::UserSlice};
+use crate::env::{bracket::Entry, devices, life, run_loop, scheduler, switch, user_memory::UserSlice};
+use crate::machine::hardware::{Hardware, MEMORY};
+use crate::machine::iommu::{self, Device};
 use crate::machine::{power, print::trace, vectors};
-use abi::layout::{EXCEPTION_STACK_MAX_PAGES, USER_LIMIT};
-use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Registers, Status, Va, args, call::WAIT_NO_BLOCK};
+use abi::layout::{EXCEPTION_STACK_MAX_PAGES, REGISTERS, USER_LIMIT};
+use abi::window::DeviceInfo;
+use abi::{Call, EnvId, Error, ExitStatus, PAGE_SIZE, Perms, Registers, Status, Va, args, call::WAIT_NO_BLOCK};
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering::Relaxed;
 use sched::{Family, Node};
+use vm::Machine;
 
 /// `exofork()`: makes a stopped child without pages, with the caller's registers.
 #[inline(never)]
 pub fn exofork(me: &'static Env) -> Results {
-    let child = life::create(Some(me))?;
+    let child = life::create(Some(me), 0)?;
     *child.frame.saved() = *me.frame.saved();
     child.frame.set_results((0, 0));
     child.fp.save();
@@ -42,10 +47,13 @@ pub fn exit(entry: Entry, me: &'static Env, status: u64) -> Results {
 /// `set_status(env, status)`: starts or stops an environment.
 #[inline(never)]
 pub fn set_status(entry: Entry, me: &'static Env, id: EnvId, status: u64) -> Results {
-    let env = table::find_own(me, id)?;
+    let (env, wanted) = (table::find_own(me, id)?, Status::from_number(status));
+    if devices::program(env).is_err() {
+        return devices::set_status(env, wanted.ok_or(Error::BadStatus(status))?);
+    }
     let mut locked = scheduler::lock();
     table::still_own(env)?;
-    let done = match Status::from_number(status) {
+    let done = match wanted {
         // The caller runs already. If somebody is stopping it just now, it stays stopped.
         Some(Status::Runnable) if core::ptr::eq(env, me) => Ok(()),
         Some(Status::Runnable) => locked.start(env),
@@ -80,7 +88,7 @@ fn refusal(env: &Env, now: Status) -> Error {
 /// `set_regs(env, registers)`: sets the registers of the caller or of a stopped child.
 #[inline(never)]
 pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: Va) -> Results {
-    let env = table::find_own(me, id)?;
+    let env = devices::program(table::find_own(me, id)?)?;
     let mut registers = [MaybeUninit::uninit()];
     let registers: &Registers = &UserSlice::new(at, 1).read(me, &mut registers)?[0];
     if !core::ptr::eq(env, me) {
@@ -102,7 +110,7 @@ pub fn set_regs(entry: Entry, me: &'static Env, id: EnvId, at: Va) -> Results {
 #[inline(never)]
 pub fn set_upcall(entry: Entry, me: &'static Env, arguments: args::SetUpcall) -> Results {
     let args::SetUpcall { env, entry: handler, stack, pages } = arguments;
-    let env = table::find_own(me, env)?;
+    let env = devices::program(table::find_own(me, env)?)?;
     if handler >= USER_LIMIT.0 {
         return Err(Error::BadAddress(handler));
     }
@@ -144,6 +152,44 @@ pub fn wait(entry: Entry, me: &'static Env, id: EnvId, flags: u64) -> Results {
     }
     locked.wait(me, id);
     run_loop::switch(entry, locked)
+}
+
+/// `claim(device, env | 0)`: makes a device a stopped child. Or lets another program do so, for the first one only.
+#[inline(never)]
+pub fn claim(me: &'static Env, index: u64, to: EnvId) -> Results {
+    let (device, first) = (iommu::device(index)?, power::first_env());
+    let allowed = &device.info().allowed;
+    if me.id() != first && (to != EnvId::SELF || me.id().0 != allowed.load(Relaxed)) {
+        return Err(Error::NotFirst(first.0.into()));
+    }
+    if to != EnvId::SELF {
+        allowed.store(devices::program(table::find(me, to)?)?.id().0, Relaxed);
+        return Ok((0, 0));
+    }
+    make(me, device)
+}
+
+/// Makes an environment for a device that nobody else has, with its registers.
+fn make(holder: &'static Env, device: &Device) -> Results {
+    let info = device.info();
+    let taken = |id: u32| Error::Taken(id.into());
+    info.env.compare_exchange(EnvId::NONE.0, DeviceInfo::LOST.0, Relaxed, Relaxed).map_err(taken)?;
+    let env = life::create(Some(holder), device.index as u32 + 1).inspect_err(|_| info.env.store(0, Relaxed))?;
+    // Everything is pinned: so no call shares a table with it, and the page calls look closer.
+    env.upcall.set(0, 0..u64::MAX);
+    holder.info().devices.fetch_add(1, Relaxed);
+    info.env.store(env.id().0, Relaxed);
+    let registers = with_page_map(env, |map| {
+        device.registers().enumerate().try_for_each(|(page, frame)| {
+            if Hardware::info(frame).refs.load(Relaxed) != 1 {
+                return Err(taken(0));
+            }
+            MEMORY.add_reference(frame)?;
+            map.accept(REGISTERS.add_pages(page as u64), frame, Perms::WRITE)
+        })
+    });
+    registers.inspect_err(|_| _ = life::end(env, ExitStatus::DESTROYED, holder.id(), Family::Ends))?;
+    Ok((env.id().0.into(), 0))
 }
 
 /// `power_off(status)`: ends the machine, for the first program only.

@@ -6,21 +6,34 @@
 use crate::calls::pages::unpinned;
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
-use crate::env::{bracket::Entry, run_loop};
-use crate::machine::cpu::here;
+use crate::env::{bracket::Entry, devices, run_loop};
+use crate::machine::{cpu::here, windows};
 use abi::call::{GOT_PAGE, NO_PAGE};
-use abi::{Arguments, Call, EnvId, Error, Perms, Va, args};
-use sched::Node;
+use abi::{Arguments, Awaited, Call, EnvId, Error, Perms, Va, args};
+use core::sync::atomic::Ordering::Relaxed;
+use sched::{NEVER, Node};
 
 /// `recv(va | NO_PAGE, from | 0)`: waits for a message.
 #[inline(never)]
-pub fn receive(entry: Entry, me: &'static Env, at: u64, from: EnvId) -> Results {
-    check_receive(me, at, from)?;
+pub fn receive(entry: Entry, me: &'static Env, at: u64, from: Awaited) -> Results {
+    check_receive(me, at, from.env)?;
     let mut locked = scheduler::lock();
-    // `from` may have ended since: then nobody would wake the caller.
-    table::find(me, from)?;
-    locked.receive(me, at, from);
+    // The sender may have ended since: then nobody would wake the caller.
+    table::find(me, from.env)?;
+    if let Some(message) = devices::pending(&locked, me, from.env) {
+        return Ok(message);
+    }
+    wait(&mut locked, me, at, from);
     run_loop::switch(entry, locked)
+}
+
+/// Makes the caller wait for a message. If none comes in time, its call returns an error.
+fn wait(locked: &mut Locked, me: &'static Env, at: u64, Awaited { env, ticks }: Awaited) {
+    let until = windows::machine().ticks.load(Relaxed) + u64::from(ticks);
+    if ticks > 0 {
+        me.frame.set_results(Error::TimedOut(ticks.into()).encode());
+    }
+    locked.receive(me, at, env, if ticks > 0 { until } else { NEVER });
 }
 
 /// `send_recv(env, value, va, perms, recv va, from)`: sends a message, and waits for one.
@@ -29,7 +42,8 @@ pub fn send_receive(entry: Entry, me: &'static Env, arguments: [u64; 6]) -> Resu
     const PLACES: [usize; 5] = Call::SendRecv.places(["env", "value", "va", "recv_va", "from"]);
     let [to, word, page, at, from] = PLACES.map(|place| arguments[place]);
     // Fast path, for most messages: a word for a word, and the receiver waits already.
-    if page == NO_PAGE && at == NO_PAGE && (from == to || from == 0) && to <= u32::MAX.into() {
+    let is_usual = from == to || from == 0 && !devices::has_any(me);
+    if page == NO_PAGE && at == NO_PAGE && is_usual && to <= u32::MAX.into() {
         let (to, from, my_id) = (EnvId(to as u32), EnvId(from as u32), me.id());
         let receiver = table::all().get(to.slot());
         if let Some(receiver) = receiver.filter(|env| sched::take(*env, to, my_id, here())) {
@@ -45,9 +59,13 @@ pub fn send_receive(entry: Entry, me: &'static Env, arguments: [u64; 6]) -> Resu
 fn send_receive_locked(entry: Entry, me: &'static Env) -> Results {
     let args::SendRecv { env, value, va, perms, recv_va, from } =
         Arguments::from_registers(me.frame.saved().arguments())?;
-    check_receive(me, recv_va.0, from)?;
-    let (receiver, mut locked) = deliver(me, args::Send { env, value, va, perms }, from)?;
-    locked.receive(me, recv_va.0, from);
+    check_receive(me, recv_va.0, from.env)?;
+    let (receiver, mut locked) = deliver(me, args::Send { env, value, va, perms }, from.env)?;
+    if let Some(message) = devices::pending(&locked, me, from.env) {
+        locked.wake(receiver);
+        return Ok(message);
+    }
+    wait(&mut locked, me, recv_va.0, from);
     run_loop::hand_over(entry, receiver, locked, Call::SendRecv)
 }
 
@@ -81,7 +99,7 @@ fn deliver(me: &'static Env, message: args::Send, from: EnvId) -> Result<(&'stat
         });
         locked = scheduler::lock();
         if shared.is_err() {
-            locked.disclaim(receiver);
+            disclaim(&mut locked, receiver);
         }
         shared?;
     }
@@ -89,7 +107,7 @@ fn deliver(me: &'static Env, message: args::Send, from: EnvId) -> Result<(&'stat
     // back, so the message is delivered all the same, as if the end had been noticed a moment later.
     let partner = table::find(me, from);
     if flags == 0 {
-        partner.inspect_err(|_| locked.disclaim(receiver))?;
+        partner.inspect_err(|_| disclaim(&mut locked, receiver))?;
     }
     if !locked.deliver(receiver) {
         return Err(Error::BadEnv(to.0.into()));
@@ -97,6 +115,12 @@ fn deliver(me: &'static Env, message: args::Send, from: EnvId) -> Result<(&'stat
     receiver.frame.set_results((u64::from(me.id().0) | flags, value));
     partner.inspect_err(|_| locked.wake(receiver))?;
     Ok((receiver, locked))
+}
+
+/// Ends a claim without a message. An interrupt of the receiver's devices may have come meanwhile.
+fn disclaim(locked: &mut Locked, receiver: &'static Env) {
+    locked.disclaim(receiver);
+    devices::tell_all(locked, receiver);
 }
 
 fn check_receive(me: &'static Env, at: u64, from: EnvId) -> Result<(), Error> {

@@ -5,7 +5,8 @@
 
 use crate::calls::fast::protect_list_fast;
 use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
-use crate::env::user_memory::UserSlice;
+use crate::env::{devices, user_memory::UserSlice};
+use crate::machine::hardware::Editable;
 use abi::{Call, Error, Level, PageOp, Perms, Va, call::PAGE_OPS_MAX};
 use core::mem::MaybeUninit;
 use vm::Budget;
@@ -26,7 +27,7 @@ pub fn mark_over(me: &'static Env, op: &PageOp) -> Results {
     }
     unpinned(env, va, 1)?;
     with_page_map(env, |map| {
-        still_unpinned(env, va, 1)?;
+        still_editable(env, map, Call::Mark, va, 1)?;
         map.mark_over(va, op.arg).map(|was_dirty| (1, was_dirty.into()))
     })
 }
@@ -80,7 +81,7 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
                 Perms::checked(op.arg)?;
             }
             with_page_map(env, |map| {
-                let count = still_unpinned(env, va, count)?;
+                let count = still_editable(env, map, call, va, count)?;
                 map.run_pages(None, call, op, count, budget)
             })
         }
@@ -97,7 +98,7 @@ fn map(me: &'static Env, env: &'static Env, call: Call, op: &PageOp, budget: &mu
     let from = op.source.source_run(op.count.into())?;
     let count = unpinned(source, from, count)?;
     with_page_maps(source, env, |source_map, map| {
-        let count = still_unpinned(source, from, still_unpinned(env, op.va, count)?)?;
+        let count = still_unpinned(source, from, still_editable(env, map, call, op.va, count)?)?;
         map.run_pages(source_map, call, op, count, budget)
     })
 }
@@ -146,12 +147,20 @@ fn protect_tables(env: &'static Env, op: &PageOp, budget: &mut Budget) -> Result
     })
 }
 
-/// How many pages at the start of a run are not on a registered exception stack.
+/// How many pages at the start of a run are not on a registered exception stack. (For a device, see
+/// [`devices::unpinned`].)
 ///
 /// # Errors
 /// [`Error::Pinned`] if the first one is.
+#[inline(always)]
 pub fn unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
-    vm::unpinned(env.upcall.stack(), va, count, Level::L1)
+    vm::unpinned(env.upcall.stack(), va, count, Level::L1).or_else(|error| not_by_device(env, error).map(|()| count))
+}
+
+#[cold]
+#[inline(never)]
+fn not_by_device(env: &'static Env, pinned: Error) -> Result<(), Error> {
+    if devices::is_program(env) { Err(pinned) } else { Ok(()) }
 }
 
 /// Calls [`unpinned`] again, with the page map locked: an environment that runs on another processor may have
@@ -162,4 +171,13 @@ fn still_unpinned(env: &'static Env, va: Va, count: u32) -> Result<u32, Error> {
     }
     table::still_own(env)?;
     unpinned(env, va, count)
+}
+
+/// Calls [`still_unpinned`] for pages that a call is about to change. While a device runs, its page map only grows.
+#[inline(always)]
+fn still_editable(env: &'static Env, map: &Editable, call: Call, va: Va, count: u32) -> Result<u32, Error> {
+    if table::is_running(env) {
+        return Ok(count);
+    }
+    devices::unpinned(env, map, call, va, still_unpinned(env, va, count)?)
 }

@@ -20,11 +20,11 @@
 
 use crate::calls::dispatch;
 use crate::env::table::{self, Env, Upcall};
-use crate::env::{bracket::Entry, life, run_loop, scheduler};
+use crate::env::{bracket::Entry, devices, life, run_loop, scheduler};
 use crate::machine::apic::{self, KICK, TIMER};
 use crate::machine::cpu::{self, Cpu};
 use crate::machine::registers::{Saved, USER_CODE, USER_DATA};
-use crate::machine::{panic, provoke};
+use crate::machine::{iommu::VECTOR, panic, provoke};
 use abi::{Call, Fault, Vector, env::FIXED_RFLAGS, window::MachineInfo};
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -85,6 +85,7 @@ extern "C" fn user_trap() {
         }
         TIMER => run_loop::tick(entry, env),
         KICK => run_loop::kicked(entry, env),
+        VECTOR.. => devices::interrupt(saved.vector - VECTOR),
         _ => apic::end_of_interrupt(),
     }
     entry.end(MachineInfo::VECTOR + saved.vector);
@@ -95,6 +96,7 @@ extern "C" fn kernel_trap(saved: &mut Saved) {
     match saved.vector {
         TIMER => run_loop::count_tick(),
         KICK => run_loop::kick(),
+        VECTOR.. => devices::interrupt(saved.vector - VECTOR),
         // A debug exception that was pending when the program entered the kernel: not a kernel bug.
         1 => provoke::stopped(saved),
         0..32 => panic::exception(saved),

@@ -4,7 +4,7 @@
 use crate::env::table::{self, Env};
 use crate::machine::hardware::{Hardware, MEMORY, kernel_root};
 use crate::machine::windows::{self, CHECK_TABLE};
-use crate::machine::{apic, control, cpu, flush, provoke::holds_twice};
+use crate::machine::{apic, control, cpu, flush, iommu, provoke::holds_twice};
 use abi::{Frame, Status, window::MachineInfo};
 use checker::{Checked, FrameRecord, Known};
 use core::ops::Range;
@@ -16,6 +16,10 @@ impl Checked for Hardware {
     fn record(frame: Frame) -> &'static FrameRecord {
         // SAFETY: `kernel_map::init` made an entry for every usable frame; they are atomic.
         unsafe { &*(CHECK_TABLE.0 as *const FrameRecord).add(frame.0 as usize) }
+    }
+
+    fn is_registers(frame: Frame) -> bool {
+        iommu::devices().any(|device| device.areas()[0].contains(&frame.address()))
     }
 }
 

@@ -4,6 +4,7 @@
 //! dying environment stays in the run queue, and a processor that takes it performs one slice. The states, and the
 //! transitions between them, are in the crate `sched`.
 
+use crate::env::devices;
 use crate::env::scheduler::{self, Locked};
 use crate::env::switch;
 use crate::env::table::{self, Env};
@@ -20,18 +21,19 @@ const SLICE: u32 = 13_000;
 const CHILDREN: u32 = 64;
 const CHILD_COST: u32 = 150;
 
-/// Creates a stopped environment without pages.
+/// Creates a stopped environment without pages: a program (0), or the device with an index (plus 1).
 ///
 /// # Errors
 /// [`Error::NoEnvs`], [`Error::NoMemory`].
-pub fn create(parent: Option<&'static Env>) -> Result<&'static Env, Error> {
+pub fn create(parent: Option<&'static Env>, device: u32) -> Result<&'static Env, Error> {
     let mut map = PageMap::new(kernel_root())?;
     let mut locked = scheduler::lock();
-    let Some(env) = locked.create(parent) else {
+    let Some(env) = locked.create(parent, device) else {
         map.free();
         return Err(Error::NoEnvs(table::slots() as u64));
     };
     env.info().runs.store(0, Relaxed);
+    env.info().devices.store(0, Relaxed);
     env.upcall.set(0, 0..0);
     env.fp.reset();
     env.root.set(map.root());
@@ -84,6 +86,9 @@ pub fn slice(env: &'static Env) {
     if scheduler::lock().is_claimed(env) {
         return;
     }
+    if !devices::end(env) {
+        return;
+    }
     let children = (0..CHILDREN).take_while(|_| scheduler::lock().part(env)).count() as u32;
     // After many children, the rest of the slice is too small for the page map.
     if children > CHILDREN / 2 {
@@ -115,6 +120,7 @@ fn bury(env: &'static Env) {
         return;
     }
     trace!("[{}] free env {id}", locked.ended_by(env));
+    devices::release(env);
     if id == power::first_env() {
         power::end_first(exit);
     }

@@ -5,6 +5,7 @@
 pub mod bracket;
 #[cfg(feature = "check")]
 pub mod check;
+pub mod devices;
 pub mod life;
 pub mod run_loop;
 pub mod scheduler;

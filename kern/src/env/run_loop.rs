@@ -5,9 +5,9 @@
 
 use crate::env::scheduler::{self, Locked};
 use crate::env::table::{self, Env, Results};
-use crate::env::{bracket::Entry, life, switch};
+use crate::env::{bracket::Entry, devices, life, switch};
 use crate::machine::cpu::{self, here};
-use crate::machine::{apic, flush, power, print, vectors, windows};
+use crate::machine::{apic, flush, iommu, power, print, vectors, windows};
 use abi::{EnvId, Status, window::MachineInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sched::{Node, Scheduler};
@@ -57,7 +57,7 @@ fn find_work() -> ! {
         cpu::COUNTER.idle(here());
         let mut locked = scheduler::lock();
         locked.look(here());
-        wake_readers(&mut locked);
+        wake_waiting(&mut locked);
         if let Some(next) = locked.dequeue(here()) {
             drop(locked);
             // A timer interrupt may have been pending for long, while only teardown ran here. It must not end this time
@@ -76,7 +76,9 @@ fn find_work() -> ! {
         if all_rest && locked.used() == 0 {
             power::off_with_status();
         }
-        if all_rest && locked.readers() == 0 {
+        let ticks = windows::machine().tick_ns.load(Relaxed) > 0;
+        let waits = locked.readers() > 0 || ticks && locked.has_deadlines() || devices::are_awaited(&locked);
+        if all_rest && !waits {
             life::nothing_runs(locked);
             continue;
         }
@@ -131,7 +133,7 @@ pub fn exchange(entry: Entry, me: &'static Env, receiver: &'static Env, from: En
 pub fn tick(entry: Entry, env: &'static Env) {
     count_tick();
     let mut locked = scheduler::lock();
-    wake_readers(&mut locked);
+    wake_waiting(&mut locked);
     let is_over = !cpu::this().is_turn_new.replace(false) && locked.has_waiting();
     if is_over || env.status() != Status::Running {
         locked.requeue(env);
@@ -164,8 +166,12 @@ pub fn kick() {
     flush::serve();
 }
 
-/// If there is console input, wakes the environments that wait for it; they make their call again.
-fn wake_readers(scheduler: &mut Scheduler<Env>) {
+/// Wakes receivers whose deadline has passed. If there is console input, wakes the environments that wait for it; they
+/// make their call again.
+fn wake_waiting(scheduler: &mut Scheduler<Env>) {
+    if scheduler.expire(windows::machine().ticks.load(Relaxed)) {
+        iommu::take_faults();
+    }
     if scheduler.readers() > 0 && print::has_input() {
         scheduler.wake_readers();
     }

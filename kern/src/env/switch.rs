@@ -12,7 +12,7 @@ use crate::machine::hardware::kernel_root;
 use abi::{EnvId, Error, Status, call::NO_PAGE};
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
-use sched::Node;
+use sched::{NEVER, Node};
 use x86_64::instructions::segmentation::{DS, ES, FS, GS, Segment};
 
 /// Gives up the environment that ran here, so that another processor can take it. With one processor the environment
@@ -114,6 +114,6 @@ pub fn keep_off(entry: Entry, env: &'static Env) -> Result<(), Error> {
 #[cold]
 #[inline(never)]
 pub fn park_locked(me: &'static Env, from: EnvId) {
-    scheduler::lock().receive(me, NO_PAGE, from);
+    scheduler::lock().receive(me, NO_PAGE, from, NEVER);
     give_back(me);
 }

@@ -4,8 +4,8 @@
 //! map, the writable alias of the windows, the environment table, the image and the devices. Nothing in it is both
 //! writable and executable, and no entry is global.
 
-use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, KERNEL_WINDOWS, MACHINE, WINDOWS};
-use abi::window::{EnvInfo, MachineInfo};
+use abi::layout::{ARCHIVE, DEVICES, DIRECT_MAP, ENVS, KERNEL_REGISTERS, KERNEL_WINDOWS, MACHINE, WINDOWS};
+use abi::window::{DeviceInfo, EnvInfo, MachineInfo};
 use abi::{Frame, Va};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -16,12 +16,12 @@ pub const ENV_TABLE: Va = Va(0xffff_d000_0000_0000);
 pub const CHECK_TABLE: Va = Va(0xffff_d800_0000_0000);
 /// Stacks and data of the application processors, one after the other.
 pub const PROCESSORS: Va = Va(0xffff_d400_0000_0000);
-/// The registers of the local APIC, at its page in [`DEVICES`].
-pub const LOCAL_APIC: Va = DEVICES;
+/// The registers of the local APIC, at its page in [`KERNEL_REGISTERS`].
+pub const LOCAL_APIC: Va = KERNEL_REGISTERS;
 /// The registers of the IOMMU: a page.
-pub const IOMMU: Va = Va(DEVICES.0 + 0x1000);
+pub const IOMMU: Va = Va(KERNEL_REGISTERS.0 + 0x1000);
 /// The configuration spaces of the functions of PCI bus 0: a page for each.
-pub const CONFIG_SPACES: Va = Va(DEVICES.0 + 0x10_0000);
+pub const CONFIG_SPACES: Va = Va(KERNEL_REGISTERS.0 + 0x10_0000);
 
 /// The kernel's writable address of something in the windows.
 pub const fn alias(window: Va) -> u64 {
@@ -43,6 +43,12 @@ pub fn machine() -> &'static MachineInfo {
 pub fn env(slot: usize) -> &'static EnvInfo {
     // SAFETY: the window has an entry for every slot; the fields are atomic.
     unsafe { &*(alias(ENVS) as *const EnvInfo).add(slot) }
+}
+
+/// The public part of a device.
+pub fn device(index: usize) -> &'static DeviceInfo {
+    // SAFETY: the page has room for the greatest number of devices; the fields are atomic.
+    unsafe { &*(alias(DEVICES) as *const DeviceInfo).add(index) }
 }
 
 /// The boot archive.

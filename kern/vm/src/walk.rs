@@ -54,6 +54,19 @@ impl<M: Machine> Editable<M> {
         self.look_up(&self.last[0], va).then(|| self.leaf(&self.last[0], va))
     }
 
+    /// The table of level 3 below the first entry of the root, if nobody else has it: what a device can access.
+    pub fn first_table(&self) -> Option<Frame> {
+        let pte = Pte(M::table(self.root)[0].load(Relaxed));
+        (pte.is_present() && !pte.is_shared_table()).then_some(pte.frame())
+    }
+
+    /// How many pages at the start of a run have neither a page nor a mark; looks at some only.
+    pub fn empty_pages(&self, va: Va, count: u32) -> u32 {
+        const MOST: u32 = 64;
+        let is_empty = |page: &u32| self.find(va.add_pages(u64::from(*page))).is_none_or(|leaf| leaf.pte.is_empty());
+        (0..count.min(MOST)).take_while(is_empty).count() as u32
+    }
+
     /// Finds the leaf entry of a present page.
     pub(crate) fn present(&self, last: &Cell<Walk>, va: Va) -> Result<Leaf, Error> {
         let leaf = self.look_up(last, va).then(|| self.leaf(last, va));

@@ -3,7 +3,7 @@
 //! The macro `calls` states their numbers, names, arguments and results; nothing else does. `docs/syscalls.md` says how
 //! a call is made, and describes each. [`Error::decode`](crate::Error::decode) reads the results of a call that failed.
 
-use crate::{EnvId, Error, Perms, Va, register::Register};
+use crate::{Awaited, EnvId, Error, Perms, Va, register::Register};
 
 macro_rules! calls {
     ($(
@@ -158,13 +158,15 @@ calls! {
     Yield = 22, "yield"(env: EnvId) -> ();
     /// A word and perhaps a page ([`NO_PAGE`]: none) to a receiver.
     Send = 23, "send"(env: EnvId, value: u64, va: Va, perms: Perms) -> ();
-    /// Wait for a message from `from` (0: anybody), and for a page at `va` ([`NO_PAGE`]: none).
-    Recv = 24, "recv"(va: Va, from: EnvId) -> (sender, value);
+    /// Wait for a message from `from` (0: anybody), perhaps until a deadline, and for a page at `va` ([`NO_PAGE`]: none).
+    Recv = 24, "recv"(va: Va, from: Awaited) -> (sender, value);
     /// `send` and `recv`, without a gap between.
-    SendRecv = 25, "send_recv"(env: EnvId, value: u64, va: Va, perms: Perms, recv_va: Va, from: EnvId)
+    SendRecv = 25, "send_recv"(env: EnvId, value: u64, va: Va, perms: Perms, recv_va: Va, from: Awaited)
         -> (sender, value);
     /// End the machine; first environment only. Returns only with an error.
     PowerOff = 26, "power_off"(status: u64) -> ();
+    /// Make a device a stopped child of the caller, or (`env` is not 0) let an environment do so.
+    Claim = 27, "claim"(device: u64, env: EnvId) -> (child);
 }
 
 impl Call {

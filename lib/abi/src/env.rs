@@ -94,6 +94,22 @@ pub const USER_RFLAGS: u64 = 0x8d5 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 21;
 /// Flags that are always set in user mode: IF, and bit 1, which is always one.
 pub const FIXED_RFLAGS: u64 = 0x202;
 
+/// Whose message a receiver waits for, and how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Awaited {
+    /// The sender; [`EnvId::ANY`]: anybody.
+    pub env: EnvId,
+    /// The timer ticks after which the receiver gives up; 0: never. Without a timer, no tick passes.
+    pub ticks: u32,
+}
+
+/// Without a deadline.
+impl From<EnvId> for Awaited {
+    fn from(env: EnvId) -> Awaited {
+        Awaited { env, ticks: 0 }
+    }
+}
+
 /// How an environment, or the machine, ended. Also the exit status of `cargo xtask run`.
 ///
 /// | value | meaning |

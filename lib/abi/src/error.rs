@@ -90,8 +90,8 @@ errors! {
     BadStatus = 13, "bad status";
     /// The environment is in a state (the value) that does not allow the call.
     BadState = 14, "the environment is in a state that does not allow it";
-    /// The page at this address is pinned: it belongs to a registered exception stack.
-    Pinned = 15, "the page is pinned by an exception stack";
+    /// The page at this address is pinned: it belongs to a registered exception stack, or a running device can access it.
+    Pinned = 15, "the page is pinned by an exception stack or a running device";
     /// The page at this address must have no other user, and has one.
     Shared = 16, "the page has another user";
     /// The page at this address is executable, and must not be.
@@ -121,6 +121,17 @@ errors! {
     BadLevel = 28, "bad level";
     /// An error code that this version does not know. Never returned by a kernel of this version.
     Unknown = 29, "unknown error code";
+    /// No device has this index.
+    BadDevice = 30, "no device has this index";
+    /// The device is in use. The value is its environment, or 0 if that has ended: then somebody still maps the device's
+    /// registers.
+    Taken = 31, "the device is in use (its environment)";
+    /// This many ticks have passed, and no message came.
+    TimedOut = 32, "no message came in time";
+    /// The environment is a device, which has no processor and shares no tables. The value is its id.
+    IsDevice = 33, "the environment is a device";
+    /// The device did not stop in the time of one call. The value is its index. It stays as it is: call again.
+    NotReset = 34, "the device has not finished its reset";
 }
 
 impl Error {
@@ -134,6 +145,8 @@ impl Error {
             Error::BadCall(_) | Error::BadCount(_) | Error::BadStatus(_) | Error::BadLevel(_) => {
                 write!(f, " ({value})")
             }
+            Error::BadDevice(_) | Error::NotReset(_) => write!(f, " ({value})"),
+            Error::TimedOut(_) => write!(f, " ({value} ticks)"),
             Error::BadState(_) => match Status::from_number(value) {
                 Some(status) => write!(f, " ({status:?})"),
                 None => write!(f, " ({value})"),

@@ -31,6 +31,9 @@ pub const EXCEPTION_STACK_MAX_PAGES: u64 = 16;
 /// The address at which the resident data of programs is linked. The data ends before the private span does.
 pub const RESIDENT: Va = Va(PRIVATE.0 + 0x1f_0000);
 
+/// Slot 1 of a device's page map: its registers. (The device itself sees slot 0 only.)
+pub const REGISTERS: Va = Va(SLOT_SIZE);
+
 /// Slot 253: pages that libos fills for other environments, and its table of regions if that is large. No table in
 /// this slot is ever shared.
 pub const SCRATCH: Va = Va(253 * SLOT_SIZE);
@@ -44,6 +47,8 @@ pub const WINDOWS: Va = Va(254 * SLOT_SIZE);
 pub const MACHINE: Va = WINDOWS;
 /// The counters of each processor: [`crate::window::CpuInfo`], indexed by processor number.
 pub const CPUS: Va = Va(WINDOWS.0 + 0x1000);
+/// One page: the devices, [`crate::window::DeviceInfo`], by their index.
+pub const DEVICES: Va = Va(WINDOWS.0 + 0x2000);
 /// The environment table: [`crate::window::EnvInfo`], indexed by slot.
 pub const ENVS: Va = Va(WINDOWS.0 + 0x20_0000);
 /// The frame table: [`crate::window::FrameInfo`], indexed by frame number.
@@ -68,8 +73,8 @@ pub const DIRECT_MAP: Va = KERNEL_HALF;
 pub const KERNEL_WINDOWS: Va = Va(0xffff_c000_0000_0000);
 /// The address at which the kernel is linked; physical address 0 of the image.
 pub const KERNEL_IMAGE: Va = Va(0xffff_ffff_8000_0000);
-/// Device registers.
-pub const DEVICES: Va = Va(0xffff_ffff_c000_0000);
+/// The kernel's mappings of the registers of interrupt controllers and IOMMU.
+pub const KERNEL_REGISTERS: Va = Va(0xffff_ffff_c000_0000);
 
 /// Checks of addresses that calls name.
 impl Va {

@@ -35,7 +35,7 @@ pub mod status;
 pub mod window;
 
 pub use call::{Arguments, Call, args};
-pub use env::{EnvId, ExitStatus, Registers};
+pub use env::{Awaited, EnvId, ExitStatus, Registers};
 pub use error::Error;
 pub use fault::{Fault, Vector};
 pub use ops::PageOp;

@@ -1,6 +1,6 @@
 //! The kinds of arguments, and how registers hold them.
 
-use crate::{EnvId, Error, Perms, Va};
+use crate::{Awaited, EnvId, Error, Perms, Va};
 
 /// A kind of argument of a system call.
 pub trait Register: Sized {
@@ -50,6 +50,19 @@ impl Register for EnvId {
     #[inline(always)]
     fn to_register(self) -> u64 {
         self.0.into()
+    }
+}
+
+/// The id below, the ticks above: 32 bits each.
+impl Register for Awaited {
+    #[inline(always)]
+    fn from_register(argument: u64) -> Result<Awaited, Error> {
+        Ok(Awaited { env: EnvId(argument as u32), ticks: (argument >> 32) as u32 })
+    }
+
+    #[inline(always)]
+    fn to_register(self) -> u64 {
+        u64::from(self.env.0) | u64::from(self.ticks) << 32
     }
 }
 

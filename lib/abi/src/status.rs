@@ -14,14 +14,16 @@ pub enum Status {
     Running = 3,
     /// Waits for a message.
     Receiving = 4,
+    /// Waits for a message, until a deadline.
+    ReceivingUntil = 5,
     /// Waits for a child to end.
-    Waiting = 5,
+    Waiting = 6,
     /// Waits for console input.
-    Reading = 6,
+    Reading = 7,
     /// Has ended; its memory is being freed.
-    Dying = 7,
+    Dying = 8,
     /// Has ended; its parent has not asked for the status yet.
-    Zombie = 8,
+    Zombie = 9,
 }
 
 impl Status {
@@ -41,10 +43,11 @@ impl Status {
             2 => Status::Runnable,
             3 => Status::Running,
             4 => Status::Receiving,
-            5 => Status::Waiting,
-            6 => Status::Reading,
-            7 => Status::Dying,
-            8 => Status::Zombie,
+            5 => Status::ReceivingUntil,
+            6 => Status::Waiting,
+            7 => Status::Reading,
+            8 => Status::Dying,
+            9 => Status::Zombie,
             _ => return None,
         })
     }

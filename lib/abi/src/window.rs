@@ -27,6 +27,9 @@ pub struct MachineInfo {
     pub longest_cause: AtomicU64,
     /// Instructions of the longest entry by each call, by its number.
     pub longest_by_call: [AtomicU64; Call::ALL.len()],
+    /// How far the time stamp counters went while processors halted because nothing could run: the sum over all
+    /// processors. Costs leave it out.
+    pub idle: AtomicU64,
     /// Slots in the environment table.
     pub env_slots: AtomicU32,
     /// Processors that run environments.
@@ -111,16 +114,18 @@ pub enum LockKind {
     PageMap,
     /// Free page frames: those of one processor, or the shared pool.
     Frames,
+    /// The IOMMU.
+    Devices,
     /// The console.
     Console,
 }
 
 impl LockKind {
     /// The number of kinds.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// All kinds.
     pub const ALL: [LockKind; LockKind::COUNT] =
-        [LockKind::Scheduler, LockKind::PageMap, LockKind::Frames, LockKind::Console];
+        [LockKind::Scheduler, LockKind::PageMap, LockKind::Frames, LockKind::Devices, LockKind::Console];
 
     /// The name of the kind.
     #[must_use]
@@ -129,6 +134,7 @@ impl LockKind {
             LockKind::Scheduler => "scheduler",
             LockKind::PageMap => "page map",
             LockKind::Frames => "frames",
+            LockKind::Devices => "devices",
             LockKind::Console => "console",
         }
     }
@@ -151,8 +157,12 @@ pub struct EnvInfo {
     pub cpu: AtomicU32,
     /// The exit status of a zombie.
     pub exit: AtomicU32,
+    /// The index of the [device](DeviceInfo) that this environment is, plus 1; 0 if it is a program.
+    pub device: AtomicU32,
+    /// The number of devices that it has claimed.
+    pub devices: AtomicU32,
     /// Reserved.
-    pub reserved: [AtomicU32; 8],
+    pub reserved: [AtomicU32; 6],
 }
 
 impl EnvInfo {
@@ -188,6 +198,52 @@ impl EnvInfo {
 }
 
 const _: () = assert!(size_of::<EnvInfo>() == 64);
+
+/// A device: one entry of the table at [`DEVICES`](crate::layout::DEVICES).
+#[derive(Debug)]
+#[repr(C)]
+pub struct DeviceInfo {
+    /// The configuration space of its PCI function, as it was at boot.
+    pub config: [AtomicU32; 64],
+    /// The environment that it is; 0 if nobody has claimed it; [`DeviceInfo::LOST`] (also while it is being claimed).
+    pub env: AtomicU32,
+    /// The environment that may claim it, besides the first one.
+    pub allowed: AtomicU32,
+    /// The pages of registers, from [`REGISTERS`](crate::layout::REGISTERS) on.
+    pub register_pages: AtomicU32,
+    /// Whether it runs: it can access memory, and its page map only grows.
+    pub running: AtomicU32,
+    /// The interrupts since it was started.
+    pub interrupts: AtomicU32,
+    /// The interrupts of which a message has told.
+    pub reported: AtomicU32,
+    /// The accesses to memory, since it was started, that the IOMMU refused and recorded. It does not record all.
+    pub faults: AtomicU32,
+    /// The reason of the first refusal, as the architecture of the IOMMU numbers them.
+    pub fault_reason: AtomicU32,
+    /// The page of the first refusal.
+    pub fault_page: AtomicU64,
+    /// How often it was reset in vain, while its environment was ending.
+    pub resets: AtomicU32,
+    /// Reserved.
+    pub reserved: [AtomicU32; 53],
+}
+
+impl DeviceInfo {
+    /// The greatest number of devices: as many as fit into the page.
+    pub const MAX: usize = 8;
+    /// In place of an environment, of which none has this id: the device did not finish its reset, so what it can access
+    /// was never freed.
+    pub const LOST: EnvId = EnvId(1);
+
+    /// The environment that it is.
+    #[must_use]
+    pub fn env(&self) -> EnvId {
+        EnvId(self.env.load(Relaxed))
+    }
+}
+
+const _: () = assert!(size_of::<[DeviceInfo; DeviceInfo::MAX]>() == crate::PAGE_SIZE as usize);
 
 /// The metadata of a page frame: one entry of the table at [`FRAMES`](crate::layout::FRAMES).
 #[derive(Debug, Default)]

@@ -6,7 +6,8 @@ use abi::env::{FIXED_RFLAGS, USER_RFLAGS};
 use abi::layout::{ARCHIVE, ARCHIVE_END, SCRATCH, SLOT_SIZE, USER_LIMIT, UVPT, uvpt};
 use abi::page::span;
 use abi::{
-    Arguments, Call, EnvId, Error, ExitStatus, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Status, Va, Vector, args,
+    Arguments, Awaited, Call, EnvId, Error, ExitStatus, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Status, Va,
+    Vector, args,
 };
 use std::collections::BTreeSet;
 
@@ -155,10 +156,10 @@ fn ids_give_back_slot_and_generation() {
 
 #[test]
 fn statuses_give_back_their_numbers() {
-    for number in 0..=8 {
+    for number in 0..=9 {
         assert_eq!(Status::from_number(number).map(|status| status as u64), Some(number));
     }
-    assert_eq!(Status::from_number(9), None);
+    assert_eq!(Status::from_number(10), None);
     assert_eq!(Status::from_number(1 << 32), None);
 }
 
@@ -253,8 +254,9 @@ fn page_calls_come_in_registers() {
 #[test]
 fn arguments_come_in_registers() {
     let (env, from, perms) = (EnvId(0x1001), EnvId(0x2002), Perms::WRITE | Perms::KEEP);
-    let message = args::SendRecv { env, value: 2, va: Va(3), perms, recv_va: Va(5), from };
-    let registers = [0x1001, 2, 3, perms.bits(), 5, 0x2002];
+    let message =
+        args::SendRecv { env, value: 2, va: Va(3), perms, recv_va: Va(5), from: Awaited { env: from, ticks: 9 } };
+    let registers = [0x1001, 2, 3, perms.bits(), 5, 0x9_0000_2002];
     assert_eq!(message.to_registers(), registers);
     assert_eq!(args::SendRecv::from_registers(registers), Ok(message));
     let upcall = args::SetUpcall { env, entry: 2, stack: Va(3), pages: 4 };

@@ -13,6 +13,7 @@
 //! | [`uvpt`], [`pagemap`] | the page tables, read as memory and printed |
 //! | [`mod@fork`], [`spawn`] | new environments: by copy-on-write, or from the boot archive; `exec` |
 //! | [`ipc`], [`env`](mod@env), [`console`], [`windows`], [`archive`], [`time`], [`stats`] | the rest of a program's world |
+//! | [`device`] | devices, as a driver has them |
 //! | [`raw`] | deliberate misbehaviour, for tests |
 //!
 //! A program:
@@ -41,6 +42,7 @@ use mem as _; // memcpy and its kin
 pub mod archive;
 mod backtrace;
 pub mod console;
+pub mod device;
 mod door;
 pub mod env;
 mod error;
@@ -71,6 +73,7 @@ pub mod windows;
 pub use abi::{
     self, EnvId, ExitStatus, Fault, Frame, Level, PAGE_SIZE, PageOp, Perms, Pte, Registers, Status, Va, Vector, layout,
 };
+pub use block;
 pub use env::{Child, exit};
 pub use error::Error;
 pub use executable;

@@ -18,7 +18,7 @@ use crate::{EnvId, ExitStatus, Level, PageOp, Perms, Pte, Registers, Status, Va,
 use abi::call::{CONSOLE_MAX, GOT_PAGE, MARK_OVER_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
 use abi::ops::{Places, count};
-use abi::{Arguments, Call, args};
+use abi::{Arguments, Awaited, Call, args};
 
 /// The result of a call.
 pub type Result<T> = core::result::Result<T, Error>;
@@ -436,9 +436,9 @@ pub fn send(env: EnvId, value: u64, page: Option<(Va, Perms)>) -> Result<()> {
 /// Wait for a message, from `from` or (`NONE`) from any environment; a page in the message is mapped at `page`.
 ///
 /// # Errors
-/// `BadEnv`, `BadAddress`, `Unaligned`, `Pinned`.
-pub fn recv(page: Option<Va>, from: EnvId) -> Result<Message> {
-    let va = page.unwrap_or(Va(NO_PAGE));
+/// `BadEnv`, `BadAddress`, `Unaligned`, `Pinned`; `TimedOut` with a deadline.
+pub fn recv(page: Option<Va>, from: impl Into<Awaited>) -> Result<Message> {
+    let (va, from) = (page.unwrap_or(Va(NO_PAGE)), from.into());
     with_own_tables(|| call(args::Recv { va, from })).map(message)
 }
 
@@ -452,11 +452,19 @@ pub fn send_recv(
     value: u64,
     page: Option<(Va, Perms)>,
     answer: Option<Va>,
-    from: EnvId,
+    from: impl Into<Awaited>,
 ) -> Result<Message> {
     let (va, perms) = page_args(page);
-    let recv_va = answer.unwrap_or(Va(NO_PAGE));
+    let (recv_va, from) = (answer.unwrap_or(Va(NO_PAGE)), from.into());
     with_own_tables(|| call(args::SendRecv { env, value, va, perms, recv_va, from })).map(message)
+}
+
+/// Make a device a stopped child, or let another environment do so (see [`device`](crate::device)).
+///
+/// # Errors
+/// `BadDevice`, `NotFirst`, `BadEnv`, `Taken`, `NoMemory`, `NoEnvs`.
+pub fn claim(device: u64, env: EnvId) -> Result<EnvId> {
+    call(args::Claim { device, env }).map(|(id, _)| EnvId(id as u32))
 }
 
 /// End the machine with this exit status; for the first environment only.

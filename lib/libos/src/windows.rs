@@ -1,7 +1,7 @@
 //! The read-only windows: what the kernel shows of the machine, of environments and of frames.
 
 use crate::{EnvId, Frame, Va, layout, uvpt};
-use abi::window::{CpuInfo, EnvInfo, FrameInfo, MachineInfo};
+use abi::window::{CpuInfo, DeviceInfo, EnvInfo, FrameInfo, MachineInfo};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The machine page.
@@ -29,6 +29,13 @@ pub fn free_frames() -> u64 {
 #[must_use]
 pub fn devices() -> u32 {
     machine().devices.load(Relaxed)
+}
+
+/// The devices that a driver could have, by index.
+#[must_use]
+pub fn device_infos() -> &'static [DeviceInfo] {
+    // SAFETY: see `machine`; the page has room for the greatest number of devices.
+    unsafe { core::slice::from_raw_parts(layout::DEVICES.0 as *const DeviceInfo, devices() as usize) }
 }
 
 /// All slots of the environment table.

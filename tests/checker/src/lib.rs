@@ -43,6 +43,9 @@ pub struct FrameRecord {
 pub trait Checked: Machine {
     /// The record of a frame.
     fn record(frame: Frame) -> &'static FrameRecord;
+
+    /// Whether a frame is not memory: a page of device registers, with a reference of the kernel's own.
+    fn is_registers(frame: Frame) -> bool;
 }
 
 /// A description of the machine to check.
@@ -109,10 +112,15 @@ impl<M: Checked> Counts<M> {
         self.known.archive.contains(&frame.0)
     }
 
+    /// Whether the kernel has a reference of its own to a frame that entries may name.
+    fn is_kept(&self, frame: Frame) -> bool {
+        self.is_archive(frame) || M::is_registers(frame)
+    }
+
     /// How many references entries must account for.
     fn refs(&self, frame: Frame) -> u64 {
         let refs = M::info(frame).refs.load(Relaxed);
-        u64::from(refs).saturating_sub(self.is_archive(frame).into())
+        u64::from(refs).saturating_sub(self.is_kept(frame).into())
     }
 
     /// Counts an entry that names a frame. Returns whether it is the first one: the entries in a table count once,
@@ -123,7 +131,7 @@ impl<M: Checked> Counts<M> {
         let named = before.saturating_sub(self.stamp()) + 1;
         count.store(self.stamp() + named, Relaxed);
         if named == 1 {
-            self.used += u64::from(!self.is_archive(entry.frame));
+            self.used += u64::from(!self.is_kept(entry.frame));
             self.unnamed += refs as i64;
         }
         self.unnamed -= 1;

@@ -28,6 +28,7 @@ impl Emulator {
             longest_entry: 0.into(),
             longest_cause: 0.into(),
             longest_by_call: array::from_fn(|_| AtomicU64::new(0)),
+            idle: 0.into(),
             env_slots: 0.into(),
             devices: 0.into(),
             cpus: 0.into(),

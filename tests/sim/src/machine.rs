@@ -275,6 +275,10 @@ impl Sim {
 }
 
 impl Checked for Sim {
+    fn is_registers(_: Frame) -> bool {
+        false
+    }
+
     fn record(frame: Frame) -> &'static FrameRecord {
         &sim().records[place(frame)]
     }

@@ -109,7 +109,7 @@ fn the_parts_of_a_device_are_found() {
 #[test]
 fn other_functions_are_refused() {
     type Change = fn(&mut Space);
-    let cases: [(Change, Error); 20] = [
+    let cases: [(Change, Error); 21] = [
         (|space| space.words[0] = 0x1000_1af4, Error::BadKind(0x1000_1af4)),
         (|space| space.words[0] = 0x1110_1af4, Error::BadKind(0x1110_1af4)),
         (|space| space.words[0] = 0x1042_8086, Error::BadKind(0x1042_8086)),
@@ -126,6 +126,7 @@ fn other_functions_are_refused() {
         (|space| space.words[29] = 6, Error::BadBar(6, 0)),
         (|space| space.words[29] = 0xff, Error::BadBar(0xff, 0)),
         (|space| space.words[9] = 0x1000, Error::BadBar(4, 0x1000 << 32 | u64::from(BAR_4))),
+        (|space| (space.words[8], space.fixed[4]) = (0xfeb8_000c, 0x1_ffff), Error::BadBar(4, 0x38_feb8_0000)),
         (|space| space.fixed[4] = 0x7ff, Error::BadBar(4, 0x38 << 32 | u64::from(BAR_4))),
         (|space| space.words[30] = 0x3fec, Error::Outside(4, 0x3fec)),
         (|space| space.words[33] |= 0x07ff_0000, Error::Outside(1, 0)),

@@ -4,7 +4,7 @@ use crate::simulated::{NO_CONTEXT_ENTRY, NO_READ, NO_WRITE, Simulated};
 use crate::unit::{map, started};
 use abi::{Frame, Perms, Pte, Va};
 use devices::pci::Function;
-use devices::remapping::{Domain, NONE, set};
+use devices::remapping::{Domain, NONE, context_entry, set};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Attach(function, number) if has[usize::from(function)].is_none() => {
-                    set(contexts, function, unit.context_entry(top(number), Domain(number as u8)));
+                    set(contexts, function, context_entry(top(number), Domain(number as u8)));
                     has[usize::from(function)] = Some(number);
                 }
                 Step::Detach(function) => {

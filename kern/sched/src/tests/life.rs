@@ -253,7 +253,7 @@ fn the_condemned_end() {
                 }
             },
             move |world| {
-                world.lock().receive(child, 0, world.table[0].id());
+                world.lock().receive(child, 0, world.table[0].id(), NEVER);
                 world.leave(child);
                 world.slice(world.next(1));
             },

@@ -16,7 +16,7 @@ fn no_message_is_lost() {
         together(
             &world,
             move |world| {
-                world.lock().receive(receiver, 7, world.table[0].id());
+                world.lock().receive(receiver, 7, world.table[0].id(), NEVER);
                 world.leave(receiver);
                 let next = world.next(0);
                 assert_eq!((next.slot, next.status()), (1, Status::Running));
@@ -50,7 +50,7 @@ fn a_page_map_stays_while_a_page_comes() {
     model(|| {
         let world = World::new(2);
         let receiver = world.run(1, 1);
-        world.lock().receive(receiver, 7, EnvId::ANY);
+        world.lock().receive(receiver, 7, EnvId::ANY, NEVER);
         world.leave(receiver);
         together(
             &world,
@@ -86,7 +86,7 @@ fn nobody_waits_for_the_dead() {
             move |world| {
                 let mut sched = world.lock();
                 let lives = !matches!(sender.status(), Status::Dying | Status::Zombie);
-                let waits = lives && sched.receive(receiver, 0, sender.id());
+                let waits = lives && sched.receive(receiver, 0, sender.id(), NEVER);
                 drop(sched);
                 world.leave(receiver);
                 while waits && receiver.status() != Status::Running {
@@ -118,7 +118,7 @@ impl World {
     /// Makes an environment wait for a message, held by no processor.
     fn listen(&self, slot: usize, from: EnvId) -> &'static Env {
         let env = self.run(slot, 0);
-        assert!(self.lock().receive(env, NO_PAGE, from));
+        assert!(self.lock().receive(env, NO_PAGE, from, NEVER));
         self.leave(env);
         env
     }
@@ -142,7 +142,7 @@ impl World {
         self.meet();
         let from = if only_from_it { to.id() } else { EnvId::ANY };
         if !park(me, to, from, processor) {
-            self.lock().receive(me, NO_PAGE, from);
+            self.lock().receive(me, NO_PAGE, from, NEVER);
             self.give_back(me);
         }
         true
@@ -286,10 +286,10 @@ fn a_slot_is_not_mistaken() {
                     world.slice(receiver);
                     let mut sched = world.lock();
                     sched.reap(receiver);
-                    assert!(sched.create(Some(sender)).is_some_and(|env| core::ptr::eq(env, receiver)));
+                    assert!(sched.create(Some(sender), 0).is_some_and(|env| core::ptr::eq(env, receiver)));
                     drop(sched);
                     let receiver = world.run(1, 1);
-                    assert!(world.lock().receive(receiver, NO_PAGE, EnvId::ANY));
+                    assert!(world.lock().receive(receiver, NO_PAGE, EnvId::ANY, NEVER));
                     world.leave(receiver);
                 }
             },

@@ -83,8 +83,8 @@ impl World {
         let table = World::table(count, bells);
         let mut sched = Scheduler::empty();
         sched.init(table);
-        let first = sched.create(None);
-        (1..count).for_each(|_| assert!(sched.create(first).is_some()));
+        let first = sched.create(None, 0);
+        (1..count).for_each(|_| assert!(sched.create(first, 0).is_some()));
         Arc::new(World { sched: Mutex::new(sched), bells, table })
     }
 
@@ -107,7 +107,7 @@ impl World {
         let table = World::table(count, world.bells);
         let mut sched = Scheduler::empty();
         sched.init(table);
-        (0..count).fold(None, |parent, _| sched.create(parent));
+        (0..count).fold(None, |parent, _| sched.create(parent, 0));
         Arc::new(World { sched: Mutex::new(sched), bells: world.bells, table })
     }
 

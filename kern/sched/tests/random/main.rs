@@ -45,9 +45,9 @@ proptest! {
 #[test]
 fn ids_come_round() {
     let World { mut sched, .. } = World::new(2);
-    let first = sched.create(None).expect("the first");
+    let first = sched.create(None, 0).expect("the first");
     for n in 0..EnvId::MAX_GENERATION + 3 {
-        let env = sched.create(Some(first)).expect("a slot that is free again");
+        let env = sched.create(Some(first), 0).expect("a slot that is free again");
         assert_eq!(env.id(), EnvId::new(n % EnvId::MAX_GENERATION + 1, 1));
         assert!(sched.condemn(env, ExitStatus::SUCCESS, env.id(), Family::GoesUp));
         assert!(sched.dequeue(0).is_some_and(|next| core::ptr::eq(next, env)));

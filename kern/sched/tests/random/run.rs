@@ -3,7 +3,7 @@
 use crate::op::{Op, SLOTS};
 use crate::world::{Model, World};
 use abi::{EnvId, ExitStatus, Status};
-use sched::{Family, Node};
+use sched::{Family, NEVER, Node};
 
 impl World {
     /// Executes an operation.
@@ -45,7 +45,7 @@ impl World {
         let is_fresh = self.reached < SLOTS && (self.freed.is_empty() || self.created.is_multiple_of(16));
         let expected = if is_fresh { Some(self.reached) } else { self.freed.pop_front() };
         self.reached += usize::from(is_fresh);
-        let env = self.sched.create(parent.map(|slot| &self.table[slot]));
+        let env = self.sched.create(parent.map(|slot| &self.table[slot]), 0);
         assert_eq!(env.map(|env| env.slot), expected, "the slot that has been free for longest");
         let env = env?;
         let slot = env.slot;
@@ -153,7 +153,7 @@ impl World {
         let Some(me) = self.runs[cpu as usize] else { return };
         let from = from.filter(|&from| self.status(from).is_alive());
         let id = from.map_or(EnvId::ANY, |from| self.table[from].id());
-        let waits = self.sched.receive(&self.table[me], me as u64, id);
+        let waits = self.sched.receive(&self.table[me], me as u64, id, NEVER);
         assert_eq!(waits, self.status(me) != Status::Dying);
         if waits {
             self.model[me].status = Status::Receiving;
@@ -194,7 +194,7 @@ impl World {
         let parked = sched::park(sender, receiver, from, cpu);
         assert_eq!(parked, self.status(me) == Status::Running, "somebody wanted something of it");
         if !parked {
-            self.sched.receive(sender, me as u64, from);
+            self.sched.receive(sender, me as u64, from, NEVER);
         }
         if self.status(me) != Status::Dying {
             self.model[me].status = Status::Receiving;

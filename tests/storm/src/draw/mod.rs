@@ -345,7 +345,12 @@ impl Draw {
             10..40 => NO_PAGE,
             _ => self.page(false),
         };
-        let from = if self.rng.percent(50) { Arg::Word(0) } else { self.receiver() };
+        // Without a deadline: when that passes depends on the host.
+        let from = match self.receiver() {
+            _ if self.rng.percent(50) => Arg::Word(0),
+            Arg::Word(word) => Arg::Word(word & u64::from(u32::MAX)),
+            env => env,
+        };
         let sends = if self.is_me() { 8 } else { 5 };
         match self.rng.below(10) {
             n if n < sends => {
@@ -365,7 +370,11 @@ impl Draw {
         let myself = self.is_me() && self.is_self(env);
         let grandchild = self.grandchild();
         match self.rng.below(100) {
-            0..20 if myself => self.make(Call::Id, []),
+            0..18 if myself => self.make(Call::Id, []),
+            18..20 if myself => {
+                let device = self.rng.pick(&[0, 1, 8, u64::MAX]);
+                self.make(Call::Claim, [Arg::Word(device), env])
+            }
             0..35 if !self.is_me() => What::Exofork(grandchild),
             35..40 if !self.is_me() => self.make(Call::Destroy, [env]),
             0..20 => self.make(Call::Destroy, [env]),

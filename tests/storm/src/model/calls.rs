@@ -85,6 +85,8 @@ impl Model {
                 return Ok(self.receive(me, e, from));
             }
             Call::PowerOff => return self.power_off(me, a),
+            // The machine has no devices.
+            Call::Claim => return env_id(b).and(Err(Error::BadDevice(a))),
             Call::Mark if d & MARK_OVER_PAGE != 0 => {
                 self.mark_over(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?)?
             }

@@ -1,0 +1,195 @@
+//! Devices: environments without a processor.
+//!
+//! The kernel lets the first program claim devices, which can [let others](allow) do so. A device that was claimed is a
+//! stopped child, and has its registers as pages. Its page map says what it can access: the addresses that it uses are
+//! those of the pages in its map. So pages that a driver [shares](Device::share) with it have the same addresses for
+//! both. `docs/devices.md` is the guide to a driver.
+
+use crate::{EnvId, Perms, Status, Va, layout, sys, windows};
+use abi::window::DeviceInfo;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// The address of the registers of the device with index 0.
+const REGISTERS: Va = Va(layout::SCRATCH.0 + (1 << 38));
+/// Addresses for the registers of each device.
+const REGISTERS_EACH: u64 = 1 << 30;
+
+/// A device that this program has claimed.
+#[derive(Debug)]
+pub struct Device {
+    index: usize,
+    id: EnvId,
+}
+
+/// The message of a device: what happened since it was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interrupts {
+    /// How many interrupts it has sent since it was started. (Not more than one for each wait.)
+    pub count: u32,
+    /// How many of its accesses to memory were refused since it was started, as far as the IOMMU recorded them.
+    pub faults: u32,
+}
+
+/// Lets another program claim a device, too. For the first program only.
+///
+/// # Errors
+/// `NotFirst`, `BadDevice`, `BadEnv`.
+pub fn allow(index: usize, program: EnvId) -> sys::Result<()> {
+    sys::claim(index as u64, program).map(drop)
+}
+
+/// The configuration space of a device, as it was at boot. `None` if there is no such device.
+#[must_use]
+pub fn config(index: usize) -> Option<[u8; 256]> {
+    let words = &windows::device_infos().get(index)?.config;
+    let mut bytes = [0; 256];
+    for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+        to.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+    }
+    Some(bytes)
+}
+
+impl Device {
+    /// Claims a device, which is stopped, and maps its registers.
+    ///
+    /// # Errors
+    /// `NotFirst` if nobody has allowed it, `BadDevice`, `Taken`, `NoMemory`, `NoEnvs`.
+    pub fn claim(index: usize) -> sys::Result<Device> {
+        let id = sys::claim(index as u64, EnvId::SELF)?;
+        let device = Device { index, id };
+        sys::map(id, layout::REGISTERS, EnvId::SELF, device.registers().start, device.pages(), Perms::WRITE)?;
+        Ok(device)
+    }
+
+    fn pages(&self) -> u64 {
+        self.info().register_pages.load(Relaxed).into()
+    }
+
+    /// The environment of the device.
+    #[must_use]
+    pub fn id(&self) -> EnvId {
+        self.id
+    }
+
+    /// The entry of the device in the window of devices.
+    #[must_use]
+    pub fn info(&self) -> &'static DeviceInfo {
+        &windows::device_infos()[self.index]
+    }
+
+    /// Where the program has the registers.
+    #[must_use]
+    pub fn registers(&self) -> Range<Va> {
+        let start = Va(REGISTERS.0 + self.index as u64 * REGISTERS_EACH);
+        start..start.add_pages(self.pages())
+    }
+
+    /// Lets the device access pages of this program, at the same addresses: to read, or with `WRITE` to write, too. They
+    /// must be present, and below 512 GiB. While the device runs, it keeps them.
+    ///
+    /// # Errors
+    /// Those of [`sys::map`].
+    pub fn share(&self, va: Va, pages: u64, perms: Perms) -> sys::Result<()> {
+        sys::map(EnvId::SELF, va, self.id, va, pages, perms)
+    }
+
+    /// Takes pages from the device, which must be stopped.
+    ///
+    /// # Errors
+    /// Those of [`sys::unmap`]; `Pinned` if it runs.
+    pub fn take(&self, va: Va, pages: u64) -> sys::Result<()> {
+        sys::unmap(self.id, va, pages)
+    }
+
+    /// Lets the device run: it can access what is in its page map.
+    ///
+    /// # Errors
+    /// `NotMapped` if it has no page at all.
+    pub fn start(&self) -> sys::Result<()> {
+        sys::set_status(self.id, Status::Runnable)
+    }
+
+    /// Resets the device, and waits until it accesses no memory any more.
+    ///
+    /// # Errors
+    /// `NotReset` if it does not confirm the reset.
+    pub fn stop(&self) -> sys::Result<()> {
+        sys::set_status(self.id, Status::Stopped)
+    }
+
+    /// Waits for an interrupt, at most this many ticks (0: without a limit).
+    ///
+    /// # Errors
+    /// `TimedOut`.
+    pub fn wait(&self, ticks: u32) -> sys::Result<Interrupts> {
+        let message = sys::recv(None, abi::Awaited { env: self.id, ticks })?;
+        Ok(Interrupts { count: message.value as u32, faults: (message.value >> 32) as u32 })
+    }
+}
+
+/// Gives the device back, so that it can be claimed again.
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = sys::unmap(EnvId::SELF, self.registers().start, self.pages());
+        let _ = sys::destroy(self.id);
+    }
+}
+
+/// Registers of a device that are mapped in this program.
+pub struct Mapped {
+    start: Va,
+    bytes: u32,
+}
+
+impl Mapped {
+    /// The registers of a structure, if they are within those that the program has.
+    #[must_use]
+    pub fn new(device: &Device, structure: block::config::Structure) -> Option<Mapped> {
+        let Range { start, end } = device.registers();
+        let fits = u64::from(structure.offset) + u64::from(structure.length) <= end.0 - start.0;
+        fits.then_some(Mapped { start: Va(start.0 + u64::from(structure.offset)), bytes: structure.length })
+    }
+
+    #[inline(always)]
+    fn at<T>(&self, offset: u32) -> *mut T {
+        assert!(offset + size_of::<T>() as u32 <= self.bytes, "the register {offset:#x} is not within {}", self.bytes);
+        (self.start.0 + u64::from(offset)) as *mut T
+    }
+}
+
+impl block::Registers for Mapped {
+    fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    fn read8(&self, offset: u32) -> u8 {
+        // SAFETY: only registers are mapped there; what they do to memory is limited by the page map of the device.
+        unsafe { self.at::<u8>(offset).read_volatile() }
+    }
+
+    fn read16(&self, offset: u32) -> u16 {
+        // SAFETY: as above.
+        unsafe { self.at::<u16>(offset).read_volatile() }
+    }
+
+    fn read32(&self, offset: u32) -> u32 {
+        // SAFETY: as above.
+        unsafe { self.at::<u32>(offset).read_volatile() }
+    }
+
+    fn write8(&mut self, offset: u32, value: u8) {
+        // SAFETY: as above.
+        unsafe { self.at::<u8>(offset).write_volatile(value) }
+    }
+
+    fn write16(&mut self, offset: u32, value: u16) {
+        // SAFETY: as above.
+        unsafe { self.at::<u16>(offset).write_volatile(value) }
+    }
+
+    fn write32(&mut self, offset: u32, value: u32) {
+        // SAFETY: as above.
+        unsafe { self.at::<u32>(offset).write_volatile(value) }
+    }
+}
