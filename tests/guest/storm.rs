@@ -16,7 +16,7 @@ const PLANS: [(Mode, u64, u32, u64); 3] =
     [(Mode::Plenty, 14, 160, 1_000_000 / 14 + 1), (Mode::Tight, 2, 16, 5_000), (Mode::Crowd, 2, 16, 5_000)];
 
 /// The size of the file in the boot archive that makes memory short. The checking kernel need not check those pages.
-const FILLER: usize = 5 << 20;
+const FILLER: usize = 4 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 /// The folders of the code that runs in ring 0: the kernel, its crates, and the memory functions that programs have,
 /// too.
 const RING_0: [&str; 2] = ["kern", "lib/mem"];
-const RING_0_MOST: usize = 6_480;
+const RING_0_MOST: usize = 6_500;
 /// The limit of lines of a file, comments and blank lines included.
 const FILE_MOST: usize = 600;
 /// The limit of lines of a function. (Functions in assembly are exempt.)

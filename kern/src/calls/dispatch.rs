@@ -81,7 +81,7 @@ fn page_call_slow<const CALL: usize>(entry: Entry, a: u64, b: u64, c: u64, d: u6
         return finish(entry, CALL as u64, Ok((done, 0)));
     }
     let op = PageOp::from_registers(call, [a, b, c, d, e, f]);
-    if call == Call::Mark && raw.arg & MARK_OVER_PAGE != 0 {
+    if call == Call::Mark && raw.count == 1 && raw.arg & MARK_OVER_PAGE != 0 {
         return finish(entry, CALL as u64, op.and_then(|op| pages::mark_over(me, &op)));
     }
     finish(entry, CALL as u64, op.and_then(|op| pages::one(me, &op)))

@@ -4,7 +4,7 @@
 //! means that nothing was done: then the slow path does the work, or reports the error.
 
 use crate::env::table::Env;
-use abi::{Call, PageOp, Perms, Va, call::MARK_OVER_PAGE, ops::Fields};
+use abi::{Call, PageOp, Perms, Va, call::AGE, call::MARK_OVER_PAGE, ops::Fields};
 
 /// Whether a call changes one page of the caller, and has a fast path.
 #[inline(always)]
@@ -59,7 +59,9 @@ pub fn protect_run_fast(me: &'static Env, va: Va, count: u64, argument: u64) -> 
 /// Executes a list of operations on the caller's pages. Returns how many, from the first one on, were done.
 #[inline(always)]
 pub fn protect_list_fast(me: &'static Env, ops: &[PageOp]) -> Option<usize> {
-    let perms = permissions(ops.first()?.arg)?;
+    let argument = ops.first()?.arg;
+    permissions(argument & !AGE)?;
+    let perms = Perms::from_bits_retain(argument);
     let mut map = me.page_map.try_lock()?;
     Some(map.as_mut()?.edit_here().protect_list_fast(ops, perms, me.upcall.stack()))
 }

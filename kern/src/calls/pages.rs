@@ -7,7 +7,7 @@ use crate::calls::fast::protect_list_fast;
 use crate::env::table::{self, Env, Results, with_page_map, with_page_maps};
 use crate::env::{devices, user_memory::UserSlice};
 use crate::machine::hardware::Editable;
-use abi::{Call, Error, Level, PageOp, Perms, Va, call::PAGE_OPS_MAX};
+use abi::{Call, Error, Level, PageOp, Perms, Va, call::AGE, call::PAGE_OPS_MAX};
 use core::mem::MaybeUninit;
 use vm::Budget;
 
@@ -22,9 +22,6 @@ pub fn one(me: &'static Env, op: &PageOp) -> Results {
 pub fn mark_over(me: &'static Env, op: &PageOp) -> Results {
     let env = table::find_own(me, op.env)?;
     let va = op.va.user_run(1)?;
-    if op.count != 1 {
-        return Err(Error::BadCount(op.count.into()));
-    }
     unpinned(env, va, 1)?;
     with_page_map(env, |map| {
         still_editable(env, map, Call::Mark, va, 1)?;
@@ -77,8 +74,10 @@ fn run(me: &'static Env, op: &PageOp, budget: &mut Budget) -> Result<u32, Error>
         Call::Alloc | Call::Protect | Call::Unmap | Call::Mark | Call::Own => {
             let va = op.va.user_run(op.count.into())?;
             let count = unpinned(env, va, op.count)?;
-            if matches!(call, Call::Alloc | Call::Protect) {
-                Perms::checked(op.arg)?;
+            match call {
+                Call::Alloc => _ = Perms::checked(op.arg)?,
+                Call::Protect => _ = Perms::checked(op.arg & !AGE)?,
+                _ => {}
             }
             with_page_map(env, |map| {
                 let count = still_editable(env, map, call, va, count)?;

@@ -93,6 +93,7 @@ extern "C" fn user_trap() {
 
 /// Handles exceptions and interrupts that came while the kernel ran.
 extern "C" fn kernel_trap(saved: &mut Saved) {
+    run_loop::count_idle();
     match saved.vector {
         TIMER => run_loop::count_tick(),
         KICK => run_loop::kick(),

@@ -85,6 +85,7 @@ fn find_work() -> ! {
         drop(locked);
         #[cfg(feature = "count")]
         cpu::COUNTER.halt(here());
+        cpu::this().halted.set(cpu::time_stamp());
         vectors::wait_for_interrupt();
     }
 }
@@ -157,6 +158,14 @@ pub fn kicked(entry: Entry, env: &'static Env) {
     kick();
     if env.status() != Status::Running {
         switch(entry, scheduler::lock());
+    }
+}
+
+/// Counts the time that this processor has halted, if it has.
+pub fn count_idle() {
+    let halted = cpu::this().halted.take();
+    if halted != 0 {
+        windows::machine().idle.fetch_add(cpu::time_stamp() - halted, Relaxed);
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Cpu {
     pub apic_id: Cell<u8>,
     /// Whether the current time slice began after the last tick, not with it.
     pub is_turn_new: Cell<bool>,
+    /// The time stamp at which it halted, until the next interrupt; 0 otherwise.
+    pub halted: Cell<u64>,
     /// Requests of other processors to flush the TLB.
     pub flushes: Flushes,
     tss: UnsafeCell<TaskStateSegment>,
@@ -84,6 +86,7 @@ impl Cpu {
             number: Cell::new(0),
             apic_id: Cell::new(0),
             is_turn_new: Cell::new(false),
+            halted: Cell::new(0),
             flushes: Flushes::none(),
             tss: UnsafeCell::new(TaskStateSegment::new()),
             gdt: UnsafeCell::new(GlobalDescriptorTable::empty()),
@@ -221,7 +224,6 @@ pub fn load_segments(cpu: &'static Cpu) {
 pub static COUNTER: counter::Counter = counter::Counter::new();
 
 /// The time stamp counter; under the deterministic emulator it counts instructions.
-#[cfg(any(feature = "check", feature = "count"))]
 pub fn time_stamp() -> u64 {
     // SAFETY: every processor has the instruction.
     unsafe { core::arch::x86_64::_rdtsc() }

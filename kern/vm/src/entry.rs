@@ -1,7 +1,7 @@
 //! Page table entries: their contents, and how they change.
 
 use crate::{Machine, Table};
-use abi::{Frame, Level, Perms, Pte, layout::WINDOWS, window::FrameInfo};
+use abi::{Frame, Level, Perms, Pte, call::AGE, layout::WINDOWS, window::FrameInfo};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The flags of an entry that points to a table of this page map alone. It allows everything: the leaf decides the
@@ -53,6 +53,14 @@ pub(crate) fn with_perms(page: u64, perms: Perms) -> u64 {
     const STAYS: u64 = Pte::FRAME | Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
     // No bit is in both operands. (A sum, because compilers split an `or` and do a part of it for each page.)
     (page & STAYS) + Pte::page(Frame(0), perms).0
+}
+
+/// Splits the argument of `protect` into permissions and the bits that are to be cleared: A, with
+/// [`AGE`](abi::call::AGE).
+#[inline(always)]
+pub(crate) fn split(argument: Perms) -> (Perms, u64) {
+    let age = argument.bits() & AGE;
+    (Perms::from_bits_retain(argument.bits() ^ age), age >> (AGE.trailing_zeros() - Pte::ACCESSED.trailing_zeros()))
 }
 
 /// Changes bits of a present entry, in which the processor may have set A or D since `old` was read.

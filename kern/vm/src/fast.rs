@@ -6,7 +6,7 @@
 //! again and reports the error. Without errors to report and without waiting, the fast path takes a tenth of the
 //! instructions. For one page it needs no [`Edit`](crate::Edit): it leaves no invalidation pending.
 
-use crate::entry::{count, fresh, granted, may_have, note_others, owned, owned_copy, with_perms};
+use crate::entry::{count, fresh, granted, may_have, note_others, owned, owned_copy, split, with_perms};
 use crate::page_map::{Editable, Leaf, Loaded, PageMap, SPAN, Walk};
 use crate::{Machine, frames::FILL};
 use abi::window::FrameInfo;
@@ -24,9 +24,9 @@ const SINGLE_MOST: usize = 32;
 /// function, so no processor sets D meanwhile. (A processor may set A early, by speculation; it sets A again when the
 /// page is used.)
 #[inline(always)]
-fn set_perms(entry: &AtomicU64, old: Pte, perms: Perms) -> Option<()> {
+fn set_perms(entry: &AtomicU64, old: Pte, (perms, cleared): (Perms, u64)) -> Option<()> {
     let can = old.is_present() && may_have(old, perms);
-    can.then(|| entry.store(with_perms(old.0, perms), Relaxed))
+    can.then(|| entry.store(with_perms(old.0 & !cleared, perms), Relaxed))
 }
 
 /// The call and the page count of an operation, as the one word that they occupy.
@@ -68,7 +68,7 @@ impl<M: Machine> PageMap<M> {
     #[inline(always)]
     pub fn protect_fast(&mut self, va: Va, perms: Perms) -> Option<()> {
         let leaf = self.leaf_at_hand(va)?;
-        set_perms(leaf.entry, leaf.pte, perms)?;
+        set_perms(leaf.entry, leaf.pte, (perms, 0))?;
         M::invalidate(self.root, va);
         Some(())
     }
@@ -156,6 +156,7 @@ impl<M: Machine> Editable<M> {
         let Some(entries) = walk.entries.get(Va(start).index(Level::L1)..) else { return 0 };
         let Some(entries) = entries.get(..(end.saturating_sub(start) / PAGE_SIZE) as usize) else { return 0 };
         let usual = PageOp::protect(EnvId::SELF, Va(0), 1, perms);
+        let (perms, cleared) = split(perms);
         let needs = Pte::PRESENT | if perms.contains(Perms::WRITE) { Pte::MAY } else { 0 };
         let mut left = ops;
         while let Some((op, rest)) = left.split_first() {
@@ -166,7 +167,7 @@ impl<M: Machine> Editable<M> {
             if head(op) != head(&usual) || op.env != usual.env || op.arg != usual.arg || !old.has(needs) {
                 break;
             }
-            entry.store(with_perms(old.0, perms), Relaxed);
+            entry.store(with_perms(old.0 & !cleared, perms), Relaxed);
             left = rest;
         }
         let done = ops.len() - left.len();
@@ -184,7 +185,7 @@ impl<M: Machine> Editable<M> {
         let entries = &entries[..entries.len().min(count)];
         let mut left = entries;
         while let Some((entry, rest)) = left.split_first()
-            && set_perms(entry, Pte(entry.load(Relaxed)), perms).is_some()
+            && set_perms(entry, Pte(entry.load(Relaxed)), (perms, 0)).is_some()
         {
             left = rest;
         }
@@ -245,7 +246,8 @@ impl<M: Machine> Editable<M> {
                 filled::<M>(&walk, done)
             }
             Call::Protect => {
-                let set = |entry: &AtomicU64| set_perms(entry, Pte(entry.load(Relaxed)), perms);
+                let rights = split(perms);
+                let set = |entry: &AtomicU64| set_perms(entry, Pte(entry.load(Relaxed)), rights);
                 let done = entries.iter().map_while(set).count();
                 self.invalidate_first(done, (0..).map(|page| va.add_pages(page)));
                 done as u32

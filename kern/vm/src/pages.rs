@@ -1,7 +1,7 @@
 //! The operations of the page calls on one page.
 
 use crate::Machine;
-use crate::entry::{change, count, fresh, granted, may_have, note_others, owned, owned_copy, with_perms};
+use crate::entry::{change, count, fresh, granted, may_have, note_others, owned, owned_copy, split, with_perms};
 use crate::page_map::{Editable, Leaf};
 use abi::{Error, Frame, Perms, Pte, Va, call::MARK_OVER_PAGE};
 use core::sync::atomic::Ordering::Relaxed;
@@ -117,7 +117,7 @@ impl<M: Machine> Editable<M> {
         Ok(())
     }
 
-    /// Changes the permissions of the page at `va`. A and D stay.
+    /// Changes the permissions of the page at `va`. D stays, and so does A without [`AGE`](abi::call::AGE).
     ///
     /// # Errors
     /// [`Error::NotMapped`], [`Error::NoRight`], [`Error::TableShared`].
@@ -128,7 +128,8 @@ impl<M: Machine> Editable<M> {
         if !may_have(leaf.pte, perms) {
             return Err(Error::NoRight(va.0));
         }
-        change(leaf.entry, leaf.pte, |old| with_perms(old, perms));
+        let (perms, cleared) = split(perms);
+        change(leaf.entry, leaf.pte, |old| with_perms(old & !cleared, perms));
         self.invalidate(va);
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use crate::page_map::{Editable, SPAN};
 use crate::{Budget, Machine, budget::Cost};
-use abi::{Call, Error, PageOp, Perms};
+use abi::{Call, Error, PageOp, Perms, call::MARK_OVER_PAGE};
 
 /// The cost of a loop, besides its pages.
 const ROUND: u32 = 300;
@@ -103,6 +103,7 @@ impl<M: Machine> Editable<M> {
             }
             Call::Protect => self.protect(op.va, perms),
             Call::Unmap => self.unmap(op.va),
+            Call::Mark if op.arg & MARK_OVER_PAGE != 0 => self.mark_over(op.va, op.arg).map(drop),
             Call::Mark => self.mark(op.va, op.arg),
             Call::Own => self.own(op.va).map(drop),
             other => Err(Error::BadOp(other as u64)),

@@ -222,5 +222,8 @@ pub const CONSOLE_MAX: u64 = 256;
 /// Set in the word of [`Call::Mark`]: the mark may take the place of a page.
 pub const MARK_OVER_PAGE: u64 = 1 << 63;
 
+/// Set in the permissions of [`Call::Protect`]: the A bit becomes 0, so that the next access shows.
+pub const AGE: u64 = 1 << 62;
+
 /// The greatest number of operations that one [`Call::PageOps`] takes; the rest is for the next call.
 pub const PAGE_OPS_MAX: u64 = 64;

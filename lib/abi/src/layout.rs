@@ -15,7 +15,7 @@ pub const TEXT: Va = Va(0x0020_0000);
 /// First byte of the heap.
 pub const HEAP: Va = Va(0x0010_0000_0000);
 /// One past the last byte that the heap may grow to.
-pub const HEAP_END: Va = Va(0x1000_0000_0000);
+pub const HEAP_END: Va = Va(0x0800_0000_0000);
 
 /// The 2 MiB with the memory that an environment never shares, so that one table is enough for all of it: the end of
 /// the user stack, the exception stack, and the data that libos needs to serve a fault. The table above it is that of

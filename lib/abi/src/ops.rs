@@ -1,7 +1,7 @@
 //! Page operations: the entries of the batched call `page_ops`.
 
 use crate::page::{Level, span};
-use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va, register::Register};
+use crate::{Call, EnvId, Error, PAGE_SIZE, Perms, Va, call::AGE, call::MARK_OVER_PAGE, register::Register};
 
 /// A page call with its arguments, for [`Call::PageOps`].
 ///
@@ -209,6 +209,20 @@ impl PageOp {
     #[must_use]
     pub const fn mark(env: EnvId, va: Va, count: u32, word: u64) -> PageOp {
         PageOp::new(Call::Mark, env, va, count, word)
+    }
+
+    /// Changes the permissions of pages, and clears their A bits.
+    #[inline]
+    #[must_use]
+    pub const fn age(env: EnvId, va: Va, count: u32, perms: Perms) -> PageOp {
+        PageOp::new(Call::Protect, env, va, count, perms.bits() | AGE)
+    }
+
+    /// Stores a mark that is not 0 in place of whatever is at these addresses.
+    #[inline]
+    #[must_use]
+    pub const fn mark_over(env: EnvId, va: Va, count: u32, word: u64) -> PageOp {
+        PageOp::new(Call::Mark, env, va, count, word | MARK_OVER_PAGE)
     }
 
     /// Makes pages private to the caller, and writable.

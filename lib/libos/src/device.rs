@@ -5,7 +5,9 @@
 //! those of the pages in its map. So pages that a driver [shares](Device::share) with it have the same addresses for
 //! both. `docs/devices.md` is the guide to a driver.
 
-use crate::{EnvId, Perms, Status, Va, layout, sys, windows};
+use crate::resident::Local;
+use crate::{EnvId, PAGE_SIZE, Perms, Status, Va, layout, sys, windows};
+use abi::Error;
 use abi::window::DeviceInfo;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
@@ -14,6 +16,23 @@ use core::sync::atomic::Ordering::Relaxed;
 const REGISTERS: Va = Va(layout::SCRATCH.0 + (1 << 38));
 /// Addresses for the registers of each device.
 const REGISTERS_EACH: u64 = 1 << 30;
+
+/// The addresses of memory for devices: of those that devices see, the ones that nothing else in a program uses.
+pub(crate) const ADDRESSES: Range<Va> = Va(0x4000_0000)..layout::HEAP;
+
+/// The first of these addresses that was not given out.
+#[unsafe(link_section = ".resident.device")]
+static NEXT: Local<Va> = Local::new(ADDRESSES.start);
+
+/// Addresses for this many pages, which are never given out again.
+pub(crate) fn addresses(pages: u64) -> sys::Result<Range<Va>> {
+    let start = NEXT.get();
+    if pages > (ADDRESSES.end.0 - start.0) / PAGE_SIZE {
+        return Err(Error::BadCount(pages));
+    }
+    NEXT.set(start.add_pages(pages));
+    Ok(start..NEXT.get())
+}
 
 /// A device that this program has claimed.
 #[derive(Debug)]

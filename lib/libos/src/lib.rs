@@ -13,7 +13,7 @@
 //! | [`uvpt`], [`pagemap`] | the page tables, read as memory and printed |
 //! | [`mod@fork`], [`spawn`] | new environments: by copy-on-write, or from the boot archive; `exec` |
 //! | [`ipc`], [`env`](mod@env), [`console`], [`windows`], [`archive`], [`time`], [`stats`] | the rest of a program's world |
-//! | [`device`] | devices, as a driver has them |
+//! | [`device`], [`disk`], [`mod@swap`] | devices, disks, and memory that is larger than the machine |
 //! | [`raw`] | deliberate misbehaviour, for tests |
 //!
 //! A program:
@@ -43,6 +43,7 @@ pub mod archive;
 mod backtrace;
 pub mod console;
 pub mod device;
+pub mod disk;
 mod door;
 pub mod env;
 mod error;
@@ -63,6 +64,7 @@ pub mod spawn;
 pub mod stack;
 pub mod start;
 pub mod stats;
+pub mod swap;
 pub mod symbols;
 pub mod sys;
 pub mod time;

@@ -209,6 +209,15 @@ pub fn advise(range: &Range<Va>, advice: Advice) -> Result<(), Error> {
     with_room(|| ranges::advise(&mut Sys, &Own, range, advice))
 }
 
+/// Makes another pager serve the region at an address, from the next fault on. Frames of a pager that cannot be inherited
+/// are never copied.
+pub(crate) fn replace_pager(va: Va, pager: &'static dyn pager::Pager<Sys>) -> Result<(), Error> {
+    let old = find(va).ok_or(pager::Error::NoRegion(va))?;
+    let new = Region { pager, perms: old.perms | Perms::KEEP, ..old };
+    Own.edit(|regions| regions.remove(&old.range()).and_then(|()| regions.add(new)))?;
+    Ok(())
+}
+
 /// Moves the ends of a region. The caller has removed the pages outside of its new range.
 pub(crate) fn resize(old: &Range<Va>, new: &Range<Va>) -> Result<(), Error> {
     Ok(Own.edit(|regions| regions.resize(old, new))?)

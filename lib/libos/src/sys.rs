@@ -15,7 +15,7 @@
 
 use crate::door::{syscall, touch_to_read, touch_to_write};
 use crate::{EnvId, ExitStatus, Level, PageOp, Perms, Pte, Registers, Status, Va, uvpt};
-use abi::call::{CONSOLE_MAX, GOT_PAGE, MARK_OVER_PAGE, NO_PAGE, WAIT_NO_BLOCK};
+use abi::call::{CONSOLE_MAX, GOT_PAGE, NO_PAGE, WAIT_NO_BLOCK};
 pub use abi::error::Error;
 use abi::ops::{Places, count};
 use abi::{Arguments, Awaited, Call, args};
@@ -324,7 +324,7 @@ pub fn mark(env: EnvId, va: Va, pages: u64, word: u64) -> Result<()> {
 /// `BadEnv`, `NotYours`, `Unaligned`, `BadAddress`, `Pinned`, `BadWord`; `NoMemory` only where no page was mapped.
 #[inline]
 pub fn mark_over(env: EnvId, va: Va, word: u64) -> Result<bool> {
-    let op = PageOp::mark(env, va, 1, word | MARK_OVER_PAGE);
+    let op = PageOp::mark_over(env, va, 1, word);
     loop {
         match results(page_call(&op).ok_or(Error::BadOp(op.call.into()))?) {
             Ok((0, _)) => {}

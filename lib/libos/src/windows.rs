@@ -31,6 +31,12 @@ pub fn devices() -> u32 {
     machine().devices.load(Relaxed)
 }
 
+/// How far the time stamp counters went while processors halted because nothing could run. Costs leave that out.
+#[must_use]
+pub fn idle() -> u64 {
+    machine().idle.load(Relaxed)
+}
+
 /// The devices that a driver could have, by index.
 #[must_use]
 pub fn device_infos() -> &'static [DeviceInfo] {

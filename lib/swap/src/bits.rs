@@ -62,20 +62,22 @@ impl<'a> Bits<'a> {
 
     /// The first member at or above a number, or the limit.
     pub(crate) fn next_member(&self, from: usize) -> usize {
-        self.search(from, 0)
+        self.search(from..self.limit(), 0)
     }
 
-    /// The first number at or above `from` that is a member, or with `flip` of all ones, that is none; or the limit.
-    fn search(&self, from: usize, flip: u64) -> usize {
-        let Some(first) = self.words.get(from / WORD) else { return self.limit() };
-        let mut word = (first ^ flip) & (u64::MAX << (from % WORD));
-        let mut index = from / WORD;
-        while word == 0 {
-            index += 1;
-            let Some(next) = self.words.get(index) else { return self.limit() };
-            word = next ^ flip;
+    /// The first number of a range that is a member, or with `flip` of all ones, that is none; or the end of the range.
+    fn search(&self, range: Range<usize>, flip: u64) -> usize {
+        let Range { start, end } = range;
+        let words = self.words.get(start / WORD..end.div_ceil(WORD)).unwrap_or(&[]);
+        let mut outside = !(u64::MAX << (start % WORD));
+        for (word, index) in words.iter().zip(start / WORD..) {
+            let found = (word ^ flip) & !outside;
+            if found != 0 {
+                return end.min(index * WORD + found.trailing_zeros() as usize);
+            }
+            outside = 0;
         }
-        index * WORD + word.trailing_zeros() as usize
+        end
     }
 
     /// Takes consecutive numbers out of the set: as many as `most` if such a run is found soon, else fewer. `None` if the
@@ -91,7 +93,7 @@ impl<'a> Bits<'a> {
                 (from, around) = (0, around + 1);
                 continue;
             }
-            let end = self.search(start, u64::MAX).min(start + most);
+            let end = self.search(start..self.limit().min(start + most), u64::MAX);
             if end - start > longest.len() {
                 longest = start..end;
             }

@@ -19,7 +19,9 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
     /// Gives a request to the disk. Its state is `otherwise` if the disk has no room.
     pub(crate) fn start(&mut self, id: RequestId, direction: Direction, otherwise: Progress) {
         let request = &self.requests[id];
-        let frames: ArrayVec<PoolFrame, BATCH> = request.frames.iter().copied().flatten().collect();
+        // (An `ArrayVec` that is collected is also moved, as a whole.)
+        let mut frames = ArrayVec::<PoolFrame, BATCH>::new();
+        frames.extend(request.frames.iter().copied().flatten());
         let progress = match self.disk.submit(id, direction, request.first, &frames) {
             Ok(()) => Progress::InFlight(direction),
             Err(_) => otherwise,
@@ -64,7 +66,8 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
 
     fn complete_read<K: Evict>(&mut self, id: RequestId, result: Result<(), Failure>) {
         self.requests.set(id, result.map_or_else(Progress::NotRead, |()| Progress::Read));
-        for (frame, slot) in self.requests[id].pages() {
+        for index in 0..self.requests[id].frames.len() {
+            let Some((frame, slot)) = self.requests[id].page(index) else { continue };
             let is_orphan = self.pool[frame].state == State::Orphan;
             if is_orphan {
                 self.slots.release(slot);

@@ -92,14 +92,17 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
         if self.requests.unused_for_write().is_none() {
             return Ok(0);
         }
-        let mut victims = self.choose(kernel);
+        let mut victims = Frames::new();
+        self.choose(kernel, &mut victims);
         victims.sort_unstable_by_key(|&frame| self.pool[frame].page);
-        let writes = self.give_slots(&mut victims)?;
-        let marks = victims.iter().map(|&frame| {
+        let mut writes = Writes::new();
+        self.give_slots(&mut victims, &mut writes)?;
+        let words = victims.iter().map(|&frame| {
             let record = &self.pool[frame];
             (self.va(record.page), record.slot.map_or(0, Slot::word))
         });
-        let marks: ArrayVec<(Va, u64), BATCH> = marks.collect();
+        let mut marks = ArrayVec::<(Va, u64), BATCH>::new();
+        marks.extend(words);
         let result = if marks.is_empty() { Ok(()) } else { kernel.evict(&marks) };
         for &frame in &victims {
             // After an error, the page table says which pages have left.
@@ -114,7 +117,7 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
     }
 
     /// Lets the policy choose pages.
-    fn choose<K: Evict>(&mut self, kernel: &mut K) -> Frames {
+    fn choose<K: Evict>(&mut self, kernel: &mut K, victims: &mut Frames) {
         self.batches = self.batches.wrapping_add(1);
         let most = self.batch;
         let mut looker = Looker {
@@ -130,26 +133,25 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             self.since_scan = 0;
             looker.scan(&mut self.policy);
         }
-        let mut victims = Frames::new();
         while victims.len() < most
             && let Some(page) = self.policy.evict(&mut |page| looker.look(page))
         {
             victims.extend(looker.victim(page));
         }
         looker.finish();
-        victims
     }
 
     /// Gives slots to the dirty pages among the victims, and puts these into requests. Pages for which there is no slot
     /// or no request are victims no more.
-    fn give_slots(&mut self, victims: &mut Frames) -> Result<Writes, Error> {
-        let dirty: Frames = victims.iter().copied().filter(|&frame| self.pool[frame].is_dirty).collect();
+    fn give_slots(&mut self, victims: &mut Frames, writes: &mut Writes) -> Result<(), Error> {
+        let mut dirty = Frames::new();
+        dirty.extend(victims.iter().copied().filter(|&frame| self.pool[frame].is_dirty));
         for &frame in &dirty {
             if let Some(stale) = self.pool[frame].slot.take() {
                 self.slots.release(stale);
             }
         }
-        let (mut writes, mut rest) = (Writes::new(), &dirty[..]);
+        let mut rest = &dirty[..];
         while !rest.is_empty()
             && let Some(id) = self.requests.unused_for_write()
             && let Some((first, count)) = self.slots.take_run(rest.len())
@@ -166,14 +168,15 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
         for &frame in rest {
             self.policy.insert(self.pool[frame].page)?;
         }
-        Ok(writes)
+        Ok(())
     }
 
     /// Fills in a request that is to be written.
     pub(crate) fn prepare(&mut self, id: RequestId, first: Slot, frames: &[PoolFrame]) {
         let request = &mut self.requests[id];
         request.first = first;
-        request.frames = frames.iter().copied().map(Some).collect();
+        request.frames.clear();
+        request.frames.extend(frames.iter().copied().map(Some));
         self.requests.set(id, Progress::ToWrite(None));
     }
 

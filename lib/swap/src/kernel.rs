@@ -9,8 +9,8 @@ pub(crate) const ME: EnvId = EnvId::SELF;
 
 /// The kernel, as a pager that evicts pages uses it.
 ///
-/// The kernel's `mark` replaces a page that is present by a mark: the table stays, and no processor has a translation
-/// to the page afterwards. So an eviction takes one operation, and never needs memory.
+/// The kernel can replace a page that is present by a mark: the table stays, and no processor has a translation to the
+/// page afterwards. So an eviction takes one operation, and never needs memory.
 pub trait Evict: PageCalls {
     /// How many entries of page tables name a frame.
     fn references(page: Frame) -> u32;
@@ -22,8 +22,12 @@ pub trait Evict: PageCalls {
     /// That of the first page that could not be replaced. Those before it are done.
     #[inline]
     fn evict(&mut self, marks: &[(Va, u64)]) -> Result<(), abi::Error> {
-        let ops = marks.iter().map(|&(va, word)| PageOp::mark(ME, va, 1, word));
-        self.ops(&ops.collect::<ArrayVec<PageOp, { crate::disk::BATCH }>>())
+        let mut ops = ArrayVec::<PageOp, { crate::disk::BATCH }>::new();
+        ops.extend(marks.iter().map(|&(va, word)| match word {
+            0 => PageOp::unmap(ME, va, 1),
+            word => PageOp::mark_over(ME, va, 1, word),
+        }));
+        self.ops(&ops)
     }
 
     /// Fills a page of the pool with zeros.
@@ -34,11 +38,18 @@ pub trait Evict: PageCalls {
     }
 }
 
-/// Operations that map pages of the caller, which are writable at `source`, at `va` too, with fresh A and D bits.
+/// Calls `each` with the operations that map pages of the caller, which are writable at `source`, at `va` too, with fresh
+/// A and D bits.
 ///
 /// A page that is mapped read-only could never become writable later. So it is mapped writable first.
-pub(crate) fn map(source: Va, va: Va, pages: u32, perms: Perms) -> impl Iterator<Item = PageOp> {
+pub(crate) fn map<E>(
+    source: Va,
+    va: Va,
+    pages: u32,
+    perms: Perms,
+    mut each: impl FnMut(PageOp) -> Result<(), E>,
+) -> Result<(), E> {
     let first = if perms.contains(Perms::WRITE) { perms } else { (perms - Perms::EXEC) | Perms::WRITE };
-    let then = (first != perms).then(|| PageOp::protect(ME, va, pages, perms));
-    [Some(PageOp::map(ME, source, ME, va, pages, first)), then].into_iter().flatten()
+    each(PageOp::map(ME, source, ME, va, pages, first))?;
+    if first == perms { Ok(()) } else { each(PageOp::protect(ME, va, pages, perms)) }
 }

@@ -1,19 +1,18 @@
 //! Looks and scans: what a policy learns of accesses, from the A bits of page table entries.
 //!
-//! The D bit is read at the same time, and noted, because the operation that clears A clears D, too. Entries are cleared
-//! by mapping their pages again, neighbours by one operation, several operations by one call. Nothing is lost between a
-//! look and the clearing: the program waits for its pager.
+//! A is cleared by many operations in one call. Nothing is lost between a look and the clearing: the program waits for
+//! its pager.
 
-use crate::disk::{BATCH, PoolFrame};
+use crate::disk::PoolFrame;
 use crate::kernel::{self, Evict};
 use crate::pool::{Pool, Recent, State};
-use abi::{Call, PageOp, Perms, Pte, Va};
+use abi::{PageOp, Perms, Pte, Va, call::PAGE_OPS_MAX};
 use arrayvec::ArrayVec;
 use replacement::{Page, Policy, Seen};
 
 /// Entries that are to be cleared.
 pub(crate) struct Clearing {
-    ops: ArrayVec<PageOp, BATCH>,
+    ops: ArrayVec<PageOp, { PAGE_OPS_MAX as usize }>,
 }
 
 impl Clearing {
@@ -21,21 +20,11 @@ impl Clearing {
         Clearing { ops: ArrayVec::new() }
     }
 
-    fn add<K: Evict>(&mut self, kernel: &mut K, pool: &Pool, va: Va, frame: PoolFrame, perms: Perms) {
-        let source = pool.va(frame);
-        if let Some(last) = self.ops.last_mut()
-            && last.call == Call::Map as u32
-            && last.va.add_pages(last.count.into()) == va
-            && last.source.add_pages(last.count.into()) == source
-            && last.arg == perms.bits()
-        {
-            last.count += 1;
-            return;
-        }
-        if self.ops.remaining_capacity() < 2 {
+    fn add<K: Evict>(&mut self, kernel: &mut K, va: Va, perms: Perms) {
+        if self.ops.is_full() {
             self.finish(kernel);
         }
-        self.ops.extend(kernel::map(source, va, 1, perms));
+        self.ops.push(PageOp::age(kernel::ME, va, 1, perms));
     }
 
     /// Clears the entries. If the kernel refuses, the policy knows less, and nothing else happens.
@@ -77,7 +66,7 @@ impl<K: Evict> Looker<'_, '_, K> {
             return Seen::Idle;
         }
         record.seen_for = self.batch;
-        self.clearing.add(self.kernel, self.pool, va, frame, entry.perms());
+        self.clearing.add(self.kernel, va, entry.perms());
         Seen::Accessed
     }
 
@@ -97,18 +86,18 @@ impl<K: Evict> Looker<'_, '_, K> {
                 continue;
             }
             let (page, va) = (record.page, self.base.add_pages(record.page.0.into()));
-            let entry = self.kernel.pte(va);
+            let entry = self.kernel.present(va);
             record.is_dirty |= entry.has(Pte::DIRTY);
             if entry.has(Pte::PRESENT | Pte::ACCESSED) {
                 record.seen_for = self.batch;
                 policy.accessed(page);
-                self.clearing.add(self.kernel, self.pool, va, frame, entry.perms());
+                self.clearing.add(self.kernel, va, entry.perms());
             }
         }
     }
 
     /// Clears the entries that were looked at.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(&mut self) {
         self.clearing.finish(self.kernel);
     }
 }

@@ -117,7 +117,9 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             Place::of(entry) == Place::Disk(next) && self.requests.find(next).is_none()
         };
         let wanted = self.neighbours(kernel, page, window.min(self.pool.free()), region, is_next);
-        let mut frames = ArrayVec::<Option<PoolFrame>, BATCH>::new();
+        let request = &mut self.requests[id];
+        let frames = &mut request.frames;
+        frames.clear();
         while frames.len() < wanted
             && let Some(run) = self.pool.take_run(wanted - frames.len())
         {
@@ -128,8 +130,7 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             (record.state, record.page) = (State::Reading, Page(page.0 + index as u32));
             (record.slot, record.is_dirty) = (Some(slot.ahead(index)), false);
         }
-        self.requests[id].first = slot;
-        self.requests[id].frames = frames;
+        request.first = slot;
         self.start(id, Direction::Read, Progress::Unused);
         if self.requests[id].progress == Progress::Unused {
             self.requests[id].pages().for_each(|(frame, _)| self.pool.release::<K>(frame));
@@ -157,7 +158,10 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             claimed.push(frame);
             match ops.last_mut().filter(|last| region.is_writable() && continues(last, source, va)) {
                 Some(last) => last.count += 1,
-                None => ops.extend(kernel::map(source, va, 1, region.perms)),
+                None => kernel::map(source, va, 1, region.perms, |op| {
+                    ops.push(op);
+                    Ok::<(), Error>(())
+                })?,
             }
         }
         self.requests.set(id, Progress::Unused);
@@ -166,7 +170,7 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             _ => kernel.ops(&ops),
         };
         let (mut count, mut full) = (0, Ok(()));
-        for frame in claimed {
+        for &frame in &claimed {
             let at = self.pool[frame].page;
             // After an error, the page table says which pages are there.
             if result.is_err() && !kernel.pte(self.va(at)).is_present() {

@@ -42,10 +42,13 @@ impl Request {
     }
 
     /// The frames with their slots.
-    pub(crate) fn pages(&self) -> impl Iterator<Item = (PoolFrame, Slot)> + use<> {
-        let first = self.first;
-        let places = self.frames.clone().into_iter().enumerate();
-        places.filter_map(move |(index, frame)| Some((frame?, first.ahead(index))))
+    pub(crate) fn pages(&self) -> impl Iterator<Item = (PoolFrame, Slot)> {
+        (0..self.frames.len()).filter_map(|index| self.page(index))
+    }
+
+    /// The frame with this index, with its slot, unless it has been given up.
+    pub(crate) fn page(&self, index: usize) -> Option<(PoolFrame, Slot)> {
+        Some(((*self.frames.get(index)?)?, self.first.ahead(index)))
     }
 }
 
@@ -80,8 +83,12 @@ impl<'a> Requests<'a> {
 
     /// The requests that are not done with.
     pub(crate) fn used(&self) -> impl Iterator<Item = RequestId> + use<> {
-        let used = self.used;
-        (0..u32::BITS as u8).filter(move |bit| used >> bit & 1 == 1).map(RequestId)
+        let mut used = self.used;
+        core::iter::from_fn(move || {
+            let first = (used != 0).then_some(RequestId(used.trailing_zeros() as u8));
+            used &= used.wrapping_sub(1);
+            first
+        })
     }
 
     /// A place for another request.

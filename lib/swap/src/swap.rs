@@ -7,8 +7,7 @@ use crate::kernel::{self, Evict};
 use crate::pool::{NO_PAGE, Pool, RESERVE, Recent, Record};
 use crate::requests::{Request, Requests};
 use crate::slots::Slots;
-use abi::{PageOp, Perms, Pte, Va, page::span};
-use arrayvec::ArrayVec;
+use abi::{Perms, Pte, Va, page::span};
 use pager::Region;
 use replacement::{Page, Policy};
 
@@ -174,8 +173,7 @@ impl<'a, D: Disk, P: Policy> Swap<'a, D, P> {
         count: u32,
         perms: Perms,
     ) -> Result<(), Error> {
-        let ops: ArrayVec<PageOp, 2> = kernel::map(self.pool.va(frame), self.va(page), count, perms).collect();
-        ops.into_iter().try_for_each(|op| Ok(kernel.op(op)?))
+        kernel::map(self.pool.va(frame), self.va(page), count, perms, |op| Ok(kernel.op(op)?))
     }
 
     /// How many pages from this one on, and at most `most`, are in the region, in one page table, and alike.

@@ -55,7 +55,7 @@ fn page_calls_come_to_everything() {
         (Call::ProtectTables, Error::Pinned(0)),
         (Call::ProtectTables, Error::BadPerms(0)),
     ] {
-        demand(call, Some(error), 50);
+        demand(call, Some(error), 40);
     }
     for call in [Call::ShareTables, Call::OwnTables, Call::UnmapTables, Call::ProtectTables] {
         for error in [Error::BadLevel(0), Error::Unaligned(0), Error::BadAddress(0), Error::BadCount(0)] {

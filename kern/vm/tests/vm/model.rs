@@ -3,7 +3,7 @@
 //! every step.
 
 use crate::op::{Op, Outcome};
-use abi::{Error, Level, PAGE_SIZE, Perms, Pte, Va, call::MARK_OVER_PAGE, layout::USER_LIMIT, page::span};
+use abi::{Error, Level, PAGE_SIZE, Perms, Pte, Va, call::AGE, call::MARK_OVER_PAGE, layout::USER_LIMIT, page::span};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A page, in any number of page maps.
@@ -313,7 +313,9 @@ impl Model {
         if perms.contains(Perms::WRITE) && !held.may {
             return Err(Error::NoRight(va.0));
         }
-        self.set(place, Some(Entry::Page(Held { perms, ..held })));
+        let accessed = held.accessed && perms.bits() & AGE == 0;
+        let perms = Perms::from_bits_retain(perms.bits() & !AGE);
+        self.set(place, Some(Entry::Page(Held { perms, accessed, ..held })));
         Ok(())
     }
 

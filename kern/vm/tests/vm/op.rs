@@ -1,6 +1,6 @@
 //! The steps of the test: operations on page maps, and their results.
 
-use abi::{Error, Level, Perms, Pte, Va, layout::USER_LIMIT, page::span};
+use abi::{Error, Level, Perms, Pte, Va, call::AGE, layout::USER_LIMIT, page::span};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -147,6 +147,11 @@ fn page() -> impl Strategy<Value = Va> {
     prop_oneof![select(PAGES[..3].to_vec()), select(PAGES.to_vec())]
 }
 
+/// The permissions, for a `protect` that clears A.
+fn aging(perms: Perms) -> Perms {
+    Perms::from_bits_retain(perms.bits() | AGE)
+}
+
 fn perms() -> impl Strategy<Value = Perms> {
     select(vec![
         Perms::READ,
@@ -192,6 +197,7 @@ pub fn op() -> impl Strategy<Value = Op> {
             Op::Share { from, source, to, va, perms }
         }),
         4 => (map(), page(), perms()).prop_map(|(map, va, perms)| Op::Protect { map, va, perms }),
+        2 => (map(), page(), perms()).prop_map(|(map, va, perms)| Op::Protect { map, va, perms: aging(perms) }),
         5 => (map(), page()).prop_map(|(map, va)| Op::Unmap { map, va }),
         3 => (map(), page(), marks()).prop_map(|(map, va, word)| Op::Mark { map, va, word }),
         3 => (map(), page(), marks()).prop_map(|(map, va, word)| Op::MarkOver { map, va, word }),

@@ -2,7 +2,7 @@
 
 use crate::model::{Entry, Held, Model, PageId, Rights, TableId, user_entries};
 use crate::op::{MAPS, Op, Outcome, PAGES};
-use abi::{Error, Frame, Level, Perms, Pte, Va, call::MARK_OVER_PAGE, layout::uvpt};
+use abi::{Error, Frame, Level, Perms, Pte, Va, call::AGE, call::MARK_OVER_PAGE, layout::uvpt};
 use sim::machine::{self, Sim, free_frames, load, processor, refs, store};
 use sim::processor::Access;
 use std::collections::{BTreeSet, HashMap};
@@ -136,6 +136,8 @@ impl World {
         }
         match op {
             Op::Alloc { perms, .. } => map.alloc_fast(va, perms),
+            // The kernel finds it unusual.
+            Op::Protect { perms, .. } if perms.bits() & AGE != 0 => return None,
             Op::Protect { perms, .. } => map.protect_fast(va, perms),
             Op::Unmap { .. } => map.unmap_fast(va),
             Op::Share { source, perms, .. } => map.map_fast(source, va, perms),

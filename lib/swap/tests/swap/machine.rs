@@ -2,7 +2,7 @@
 
 use abi::layout::{ARCHIVE, USER_LIMIT};
 use abi::page::span;
-use abi::{Call, Error, Frame, Level, PageOp, Perms, Pte, Va};
+use abi::{Call, Error, Frame, Level, PageOp, Perms, Pte, Va, call::AGE, call::MARK_OVER_PAGE};
 use pager::{PageCalls, runs};
 use sim::machine::{self, Sim, entry, processor};
 use sim::processor::Access;
@@ -76,15 +76,13 @@ impl Host {
                 let frame = self.program.grant(op.source, perms()?)?;
                 self.program.edit().accept(op.va, frame, perms()?)
             }
-            Call::Protect => self.program.edit().protect(op.va, perms()?),
-            Call::Unmap => self.program.edit().unmap(op.va),
-            Call::Mark => {
-                // Another page keeps the table, or its frame is free at once.
-                if self.pte(op.va).is_present() {
-                    self.program.edit().unmap(op.va)?;
-                }
-                self.program.edit().mark(op.va, op.arg)
+            Call::Protect => {
+                Perms::checked(op.arg & !AGE)?;
+                self.program.edit().protect(op.va, Perms::from_bits_retain(op.arg))
             }
+            Call::Unmap => self.program.edit().unmap(op.va),
+            Call::Mark if op.arg & MARK_OVER_PAGE != 0 => self.program.edit().mark_over(op.va, op.arg).map(drop),
+            Call::Mark => self.program.edit().mark(op.va, op.arg),
             _ => panic!("the pager does not make {call:?}"),
         }
     }

@@ -8,7 +8,7 @@ mod tables;
 use crate::op::{Arg, By, CHILDREN, ITEMS, Item, ME, NAMES, Op, What};
 use crate::place::{BAD, DESK, FIXTURES, MOST, NOWHERE, RANGES, STARTS, WORDS, is_stack};
 use crate::puppet::REGISTERS;
-use abi::call::{MARK_OVER_PAGE, NO_PAGE};
+use abi::call::{AGE, MARK_OVER_PAGE, NO_PAGE};
 use abi::layout::{KERNEL_HALF, USER_LIMIT, UVPT};
 use abi::{Call, PAGE_SIZE, Perms, Pte};
 
@@ -206,7 +206,11 @@ impl Draw {
     }
 
     fn perms(&mut self) -> u64 {
-        if self.rng.percent(8) { self.rng.pick(&BAD_PERMS) } else { self.rng.pick(&PERMS) }
+        match self.rng.below(100) {
+            0..8 => self.rng.pick(&BAD_PERMS),
+            8..11 => self.rng.pick(&PERMS) | AGE,
+            _ => self.rng.pick(&PERMS),
+        }
     }
 
     fn word(&mut self) -> u64 {

@@ -87,7 +87,7 @@ impl Model {
             Call::PowerOff => return self.power_off(me, a),
             // The machine has no devices.
             Call::Claim => return env_id(b).and(Err(Error::BadDevice(a))),
-            Call::Mark if d & MARK_OVER_PAGE != 0 => {
+            Call::Mark if c == 1 && d & MARK_OVER_PAGE != 0 => {
                 self.mark_over(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?)?
             }
             _ => self.one(me, &PageOp::from_registers(call, [a, b, c, d, e, f])?)?,
@@ -290,9 +290,6 @@ impl Model {
     fn mark_over(&mut self, me: usize, op: &PageOp) -> Results {
         let env = self.find_own(me, op.env.0)?;
         user_va(op.va.0, 1)?;
-        if op.count != 1 {
-            return Err(Error::BadCount(op.count.into()));
-        }
         self.unpinned(env, op.va.0, 1, Level::L1)?;
         self.page_map(env)?.mark_over(&mut self.pages, op.va.0, op.arg)?;
         Ok((1, 0))
@@ -310,8 +307,9 @@ impl Model {
         let step: fn(PageMap, &mut Pages, u64, u64) -> Result<(), Error> = match call {
             Call::Map | Call::Copy => return self.map(me, env, call, op),
             Call::Alloc => |map, pages, va, arg| map.alloc(pages, va, Perms::checked(arg)?),
-            Call::Protect => |map, pages, va, arg| map.protect(pages, va, Perms::checked(arg)?),
+            Call::Protect => |map, pages, va, arg| map.protect(pages, va, arg),
             Call::Unmap => |map, pages, va, _| map.unmap(pages, va),
+            Call::Mark if op.arg & MARK_OVER_PAGE != 0 => |map, pages, va, arg| map.mark_over(pages, va, arg),
             Call::Mark => |map, pages, va, arg| map.mark(pages, va, arg),
             Call::Own if env != me => return Err(Error::NotYours(op.env.0.into())),
             Call::Own => |map, pages, va, _| map.own(pages, va),

@@ -1,6 +1,6 @@
 //! Pages and page maps. A page map is a tree of page tables; some page tables are in several trees.
 
-use abi::{Error, Level, PAGE_SIZE, Perms, Pte, call::MARK_OVER_PAGE};
+use abi::{Error, Level, PAGE_SIZE, Perms, Pte, call::AGE, call::MARK_OVER_PAGE};
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 /// A page frame that holds a page.
@@ -243,13 +243,14 @@ impl PageMap {
         put.inspect_err(|_| pages.release(page))
     }
 
-    pub fn protect(self, pages: &mut Pages, va: u64, perms: Perms) -> Result<(), Error> {
+    pub fn protect(self, pages: &mut Pages, va: u64, argument: u64) -> Result<(), Error> {
+        let perms = Perms::checked(argument & !AGE)?;
         let slot = self.page(pages, va).ok_or(Error::NotMapped(va))?;
         self.require_open(pages, va, Level::L1)?;
         if perms.contains(Perms::WRITE) && !slot.has(Pte::MAY) {
             return Err(Error::NoRight(va));
         }
-        let stays = Pte::ACCESSED | Pte::DIRTY | Pte::MAY;
+        let stays = Pte::DIRTY | Pte::MAY | if argument & AGE == 0 { Pte::ACCESSED } else { 0 };
         self.change(pages, va, |bits| Pte::page(abi::Frame(0), perms).0 | bits & stays);
         Ok(())
     }
