@@ -1,7 +1,8 @@
 //! Programs that make requests that must be refused: `user/attack/src/bin/hostile` does the checks, call by call and
 //! error by error; see `GROUPS` in its `main.rs`.
 
-use tests::{Case, graded, named};
+use std::num::NonZeroU32;
+use tests::{Case, Disk, graded, named};
 use xtask::images::Flavor;
 
 /// The groups. Each runs on its own, small machine, so that resources are exhausted sooner.
@@ -30,6 +31,17 @@ const GROUPS: [&str; 22] = [
     "exhaust",
 ];
 
+/// The groups that need a disk. Some stop it while it is busy: that disk does 12 requests in a second.
+const ABOUT_DEVICES: [(&str, bool); 7] = [
+    ("devices", false),
+    ("handing-out", false),
+    ("dma", false),
+    ("interrupts", false),
+    ("in-flight", true),
+    ("holders", true),
+    ("replaced", true),
+];
+
 /// Models of processors: one with all features of the emulator; old ones, of AMD and of Intel, without SMAP, SMEP and
 /// UMIP; a new one of AMD; and models that lack one kind of protection.
 const MODELS: [&str; 7] = ["max", "qemu64", "Haswell", "EPYC", "max,-smap", "max,-smep", "max,-umip"];
@@ -42,7 +54,8 @@ pub fn cases() -> Vec<Case> {
     let all = std::env::var(ALL_VARIABLE).is_ok_and(|which| which == "all");
     let models = MODELS.into_iter().flat_map(|model| on_model(model, all));
     let left_behind = [("leftbehind", "goes on"), ("leftbehind-idle", "idle")].map(left_behind);
-    GROUPS.into_iter().map(hostile).chain(models).chain(left_behind).chain(long()).collect()
+    let devices = ABOUT_DEVICES.map(about_devices);
+    GROUPS.into_iter().map(hostile).chain(devices).chain(models).chain(left_behind).chain(long()).collect()
 }
 
 /// The groups that depend on the processor, in one machine; or all groups, in many.
@@ -111,6 +124,11 @@ fn hostile(group: &'static str) -> Case {
         "tables" => case.one_processor(),
         _ => case,
     }
+}
+
+fn about_devices((group, slow): (&'static str, bool)) -> Case {
+    let per_second = NonZeroU32::new(12).expect("a number above 0");
+    hostile(group).disk(if slow { Disk::empty("16K").limited(per_second) } else { Disk::empty("1M") })
 }
 
 /// Expects that no check of these groups fails.

@@ -174,16 +174,15 @@ fn make(holder: &'static Env, device: &Device) -> Results {
     let info = device.info();
     let taken = |id: u32| Error::Taken(id.into());
     info.env.compare_exchange(EnvId::NONE.0, DeviceInfo::LOST.0, Relaxed, Relaxed).map_err(taken)?;
-    let env = life::create(Some(holder), device.index as u32 + 1).inspect_err(|_| info.env.store(0, Relaxed))?;
+    let is_free = device.registers().all(|frame| Hardware::info(frame).refs.load(Relaxed) == 1);
+    let env = if is_free { life::create(Some(holder), device.index as u32 + 1) } else { Err(taken(0)) };
+    let env = env.inspect_err(|_| info.env.store(EnvId::NONE.0, Relaxed))?;
     // Everything is pinned: so no call shares a table with it, and the page calls look closer.
     env.upcall.set(0, 0..u64::MAX);
     holder.info().devices.fetch_add(1, Relaxed);
     info.env.store(env.id().0, Relaxed);
     let registers = with_page_map(env, |map| {
         device.registers().enumerate().try_for_each(|(page, frame)| {
-            if Hardware::info(frame).refs.load(Relaxed) != 1 {
-                return Err(taken(0));
-            }
             MEMORY.add_reference(frame)?;
             map.accept(REGISTERS.add_pages(page as u64), frame, Perms::WRITE)
         })

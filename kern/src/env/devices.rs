@@ -70,7 +70,7 @@ pub fn set_status(env: &'static Env, status: Status) -> Results {
     with_page_map(env, |map| {
         table::still_own(env)?;
         match status {
-            Status::Runnable if is_running(device) => {}
+            Status::Runnable if is_running(device) => iommu::take_faults(),
             Status::Runnable => {
                 let table = map.first_table().ok_or(Error::NotMapped(0))?;
                 iommu::take_faults();

@@ -14,6 +14,9 @@ pub const SLOT_SIZE: u64 = 1 << 39;
 pub const TEXT: Va = Va(0x0020_0000);
 /// First byte of the heap.
 pub const HEAP: Va = Va(0x0010_0000_0000);
+/// What libos maps for the devices of a program: their registers, and memory at addresses that devices can name. A child
+/// does not inherit it.
+pub const OF_DEVICES: Range<Va> = Va(0x0008_0000_0000)..HEAP;
 /// One past the last byte that the heap may grow to.
 pub const HEAP_END: Va = Va(0x0800_0000_0000);
 

@@ -12,33 +12,27 @@ use abi::window::DeviceInfo;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// The address of the registers of the device with index 0.
-const REGISTERS: Va = Va(layout::SCRATCH.0 + (1 << 38));
-/// Addresses for the registers of each device.
-const REGISTERS_EACH: u64 = 1 << 30;
-
-/// The addresses of memory for devices: of those that devices see, the ones that nothing else in a program uses.
-pub(crate) const ADDRESSES: Range<Va> = Va(0x4000_0000)..layout::HEAP;
-
-/// The first of these addresses that was not given out.
+/// The first address in [`layout::OF_DEVICES`] that was not given out.
 #[unsafe(link_section = ".resident.device")]
-static NEXT: Local<Va> = Local::new(ADDRESSES.start);
+static NEXT: Local<Va> = Local::new(layout::OF_DEVICES.start);
 
-/// Addresses for this many pages, which are never given out again.
+/// Addresses for this many pages in [`layout::OF_DEVICES`], which are never given out again.
 pub(crate) fn addresses(pages: u64) -> sys::Result<Range<Va>> {
     let start = NEXT.get();
-    if pages > (ADDRESSES.end.0 - start.0) / PAGE_SIZE {
+    if pages > (layout::OF_DEVICES.end.0 - start.0) / PAGE_SIZE {
         return Err(Error::BadCount(pages));
     }
     NEXT.set(start.add_pages(pages));
     Ok(start..NEXT.get())
 }
 
-/// A device that this program has claimed.
+/// A device that this program has claimed. A child of the program does not inherit it.
 #[derive(Debug)]
 pub struct Device {
     index: usize,
     id: EnvId,
+    /// Where the program has the registers.
+    registers: Range<Va>,
 }
 
 /// The message of a device: what happened since it was started.
@@ -76,13 +70,10 @@ impl Device {
     /// `NotFirst` if nobody has allowed it, `BadDevice`, `Taken`, `NoMemory`, `NoEnvs`.
     pub fn claim(index: usize) -> sys::Result<Device> {
         let id = sys::claim(index as u64, EnvId::SELF)?;
-        let device = Device { index, id };
-        sys::map(id, layout::REGISTERS, EnvId::SELF, device.registers().start, device.pages(), Perms::WRITE)?;
+        let pages = windows::device_infos()[index].register_pages.load(Relaxed).into();
+        let device = Device { index, id, registers: addresses(pages)? };
+        sys::map(id, layout::REGISTERS, EnvId::SELF, device.registers.start, pages, Perms::WRITE)?;
         Ok(device)
-    }
-
-    fn pages(&self) -> u64 {
-        self.info().register_pages.load(Relaxed).into()
     }
 
     /// The environment of the device.
@@ -100,8 +91,7 @@ impl Device {
     /// Where the program has the registers.
     #[must_use]
     pub fn registers(&self) -> Range<Va> {
-        let start = Va(REGISTERS.0 + self.index as u64 * REGISTERS_EACH);
-        start..start.add_pages(self.pages())
+        self.registers.clone()
     }
 
     /// Lets the device access pages of this program, at the same addresses: to read, or with `WRITE` to write, too. They
@@ -121,12 +111,21 @@ impl Device {
         sys::unmap(self.id, va, pages)
     }
 
-    /// Lets the device run: it can access what is in its page map.
+    /// Lets the device run: it can access what is in its page map. Nothing changes if it runs.
     ///
     /// # Errors
     /// `NotMapped` if it has no page at all.
     pub fn start(&self) -> sys::Result<()> {
         sys::set_status(self.id, Status::Runnable)
+    }
+
+    /// The number of its accesses that were refused since it was started, brought up to date.
+    ///
+    /// # Errors
+    /// None that a correct program sees.
+    pub fn faults(&self) -> sys::Result<u32> {
+        self.start()?;
+        Ok(self.info().faults.load(Relaxed))
     }
 
     /// Resets the device, and waits until it accesses no memory any more.
@@ -147,10 +146,20 @@ impl Device {
     }
 }
 
+/// Gives all devices of this program back, so that they can be claimed again.
+pub(crate) fn release_all() {
+    let me = crate::env::id();
+    for id in windows::device_infos().iter().map(DeviceInfo::env) {
+        if windows::env(id).is_some_and(|env| env.parent() == me) {
+            let _ = sys::destroy(id);
+        }
+    }
+}
+
 /// Gives the device back, so that it can be claimed again.
 impl Drop for Device {
     fn drop(&mut self) {
-        let _ = sys::unmap(EnvId::SELF, self.registers().start, self.pages());
+        let _ = sys::unmap(EnvId::SELF, self.registers.start, pager::pages(&self.registers));
         let _ = sys::destroy(self.id);
     }
 }

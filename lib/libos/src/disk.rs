@@ -122,9 +122,17 @@ impl Disk {
     /// Starts the disk again, after a failure has stopped it. Requests in flight fail.
     ///
     /// # Errors
-    /// See [`StartError`].
-    pub fn restart(&mut self) -> Result<(), StartError> {
-        self.driver.start()
+    /// See [`OpenError`].
+    pub fn restart(&mut self) -> Result<(), OpenError> {
+        self.device.stop()?;
+        self.device.start()?;
+        self.faults = 0;
+        self.driver.start().map_err(OpenError::Start)
+    }
+
+    /// Sets the number of ticks in which the disk must answer; 0: it may take any time. At first it has 20 seconds.
+    pub fn set_patience(&mut self, ticks: u32) {
+        self.patience = ticks;
     }
 
     /// The limits of the disk.
@@ -168,8 +176,9 @@ impl Disk {
 
     /// Waits until a request has ended. `None`: no request is in flight.
     ///
-    /// If the IOMMU has refused an access of the disk, or if the disk does not answer in time, it is reset, and all
-    /// requests in flight fail.
+    /// If the disk interrupts and the IOMMU has refused an access, or if the disk does not answer in time, it is reset, and
+    /// all requests in flight fail. A disk reports success for a request whose access was refused: of one that ended before
+    /// this was called, only [`Disk::confirm`] tells.
     pub fn wait(&mut self) -> Option<(Ticket, Result<(), Failed>)> {
         loop {
             if let Some(ended) = self.driver.complete() {
@@ -180,14 +189,28 @@ impl Disk {
             }
             match self.device.wait(self.patience) {
                 Ok(told) if told.faults == self.faults => {}
-                Ok(told) => {
-                    self.faults = told.faults;
-                    self.fail(Cause::Blocked(Va(self.device.info().fault_page.load(Relaxed))));
-                }
+                Ok(_) => self.fail(self.blocked()),
                 Err(Error::TimedOut(_)) => self.fail(Cause::TimedOut),
                 Err(_) => self.fail(Cause::Stopped),
             }
         }
+    }
+
+    /// Checks that the IOMMU has refused nothing, whatever the disk says about the requests that have ended.
+    ///
+    /// # Errors
+    /// [`Cause::Blocked`] with the first page. Requests in flight fail.
+    pub fn confirm(&mut self) -> Result<(), Cause> {
+        if self.device.faults().is_ok_and(|faults| faults == self.faults) {
+            return Ok(());
+        }
+        let cause = self.blocked();
+        self.fail(cause);
+        Err(cause)
+    }
+
+    fn blocked(&self) -> Cause {
+        Cause::Blocked(Va(self.device.info().fault_page.load(Relaxed)))
     }
 
     #[cold]
@@ -206,7 +229,13 @@ impl Disk {
     pub fn execute(&mut self, request: Request) -> Result<(), RequestError> {
         self.submit(request).map_err(RequestError::Refused)?;
         self.notify();
-        self.wait().map_or(Ok(()), |(_, result)| result.map_err(RequestError::Failed))
+        let sector = match request {
+            Request::Read(sector, _) | Request::Write(sector, _) => Some(sector),
+            Request::Flush => None,
+        };
+        let ended = self.wait().map_or(Ok(()), |(_, result)| result);
+        let confirmed = ended.and_then(|()| self.confirm().map_err(|cause| Failed { cause, sector }));
+        confirmed.map_err(RequestError::Failed)
     }
 }
 
@@ -342,7 +371,8 @@ impl Buffer {
         while let Some((_, result)) = disk.wait() {
             outcome = outcome.and(result);
         }
-        outcome.map_err(RequestError::Failed)
+        let confirmed = outcome.and_then(|()| disk.confirm().map_err(|cause| Failed { cause, sector: Some(first) }));
+        confirmed.map_err(RequestError::Failed)
     }
 
     /// Writes the whole buffer to the sectors from this one on.
@@ -354,4 +384,4 @@ impl Buffer {
     }
 }
 
-const _: () = assert!(device::ADDRESSES.end.0 <= layout::SLOT_SIZE, "devices see slot 0");
+const _: () = assert!(layout::OF_DEVICES.end.0 <= layout::SLOT_SIZE, "devices see slot 0");

@@ -19,7 +19,7 @@
 use crate::layout::{HEAP, SCRATCH, TEXT};
 use crate::spawn::{Command, Made};
 use crate::{EnvId, Error, ExitStatus, PAGE_SIZE, PageOp, Perms, Registers, Va, page_calls::Sys};
-use crate::{console, door, pages, regions, stack, sys, upcall, uvpt};
+use crate::{console, device, door, pages, regions, stack, sys, upcall, uvpt};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use core::ops::Range;
@@ -41,7 +41,7 @@ struct List {
 
 impl Command {
     /// Run the program in this environment, in place of the calling program. The environment keeps its id, parent and
-    /// children; its memory is replaced.
+    /// children; its memory is replaced, and its devices are free for others.
     ///
     /// Returns only if there is an error.
     ///
@@ -52,6 +52,7 @@ impl Command {
             Ok(made) => made,
             Err(error) => return error,
         };
+        device::release_all();
         clear();
         // SAFETY: the page is mapped, nothing else uses it, and any bytes are a valid list.
         let list = unsafe { &mut *(LIST.0 as *mut List) };

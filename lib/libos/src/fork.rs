@@ -4,7 +4,7 @@
 //! a real program needs: the memory that cannot be shared.
 
 pub use crate::exofork::{Filler, Fork, fork_with};
-use crate::layout::{PRIVATE, STACK_TOP};
+use crate::layout::{OF_DEVICES, PRIVATE, STACK_TOP};
 use crate::{EnvId, Error, Level, Perms, Va, door, page_calls::Sys, regions, resident, stack, sys};
 use abi::page::span;
 use pager::fork::Plan;
@@ -29,13 +29,14 @@ pub fn by_page() -> Result<Fork, Error> {
 /// A function that gives the child all memory that can be shared.
 type Share = fn(&mut Sys, &Plan<Sys>) -> Result<(), pager::Error>;
 
-/// Shares everything with the child, except three things:
+/// Shares everything with the child, except four things:
 ///
 /// * The exception stack: the kernel writes to it, so it cannot be shared. The child gets a new one.
 /// * Memory that fault handling itself needs (resident data, the table of regions), which must never be copy-on-write.
 /// * The stack page that both write to as soon as they run. Copying it now spares both a fault, and a lack of memory
 ///   for it is found now instead of later. The stack below belongs to this function only, and is of no use to the
 ///   child.
+/// * The registers and the memory of devices. The devices stay with the parent.
 fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
     // No table may be added while tables are counted.
     door::touch_stack::<0>();
@@ -50,6 +51,6 @@ fn copy_on_write(child: EnvId, rsp: Va, share: Share) -> Result<(), Error> {
         sys::copy(EnvId::SELF, copied.start, child, copied.start, pager::pages(copied), Perms::WRITE)?;
     }
     let private = PRIVATE..Va(PRIVATE.0 + span(Level::L2));
-    let except = [below, stack, STACK_TOP..private.end, table];
+    let except = [below, stack, STACK_TOP..private.end, table, OF_DEVICES];
     Ok(share(&mut Sys, &Plan { child, regions: regions::all(), except: &except, private })?)
 }

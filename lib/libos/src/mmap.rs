@@ -12,7 +12,7 @@
 //! part.
 
 use crate::regions::{self, Advice, Region};
-use crate::{Error, Perms, Sys, Va, archive::File, layout::SCRATCH};
+use crate::{Error, Perms, Sys, Va, archive::File, layout::{OF_DEVICES, SCRATCH}};
 use core::ops::{Deref, DerefMut, Range};
 use core::sync::atomic::AtomicU64;
 use pager::{Inherit, Pager, Shared, Zeros};
@@ -52,7 +52,8 @@ impl MmapOptions {
         self
     }
 
-    /// Map at this address: a multiple of the page size, not 0, free, and below [`SCRATCH`].
+    /// Map at this address: a multiple of the page size, not 0, free, below [`SCRATCH`], and outside
+    /// [`OF_DEVICES`].
     #[must_use]
     pub fn at(mut self, va: Va) -> MmapOptions {
         self.at = Some(va);
@@ -144,8 +145,9 @@ impl MmapOptions {
             None => regions::add_anywhere(bytes as u64, 1, make)?,
             Some(start) => {
                 let end = start.0.checked_add(bytes as u64).filter(|&end| end <= SCRATCH.0);
-                // References must not be null; and libos uses the addresses from `SCRATCH` on itself.
-                let end = end.filter(|_| start.0 != 0).ok_or(pager::Error::OutsideUser(start))?;
+                // References must not be null; and libos uses the addresses of devices and from `SCRATCH` on itself.
+                let is_free = |end| start.0 != 0 && (end <= OF_DEVICES.start.0 || start >= OF_DEVICES.end);
+                let end = end.filter(|&end| is_free(end)).ok_or(pager::Error::OutsideUser(start))?;
                 let range = start..Va(end).page_up();
                 regions::add(make(range.clone()))?;
                 range

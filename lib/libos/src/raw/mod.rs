@@ -128,3 +128,10 @@ pub fn write_text(address: u64, text: fmt::Arguments) {
     let _ = at.write_fmt(text);
     write_u8(at.0, 0);
 }
+
+/// A segment for a request to a disk, at any address, shared with the device or not.
+#[must_use]
+pub fn memory_of_disk(address: u64, bytes: u32) -> block::Segment {
+    // SAFETY: see the module's text. The driver does not touch the bytes.
+    unsafe { block::Segment::new(crate::Va(address), bytes) }
+}

@@ -35,7 +35,7 @@ pub fn listen() {
 }
 
 /// Lets others run until this holds; `false` if it never does.
-pub fn becomes(holds: impl Fn() -> bool) -> bool {
+pub fn becomes(mut holds: impl FnMut() -> bool) -> bool {
     (0..100_000).any(|_| {
         let there = holds();
         if !there {

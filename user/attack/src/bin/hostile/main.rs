@@ -9,6 +9,8 @@ extern crate alloc;
 
 mod checks;
 mod death;
+mod devices;
+mod dma;
 mod envs;
 mod exceptions;
 mod exhaust;
@@ -59,13 +61,25 @@ const GROUPS: &[Group] = &[
     ("exhaust", exhaust::memory),
 ];
 
+/// The groups that need a machine with a disk. They run only if they are named.
+const WITH_A_DISK: &[Group] = &[
+    ("devices", devices::rules),
+    ("handing-out", devices::handing_out),
+    ("dma", dma::refused),
+    ("in-flight", dma::in_flight),
+    ("holders", dma::holders_end),
+    ("replaced", dma::replaced),
+    ("interrupts", devices::interrupts),
+];
+
 fn main(args: Args) -> ExitCode {
     // The groups count page frames, so the stack must be mapped before.
     (2..32).for_each(|page| raw::write_u8(layout::STACK_TOP.0 - page * 4096, 0));
     let names: Vec<&str> = args.collect();
     let wanted = |group: &&Group| names.is_empty() || names.contains(&group.0);
     let mut failed = 0;
-    for (name, run) in GROUPS.iter().filter(wanted) {
+    let with_a_disk = WITH_A_DISK.iter().filter(|group| names.contains(&group.0));
+    for (name, run) in GROUPS.iter().filter(wanted).chain(with_a_disk) {
         let mut checks = Checks::new(name);
         run(&mut checks);
         failed += checks.end();

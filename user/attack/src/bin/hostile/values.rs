@@ -1,7 +1,7 @@
 //! Bad values, each with its error.
 
 use libos::abi::layout::{
-    ARCHIVE, ARCHIVE_END, DEVICES, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, MACHINE, UVPT, uvpt,
+    ARCHIVE, ARCHIVE_END, DIRECT_MAP, ENVS, FRAMES, KERNEL_HALF, KERNEL_IMAGE, KERNEL_REGISTERS, MACHINE, UVPT, uvpt,
 };
 use libos::abi::{Call, Error, Pte};
 use libos::layout::{TEXT, USER_LIMIT};
@@ -26,7 +26,7 @@ const NOT_FOR_USERS: [u64; 18] = [
     KERNEL_HALF.0 - PAGE_SIZE,
     DIRECT_MAP.0,
     KERNEL_IMAGE.0,
-    DEVICES.0,
+    KERNEL_REGISTERS.0,
     0u64.wrapping_sub(PAGE_SIZE),
 ];
 
