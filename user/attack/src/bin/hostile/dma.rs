@@ -39,11 +39,7 @@ pub fn refused(checks: &mut Checks) {
     }
     let segment = [raw::memory_of_disk(read_only, PAGE_SIZE as u32)];
     blocked(checks, &mut disk, "a read-only page", Request::Read(Sector(0), &segment), read_only);
-    checks.equal(
-        "a read-only page can be written to the disk",
-        disk.execute(Request::Write(Sector(8), &segment)),
-        Ok(()),
-    );
+    lost(checks, &mut disk, read_only);
     checks.that("no page has changed", is_full(PAGE, 2));
     checks.that("the disk goes on", buffer.read(&mut disk, Sector(8)).is_ok());
     let words = buffer.bytes().chunks(8).all(|word| word == PATTERN.to_ne_bytes());
@@ -63,6 +59,16 @@ fn blocked(checks: &mut Checks, disk: &mut Disk, what: &str, request: Request, a
     checks.that("the window says so", info.fault_page.load(Relaxed) == address && info.fault_reason.load(Relaxed) != 0);
     // The first page is kept until the device is started again.
     checks.equal("it starts again", disk.restart(), Ok(()));
+}
+
+/// A page that the device has used, and that it loses while it is stopped.
+fn lost(checks: &mut Checks, disk: &mut Disk, page: u64) {
+    let segment = [raw::memory_of_disk(page, PAGE_SIZE as u32)];
+    checks.equal("it uses the page", disk.execute(Request::Write(Sector(8), &segment)), Ok(()));
+    checks.equal("stop", disk.device().stop(), Ok(()));
+    checks.equal("take", disk.device().take(Va(page), 1), Ok(()));
+    checks.equal("it starts again", disk.restart(), Ok(()));
+    blocked(checks, disk, "a page that it had", Request::Write(Sector(16), &segment), page);
 }
 
 fn fill(start: u64, pages: u64) {
@@ -85,6 +91,8 @@ fn begin(disk: &mut Disk) {
         disk.submit(Request::Read(Sector(8 * page), &segment)).expect("there is room");
     }
     disk.notify();
+    // When the first has ended, the disk has the addresses of all.
+    assert!(disk.wait().is_some_and(|(_, result)| result.is_ok()), "the first request");
 }
 
 /// Pages that were taken from a device that was busy with them stay as their next owner leaves them.
