@@ -434,6 +434,7 @@ fn the_picture_of_memory_is_right() {
         ("SCRATCH", layout::SCRATCH),
         ("HEAP_END", layout::HEAP_END),
         ("HEAP", layout::HEAP),
+        ("OF_DEVICES", layout::OF_DEVICES.start),
         ("RESIDENT", layout::RESIDENT),
         ("STACK_TOP", layout::STACK_TOP),
         ("PRIVATE", layout::PRIVATE),

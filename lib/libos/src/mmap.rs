@@ -12,7 +12,11 @@
 //! part.
 
 use crate::regions::{self, Advice, Region};
-use crate::{Error, Perms, Sys, Va, archive::File, layout::{OF_DEVICES, SCRATCH}};
+use crate::{
+    Error, Perms, Sys, Va,
+    archive::File,
+    layout::{OF_DEVICES, SCRATCH},
+};
 use core::ops::{Deref, DerefMut, Range};
 use core::sync::atomic::AtomicU64;
 use pager::{Inherit, Pager, Shared, Zeros};

@@ -127,7 +127,7 @@ fn still_mapped(checks: &mut Checks) {
     checks.equal("the same program", env::id(), me);
 }
 
-/// Who may claim devices.
+/// Only the first program and those that it allows claim devices.
 pub fn handing_out(checks: &mut Checks) {
     let me = env::id();
     let first = u64::from(me.0);
