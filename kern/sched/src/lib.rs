@@ -33,6 +33,7 @@
 //! | `state` | how an environment is started, stopped, kept off, ended |
 //! | `family` | slots, parents and children |
 //! | `message` | which receiver takes a message from which sender |
+//! | `interrupt` | which holder takes the interrupt of its device |
 //! | `word` | the state of an environment, in one word |
 //! | `node`, `scheduler` | an environment, and all of them, as this crate sees them |
 
@@ -41,6 +42,7 @@
 #![warn(missing_docs)]
 
 mod family;
+mod interrupt;
 mod message;
 mod node;
 mod queue;
@@ -52,6 +54,7 @@ mod tests;
 mod word;
 
 pub use family::{find, find_own};
+pub use interrupt::Device;
 pub use message::{park, take};
 pub use node::{Family, Link, Links, Node};
 pub use queue::give_back;

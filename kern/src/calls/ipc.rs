@@ -20,7 +20,7 @@ pub fn receive(entry: Entry, me: &'static Env, at: u64, from: Awaited) -> Result
     let mut locked = scheduler::lock();
     // The sender may have ended since: then nobody would wake the caller.
     table::find(me, from.env)?;
-    if let Some(message) = devices::pending(&locked, me, from.env) {
+    if let Some(message) = devices::pending(&mut locked, me, from.env) {
         return Ok(message);
     }
     wait(&mut locked, me, at, from);
@@ -61,7 +61,7 @@ fn send_receive_locked(entry: Entry, me: &'static Env) -> Results {
         Arguments::from_registers(me.frame.saved().arguments())?;
     check_receive(me, recv_va.0, from.env)?;
     let (receiver, mut locked) = deliver(me, args::Send { env, value, va, perms }, from.env)?;
-    if let Some(message) = devices::pending(&locked, me, from.env) {
+    if let Some(message) = devices::pending(&mut locked, me, from.env) {
         locked.wake(receiver);
         return Ok(message);
     }

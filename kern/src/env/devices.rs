@@ -119,31 +119,41 @@ pub fn interrupt(index: u64) {
     apic::end_of_interrupt();
     let Ok(device) = iommu::device(index) else { return };
     let mut locked = scheduler::lock();
-    device.mask(true);
-    device.info().interrupts.fetch_add(1, Relaxed);
-    if let Some((env, holder)) = parties(device) {
-        tell(&mut locked, device, env, holder);
-    }
-}
-
-/// Delivers the message of a device to its holder, if there is one and the holder takes it.
-fn tell(locked: &mut Locked, device: &Device, env: &'static Env, holder: &'static Env) {
-    if is_pending(device) && locked.claim(holder, holder.id(), env.id()).is_some() && locked.deliver(holder) {
-        holder.frame.set_results(message(device, env));
-        locked.wake(holder);
+    match parties(device) {
+        Some((env, holder)) if locked.interrupt(device, env.id(), holder) => wake(&mut locked, device, env, holder),
+        Some(_) => {}
+        None => device.mask(true),
     }
 }
 
 /// Delivers the messages that came while a sender had claimed the receiver.
 pub fn tell_all(locked: &mut Locked, holder: &'static Env) {
-    if !has_any(holder) {
-        return;
+    if has_any(holder) {
+        for (device, env) in of(holder) {
+            if locked.tell(device, env.id(), holder) {
+                wake(locked, device, env, holder);
+            }
+        }
     }
-    of(holder).for_each(|(device, env)| tell(locked, device, env, holder));
 }
 
-fn is_pending(device: &Device) -> bool {
-    device.info().interrupts.load(Relaxed) != device.info().reported.load(Relaxed)
+fn wake(locked: &mut Locked, device: &Device, env: &Env, holder: &'static Env) {
+    holder.frame.set_results(message(device, env));
+    locked.wake(holder);
+}
+
+impl sched::Device for Device {
+    fn count(&self) {
+        self.info().interrupts.fetch_add(1, Relaxed);
+    }
+
+    fn is_pending(&self) -> bool {
+        self.info().interrupts.load(Relaxed) != self.info().reported.load(Relaxed)
+    }
+
+    fn mask(&self, masked: bool) {
+        Device::mask(self, masked);
+    }
 }
 
 /// The message of a device: its interrupts below, and the refused accesses above.
@@ -158,19 +168,16 @@ fn message(device: &Device, env: &Env) -> (u64, u64) {
 /// The message that a device already has for a program that is about to wait. If there is none, unmasks the interrupts
 /// of the devices that it waits for.
 #[inline(always)]
-pub fn pending(locked: &Locked, me: &'static Env, from: EnvId) -> Option<(u64, u64)> {
+pub fn pending(locked: &mut Locked, me: &'static Env, from: EnvId) -> Option<(u64, u64)> {
     if has_any(me) { look(locked, me, from) } else { None }
 }
 
 #[cold]
 #[inline(never)]
-fn look(_: &Locked, me: &'static Env, from: EnvId) -> Option<(u64, u64)> {
-    let awaited = || of(me).filter(|(device, env)| is_running(device) && (from == EnvId::ANY || from == env.id()));
-    let first = awaited().find(|(device, _)| is_pending(device)).map(|(device, env)| message(device, env));
-    if first.is_none() {
-        awaited().for_each(|(device, _)| device.mask(false));
-    }
-    first
+fn look(locked: &mut Locked, me: &'static Env, from: EnvId) -> Option<(u64, u64)> {
+    let is_awaited = |id| from == EnvId::ANY || from == id;
+    let mut awaited = of(me).filter(|(device, env)| is_running(device) && is_awaited(env.id()));
+    awaited.find(|(device, _)| locked.listen(*device)).map(|(device, env)| message(device, env))
 }
 
 /// Whether a program waits for a device that runs.

@@ -1,7 +1,9 @@
-//! Environments as `sched` sees them: links, a page of information, and a record of the interrupted processors.
+//! Environments as `sched` sees them: links, a page of information, and a record of the interrupted processors. And
+//! devices.
 
 use abi::window::EnvInfo;
-use sched::{AtomicU64, Link, Links, Node};
+use sched::{AtomicU64, Device, Link, Links, Node};
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub struct Env {
@@ -31,5 +33,27 @@ impl Node for Env {
 
     fn interrupt(&self, processor: u32) {
         self.woken.fetch_or(1 << processor, Relaxed);
+    }
+}
+
+/// A device: whether its interrupts are masked, and how many were counted and reported.
+#[derive(Default)]
+pub struct Disk {
+    pub masked: Cell<bool>,
+    pub counted: Cell<u32>,
+    pub reported: Cell<u32>,
+}
+
+impl Device for Disk {
+    fn count(&self) {
+        self.counted.set(self.counted.get() + 1);
+    }
+
+    fn is_pending(&self) -> bool {
+        self.counted != self.reported
+    }
+
+    fn mask(&self, masked: bool) {
+        self.masked.set(masked);
     }
 }

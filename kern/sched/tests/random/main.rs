@@ -14,7 +14,7 @@ mod op;
 mod run;
 mod world;
 
-use abi::{EnvId, ExitStatus};
+use abi::{EnvId, ExitStatus, Status};
 use op::{SLOTS, ops};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence::Direct;
@@ -55,4 +55,34 @@ fn ids_come_round() {
         sched.reap(env);
         sched.let_go(env);
     }
+}
+
+/// A thousand receivers, of which every third is late: one call wakes a few, and the next ones go on.
+#[test]
+fn many_deadlines() {
+    const MANY: usize = 1000;
+    let World { mut sched, table, .. } = World::new(MANY);
+    let first = sched.create(None, 0).expect("the first");
+    let late = |slot: usize| slot.is_multiple_of(3);
+    for env in &table[1..] {
+        sched.create(Some(first), 0).expect("a slot");
+        sched.start(env).expect("it is stopped");
+        assert!(sched.dequeue(0).is_some_and(|next| core::ptr::eq(next, env)));
+        assert!(sched.receive(env, 0, EnvId::ANY, if late(env.slot) { 10 } else { 20 }));
+        assert!(!sched::give_back(env));
+    }
+    let ready = || table[1..].iter().filter(|env| env.status() == Status::Runnable).count();
+    assert!(!sched.expire(9) && ready() == 0, "too early");
+    let mut most = 0;
+    for call in 0..100 {
+        let before = ready();
+        _ = sched.expire(10 + call / 50);
+        most = most.max(ready() - before);
+        assert!(sched.has_deadlines());
+    }
+    assert!((1..100).contains(&most), "{most} at once");
+    assert!(table[1..].iter().all(|env| late(env.slot) == (env.status() == Status::Runnable)));
+    (0..100).for_each(|_| _ = sched.expire(20));
+    assert_eq!(ready(), MANY - 1);
+    assert!(!sched.has_deadlines());
 }

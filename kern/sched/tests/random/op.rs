@@ -19,8 +19,15 @@ pub enum Op {
     Wait(u32, usize),
     Read(u32),
     Input,
-    /// The environment that runs on a processor receives from this one, or from anyone.
-    Receive(u32, Option<usize>),
+    /// The environment that runs on a processor receives from this one, or from anyone; for so many ticks, or without a
+    /// deadline.
+    Receive(u32, Option<usize>, Option<u64>),
+    /// Something happens to the device of this environment, which interrupts if it may.
+    Interrupt(usize),
+    /// So many ticks pass.
+    Expire(u64),
+    /// A sender claims this environment, and so many ticks pass before the message is there, or not.
+    SendLate(usize, usize, u64, bool),
     Send(usize, usize),
     /// The environment that runs on a processor sends to this one without the lock, and waits for its answer alone, or
     /// for anyone.
@@ -42,7 +49,12 @@ pub fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (cpu.clone(), slot.clone()).prop_map(|(cpu, env)| Op::Wait(cpu, env)),
         1 => cpu.clone().prop_map(Op::Read),
         1 => Just(Op::Input),
-        2 => (cpu.clone(), proptest::option::of(slot.clone())).prop_map(|(cpu, env)| Op::Receive(cpu, env)),
+        3 => (cpu.clone(), proptest::option::of(slot.clone()), proptest::option::of(0..4_u64))
+            .prop_map(|(cpu, env, ticks)| Op::Receive(cpu, env, ticks)),
+        2 => slot.clone().prop_map(Op::Interrupt),
+        2 => (0..3_u64).prop_map(Op::Expire),
+        1 => (slot.clone(), slot.clone(), 0..3_u64, any::<bool>())
+            .prop_map(|(from, to, ticks, is_sent)| Op::SendLate(from, to, ticks, is_sent)),
         3 => (slot.clone(), slot.clone()).prop_map(|(from, to)| Op::Send(from, to)),
         4 => (cpu.clone(), slot.clone(), any::<bool>()).prop_map(|(cpu, to, only)| Op::Exchange(cpu, to, only)),
         1 => (cpu, slot.clone()).prop_map(|(cpu, env)| Op::KeepOff(cpu, env)),

@@ -3,7 +3,10 @@
 use crate::op::{Op, SLOTS};
 use crate::world::{Model, World};
 use abi::{EnvId, ExitStatus, Status};
-use sched::{Family, NEVER, Node};
+use sched::{Device, Family, NEVER, Node};
+
+/// The id that all devices have here.
+const DEVICE: EnvId = EnvId(0x2002);
 
 impl World {
     /// Executes an operation.
@@ -26,7 +29,10 @@ impl World {
             Op::Wait(cpu, child) => self.wait(cpu, child),
             Op::Read(cpu) => self.read(cpu),
             Op::Input => self.input(),
-            Op::Receive(cpu, from) => self.receive(cpu, from),
+            Op::Receive(cpu, from, ticks) => self.receive(cpu, from, ticks),
+            Op::Interrupt(holder) => self.interrupt(holder),
+            Op::Expire(ticks) => self.expire(ticks, None),
+            Op::SendLate(from, to, ticks, is_sent) => self.send_late(from, to, ticks, is_sent),
             Op::Send(from, to) => self.send(from, to),
             Op::Exchange(cpu, to, only_from_it) => self.exchange(cpu, to, only_from_it),
             Op::KeepOff(cpu, env) => self.keep_off(cpu, env),
@@ -149,23 +155,96 @@ impl World {
         }
     }
 
-    fn receive(&mut self, cpu: u32, from: Option<usize>) {
+    fn receive(&mut self, cpu: u32, from: Option<usize>, ticks: Option<u64>) {
         let Some(me) = self.runs[cpu as usize] else { return };
         let from = from.filter(|&from| self.status(from).is_alive());
+        if from.is_none() && self.listen(me) {
+            return;
+        }
         let id = from.map_or(EnvId::ANY, |from| self.table[from].id());
-        let waits = self.sched.receive(&self.table[me], me as u64, id, NEVER);
+        let deadline = ticks.map(|ticks| self.time + ticks);
+        let waits = self.sched.receive(&self.table[me], me as u64, id, deadline.unwrap_or(NEVER));
         assert_eq!(waits, self.status(me) != Status::Dying);
         if waits {
-            self.model[me].status = Status::Receiving;
+            self.model[me].status = if ticks.is_some() { Status::ReceivingUntil } else { Status::Receiving };
+            self.model[me].deadline = deadline;
             self.model[me].awaits = from;
         }
         self.switch(cpu);
     }
 
+    /// Whether the device of an environment has a message for it.
+    fn listen(&mut self, holder: usize) -> bool {
+        let disk = &self.disks[holder];
+        let pending = disk.counted != disk.reported;
+        assert_eq!(self.sched.listen(disk), pending);
+        assert_eq!(disk.masked.get(), pending, "an interrupt for each wait, and none without");
+        disk.reported.set(disk.counted.get());
+        pending
+    }
+
+    fn interrupt(&mut self, holder: usize) {
+        let disk = &self.disks[holder];
+        if !disk.masked.get() {
+            let told = self.sched.interrupt(disk, DEVICE, &self.table[holder]);
+            assert!(disk.masked.get() && disk.counted != disk.reported);
+            self.told(holder, told);
+        }
+    }
+
+    /// After a device had a message: it ends the wait of its holder, if that waits for anyone.
+    fn told(&mut self, holder: usize, told: bool) {
+        let Model { awaits, .. } = self.model[holder];
+        assert_eq!(told, self.model[holder].is_receiving() && awaits.is_none());
+        if told {
+            self.disks[holder].reported.set(self.disks[holder].counted.get());
+            self.sched.wake(&self.table[holder]);
+            self.wake(holder);
+        }
+    }
+
+    /// The receivers that are late become runnable, in the order of their slots; all but one, which is claimed.
+    fn expire(&mut self, ticks: u64, claimed: Option<usize>) {
+        self.time += ticks;
+        let is_late = |world: &World, env: usize| {
+            let Model { status, deadline, .. } = world.model[env];
+            status == Status::ReceivingUntil && deadline.is_some_and(|deadline| deadline <= world.time)
+        };
+        let late: Vec<_> = (0..SLOTS).filter(|&env| is_late(self, env) && claimed != Some(env)).collect();
+        assert_eq!(self.sched.expire(self.time), !late.is_empty());
+        late.into_iter().for_each(|env| self.wake(env));
+        let has_deadlines = (0..SLOTS).any(|env| self.status(env) == Status::ReceivingUntil);
+        assert!(self.sched.has_deadlines() || !has_deadlines, "a deadline is lost");
+    }
+
+    fn send_late(&mut self, from: usize, to: usize, ticks: u64, is_sent: bool) {
+        let (sender, receiver) = (&self.table[from], &self.table[to]);
+        if self.sched.claim(receiver, receiver.id(), sender.id()).is_none() {
+            return;
+        }
+        self.expire(ticks, Some(to));
+        let disk = &self.disks[to];
+        if !disk.masked.get() {
+            assert!(!self.sched.interrupt(disk, DEVICE, receiver), "another message is on its way");
+        }
+        assert!(self.model[to].is_receiving(), "it waits until the sender is done");
+        if is_sent {
+            assert!(self.sched.deliver(receiver));
+            self.sched.wake(receiver);
+            self.wake(to);
+        } else {
+            self.sched.disclaim(receiver);
+            if self.disks[to].is_pending() {
+                let told = self.sched.tell(&self.disks[to], DEVICE, receiver);
+                self.told(to, told);
+            }
+            self.expire(0, None);
+        }
+    }
+
     fn send(&mut self, from: usize, to: usize) {
         let (sender, receiver) = (&self.table[from], &self.table[to]);
-        let Model { status, awaits, .. } = self.model[to];
-        let takes = status == Status::Receiving && awaits.is_none_or(|awaited| awaited == from);
+        let takes = self.model[to].is_receiving() && self.model[to].awaits.is_none_or(|awaited| awaited == from);
         let id = receiver.id();
         assert_eq!(self.sched.claim(receiver, id, sender.id()).is_some(), takes);
         if takes {

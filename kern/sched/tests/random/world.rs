@@ -1,6 +1,6 @@
 //! The scheduler and a model of it, side by side: the run queue, the processors, and the end of environments.
 
-use crate::env::Env;
+use crate::env::{Disk, Env};
 use crate::op::{PROCESSORS, SLOTS};
 use abi::{Status, window::EnvInfo};
 use sched::{AtomicU64, Links, Scheduler};
@@ -14,6 +14,8 @@ pub struct Model {
     pub parent: Option<usize>,
     pub holder: Option<u32>,
     pub awaits: Option<usize>,
+    /// The deadline of a receiver that has one.
+    pub deadline: Option<u64>,
     pub uses: u32,
     /// The time at which it became the child of its parent.
     pub born: usize,
@@ -25,8 +27,18 @@ pub struct Model {
     pub reserved: bool,
 }
 
+impl Model {
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.status, Status::Receiving | Status::ReceivingUntil)
+    }
+}
+
 pub struct World {
     pub sched: Scheduler<Env>,
+    /// The device of each environment.
+    pub disks: [Disk; SLOTS],
+    /// The ticks so far.
+    pub time: u64,
     pub table: &'static [Env],
     pub woken: &'static AtomicU64,
     /// The environment that runs on each processor.
@@ -54,6 +66,7 @@ impl World {
             parent: None,
             holder: None,
             awaits: None,
+            deadline: None,
             uses: 0,
             born: 0,
             adopted: false,
@@ -62,6 +75,8 @@ impl World {
         };
         World {
             sched,
+            disks: Default::default(),
+            time: 0,
             table,
             woken,
             runs: [None; PROCESSORS as usize],
@@ -175,8 +190,7 @@ impl World {
         self.part(slot);
         assert!(self.sched.fail_receivers(env, |_receiver| ()));
         for receiver in 0..SLOTS {
-            let Model { status, awaits, .. } = self.model[receiver];
-            if status == Status::Receiving && awaits == Some(slot) {
+            if self.model[receiver].is_receiving() && self.model[receiver].awaits == Some(slot) {
                 self.wake(receiver);
             }
         }
