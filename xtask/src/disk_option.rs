@@ -4,6 +4,7 @@
 
 use crate::disk::{Disk, Faults, InjectedError, MOST, with_double_commas};
 use crate::disk_image::{self, ScratchFile, Size};
+use crate::machine::Memory;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,6 +14,9 @@ use std::{fmt, str::FromStr};
 
 /// The file name that means a scratch disk. (`./scratch` is a file of this name.)
 const SCRATCH: &str = "scratch";
+
+/// How many times the memory of the machine a disk holds that nobody asked for.
+const TIMES: u64 = 8;
 
 /// The disk that the user asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,6 +115,19 @@ impl fmt::Display for DiskOption {
     }
 }
 
+/// The disks that the user asks for; or, for a program that needs one, a disk that vanishes with the run and has room for
+/// many times the memory of the machine. (It takes only as much as is written.)
+///
+/// # Errors
+/// No disk can be so large.
+pub fn or_scratch(asked: &[DiskOption], needs_disk: bool, memory: Memory) -> Result<Vec<DiskOption>> {
+    if !asked.is_empty() || !needs_disk {
+        return Ok(asked.to_vec());
+    }
+    let size = Size::of_bytes(TIMES * memory.bytes())?;
+    Ok(vec![DiskOption { image: Image::Scratch, size: Some(size), read_only: false, faults: Faults::default() }])
+}
+
 /// Disks whose images exist as long as this value.
 #[derive(Default, Debug)]
 pub struct Attached {
@@ -173,6 +190,16 @@ mod tests {
 
     fn parse(text: &str) -> Result<DiskOption> {
         text.parse()
+    }
+
+    #[test]
+    fn a_program_that_needs_a_disk_gets_one() {
+        let memory = "32M".parse().unwrap();
+        assert!(or_scratch(&[], false, memory).unwrap().is_empty());
+        let [disk] = &or_scratch(&[], true, memory).unwrap()[..] else { panic!("one disk") };
+        assert_eq!((&disk.image, disk.to_string().as_str()), (&Image::Scratch, "scratch,size=256M"));
+        let asked = [parse("d.img").unwrap()];
+        assert_eq!(or_scratch(&asked, true, memory).unwrap(), asked);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask gdb`: a machine that waits, and gdb attached to it with the symbols of the kernel
 //! and of the program.
 
-use crate::disk_option::{Attached, DiskOption};
+use crate::disk_option::{self, Attached, DiskOption};
 use crate::images::{Builder, Flavor, Images};
 use crate::install::{self, Manager};
 use crate::machine::{Boot, CommandLine, Debugger, Machine, Memory};
@@ -47,9 +47,10 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<ExitStatus> {
     let workspace = Workspace::load()?;
     let program = args.command[0].as_str();
-    workspace.program(program)?;
+    let needs_disk = workspace.program(program)?.needs_disk;
     let gdb = find_gdb()?;
-    let attached = Attached::new(&args.disks, &workspace.target)?;
+    let disks = disk_option::or_scratch(&args.disks, needs_disk, args.memory)?;
+    let attached = Attached::new(&disks, &workspace.target)?;
     let qemu = install::qemu()?;
     let images = Builder::of(&workspace).build(&[Flavor::Plain])?;
     let scratch = scratch()?;

@@ -26,6 +26,12 @@ impl Memory {
     pub const LEAST: Memory = Memory(16 << 20);
     /// The emulated processor has 40 address bits, and devices take the addresses above this.
     pub const MOST: Memory = Memory(1000 << 30);
+
+    /// The number of bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
 }
 
 /// The text of every message about a bad size.

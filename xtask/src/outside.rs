@@ -4,7 +4,7 @@
 //! its own `target`. Its programs come into the boot archive beside those of the checkout.
 
 use crate::cargo::Executable;
-use crate::workspace::{self, near};
+use crate::workspace::{self, Program, near};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
@@ -17,8 +17,8 @@ pub struct Outside {
     pub manifest: PathBuf,
     /// The directory in which it is built.
     pub target: PathBuf,
-    /// The names of its programs.
-    pub programs: Vec<String>,
+    /// Its programs.
+    pub programs: Vec<Program>,
 }
 
 /// Whether a word of the command line is the path of a crate, and not the name of a program.
@@ -52,10 +52,7 @@ impl Outside {
         // A virtual workspace is not a package itself.
         let own: Vec<&Value> = packages.iter().copied().filter(is_it).collect();
         let own = if own.is_empty() { packages } else { own };
-        let targets = own.into_iter().flat_map(|package| package["targets"].as_array().into_iter().flatten());
-        let is_program = |target: &&Value| target["kind"][0] == "bin";
-        let name = |target: &Value| target["name"].as_str().map(str::to_owned);
-        let programs: Vec<String> = targets.filter(is_program).filter_map(name).collect();
+        let programs: Vec<Program> = own.into_iter().flat_map(Program::of_package).collect();
         ensure!(!programs.is_empty(), "the crate of {} has no program", manifest.display());
         // The path is in the flags, and crates that share a directory by links are to have the same flags.
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.into());
@@ -66,14 +63,13 @@ impl Outside {
     ///
     /// # Errors
     /// There is none of that name, or there are several to choose from.
-    pub fn program(&self, wanted: Option<&str>) -> Result<String> {
-        let names: Vec<&str> = self.programs.iter().map(String::as_str).collect();
-        match (wanted, &names[..]) {
-            (Some(wanted), _) if names.contains(&wanted) => Ok(wanted.to_owned()),
-            (Some(wanted), _) => {
-                bail!("the crate has no program `{wanted}`{}; it has: {}", near(wanted, &names), names.join(", "))
-            }
-            (None, [only]) => Ok((*only).to_owned()),
+    pub fn program(&self, wanted: Option<&str>) -> Result<&Program> {
+        let names: Vec<&str> = self.programs.iter().map(|program| program.name.as_str()).collect();
+        match (wanted, &self.programs[..]) {
+            (Some(wanted), all) => all.iter().find(|program| program.name == wanted).with_context(|| {
+                format!("the crate has no program `{wanted}`{}; it has: {}", near(wanted, &names), names.join(", "))
+            }),
+            (None, [only]) => Ok(only),
             (None, _) => {
                 bail!("the crate has several programs: {}; --bin NAME says which to boot", names.join(", "))
             }
@@ -97,7 +93,7 @@ mod tests {
     use serde_json::json;
 
     fn outside(bins: &[&str]) -> Result<Outside> {
-        let bins = bins.iter().map(|name| json!({"name": name, "kind": ["bin"]}));
+        let bins = bins.iter().map(|name| json!({"name": name, "kind": ["bin"], "src_path": "/x"}));
         let targets: Vec<Value> = bins.chain([json!({"name": "part", "kind": ["lib"]})]).collect();
         let other = json!({"manifest_path": "/a b/Cargo.toml", "targets": [{"name": "x", "kind": ["bin"]}]});
         let package = json!({"manifest_path": "/a b/c/Cargo.toml", "targets": targets});
@@ -115,9 +111,9 @@ mod tests {
     fn the_only_program_needs_no_name() {
         let one = outside(&["prog"]).unwrap();
         assert_eq!(one.target, Path::new("/a b/c/target/faultline"));
-        assert_eq!(one.program(None).unwrap(), "prog");
+        assert_eq!(one.program(None).unwrap().name, "prog");
         let two = outside(&["prog", "other"]).unwrap();
-        assert_eq!(two.program(Some("other")).unwrap(), "other");
+        assert_eq!(two.program(Some("other")).unwrap().name, "other");
         let error = two.program(None).unwrap_err().to_string();
         assert!(error.contains("prog, other") && error.contains("--bin"), "{error}");
         let error = two.program(Some("othr")).unwrap_err().to_string();

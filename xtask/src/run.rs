@@ -1,12 +1,13 @@
 //! `cargo xtask run`: boots a program, the shell, or the tour.
 
-use crate::disk_option::{Attached, DiskOption};
+use crate::disk_option::{self, Attached, DiskOption};
 use crate::images::{self, Builder, Flavor, Images};
 use crate::input::{self, Chunks, Source};
 use crate::machine::{Accel, Boot, CommandLine, Debugger, Machine, Memory, shell_word};
 use crate::outside::{self, Outside};
 use crate::session::{Options, Outcome, Session, Step, scratch};
-use crate::{archive::Archive, install, interrupt, say, symbols, terminal, workspace::Workspace};
+use crate::workspace::{Program, Workspace};
+use crate::{archive::Archive, install, interrupt, say, symbols, terminal};
 use abi::{ExitStatus, window::CpuInfo};
 use anyhow::{Context, Result, ensure};
 use std::io::{Write, stdout};
@@ -96,6 +97,8 @@ pub struct Args {
 /// The program to boot.
 struct Wanted {
     program: String,
+    /// Whether the machine needs a disk.
+    needs_disk: bool,
     /// Its crate, if that is outside the checkout.
     outside: Option<Outside>,
 }
@@ -103,19 +106,20 @@ struct Wanted {
 impl Wanted {
     fn find(args: &Args, workspace: &Workspace) -> Result<Wanted> {
         let Some(word) = args.command.first() else {
-            // The tour ends in the shell.
-            return Ok(Wanted { program: "sh".to_owned(), outside: None });
+            // The tour ends in the shell, and has programs that need a disk, as the user of the shell may.
+            return Ok(Wanted { program: "sh".to_owned(), needs_disk: true, outside: None });
         };
         if outside::is_path(word) {
             let outside = Outside::load(Path::new(word))?;
-            return Ok(Wanted { program: outside.program(args.bin.as_deref())?, outside: Some(outside) });
+            let Program { name, needs_disk, .. } = outside.program(args.bin.as_deref())?.clone();
+            return Ok(Wanted { program: name, needs_disk, outside: Some(outside) });
         }
         ensure!(
             args.bin.is_none(),
             "--bin names a program of a crate outside, and `{word}` is not the path of a crate"
         );
-        workspace.program(word)?;
-        Ok(Wanted { program: word.clone(), outside: None })
+        let needs_disk = workspace.program(word)?.needs_disk;
+        Ok(Wanted { program: word.clone(), needs_disk, outside: None })
     }
 
     /// Builds the images, as far as they can be built.
@@ -162,7 +166,8 @@ impl<'a> Kit<'a> {
         if args.accel == Accel::Kvm {
             ensure_kvm()?;
         }
-        let attached = Attached::new(&args.disks, &workspace.target)?;
+        let disks = disk_option::or_scratch(&args.disks, wanted.needs_disk, args.memory)?;
+        let attached = Attached::new(&disks, &workspace.target)?;
         let qemu = install::qemu()?;
         let flavor = match (args.check, args.count) {
             (true, _) => Flavor::Check,

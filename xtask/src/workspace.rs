@@ -32,6 +32,8 @@ pub struct Program {
     pub name: String,
     /// Its main source file.
     pub source: PathBuf,
+    /// Whether it needs a disk.
+    pub needs_disk: bool,
 }
 
 impl Workspace {
@@ -56,11 +58,7 @@ impl Workspace {
         };
         let packages = metadata["packages"].as_array().into_iter().flatten().filter(is_of_programs);
         let name = |package: &Value| package["name"].as_str().map(str::to_owned);
-        let mut programs: Vec<Program> = packages
-            .clone()
-            .flat_map(|package| package["targets"].as_array().into_iter().flatten())
-            .filter_map(Program::from_target)
-            .collect();
+        let mut programs: Vec<Program> = packages.clone().flat_map(Program::of_package).collect();
         programs.sort_by(|a, b| a.name.cmp(&b.name));
         let program_packages = packages.filter_map(name).collect();
         Ok(Workspace { target: path("target_directory")?, program_packages, programs, root })
@@ -121,11 +119,21 @@ pub fn metadata(manifest: &Path) -> Result<Value> {
 }
 
 impl Program {
-    fn from_target(target: &Value) -> Option<Program> {
-        let is_bin = target["kind"].as_array()?.iter().any(|kind| kind == "bin");
-        let name = target["name"].as_str()?.to_owned();
-        let source = PathBuf::from(target["src_path"].as_str()?);
-        is_bin.then_some(Program { name, source })
+    /// The programs of a package. Its manifest names those that need a disk, under `package.metadata.faultline`:
+    ///
+    /// ```toml
+    /// needs-disk = ["bigsort"]
+    /// ```
+    pub fn of_package(package: &Value) -> impl Iterator<Item = Program> + use<'_> {
+        let targets = package["targets"].as_array().into_iter().flatten();
+        targets.filter_map(|target| {
+            let is_bin = target["kind"].as_array()?.iter().any(|kind| kind == "bin");
+            let name = target["name"].as_str()?.to_owned();
+            let source = PathBuf::from(target["src_path"].as_str()?);
+            let with_disk = package["metadata"]["faultline"]["needs-disk"].as_array();
+            let needs_disk = with_disk.is_some_and(|names| names.iter().any(|other| *other == name));
+            is_bin.then_some(Program { name, source, needs_disk })
+        })
     }
 
     /// A description of the program: the first line of its documentation.
@@ -182,7 +190,8 @@ mod tests {
             "packages": [
                 {"name": "xtask", "manifest_path": "/w/xtask/Cargo.toml", "targets": [target("xtask", "bin")]},
                 {"name": "some", "manifest_path": "/w/user/some/Cargo.toml", "targets": some},
-                {"name": "more", "manifest_path": "/w/user/more/Cargo.toml", "targets": [target("cat", "bin")]},
+                {"name": "more", "manifest_path": "/w/user/more/Cargo.toml", "targets": [target("cat", "bin")],
+                 "metadata": {"faultline": {"needs-disk": ["cat"]}}},
             ],
         });
         Workspace::from_metadata(&metadata).unwrap()
@@ -194,6 +203,12 @@ mod tests {
         let names: Vec<_> = workspace.programs.into_iter().map(|program| program.name).collect();
         assert_eq!(names, ["cat", "hello", "primes"]);
         assert_eq!(workspace.program_packages, ["some", "more"]);
+    }
+
+    #[test]
+    fn manifests_say_who_needs_a_disk() {
+        let need: Vec<_> = workspace().programs.into_iter().filter(|program| program.needs_disk).collect();
+        assert_eq!(need.iter().map(|program| program.name.as_str()).collect::<Vec<_>>(), ["cat"]);
     }
 
     #[test]
