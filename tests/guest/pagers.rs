@@ -87,7 +87,7 @@ fn mappings() -> Vec<Case> {
         graded("mmaps"),
         graded("pagemap"),
         named("pagemap-pages", "pagemap").args(&["pages"]).check(|run| {
-            run.in_order(&["  stack$", "  anonymous$", "^  0x100000000000: frame 0x[0-9a-f]+ -U[A-]-C---"]);
+            run.in_order(&["  stack$", "  anonymous$", "^  0x80000000000: frame 0x[0-9a-f]+ -U[A-]-C---"]);
         }),
     ]
 }

@@ -12,8 +12,8 @@ use abi::window::DeviceInfo;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// The first address in [`layout::OF_DEVICES`] that was not given out.
-#[unsafe(link_section = ".resident.device")]
+/// The first address in [`layout::OF_DEVICES`] that was not given out. (`fork` looks here, so all programs have it.)
+#[unsafe(link_section = ".resident")]
 static NEXT: Local<Va> = Local::new(layout::OF_DEVICES.start);
 
 /// Addresses for this many pages in [`layout::OF_DEVICES`], which are never given out again.
@@ -24,6 +24,11 @@ pub(crate) fn addresses(pages: u64) -> sys::Result<Range<Va>> {
     }
     NEXT.set(start.add_pages(pages));
     Ok(start..NEXT.get())
+}
+
+/// Whether this program may have something in [`layout::OF_DEVICES`].
+pub(crate) fn are_used() -> bool {
+    NEXT.get() != layout::OF_DEVICES.start
 }
 
 /// A device that this program has claimed. A child of the program does not inherit it.

@@ -29,9 +29,12 @@ fn nobody_there(checks: &mut Checks, family: &Family) {
     for (what, id) in family.nobodies() {
         checks.refuse(what, Call::Send, &[id, 1, NO_PAGE, 0], Error::BadEnv(id));
         checks.refuse(what, Call::SendRecv, &[id, 1, NO_PAGE, 0, NO_PAGE, 0], Error::BadEnv(id));
-        checks.refuse(what, Call::Recv, &[NO_PAGE, id], Error::BadEnv(id));
-        let child = family.child.0.into();
-        checks.refuse(what, Call::SendRecv, &[child, 1, NO_PAGE, 0, NO_PAGE, id], Error::BadEnv(id));
+    }
+    // The upper half says how long to wait.
+    for (what, id) in family.nobodies().into_iter().filter(|(_, id)| *id as u32 != env::id().0) {
+        let (child, error) = (family.child.0.into(), Error::BadEnv(id & 0xffff_ffff));
+        checks.refuse(what, Call::Recv, &[NO_PAGE, id], error);
+        checks.refuse(what, Call::SendRecv, &[child, 1, NO_PAGE, 0, NO_PAGE, id], error);
     }
     for id in [0, me] {
         checks.refuse("to oneself", Call::Send, &[id, 1, NO_PAGE, 0], Error::NotReceiving(id));

@@ -2,8 +2,9 @@
 
 use crate::checks::{Checks, call};
 use crate::family::Family;
-use crate::values::{BAD_COUNTS, BAD_RUNS, bad_pages, bad_perms, bad_targets};
-use libos::abi::{Call, Error, call::PAGE_OPS_MAX};
+use crate::values::{BAD_COUNTS, BAD_RUNS, bad_pages, bad_perms_but, bad_targets};
+use libos::abi::call::{AGE, PAGE_OPS_MAX};
+use libos::abi::{Call, Error};
 use libos::layout::{ARCHIVE, ARCHIVE_END, EXCEPTION_STACK_TOP, MACHINE, TEXT, USER_LIMIT};
 use libos::{EnvId, PAGE_SIZE, PageOp, Perms, Pte, Va, env, raw, sys, uvpt};
 
@@ -129,7 +130,8 @@ impl PageCall {
             }
         }
         if let Some(at) = self.perms {
-            bad_perms().for_each(|(bits, error)| self.refuse(checks, "bad perms", at, bits, error));
+            let allowed = if self.call == Call::Protect { AGE } else { 0 };
+            bad_perms_but(allowed).for_each(|(bits, error)| self.refuse(checks, "bad perms", at, bits, error));
         }
     }
 

@@ -57,15 +57,21 @@ pub const BAD_COUNTS: [u64; 4] = [0, 1 << 32, 1 << 52, u64::MAX];
 
 /// Invalid permission bits, with the bits that the error reports.
 pub fn bad_perms() -> impl Iterator<Item = (u64, Error)> {
+    bad_perms_but(0)
+}
+
+/// Invalid permission bits for a call that gives these bits a meaning.
+pub fn bad_perms_but(allowed: u64) -> impl Iterator<Item = (u64, Error)> {
+    let good = Perms::all().bits() | allowed;
     let both = (Perms::WRITE | Perms::EXEC).bits();
-    let strays = (0..64).map(|bit| 1 << bit).filter(|bit| Perms::all().bits() & bit == 0);
+    let strays = (0..64).map(|bit| 1 << bit).filter(move |bit| good & bit == 0);
     let alone = strays.map(|bit| (bit, bit));
     let more = [
         (both, both),
         (both | Perms::COW.bits(), both),
         (Perms::WRITE.bits() | Pte::MAY, Pte::MAY),
         (both | 1 << 8, 1 << 8),
-        (u64::MAX, !Perms::all().bits()),
+        (u64::MAX, !good),
     ];
     alone.chain(more).map(|(bits, wrong)| (bits, Error::BadPerms(wrong)))
 }
