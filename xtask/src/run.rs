@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 /// The time limit of a named program when no user is there to press Ctrl-C.
 const BOUND: Duration = Duration::from_secs(60);
-/// The time limit under a checking kernel, which is much slower.
-const CHECKING_BOUND: Duration = Duration::from_secs(300);
+/// The time limit of programs that wait for a disk, and under a checking kernel, which is much slower.
+const SLOW_BOUND: Duration = Duration::from_secs(300);
 /// How long the shell waits for input on a silent stdin.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A guest that has printed nothing for this long is idle.
@@ -55,7 +55,8 @@ pub struct Args {
     #[arg(long)]
     #[arg(conflicts_with = "accel")]
     pub icount: bool,
-    /// End the machine after this time [default: none on a terminal, else 60 for a named program]
+    /// End the machine after this time [default: none on a terminal, else 60 for a named program, and 300
+    /// with a disk or --check]
     #[arg(long, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timeout: Option<u64>,
@@ -190,6 +191,10 @@ impl<'a> Kit<'a> {
         Ok(Kit { args, qemu, machine, images, scratch, _attached: Arc::new(attached) })
     }
 
+    fn has_disk(&self) -> bool {
+        !self.machine.disks.is_empty()
+    }
+
     fn start(&self, init: &str, args: &[String], timeout: Option<Duration>) -> Result<Session> {
         let line = CommandLine {
             init: init.to_owned(),
@@ -207,7 +212,7 @@ impl<'a> Kit<'a> {
     }
 
     fn run_program(&self, name: &str, rest: &[String]) -> Result<ExitStatus> {
-        let bound = if self.args.check { CHECKING_BOUND } else { BOUND };
+        let bound = if self.args.check || self.has_disk() { SLOW_BOUND } else { BOUND };
         let attended = terminal::is_attended() || self.args.gdb;
         let session = self.start(name, rest, (!attended).then_some(bound))?;
         let raw = terminal::Raw::enter();
@@ -238,7 +243,7 @@ impl<'a> Kit<'a> {
 
     /// Runs the tour; then, if anything arrives on stdin, a shell that gets it.
     fn run_tour(&self, chunks: Chunks) -> Result<ExitStatus> {
-        let session = self.deterministic().start("tour", &[], Some(BOUND))?;
+        let session = self.deterministic().start("tour", &[], Some(SLOW_BOUND))?;
         let status = self.conclude("tour", session.run(print)?)?;
         if !status.is_success() {
             return Ok(status);

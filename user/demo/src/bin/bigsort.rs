@@ -97,9 +97,10 @@ fn measure<T>(step: &str, pages: u64, run: impl FnOnce() -> T) -> T {
     let difference = |count: fn(&swap::Counts) -> u64| count(&after.2) - count(&before.2);
     let page_ins = difference(|counts| counts.page_ins);
     println!(
-        "{step:<6} {:>9} page-ins, {:>9} pages written; {:>7} million ticks, {:>3} % of them idle; {} per page",
+        "{step:<6} {:>8} page-ins, {:>8} pages written, {:>8} requests; {:>6} million ticks, {:>2} % idle, {} per page",
         page_ins,
         difference(|counts| counts.written),
+        difference(|counts| counts.requests),
         took / 1_000_000,
         100 * idle / took.max(1),
         (took - idle) / pages,
