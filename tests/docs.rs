@@ -99,8 +99,11 @@ fn sources() -> Vec<String> {
 
 /// The ids of the counted rows.
 fn rows() -> Vec<String> {
-    let bench = fs::read_to_string(root().join("user/bench/src/bin/bench/main.rs")).expect("the measuring program");
-    xtask::bench::row_names(&bench).into_iter().map(str::to_owned).collect()
+    let of = |file: &str| {
+        let source = fs::read_to_string(root().join("user/bench/src/bin").join(file)).expect("the measuring program");
+        xtask::bench::row_names(&source).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    [of("bench/main.rs"), of("swapbench.rs")].concat()
 }
 
 /// The lines without their indentation, so that a quotation may be indented less.

@@ -4,7 +4,7 @@ use abi::{ExitStatus, window::MachineInfo};
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use tests::Testbed;
-use xtask::bench::{self, Bench};
+use xtask::bench::{self, Bench, Rows};
 
 pub fn trials(testbed: &Arc<Testbed>) -> Vec<Trial> {
     let (counting, timing) = (Arc::clone(testbed), Arc::clone(testbed));
@@ -22,7 +22,8 @@ fn time(testbed: &Testbed) -> anyhow::Result<()> {
 }
 
 fn compare(testbed: &Testbed) -> anyhow::Result<Result<(), Failed>> {
-    let bench = Bench { qemu: testbed.qemu.clone(), images: testbed.counting_images(), rows: Vec::new() };
+    let rows = Rows::load(&testbed.workspace)?;
+    let bench = Bench { qemu: testbed.qemu.clone(), images: testbed.counting_images(), rows };
     let results = bench.measure(false)?;
     let mut problems = bench::grown(&bench::record(&testbed.workspace), &results)?;
     if let Some((count, what)) = results.longest.filter(|(count, _)| *count > MachineInfo::LONGEST_BOUND) {

@@ -4,7 +4,12 @@
 //! numbers. Three kernels are measured. The plain one gives the instructions of a row (gross). The counting one gives
 //! how many of them only zeroed or copied page frames (net is the rest). A traced one gives which expensive
 //! instructions were among them ([`crate::cycle_costs`]).
+//!
+//! The program `swapbench` measures what needs a disk. The answers of a disk depend on the host, so the counts of its rows
+//! differ by some percent from run to run.
 
+use crate::disk::{Disk, Faults};
+use crate::disk_image::{ScratchFile, Size};
 use crate::images::{Builder, Flavor, Images};
 use crate::machine::{Boot, CommandLine, Machine, Memory};
 use crate::session::{Listener, Options, Outcome, Session, scratch};
@@ -19,6 +24,12 @@ use std::{collections::BTreeMap, fs::OpenOptions, process::ChildStderr, thread, 
 
 /// The largest row forks a GiB of memory.
 const MEMORY: Memory = Memory(1536 << 20);
+/// The memory of the machine that swaps.
+const MEMORY_OF_SWAP: Memory = Memory(128 << 20);
+/// The percentage by which the rows that wait for a disk may differ from run to run.
+const TOLERANCE: u64 = 10;
+/// The programs that measure: the one that needs no disk, and the one that needs one.
+pub const PROGRAMS: [&str; 2] = ["bench", "swapbench"];
 /// The time limit of each boot.
 const TIMEOUT: Duration = Duration::from_secs(900);
 /// Rows with more instructions than this in all samples together are not traced, because tracing is slow.
@@ -108,13 +119,11 @@ pub fn main(args: &Args) -> Result<ExitStatus> {
         let images = builder.build(&[])?;
         return native(&workspace, &["--release"], &images.program("bench")?.path);
     }
-    let source = &workspace.program("bench")?.source;
-    let source = std::fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
-    check_names(&args.rows, &row_names(&source))?;
+    let rows = Rows::load(&workspace)?.only(&args.rows)?;
     let qemu = install::qemu()?;
     let images = builder.build(&[Flavor::Plain, Flavor::Count])?;
     say!("counting; this takes a minute");
-    let results = Bench { qemu, images, rows: args.rows.clone() }.measure(!args.no_cycles)?;
+    let results = Bench { qemu, images, rows }.measure(!args.no_cycles)?;
     print(&results);
     print!("\n{}", comparison::table(&comparison::load(&workspace)?, &results.rows));
     if let Some(path) = &args.json {
@@ -140,17 +149,53 @@ pub fn row_names(source: &str) -> Vec<&str> {
     rows.filter_map(|row| row.trim().strip_prefix("(\"")?.split('"').next()).collect()
 }
 
-/// Checks the names of rows before two builds and a boot. (The program checks them, too.)
-fn check_names(wanted: &[String], known: &[&str]) -> Result<()> {
-    for name in wanted {
-        ensure!(
-            known.contains(&name.as_str()),
-            "there is no row `{name}`{}\n  the rows are: {}",
-            near(name, known),
-            known.join(", ")
-        );
+/// Rows to count.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Those of the program that needs no disk; empty: none.
+    pub plain: Vec<String>,
+    /// Those that need a disk.
+    pub with_disk: Vec<String>,
+    /// Whether these are all rows.
+    pub all: bool,
+}
+
+impl Rows {
+    /// All rows.
+    ///
+    /// # Errors
+    /// The source of a program cannot be read.
+    pub fn load(workspace: &Workspace) -> Result<Rows> {
+        let names = |program| -> Result<Vec<String>> {
+            let source = &workspace.program(program)?.source;
+            let source =
+                std::fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
+            Ok(row_names(&source).into_iter().map(str::to_owned).collect())
+        };
+        let [plain, with_disk] = PROGRAMS.map(names);
+        Ok(Rows { plain: plain?, with_disk: with_disk?, all: true })
     }
-    Ok(())
+
+    /// The rows with these names; none are all.
+    ///
+    /// # Errors
+    /// There is no such row.
+    pub fn only(self, wanted: &[String]) -> Result<Rows> {
+        if wanted.is_empty() {
+            return Ok(self);
+        }
+        let known: Vec<&str> = self.plain.iter().chain(&self.with_disk).map(String::as_str).collect();
+        for name in wanted {
+            ensure!(
+                known.contains(&name.as_str()),
+                "there is no row `{name}`{}\n  the rows are: {}",
+                near(name, &known),
+                known.join(", ")
+            );
+        }
+        let those = |rows: &[String]| rows.iter().filter(|row| wanted.contains(row)).cloned().collect();
+        Ok(Rows { plain: those(&self.plain), with_disk: those(&self.with_disk), all: false })
+    }
 }
 
 /// Times the code of this program on the host, by the package `native`. `options` are for cargo.
@@ -168,8 +213,8 @@ pub struct Bench {
     pub qemu: PathBuf,
     /// The plain and the counting kernel, and the programs.
     pub images: Images,
-    /// The rows to count; empty: all.
-    pub rows: Vec<String>,
+    /// The rows to count.
+    pub rows: Rows,
 }
 
 impl Bench {
@@ -178,6 +223,9 @@ impl Bench {
     /// # Errors
     /// A machine failed, or the program does not know a row.
     pub fn measure(&self, cycles: bool) -> Result<Results> {
+        if self.rows.plain.is_empty() {
+            return Ok(Results { rows: self.with_disk()?, longest: None });
+        }
         let (plain, counted) = thread::scope(|scope| {
             let plain = scope.spawn(|| self.console(0));
             let counted = scope.spawn(|| self.console(1));
@@ -193,12 +241,29 @@ impl Bench {
         if cycles {
             self.add_cycles(&mut rows)?;
         }
+        rows.extend(self.with_disk()?);
         Ok(Results { rows, longest: longest(&counted) })
+    }
+
+    /// Counts the rows that need a disk, one boot for each.
+    fn with_disk(&self) -> Result<Vec<Row>> {
+        let count = |row: &String| {
+            let size = Size::of_bytes(4 * MEMORY_OF_SWAP.bytes())?;
+            let image = ScratchFile::of_size(&std::env::temp_dir(), size)?;
+            let disk = Disk { image: image.path(), read_only: false, faults: Faults::default() };
+            let machine = Machine { memory: MEMORY_OF_SWAP, icount: true, disks: vec![disk], ..Machine::default() };
+            let outcome = self.boot(0, PROGRAMS[1], std::slice::from_ref(row), machine, None)?;
+            let console = String::from_utf8_lossy(&outcome.console);
+            ensure!(outcome.status.is_success(), "`{} {row}` failed: {}\n{console}", PROGRAMS[1], outcome.status);
+            let row = console.lines().find_map(Row::parse).with_context(|| format!("{row} printed no count"))?;
+            Ok(Row { tolerance: TOLERANCE, ..row })
+        };
+        self.rows.with_disk.iter().map(count).collect()
     }
 
     /// Traces the short rows, and extrapolates to the long ones.
     fn add_cycles(&self, rows: &mut [Row]) -> Result<()> {
-        let is_slow = |row: &Row| self.rows.is_empty() && DIRTY.contains(&row.id.as_str());
+        let is_slow = |row: &Row| self.rows.all && DIRTY.contains(&row.id.as_str());
         let is_short = |row: &&Row| row.whole() * row.samples <= TRACED && !is_slow(row);
         let mut short: Vec<Row> = rows.iter().filter(is_short).cloned().collect();
         if !short.is_empty() {
@@ -216,7 +281,9 @@ impl Bench {
 
     /// The output of the program under this kernel.
     fn console(&self, kernel: usize) -> Result<String> {
-        let outcome = self.boot(kernel, &self.rows, Vec::new(), None)?;
+        // All: then the program leaves those out for which the machine is too small.
+        let rows = if self.rows.all { &[][..] } else { &self.rows.plain };
+        let outcome = self.boot(kernel, PROGRAMS[0], rows, machine(Vec::new()), None)?;
         ensure!(
             outcome.status.is_success(),
             "the program `bench` failed: {}\n{}",
@@ -236,24 +303,35 @@ impl Bench {
             let _ = sender.send(sites.follow(log));
             String::new()
         };
-        let outcome = self.boot(0, rows, arguments, Some(Box::new(listener)))?;
+        let outcome = self.boot(0, PROGRAMS[0], rows, machine(arguments), Some(Box::new(listener)))?;
         ensure!(outcome.status.is_success(), "the traced program `bench` failed: {}", outcome.status);
         receiver.recv().context("the thread that reads the trace ended early")
     }
 
-    fn boot(&self, kernel: usize, rows: &[String], extra: Vec<String>, listener: Option<Listener>) -> Result<Outcome> {
+    fn boot(
+        &self,
+        kernel: usize,
+        program: &str,
+        rows: &[String],
+        machine: Machine,
+        listener: Option<Listener>,
+    ) -> Result<Outcome> {
         let scratch = scratch()?;
         let archive = scratch.path().join("archive.tar");
         Archive::of(&self.images.programs)?.write(&archive)?;
-        let machine = Machine { memory: MEMORY, icount: true, extra, ..Machine::default() };
         let boot = Boot {
             kernel: self.images.kernels[kernel].clone(),
             archive,
-            line: CommandLine { init: "bench".to_owned(), args: rows.to_vec(), ..CommandLine::default() },
+            line: CommandLine { init: program.to_owned(), args: rows.to_vec(), ..CommandLine::default() },
         };
         let options = Options { timeout: Some(TIMEOUT), verbose: false };
         Session::listening(&self.qemu, &machine, &boot, &options, listener)?.run(|_| Ok(()))
     }
+}
+
+/// The machine that has no disk, with more arguments for the emulator.
+fn machine(extra: Vec<String>) -> Machine {
+    Machine { memory: MEMORY, icount: true, extra, ..Machine::default() }
 }
 
 /// Parses lines `frames ID N`. Rows without such a line touch no frame.
@@ -358,7 +436,7 @@ pub fn grown(record: &Path, results: &Results) -> Result<Vec<String>> {
             continue;
         };
         for (what, before, now) in [("net", &old["net"], new.net()), ("gross", &old["gross"], new.gross)] {
-            if before.as_u64().is_none_or(|before| now > before) {
+            if before.as_u64().is_none_or(|before| now > before + before * new.tolerance / 100) {
                 grown.push(format!("{id}: {what} {now}, recorded {before}"));
             }
         }
@@ -419,6 +497,11 @@ mod tests {
         let mut worse = results;
         worse.rows[1].gross += 1;
         assert_eq!(grown(record.path(), &worse).unwrap().len(), 2);
+        // Seven, and 15 % of it.
+        worse.rows[1].tolerance = 15;
+        assert_eq!(grown(record.path(), &worse).unwrap(), Vec::<String>::new());
+        worse.rows[1].gross += 1;
+        assert_eq!(grown(record.path(), &worse).unwrap().len(), 2);
         worse.rows[1].id = "c".to_owned();
         assert_eq!(grown(record.path(), &worse).unwrap(), ["b: recorded, but not counted", "c: not recorded"]);
     }
@@ -428,8 +511,12 @@ mod tests {
         let known =
             row_names("const ROWS: &[Row] = &[\n    (\"trap\", trap),\n    (\"yield\", there),\n];\n    (\"x\", 1)\n");
         assert_eq!(known, ["trap", "yield"]);
-        assert!(check_names(&["yield".to_owned()], &known).is_ok());
-        let error = check_names(&["trip".to_owned()], &known).unwrap_err().to_string();
-        assert_eq!(error, "there is no row `trip`; similar: trap\n  the rows are: trap, yield");
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let rows = Rows { plain: owned(&known), with_disk: owned(&["swap"]), all: true };
+        let some = rows.clone().only(&owned(&["swap", "yield"])).unwrap();
+        assert_eq!((some.plain, some.with_disk, some.all), (owned(&["yield"]), owned(&["swap"]), false));
+        assert!(rows.clone().only(&[]).unwrap().all);
+        let error = rows.only(&owned(&["trip"])).unwrap_err().to_string();
+        assert_eq!(error, "there is no row `trip`; similar: trap\n  the rows are: trap, yield, swap");
     }
 }

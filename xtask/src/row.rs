@@ -30,6 +30,8 @@ pub struct Row {
     pub frames: u64,
     /// The cost of expensive instructions beyond one cycle each.
     pub surcharge: Option<u64>,
+    /// The percentage by which the counts of two runs may differ; 0 for a row that does not wait for the host.
+    pub tolerance: u64,
 }
 
 impl Row {
@@ -82,6 +84,9 @@ impl Row {
         if self.pages.is_some() {
             json["pages"] = PAGES.into();
         }
+        if self.tolerance > 0 {
+            json["tolerance"] = self.tolerance.into();
+        }
         json
     }
 
@@ -98,7 +103,7 @@ impl Row {
             _ => return None,
         };
         let (id, samples) = (id.to_owned(), number(samples)?);
-        let row = Row { id, gross: 0, min: 0, max: 0, samples, pages, frames: 0, surcharge: None };
+        let row = Row { id, gross: 0, min: 0, max: 0, samples, pages, frames: 0, surcharge: None, tolerance: 0 };
         let [gross, min, max] = [number(gross)?, number(min)?, number(max)?].map(|count| row.scaled(count));
         Some(Row { gross, min, max, ..row })
     }
