@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use std::fs;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use tests::{Case, Disk, Request, Testbed, named};
+use tests::{Case, Disk, Request, Testbed, guest, named};
 use xtask::archive::Archive;
 use xtask::disk::{self, Errno, Faults, InjectedError, RequestKind};
 use xtask::images::Flavor;
@@ -21,7 +21,46 @@ pub fn cases() -> Vec<Case> {
         hello("disk-icount").icount().disk(pattern()),
         hello("disk-read-only").disk(pattern().read_only()),
         faults(),
+        guest("driver").disk(pattern()).check(|run| {
+            run.in_order(&[
+                "^device 0 is environment 00001001, and has 2048 sectors$",
+                "^1 interrupt.s., 0 accesses refused$",
+                "^status 0, and the sector begins with 0x0$",
+                "^2 interrupt.s., 1 accesses refused: 0x800005000$",
+            ]);
+        }),
+        guest("dmaevil").disk(Disk::empty("1M")).check(|run| {
+            run.count("was kept from accessing", 5);
+            run.once("^10 of 10 refused; the secret is on the disk: false; it is intact: true$");
+        }),
+        guest("diskbench").disk(Disk::empty("1M")),
+        storm("swapstorm-small", &["64", "200", "3000"], "1M"),
+        storm("swapstorm-large", &["1000", "3000", "20000"], "16M").only(Flavor::Plain),
+        storm("swapstorm-seed", &["100", "1000", "3000", "7"], "5M").cpus(2),
+        named("swapstorm-full", "swapstorm").args(&["64", "1000", "3000"]).disk(Disk::empty("1M")).exits(78),
+        named("swapstorm-broken", "swapstorm").args(&["64", "200", "3000"]).disk(broken()).exits(78),
+        // Four times the memory of a small machine.
+        named("bigsort", "bigsort").memory("20M").disk(Disk::empty("160M")).only(Flavor::Plain).check(|run| {
+            run.once("^sort ").once("^[0-9]+ records are in order, and all are there$");
+        }),
     ]
+}
+
+/// Random accesses to more pages than there are frames.
+fn storm(name: &str, args: &[&str], size: &str) -> Case {
+    named(name, "swapstorm").args(args).disk(Disk::empty(size)).check(|run| {
+        run.once("^[0-9]+ accesses to [0-9]+ pages .* failures: 0 }$").never("^the last failure");
+    })
+}
+
+/// A disk that can write nothing.
+fn broken() -> Disk {
+    Disk::empty("1M").failing(InjectedError {
+        request: RequestKind::Write,
+        sector: None,
+        errno: Errno::IO,
+        once: false,
+    })
 }
 
 /// The bytes of an image: no two sectors are equal.

@@ -97,7 +97,17 @@ mod tests {
     use serde_json::json;
 
     fn row(id: &str, gross: u64, frames: u64) -> Row {
-        Row { id: id.into(), gross, min: gross, max: gross, samples: 1, pages: None, frames, surcharge: None, tolerance: 0 }
+        Row {
+            id: id.into(),
+            gross,
+            min: gross,
+            max: gross,
+            samples: 1,
+            pages: None,
+            frames,
+            surcharge: None,
+            tolerance: 0,
+        }
     }
 
     fn figures(id: &str, figure: &str, linux: &str, jos: &str) -> Figures {
