@@ -328,7 +328,17 @@ fn the_picture_shows_recorded_costs() {
     let row = |id: &str| {
         let count = |figure| recorded(&counts, id, figure).expect("a count") as u64;
         let (gross, frames) = (count("gross"), (count("gross") - count("net")) / PER_FRAME);
-        Row { id: id.to_owned(), gross, min: gross, max: gross, samples: 1, pages: None, frames, surcharge: None }
+        Row {
+            id: id.to_owned(),
+            gross,
+            min: gross,
+            max: gross,
+            samples: 1,
+            pages: None,
+            frames,
+            surcharge: None,
+            tolerance: 0,
+        }
     };
     let rows: Vec<Row> = picture::COSTS.command.split(' ').skip(4).map(row).collect();
     let others = comparison::load(&Workspace::load().expect("a workspace")).expect("the costs of others");

@@ -37,8 +37,13 @@ pub fn cases() -> Vec<Case> {
         storm("swapstorm-small", &["64", "200", "3000"], "1M"),
         storm("swapstorm-large", &["1000", "3000", "20000"], "16M").only(Flavor::Plain),
         storm("swapstorm-seed", &["100", "1000", "3000", "7"], "5M").cpus(2),
-        named("swapstorm-full", "swapstorm").args(&["64", "1000", "3000"]).disk(Disk::empty("1M")).exits(78),
-        named("swapstorm-broken", "swapstorm").args(&["64", "200", "3000"]).disk(broken()).exits(78),
+        fails("swapstorm-full", Disk::empty("1M"), "no page could be evicted: the disk is full"),
+        fails(
+            "swapstorm-broken",
+            broken(RequestKind::Write),
+            "no page could be evicted: the disk could not read or write",
+        ),
+        fails("swapstorm-lost", broken(RequestKind::Read), "the page at 0x[0-9a-f]+ could not be read: the disk could"),
         // Four times the memory of a small machine.
         named("bigsort", "bigsort").memory("20M").disk(Disk::empty("160M")).only(Flavor::Plain).check(|run| {
             run.once("^sort ").once("^[0-9]+ records are in order, and all are there$");
@@ -53,14 +58,16 @@ fn storm(name: &str, args: &[&str], size: &str) -> Case {
     })
 }
 
-/// A disk that can write nothing.
-fn broken() -> Disk {
-    Disk::empty("1M").failing(InjectedError {
-        request: RequestKind::Write,
-        sector: None,
-        errno: Errno::IO,
-        once: false,
+/// A program that ends because its disk failed, and says so.
+fn fails(name: &str, disk: Disk, reason: &'static str) -> Case {
+    named(name, "swapstorm").args(&["64", "1000", "3000"]).disk(disk).exits(78).check(move |run| {
+        run.once(&format!(r"^\[00001000\] swap: {reason}"));
     })
+}
+
+/// A disk that fails at each request of a kind.
+fn broken(request: RequestKind) -> Disk {
+    Disk::empty("16M").failing(InjectedError { request, sector: None, errno: Errno::IO, once: false })
 }
 
 /// The bytes of an image: no two sectors are equal.

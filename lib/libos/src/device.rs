@@ -146,7 +146,7 @@ impl Device {
     /// # Errors
     /// `TimedOut`.
     pub fn wait(&self, ticks: u32) -> sys::Result<Interrupts> {
-        let message = sys::recv(None, abi::Awaited { env: self.id, ticks })?;
+        let message = crate::ipc::recv_for(self.id, ticks)?;
         Ok(Interrupts { count: message.value as u32, faults: (message.value >> 32) as u32 })
     }
 }

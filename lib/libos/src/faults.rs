@@ -57,6 +57,13 @@ pub(crate) fn resolve(fault: &Fault) -> Outcome {
     }
 }
 
+/// Prints why the pager of a region did not resolve a fault, if the pager says so.
+pub(crate) fn explain(va: Va) {
+    if let Some(region) = regions::find(va) {
+        region.pager.explain(&mut |reason| println!("[{}] {}: {reason}", env::id(), region.pager.name()));
+    }
+}
+
 /// Handles an error of the kernel, most likely that it has no free page.
 #[cold]
 #[inline(never)]

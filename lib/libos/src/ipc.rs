@@ -57,6 +57,15 @@ pub fn recv_from(from: EnvId) -> sys::Result<Message> {
     sys::recv(None, from)
 }
 
+/// Wait for a word from this environment, or with [`EnvId::ANY`] from any, but not longer than this many ticks of the
+/// timer (0: as long as it takes). The tick that is under way counts, so a wait of one tick may be shorter than a tick.
+///
+/// # Errors
+/// `TimedOut`; `BadEnv` if there is no such environment.
+pub fn recv_for(from: EnvId, ticks: u32) -> sys::Result<Message> {
+    sys::recv(None, abi::Awaited { env: from, ticks })
+}
+
 /// Wait for a message from any environment; a page in the message is mapped at `va`.
 ///
 /// # Errors

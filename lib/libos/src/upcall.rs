@@ -374,6 +374,7 @@ fn report(fault: &mut Fault) {
             REPORTING.set(fault);
             if fault.vector() == Vector::PAGE_FAULT {
                 stack::explain(fault);
+                faults::explain(Va(fault.address));
             }
             backtrace::print_fault(fault);
         }

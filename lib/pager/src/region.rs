@@ -45,6 +45,10 @@ pub trait Pager<K>: Sync {
         true
     }
 
+    /// Says why the last fault was not resolved, if the pager knows more than its result tells. A program ends with this
+    /// message.
+    fn explain(&self, _say: &mut dyn FnMut(&dyn fmt::Display)) {}
+
     /// Called before the pages and marks of this range are removed: the pager may free the data that the marks stand
     /// for.
     fn discard(&self, _kernel: &mut K, _range: &Range<Va>) {}

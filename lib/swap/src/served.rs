@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::kernel::Evict;
 use crate::swap::Swap;
 use abi::Va;
+use core::fmt;
 use core::ops::Range;
 use pager::{Cause, Inherit, Pager, Region, Resolution, Touch};
 use replacement::Policy;
@@ -85,6 +86,12 @@ impl<K: Evict, D: Disk + Send, P: Policy + Send> Pager<K> for SwapPager<'_, D, P
 
     fn on_fork(&self) -> Inherit {
         Inherit::Refused
+    }
+
+    fn explain(&self, say: &mut dyn FnMut(&dyn fmt::Display)) {
+        if let Some(error) = self.0.try_lock().and_then(|state| state.error) {
+            say(&error);
+        }
     }
 
     fn discard(&self, kernel: &mut K, range: &Range<Va>) {
