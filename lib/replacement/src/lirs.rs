@@ -220,7 +220,7 @@ impl Policy for Lirs<'_> {
     }
 
     fn scan_interval(&self) -> Option<usize> {
-        Some((self.present() / 16).max(1))
+        Some((self.present() / 8).max(1))
     }
 
     fn present(&self) -> usize {

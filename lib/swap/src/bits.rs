@@ -9,7 +9,7 @@ use core::ops::Range;
 const WORD: usize = u64::BITS as usize;
 
 /// The number of runs that a search looks at before it takes the longest of them.
-const PATIENCE: usize = 16;
+const PATIENCE: usize = 8;
 
 /// A set of the numbers from 0 up to a limit.
 #[derive(Debug)]
@@ -68,14 +68,14 @@ impl<'a> Bits<'a> {
     /// The first number of a range that is a member, or with `flip` of all ones, that is none; or the end of the range.
     fn search(&self, range: Range<usize>, flip: u64) -> usize {
         let Range { start, end } = range;
-        let words = self.words.get(start / WORD..end.div_ceil(WORD)).unwrap_or(&[]);
         let mut outside = !(u64::MAX << (start % WORD));
-        for (word, index) in words.iter().zip(start / WORD..) {
-            let found = (word ^ flip) & !outside;
+        let mut index = start / WORD;
+        while index * WORD < end {
+            let found = (self.words[index] ^ flip) & !outside;
             if found != 0 {
                 return end.min(index * WORD + found.trailing_zeros() as usize);
             }
-            outside = 0;
+            (outside, index) = (0, index + 1);
         }
         end
     }
@@ -102,8 +102,19 @@ impl<'a> Bits<'a> {
         if longest.is_empty() {
             return None;
         }
-        longest.clone().for_each(|number| self.remove(number));
+        self.remove_run(longest.clone());
         self.at = longest.end;
         Some(longest)
+    }
+
+    /// Removes members that follow each other.
+    fn remove_run(&mut self, run: Range<usize>) {
+        self.members -= run.len();
+        let mut at = run.start;
+        while at < run.end {
+            let count = (WORD - at % WORD).min(run.end - at);
+            self.words[at / WORD] &= !(u64::MAX >> (WORD - count) << (at % WORD));
+            at += count;
+        }
     }
 }

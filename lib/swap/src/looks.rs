@@ -80,17 +80,12 @@ impl<K: Evict> Looker<'_, '_, K> {
 
     /// Reads and clears the A bits of all pages, and tells the policy.
     pub(crate) fn scan(&mut self, policy: &mut impl Policy) {
-        for frame in self.pool.frames() {
-            let record = &mut self.pool[frame];
-            if !record.is_mapped() {
-                continue;
-            }
-            let (page, va) = (record.page, self.base.add_pages(record.page.0.into()));
+        for record in self.pool.records_mut().iter_mut().filter(|record| record.is_mapped()) {
+            let va = self.base.add_pages(record.page.0.into());
             let entry = self.kernel.present(va);
-            record.is_dirty |= entry.has(Pte::DIRTY);
             if entry.has(Pte::PRESENT | Pte::ACCESSED) {
                 record.seen_for = self.batch;
-                policy.accessed(page);
+                policy.accessed(record.page);
                 self.clearing.add(self.kernel, va, entry.perms());
             }
         }

@@ -146,6 +146,11 @@ impl<'a> Pool<'a> {
         self.base.add_pages(frame.0.into())
     }
 
+    /// The records of all frames.
+    pub(crate) fn records_mut(&mut self) -> &mut [Record] {
+        self.records
+    }
+
     /// All frames.
     pub(crate) fn frames(&self) -> impl Iterator<Item = PoolFrame> + use<> {
         (0..self.records.len() as u32).map(PoolFrame)

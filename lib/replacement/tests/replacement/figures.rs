@@ -84,8 +84,7 @@ fn lirs_is_a_good_default() {
         assert!(lirs[i] * 100 <= better * 105, "{name}: {}, and Linux {better}", lirs[i]);
         let most = match name {
             "loop" | "scanhot" => least[i] * 11 / 10,
-            "phase" => lru[i],
-            "zipf" => lru[i] * 105 / 100,
+            "phase" | "zipf" => lru[i] * 105 / 100,
             _ => usize::MAX,
         };
         assert!(lirs[i] <= most, "{name}: {}, more than {most}", lirs[i]);

@@ -35,7 +35,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// The frames of the pager, and the pages that it serves.
-const FRAMES: usize = 4_096;
+const FRAMES: usize = 16_384;
 const PAGES: usize = 2 * FRAMES;
 const PAGE: usize = PAGE_SIZE as usize;
 /// The samples of a row.
@@ -110,7 +110,7 @@ fn disk_page_in(samples: &mut Samples) -> Result<()> {
     let mut memory = memory()?;
     memory.discard(FRAMES * PAGE..PAGES * PAGE)?;
     let mut random = Random(1);
-    for _ in 0..500 {
+    for _ in 0..1_000 {
         let page = random.below(FRAMES);
         let before = page_ins();
         samples.take(|| {
