@@ -11,7 +11,9 @@ use syn::visit::{self, Visit};
 /// The folders of the code that runs in ring 0: the kernel, its crates, and the memory functions that programs have,
 /// too.
 const RING_0: [&str; 2] = ["kern", "lib/mem"];
-const RING_0_MOST: usize = 6_500;
+const RING_0_MOST: usize = 6_450;
+/// What only a checking kernel has, which the tests run.
+const OF_CHECKING_KERNEL: &str = "kern/src/env/check.rs";
 /// The limit of lines of a file, comments and blank lines included.
 const FILE_MOST: usize = 600;
 /// The limit of lines of a function. (Functions in assembly are exempt.)
@@ -54,7 +56,8 @@ fn code_lines(path: &Path) -> usize {
 #[test]
 fn ring_0_is_small() {
     let folders = RING_0.map(|folder| root().join(folder));
-    let is_code = |path: &PathBuf| folders.iter().any(|folder| path.starts_with(folder)) && !is_test(path);
+    let counts = |path: &PathBuf| !is_test(path) && !path.ends_with(OF_CHECKING_KERNEL);
+    let is_code = |path: &PathBuf| folders.iter().any(|folder| path.starts_with(folder)) && counts(path);
     let files = files().into_iter().filter(is_code);
     let lines: usize = files.map(|path| code_lines(&path)).sum();
     println!("ring 0: {lines} lines of code");

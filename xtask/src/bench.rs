@@ -152,9 +152,9 @@ pub fn row_names(source: &str) -> Vec<&str> {
 /// Rows to count.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    /// Those of the program that needs no disk; empty: none.
+    /// The rows of the program that needs no disk; empty: none.
     pub plain: Vec<String>,
-    /// Those that need a disk.
+    /// The rows of the program that needs a disk.
     pub with_disk: Vec<String>,
     /// Whether these are all rows.
     pub all: bool,

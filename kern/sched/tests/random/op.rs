@@ -19,14 +19,14 @@ pub enum Op {
     Wait(u32, usize),
     Read(u32),
     Input,
-    /// The environment that runs on a processor receives from this one, or from anyone; for so many ticks, or without a
-    /// deadline.
+    /// The environment that runs on a processor receives from this one, or from anyone; until a number of ticks
+    /// has passed, or without a deadline.
     Receive(u32, Option<usize>, Option<u64>),
     /// Something happens to the device of this environment, which interrupts if it may.
     Interrupt(usize),
-    /// So many ticks pass.
+    /// A number of ticks passes.
     Expire(u64),
-    /// A sender claims this environment, and so many ticks pass before the message is there, or not.
+    /// A sender claims this environment, and a number of ticks passes before the message is there, or not.
     SendLate(usize, usize, u64, bool),
     Send(usize, usize),
     /// The environment that runs on a processor sends to this one without the lock, and waits for its answer alone, or

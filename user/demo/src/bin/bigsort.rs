@@ -21,7 +21,7 @@ type Record = [u8; 128];
 
 /// The bytes of the key.
 const KEY: usize = 8;
-/// The frames that are left for page tables, and for the memory of the pager: one of so many.
+/// One frame of this number is left for page tables and for the memory of the pager.
 const LEFT: u64 = 6;
 
 fn main(mut args: Args) -> Result<(), Box<dyn Error>> {
@@ -47,7 +47,7 @@ fn main(mut args: Args) -> Result<(), Box<dyn Error>> {
 }
 
 fn mib(pages: u64) -> alloc::string::String {
-    alloc::format!("{} MiB", pages * PAGE_SIZE >> 20)
+    alloc::format!("{} MiB", (pages * PAGE_SIZE) >> 20)
 }
 
 fn key(record: &Record) -> u64 {
