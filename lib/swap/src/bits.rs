@@ -9,7 +9,7 @@ use core::ops::Range;
 const WORD: usize = u64::BITS as usize;
 
 /// The number of runs that a search looks at before it takes the longest of them.
-const PATIENCE: usize = 8;
+const PATIENCE: usize = 16;
 
 /// A set of the numbers from 0 up to a limit.
 #[derive(Debug)]

@@ -70,7 +70,7 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             let Some((frame, slot)) = self.requests[id].page(index) else { continue };
             let is_orphan = self.pool[frame].state == State::Orphan;
             if is_orphan {
-                self.slots.release(slot);
+                self.slots.release_on(&mut self.disk, slot);
             }
             if is_orphan && result.is_ok() {
                 self.requests.take_out(id, frame);
@@ -93,7 +93,7 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
                 State::Rescued => self.pool[frame].state = State::Resident,
                 state => {
                     if state == State::Orphan {
-                        self.slots.release(slot);
+                        self.slots.release_on(&mut self.disk, slot);
                     }
                     self.pool.release::<K>(frame);
                 }
@@ -148,11 +148,11 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
         for (index, &(frame, old)) in go.iter().enumerate() {
             let new = first.ahead(index);
             if moved != Some(Ok(())) {
-                self.slots.release(new);
+                self.slots.release_on(&mut self.disk, new);
                 continue;
             }
             self.pool[frame].slot = Some(new);
-            if bad == Some(old) { self.slots.set_aside(old) } else { self.slots.release(old) }
+            if bad == Some(old) { self.slots.set_aside(old) } else { self.slots.release_on(&mut self.disk, old) }
         }
         moved.transpose()?;
         let Some(to) = to else { return Ok(id) };

@@ -32,16 +32,16 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             record.state = State::Orphan;
         } else {
             let slot = record.slot.take();
-            slot.into_iter().for_each(|slot| self.slots.release(slot));
+            slot.into_iter().for_each(|slot| self.slots.release_on(&mut self.disk, slot));
             // It is still mapped, so it is held for the time being.
             self.pool.release::<K>(frame);
         }
     }
 
     fn discard_slot<K: Evict>(&mut self, slot: Slot) {
-        let Some((id, frame)) = self.requests.find(slot) else { return self.slots.release(slot) };
+        let Some((id, frame)) = self.requests.find(slot) else { return self.slots.release_on(&mut self.disk, slot) };
         if self.requests[id].progress == Progress::Read {
-            self.slots.release(slot);
+            self.slots.release_on(&mut self.disk, slot);
             self.pool.release::<K>(frame);
             self.requests.take_out(id, frame);
         } else {

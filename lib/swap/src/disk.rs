@@ -49,6 +49,14 @@ pub trait Disk {
     /// A device that does not answer until the deadline of the driver is reset, and its requests end with
     /// [`Cause::Deadline`].
     fn wait(&mut self) -> Option<Completion>;
+
+    /// How many of these slots, from the first on, one request can read: at least one. A disk may have several places.
+    fn together(&self, _first: Slot, count: usize) -> usize {
+        count
+    }
+
+    /// Told when a slot has no owner any more: its contents are not needed.
+    fn forget(&mut self, _slot: Slot) {}
 }
 
 /// The end of a request.

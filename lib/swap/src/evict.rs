@@ -148,7 +148,7 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
         dirty.extend(victims.iter().copied().filter(|&frame| self.pool[frame].is_dirty));
         for &frame in &dirty {
             if let Some(stale) = self.pool[frame].slot.take() {
-                self.slots.release(stale);
+                self.slots.release_on(&mut self.disk, stale);
             }
         }
         let mut rest = &dirty[..];

@@ -18,6 +18,7 @@
 //! | [`pool`] | the frames, and what is in them |
 //! | [`slots`] | which places on the disk are free |
 //! | [`mark`] | the words in page table entries |
+//! | [`compressed`] | compressed memory above the disk |
 //! | [`disk`], [`kernel`] | what the pager asks of the disk and of the kernel |
 //! | [`error`] | why a page was not brought in |
 //! | `bits` | sets of numbers |
@@ -34,6 +35,7 @@ mod ahead;
 mod bits;
 pub mod check;
 mod complete;
+pub mod compressed;
 mod discard;
 pub mod disk;
 pub mod error;
@@ -49,6 +51,7 @@ pub mod served;
 pub mod slots;
 pub mod swap;
 
+pub use compressed::{Codec, Compressed, CompressedCounts, Room};
 pub use disk::{BATCH, Cause, Completion, Direction, Disk, Failure, Full, PoolFrame, RequestId};
 pub use error::Error;
 pub use kernel::Evict;

@@ -117,6 +117,7 @@ impl<D: Disk, P: Policy> Swap<'_, D, P> {
             Place::of(entry) == Place::Disk(next) && self.requests.find(next).is_none()
         };
         let wanted = self.neighbours(kernel, page, window.min(self.pool.free()), region, is_next);
+        let wanted = self.disk.together(slot, wanted);
         let request = &mut self.requests[id];
         let frames = &mut request.frames;
         frames.clear();

@@ -7,6 +7,7 @@
 //! A slot that could not be written is set aside: nobody gets it again.
 
 use crate::bits::Bits;
+use crate::disk::Disk;
 use crate::mark::Slot;
 use core::fmt;
 use core::ops::Range;
@@ -76,6 +77,14 @@ impl<'a> Slots<'a> {
         let count = self.more.get_mut(slot.number() as usize).filter(|count| **count < u16::MAX);
         *count.ok_or(NotShared(slot))? += 1;
         Ok(())
+    }
+
+    /// Removes an owner. If it was the last one, the slot is free, and the disk may forget its contents.
+    pub fn release_on(&mut self, disk: &mut impl Disk, slot: Slot) {
+        self.release(slot);
+        if self.is_free(slot) {
+            disk.forget(slot);
+        }
     }
 
     /// Removes an owner. The slot is free if it was the last one.

@@ -123,6 +123,11 @@ impl<'a, D: Disk, P: Policy> Swap<'a, D, P> {
         })
     }
 
+    /// The disk, for its owner to ask it for its own counts.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
     /// The counts of events since the pager was set up.
     pub fn counts(&self) -> Counts {
         self.counts

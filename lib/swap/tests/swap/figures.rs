@@ -93,8 +93,8 @@ fn costs_are_as_recorded() {
         Costs { pages: 1024, calls: 90, reads: 37, writes: 32, waits: 4 },
         Costs { pages: 1261, calls: 1343, reads: 1258, writes: 0, waits: 1219 },
         Costs { pages: 1252, calls: 1342, reads: 1252, writes: 108, waits: 1172 },
-        Costs { pages: 1226, calls: 1303, reads: 1225, writes: 18, waits: 1205 },
-        Costs { pages: 1225, calls: 1305, reads: 1225, writes: 110, waits: 1147 },
+        Costs { pages: 1235, calls: 1331, reads: 1235, writes: 19, waits: 1215 },
+        Costs { pages: 1245, calls: 1339, reads: 1245, writes: 114, waits: 1165 },
     ];
     assert_eq!(found, recorded);
 }

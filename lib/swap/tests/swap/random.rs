@@ -49,8 +49,9 @@ fn step(fails: bool) -> impl Strategy<Value = Step> {
 fn size() -> impl Strategy<Value = Size> {
     let policy = prop::sample::select(Name::ALL.to_vec());
     let requests = (2usize..9, 1usize..6).prop_map(|(own, disk)| [own, disk]);
-    let sizes = (8usize..80, 50u32..150, requests, 1usize..10, policy);
-    sizes.prop_map(|(frames, slots, requests, batch, policy)| Size { frames, slots, requests, batch, policy })
+    let log = prop_oneof![Just(0), 7_000usize..100_000];
+    let sizes = (8usize..80, 50u32..150, requests, 1usize..10, policy, log);
+    sizes.prop_map(|(frames, slots, requests, batch, policy, log)| Size { frames, slots, requests, batch, policy, log })
 }
 
 impl World {

@@ -1,14 +1,14 @@
 //! A program with a pager, and a model: what each page must contain.
 
 use crate::disk::Fake;
-use crate::machine::{Host, POOL};
+use crate::machine::{Host, POOL, fill, words};
 use abi::{PAGE_SIZE, Perms, Va};
 use pager::{Access, Guard, Order, PageCalls, Region, Touch};
 use replacement::{Clock, Lirs, Policy, S3Fifo, TwoQueues, clock, lirs, s3_fifo, two_queues};
 use sim::machine::{load, store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use swap::{Error, Memory, RESERVE, Record, Request, Settings, Slots, Swap};
+use swap::{Codec, Compressed, Error, Memory, PoolFrame, RESERVE, Record, Request, Room, Settings, Slots, Swap};
 
 /// The first address that the pager serves.
 pub const BASE: Va = Va(0x4000_0000);
@@ -82,18 +82,20 @@ pub struct Size {
     pub requests: [usize; 2],
     pub batch: usize,
     pub policy: Name,
+    /// The bytes of the log of compressed pages; 0: pages are not compressed.
+    pub log: usize,
 }
 
 impl Size {
     pub const fn new(frames: usize, slots: u32) -> Size {
-        Size { frames, slots, requests: [8, 4], batch: 1, policy: Name::Clock }
+        Size { frames, slots, requests: [8, 4], batch: 1, policy: Name::Clock, log: 0 }
     }
 }
 
 pub struct World {
     pub host: Host,
     pub disk: Fake,
-    pub swap: Swap<'static, Fake, Any>,
+    pub swap: Swap<'static, Layers, Any>,
     pub size: Size,
     pub regions: Vec<Region<Host>>,
     /// The first and the last word of each page that is not zeros.
@@ -102,8 +104,44 @@ pub struct World {
 
 static NOBODY: Guard = Guard("served by the test");
 
+/// The frames that are not in the pool, and that the disk reaches.
+const SPARES: usize = 5;
+
+/// Compressed memory above the disk.
+pub type Layers = Compressed<'static, Fake, Packer>;
+
+/// Keeps the words of a page that differ from the one before. Some pages are too large.
+pub struct Packer(pub Vec<abi::Frame>);
+
+impl Codec for Packer {
+    fn compress(&mut self, frame: PoolFrame, out: &mut [u8]) -> Option<usize> {
+        let words = words(self.0[frame.0 as usize]);
+        let changes = (0..words.len()).filter(|&index| index == 0 || words[index] != words[index - 1]);
+        let mut bytes: Vec<u8> = Vec::new();
+        for index in changes {
+            bytes.extend((index as u16).to_le_bytes());
+            bytes.extend(words[index].to_le_bytes());
+        }
+        // Anything that is good for many sizes, up to those that do not fit.
+        let filler = (words[0] >> 32) as usize * 769 % 4096;
+        bytes.extend(std::iter::repeat_n(0xff, filler));
+        out.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+        Some(bytes.len())
+    }
+
+    fn restore(&mut self, bytes: &[u8], frame: PoolFrame) {
+        let mut words = [0; 512];
+        for change in bytes.chunks_exact(10).take_while(|change| change[1] != 0xff) {
+            let (index, word) = change.split_at(2);
+            let index = usize::from(u16::from_le_bytes(index.try_into().expect("two bytes")));
+            words[index..].fill(u64::from_le_bytes(word.try_into().expect("eight bytes")));
+        }
+        fill(self.0[frame.0 as usize], &words);
+    }
+}
+
 /// A pager for a pool that is there.
-pub fn swap(host: &Host, size: Size, disk: &Fake) -> Swap<'static, Fake, Any> {
+pub fn swap(host: &Host, size: Size, disk: &Fake) -> Swap<'static, Layers, Any> {
     let words = || vec![0u64; size.frames.div_ceil(64)].leak();
     let memory = Memory {
         records: vec![Record::EMPTY; size.frames].leak(),
@@ -112,9 +150,15 @@ pub fn swap(host: &Host, size: Size, disk: &Fake) -> Swap<'static, Fake, Any> {
         requests: Vec::leak((0..size.requests[0]).map(|_| Request::unused()).collect()),
     };
     let slots = Slots::new(vec![0; Slots::words(size.slots)].leak(), size.slots);
+    let room = Room {
+        log: vec![0; size.log].leak(),
+        places: vec![0; if size.log > 0 { size.slots as usize } else { 0 }].leak(),
+        spares: size.frames as u32..(size.frames + SPARES) as u32,
+    };
+    let disk = Compressed::new(disk.clone(), Packer(disk.inside().pool.clone()), room);
     let policy = Any(size.policy.make(size.frames));
     let settings = Settings { base: BASE, pool: POOL, batch: size.batch };
-    Swap::new(host, settings, memory, slots, disk.clone(), policy).expect("there is enough memory")
+    Swap::new(host, settings, memory, slots, disk, policy).expect("there is enough memory")
 }
 
 impl World {
@@ -124,8 +168,8 @@ impl World {
     }
 
     pub fn with_pages(size: Size, pages: u64) -> World {
-        let host = Host::new(size.frames);
-        let pool = (0..size.frames as u64).map(|number| host.pte(POOL.add_pages(number)).frame());
+        let host = Host::new(size.frames + SPARES);
+        let pool = (0..(size.frames + SPARES) as u64).map(|number| host.pte(POOL.add_pages(number)).frame());
         let disk = Fake::new(pool.collect(), size.requests[1]);
         let swap = swap(&host, size, &disk);
         let region = |first: u64| {
@@ -215,6 +259,7 @@ impl World {
         let ranges: Vec<_> = self.regions.iter().map(Region::range).collect();
         assert_eq!(self.swap.check(&self.host, &ranges, self.size.slots), Ok(()));
         let entries = || ranges.iter().flat_map(|range| self.host.entries(range.clone())).map(|(_, entry)| entry);
+        assert_eq!(self.swap.disk().check(), Ok(()));
         let marks: Vec<_> = entries().filter(|entry| !entry.is_present()).map(|entry| entry.word()).collect();
         assert_eq!(marks.iter().collect::<BTreeSet<_>>().len(), marks.len(), "marks {marks:x?}");
         let resident = entries().filter(|entry| entry.is_present()).count();
