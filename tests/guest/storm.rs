@@ -8,6 +8,7 @@ use std::time::Duration;
 use storm::shrink::{self, Run};
 use storm::{Keep, Mode, Plan};
 use tests::{Request, Testbed};
+use xtask::archive::Archive;
 use xtask::images::Flavor;
 use xtask::machine::{CommandLine, Machine};
 
@@ -15,8 +16,9 @@ use xtask::machine::{CommandLine, Machine};
 const PLANS: [(Mode, u64, u32, u64); 3] =
     [(Mode::Plenty, 14, 160, 1_000_000 / 14 + 1), (Mode::Tight, 2, 16, 5_000), (Mode::Crowd, 2, 16, 5_000)];
 
-/// The size of the file in the boot archive that makes memory short. The checking kernel need not check those pages.
-const FILLER: usize = 4 << 20;
+/// The size of the boot archive with which memory is short; a file fills it up. The checking kernel need not check those
+/// pages.
+const ARCHIVE: usize = 13 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -44,7 +46,13 @@ fn play(testbed: &Testbed, plan: &Plan, least: u64) -> Result<(), Failed> {
 
 fn boot(testbed: &Testbed, plan: &Plan) -> Result<Run, String> {
     let memory = storm::plan::MEMORY.parse().map_err(|error| format!("{error:#}"))?;
-    let filler = (plan.mode == Mode::Tight).then(|| ("filler".to_owned(), vec![0; FILLER]));
+    let filler = if plan.mode == Mode::Tight {
+        let programs = Archive::of(&testbed.counting_images().programs).and_then(|archive| archive.finish());
+        let programs = programs.map_err(|error| format!("{error:#}"))?.len();
+        Some(("filler".to_owned(), vec![0; ARCHIVE.saturating_sub(programs)]))
+    } else {
+        None
+    };
     let line = CommandLine {
         init: "storm".to_owned(),
         args: plan.to_string().split(' ').map(str::to_owned).collect(),

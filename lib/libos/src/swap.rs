@@ -13,9 +13,9 @@ use crate::disk::{Disk, Pages, Request, Sector, Segment, Ticket};
 use crate::mmap::{MmapMut, MmapOptions};
 use crate::page_calls::Sys;
 use crate::{Error, Frame, PAGE_SIZE, Perms, Va, regions, windows};
-pub use ::swap::{self as swap_crate, Counts};
+pub use ::swap::{self as swap_crate, CompressedCounts, Counts};
 use ::swap::{BATCH, Cause, Completion, Direction, Evict, Failure, Full, PoolFrame, RequestId, Settings, Slot, Slots};
-use ::swap::{Memory, Record, Swap, SwapPager};
+use ::swap::{Codec, Compressed, Memory, Record, Room, Swap, SwapPager};
 use arrayvec::ArrayVec;
 use replacement::{Lirs, lirs::Node};
 
@@ -24,7 +24,25 @@ const SECTORS: u64 = PAGE_SIZE / block::SECTOR_SIZE as u64;
 
 /// The pager of this program. In a section of its own, which only programs have that swap.
 #[unsafe(link_section = ".resident.swap")]
-static PAGER: SwapPager<'static, SwapDisk, Lirs<'static>> = SwapPager::new();
+static PAGER: SwapPager<'static, Layers, Lirs<'static>> = SwapPager::new();
+
+/// The disk, and compressed memory above it.
+type Layers = Compressed<'static, SwapDisk, PoolCodec>;
+
+/// Memory for compressed pages, and the functions that compress. They are called by the fault handler: what they use must
+/// be present, and not on the heap if that is swapped.
+#[derive(Clone, Copy, Debug)]
+pub struct Compression {
+    /// How much memory, beside the frames.
+    pub bytes: usize,
+    /// Compresses a page. Returns the number of bytes, or `None` if there is too little room for them.
+    pub compress: fn(&[u8; PAGE_SIZE as usize], &mut [u8]) -> Option<usize>,
+    /// Restores a page from these bytes.
+    pub restore: fn(&[u8], &mut [u8; PAGE_SIZE as usize]),
+}
+
+/// No compression.
+const NONE: Compression = Compression { bytes: 0, compress: |_, _| None, restore: |_, _| () };
 
 /// Why swapping did not begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,12 +78,22 @@ impl core::error::Error for BeginError {}
 /// # Errors
 /// See [`BeginError`]: `NoMemory` if the frames are not there.
 pub fn begin(disk: Disk, frames: usize) -> Result<(), BeginError> {
+    begin_compressed(disk, frames, NONE)
+}
+
+/// Begins to swap, with compressed memory above the disk: pages that leave are compressed, and go to the disk only when
+/// that memory is rather full.
+///
+/// # Errors
+/// See [`BeginError`].
+pub fn begin_compressed(disk: Disk, frames: usize, compression: Compression) -> Result<(), BeginError> {
     if PAGER.with(|_| ()).is_some() {
         return Err(BeginError::Again);
     }
-    let pool = Pages::new(frames as u64)?;
+    let spares = if compression.bytes > 0 { BATCH } else { 0 };
+    let pool = Pages::new((frames + spares) as u64)?;
     let start = pool.range().start;
-    disk.device().share(start, frames as u64, Perms::WRITE)?;
+    disk.device().share(start, (frames + spares) as u64, Perms::WRITE)?;
     let batch = (frames / 256).clamp(1, BATCH.min(disk.limits().segments));
     let slots = u32::try_from(disk.limits().sectors / SECTORS).unwrap_or(u32::MAX);
     let memory = Memory {
@@ -74,10 +102,16 @@ pub fn begin(disk: Disk, frames: usize) -> Result<(), BeginError> {
         bits: [resident(Slots::words(frames as u32), || 0)?, resident(Slots::words(frames as u32), || 0)?],
         requests: resident(block::REQUESTS, swap_crate::Request::unused)?,
     };
+    let room = Room {
+        log: resident(compression.bytes, || 0)?,
+        places: resident(if spares > 0 { slots as usize } else { 0 }, || 0)?,
+        spares: frames as u32..(frames + spares) as u32,
+    };
     let slots = Slots::new(resident(Slots::words(slots), || 0)?, slots);
     let policy = Lirs::new(resident(Lirs::nodes(frames), || Node::EMPTY)?);
     let settings = Settings { base: Va(0), pool: start, batch };
     let disk = SwapDisk { disk, pool: start, requests: [RequestId(0); _], failed: ArrayVec::new() };
+    let disk = Compressed::new(disk, PoolCodec { pool: start, compression }, room);
     let swap = Swap::new(&Sys, settings, memory, slots, disk, policy).map_err(BeginError::Swap)?;
     // The pool and the pager exist for as long as the program does.
     core::mem::forget(pool);
@@ -88,6 +122,9 @@ pub fn begin(disk: Disk, frames: usize) -> Result<(), BeginError> {
 /// Elements in pages that are always present.
 fn resident<T>(count: usize, value: impl FnMut() -> T) -> Result<&'static mut [T], BeginError> {
     let pages = (count * size_of::<T>()).div_ceil(PAGE_SIZE as usize);
+    if pages == 0 {
+        return Ok(&mut []);
+    }
     Ok(&mut Pages::new(pages as u64)?.leak(value)[..count])
 }
 
@@ -114,6 +151,12 @@ pub fn counts() -> Option<Counts> {
     PAGER.with(|swap| swap.counts())
 }
 
+/// What became of pages that left, if they are compressed; `None` before the begin.
+#[must_use]
+pub fn compressed_counts() -> Option<CompressedCounts> {
+    PAGER.with(|swap| swap.disk().counts())
+}
+
 /// The last error of a fault, once: why the pager did not bring a page in.
 #[must_use]
 pub fn take_error() -> Option<swap_crate::Error> {
@@ -131,6 +174,32 @@ impl Evict for Sys {
     #[inline]
     fn references(page: Frame) -> u32 {
         windows::refs(page).unwrap_or(0)
+    }
+}
+
+/// Compresses pages of the pool.
+struct PoolCodec {
+    /// The first page of the pool.
+    pool: Va,
+    compression: Compression,
+}
+
+impl PoolCodec {
+    fn page(&self, frame: PoolFrame) -> *mut [u8; PAGE_SIZE as usize] {
+        self.pool.add_pages(frame.0.into()).0 as *mut [u8; PAGE_SIZE as usize]
+    }
+}
+
+impl Codec for PoolCodec {
+    fn compress(&mut self, frame: PoolFrame, out: &mut [u8]) -> Option<usize> {
+        // SAFETY: the pool is mapped for good. The page has left, so the program has no reference to it, and no request of
+        // the disk has begun.
+        (self.compression.compress)(unsafe { &*self.page(frame) }, out)
+    }
+
+    fn restore(&mut self, bytes: &[u8], frame: PoolFrame) {
+        // SAFETY: as above; the frame has no page yet.
+        (self.compression.restore)(bytes, unsafe { &mut *self.page(frame) });
     }
 }
 

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! When the log is rather full, its oldest pages are restored to spare frames and written to their slots, up to
-//! [`BATCH`](crate::disk::BATCH) at once, because pages that left together have slots that follow each other. An entry is
+//! [`BATCH`] at once, because pages that left together have slots that follow each other. An entry is
 //! good until the tail passes it, and the tail passes only what is dead or has been written. So nothing waits for the
 //! disk: if the log has no room, a request goes to the disk as if there were no log.
 
@@ -234,11 +234,7 @@ impl<'a, D: Disk, C: Codec> Compressed<'a, D, C> {
             {
                 self.set_place(slot, None);
             }
-            self.used -= self.size(self.tail, entry);
-            self.tail = self.behind(self.tail, entry);
-            if self.unclean > self.used {
-                (self.cleaned, self.unclean) = (self.tail, self.used);
-            }
+            self.pass_oldest(entry);
         }
     }
 
@@ -257,8 +253,29 @@ impl<'a, D: Disk, C: Codec> Compressed<'a, D, C> {
         true
     }
 
+    /// Moves the tail past what is dead.
+    fn drop_dead(&mut self) {
+        while self.used > 0 {
+            let entry = self.entry(self.tail);
+            if self.is_live(self.tail, entry) {
+                return;
+            }
+            self.pass_oldest(entry);
+        }
+    }
+
+    /// Moves the tail past its entry, which nobody needs.
+    fn pass_oldest(&mut self, entry: Entry) {
+        self.used -= self.size(self.tail, entry);
+        self.tail = self.behind(self.tail, entry);
+        if self.unclean > self.used {
+            (self.cleaned, self.unclean) = (self.tail, self.used);
+        }
+    }
+
     /// Writes the oldest pages to the disk, so that the tail can pass them.
     fn clean(&mut self) {
+        self.drop_dead();
         let quarter = self.log.len() / 4;
         while self.used > 2 * quarter && self.used - self.unclean < quarter && self.unclean > 0 {
             if self.flights.is_full() || !self.write_oldest() {
@@ -411,7 +428,7 @@ impl<'a, D: Disk, C: Codec> Compressed<'a, D, C> {
     }
 }
 
-/// What is wrong with a log.
+/// A contradiction between the log and the places of slots: a bug.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Inconsistent(pub &'static str);
 

@@ -78,7 +78,7 @@ fn a_slot_is_written_by_one_request_at_a_time() {
     let pool: Vec<_> = (0..6).map(|number| host.pte(POOL.add_pages(number)).frame()).collect();
     let disk = Fake::new(pool.clone(), 8);
     disk.inside().slow = true;
-    let room = Room { log: vec![0; 13_000].leak(), places: vec![0; 64].leak(), spares: 2..6 };
+    let room = Room { log: vec![0; 40_000].leak(), places: vec![0; 64].leak(), spares: 2..6 };
     let mut layers = Compressed::new(disk.clone(), Packer(pool.clone()), room);
     let slot = |number| Slot::new(number).expect("not 0");
     let leave = |layers: &mut Layers, number, value: u64| {
@@ -89,11 +89,13 @@ fn a_slot_is_written_by_one_request_at_a_time() {
         assert_eq!(ended.map(|ended| ended.result), Some(Ok(())));
         assert_eq!(layers.check(), Ok(()));
     };
+    // The oldest page stays, so the log fills.
+    leave(&mut layers, 9, 1 << 32);
     (0..20).for_each(|round| (1..4).for_each(|number| leave(&mut layers, number, (1 << 32) + round)));
     assert!((1..6).contains(&layers.counts().cleaned), "{:?}", layers.counts());
     // The requests end, and other pages come into the log until it has gone round.
     assert_eq!(layers.wait(), None);
-    for number in 10..60 {
+    for number in 10..64 {
         disk.inside().slow = false;
         leave(&mut layers, number, 1 << 32);
         _ = layers.poll();

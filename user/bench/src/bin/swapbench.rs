@@ -16,6 +16,7 @@ use core::error::Error;
 use core::hint::black_box;
 use libos::disk::{Buffer, Disk, Sector};
 use libos::mmap::MmapMut;
+use libos::swap::Compression;
 use libos::{Args, PAGE_SIZE, println, swap, time, windows};
 
 libos::entry!(main);
@@ -32,6 +33,7 @@ const ROWS: &[Row] = &[
     ("swap-random-read", |samples| uniform(samples, false)),
     ("swap-seq-write", |samples| sequential(samples, true)),
     ("swap-seq-read", |samples| sequential(samples, false)),
+    ("compressed-cycle", compressed_cycle),
 ];
 
 /// The frames of the pager, and the pages that it serves.
@@ -156,6 +158,39 @@ fn sequential(samples: &mut Samples, write: bool) -> Result<()> {
     samples.0.clear();
     (0..SAMPLES).for_each(|_| pass(samples));
     Ok(())
+}
+
+/// Memory that is compressed when it leaves and restored when it is touched, by a codec that does nothing: it keeps the
+/// first word of a page. The log has room for all.
+fn compressed_cycle(samples: &mut Samples) -> Result<()> {
+    const KEPT: usize = 8;
+    let compression = Compression {
+        bytes: PAGES * 16 * KEPT,
+        compress: |page, out| {
+            out.get_mut(..KEPT)?.copy_from_slice(&page[..KEPT]);
+            Some(KEPT)
+        },
+        restore: |bytes, page| page[..KEPT].copy_from_slice(bytes),
+    };
+    swap::begin_compressed(Disk::open(0)?, FRAMES, compression)?;
+    let mut memory = swap::map(PAGES * PAGE)?;
+    (0..PAGES).for_each(|page| memory[page * PAGE] = 1);
+    let mut pass = |samples: &mut Samples| {
+        samples.per_page_in(|| (0..PAGES).for_each(|page| access(&mut memory, page, true)));
+    };
+    pass(samples);
+    samples.0.clear();
+    (0..SAMPLES).for_each(|_| pass(samples));
+    let passes = (2 + SAMPLES) as u8;
+    if let Some(page) = (0..PAGES).find(|page| memory[page * PAGE] != passes) {
+        return Err(alloc::format!("page {page} has {} instead of {passes}", memory[page * PAGE]).into());
+    }
+    let counts = swap::compressed_counts().unwrap_or_default();
+    if counts.passed > 0 || counts.cleaned * 1_000 > counts.compressed {
+        Err(alloc::format!("{counts:?}").into())
+    } else {
+        Ok(())
+    }
 }
 
 fn access(memory: &mut MmapMut, page: usize, write: bool) {
