@@ -225,8 +225,8 @@ pub(crate) fn bring_in<K: PageCalls>(
 /// appear at the new place, which must be free, and nothing is copied.
 ///
 /// # Errors
-/// [`Error::NoRegion`], [`region::check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`], and those of the kernel:
-/// then nothing has changed.
+/// [`Error::NoRegion`], [`Error::NotSupported`] if the pager [knows pages by their addresses](Pager::can_move),
+/// [`region::check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`], and those of the kernel: then nothing has changed.
 pub fn relocate<K: PageCalls>(
     kernel: &mut K,
     table: &impl Table<K>,
@@ -236,6 +236,9 @@ pub fn relocate<K: PageCalls>(
     let region = table.edit(|regions| {
         let region = region::find(regions.all(), old.start).filter(|region| region.range() == *old);
         let region = *region.ok_or(Error::NoRegion(old.start))?;
+        if !region.pager.can_move() {
+            return Err(Error::NotSupported(old.start));
+        }
         regions.add(Region { start: new.start, end: new.end, ..region }).map(|()| region)
     })?;
     if let Err(error) = alias(kernel, &region, new) {

@@ -45,6 +45,11 @@ pub trait Pager<K>: Sync {
         true
     }
 
+    /// Whether the pages of the region may get other addresses: the pager knows nothing by address.
+    fn can_move(&self) -> bool {
+        true
+    }
+
     /// Says why the last fault was not resolved, if the pager knows more than its result tells. A program ends with this
     /// message.
     fn explain(&self, _say: &mut dyn FnMut(&dyn fmt::Display)) {}

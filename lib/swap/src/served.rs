@@ -88,6 +88,11 @@ impl<K: Evict, D: Disk + Send, P: Policy + Send> Pager<K> for SwapPager<'_, D, P
         Inherit::Refused
     }
 
+    /// The pager knows which page is in a frame.
+    fn can_move(&self) -> bool {
+        false
+    }
+
     fn explain(&self, say: &mut dyn FnMut(&dyn fmt::Display)) {
         if let Some(error) = self.0.try_lock().and_then(|state| state.error) {
             say(&error);

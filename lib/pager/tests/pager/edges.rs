@@ -271,6 +271,29 @@ fn a_move_that_fails_leaves_shared_pages_as_they_were() {
 }
 
 #[test]
+fn pages_stay_whose_pager_knows_them_by_address() {
+    struct Fixed;
+    impl Pager<Host> for Fixed {
+        fn name(&self) -> &'static str {
+            "fixed"
+        }
+
+        fn fault(&self, host: &mut Host, touch: &Touch, region: &Region<Host>) -> Result<Resolution, abi::Error> {
+            ZEROS.fault(host, touch, region)
+        }
+
+        fn can_move(&self) -> bool {
+            false
+        }
+    }
+    let mut rig = Rig::new(&[region(0..4, &Fixed)]);
+    assert!(rig.write(0, 5));
+    assert_eq!(rig.relocate(0..4, 20..24), Err(Error::NotSupported(page(0))));
+    assert_eq!((rig.read(0), rig.read(20)), (Some(5), None));
+    rig.end();
+}
+
+#[test]
 fn only_whole_regions_move_and_only_to_where_nothing_is() {
     let mut rig = Rig::new(&[region(0..4, &ZEROS), region(10..12, &Guard("guard"))]);
     assert!(rig.write(0, 5));
