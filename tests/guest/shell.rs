@@ -1,7 +1,7 @@
 //! The shell, fed from a pipe, and the tour.
 
 use abi::ExitStatus;
-use tests::{Case, guest, named};
+use tests::{Case, Disk, guest, named};
 
 pub fn cases() -> Vec<Case> {
     [shell(), input()].concat()
@@ -102,6 +102,9 @@ fn shell() -> Vec<Case> {
             run.in_order(&["^1[.] ", "^2[.] ", "^3[.] ", "^4[.] ", "^That was the tour"]);
             let lines = run.lines().count();
             run.expect(lines <= 60, format!("the tour takes {lines} lines"));
+        }),
+        guest("tour").called("tour-with-a-disk").icount().disk(Disk::empty("4M")).check(|run| {
+            run.in_order(&["^4[.] ", "^5[.] ", "^   256 pages .*: 256 are right$", "^That was the tour"]);
         }),
     ]
 }

@@ -1,4 +1,4 @@
-//! A guided tour: a fault in user space, lazy memory, a fork, one write that copies one page.
+//! A guided tour: a fault in user space, lazy memory, a fork, one write that copies one page; and pages on a disk.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -7,14 +7,15 @@ extern crate alloc;
 
 use alloc::{boxed::Box, vec::Vec};
 use core::hint::black_box;
+use libos::disk::Disk;
 use libos::upcall::{self, Outcome};
 use libos::windows::{free_frames, refs};
 use libos::{EnvId, Error, Fault, Fork, PAGE_SIZE, Perms, Pte, Va};
-use libos::{env, fork, println, raw, stats, sys, time, uvpt};
+use libos::{env, fork, println, raw, stats, swap, sys, time, uvpt, windows};
 
 libos::entry!(main);
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), Box<dyn core::error::Error>> {
     println!("Faultline is an exokernel: the kernel owns the hardware and decides nothing.");
     println!("What follows is done by this program, {}, and the library it is linked to.", env::id());
     println!("Costs are ticks of the time stamp counter; under --icount they count instructions.");
@@ -22,6 +23,9 @@ fn main() -> Result<(), Error> {
     lazy_memory();
     a_fork()?;
     costs()?;
+    if windows::devices() > 0 {
+        more_than_memory()?;
+    }
     println!();
     println!("That was the tour (user/demo/src/bin/tour.rs). `help` in the shell lists more programs.");
     Ok(())
@@ -175,5 +179,28 @@ fn fork_and_wait() -> Result<(), Error> {
         Fork::Child => libos::exit(0),
         Fork::Parent(child) => child.wait()?,
     };
+    Ok(())
+}
+
+/// Four times as many pages as the pager may keep in memory. The disk and its driver are this program's own.
+fn more_than_memory() -> Result<(), Box<dyn core::error::Error>> {
+    const FRAMES: usize = 64;
+    const PAGES: usize = 4 * FRAMES;
+    const PAGE: usize = PAGE_SIZE as usize;
+    println!();
+    println!("5. More memory than there is");
+    let disk = Disk::open(0)?;
+    println!(
+        "   the disk is environment {}: a page map that says what it can access, and no processor",
+        disk.device().id()
+    );
+    swap::begin(disk, FRAMES)?;
+    let mut memory = swap::map(PAGES * PAGE)?;
+    (0..PAGES).for_each(|page| memory[page * PAGE] = page as u8);
+    let right = (0..PAGES).filter(|page| memory[page * PAGE] == *page as u8).count();
+    let counts = swap::counts().unwrap_or_default();
+    println!("   {PAGES} pages were written and read again, and at most {FRAMES} were in memory: {right} are right");
+    println!("   {} went to the disk, {} came back, in {} requests", counts.written, counts.page_ins, counts.requests);
+    assert!(right == PAGES && counts.page_ins > 0);
     Ok(())
 }
