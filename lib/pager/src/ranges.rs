@@ -225,7 +225,7 @@ pub(crate) fn bring_in<K: PageCalls>(
 /// appear at the new place, which must be free, and nothing is copied.
 ///
 /// # Errors
-/// [`Error::NoRegion`], [`Error::NotSupported`] if the pager [knows pages by their addresses](Pager::can_move),
+/// [`Error::NoRegion`], [`Error::NotSupported`] if the pager [knows pages by their addresses](crate::Pager::can_move),
 /// [`region::check`]'s, [`Error::Overlap`], [`Error::TooManyRegions`], and those of the kernel: then nothing has changed.
 pub fn relocate<K: PageCalls>(
     kernel: &mut K,
